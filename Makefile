@@ -1,0 +1,39 @@
+# Two commands on a fresh machine with Python 3.11+, pip and make: `make run` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+ENVIRONMENT ?= local
+VIZ_PORT ?= 4141
+export KEDRO_DISABLE_TELEMETRY := 1
+
+.PHONY: run test lint format mlflow viz benchmark clean
+
+run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLflow run
+	$(BIN)/kedro run --env=$(ENVIRONMENT)
+
+test: .venv/installed  ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: .venv/installed
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+mlflow: .venv/installed  ## compare runs at http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/kedro mlflow ui
+
+viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
+	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
+
+benchmark: .venv/installed
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds -o python_files='bench_*.py'
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdad needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## remove what runs have made; keeps .venv and data/01_raw
+	rm -rf mlruns data/0[2-8]_*/*

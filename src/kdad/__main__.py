@@ -1,0 +1,17 @@
+"""Run a pipeline of the installed package: ``python -m kdad``."""
+
+from pathlib import Path
+
+from kedro.framework.cli.utils import find_run_command
+from kedro.framework.project import configure_project
+
+
+def main() -> None:
+    """Hand over to ``kedro run`` with this package's settings."""
+    package = Path(__file__).parent.name
+    configure_project(package)
+    find_run_command(package)()
+
+
+if __name__ == "__main__":
+    main()

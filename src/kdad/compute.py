@@ -1,0 +1,77 @@
+"""Where and in which number format networks run: device, precision, memory layout, threads."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from kdad.errors import InputError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A resolved choice of device, floating-point format and memory layout."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Channels-last everywhere but MPS, whose kernels prefer the default layout."""
+        return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
+
+    def place(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Move a module's parameters to the device, in the layout in use."""
+        return module.to(device=self.device, memory_format=self.memory_format)
+
+    def move(self, batch: torch.Tensor) -> torch.Tensor:
+        """Move images or activations `(B, C, H, W)` to the device, in the layout in use."""
+        return batch.to(device=self.device, memory_format=self.memory_format)
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run the block's convolutions in the chosen format; parameters stay float32."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            yield
+
+    def describe(self) -> dict[str, str]:
+        """Say what was chosen, for manifests and run parameters."""
+        return {"device": self.device.type, "dtype": str(self.dtype).removeprefix("torch.")}
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    """Tell whether the device multiplies bfloat16 in hardware, where it is about twice as fast as float32.
+
+    Capabilities decide and not a timing: the same machine must choose the same format every time.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def choose_compute(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Compute:
+    """Resolve ``auto`` to what this machine has.
+
+    Raises `InputError` when the device asked for is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[device]:
+        raise InputError(f"compute.device is '{device}', which this machine does not have; use 'auto' or 'cpu'")
+    chosen = torch.device(device)
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16_is_native(chosen) else "float32"
+    return Compute(chosen, getattr(torch, precision))
+
+
+def limit_threads(threads: int | None) -> None:
+    """Let torch use `threads` cores; None means all that this process may run on, not all of the host."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or cores)

@@ -1,0 +1,1 @@
+"""Sources with their critical points, and the cloners shaped for them."""

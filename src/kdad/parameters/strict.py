@@ -1,0 +1,28 @@
+"""The base of all parameter blocks: an unknown key is an error that names the nearest known one."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest of `known`, or the list of all when none is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+class StrictModel(BaseModel):
+    """A frozen parameter block that rejects unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _offer_nearest_name(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            known = list(cls.model_fields)
+            unknown = [str(key) for key in values if key not in cls.model_fields]
+            if unknown:
+                raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
+        return values

@@ -1,0 +1,1 @@
+"""Wiring only: a folder a pipeline, each with its nodes."""

@@ -1,0 +1,5 @@
+"""The pipeline `cloner`."""
+
+from kdad.pipelines.cloner.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,161 @@
+"""Nodes of the pipeline `scoring`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import track
+
+from kdad.compute import Compute, choose_compute, limit_threads
+from kdad.datasets.activation_cache import ActivationCache
+from kdad.datasets.map_stack import write_stack
+from kdad.datasets.network_weights import NetworkWeights
+from kdad.errors import InputError
+from kdad.metrics.calibration import quantile_threshold
+from kdad.networks.activations import prepare_source
+from kdad.parameters.cloner import ClonerParameters
+from kdad.parameters.scoring import ScoringParameters
+from kdad.parameters.source import ComputeParameters, SourceParameters
+from kdad.scoring.attribution import TotalDiscrepancy, gradient_maps
+from kdad.scoring.detection import image_scores
+from kdad.scoring.forward_pass import ForwardPass
+from kdad.scoring.point_choice import choose_points
+from kdad.scoring.smoothing import gaussian_filter, grey_opening
+from kdad.training.cloner import build_cloner_for
+
+_CHUNK = 32
+
+
+def map_forward(
+    split_table: pd.DataFrame,
+    source_activations: ActivationCache,
+    cloner_weights: NetworkWeights,
+    compute: dict[str, Any],
+    cloner: dict[str, Any],
+    scoring: dict[str, Any],
+    folder: Path,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Score held-out normal and test images by L_total and by the forward map.
+
+    Returns the scores (row, score) and the raw forward maps, both in the order of `_scored_rows`.
+    """
+    chosen = _compute(compute)
+    parameters = ClonerParameters(**cloner)
+    rows = _scored_rows(split_table)
+    validation = rows[(split_table["split"] == "validation").to_numpy()[rows]]
+    network = _trained_cloner(source_activations, cloner_weights, parameters, chosen)
+    forward = ForwardPass(source_activations, network, parameters.loss, chosen)
+    scores, maps = forward.score(rows, validation, ScoringParameters(**scoring), folder / "discrepancy.npy")
+    return pd.DataFrame({"row": rows, "total_loss": scores}), {"discrepancy": maps}
+
+
+def map_gradients(
+    split_table: pd.DataFrame,
+    source_activations: ActivationCache,
+    cloner_weights: NetworkWeights,
+    source: dict[str, Any],
+    image_statistics: dict[str, list[float]],
+    compute: dict[str, Any],
+    cloner: dict[str, Any],
+    scoring: dict[str, Any],
+    seed: int,
+    folder: Path,
+) -> dict[str, np.ndarray]:
+    """Map the test images by each gradient method that the parameters name."""
+    settings = ScoringParameters(**scoring)
+    methods = [method for method in settings.localisation if method != "discrepancy"]
+    if not methods:
+        return {}
+    chosen = _compute(compute)
+    parameters = ClonerParameters(**cloner)
+    positions = choose_points(settings.gradient_map.points, source_activations.names, "scoring.gradient_map.points")
+    total = TotalDiscrepancy(
+        chosen.place(prepare_source(SourceParameters(**source), image_statistics)),
+        _trained_cloner(source_activations, cloner_weights, parameters, chosen),
+        source_activations.scales,
+        positions,
+        parameters.loss,
+        chosen,
+        settings.gradient_map.guided,
+    ).eval()
+    total.requires_grad_(False)
+    rows = _scored_rows(split_table)
+    rows = rows[(split_table["split"] == "test").to_numpy()[rows]]
+    step = settings.gradient_map.batch_size
+    maps = {}
+    for method in methods:
+        batches = (
+            gradient_maps(total, chosen.move(source_activations.images(rows[start : start + step])), method, settings.gradient_map, seed).cpu().numpy()
+            for start in track(range(0, len(rows), step), description=f"Mapping {method}", transient=True)
+        )
+        maps[method] = write_stack(folder / f"{method}.npy", (len(rows), *source_activations.size), batches)
+    return maps
+
+
+def smooth_maps(
+    forward_maps: dict[str, np.ndarray], gradient_maps: dict[str, np.ndarray], scoring: dict[str, Any], folder: Path
+) -> dict[str, np.ndarray]:
+    """Filter each method's maps as its parameters say: a Gaussian, then a grey opening."""
+    settings = ScoringParameters(**scoring)
+    smoothed = {}
+    for method, maps in (forward_maps | gradient_maps).items():
+        steps = settings.smoothing[method]
+        chunks = (
+            grey_opening(gaussian_filter(np.asarray(maps[start : start + _CHUNK]), steps.gaussian_sigma), steps.opening_size)
+            for start in range(0, len(maps), _CHUNK)
+        )
+        smoothed[method] = write_stack(folder / f"{method}.npy", maps.shape, chunks)
+    return smoothed
+
+
+def calibrate_threshold(
+    split_table: pd.DataFrame,
+    total_loss_scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    scoring: dict[str, Any],
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Set the threshold on held-out normal scores and decide on every scored image.
+
+    The scores table has a row an image: id, label, kind, split, score, total_loss, threshold, decision (1 = anomalous).
+    """
+    settings = ScoringParameters(**scoring)
+    scores = split_table.loc[total_loss_scores["row"], ["id", "label", "kind", "split"]].reset_index(drop=True)
+    scores["score"] = image_scores(total_loss_scores["total_loss"].to_numpy(), anomaly_maps, settings.detection)
+    scores["total_loss"] = total_loss_scores["total_loss"]
+    held_out = scores.loc[scores["split"] == "validation", "score"].to_numpy()
+    threshold = quantile_threshold(held_out, settings.threshold_quantile)
+    scores["threshold"] = threshold.value
+    scores["decision"] = (scores["score"] > threshold.value).astype(int)
+    return scores, {
+        "value": threshold.value,
+        "quantile": settings.threshold_quantile,
+        "expected_false_positive_rate": threshold.expected_false_positive_rate,
+        "held_out_images": threshold.sample_count,
+    }
+
+
+def _compute(compute: dict[str, Any]) -> Compute:
+    machine = ComputeParameters(**compute)
+    limit_threads(machine.threads)
+    return choose_compute(machine.device, machine.precision)
+
+
+def _scored_rows(split_table: pd.DataFrame) -> np.ndarray:
+    """Return the rows that are scored: held-out normal images, then test images."""
+    split = split_table["split"].to_numpy()
+    return np.concatenate([np.flatnonzero(split == name) for name in ("validation", "test")])
+
+
+def _trained_cloner(
+    cache: ActivationCache, weights: NetworkWeights, parameters: ClonerParameters, compute: Compute
+) -> torch.nn.Module:
+    network = build_cloner_for(cache, parameters.architecture)
+    if weights.metadata.get("points") != ",".join(cache.names):
+        raise InputError(
+            f"the cloner was trained for {weights.metadata.get('points')}, the activations are of {','.join(cache.names)}; "
+            "run the pipeline 'cloner' again"
+        )
+    network.load_state_dict(weights.state)
+    return compute.place(network).eval()

@@ -1,0 +1,1 @@
+"""From activations to detection scores and anomaly maps."""

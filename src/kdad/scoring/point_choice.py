@@ -1,0 +1,31 @@
+"""Critical points chosen by name or by position."""
+
+import re
+
+from kdad.errors import InputError
+from kdad.parameters.scoring import PointChoice
+from kdad.parameters.strict import nearest_name
+
+
+def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: str) -> list[int]:
+    """Return the positions of the chosen critical points among `points`.
+
+    A choice is ``all`` (or None), ``first N``, ``last N`` or a list of names. Raises `InputError`, naming `field`, for a
+    name that is not there, an empty list or a number that is too large.
+    """
+    if choice is None or choice == "all":
+        return list(range(len(points)))
+    if isinstance(choice, str):
+        match = re.fullmatch(r"(first|last) ([1-9]\d*)", choice)
+        if match is None:
+            raise InputError(f"{field} is '{choice}'; give 'all', 'first N', 'last N' or a list of names")
+        count = int(match[2])
+        if count > len(points):
+            raise InputError(f"{field} is '{choice}', but there are {len(points)} critical points: {', '.join(points)}")
+        return list(range(len(points)))[:count] if match[1] == "first" else list(range(len(points)))[-count:]
+    if not choice:
+        raise InputError(f"{field} is empty; choose from: {', '.join(points)}")
+    for name in choice:
+        if name not in points:
+            raise InputError(f"{field}: there is no critical point '{name}'{nearest_name(name, list(points))}")
+    return [position for position, name in enumerate(points) if name in choice]

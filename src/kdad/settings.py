@@ -1,0 +1,20 @@
+"""Kedro's settings of this project."""
+
+import warnings
+
+# OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
+warnings.filterwarnings("ignore", message=".*register_resolver.*")
+
+from kdad.configuration import RunConfigLoader  # noqa: E402
+from kdad.hooks import InputErrorHook, MlflowHook, ThreadsHook  # noqa: E402
+
+HOOKS = (MlflowHook(), InputErrorHook(), ThreadsHook())
+CONFIG_LOADER_CLASS = RunConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment holds only what differs, at any depth.
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+}

@@ -1,0 +1,139 @@
+"""The one training loop: Adam, a schedule, validation on held-out normal images, checkpoints, loss history."""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from kdad.parameters.cloner import TrainingParameters
+from kdad.training.checkpoints import CheckpointFile
+from kdad.training.seeding import derive_seed, numpy_generator
+
+logger = logging.getLogger(__name__)
+
+#: A batch's loss: the rows of the training set in, each term's value for every row out; ``total`` is minimised.
+BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]
+
+
+@dataclass
+class TrainingTask:
+    """What is trained on which rows; the loop knows nothing of networks' inputs."""
+
+    name: str
+    module: nn.Module
+    loss: BatchLoss
+    training_rows: np.ndarray
+    validation_rows: np.ndarray
+
+
+def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
+    """Train `task.module` in place to the last epoch and return the loss history.
+
+    The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
+    Each epoch's order is drawn from the seed and the epoch's number, so a resumed run meets the same batches.
+    Raises `FloatingPointError` when the loss is no longer finite.
+    """
+    steps = math.ceil(len(task.training_rows) / parameters.batch_size)
+    optimiser = torch.optim.Adam(
+        task.module.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay
+    )
+    schedule = _schedule(optimiser, parameters, steps)
+    history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
+    for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
+        torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
+        order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
+        task.module.train()
+        losses = []
+        # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
+        for rows in np.array_split(order, steps):
+            losses.append(_step(task, optimiser, rows))
+            schedule.step()
+        history += _rows(epoch, "training", losses)
+        history += _rows(epoch, "validation", _validate(task, parameters.batch_size))
+        if not math.isfinite(history[-1]["value"]):
+            raise FloatingPointError(f"the loss of {task.name} is not finite in epoch {epoch}; lower the learning rate")
+        if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
+            checkpoint.save(_state(task, optimiser, schedule, epoch, history))
+    task.module.eval()
+    return pd.DataFrame(history, columns=["epoch", "split", "term", "value"])
+
+
+def _step(task: TrainingTask, optimiser: torch.optim.Optimizer, rows: np.ndarray) -> tuple[int, dict[str, float]]:
+    terms = task.loss(rows)
+    optimiser.zero_grad(set_to_none=True)
+    terms["total"].mean().backward()
+    optimiser.step()
+    return len(rows), {term: values.detach().mean().item() for term, values in terms.items()}
+
+
+@torch.no_grad()
+def _validate(task: TrainingTask, batch_size: int) -> list[tuple[int, dict[str, float]]]:
+    task.module.eval()
+    batches = np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size))
+    return [
+        (len(rows), {term: values.mean().item() for term, values in task.loss(rows).items()}) for rows in batches
+    ]
+
+
+def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) -> list[dict]:
+    sums: dict[str, float] = defaultdict(float)
+    for count, terms in losses:
+        for term, value in terms.items():
+            sums[term] += count * value
+    images = sum(count for count, _ in losses)
+    return [{"epoch": epoch, "split": split, "term": term, "value": total / images} for term, total in sums.items()]
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, parameters: TrainingParameters, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if parameters.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=parameters.learning_rate, total_steps=steps * parameters.epochs
+    )
+
+
+def _state(task, optimiser, schedule, epoch: int, history: list[dict]) -> dict:
+    return {
+        "epoch": epoch,
+        "module": task.module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": {key: value for key, value in schedule.state_dict().items() if not callable(value)},
+        "history": history,
+    }
+
+
+def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list[dict], int]:
+    state = checkpoint.load()
+    if state is None:
+        return [], 0
+    task.module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    logger.info("Resuming %s after epoch %d", task.name, state["epoch"] + 1)
+    return state["history"], state["epoch"] + 1
+
+
+def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterator[int]:
+    """Count epochs with a bar on a terminal, and with a line at each tenth of the way in a log."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    started = time.perf_counter()
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), transient=True) as bar:
+        shown = bar.add_task(f"Training {name}", total=epochs, completed=first, loss="")
+        for epoch in range(first, epochs):
+            yield epoch
+            latest = {(row["split"], row["term"]): row["value"] for row in history[-6:]}
+            loss = " ".join(f"{split} {latest.get((split, 'total'), math.nan):.4f}" for split in ("training", "validation"))
+            bar.update(shown, completed=epoch + 1, loss=loss)
+            if (epoch + 1) % max(epochs // 5, 1) == 0:
+                seconds = time.perf_counter() - started
+                logger.info("%s: epoch %d of %d, loss %s, %.0f s", name, epoch + 1, epochs, loss, seconds)

@@ -1,0 +1,27 @@
+"""Random generators: each consumer derives its own from the one seed, by name."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """Return a seed in [0, 2^63) for the consumer of these names; other names give unrelated streams."""
+    key = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
+    """Return the consumer's own NumPy generator."""
+    return np.random.default_rng(derive_seed(seed, *names))
+
+
+@contextmanager
+def torch_seed(seed: int, *names: str | int) -> Iterator[None]:
+    """Run the block on the consumer's own torch stream and restore the one around it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, *names))
+        yield
