@@ -74,8 +74,10 @@ def open_cache(folder: Path) -> ActivationCache:
         manifest = json.loads((folder / _MANIFEST).read_text())
         pixels = np.load(folder / _PIXELS, mmap_mode="r")
         arrays = tuple(np.load(folder / f"{point['name']}.npy", mmap_mode="r") for point in manifest["points"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the activation cache '{folder}' is missing or damaged; delete it and run 'features' again") from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the activation cache '{folder}' is missing or damaged; delete it and run 'features' again"
+        ) from error
     return ActivationCache(folder, manifest, pixels, arrays)
 
 

@@ -1,7 +1,7 @@
 """The cloner: a small network that gives activations of the source's shapes at the source's critical points."""
 
-import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,14 @@ from kdad.parameters.cloner import ArchitectureParameters
 _VGG16_WIDTHS = [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]
 
 
+class _Stage(NamedTuple):
+    """One block: whether it halves the resolution, how odd sides are rounded, and the critical point at its end."""
+
+    pools: bool
+    rounds_up: bool
+    point: CriticalPoint | None
+
+
 class Cloner(nn.Module):
     """Blocks of 3 x 3 convolutions, a max-pool after each, as published (Salehi et al. 2021, section 3 and code).
 
@@ -21,23 +29,21 @@ class Cloner(nn.Module):
     has a ReLU only - and not even that where the source's activations can be negative. Images come in [0, 1].
     """
 
-    def __init__(
-        self, widths: Sequence[Sequence[int]], points: Sequence[CriticalPoint], size: tuple[int, int]
-    ) -> None:
+    def __init__(self, widths: Sequence[Sequence[int]], points: Sequence[CriticalPoint], size: tuple[int, int]) -> None:
         super().__init__()
         plan = _pooling_plan(points, size)
         if len(widths) != len(plan):
             raise InputError(f"cloner.widths has {len(widths)} blocks; these critical points need {len(plan)}")
         blocks, channels = [], 3
-        for index, (block, (pools, point)) in enumerate(zip(widths, plan, strict=True)):
+        for index, (block, (pools, rounds_up, point)) in enumerate(zip(widths, plan, strict=True)):
             if not block or (point is not None and block[-1] != point.channels):
                 needed = "at least one width" if point is None else f"a last width of {point.channels} ('{point.name}')"
                 raise InputError(f"cloner.widths: block {index + 1} is {list(block)}; it needs {needed}")
             signed = point is not None and point.signed
-            blocks.append(_block(channels, block, pools, _rounds_up(points, size), signed))
+            blocks.append(_block(channels, block, pools, rounds_up, signed))
             channels = block[-1]
         self.blocks = nn.ModuleList(blocks)
-        self.ends = tuple(point is not None for _, point in plan)
+        self.ends = tuple(stage.point is not None for stage in plan)
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.register_buffer("sd", torch.ones(1, 3, 1, 1))
 
@@ -84,26 +90,28 @@ def small_widths(points: Sequence[CriticalPoint], size: tuple[int, int], hidden:
 
     For VGG-16's pool2..pool5: [16,16] [16,128] [16,16,256] [16,16,512] [16,16,512].
     """
-    ends = [hidden if point is None else point.channels for _, point in _pooling_plan(points, size)]
+    ends = [hidden if stage.point is None else stage.point.channels for stage in _pooling_plan(points, size)]
     return [[hidden] * (1 if index < 2 else 2) + [end] for index, end in enumerate(ends)]
 
 
-def _pooling_plan(
-    points: Sequence[CriticalPoint], size: tuple[int, int]
-) -> list[tuple[bool, CriticalPoint | None]]:
-    """List the cloner's blocks: whether each halves the resolution, and the critical point that it ends at, if any."""
-    plan: list[tuple[bool, CriticalPoint | None]] = []
-    halvings = 0
+def _pooling_plan(points: Sequence[CriticalPoint], size: tuple[int, int]) -> list[_Stage]:
+    """List the cloner's blocks, so that halving images of `size` meets each point's resolution in turn."""
+    plan: list[_Stage] = []
+    reached = size
     for point in points:
-        wanted = round(math.log2(max(size) / max(point.height, point.width)))
-        steps = max(wanted - halvings, 0)
-        plan += [(True, None)] * (steps - 1) + [(steps > 0, point)]
-        halvings += steps
-        if (point.height, point.width) not in (_halved(size, halvings, up) for up in (False, True)):
+        target = (point.height, point.width)
+        # Padded strides round odd sides up, VGG's pools round them down; some networks do both.
+        halvings = ((steps, up) for steps in range(max(size).bit_length()) for up in (False, True))
+        found = next(((steps, up) for steps, up in halvings if _halved(reached, steps, up) == target), None)
+        if found is None:
             raise InputError(
-                f"the critical point '{point.name}' is {point.height} x {point.width} for images of {size[0]} x {size[1]}, "
-                "which halving cannot reach; use an image size that is a multiple of 32, or cloner.size=equal"
+                f"the critical point '{point.name}' is {point.height} x {point.width} for images of {size[0]} x "
+                f"{size[1]}, which halving cannot reach; use an image size that is a multiple of 32, "
+                "or cloner.size=equal"
             )
+        steps, up = found
+        plan += [_Stage(True, up, None)] * (steps - 1) + [_Stage(steps > 0, up, point)]
+        reached = target
     return plan
 
 
@@ -111,13 +119,6 @@ def _halved(size: tuple[int, int], times: int, up: bool) -> tuple[int, int]:
     for _ in range(times):
         size = tuple((side + up) // 2 for side in size)
     return size
-
-
-def _rounds_up(points: Sequence[CriticalPoint], size: tuple[int, int]) -> bool:
-    """Tell whether the source rounds odd sizes up on the way (padded strides) or down (VGG's pools)."""
-    last = points[-1]
-    halvings = sum(pools for pools, _ in _pooling_plan(points, size))
-    return (last.height, last.width) != _halved(size, halvings, up=False)
 
 
 def _block(channels: int, widths: Sequence[int], pools: bool, ceil: bool, signed: bool) -> nn.Sequential:

@@ -39,6 +39,8 @@ def create_pipeline() -> Pipeline:
                     "threshold": "threshold",
                     "source_cost": "source_cost",
                     "cloner_cost": "cloner_cost",
+                    "scoring_cost": "scoring_cost",
+                    "gradient_cost": "gradient_cost",
                     "dataset": "params:dataset",
                     "source": "params:source",
                     "seed": "params:seed",
@@ -48,7 +50,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 draw_curves,
-                inputs={**_TEST_MAPS, "scores": "scores", "localisation": "localisation_metrics", "scoring": "params:scoring"},
+                inputs={
+                    **_TEST_MAPS,
+                    "scores": "scores",
+                    "detection": "detection_metrics",
+                    "localisation": "localisation_metrics",
+                    "scoring": "params:scoring",
+                },
                 outputs=["roc_figure", "pro_figure"],
                 name="draw_curves",
             ),
@@ -69,7 +77,6 @@ def create_pipeline() -> Pipeline:
                 inputs={
                     **_TEST_MAPS,
                     "scores": "scores",
-                    "threshold": "threshold",
                     "scoring": "params:scoring",
                     "reporting": "params:reporting",
                 },

@@ -1,5 +1,6 @@
 """Nodes of the pipeline `scoring`."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ def map_forward(
     cloner: dict[str, Any],
     scoring: dict[str, Any],
     folder: Path,
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
     """Score held-out normal and test images by L_total and by the forward map.
 
-    Returns the scores (row, score) and the raw forward maps, both in the order of `_scored_rows`.
+    Returns the scores (row, total_loss) and the raw forward maps, both held-out images first, and what it cost.
     """
+    started = time.perf_counter()
     chosen = _compute(compute)
     parameters = ClonerParameters(**cloner)
     rows = _scored_rows(split_table)
@@ -48,7 +50,8 @@ def map_forward(
     network = _trained_cloner(source_activations, cloner_weights, parameters, chosen)
     forward = ForwardPass(source_activations, network, parameters.loss, chosen)
     scores, maps = forward.score(rows, validation, ScoringParameters(**scoring), folder / "discrepancy.npy")
-    return pd.DataFrame({"row": rows, "total_loss": scores}), {"discrepancy": maps}
+    cost = {"seconds": time.perf_counter() - started, "images": len(rows)}
+    return pd.DataFrame({"row": rows, "total_loss": scores}), {"discrepancy": maps}, cost
 
 
 def map_gradients(
@@ -62,12 +65,13 @@ def map_gradients(
     scoring: dict[str, Any],
     seed: int,
     folder: Path,
-) -> dict[str, np.ndarray]:
-    """Map the test images by each gradient method that the parameters name."""
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Map the test images by each gradient method that the parameters name; return maps and cost."""
+    started = time.perf_counter()
     settings = ScoringParameters(**scoring)
     methods = [method for method in settings.localisation if method != "discrepancy"]
     if not methods:
-        return {}
+        return {}, {"seconds": 0.0}
     chosen = _compute(compute)
     parameters = ClonerParameters(**cloner)
     positions = choose_points(settings.gradient_map.points, source_activations.names, "scoring.gradient_map.points")
@@ -91,7 +95,7 @@ def map_gradients(
             for start in track(range(0, len(rows), step), description=f"Mapping {method}", transient=True)
         )
         maps[method] = write_stack(folder / f"{method}.npy", (len(rows), *source_activations.size), batches)
-    return maps
+    return maps, {"seconds": time.perf_counter() - started, "images": len(rows)}
 
 
 def smooth_maps(

@@ -21,7 +21,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 map_forward,
                 inputs={**_NETWORKS, "folder": "raw_map_folder"},
-                outputs=["total_loss_scores", "forward_maps"],
+                outputs=["total_loss_scores", "forward_maps", "scoring_cost"],
                 name="score_images",
                 tags=["inference"],
             ),
@@ -34,7 +34,7 @@ def create_pipeline() -> Pipeline:
                     "seed": "params:seed",
                     "folder": "raw_map_folder",
                 },
-                outputs="gradient_maps",
+                outputs=["gradient_maps", "gradient_cost"],
                 name="map_gradients",
                 tags=["inference"],
             ),

@@ -1,0 +1,150 @@
+"""What a run leaves in MLflow, and how it ends on the console; nothing else knows MLflow."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.hooks import hook_impl
+from mlflow.entities import Metric
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from kdad.errors import InputError
+from kdad.reporting.metrics_table import console_table, places_text
+from kdad.reporting.provenance import code_version
+
+
+class MlflowHook:
+    """Adds to kedro-mlflow's run: durations, what each node made, loss histories, metrics, figures, commit, error.
+
+    A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers) or
+    ``history`` (a table epoch, split, term, value).
+    """
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._made: dict[str, dict[str, str]] = {}
+        self._catalog: Any = None
+
+    @hook_impl
+    def after_catalog_created(self, catalog: Any) -> None:
+        """Keep the catalog, whose entries say what they are."""
+        self._catalog = catalog
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Name the run after pipeline, data set and category, and tag it with the commit."""
+        if mlflow.active_run() is None:
+            return
+        dataset = self._catalog.load("params:dataset")
+        names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "mkd"]
+        pipeline = "+".join("mkd" if name in (None, "__default__") else name for name in names)
+        category = dataset.get("category") or dataset.get("normal_class")
+        tags = {
+            "mlflow.runName": " ".join(str(part) for part in (pipeline, dataset["name"], category) if part is not None),
+            "commit": code_version(Path(run_params["project_path"])) or "unknown",
+        }
+        mlflow.set_tags(tags)
+
+    @hook_impl
+    def before_node_run(self, node: Any) -> None:
+        """Note the time."""
+        self._started[node.name] = time.perf_counter()
+        self._made[node.name] = {}
+
+    @hook_impl
+    def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
+        """Leave the node's duration and a description of each output."""
+        if mlflow.active_run() is None:
+            return
+        seconds = time.perf_counter() - self._started[node.name]
+        mlflow.log_metric(f"seconds.{node.name}", seconds)
+        made = {name: _describe(data) for name, data in outputs.items()}
+        mlflow.log_dict({"node": node.name, "seconds": round(seconds, 3), "made": made}, f"nodes/{node.name}.json")
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Log what a catalog entry holds, in the way that its metadata names."""
+        dataset = self._catalog.get(dataset_name)
+        kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
+        if kind is None or mlflow.active_run() is None:
+            return
+        if kind == "metrics":
+            mlflow.log_metrics(dict(_numbers(data)))
+        elif kind == "history":
+            _log_history(data, dataset_name)
+        mlflow.log_artifact(_file_of(dataset))
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """End with a short table, and say where the heat-map sheet and the run are."""
+        if "metrics" not in pipeline.all_outputs():
+            return
+        run = mlflow.active_run()
+        place = f"{run.info.run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
+        sheet = Path(_file_of(catalog.get("heatmap_sheet")))
+        console = Console()
+        console.print(console_table(catalog.load("metrics")))
+        console.print(places_text(_from_here(sheet), place), soft_wrap=True, highlight=False)
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Leave the error in the run, which kedro-mlflow then closes as FAILED."""
+        if mlflow.active_run() is not None:
+            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
+
+
+class InputErrorHook:
+    """Ends a run that met unusable input with its one message, without a traceback."""
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Turn `InputError` into a message of the command line, after the others have closed their runs."""
+        if isinstance(error, InputError):
+            raise KedroCliError(str(error)) from error
+
+
+def _file_of(dataset: Any) -> str:
+    return str(dataset._filepath)
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """List the numbers of nested dictionaries with their dotted names."""
+    found: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((f"{prefix}{name}", float(value)))
+    return found
+
+
+def _log_history(history: pd.DataFrame, name: str) -> None:
+    """Log a loss history with the epoch as the step, a thousand values a request."""
+    network = name.removesuffix("_loss_history")
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(f"{network}.{row.split}.{row.term}", float(row.value), now, int(row.epoch))
+        for row in history.itertuples(index=False)
+    ]
+    client, run = MlflowClient(), mlflow.active_run().info.run_id
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run, metrics=metrics[start : start + 1000])
+
+
+def _describe(data: Any) -> str:
+    """Say in a few words what an output is."""
+    if isinstance(data, pd.DataFrame):
+        return f"table of {len(data)} rows: {', '.join(map(str, data.columns))}"
+    if hasattr(data, "shape"):
+        return f"array {tuple(data.shape)}"
+    if isinstance(data, dict):
+        return "{" + ", ".join(f"{name}: {_describe(value)}" for name, value in data.items()) + "}"
+    return f"{data:.6g}" if isinstance(data, float) else str(data)[:200] if isinstance(data, int | str) else type(data).__name__

@@ -1,0 +1,203 @@
+"""Nodes of the pipeline `reporting`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad.images.image_set import ImageSet
+from kdad.images.registry import open_image_set
+from kdad.metrics.mkd_protocol import mkd_protocol_auroc
+from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc, pixel_roc
+from kdad.metrics.ranking import detection_metrics
+from kdad.metrics.region_overlap import pro_curve
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.reporting import ReportingParameters
+from kdad.parameters.scoring import ScoringParameters
+from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
+from kdad.reporting.provenance import code_version
+from kdad.training.seeding import numpy_generator
+
+
+def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) -> dict[str, float | None]:
+    """Measure how the test images' scores rank, and how the threshold decides."""
+    test = scores[scores["split"] == "test"]
+    labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
+    resamples = ScoringParameters(**scoring).bootstrap_resamples
+    generator = numpy_generator(seed, "bootstrap")
+    found = detection_metrics(labels, test["score"].to_numpy(), resamples, generator)
+    return {
+        **found,
+        "false_positive_rate": _share(decisions[labels == 0]),
+        "true_positive_rate": _share(decisions[labels == 1]),
+        "test_normal": int((labels == 0).sum()),
+        "test_anomalous": int((labels == 1).sum()),
+    }
+
+
+def measure_localisation(
+    split_table: pd.DataFrame, anomaly_maps: dict[str, np.ndarray], dataset: dict[str, Any], scoring: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure every method's maps against the masks; without masks, say why nothing is measured.
+
+    Test images that are anomalous but have no mask are left out, and counted.
+    """
+    settings = ScoringParameters(**scoring)
+    rows, masks, reason = _masked_rows(split_table, open_image_set(DatasetParameters(**dataset)))
+    methods = {}
+    for method in [name for name in settings.localisation if name in anomaly_maps]:
+        maps = None if reason else _test_maps(anomaly_maps[method], split_table)[rows]
+        opening = settings.smoothing[method].opening_size
+        methods[method] = {
+            "pixel_auroc": None if reason else pixel_auroc(masks, maps),
+            "pixel_ap": None if reason else pixel_ap(masks, maps),
+            "pro_auc": None if reason else pro_curve(masks, maps, settings.max_fpr).area,
+            # An opening that the maps had already is not done twice.
+            "pixel_auroc_mkd_protocol": None if reason else mkd_protocol_auroc(masks, maps, 0 if opening else 3),
+        }
+    unmasked = int((split_table["split"] == "test").sum() - len(rows)) if not reason else 0
+    return {"methods": methods, "left_out": reason, "anomalous_images_without_mask": unmasked}
+
+
+def write_metrics(
+    detection: dict[str, Any],
+    localisation: dict[str, Any],
+    threshold: dict[str, float],
+    source_cost: dict[str, Any],
+    cloner_cost: dict[str, Any],
+    scoring_cost: dict[str, Any],
+    gradient_cost: dict[str, Any],
+    dataset: dict[str, Any],
+    source: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Gather a run's metrics with what they were measured on; pixel metrics on top are those of the first method."""
+    parameters = DatasetParameters(**dataset)
+    first = next(iter(localisation["methods"].values()), {})
+    return {
+        "dataset": parameters.name,
+        "category": parameters.category_name,
+        "image_size": list(parameters.size),
+        "seed": seed,
+        "source": source["name"],
+        "commit": code_version(Path.cwd()),
+        **detection,
+        **first,
+        "localisation": localisation["methods"],
+        "localisation_left_out": localisation["left_out"],
+        "anomalous_images_without_mask": localisation["anomalous_images_without_mask"],
+        "threshold": threshold,
+        "cloner_parameters": cloner_cost["parameters"],
+        "seconds": {
+            "features": source_cost["seconds"],
+            "cloner": cloner_cost["seconds"],
+            "scoring": scoring_cost["seconds"],
+            "gradient_maps": gradient_cost["seconds"],
+        },
+        "source_activations_reused": source_cost["reused"],
+        "peak_memory_gb": _peak_memory(),
+    }
+
+
+def draw_curves(
+    split_table: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    dataset: dict[str, Any],
+    scores: pd.DataFrame,
+    detection: dict[str, Any],
+    localisation: dict[str, Any],
+    scoring: dict[str, Any],
+) -> tuple[Figure, Figure]:
+    """Draw ROC curves of images and pixels, and PRO curves."""
+    settings = ScoringParameters(**scoring)
+    rows, masks, reason = _masked_rows(split_table, open_image_set(DatasetParameters(**dataset)))
+    pixel_curves, overlap_curves = {}, {}
+    for method in localisation["methods"] if reason is None else []:
+        maps = _test_maps(anomaly_maps[method], split_table)[rows]
+        curve = pro_curve(masks, maps, settings.max_fpr)
+        pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
+    areas = {name: {m: found[name] for m, found in localisation["methods"].items()} for name in ("pixel_auroc", "pro_auc")}
+    test = scores[scores["split"] == "test"]
+    labels = test["label"].to_numpy()
+    roc = ranking_curves.draw_roc(
+        labels, test["score"].to_numpy(), detection["image_auroc"], pixel_curves, areas["pixel_auroc"]
+    )
+    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], settings.max_fpr, reason)
+
+
+def draw_score_histogram(scores: pd.DataFrame, threshold: dict[str, float]) -> Figure:
+    """Draw the scores' histogram with the threshold."""
+    return score_histogram.draw_score_histogram(scores, threshold)
+
+
+def draw_loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw the loss by epoch and term."""
+    return loss_curves.draw_loss_curves(history)
+
+
+def draw_heatmap_sheet(
+    split_table: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    dataset: dict[str, Any],
+    scores: pd.DataFrame,
+    scoring: dict[str, Any],
+    reporting: dict[str, Any],
+) -> Figure:
+    """Draw test images with their maps by the first localisation method."""
+    images = open_image_set(DatasetParameters(**dataset))
+    method = ScoringParameters(**scoring).localisation[0]
+    rows = _test_rows(split_table)
+    test = scores[scores["split"] == "test"].reset_index(drop=True)
+    parameters = DatasetParameters(**dataset)
+    return heatmap_sheet.draw_heatmap_sheet(
+        test,
+        _test_maps(anomaly_maps[method], split_table),
+        lambda position: images.image(rows[position]),
+        lambda position: images.mask(rows[position]) if images.has_masks else None,
+        ReportingParameters(**reporting).sheet_rows,
+        f"{parameters.name} / {parameters.category_name}: {method.replace('_', ' ')} maps",
+    )
+
+
+def _test_rows(split_table: pd.DataFrame) -> np.ndarray:
+    return np.flatnonzero((split_table["split"] == "test").to_numpy())
+
+
+def _test_maps(maps: np.ndarray, split_table: pd.DataFrame) -> np.ndarray:
+    """Return the maps of the test images; held-out images, where they were mapped, come first in a stack."""
+    return maps[len(maps) - len(_test_rows(split_table)) :]
+
+
+def _masked_rows(split_table: pd.DataFrame, images: ImageSet) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """Return positions among the test images that can be measured, their masks `(N, H, W)`, and why there are none."""
+    test = split_table[split_table["split"] == "test"]
+    usable = ((test["label"] == 0) | test["has_mask"]).to_numpy()
+    rows = np.flatnonzero(usable)
+    empty = np.zeros(images.size, dtype=bool)
+    found = [images.mask(row) for row in _test_rows(split_table)[rows]] if images.has_masks else []
+    masks = np.stack([empty if mask is None else mask for mask in found]) if found else np.zeros((0, *images.size), bool)
+    if not (test["label"] == 1).any():
+        return rows, masks, "the test images are all normal"
+    if not masks.any():
+        return rows, masks, "this image set has no masks"
+    if masks.all():
+        return rows, masks, "the masks leave no normal pixel"
+    return rows, masks, None
+
+
+def _share(decisions: np.ndarray) -> float | None:
+    return float(decisions.mean()) if len(decisions) else None
+
+
+def _peak_memory() -> float | None:
+    """Return this process's peak resident memory in GB; None where the system does not tell."""
+    if os.name != "posix":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

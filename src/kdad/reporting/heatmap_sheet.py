@@ -1,0 +1,82 @@
+"""The heat-map sheet: images, masks, maps and overlays, chosen by their scores."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, new_figure
+
+_SECTIONS = ("most normal", "most anomalous", "worst mistakes")
+
+
+def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
+    """Choose up to `count` positions of `scores` (test images) for each section of the sheet.
+
+    Most normal: normal images of the lowest scores. Most anomalous: anomalous images of the highest. Worst mistakes:
+    images on the wrong side of the threshold, farthest first by the ratio to it; empty when there is none.
+    """
+    label, score, decision = (scores[name].to_numpy() for name in ("label", "score", "decision"))
+    order = np.argsort(score, kind="stable")
+    normal = [int(i) for i in order if label[i] == 0]
+    anomalous = [int(i) for i in order[::-1] if label[i] == 1]
+    distance = np.abs(np.log(np.maximum(score, 1e-12) / max(scores["threshold"].iloc[0], 1e-12)))
+    wrong = [int(i) for i in np.argsort(-distance, kind="stable") if label[i] != decision[i]]
+    chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong), strict=True))
+    return {name: rows[:count] for name, rows in chosen.items() if rows}
+
+
+def draw_heatmap_sheet(
+    scores: pd.DataFrame,
+    maps: np.ndarray,
+    image: Callable[[int], np.ndarray],
+    mask: Callable[[int], np.ndarray | None],
+    count: int,
+    title: str,
+) -> Figure:
+    """Draw the sheet of test images; all maps share one colour scale, so that they can be compared.
+
+    `scores` has a row a test image (columns label, kind, score, threshold, decision), `maps` `(N, H, W)` in its order;
+    `image(i)` gives `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` or None.
+    """
+    sections = choose_sheet_rows(scores, count)
+    if not sections:
+        return draw_message("no test image to show")
+    shown = [row for rows in sections.values() for row in rows]
+    masks = {row: mask(row) for row in shown}
+    panels = ["image", "mask", "map", "overlay"] if any(m is not None for m in masks.values()) else ["image", "map", "overlay"]
+    low, high = np.quantile(maps[shown], [0.02, 0.999])
+    aspect = maps.shape[1] / maps.shape[2]
+    rows = max(len(chosen) for chosen in sections.values())
+    figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.22) * rows + 0.9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    for part, (name, chosen) in zip(figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True):
+        part.suptitle(name, fontsize=10, color=MUTED)
+        grid = part.subplots(rows, len(panels), squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for line, row in zip(grid, chosen, strict=False):
+            _draw_row(dict(zip(panels, line, strict=True)), scores.iloc[row], image(row), masks[row], maps[row], (low, high))
+    return figure
+
+
+def _draw_row(
+    axes: dict[str, Axes], score: pd.Series, image: np.ndarray, mask: np.ndarray | None, anomaly_map: np.ndarray, limits: tuple
+) -> None:
+    picture = np.moveaxis(image, 0, -1)  # (H, W, 3)
+    axes["image"].imshow(picture)
+    axes["map"].imshow(anomaly_map, cmap=HEAT, vmin=limits[0], vmax=limits[1])
+    heat = np.clip((anomaly_map - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
+    grey = np.repeat(picture.mean(-1, keepdims=True), 3, axis=-1)
+    opacity = (0.15 + 0.75 * heat)[..., None]
+    axes["overlay"].imshow(np.clip((1 - opacity) * grey + opacity * HEAT(heat)[..., :3], 0, 1))
+    if mask is not None:
+        axes["mask"].imshow(mask, cmap="gray", vmin=0, vmax=1)
+        if mask.any():
+            axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
+    side = "above" if score["decision"] else "below"
+    text = f"{score['kind'].replace('_', ' ')}: {score['score'] / score['threshold']:.2f} x threshold"
+    right = score["label"] == score["decision"]
+    axes["image"].set_title(text if right else f"{text} ({side}!)", loc="left", fontsize=7.5, color=ANOMALOUS if score["label"] else NORMAL)

@@ -1,0 +1,26 @@
+"""The loss over epochs, by term."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad.reporting.style import ANOMALOUS, INK, NORMAL, new_figure, plain_axes
+
+_COLOURS = {"training": NORMAL, "validation": ANOMALOUS}
+
+
+def draw_loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw each term's value on training and on held-out normal images, epoch by epoch.
+
+    `history` has the columns epoch (from 0), split, term, value.
+    """
+    terms = list(dict.fromkeys(history["term"]))
+    figure = new_figure(3.9 * len(terms), 3.4)
+    for axes, term in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
+        plain_axes(axes, term, "epoch", "loss, mean over images")
+        for split, rows in history[history["term"] == term].groupby("split", sort=False):
+            marker = "o" if len(rows) < 8 else None
+            axes.plot(rows["epoch"] + 1, rows["value"], color=_COLOURS[split], label=split, linewidth=1.6, marker=marker)
+        if (history.loc[history["term"] == term, "value"] > 0).all():
+            axes.set_yscale("log")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure

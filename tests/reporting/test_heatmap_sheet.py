@@ -1,0 +1,53 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdad.reporting.heatmap_sheet import choose_sheet_rows, draw_heatmap_sheet
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "kind": ["good", "good", "good", "hole", "hole", "hole"],
+            "label": [0, 0, 0, 1, 1, 1],
+            "score": [0.5, 3.0, 1.0, 4.0, 0.1, 1.5],
+        }
+    )
+    return table.assign(threshold=2.0, decision=(table["score"] > 2).astype(int))
+
+
+def test_sections_hold_the_extremes_and_the_mistakes(scores):
+    # Threshold 2: wrong are the good image of score 3 (log ratio .41) and the holes of 0.1 (3.0) and 1.5 (.29).
+    chosen = choose_sheet_rows(scores, 2)
+    assert chosen == {"most normal": [0, 2], "most anomalous": [3, 5], "worst mistakes": [4, 1]}
+
+
+def test_a_section_without_images_is_left_out(scores):
+    right = scores[scores["label"] == scores["decision"]].reset_index(drop=True)
+    assert "worst mistakes" not in choose_sheet_rows(right, 2)
+    assert list(choose_sheet_rows(scores[scores["label"] == 0], 5)) == ["most normal", "worst mistakes"]
+
+
+@pytest.mark.parametrize(("with_masks", "panels"), [(True, 4), (False, 3)])
+def test_sheet_has_a_mask_panel_only_where_there_are_masks(scores, with_masks, panels):
+    maps = np.random.default_rng(0).random((6, 10, 14), dtype=np.float32)
+    mask = np.zeros((10, 14), bool)
+    mask[2:5, 3:9] = True
+    figure = draw_heatmap_sheet(
+        scores, maps, lambda i: np.full((3, 10, 14), 0.5, np.float32), lambda i: mask if with_masks else None, 2, "title"
+    )
+    figure.canvas.draw()
+    assert [len(part.axes) for part in figure.subfigs] == [2 * panels] * 3
+
+
+def test_all_maps_share_one_colour_scale(scores):
+    maps = np.arange(24, dtype=np.float32).reshape(6, 2, 2)
+    figure = draw_heatmap_sheet(scores, maps, lambda i: np.zeros((3, 2, 2), np.float32), lambda i: None, 2, "title")
+    scales = {
+        axes.images[0].get_clim()
+        for part in figure.subfigs
+        for axes in part.axes[1::3]  # image, map, overlay
+        if axes.images
+    }
+    assert len(scales) == 1
