@@ -26,8 +26,8 @@ class MlflowHook:
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
-        self._made: dict[str, dict[str, str]] = {}
         self._catalog: Any = None
+        self._run_name = ""
 
     @hook_impl
     def after_catalog_created(self, catalog: Any) -> None:
@@ -43,8 +43,9 @@ class MlflowHook:
         names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "mkd"]
         pipeline = "+".join("mkd" if name in (None, "__default__") else name for name in names)
         category = dataset.get("category") or dataset.get("normal_class")
+        self._run_name = " ".join(str(part) for part in (pipeline, dataset["name"], category) if part is not None)
         tags = {
-            "mlflow.runName": " ".join(str(part) for part in (pipeline, dataset["name"], category) if part is not None),
+            "mlflow.runName": self._run_name,
             "commit": code_version(Path(run_params["project_path"])) or "unknown",
         }
         mlflow.set_tags(tags)
@@ -53,7 +54,6 @@ class MlflowHook:
     def before_node_run(self, node: Any) -> None:
         """Note the time."""
         self._started[node.name] = time.perf_counter()
-        self._made[node.name] = {}
 
     @hook_impl
     def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class MlflowHook:
         if "metrics" not in pipeline.all_outputs():
             return
         run = mlflow.active_run()
-        place = f"{run.info.run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
+        place = f"{self._run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
         sheet = Path(_file_of(catalog.get("heatmap_sheet")))
         console = Console()
         console.print(console_table(catalog.load("metrics")))

@@ -4,29 +4,28 @@ from pathlib import Path
 
 from rich.table import Table
 
-_DETECTION = {"image_auroc": "AUROC", "image_ap": "AP", "image_f1_max": "F1 max"}
-_LOCALISATION = {
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pro_auc": "PRO",
-    "pixel_auroc_mkd_protocol": "AUROC, MKD protocol",
+_ROWS = {
+    "AUROC": ("image_auroc", "pixel_auroc"),
+    "95 % interval": ("interval", None),
+    "average precision": ("image_ap", "pixel_ap"),
+    "F1, best threshold": ("image_f1_max", None),
+    "PRO": (None, "pro_auc"),
+    "AUROC, MKD protocol": (None, "pixel_auroc_mkd_protocol"),
 }
 
 
 def console_table(metrics: dict) -> Table:
-    """Return a table of a run's metrics, one line for detection and one for each localisation method."""
+    """Return a table of a run's metrics: a column for images, and one for the pixels of each localisation method."""
     place = f"{metrics['dataset']} / {metrics['category']}"
     table = Table(title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold")
     table.add_column("")
-    for name in ("AUROC", "AP", "F1 max", *_LOCALISATION.values()):
-        table.add_column(name, justify="right")
-    interval = ""
-    if metrics["image_auroc_low"] is not None:
-        interval = f" [{metrics['image_auroc_low']:.3f}, {metrics['image_auroc_high']:.3f}]"
-    detection = [_number(metrics[key]) + (interval if key == "image_auroc" else "") for key in _DETECTION]
-    table.add_row("images", *detection, *[""] * len(_LOCALISATION))
-    for method, found in metrics["localisation"].items():
-        table.add_row(method, "", "", "", *[_number(found[key]) for key in _LOCALISATION])
+    for name in ("images", *metrics["localisation"]):
+        table.add_column(name.replace("_", " "), justify="right")
+    low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
+    detection = {**metrics, "interval": "-" if low is None else f"{low:.3f} to {high:.3f}"}
+    for name, (of_images, of_pixels) in _ROWS.items():
+        cells = [_cell(found, of_pixels) for found in metrics["localisation"].values()]
+        table.add_row(name, _cell(detection, of_images), *cells)
     if metrics["localisation_left_out"]:
         table.caption = f"pixel metrics left out: {metrics['localisation_left_out']}"
     return table
@@ -37,5 +36,8 @@ def places_text(sheet: Path, run: str) -> str:
     return f"Heat maps: {sheet}\nMLflow run: {run}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _cell(found: dict, key: str | None) -> str:
+    if key is None:
+        return ""
+    value = found[key]
+    return value if isinstance(value, str) else "-" if value is None else f"{value:.4f}"

@@ -2,7 +2,6 @@
 
 import warnings
 
-import torch
 from captum.attr import GuidedBackprop, NoiseTunnel, Saliency
 from torch import Tensor, nn
 
@@ -56,7 +55,7 @@ def gradient_maps(
     gradients through ReLUs. No hook is left behind, also when the forward pass raises.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU|Input Tensor .* requires gradient|.*requires_grad")
+        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU|Input Tensor .* require gradients")
         if method == "gradients":
             found = Saliency(total).attribute(images, abs=False)
         elif method == "guided_backprop":

@@ -56,9 +56,9 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
         for rows in np.array_split(order, steps):
             losses.append(_step(task, optimiser, rows))
             schedule.step()
-        history += _rows(epoch, "training", losses)
-        history += _rows(epoch, "validation", _validate(task, parameters.batch_size))
-        if not math.isfinite(history[-1]["value"]):
+        measured = _rows(epoch, "training", losses) + _rows(epoch, "validation", _validate(task, parameters.batch_size))
+        history += measured
+        if not all(math.isfinite(row["value"]) for row in measured):
             raise FloatingPointError(f"the loss of {task.name} is not finite in epoch {epoch}; lower the learning rate")
         if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
             checkpoint.save(_state(task, optimiser, schedule, epoch, history))

@@ -157,7 +157,7 @@ def draw_heatmap_sheet(
         test,
         _test_maps(anomaly_maps[method], split_table),
         lambda position: images.image(rows[position]),
-        lambda position: images.mask(rows[position]) if images.has_masks else None,
+        lambda position: _mask_to_show(images, rows[position]),
         ReportingParameters(**reporting).sheet_rows,
         f"{parameters.name} / {parameters.category_name}: {method.replace('_', ' ')} maps",
     )
@@ -187,6 +187,12 @@ def _masked_rows(split_table: pd.DataFrame, images: ImageSet) -> tuple[np.ndarra
     if masks.all():
         return rows, masks, "the masks leave no normal pixel"
     return rows, masks, None
+
+
+def _mask_to_show(images: ImageSet, row: int) -> np.ndarray | None:
+    mask = images.mask(row)
+    is_known = images.has_masks and images.samples[row].label == 0
+    return np.zeros(images.size, dtype=bool) if mask is None and is_known else mask
 
 
 def _share(decisions: np.ndarray) -> float | None:

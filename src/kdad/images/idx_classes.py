@@ -1,0 +1,92 @@
+"""MNIST and Fashion-MNIST from their IDX files, one class of them normal."""
+
+from functools import cache
+from pathlib import Path
+
+from torchvision.datasets import MNIST, FashionMNIST
+
+from kdad.errors import InputError
+from kdad.images.digits import DIGIT_NAMES
+from kdad.images.idx import read_idx
+from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.parameters.dataset import DatasetParameters
+
+_FASHION_NAMES = (
+    "t_shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle_boot",
+)
+_CLASS_NAMES = {"mnist": DIGIT_NAMES, "fashion_mnist": _FASHION_NAMES}
+_DOWNLOADERS = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
+_DOWNLOAD_ROOT = Path("data/01_raw")
+_PREFIXES = ("train", "t10k")
+
+
+class IdxSet(OneClassSet):
+    """The published training and test parts; `root` or its subfolder MNIST/raw or FashionMNIST/raw holds the files.
+
+    Without `root` they are downloaded once to data/01_raw. Raises `InputError` when files are missing or damaged, or
+    there is no internet.
+    """
+
+    def __init__(self, parameters: DatasetParameters) -> None:
+        folder = _find_folder(parameters)
+        train, test = (_load_part(folder.resolve(), prefix) for prefix in _PREFIXES)
+        super().__init__(parameters, train, test, _CLASS_NAMES[parameters.name])
+
+
+def _find_folder(parameters: DatasetParameters) -> Path:
+    """Return the folder with the four files, downloading them where that is allowed."""
+    root = _DOWNLOAD_ROOT if parameters.root is None else Path(parameters.root).expanduser()
+    downloader = _DOWNLOADERS[parameters.name]
+    raw = root / downloader.__name__ / "raw"
+    # Both sets use the same file names, so a shared root is searched by the set's own subfolder first.
+    for folder in (raw, root):
+        if _find_file(folder, "train-images-idx3-ubyte") is not None:
+            return folder
+    if parameters.root is not None:
+        raise InputError(
+            f"dataset.root: {root} and {raw} hold no train-images-idx3-ubyte(.gz); put the IDX files there"
+        )
+    if not parameters.download:
+        raise InputError(f"{raw} holds no IDX files; set dataset.root to their folder, or dataset.download: true")
+    try:
+        downloader(root, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{parameters.name} could not be downloaded ({reason}); connect to the internet, or set dataset.root to a "
+            "folder with the IDX files"
+        ) from error
+    return raw
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    return found[0] if found else None
+
+
+@cache
+def _load_part(folder: Path, prefix: str) -> LabelledImages:
+    """Read images and labels of one part, once a process."""
+    paths = []
+    for name in (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"):
+        path = _find_file(folder, name)
+        if path is None:
+            raise InputError(f"{folder}: has no {name}(.gz); all four IDX files are needed")
+        paths.append(path)
+    pixels, classes = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    if len(pixels) != len(classes):
+        raise InputError(f"{paths[1]}: has {len(classes)} labels for {len(pixels)} images in {paths[0].name}")
+    if len(classes) == 0 or 0 in pixels.shape:
+        raise InputError(f"{paths[0]}: holds no images; fetch it again")
+    if classes.max() > 9:
+        raise InputError(f"{paths[1]}: has the class {classes.max()}; the classes are 0..9")
+    return LabelledImages(pixels, classes)

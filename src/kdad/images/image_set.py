@@ -1,0 +1,56 @@
+"""What an image set is: an ordered list of samples whose images and masks are read one at a time."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Subset = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: `label` is 0 (normal) or 1 (anomalous); `kind` is "good", a defect's kind or a class's name."""
+
+    id: str
+    label: int
+    kind: str
+    subset: Subset
+    has_mask: bool
+
+
+class ImageSet(ABC):
+    """An ordered list of samples at one size (height, width); images and masks are made when asked for."""
+
+    name: str
+    category: str
+    size: tuple[int, int]
+    samples: list[Sample]
+
+    @abstractmethod
+    def image(self, index: int) -> np.ndarray:
+        """Return the image of a sample, float32 RGB `(3, H, W)` in [0, 1]."""
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Return the mask of a sample, bool `(H, W)`, True where anomalous; None where `has_mask` is False."""
+        return None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any anomalous sample has a mask; normal images have an all-False mask by nature."""
+        return any(sample.has_mask for sample in self.samples if sample.label)
+
+    def problems(self) -> list[str]:
+        """List what keeps the set from being used, one line a file, each with what to do; empty when all is well."""
+        return []
+
+    def fingerprint(self, index: int) -> str:
+        """Return a hash of the image's content, 16 hexadecimal digits."""
+        return hash_content(self.image(index).tobytes())
+
+
+def hash_content(content: bytes) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()[:16]

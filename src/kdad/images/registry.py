@@ -1,0 +1,14 @@
+"""From parameters to the image set that they name."""
+
+from kdad.images.digits import DigitSet
+from kdad.images.folder import FolderSet
+from kdad.images.idx_classes import IdxSet
+from kdad.images.image_set import ImageSet
+from kdad.images.textures import TextureSet
+from kdad.parameters.dataset import DatasetParameters
+
+
+def open_image_set(parameters: DatasetParameters) -> ImageSet:
+    """Open the image set that `parameters` name; raises `InputError` when there is none to open."""
+    sets = {"textures": TextureSet, "digits": DigitSet, "folder": FolderSet, "mnist": IdxSet, "fashion_mnist": IdxSet}
+    return sets[parameters.name](parameters)

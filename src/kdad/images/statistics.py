@@ -1,0 +1,60 @@
+"""Mean and standard deviation of each channel, from batches that need not fit in memory together."""
+
+import numpy as np
+
+
+class ChannelStatistics:
+    """Streaming mean and standard deviation of each channel, in float64.
+
+    Batches are combined pairwise, which stays accurate where sums of squares cancel (Chan, Golub & LeVeque 1979,
+    "Updating formulae and a pairwise algorithm for computing sample variances", eq. 2.1).
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: np.ndarray | None = None
+        self._squares: np.ndarray | None = None
+
+    def update(self, array: np.ndarray) -> None:
+        """Take in the values of `array` `(B, C, H, W)`; raises `ValueError` when C differs from earlier batches."""
+        axes = (0, *range(2, array.ndim))
+        count = array.size // array.shape[1]
+        if count:
+            self._combine(
+                count,
+                array.mean(axis=axes, dtype=np.float64),
+                array.var(axis=axes, dtype=np.float64) * count,
+            )
+
+    def merge(self, other: "ChannelStatistics") -> None:
+        """Take in everything that `other` has seen."""
+        if other.count:
+            self._combine(other.count, other._mean, other._squares)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of each channel `(C,)`; raises `ValueError` before any value was taken in."""
+        self._need_values()
+        return self._mean
+
+    @property
+    def sd(self) -> np.ndarray:
+        """The standard deviation of each channel `(C,)`, dividing by the count; raises as `mean` does."""
+        self._need_values()
+        return np.sqrt(self._squares / self.count)
+
+    def _combine(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
+        if self._mean is None:
+            self.count, self._mean, self._squares = count, mean.copy(), squares.copy()
+            return
+        if mean.shape != self._mean.shape:
+            raise ValueError(f"{len(mean)} channels cannot be combined with {len(self._mean)}")
+        total = self.count + count
+        difference = mean - self._mean
+        self._mean = self._mean + difference * (count / total)
+        self._squares = self._squares + squares + difference**2 * (self.count * count / total)
+        self.count = total
+
+    def _need_values(self) -> None:
+        if not self.count:
+            raise ValueError("no values were taken in")

@@ -1,0 +1,106 @@
+"""How well detection scores rank images."""
+
+import numpy as np
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from kdad.errors import InputError
+
+#: Scores drawn at once in the bootstrap; bounds its memory to some tens of MB.
+_DRAWS = 1 << 20
+
+
+def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve.
+
+    `labels` are `(N,)`, 0 normal and 1 anomalous; `scores` `(N,)`, larger is more anomalous. This and the functions
+    below raise `InputError` when lengths differ, a label is not 0 or 1 or one of the two is absent, or a score is not
+    finite.
+    """
+    _check_both_labels(labels, scores)
+    return float(roc_auc_score(labels, scores))
+
+
+def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the average precision: sum over thresholds of (recall step) * precision."""
+    _check_both_labels(labels, scores)
+    return float(average_precision_score(labels, scores))
+
+
+def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Return the largest F1 over all thresholds, and the highest threshold (score >= threshold) that reaches it.
+
+    The threshold is chosen with the labels at hand: a bound on what any threshold can do, not one to decide with.
+    """
+    _check_both_labels(labels, scores)
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    precision, recall = precision[:-1], recall[:-1]  # scikit-learn's last point belongs to no threshold
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    best = np.flatnonzero(f1 == f1.max())[-1]
+    return float(f1[best]), float(thresholds[best])
+
+
+def auroc_interval(
+    labels: np.ndarray, scores: np.ndarray, resamples: int, generator: np.random.Generator, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the bootstrap percentile interval of AUROC at `level`, each label resampled to its own count."""
+    _check_both_labels(labels, scores)
+    if resamples < 1 or not 0 < level < 1:
+        raise InputError(f"resamples is {resamples} and level {level}; give 1 or more, and a level between 0 and 1")
+    distinct, ranks = np.unique(scores, return_inverse=True)
+    normal, anomalous = ranks[labels == 0], ranks[labels == 1]
+    block = max(_DRAWS // ranks.size, 1)
+    areas = []
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        below = _resampled_counts(normal, distinct.size, rows, generator)
+        drawn = _resampled_counts(anomalous, distinct.size, rows, generator)
+        # An anomalous score wins against each normal one below it and half of those it ties with.
+        wins = np.cumsum(below, axis=1) - below / 2
+        areas.append(np.einsum("rd,rd->r", drawn, wins) / (normal.size * anomalous.size))
+    low, high = np.quantile(np.concatenate(areas), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def detection_metrics(
+    labels: np.ndarray, scores: np.ndarray, resamples: int, generator: np.random.Generator
+) -> dict[str, float | None]:
+    """Return image_auroc, its 95 % interval image_auroc_low and image_auroc_high, image_ap and image_f1_max.
+
+    All are None when only one label is present; raises `InputError` for labels and scores that are not usable.
+    """
+    _check(labels, scores)
+    names = ("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap", "image_f1_max")
+    if np.unique(labels).size < 2:
+        return dict.fromkeys(names)
+    low, high = auroc_interval(labels, scores, resamples, generator)
+    values = (image_auroc(labels, scores), low, high, image_ap(labels, scores), image_f1_max(labels, scores)[0])
+    return dict(zip(names, values, strict=True))
+
+
+def _resampled_counts(ranks: np.ndarray, size: int, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Return `(rows, size)`: how often each distinct score occurs in each resample of `ranks`."""
+    drawn = ranks[generator.integers(ranks.size, size=(rows, ranks.size))]
+    drawn += size * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def _check(labels: np.ndarray, scores: np.ndarray) -> None:
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise InputError(
+            f"labels have shape {labels.shape} and scores {scores.shape}; give one label and score an image"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError(f"labels are {np.unique(labels).tolist()}; use 0 for normal and 1 for anomalous")
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if wrong.size:
+        raise InputError(
+            f"{wrong.size} scores are not finite, the first at position {wrong[0]}; make all of them numbers"
+        )
+
+
+def _check_both_labels(labels: np.ndarray, scores: np.ndarray) -> None:
+    _check(labels, scores)
+    if np.unique(labels).size < 2:
+        raise InputError(
+            f"labels are all {labels[0] if labels.size else 'absent'}; ranking needs normal and anomalous images"
+        )

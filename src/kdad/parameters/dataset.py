@@ -1,0 +1,123 @@
+"""The ``dataset:`` block: which images, at what size, and how the default set is made."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kdad.parameters.strict import StrictModel, nearest_name
+
+TEXTURES = ("brick", "grass", "gravel")
+DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
+
+
+class DefectParameters(StrictModel):
+    """The defects that are drawn on test textures."""
+
+    kinds: list[DefectKind] = Field(["scratch", "stain", "hole", "paste", "blur"], min_length=1, description="in order")
+    strength: float = Field(0.6, gt=0, le=1, description="how far a defect departs from the texture; 1 is the most")
+    size: float = Field(0.22, gt=0, le=0.5, description="usual extent as a share of the image's shorter side")
+    softness: float = Field(2.0, gt=0, le=32, description="width of a defect's edge in pixels")
+
+    @model_validator(mode="after")
+    def _kinds_once(self) -> "DefectParameters":
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError(f"kinds names a defect twice: {', '.join(self.kinds)}")
+        return self
+
+
+class TextureParameters(StrictModel):
+    """The set `textures`: crops of a photograph, with drawn defects."""
+
+    seed: int = Field(
+        0, ge=0, description="of crops and defects; apart from the run's seed, so that data stay the same"
+    )
+    train_images: int = Field(120, ge=1, description="crops for training")
+    validation_images: int = Field(30, ge=1, description="held-out normal crops")
+    test_normal: int = Field(30, ge=0, description="normal crops in the test part")
+    test_per_defect: int = Field(12, ge=0, description="defective crops of each kind in the test part")
+    defects: DefectParameters = Field(default_factory=DefectParameters, description="how defects look")
+
+    @model_validator(mode="after")
+    def _some_test_image(self) -> "TextureParameters":
+        if self.test_normal == 0 and self.test_per_defect == 0:
+            raise ValueError("test_normal and test_per_defect are both 0: there would be nothing to score")
+        return self
+
+
+class DatasetParameters(StrictModel):
+    """The ``dataset:`` block."""
+
+    name: Literal["textures", "digits", "mnist", "fashion_mnist", "folder"] = Field(description="the image set")
+    category: str | None = Field(None, description="textures: brick, grass, gravel; folder: a folder in root, or null")
+    normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist: the class that is normal, 0..9")
+    root: str | None = Field(None, description="folder, mnist, fashion_mnist: the folder with the files")
+    download: bool = Field(True, description="mnist, fashion_mnist without root: download to data/01_raw")
+    image_size: int | list[int] = Field(
+        description="pixels that images are resized to (textures: cropped), a number or [height, width]"
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
+    )
+    textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _one_or_two_sides(cls, value: Any) -> Any:
+        sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+        if not all(type(side) is int and 8 <= side <= 8192 for side in sides):
+            raise ValueError("image_size is a number of pixels or [height, width], each from 8 to 8192")
+        return value
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        return self.image_size[0], self.image_size[1]
+
+    @property
+    def category_name(self) -> str:
+        """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`."""
+        if self.name in ("digits", "mnist", "fashion_mnist"):
+            return f"class_{self.normal_class}"
+        return self.category or Path(self.root).expanduser().resolve().name or "root"
+
+    @model_validator(mode="after")
+    def _fields_belong_to_name(self) -> "DatasetParameters":
+        if self.name == "textures":
+            self._check_texture()
+        elif self.name == "folder":
+            self._check_folder()
+        else:
+            self._check_class()
+        return self
+
+    def _check_texture(self) -> None:
+        if self.category is None:
+            raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
+        if self.category not in TEXTURES:
+            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(TEXTURES))}")
+        self._leave_out("normal_class", "root")
+
+    def _check_folder(self) -> None:
+        if not self.root:
+            raise ValueError("folder needs root, the folder with the images")
+        # The category becomes a folder's name under data/, and must not lead out of it.
+        if self.category is not None and (self.category in ("", ".", "..") or set(self.category) & set("/\\:\0")):
+            raise ValueError(
+                f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
+            )
+        self._leave_out("normal_class")
+
+    def _check_class(self) -> None:
+        if self.normal_class is None:
+            raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
+        if not 0 <= self.normal_class <= 9:
+            raise ValueError(f"unknown class {self.normal_class}; the classes are 0..9")
+        self._leave_out("category", *(["root"] if self.name == "digits" else []))
+
+    def _leave_out(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} does not go with {self.name}; set {name}: null")

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score, roc_auc_score
+
+from kdad.errors import InputError
+from kdad.metrics import ranking
+from kdad.metrics.ranking import auroc_interval, detection_metrics, image_ap, image_auroc, image_f1_max
+
+LABELS = np.array([0, 0, 1, 1])
+SCORES = np.array([0.1, 0.4, 0.35, 0.8])
+
+
+def test_auroc_by_hand():
+    assert image_auroc(LABELS, SCORES) == pytest.approx(3 / 4)
+
+
+def test_a_tie_is_half_a_win():
+    assert image_auroc(np.array([0, 1, 1]), np.array([2.0, 2.0, 3.0])) == pytest.approx(1.5 / 2)
+
+
+def test_ap_by_hand():
+    assert image_ap(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_f1_max_by_hand():
+    # At 0.35: both anomalous images and one normal one, precision 2/3, recall 1.
+    assert image_f1_max(LABELS, SCORES) == pytest.approx((0.8, 0.35))
+
+
+def test_f1_max_takes_the_highest_of_equal_thresholds():
+    # F1 is 2/3 at 4 (precision 1, recall 1/2) and at 1 (1/2, 1).
+    assert image_f1_max(np.array([1, 0, 0, 1]), np.array([4.0, 3.0, 2.0, 1.0])) == pytest.approx((2 / 3, 4.0))
+
+
+@st.composite
+def labelled_scores(draw):
+    count = draw(st.integers(2, 20))
+    labels = draw(arrays(np.int64, count, elements=st.integers(0, 1)))
+    assume(0 < labels.sum() < count)
+    return labels, draw(arrays(np.int64, count, elements=st.integers(-3, 3))) / 2
+
+
+@given(labelled_scores())
+def test_f1_max_is_the_best_of_all_thresholds(sample):
+    labels, scores = sample
+    f1, threshold = image_f1_max(labels, scores)
+    every = {t: f1_score(labels, scores >= t) for t in np.unique(scores)}
+    assert f1 == pytest.approx(max(every.values()))
+    assert f1 == pytest.approx(every[threshold])
+
+
+def test_interval_by_hand():
+    # Anomalous 1 and 3 against normal 2: a resample's AUROC is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4.
+    labels, scores = np.array([1, 1, 0]), np.array([1.0, 3.0, 2.0])
+    generator = np.random.default_rng(0)
+    assert auroc_interval(labels, scores, 4000, generator, level=0.95) == (0.0, 1.0)
+    assert auroc_interval(labels, scores, 4000, generator, level=0.4) == (0.5, 0.5)
+
+
+def test_interval_keeps_each_label_to_its_count():
+    # Were labels resampled together, some resamples would lack one.
+    assert auroc_interval(np.array([0, 1]), np.array([1.0, 1.0]), 500, np.random.default_rng(0)) == (0.5, 0.5)
+    assert auroc_interval(np.array([0, 1]), np.array([1.0, 2.0]), 500, np.random.default_rng(0)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("draws", [1 << 20, 500])
+def test_interval_is_that_of_resampling_one_at_a_time(monkeypatch, draws):
+    monkeypatch.setattr(ranking, "_DRAWS", draws)
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [40, 25])
+    scores = np.round(rng.normal(size=65) + 0.8 * labels, 1)
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    areas = [
+        roc_auc_score(labels, np.concatenate([rng.choice(normal, 40), rng.choice(anomalous, 25)])) for _ in range(1500)
+    ]
+    found = auroc_interval(labels, scores, 20_000, np.random.default_rng(0), level=0.9)
+    assert found == pytest.approx(np.quantile(areas, [0.05, 0.95]), abs=0.012)
+
+
+def test_interval_is_repeatable():
+    first, second = (auroc_interval(LABELS, SCORES, 200, np.random.default_rng(5)) for _ in range(2))
+    assert first == second
+
+
+@given(labelled_scores())
+def test_detection_metrics_are_its_parts(sample):
+    labels, scores = sample
+    found = detection_metrics(labels, scores, 100, np.random.default_rng(0))
+    low, high = auroc_interval(labels, scores, 100, np.random.default_rng(0))
+    assert found == {
+        "image_auroc": image_auroc(labels, scores),
+        "image_ap": image_ap(labels, scores),
+        "image_f1_max": image_f1_max(labels, scores)[0],
+        "image_auroc_low": low,
+        "image_auroc_high": high,
+    }
+
+
+@pytest.mark.parametrize("labels", [np.zeros(3, int), np.ones(3, int), np.zeros(0, int)])
+def test_one_label_alone_leaves_every_metric_out(labels):
+    found = detection_metrics(labels, np.arange(len(labels), dtype=float), 100, np.random.default_rng(0))
+    assert len(found) == 5
+    assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        (LABELS, SCORES[:3], r"shape \(4,\) and scores \(3,\)"),
+        (LABELS + 1, SCORES, r"labels are \[1, 2\]"),
+        (LABELS, np.array([0, 1, np.nan, np.inf]), "2 scores are not finite, the first at position 2"),
+        (LABELS * 0, np.array([0, 1, 2, np.nan]), "not finite"),
+    ],
+)
+def test_unusable_scores_are_refused(labels, scores, message):
+    with pytest.raises(InputError, match=message):
+        detection_metrics(labels, scores, 100, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("measure", [image_auroc, image_ap, image_f1_max])
+def test_single_metrics_refuse_one_label_alone(measure):
+    with pytest.raises(InputError, match="labels are all 1"):
+        measure(np.ones(3, int), np.arange(3.0))
+
+
+@pytest.mark.parametrize(("resamples", "level"), [(0, 0.95), (100, 0), (100, 1)])
+def test_interval_refuses_unusable_settings(resamples, level):
+    with pytest.raises(InputError, match="resamples is"):
+        auroc_interval(LABELS, SCORES, resamples, np.random.default_rng(0), level)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from kdad.errors import InputError
+from kdad.scoring.smoothing import elliptic_element, gaussian_filter, grey_opening
+
+
+def filter_by_hand(anomaly_map, sigma):
+    """Convolve rows, then columns, with a Gaussian sampled to 4 sigma, over a mirrored border."""
+    radius = int(4 * sigma + 0.5)
+    kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        pad = [(radius, radius) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.pad(anomaly_map, pad, mode="symmetric")
+        anomaly_map = np.apply_along_axis(np.convolve, axis, padded, kernel, mode="valid")
+    return anomaly_map
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.3])
+def test_gaussian_filters_each_map_alone(sigma):
+    maps = np.random.default_rng(0).random((3, 20, 15), dtype=np.float32)
+    maps[1] = 0
+    filtered = gaussian_filter(maps, sigma)
+    assert filtered.dtype == np.float32
+    np.testing.assert_array_equal(filtered[1], 0)
+    np.testing.assert_allclose(filtered, [filter_by_hand(m.astype(float), sigma) for m in maps], atol=1e-6)
+
+
+def test_sigma_0_changes_nothing():
+    maps = np.random.default_rng(0).random((2, 5, 6), dtype=np.float32)
+    np.testing.assert_array_equal(gaussian_filter(maps.copy(), 0), maps)
+
+
+def test_negative_sigma_is_refused():
+    with pytest.raises(InputError, match="gaussian_sigma is -1"):
+        gaussian_filter(np.zeros((1, 4, 4), dtype=np.float32), -1)
+
+
+def test_elements_by_hand():
+    np.testing.assert_array_equal(elliptic_element(1), [[1]])
+    np.testing.assert_array_equal(elliptic_element(3), [[0, 1, 0], [1, 1, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(
+        elliptic_element(5), [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
+    )
+    # Half widths by row: 0, sqrt(5) = 2.2, sqrt(8) = 2.8, 3.
+    assert elliptic_element(7).sum(axis=1).tolist() == [1, 5, 7, 7, 7, 5, 1]
+
+
+@pytest.mark.parametrize("size", [2, 4, -1])
+def test_sizes_without_a_centre_are_refused(size):
+    with pytest.raises(InputError, match=f"opening_size is {size}; it must be odd"):
+        grey_opening(np.zeros((1, 6, 6), dtype=np.float32), size)
+
+
+def test_opening_by_hand():
+    lone_pixel = np.zeros((5, 5), dtype=np.float32)
+    lone_pixel[2, 2] = 9
+    plus = np.zeros((5, 5), dtype=np.float32)
+    plus[2, 1:4] = plus[1:4, 2] = 4
+    plus[2, 2] = 9
+    # The lone pixel goes; the plus stays, its peak lowered to what the whole cross reaches.
+    np.testing.assert_array_equal(grey_opening(np.stack([lone_pixel, plus]), 3), [0 * plus, np.minimum(plus, 4)])
+
+
+def test_size_0_changes_nothing_and_size_1_neither():
+    maps = np.random.default_rng(0).random((2, 5, 6), dtype=np.float32)
+    np.testing.assert_array_equal(grey_opening(maps.copy(), 0), maps)
+    np.testing.assert_array_equal(grey_opening(maps.copy(), 1), maps)
+
+
+@given(arrays(np.int8, (2, 9, 8), elements=st.integers(0, 4)), st.sampled_from([3, 5, 7]))
+def test_opening_commutes_with_thresholding(values, size):
+    maps = values.astype(np.float32)
+    opened = grey_opening(maps, size)
+    element = elliptic_element(size)
+    assert opened.dtype == np.float32
+    for threshold in np.unique(maps):
+        for anomaly_map, result in zip(maps, opened, strict=True):
+            # A border value of 1 when eroding and 0 when dilating: pixels beyond the border have no say.
+            eroded = ndimage.binary_erosion(anomaly_map >= threshold, element, border_value=1)
+            np.testing.assert_array_equal(result >= threshold, ndimage.binary_dilation(eroded, element))

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import configure_project, settings
+
+from kdad.configuration import RunConfigLoader
+from kdad.parameters.run import bind_parameters
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+ENVIRONMENTS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local"))
+# What an environment asks the user for.
+NEEDED = {
+    "folder": {"dataset": {"root": "photos"}},
+    "mvtec": {"dataset": {"root": "photos"}},
+    "paper": {"dataset": {"root": "photos"}},
+}
+
+
+def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
+    configure_project("kdad")
+    return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
+
+
+@pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
+def test_every_shipped_environment_binds(env):
+    found = bind_parameters(loader(env, **NEEDED.get(env, {}))["parameters"])
+    assert found.dataset.size[0] > 0
+
+
+@pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
+def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
+    config = loader(env, **NEEDED.get(env, {}))
+    assert config["catalog"]["metrics"]["filepath"].startswith("data/08_reporting/")
+    assert config["mlflow"]["server"]["mlflow_tracking_uri"].startswith("sqlite:////")
+
+
+def test_an_environment_holds_only_what_differs_from_base():
+    base = loader("local")["parameters"]
+
+    def same(value, path) -> list[str]:
+        at = base
+        for key in path:
+            at = at.get(key) if isinstance(at, dict) else None
+        if isinstance(value, dict):
+            return [line for key, inner in value.items() for line in same(inner, (*path, key))]
+        return [".".join(path)] if at == value else []
+
+    repeated = {
+        env: same(yaml.safe_load((CONF / env / "parameters.yml").read_text()), ())
+        for env in ENVIRONMENTS
+        if env != "paper"  # which states the published settings in full
+    }
+    assert not {env: lines for env, lines in repeated.items() if lines}
+
+
+def test_outputs_of_data_sets_and_categories_lie_apart():
+    places = {
+        loader(env, dataset=dataset)["catalog"]["metrics"]["filepath"]
+        for env, dataset in [
+            ("local", {"category": "brick"}),
+            ("local", {"category": "grass"}),
+            ("digits", {"normal_class": 1}),
+            ("digits", {"normal_class": 2}),
+            ("fashion_mnist", {"normal_class": 1}),
+            ("folder", {"root": "a/photos"}),
+            ("folder", {"root": "a", "category": "tiles"}),
+        ]
+    }
+    assert len(places) == 7
+    assert "data/08_reporting/digits/class_1/mkd/metrics.json" in places
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cloner": {"trainin": {}}}, "did you mean 'training'"),
+        ({"datset": {}}, "did you mean 'dataset'"),
+        ({"cloner": {"training": {"epochs": 0}}}, "cloner.training.epochs"),
+        ({"dataset": {"category": "bricks"}}, "did you mean 'brick'"),
+        ({"scoring": {"threshold_quantile": 1.5}}, "scoring.threshold_quantile"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_run_with_one_message(given, said):
+    with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
+        loader(**given)["parameters"]
+    assert said in str(caught.value)
+
+
+def test_every_catalog_entry_has_a_layer():
+    for name, entry in loader()["catalog"].items():
+        assert entry["metadata"]["kedro-viz"]["layer"], name

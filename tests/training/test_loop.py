@@ -1,0 +1,210 @@
+"""The training loop: what it draws, measures, saves and stops at."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from kdad.parameters.cloner import TrainingParameters
+from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import TrainingTask, train
+
+_TRAINING, _VALIDATION = np.arange(3, 20), np.array([0, 2, 21])
+
+
+class _Regression:
+    """A small network with dropout and BatchNorm that learns fixed targets; notes every call of its loss."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.3), nn.Linear(6, 1))
+            self.inputs, self.targets = torch.randn(22, 4), torch.randn(22)
+        self.stop_at = stop_at
+        self.calls: list[tuple[np.ndarray, bool, bool]] = []
+
+    def loss(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        if self.stop_at == len(self.calls):
+            raise KeyboardInterrupt
+        self.calls.append((rows, self.module.training, torch.is_grad_enabled()))
+        squares = (self.module(self.inputs[rows]).squeeze(1) - self.targets[rows]).square()
+        return {"total": 2 * squares, "square": squares}
+
+    def train(self, path, key="key", seed=0, **parameters) -> pd.DataFrame:
+        settings = TrainingParameters(**{"epochs": 6, "batch_size": 8, "learning_rate": 0.05} | parameters)
+        task = TrainingTask("regression", self.module, self.loss, _TRAINING, _VALIDATION)
+        return train(task, settings, seed, CheckpointFile(path / "regression.checkpoint", key))
+
+    def same_weights(self, other: "_Regression") -> bool:
+        mine, others = self.module.state_dict(), other.module.state_dict()
+        return all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
+
+
+class _Constant:
+    """A parameter that is pulled by `target`; the terms are given by the caller."""
+
+    def __init__(self, terms) -> None:
+        self.module = nn.Linear(1, 1, bias=False)
+        self.terms = terms
+
+    def train(self, path, epochs=3, **parameters) -> pd.DataFrame:
+        task = TrainingTask("constant", self.module, self._loss, np.arange(5), np.array([5, 6, 7]))
+        settings = TrainingParameters(**{"epochs": epochs, "batch_size": 2} | parameters)
+        return train(task, settings, 0, CheckpointFile(path / "constant.checkpoint", "key"))
+
+    def _loss(self, rows):
+        pull = self.module.weight.sum()
+        return {term: torch.tensor(value, dtype=torch.float32) + 0 * pull for term, value in self.terms(rows).items()}
+
+
+@pytest.fixture
+def rates(monkeypatch) -> list[float]:
+    """The learning rate of every step that is made."""
+    noted, step = [], torch.optim.Adam.step
+
+    def noting(self, *args, **kwargs):
+        noted.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noting)
+    return noted
+
+
+def test_two_runs_of_one_seed_are_identical(tmp_path):
+    first, second, other = _Regression(), _Regression(), _Regression()
+    history = first.train(tmp_path)
+    torch.rand(7)  # the surrounding stream must not matter
+    pd.testing.assert_frame_equal(second.train(tmp_path), history, check_exact=True)
+    assert first.same_weights(second)
+    other.train(tmp_path, seed=1)
+    assert not first.same_weights(other)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, schedule):
+    whole = _Regression()
+    history = whole.train(tmp_path / "whole", schedule=schedule, checkpoint_every=2)
+    # 17 rows in batches of at most 8 are 3 steps, and 1 validation: call 18 is in the fifth of six epochs
+    cut = _Regression(stop_at=18)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train(tmp_path / "cut", schedule=schedule, checkpoint_every=2)
+    resumed = _Regression()
+    found = resumed.train(tmp_path / "cut", schedule=schedule, checkpoint_every=2)
+    assert len(resumed.calls) == 2 * 4  # the last two epochs only
+    pd.testing.assert_frame_equal(found, history, check_exact=True)
+    assert resumed.same_weights(whole)
+
+
+def test_a_checkpoint_of_another_key_is_not_used(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _Regression(stop_at=18).train(tmp_path, key="other", checkpoint_every=2)
+    whole, found = _Regression(), _Regression()
+    history = whole.train(tmp_path / "whole")
+    pd.testing.assert_frame_equal(found.train(tmp_path), history, check_exact=True)
+    assert len(found.calls) == 6 * 4
+
+
+def test_checkpoints_are_written_at_their_interval_but_not_after_the_last_epoch(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(CheckpointFile, "save", lambda _, state: saved.append(state["epoch"]))
+    _Regression().train(tmp_path, epochs=6, checkpoint_every=2)
+    assert saved == [1, 3]  # epochs count from 0
+
+
+def test_every_epoch_meets_every_training_row_once_in_a_new_order_and_nearly_equal_batches(tmp_path):
+    regression = _Regression()
+    regression.train(tmp_path, epochs=2)
+    batches = [rows for rows, training, _ in regression.calls if training]
+    assert [len(rows) for rows in batches] == [6, 6, 5] * 2
+    epochs = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    for order in epochs:
+        np.testing.assert_array_equal(np.sort(order), _TRAINING)
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_validation_sees_its_rows_in_evaluation_mode_without_gradients(tmp_path):
+    regression = _Regression()
+    regression.train(tmp_path, epochs=2)
+    assert Counter((training, grad) for _, training, grad in regression.calls) == {(True, True): 6, (False, False): 2}
+    np.testing.assert_array_equal(regression.calls[-1][0], _VALIDATION)
+    assert not regression.module.training
+
+
+def test_history_has_each_epoch_split_and_term_averaged_over_images(tmp_path):
+    # rows 0..4 in batches of 2, 2 and 1, and rows 5..7 in 2 and 1: image averages are 2 and 6, whatever the batches
+    history = _Constant(lambda rows: {"total": rows, "double": 2 * rows}).train(tmp_path, epochs=2)
+    assert list(history.columns) == ["epoch", "split", "term", "value"]
+    expected = {("training", "total"): 2, ("training", "double"): 4, ("validation", "total"): 6, ("validation", "double"): 12}
+    for epoch in range(2):
+        rows = history[history["epoch"] == epoch]
+        assert {(row.split, row.term): row.value for row in rows.itertuples()} == expected
+    assert len(history) == 8
+
+
+def test_constant_schedule_keeps_the_rate(tmp_path, rates):
+    _Regression().train(tmp_path, schedule="constant", learning_rate=0.01)
+    assert rates == [0.01] * 6 * 3
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_over_the_whole_training(tmp_path, rates):
+    _Regression().train(tmp_path, schedule="one_cycle", learning_rate=0.01, epochs=10)
+    assert len(rates) == 30
+    # Smith and Topin 2018 as torch has it: from a 25th of the peak, after 30 % the peak, then to a 25 * 10^4th
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert int(np.argmax(rates)) == 8
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(0.01 / 25e4)
+    assert (np.diff(rates[:9]) > 0).all()
+    assert (np.diff(rates[8:]) < 0).all()
+
+
+def test_the_first_step_is_adams(tmp_path):
+    # Adam's first step is lr * g / (|g| + 1e-8): 0.1 against the sign of the gradient, here 2 w = 6 -> 2.9
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(3.0)
+    task = TrainingTask("step", module, lambda rows: {"total": module.weight.square().expand(len(rows), 1)[:, 0]}, np.arange(2), np.arange(1))
+    parameters = TrainingParameters(epochs=1, batch_size=2, learning_rate=0.1, schedule="constant")
+    train(task, parameters, 0, CheckpointFile(tmp_path / "step", "key"))
+    assert module.weight.item() == pytest.approx(2.9, abs=1e-6)
+
+
+def test_weight_decay_pulls_to_zero(tmp_path):
+    constant = _Constant(lambda rows: {"total": rows})
+    constant.module.weight.data.fill_(3.0)
+    constant.train(tmp_path, epochs=1, schedule="constant", learning_rate=0.1, weight_decay=0.5)
+    assert constant.module.weight.item() == pytest.approx(2.7, abs=0.01)  # three steps of about 0.1
+
+
+def test_the_last_epochs_weights_are_kept_though_validation_was_better_before(tmp_path):
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    validated = []
+
+    def loss(rows):
+        target = 1.0 if torch.is_grad_enabled() else 0.0  # what training learns is wrong for validation
+        if not torch.is_grad_enabled():
+            validated.append(module.weight.item())
+        return {"total": (module.weight.flatten() - target).square().expand(len(rows))}
+
+    task = TrainingTask("last", module, loss, np.arange(4), np.arange(2))
+    parameters = TrainingParameters(epochs=5, batch_size=4, learning_rate=0.1, schedule="constant")
+    history = train(task, parameters, 0, CheckpointFile(tmp_path / "last", "key"))
+    validation = history.loc[history["split"] == "validation", "value"]
+    assert validation.is_monotonic_increasing
+    assert module.weight.item() == validated[-1] == max(validated)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize("term", ["total", "last"])
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, value, split, term):
+    def terms(rows):
+        spoilt = (rows[0] < 5) == (split == "training")
+        return {name: np.where(spoilt & (name == term), value, 1.0) + 0 * rows for name in ("total", "last")}
+
+    with pytest.raises(FloatingPointError, match="the loss of constant is not finite in epoch 0; lower the learning rate"):
+        _Constant(terms).train(tmp_path, checkpoint_every=1)
+    assert list(tmp_path.iterdir()) == []
