@@ -28,7 +28,9 @@ def write_small_cache(tmp_path):
 def stacks(tmp_path):
     """Three stacks on disk, told apart by their values."""
     names = {"discrepancy": 1.0, "gradients": 2.0, "smooth_grad": 3.0}
-    return {name: write_stack(tmp_path / f"{name}.npy", (1, 2, 2), [np.full((1, 2, 2), v)]) for name, v in names.items()}
+    return {
+        name: write_stack(tmp_path / f"{name}.npy", (1, 2, 2), [np.full((1, 2, 2), v)]) for name, v in names.items()
+    }
 
 
 def _names(folder):

@@ -61,7 +61,8 @@ def test_direction_loss_per_location(source, cloner):
 def test_direction_loss_gradient_per_location(source, cloner):
     direction_loss(source, cloner, "per_location").sum().backward()
     # half of d(1 - cos)/dc = (cos * c / |c| - s / |s|) / |c| at each of the two locations
-    # location 0: (24/25 * (4,3)/5 - (3,4)/5) / 5 = ((96,72) - (75,100)) / 625 = (21, -28) / 625, halved (0.0168, -0.0224)
+    # location 0: (24/25 * (4,3)/5 - (3,4)/5) / 5 = ((96,72) - (75,100)) / 625 = (21, -28) / 625,
+    # halved (0.0168, -0.0224)
     # location 1: (0 - (1,0)) / 2 = (-0.5, 0), halved (-0.25, 0); order: channel 0 at both locations, then channel 1
     assert cloner.grad.flatten().tolist() == pytest.approx([0.0168, -0.25, -0.0224, 0.0], abs=1e-6)
 

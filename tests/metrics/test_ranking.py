@@ -80,6 +80,12 @@ def test_interval_is_that_of_resampling_one_at_a_time(monkeypatch, draws):
     assert found == pytest.approx(np.quantile(areas, [0.05, 0.95]), abs=0.012)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_resample_makes_an_interval_of_one_value(seed):
+    low, high = auroc_interval(np.arange(40) % 2, np.arange(40.0), 1, np.random.default_rng(seed))
+    assert low == high
+
+
 def test_interval_is_repeatable():
     first, second = (auroc_interval(LABELS, SCORES, 200, np.random.default_rng(5)) for _ in range(2))
     assert first == second

@@ -136,6 +136,14 @@ def test_curve_runs_from_the_origin_to_the_limit_and_never_falls(stack, max_fpr)
     assert 0 <= curve.area <= 1
 
 
+@pytest.mark.parametrize("count", [3, 14, 21, 26, 50, 100, 191])
+def test_all_regions_found_is_1_and_no_rounding_more(count):
+    masks = (np.arange(2 * count) % 2 == 0)[None, None]
+    curve = pro_curve(masks, masks.astype(np.float32))
+    assert curve.pro.max() <= 1
+    assert curve.area == pytest.approx(1, abs=1e-12)
+
+
 @given(tied_stacks(), limits)
 def test_only_the_order_of_values_counts(stack, max_fpr):
     masks, maps = stack

@@ -1,5 +1,6 @@
 """Untrained sources, built once: most tests only read them."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
@@ -14,9 +15,9 @@ def _frozen(name: str) -> Source:
     return load_source(name, "random")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Keep torch to one core: the tensors are small."""
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Run on one core: tensors are so small that a second thread costs more than it gives."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

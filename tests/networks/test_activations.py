@@ -123,75 +123,27 @@ def test_a_second_call_runs_the_source_over_nothing(case, passes):
     assert again.manifest == first.manifest
 
 
-def _other_weights(case):
-    case.source.pyramid.conv1[0].weight[0, 0, 0, 0] += 1e-3
+_CHANGES = {
+    "weights": lambda case: case.source.pyramid.conv1[0].weight[0, 0, 0, 0].add_(1e-3),
+    "content": lambda case: case.table.__setitem__("fingerprint", ["0" * 16, *case.table["fingerprint"][1:]]),
+    "ids": lambda case: case.table.__setitem__("id", [*case.table["id"][:4], "renamed"]),
+    "order": lambda case: setattr(case, "table", case.table.iloc[::-1].reset_index(drop=True)),
+    "fewer images": lambda case: setattr(case, "table", case.table.iloc[:4]),
+    "training rows": lambda case: case.table.__setitem__("split", ["test", "train", "train", "train", "train"]),
+    "size": lambda case: setattr(case, "images", _RandomImages((48, 32))),
+    "dtype": lambda case: setattr(case, "compute", Compute(_CPU, torch.bfloat16)),
+    "scaling": lambda case: setattr(case, "features", FeatureParameters(activation_scaling="none")),
+    "points": lambda case: case.source.select(["stage2", "stage3"]),
+    "normalisation": lambda case: case.source.normalise_with([0.5] * 3, [0.2] * 3),
+    "source": lambda case: setattr(case, "parameters", SourceParameters(name="timm:another", weights="random")),
+}
 
 
-def _other_content(case):
-    case.table.loc[0, "fingerprint"] = "0" * 16
-
-
-def _other_ids(case):
-    case.table.loc[4, "id"] = "renamed"
-
-
-def _other_order(case):
-    case.table = case.table.iloc[::-1].reset_index(drop=True)
-
-
-def _fewer_images(case):
-    case.table = case.table.iloc[:4]
-
-
-def _other_training_rows(case):
-    case.table.loc[1, "split"] = "validation"
-
-
-def _other_size(case):
-    case.images = _RandomImages((48, 32))
-
-
-def _other_dtype(case):
-    case.compute = Compute(_CPU, torch.bfloat16)
-
-
-def _other_scaling(case):
-    case.features = FeatureParameters(batch_size=2, activation_scaling="none")
-
-
-def _other_points(case):
-    case.source.select(["stage2", "stage3"])
-
-
-def _other_normalisation(case):
-    case.source.normalise_with([0.5] * 3, [0.2] * 3)
-
-
-def _other_source(case):
-    case.parameters = SourceParameters(name="timm:another", weights="random")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        _other_weights,
-        _other_content,
-        _other_ids,
-        _other_order,
-        _fewer_images,
-        _other_training_rows,
-        _other_size,
-        _other_dtype,
-        _other_scaling,
-        _other_points,
-        _other_normalisation,
-        _other_source,
-    ],
-)
-def test_whatever_differs_makes_the_cache_anew(case, change):
+@pytest.mark.parametrize("what", _CHANGES)
+def test_whatever_differs_makes_the_cache_anew(case, what):
     before, _ = case.run()
     changed = _Case(case.folder)
-    change(changed)
+    _CHANGES[what](changed)
     after, reused = changed.run()
     assert not reused
     assert after.manifest != before.manifest

@@ -104,7 +104,7 @@ def test_points_of_one_resolution_have_no_pool_between_them():
 
 def test_a_resolution_that_halving_cannot_reach_is_an_input_error():
     points = [CriticalPoint("patches", 8, 14, 14, signed=False)]
-    with pytest.raises(InputError, match="'patches' is 14 x 14 for images of 64 x 64.*multiple of 32"):
+    with pytest.raises(InputError, match=r"'patches' is 14 x 14 for images of 64 x 64.*multiple of 32"):
         small_widths(points, (64, 64))
 
 

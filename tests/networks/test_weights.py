@@ -47,7 +47,11 @@ def test_weights_round_trip_through_files(tmp_path, timm_state, file_name):
 
 def test_vgg16_weights_load_with_and_without_the_classifier(tmp_path, vgg16):
     layers = [layer for stage in vgg16.stages.values() for layer in stage]
-    state = {f"features.{index}.{key}": value for index, layer in enumerate(layers) for key, value in layer.state_dict().items()}
+    state = {
+        f"features.{index}.{key}": value
+        for index, layer in enumerate(layers)
+        for key, value in layer.state_dict().items()
+    }
     for name, extra in {"bare": {}, "whole": {"classifier.0.bias": torch.zeros(4)}}.items():
         save_file(state | extra, tmp_path / f"{name}.safetensors")
         loaded = load_source("vgg16", str(tmp_path / f"{name}.safetensors"))

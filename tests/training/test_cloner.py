@@ -18,7 +18,9 @@ _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 
 def _parameters(size="small", epochs=2, **top) -> ClonerParameters:
     training = {"epochs": epochs, "batch_size": 2, "checkpoint_every": 1}
-    return ClonerParameters(architecture={"size": size}, loss={"direction_form": "whole_vector"}, training=training, **top)
+    return ClonerParameters(
+        architecture={"size": size}, loss={"direction_form": "whole_vector"}, training=training, **top
+    )
 
 
 @pytest.fixture
@@ -134,7 +136,9 @@ def test_only_the_chosen_points_are_trained(cached_source, train):
     before = build_cloner_for(cache, _parameters().architecture)
     cloner, _ = train(cache, _parameters(epochs=1, training_points=["stage1", "stage2"]))
     untrained, _ = train(
-        cache, _parameters(epochs=1, training_points=["stage1", "stage2"]).model_copy(update={"training": _no_step()}), folder="none"
+        cache,
+        _parameters(epochs=1, training_points=["stage1", "stage2"]).model_copy(update={"training": _no_step()}),
+        folder="none",
     )
     moved = {
         index: any(not torch.equal(*pair) for pair in zip(block.parameters(), still.parameters(), strict=True))

@@ -137,7 +137,12 @@ def test_history_has_each_epoch_split_and_term_averaged_over_images(tmp_path):
     # rows 0..4 in batches of 2, 2 and 1, and rows 5..7 in 2 and 1: image averages are 2 and 6, whatever the batches
     history = _Constant(lambda rows: {"total": rows, "double": 2 * rows}).train(tmp_path, epochs=2)
     assert list(history.columns) == ["epoch", "split", "term", "value"]
-    expected = {("training", "total"): 2, ("training", "double"): 4, ("validation", "total"): 6, ("validation", "double"): 12}
+    expected = {
+        ("training", "total"): 2,
+        ("training", "double"): 4,
+        ("validation", "total"): 6,
+        ("validation", "double"): 12,
+    }
     for epoch in range(2):
         rows = history[history["epoch"] == epoch]
         assert {(row.split, row.term): row.value for row in rows.itertuples()} == expected
@@ -165,7 +170,13 @@ def test_the_first_step_is_adams(tmp_path):
     # Adam's first step is lr * g / (|g| + 1e-8): 0.1 against the sign of the gradient, here 2 w = 6 -> 2.9
     module = nn.Linear(1, 1, bias=False)
     module.weight.data.fill_(3.0)
-    task = TrainingTask("step", module, lambda rows: {"total": module.weight.square().expand(len(rows), 1)[:, 0]}, np.arange(2), np.arange(1))
+    task = TrainingTask(
+        "step",
+        module,
+        lambda rows: {"total": module.weight.square().expand(len(rows), 1)[:, 0]},
+        np.arange(2),
+        np.arange(1),
+    )
     parameters = TrainingParameters(epochs=1, batch_size=2, learning_rate=0.1, schedule="constant")
     train(task, parameters, 0, CheckpointFile(tmp_path / "step", "key"))
     assert module.weight.item() == pytest.approx(2.9, abs=1e-6)
@@ -205,6 +216,8 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, 
         spoilt = (rows[0] < 5) == (split == "training")
         return {name: np.where(spoilt & (name == term), value, 1.0) + 0 * rows for name in ("total", "last")}
 
-    with pytest.raises(FloatingPointError, match="the loss of constant is not finite in epoch 0; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError, match="the loss of constant is not finite in epoch 0; lower the learning rate"
+    ):
         _Constant(terms).train(tmp_path, checkpoint_every=1)
     assert list(tmp_path.iterdir()) == []

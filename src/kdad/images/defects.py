@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from kdad.parameters.dataset import DefectKind, DefectParameters
 
 _HARMONICS = 7
-_TRIED_PLACES = 3
+_TRIED_PLACES = 5
 
 
 def draw_defect(

@@ -49,8 +49,6 @@ def pixel_roc(masks: np.ndarray, maps: np.ndarray, points: int = 500) -> tuple[n
     normal, anomalous = _sorted_values(masks, maps)
     each = (points - 1) // 2
     chosen = [values[np.linspace(0, values.size - 1, each).astype(int)] for values in (normal, anomalous)]
-    # The smallest value of all accepts every pixel; with it the curve ends at (1, 1) however few points there are.
-    chosen[0][0] = min(normal[0], anomalous[0])
     thresholds = np.unique(np.concatenate(chosen))[::-1]
     rates = (_count_from(values, thresholds) / values.size for values in (normal, anomalous))
     fpr, tpr = (np.concatenate([[0.0], rate]) for rate in rates)

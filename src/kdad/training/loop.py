@@ -78,9 +78,7 @@ def _step(task: TrainingTask, optimiser: torch.optim.Optimizer, rows: np.ndarray
 def _validate(task: TrainingTask, batch_size: int) -> list[tuple[int, dict[str, float]]]:
     task.module.eval()
     batches = np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size))
-    return [
-        (len(rows), {term: values.mean().item() for term, values in task.loss(rows).items()}) for rows in batches
-    ]
+    return [(len(rows), {term: values.mean().item() for term, values in task.loss(rows).items()}) for rows in batches]
 
 
 def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) -> list[dict]:
@@ -132,7 +130,9 @@ def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterat
         for epoch in range(first, epochs):
             yield epoch
             latest = {(row["split"], row["term"]): row["value"] for row in history[-6:]}
-            loss = " ".join(f"{split} {latest.get((split, 'total'), math.nan):.4f}" for split in ("training", "validation"))
+            loss = " ".join(
+                f"{split} {latest.get((split, 'total'), math.nan):.4f}" for split in ("training", "validation")
+            )
             bar.update(shown, completed=epoch + 1, loss=loss)
             if (epoch + 1) % max(epochs // 5, 1) == 0:
                 seconds = time.perf_counter() - started

@@ -1,0 +1,65 @@
+"""Splits: shares, determinism, independence of order."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdad.errors import InputError
+from kdad.images.image_set import Sample
+from kdad.images.splits import split_samples
+
+
+def training(count: int) -> list[Sample]:
+    return [Sample(f"train/{number}.png", 0, "good", "train", False) for number in range(count)]
+
+
+TEST = [Sample("test/a.png", 0, "good", "test", False), Sample("test/b.png", 1, "hole", "test", True)]
+NAMES = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=40, unique=True)
+
+
+@settings(deadline=None)
+@given(NAMES, st.floats(0.01, 0.99), st.integers(0, 2**32), st.randoms())
+def test_split_follows_ids_and_seed_whatever_the_order(names, fraction, seed, shuffler: random.Random):
+    samples = [Sample(name, 0, "good", "train", False) for name in names] + TEST
+    by_id = dict(zip((s.id for s in samples), split_samples(samples, fraction, seed), strict=True))
+    shuffler.shuffle(samples)
+    again = dict(zip((s.id for s in samples), split_samples(samples, fraction, seed), strict=True))
+    assert again == by_id
+    assert {by_id.pop(s.id) for s in TEST} == {"test"}
+    assert set(by_id.values()) == {"train", "validation"}
+    held_out = sum(split == "validation" for split in by_id.values())
+    assert abs(held_out - fraction * len(names)) <= 0.5 or held_out in (1, len(names) - 1)
+
+
+@pytest.mark.parametrize(("count", "fraction", "held_out"), [(40, 0.1, 4), (209, 0.1, 21), (2, 0.01, 1), (3, 0.99, 2)])
+def test_share(count, fraction, held_out):
+    assert split_samples(training(count), fraction, 0).count("validation") == held_out
+
+
+def test_seeds_hold_out_different_images():
+    chosen = {tuple(split_samples(training(100), 0.1, seed)) for seed in range(5)}
+    assert len(chosen) == 5
+
+
+def test_adding_an_image_moves_few_others():
+    before = split_samples(training(100), 0.1, 0)
+    after = split_samples(training(101), 0.1, 0)[:100]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 1
+
+
+def test_own_validation_part_is_kept():
+    samples = [*training(5), Sample("v", 0, "good", "validation", False), *TEST]
+    assert split_samples(samples, 0.5, 0) == ["train"] * 5 + ["validation", "test", "test"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_training_images(count):
+    with pytest.raises(InputError, match=f"there are {count} normal training images; at least 2"):
+        split_samples([*training(count), *TEST], 0.1, 0)
+
+
+def test_validation_without_training():
+    with pytest.raises(InputError, match="no normal training images"):
+        split_samples([Sample("v", 0, "good", "validation", False)], 0.1, 0)

@@ -1,0 +1,104 @@
+"""The choice of device and number format, and the number of threads."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from kdad.compute import Compute, bfloat16_is_native, choose_compute, limit_threads
+from kdad.errors import InputError
+
+_CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that the machine has just these devices and instructions."""
+
+    def pretend(cuda=False, mps=False, cuda_bfloat16=False, cpu_bfloat16=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda_bfloat16)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: cpu_bfloat16)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [({}, "cpu"), ({"mps": True}, "mps"), ({"cuda": True}, "cuda"), ({"cuda": True, "mps": True}, "cuda")],
+)
+def test_auto_takes_the_fastest_device_there_is(machine, devices, expected):
+    machine(**devices)
+    assert choose_compute().device.type == expected
+    assert choose_compute("cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("devices", "device", "expected"),
+    [
+        ({"cpu_bfloat16": True}, "cpu", torch.bfloat16),
+        ({"cuda_bfloat16": True}, "cpu", torch.float32),
+        ({"cuda": True, "cuda_bfloat16": True}, "cuda", torch.bfloat16),
+        ({"cuda": True, "cpu_bfloat16": True}, "cuda", torch.float32),
+        ({"mps": True, "cpu_bfloat16": True}, "mps", torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_that_device_multiplies_it(machine, devices, device, expected):
+    machine(**devices)
+    assert bfloat16_is_native(torch.device(device)) == (expected == torch.bfloat16)
+    assert choose_compute(device).dtype == expected
+    assert choose_compute(device, "float32").dtype == torch.float32
+    assert choose_compute(device, "bfloat16").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_an_input_error(machine, device):
+    machine()
+    with pytest.raises(InputError, match=f"compute.device is '{device}', which this machine does not have; use 'auto'"):
+        choose_compute(device)
+
+
+def test_description_is_plain_text():
+    assert Compute(_CPU, torch.bfloat16).describe() == {"device": "cpu", "dtype": "bfloat16"}
+    assert Compute(torch.device("cuda", 1), torch.float32).describe() == {"device": "cuda", "dtype": "float32"}
+
+
+@pytest.mark.parametrize(("device", "channels_last"), [("cpu", True), ("cuda", True), ("mps", False)])
+def test_memory_layout_by_device(device, channels_last):
+    expected = torch.channels_last if channels_last else torch.contiguous_format
+    assert Compute(torch.device(device), torch.float32).memory_format == expected
+
+
+def test_modules_and_batches_are_laid_out_alike_and_keep_their_values():
+    compute = Compute(_CPU, torch.float32)
+    batch = torch.rand(2, 3, 4, 5)
+    convolution = nn.Conv2d(3, 6, 3)
+    weight = convolution.weight.detach().clone()
+    assert compute.place(convolution) is convolution
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert compute.move(batch).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(convolution.weight, weight)
+    assert torch.equal(compute.move(batch), batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_runs_convolutions_in_the_format_and_keeps_parameters(dtype):
+    convolution = nn.Conv2d(3, 6, 3)
+    with Compute(_CPU, dtype).autocast():
+        assert convolution(torch.rand(1, 3, 5, 5)).dtype == dtype
+    assert convolution.weight.dtype == torch.float32
+    assert convolution(torch.rand(1, 3, 5, 5)).dtype == torch.float32
+
+
+def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 9}, raising=False)
+    limit_threads(None)
+    limit_threads(7)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    limit_threads(None)
+    assert chosen == [3, 7, 12]
