@@ -141,12 +141,13 @@ def test_mask_is_whatever_is_not_zero(tmp_path, image):
     assert mask.tolist() == [[False, True, True]]
 
 
-def test_halving_an_image_averages_and_does_not_alias():
-    # One-pixel stripes: sampling without a filter would give all 0 or all 1.
-    stripes = np.tile(np.float32([0, 1]), (3, 32, 16))
-    halved = resize_image(stripes, (16, 16))
-    assert halved.shape == (3, 16, 16)
-    np.testing.assert_allclose(halved[:, :, 2:-2], 0.5, atol=0.01)
+def test_shrinking_averages_and_does_not_skip_pixels():
+    # Every eighth column is 1: sampling between columns 3 and 4 of each eight would give 0, their mean is 1/8.
+    stripes = np.zeros((3, 64, 64), dtype=np.float32)
+    stripes[:, :, ::8] = 1
+    shrunk = resize_image(stripes, (8, 8))
+    assert shrunk.shape == (3, 8, 8)
+    np.testing.assert_allclose(shrunk[:, :, 1:-1], 1 / 8, atol=0.01)
 
 
 @settings(deadline=None, max_examples=30)

@@ -47,7 +47,7 @@ def test_thresholded_opening_is_opened_threshold_at_every_threshold():
 def test_one_opening_equals_1000_on_maps_of_1000_levels():
     masks, maps = stack(1, levels=1000)
     fpr, tpr = published_curve(masks, maps)
-    assert mkd_protocol_auroc(masks, maps) == pytest.approx(np.trapezoid(tpr, fpr), abs=1e-12)
+    assert mkd_protocol_auroc(masks, maps, 0) == pytest.approx(np.trapezoid(tpr, fpr), abs=1e-12)
 
 
 def test_1000_thresholds_come_within_their_own_error_of_the_exact_area():
@@ -56,37 +56,37 @@ def test_1000_thresholds_come_within_their_own_error_of_the_exact_area():
     # The exact curve rises through the same points; between two of them it may leave the chord by half their box.
     bound = (np.diff(fpr) * np.diff(tpr)).sum() / 2
     assert 0 < bound < 1e-3
-    assert abs(mkd_protocol_auroc(masks, maps) - np.trapezoid(tpr, fpr)) <= bound + 1e-12
+    assert abs(mkd_protocol_auroc(masks, maps, 0) - np.trapezoid(tpr, fpr)) <= bound + 1e-12
 
 
 def test_values_above_the_99th_percentile_tie():
     # Of 0 ... 100 the percentile is 99: the anomalous 100 beats 99 normal pixels and ties with one.
     masks, maps = np.zeros((1, 1, 101), dtype=bool), np.arange(101, dtype=np.float32)[None, None]
     masks[0, 0, 100] = True
-    assert mkd_protocol_auroc(masks, maps, opening_size=0) == pytest.approx(99.5 / 100)
+    assert mkd_protocol_auroc(masks, maps, 0, opening_size=0) == pytest.approx(99.5 / 100)
 
 
 def test_each_map_is_scaled_by_itself_and_opened():
     masks, maps = stack(3)
     expected = roc_auc_score(masks.ravel(), grey_opening(maps, 3).ravel())
     scaled = maps * np.float32([4, 0.25])[:, None, None] + np.float32([-2, 8])[:, None, None]
-    assert mkd_protocol_auroc(masks, maps) == pytest.approx(expected, abs=1e-9)
-    assert mkd_protocol_auroc(masks, scaled) == pytest.approx(expected, abs=1e-3)
+    assert mkd_protocol_auroc(masks, maps, 0) == pytest.approx(expected, abs=1e-9)
+    assert mkd_protocol_auroc(masks, scaled, 0) == pytest.approx(expected, abs=1e-3)
     assert abs(roc_auc_score(masks.ravel(), grey_opening(scaled, 3).ravel()) - expected) > 0.05
 
 
 def test_normal_images_are_left_out():
     masks, maps = stack(4)
     more = np.random.default_rng(0).random((3, 24, 24), dtype=np.float32)
-    expected = mkd_protocol_auroc(masks, maps)
+    expected = mkd_protocol_auroc(masks, maps, 0)
     assert (
-        mkd_protocol_auroc(np.concatenate([masks, np.zeros_like(more, bool)]), np.concatenate([maps, more])) == expected
+        mkd_protocol_auroc(np.concatenate([masks, np.zeros_like(more, bool)]), np.concatenate([maps, more]), 0) == expected
     )
 
 
 def test_a_constant_map_ranks_nothing():
     masks, maps = stack(5)
-    assert mkd_protocol_auroc(masks, np.full_like(maps, 7)) == 0.5
+    assert mkd_protocol_auroc(masks, np.full_like(maps, 7), 0) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,15 @@ def test_a_constant_map_ranks_nothing():
 )
 def test_unusable_stacks_are_refused(change, message):
     with pytest.raises(InputError, match=message):
-        mkd_protocol_auroc(*change(*stack(6)))
+        mkd_protocol_auroc(*change(*stack(6)), 0)
+
+
+def test_the_gaussian_filter_comes_after_the_clip_and_before_the_opening():
+    masks, maps = stack(7)
+    maps[0, 20, 20] = 1000  # one wild pixel: filtered before the clip, it would drown the defect
+    clipped = np.minimum(maps, np.percentile(maps, 99, axis=(1, 2), keepdims=True))
+    low, high = clipped.min((1, 2), keepdims=True), clipped.max((1, 2), keepdims=True)
+    filtered = ndimage.gaussian_filter((clipped - low) / (high - low), (0, 2, 2))
+    opened = np.stack([ndimage.grey_opening(anomaly_map, footprint=CROSS) for anomaly_map in filtered])
+    expected = roc_auc_score(masks.ravel(), opened.ravel())
+    assert mkd_protocol_auroc(masks, maps, 2) == pytest.approx(expected, abs=1e-4)

@@ -6,7 +6,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.scoring.smoothing import elliptic_element, gaussian_filter, grey_opening
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth
 
 
 def filter_by_hand(anomaly_map, sigma):
@@ -84,3 +85,26 @@ def test_opening_commutes_with_thresholding(values, size):
             # A border value of 1 when eroding and 0 when dilating: pixels beyond the border have no say.
             eroded = ndimage.binary_erosion(anomaly_map >= threshold, element, border_value=1)
             np.testing.assert_array_equal(result >= threshold, ndimage.binary_dilation(eroded, element))
+
+
+def test_clip_lowers_each_map_to_its_own_quantile():
+    maps = np.stack([np.arange(101.0), 10 * np.arange(101.0)]).reshape(2, 1, 101).astype(np.float32)
+    clipped = clip_peaks(maps, 0.9)
+    assert clipped.max((1, 2)).tolist() == [90, 900]
+    np.testing.assert_array_equal(clipped[:, 0, :90], maps[:, 0, :90])
+    assert clip_peaks(maps, 1) is maps
+
+
+@pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
+def test_a_quantile_that_is_none_is_refused(quantile):
+    with pytest.raises(InputError, match="clip_quantile is"):
+        clip_peaks(np.zeros((1, 2, 2)), quantile)
+
+
+def test_steps_come_in_the_published_order():
+    maps = np.random.default_rng(1).random((2, 16, 16), dtype=np.float32) ** 8
+    steps = SmoothingParameters(clip_quantile=0.9, gaussian_sigma=1.0, opening_size=3)
+    by_hand = np.minimum(maps, np.quantile(maps, 0.9, axis=(1, 2), keepdims=True))
+    by_hand = np.stack([ndimage.gaussian_filter(m, 1.0) for m in by_hand])
+    by_hand = np.stack([ndimage.grey_opening(m, footprint=elliptic_element(3)) for m in by_hand])
+    np.testing.assert_allclose(smooth(maps, steps), by_hand, rtol=1e-5)

@@ -37,4 +37,4 @@ def cut_patches(image: np.ndarray, tops: np.ndarray, lefts: np.ndarray, patch_si
     if patch_size > min(image.shape[1:]):
         raise InputError(f"patches.size is {patch_size}, but the image is {image.shape[1]} x {image.shape[2]}")
     windows = np.lib.stride_tricks.sliding_window_view(image, (patch_size, patch_size), axis=(1, 2))
-    return windows[:, tops, lefts].swapaxes(0, 1).copy()
+    return windows[:, tops, lefts].swapaxes(0, 1)

@@ -4,22 +4,23 @@ import numpy as np
 
 from kdad.metrics.pixel_ranking import pixel_auroc
 from kdad.metrics.pixel_values import check_finite, check_shapes
-from kdad.scoring.smoothing import grey_opening
+from kdad.scoring.smoothing import gaussian_filter, grey_opening
 
 
-def mkd_protocol_auroc(masks: np.ndarray, maps: np.ndarray, opening_size: int = 3) -> float:
-    """Return pixel AUROC over anomalous images alone, each map scaled to [0, 1] by itself and opened.
+def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, opening_size: int = 3) -> float:
+    """Return pixel AUROC over anomalous images alone, each map clipped and scaled to [0, 1] by itself, filtered, opened.
 
-    `masks` and `maps` are `(N, H, W)`; `opening_size` is the elliptic element's diameter, 0 for maps opened already.
-    The published code opens the maps thresholded at 1,000 values; a flat grey opening commutes with thresholds, so one
-    opening and the exact ROC curve give the limit of that. Raises `InputError` as `pixel_auroc` does.
+    `masks` and `raw_maps` (before any filter) are `(N, H, W)`; `gaussian_sigma` is in pixels, `opening_size` the diameter
+    of the elliptic element; 0 leaves a step out. The published code opens the maps thresholded at 1,000 values; a flat
+    grey opening commutes with thresholds, so one opening and the exact ROC curve give the limit of that. Raises
+    `InputError` as `pixel_auroc` does.
     """
-    check_shapes(masks, maps)
+    check_shapes(masks, raw_maps)
     anomalous = np.flatnonzero(masks.any(axis=(1, 2)))
-    scaled = np.empty((anomalous.size, *maps.shape[1:]), dtype=np.float32)
+    scaled = np.empty((anomalous.size, *raw_maps.shape[1:]), dtype=np.float32)
     for position, row in enumerate(anomalous):
-        check_finite(maps[row], row)
-        scaled[position] = grey_opening(_scale(maps[row])[None], opening_size)[0]
+        check_finite(raw_maps[row], row)
+        scaled[position] = grey_opening(gaussian_filter(_scale(raw_maps[row])[None], gaussian_sigma), opening_size)[0]
     return pixel_auroc(masks[anomalous], scaled)
 
 

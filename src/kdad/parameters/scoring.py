@@ -43,8 +43,11 @@ class GradientMapParameters(StrictModel):
 
 
 class SmoothingParameters(StrictModel):
-    """Steps after a map: a Gaussian filter, then a grey opening; 0 leaves a step out."""
+    """Steps after a map: its peaks clipped, a Gaussian filter, then a grey opening; 1, 0 and 0 leave a step out."""
 
+    clip_quantile: float = Field(
+        1.0, gt=0, le=1, description="values above this quantile of their own map are lowered to it; published: 0.99"
+    )
     gaussian_sigma: float = Field(0.0, ge=0, description="standard deviation in pixels")
     opening_size: int = Field(0, ge=0, description="diameter of the elliptic element in pixels, odd")
 

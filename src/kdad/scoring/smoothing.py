@@ -4,6 +4,25 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
+from kdad.parameters.scoring import SmoothingParameters
+
+
+def smooth(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
+    """Return maps `(N, H, W)` after the steps, in the published code's order: clip, Gaussian filter, opening."""
+    return grey_opening(gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size)
+
+
+def clip_peaks(maps: np.ndarray, quantile: float) -> np.ndarray:
+    """Return maps `(N, H, W)` whose values above the `quantile` of their own map are lowered to it; 1 leaves them as they are.
+
+    A gradient's few extreme pixels would otherwise outshine the rest after a Gaussian filter. Raises `InputError` for a
+    quantile outside (0, 1].
+    """
+    if not 0 < quantile <= 1:
+        raise InputError(f"clip_quantile is {quantile}; it must be above 0 and at most 1 (1 clips nothing)")
+    if quantile == 1:
+        return maps
+    return np.minimum(maps, np.quantile(maps, quantile, axis=(1, 2), keepdims=True).astype(maps.dtype))
 
 
 def gaussian_filter(maps: np.ndarray, sigma: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Nodes of the pipeline `reporting`."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_his
 from kdad.reporting.provenance import code_version
 from kdad.training.seeding import numpy_generator
 
+_PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
+
 
 def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) -> dict[str, float | None]:
     """Measure how the test images' scores rank, and how the threshold decides."""
@@ -40,7 +40,12 @@ def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) 
 
 
 def measure_localisation(
-    split_table: pd.DataFrame, anomaly_maps: dict[str, np.ndarray], dataset: dict[str, Any], scoring: dict[str, Any]
+    split_table: pd.DataFrame,
+    forward_maps: dict[str, np.ndarray],
+    gradient_maps: dict[str, np.ndarray],
+    anomaly_maps: dict[str, np.ndarray],
+    dataset: dict[str, Any],
+    scoring: dict[str, Any],
 ) -> dict[str, Any]:
     """Measure every method's maps against the masks; without masks, say why nothing is measured.
 
@@ -48,17 +53,22 @@ def measure_localisation(
     """
     settings = ScoringParameters(**scoring)
     rows, masks, reason = _masked_rows(split_table, open_image_set(DatasetParameters(**dataset)))
+    raw_maps = forward_maps | gradient_maps
     methods = {}
     for method in [name for name in settings.localisation if name in anomaly_maps]:
-        maps = None if reason else _test_maps(anomaly_maps[method], split_table)[rows]
-        opening = settings.smoothing[method].opening_size
-        methods[method] = {
-            "pixel_auroc": None if reason else pixel_auroc(masks, maps),
-            "pixel_ap": None if reason else pixel_ap(masks, maps),
-            "pro_auc": None if reason else pro_curve(masks, maps, settings.max_fpr).area,
-            # An opening that the maps had already is not done twice.
-            "pixel_auroc_mkd_protocol": None if reason else mkd_protocol_auroc(masks, maps, 0 if opening else 3),
-        }
+        if reason:
+            methods[method] = dict.fromkeys(_PIXEL_METRICS)
+            continue
+        maps = _test_maps(anomaly_maps[method], split_table)[rows]
+        raw = _test_maps(raw_maps[method], split_table)[rows]
+        sigma = settings.smoothing[method].gaussian_sigma
+        values = (
+            pixel_auroc(masks, maps),
+            pixel_ap(masks, maps),
+            pro_curve(masks, maps, settings.max_fpr).area,
+            mkd_protocol_auroc(masks, raw, sigma),
+        )
+        methods[method] = dict(zip(_PIXEL_METRICS, values, strict=True))
     unmasked = int((split_table["split"] == "test").sum() - len(rows)) if not reason else 0
     return {"methods": methods, "left_out": reason, "anomalous_images_without_mask": unmasked}
 
@@ -118,7 +128,7 @@ def draw_curves(
     pixel_curves, overlap_curves = {}, {}
     for method in localisation["methods"] if reason is None else []:
         maps = _test_maps(anomaly_maps[method], split_table)[rows]
-        curve = pro_curve(masks, maps, settings.max_fpr)
+        curve = pro_curve(masks, maps, settings.max_fpr).thinned()
         pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
     areas = {name: {m: found[name] for m, found in localisation["methods"].items()} for name in ("pixel_auroc", "pro_auc")}
     test = scores[scores["split"] == "test"]
@@ -201,9 +211,8 @@ def _share(decisions: np.ndarray) -> float | None:
 
 def _peak_memory() -> float | None:
     """Return this process's peak resident memory in GB; None where the system does not tell."""
-    if os.name != "posix":
+    status = Path("/proc/self/status")  # getrusage would count the process that started this one
+    if not status.exists():
         return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6

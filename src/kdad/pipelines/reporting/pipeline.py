@@ -27,7 +27,12 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_localisation,
-                inputs={**_TEST_MAPS, "scoring": "params:scoring"},
+                inputs={
+                    **_TEST_MAPS,
+                    "forward_maps": "forward_maps",
+                    "gradient_maps": "gradient_maps",
+                    "scoring": "params:scoring",
+                },
                 outputs="localisation_metrics",
                 name="measure_localisation",
             ),

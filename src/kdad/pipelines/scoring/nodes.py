@@ -23,7 +23,7 @@ from kdad.scoring.attribution import TotalDiscrepancy, gradient_maps
 from kdad.scoring.detection import image_scores
 from kdad.scoring.forward_pass import ForwardPass
 from kdad.scoring.point_choice import choose_points
-from kdad.scoring.smoothing import gaussian_filter, grey_opening
+from kdad.scoring.smoothing import smooth
 from kdad.training.cloner import build_cloner_for
 
 _CHUNK = 32
@@ -101,15 +101,12 @@ def map_gradients(
 def smooth_maps(
     forward_maps: dict[str, np.ndarray], gradient_maps: dict[str, np.ndarray], scoring: dict[str, Any], folder: Path
 ) -> dict[str, np.ndarray]:
-    """Filter each method's maps as its parameters say: a Gaussian, then a grey opening."""
+    """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
     settings = ScoringParameters(**scoring)
     smoothed = {}
     for method, maps in (forward_maps | gradient_maps).items():
         steps = settings.smoothing[method]
-        chunks = (
-            grey_opening(gaussian_filter(np.asarray(maps[start : start + _CHUNK]), steps.gaussian_sigma), steps.opening_size)
-            for start in range(0, len(maps), _CHUNK)
-        )
+        chunks = (smooth(np.asarray(maps[start : start + _CHUNK]), steps) for start in range(0, len(maps), _CHUNK))
         smoothed[method] = write_stack(folder / f"{method}.npy", maps.shape, chunks)
     return smoothed
 
