@@ -4,6 +4,8 @@ BIN := .venv/bin
 ENVIRONMENT ?= local
 VIZ_PORT ?= 4141
 export KEDRO_DISABLE_TELEMETRY := 1
+# kedro-mlflow starts `mlflow` by its name.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: run test lint format mlflow viz benchmark clean
 

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from kdad.errors import InputError
+from kdad.parameters.dataset import DatasetParameters
 from kdad.reporting.metrics_table import console_table, places_text
 from kdad.reporting.provenance import code_version
 
@@ -39,11 +40,11 @@ class MlflowHook:
         """Name the run after pipeline, data set and category, and tag it with the commit."""
         if mlflow.active_run() is None:
             return
-        dataset = self._catalog.load("params:dataset")
+        dataset, source, seed = (self._catalog.load(f"params:{name}") for name in ("dataset", "source", "seed"))
         names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "mkd"]
         pipeline = "+".join("mkd" if name in (None, "__default__") else name for name in names)
-        category = dataset.get("category") or dataset.get("normal_class")
-        self._run_name = " ".join(str(part) for part in (pipeline, dataset["name"], category) if part is not None)
+        category = DatasetParameters(**dataset).category_name
+        self._run_name = f"{pipeline} {dataset['name']}/{category} {source['name']} seed {seed}"
         tags = {
             "mlflow.runName": self._run_name,
             "commit": code_version(Path(run_params["project_path"])) or "unknown",

@@ -213,3 +213,9 @@ def test_critical_points_are_selected():
     assert chosen.critical_points == ("stage1", "stage4")
     with pytest.raises(InputError, match="the source has no 'stage5'"):
         prepare_source(_SOURCE.model_copy(update={"critical_points": ["stage5"]}), {})
+
+
+def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
+    parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
+    with pytest.raises(InputError, match=r"constant in a channel; set source\.input_normalisation to 'source'"):
+        prepare_source(parameters, {"mean": [0.5] * 3, "sd": [0.1, 0.0, 0.1]})

@@ -82,6 +82,13 @@ def test_a_tensor_of_another_shape_is_counted(tmp_path, timm_state):
         load_source("timm:test_resnet", str(tmp_path / "wide.safetensors"))
 
 
+def test_a_deeper_network_of_the_same_family_is_not_taken(tmp_path, timm_state):
+    save_file(timm_state | {"layer4.1.conv1.weight": torch.zeros(1)}, tmp_path / "deeper.safetensors")
+    message = r"0 tensors missing, 0 of another shape, 1 unknown \(first: layer4\.1\.conv1\.weight\)"
+    with pytest.raises(InputError, match=message):
+        load_source("timm:test_resnet", str(tmp_path / "deeper.safetensors"))
+
+
 @pytest.mark.parametrize("wrapping", ["bare", "torch"])
 def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path, wrapping):
     path, trace = tmp_path / "weights.pth", tmp_path / "executed"

@@ -77,7 +77,7 @@ def logged(finished) -> mlflow.entities.Run:
 
 def test_run_is_logged_finished_with_flat_parameters(logged):
     assert logged.info.status == "FINISHED"
-    assert logged.info.run_name == "mkd textures brick"
+    assert logged.info.run_name == "mkd textures/brick efficientnet_lite0 seed 0"
     assert logged.data.params["dataset.category"] == "brick"
     assert logged.data.params["cloner.training.epochs"] == "2"
     assert max(len(value) for value in logged.data.params.values()) <= 250

@@ -22,7 +22,7 @@ class _Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.tensor([1.0, -2.0, 3.0, -4.0, 5.0, -6.0]).view(3, 1, 2))
+        self.register_buffer("weights", torch.tensor([1.0, -2.0, -3.0, 4.0, 5.0, -6.0]).view(3, 1, 2))
 
     def forward(self, images):
         return (images * self.weights).flatten(1).sum(1)

@@ -114,8 +114,9 @@ def test_a_cloner_that_is_perfect_on_validation_gives_finite_maps(tmp_path, forw
     source = [content[1][0], content[1][1] / 2]
     rows = iter([_VALIDATION[:2], _VALIDATION[2:], _ROWS[:2], _ROWS[2:4], _ROWS[4:]])
     monkeypatch.setattr(forward.cloner, "forward", lambda _: [s[row] for row in [next(rows)] for s in source])
-    _, stack = forward.score(_ROWS, _VALIDATION, _parameters(normalisation="validation"), tmp_path / "maps.npy")
-    assert np.isfinite(stack).all()
+    parameters = _parameters(normalisation="validation", term="value")
+    _, stack = forward.score(_ROWS, _VALIDATION, parameters, tmp_path / "maps.npy")
+    assert (np.asarray(stack) == 0).all()
 
 
 def test_scoring_is_done_in_evaluation_mode_and_without_gradients(tmp_path, forward, cloner):

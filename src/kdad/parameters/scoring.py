@@ -15,7 +15,7 @@ class DetectionParameters(StrictModel):
     """The detection score: one number an image, larger is more anomalous."""
 
     score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
-        "map_maximum", description="L_total (published), the forward map's maximum, or the mean of its largest values"
+        "map_top_mean", description="L_total (published), the forward map's maximum, or the mean of its largest values"
     )
     points: PointChoice = Field("all", description="critical points in L_total; published: last 3")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, new_figure, plain_axes
 
@@ -22,5 +23,7 @@ def draw_loss_curves(history: pd.DataFrame) -> Figure:
             axes.plot(rows["epoch"] + 1, rows["value"], color=_COLOURS[split], label=split, linewidth=1.6, marker=marker)
         if (history.loc[history["term"] == term, "value"] > 0).all():
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
