@@ -1,7 +1,7 @@
 """One training step from cached activations against the published recipe, and the source's forward pass by format.
 
-The published recipe runs the source, with autograd on and in float32, on every batch of every epoch. The two are timed in
-turns in one process, so that a busy machine slows both; the ratio is in ``extra_info``.
+The published recipe runs the source, with autograd on and in float32, on every batch of every epoch. The two are timed
+in turns in one process, so that a busy machine slows both; the ratio is in ``extra_info``.
 """
 
 import time

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+
+from projects import PROJECT, copy_project, run_pipeline
 
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
-PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"
 
 
@@ -21,7 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs data or programs that are not here, and say so."""
     missing = {
         "real_data": None if (SHARED / "weights").is_dir() else "needs ../shared",
-        "browser": None if shutil.which("chromedriver") and shutil.which("chromium") else "needs chromium and chromedriver",
+        "browser": None
+        if shutil.which("chromedriver") and shutil.which("chromium")
+        else "needs chromium and chromedriver",
     }
     for item in items:
         for marker, reason in missing.items():
@@ -30,8 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    # Tiny networks gain nothing from more, and on a busy machine lose tenfold.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -48,24 +50,6 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "mlruns"))
     return path
-
-
-def copy_project(folder: Path, database: Path) -> Path:
-    """Make a project of this configuration and code in `folder`, whose outputs and MLflow runs lie there."""
-    shutil.copytree(PROJECT / "conf", folder / "conf")
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(PROJECT / name, folder / name)
-    (folder / "src").symlink_to(PROJECT / "src")
-    shutil.copy(database, folder / "mlflow.db")
-    return folder
-
-
-def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__", **options) -> None:
-    """Run a pipeline of `project` in this process; `options` go to Kedro (``runtime_params``, or those of ``run``)."""
-    bootstrap_project(project)
-    runtime = options.pop("runtime_params", {})
-    with KedroSession.create(project_path=project, env=env, runtime_params=runtime) as session:
-        session.run(pipeline_names=[pipeline], **options)
 
 
 @pytest.fixture

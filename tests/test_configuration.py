@@ -9,7 +9,9 @@ from kdad.configuration import RunConfigLoader
 from kdad.parameters.run import bind_parameters
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-ENVIRONMENTS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local"))
+ENVIRONMENTS = sorted(
+    folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local")
+)
 # What an environment asks the user for.
 NEEDED = {
     "folder": {"dataset": {"root": "photos"}},

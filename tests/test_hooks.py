@@ -2,10 +2,10 @@ import json
 
 import mlflow
 import pytest
-from conftest import run_pipeline
 from kedro.framework.cli.utils import KedroCliError
 
 import kdad.training.cloner
+from projects import run_pipeline
 
 
 def runs(project) -> list[mlflow.entities.Run]:

@@ -21,10 +21,10 @@ class RunConfigLoader(OmegaConfigLoader):
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load a configuration; wrong parameters end the run with one message."""
         project = Path(self.conf_source).resolve().parent
-        OmegaConf.register_new_resolver("project", lambda path: (project / path).as_posix(), replace=True)
+        OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
             place = self._place()
-            OmegaConf.register_new_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
+            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
             self._bind(loaded)

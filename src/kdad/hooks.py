@@ -148,4 +148,10 @@ def _describe(data: Any) -> str:
         return f"array {tuple(data.shape)}"
     if isinstance(data, dict):
         return "{" + ", ".join(f"{name}: {_describe(value)}" for name, value in data.items()) + "}"
-    return f"{data:.6g}" if isinstance(data, float) else str(data)[:200] if isinstance(data, int | str) else type(data).__name__
+    return (
+        f"{data:.6g}"
+        if isinstance(data, float)
+        else str(data)[:200]
+        if isinstance(data, int | str)
+        else type(data).__name__
+    )

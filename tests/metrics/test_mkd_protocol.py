@@ -80,7 +80,8 @@ def test_normal_images_are_left_out():
     more = np.random.default_rng(0).random((3, 24, 24), dtype=np.float32)
     expected = mkd_protocol_auroc(masks, maps, 0)
     assert (
-        mkd_protocol_auroc(np.concatenate([masks, np.zeros_like(more, bool)]), np.concatenate([maps, more]), 0) == expected
+        mkd_protocol_auroc(np.concatenate([masks, np.zeros_like(more, bool)]), np.concatenate([maps, more]), 0)
+        == expected
     )
 
 

@@ -24,7 +24,7 @@ def least() -> dict:
             "detection": {},
             "forward_map": {},
             "gradient_map": {},
-            "smoothing": {"discrepancy": {}},
+            "smoothing": {"discrepancy": {}, "gradients": {}},
         },
         "reporting": {},
     }
@@ -111,6 +111,8 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("cloner.loss", {"value_weight": 0, "direction_weight": 0}, "both 0: nothing would be learnt"),
         ("scoring.smoothing.discrepancy", {"opening_size": 4}, "opening_size is 4; it must be odd"),
         ("scoring.localisation", ["gradients", "discrepancy", "gradients"], "localisation names a method twice"),
+        ("scoring.localisation", ["smooth_grad"], "smoothing has no entry for smooth_grad"),
+        ("cloner.architecture", {"size": "free", "widths": [[16, 0]]}, "widths holds a number below 1"),
     ],
 )
 def test_fields_that_do_not_go_together(least, path, value, message):

@@ -7,7 +7,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_project, run_pipeline
+
+from projects import copy_project, run_pipeline
 
 METHODS = ["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
 
@@ -30,9 +31,22 @@ def metrics(report) -> dict:
 
 
 def test_metrics_say_what_was_measured_on_which_data(metrics):
-    assert {"dataset": "textures", "category": "brick", "seed": 0, "source": "efficientnet_lite0"}.items() <= metrics.items()
+    assert {
+        "dataset": "textures",
+        "category": "brick",
+        "seed": 0,
+        "source": "efficientnet_lite0",
+    }.items() <= metrics.items()
     assert set(metrics["seconds"]) == {"features", "cloner", "scoring", "gradient_maps"}
-    for name in ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol"):
+    for name in (
+        "image_auroc",
+        "image_ap",
+        "image_f1_max",
+        "pixel_auroc",
+        "pixel_ap",
+        "pro_auc",
+        "pixel_auroc_mkd_protocol",
+    ):
         assert 0 <= metrics[name] <= 1, name
     assert list(metrics["localisation"]) == METHODS
 
@@ -100,7 +114,15 @@ def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):
     assert logged.data.metrics["image_auroc"] == metrics["image_auroc"]
     assert logged.data.metrics["localisation.gradients.pro_auc"] == metrics["localisation"]["gradients"]["pro_auc"]
     artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
-    assert {"metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png", "cloner.safetensors"} <= artifacts
+    assert {
+        "metrics.json",
+        "scores.csv",
+        "heatmaps.png",
+        "roc.png",
+        "pro.png",
+        "loss.png",
+        "cloner.safetensors",
+    } <= artifacts
 
 
 def test_no_run_stays_active(finished):
@@ -113,4 +135,6 @@ def test_a_second_run_reuses_the_activations_and_repeats_the_metrics(finished, r
     assert again["source_activations_reused"]
     assert not metrics["source_activations_reused"]
     volatile = {"seconds", "source_activations_reused", "peak_memory_gb", "commit"}
-    assert {k: v for k, v in again.items() if k not in volatile} == {k: v for k, v in metrics.items() if k not in volatile}
+    assert {k: v for k, v in again.items() if k not in volatile} == {
+        k: v for k, v in metrics.items() if k not in volatile
+    }

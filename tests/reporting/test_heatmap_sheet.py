@@ -35,7 +35,12 @@ def test_sheet_has_a_mask_panel_only_where_there_are_masks(scores, with_masks, p
     mask = np.zeros((10, 14), bool)
     mask[2:5, 3:9] = True
     figure = draw_heatmap_sheet(
-        scores, maps, lambda i: np.full((3, 10, 14), 0.5, np.float32), lambda i: mask if with_masks else None, 2, "title"
+        scores,
+        maps,
+        lambda i: np.full((3, 10, 14), 0.5, np.float32),
+        lambda i: mask if with_masks else None,
+        2,
+        "title",
     )
     figure.canvas.draw()
     assert [len(part.axes) for part in figure.subfigs] == [2 * panels] * 3

@@ -2,7 +2,13 @@ from rich.console import Console
 
 from kdad.reporting.metrics_table import console_table
 
-DETECTION = {"image_auroc": 0.98765, "image_ap": 0.9, "image_f1_max": 0.8, "image_auroc_low": 0.95, "image_auroc_high": 1.0}
+DETECTION = {
+    "image_auroc": 0.98765,
+    "image_ap": 0.9,
+    "image_f1_max": 0.8,
+    "image_auroc_low": 0.95,
+    "image_auroc_high": 1.0,
+}
 HEAD = {"dataset": "textures", "category": "brick", "source": "vgg16", "seed": 3}
 
 

@@ -82,7 +82,7 @@ def open_cache(folder: Path) -> ActivationCache:
 
 
 def find_cache(folder: Path, wanted: dict) -> ActivationCache | None:
-    """Return the cache when its manifest says just what is wanted; else say in the log what differs, and return None."""
+    """Return the cache when its manifest says what is wanted; else say in the log what differs, and return None."""
     if not (folder / _MANIFEST).exists():
         return None
     try:
@@ -106,7 +106,7 @@ def write_cache(
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
     finish: dict,
 ) -> ActivationCache:
-    """Write batches of images `(B, 3, H, W)` with their activations `(B, C, H, W)`, then the manifest, under a temporary name; then rename.
+    """Write images `(B, 3, H, W)` with activations `(B, C, H, W)` and a manifest under a temporary name; then rename.
 
     `finish` is merged into the manifest after the last batch, so the batches' producer may fill it as it goes.
     Raises `InputError` before the first batch when the disk is too small.
@@ -119,7 +119,7 @@ def write_cache(
     free = shutil.disk_usage(folder.parent).free
     if needed > free * 0.95:
         raise InputError(
-            f"the activation cache needs {needed / 1e9:.1f} GB in '{folder.parent}', where {free / 1e9:.1f} GB are free; "
+            f"the activation cache needs {needed / 1e9:.1f} GB in '{folder.parent}', but {free / 1e9:.1f} GB are free; "
             "free some space, or use fewer critical points, smaller images or compute.precision=bfloat16"
         )
     temporary = folder.with_name(folder.name + ".tmp")

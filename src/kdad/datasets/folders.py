@@ -53,7 +53,9 @@ class ActivationCacheDataset(_FolderDataset):
 class MapStackDataset(_FolderDataset):
     """Anomaly maps by name, `(N, H, W)` float32 each, memory-mapped; written by their node with `write_stack`."""
 
-    def __init__(self, *, filepath: str, names: list[str] | None = None, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, names: list[str] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._names = names
 

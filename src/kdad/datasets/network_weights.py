@@ -40,7 +40,9 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
             with safe_open(self._filepath, framework="pt") as file:
                 return NetworkWeights({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise DatasetError(f"weights '{self._filepath}' cannot be read ({error}); train the network again") from error
+            raise DatasetError(
+                f"weights '{self._filepath}' cannot be read ({error}); train the network again"
+            ) from error
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

@@ -10,7 +10,7 @@ from kdad.parameters.cloner import DiscrepancyParameters
 
 
 def value_loss(source: Tensor, cloner: Tensor) -> Tensor:
-    """Return L_val of one critical point: the mean squared difference, `(B,)` for activations `(B, C, H, W)` (eq. 1)."""
+    """Return L_val of one critical point (eq. 1): the mean squared difference, `(B,)` for `(B, C, H, W)`."""
     return (source.float() - cloner.float()).square().flatten(1).mean(1)
 
 

@@ -8,12 +8,12 @@ from kdad.scoring.smoothing import gaussian_filter, grey_opening
 
 
 def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, opening_size: int = 3) -> float:
-    """Return pixel AUROC over anomalous images alone, each map clipped and scaled to [0, 1] by itself, filtered, opened.
+    """Return pixel AUROC over anomalous images alone, each map clipped, scaled to [0, 1], filtered and opened.
 
-    `masks` and `raw_maps` (before any filter) are `(N, H, W)`; `gaussian_sigma` is in pixels, `opening_size` the diameter
-    of the elliptic element; 0 leaves a step out. The published code opens the maps thresholded at 1,000 values; a flat
-    grey opening commutes with thresholds, so one opening and the exact ROC curve give the limit of that. Raises
-    `InputError` as `pixel_auroc` does.
+    `masks` and `raw_maps` (before any filter) are `(N, H, W)`; each map is clipped at its own 99th percentile.
+    `gaussian_sigma` is in pixels, `opening_size` the diameter of the elliptic element; 0 leaves a step out. The
+    published code opens the maps thresholded at 1,000 values; a flat grey opening commutes with thresholds, so one
+    opening and the exact ROC curve give the limit of that. Raises `InputError` as `pixel_auroc` does.
     """
     check_shapes(masks, raw_maps)
     anomalous = np.flatnonzero(masks.any(axis=(1, 2)))

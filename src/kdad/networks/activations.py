@@ -24,15 +24,17 @@ from kdad.parameters.source import FeatureParameters, SourceParameters
 def prepare_source(parameters: SourceParameters, image_statistics: dict[str, list[float]]) -> Source:
     """Load the source with its selected critical points and input normalisation.
 
-    `image_statistics` holds ``mean`` and ``sd`` of the training images, three values each. Raises `InputError` when they
-    are to be used and a channel is constant.
+    `image_statistics` holds ``mean`` and ``sd`` of the training images, three values each. Raises `InputError` when
+    they are to be used and a channel is constant.
     """
     source = load_source(parameters.name, parameters.weights)
     if parameters.critical_points is not None:
         source.select(parameters.critical_points)
     if parameters.input_normalisation == "dataset":
         if 0 in image_statistics["sd"]:
-            raise InputError("the training images are constant in a channel; set source.input_normalisation to 'source'")
+            raise InputError(
+                "the training images are constant in a channel; set source.input_normalisation to 'source'"
+            )
         source.normalise_with(image_statistics["mean"], image_statistics["sd"])
     elif parameters.input_normalisation == "none":
         source.normalise_with([0.0] * 3, [1.0] * 3)

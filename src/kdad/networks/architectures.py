@@ -47,9 +47,7 @@ def _vgg16() -> Source:
 def _resnet18() -> Source:
     network = resnet18(weights=None)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
-    return Source(
-        OrderedDict(layer1=stem, layer2=network.layer2, layer3=network.layer3, layer4=network.layer4)
-    )
+    return Source(OrderedDict(layer1=stem, layer2=network.layer2, layer3=network.layer3, layer4=network.layer4))
 
 
 def _efficientnet_lite0() -> Source:

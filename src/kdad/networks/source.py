@@ -15,7 +15,7 @@ IMAGENET_SD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class CriticalPoint:
-    """One critical point at a given image size: its name, shape `(C, H, W)`, and whether activations can be negative."""
+    """One critical point at a given image size: name, shape `(C, H, W)`, and whether activations can be negative."""
 
     name: str
     channels: int

@@ -10,7 +10,9 @@ from kdad.parameters.strict import StrictModel
 class ArchitectureParameters(StrictModel):
     """The size of the cloner."""
 
-    size: Literal["small", "equal", "free"] = Field("small", description="small (published), equal (the source's), free")
+    size: Literal["small", "equal", "free"] = Field(
+        "small", description="small (published), equal (the source's), free"
+    )
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
     widths: list[list[int]] | None = Field(None, description="free: output channels of every convolution, by block")
 
@@ -18,6 +20,8 @@ class ArchitectureParameters(StrictModel):
     def _widths_belong_to_free(self) -> "ArchitectureParameters":
         if (self.widths is not None) != (self.size == "free"):
             raise ValueError("widths goes with size=free, and size=free needs widths")
+        if any(width < 1 for block in self.widths or [] for width in block):
+            raise ValueError("widths holds a number below 1; each is a convolution's count of channels")
         return self
 
 
@@ -27,7 +31,8 @@ class DiscrepancyParameters(StrictModel):
     value_weight: float = Field(0.5, ge=0, description="weight of L_val")
     direction_weight: float = Field(1.0, ge=0, description="weight of L_dir")
     direction_form: Literal["whole_vector", "per_location"] = Field(
-        "per_location", description="cosine over a point's whole activation (published), or over channels at each location"
+        "per_location",
+        description="cosine over a point's whole activation (published), or over channels at each location",
     )
 
     @model_validator(mode="after")

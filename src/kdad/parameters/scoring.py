@@ -74,4 +74,7 @@ class ScoringParameters(StrictModel):
     def _methods_once(self) -> "ScoringParameters":
         if len(set(self.localisation)) != len(self.localisation):
             raise ValueError(f"localisation names a method twice: {self.localisation}")
+        missing = [method for method in self.localisation if method not in self.smoothing]
+        if missing:
+            raise ValueError(f"smoothing has no entry for {', '.join(missing)}; add one, {{}} for no step")
         return self

@@ -14,7 +14,8 @@ class SourceParameters(StrictModel):
     weights: str = Field("pretrained", description="pretrained, random, or a safetensors or state-dict file")
     critical_points: list[str] | None = Field(None, description="names, in any order; null: the source's usual four")
     input_normalisation: Literal["source", "dataset", "none"] = Field(
-        "source", description="what the source was trained with, the training images' own statistics, or [0, 1] as it is"
+        "source",
+        description="what the source was trained with, the training images' own statistics, or [0, 1] as it is",
     )
 
 

@@ -46,24 +46,37 @@ def draw_heatmap_sheet(
         return draw_message("no test image to show")
     shown = [row for rows in sections.values() for row in rows]
     masks = {row: mask(row) for row in shown}
-    panels = ["image", "mask", "map", "overlay"] if any(m is not None for m in masks.values()) else ["image", "map", "overlay"]
+    panels = (
+        ["image", "mask", "map", "overlay"]
+        if any(m is not None for m in masks.values())
+        else ["image", "map", "overlay"]
+    )
     low, high = np.quantile(maps[shown], [0.02, 0.999])
     aspect = maps.shape[1] / maps.shape[2]
     rows = max(len(chosen) for chosen in sections.values())
     figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.22) * rows + 0.9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
-    for part, (name, chosen) in zip(figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True):
+    for part, (name, chosen) in zip(
+        figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
+    ):
         part.suptitle(name, fontsize=10, color=MUTED)
         grid = part.subplots(rows, len(panels), squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for line, row in zip(grid, chosen, strict=False):
-            _draw_row(dict(zip(panels, line, strict=True)), scores.iloc[row], image(row), masks[row], maps[row], (low, high))
+            _draw_row(
+                dict(zip(panels, line, strict=True)), scores.iloc[row], image(row), masks[row], maps[row], (low, high)
+            )
     return figure
 
 
 def _draw_row(
-    axes: dict[str, Axes], score: pd.Series, image: np.ndarray, mask: np.ndarray | None, anomaly_map: np.ndarray, limits: tuple
+    axes: dict[str, Axes],
+    score: pd.Series,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    anomaly_map: np.ndarray,
+    limits: tuple,
 ) -> None:
     picture = np.moveaxis(image, 0, -1)  # (H, W, 3)
     axes["image"].imshow(picture)
@@ -79,4 +92,6 @@ def _draw_row(
     side = "above" if score["decision"] else "below"
     text = f"{score['kind'].replace('_', ' ')}: {score['score'] / score['threshold']:.2f} x threshold"
     right = score["label"] == score["decision"]
-    axes["image"].set_title(text if right else f"{text} ({side}!)", loc="left", fontsize=7.5, color=ANOMALOUS if score["label"] else NORMAL)
+    axes["image"].set_title(
+        text if right else f"{text} ({side}!)", loc="left", fontsize=7.5, color=ANOMALOUS if score["label"] else NORMAL
+    )

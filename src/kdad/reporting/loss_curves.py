@@ -20,7 +20,9 @@ def draw_loss_curves(history: pd.DataFrame) -> Figure:
         plain_axes(axes, term, "epoch", "loss, mean over images")
         for split, rows in history[history["term"] == term].groupby("split", sort=False):
             marker = "o" if len(rows) < 8 else None
-            axes.plot(rows["epoch"] + 1, rows["value"], color=_COLOURS[split], label=split, linewidth=1.6, marker=marker)
+            axes.plot(
+                rows["epoch"] + 1, rows["value"], color=_COLOURS[split], label=split, linewidth=1.6, marker=marker
+            )
         if (history.loc[history["term"] == term, "value"] > 0).all():
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")

@@ -17,7 +17,9 @@ _ROWS = {
 def console_table(metrics: dict) -> Table:
     """Return a table of a run's metrics: a column for images, and one for the pixels of each localisation method."""
     place = f"{metrics['dataset']} / {metrics['category']}"
-    table = Table(title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold"
+    )
     table.add_column("")
     for name in ("images", *metrics["localisation"]):
         table.add_column(name.replace("_", " "), justify="right")

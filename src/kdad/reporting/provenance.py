@@ -6,7 +6,7 @@ import git
 
 
 def code_version(folder: Path) -> str | None:
-    """Return the commit of the checkout that `folder` lies in, with ``-dirty`` when files differ from it; None without git."""
+    """Return the commit that `folder` is checked out at, ``-dirty`` when files differ from it; None without git."""
     try:
         repository = git.Repo(folder, search_parent_directories=True)
         commit = repository.head.commit.hexsha[:12]

@@ -10,7 +10,13 @@ from kdad.reporting.style import CYCLE, INK, MUTED, draw_message, new_figure, pl
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def draw_roc(labels: np.ndarray, scores: np.ndarray, image_auroc: float | None, pixel_curves: Curves, pixel_auroc: dict[str, float]) -> Figure:
+def draw_roc(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    image_auroc: float | None,
+    pixel_curves: Curves,
+    pixel_auroc: dict[str, float],
+) -> Figure:
     """Draw the ROC curve of image scores beside those of pixels, one line a localisation method.
 
     `labels` are 0 and 1, `scores` of the same length; without both labels, or without masks, the panel is left out.
@@ -30,7 +36,7 @@ def draw_roc(labels: np.ndarray, scores: np.ndarray, image_auroc: float | None, 
 
 
 def draw_pro(curves: Curves, areas: dict[str, float], max_fpr: float, reason: str | None) -> Figure:
-    """Draw per-region overlap over the pixels' false positive rate up to `max_fpr`; or say in words why there is none."""
+    """Draw per-region overlap over the pixels' false positive rate up to `max_fpr`, or say why there is none."""
     if not curves:
         return draw_message(f"no PRO curve: {reason}")
     figure = new_figure(4.8, 4.4)

@@ -6,7 +6,7 @@ from kdad.parameters.scoring import DetectionParameters
 
 
 def image_scores(total_loss: np.ndarray, maps: dict[str, np.ndarray], parameters: DetectionParameters) -> np.ndarray:
-    """Return `(N,)` scores: L_total, or the maximum or the mean of the largest values of the forward map `(N, H, W)`."""
+    """Return `(N,)` scores: L_total, or the maximum or the mean of the highest values of the forward map."""
     if parameters.score == "total_loss":
         return total_loss
     stack = maps["discrepancy"]

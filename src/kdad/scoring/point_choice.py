@@ -10,8 +10,8 @@ from kdad.parameters.strict import nearest_name
 def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: str) -> list[int]:
     """Return the positions of the chosen critical points among `points`.
 
-    A choice is ``all`` (or None), ``first N``, ``last N`` or a list of names. Raises `InputError`, naming `field`, for a
-    name that is not there, an empty list or a number that is too large.
+    A choice is ``all`` (or None), ``first N``, ``last N`` or a list of names. Raises `InputError`, naming `field`, for
+    a name that is not there, an empty list or a number that is too large.
     """
     if choice is None or choice == "all":
         return list(range(len(points)))

@@ -9,11 +9,13 @@ from kdad.parameters.scoring import SmoothingParameters
 
 def smooth(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
     """Return maps `(N, H, W)` after the steps, in the published code's order: clip, Gaussian filter, opening."""
-    return grey_opening(gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size)
+    return grey_opening(
+        gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size
+    )
 
 
 def clip_peaks(maps: np.ndarray, quantile: float) -> np.ndarray:
-    """Return maps `(N, H, W)` whose values above the `quantile` of their own map are lowered to it; 1 leaves them as they are.
+    """Return maps `(N, H, W)` with values above the `quantile` of their own map lowered to it; 1 changes nothing.
 
     A gradient's few extreme pixels would otherwise outshine the rest after a Gaussian filter. Raises `InputError` for a
     quantile outside (0, 1].

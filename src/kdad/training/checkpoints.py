@@ -34,7 +34,9 @@ class CheckpointFile:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever the reader meets in a damaged file
-            raise InputError(f"the checkpoint '{self.path}' cannot be read; delete it to train from the start") from error
+            raise InputError(
+                f"the checkpoint '{self.path}' cannot be read; delete it to train from the start"
+            ) from error
         return state if state.get("key") == self.key else None
 
     def clear(self) -> None:

@@ -130,7 +130,9 @@ def draw_curves(
         maps = _test_maps(anomaly_maps[method], split_table)[rows]
         curve = pro_curve(masks, maps, settings.max_fpr).thinned()
         pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
-    areas = {name: {m: found[name] for m, found in localisation["methods"].items()} for name in ("pixel_auroc", "pro_auc")}
+    areas = {
+        name: {m: found[name] for m, found in localisation["methods"].items()} for name in ("pixel_auroc", "pro_auc")
+    }
     test = scores[scores["split"] == "test"]
     labels = test["label"].to_numpy()
     roc = ranking_curves.draw_roc(
@@ -189,7 +191,9 @@ def _masked_rows(split_table: pd.DataFrame, images: ImageSet) -> tuple[np.ndarra
     rows = np.flatnonzero(usable)
     empty = np.zeros(images.size, dtype=bool)
     found = [images.mask(row) for row in _test_rows(split_table)[rows]] if images.has_masks else []
-    masks = np.stack([empty if mask is None else mask for mask in found]) if found else np.zeros((0, *images.size), bool)
+    masks = (
+        np.stack([empty if mask is None else mask for mask in found]) if found else np.zeros((0, *images.size), bool)
+    )
     if not (test["label"] == 1).any():
         return rows, masks, "the test images are all normal"
     if not masks.any():

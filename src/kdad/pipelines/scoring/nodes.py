@@ -91,7 +91,15 @@ def map_gradients(
     maps = {}
     for method in methods:
         batches = (
-            gradient_maps(total, chosen.move(source_activations.images(rows[start : start + step])), method, settings.gradient_map, seed).cpu().numpy()
+            gradient_maps(
+                total,
+                chosen.move(source_activations.images(rows[start : start + step])),
+                method,
+                settings.gradient_map,
+                seed,
+            )
+            .cpu()
+            .numpy()
             for start in track(range(0, len(rows), step), description=f"Mapping {method}", transient=True)
         )
         maps[method] = write_stack(folder / f"{method}.npy", (len(rows), *source_activations.size), batches)
@@ -155,8 +163,8 @@ def _trained_cloner(
     network = build_cloner_for(cache, parameters.architecture)
     if weights.metadata.get("points") != ",".join(cache.names):
         raise InputError(
-            f"the cloner was trained for {weights.metadata.get('points')}, the activations are of {','.join(cache.names)}; "
-            "run the pipeline 'cloner' again"
+            f"the cloner was trained for {weights.metadata.get('points')}, but the activations are of "
+            f"{','.join(cache.names)}; run the pipeline 'cloner' again"
         )
     network.load_state_dict(weights.state)
     return compute.place(network).eval()
