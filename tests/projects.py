@@ -14,7 +14,7 @@ def copy_project(folder: Path, database: Path) -> Path:
     shutil.copytree(PROJECT / "conf", folder / "conf")
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
-    (folder / "src").symlink_to(PROJECT / "src")
+    (folder / "src").mkdir()  # Kedro wants it to be there; the installed package is used
     shutil.copy(database, folder / "mlflow.db")
     return folder
 

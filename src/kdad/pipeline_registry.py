@@ -1,8 +1,13 @@
 """The pipelines that users can name."""
 
+from pathlib import Path
+
+from kedro.framework.project import settings
 from kedro.pipeline import Pipeline
 
-from kdad.pipelines import cloner, features, ingestion, reporting, scoring
+from kdad.ablation.variants import Plan, plan_ablation
+from kdad.configuration import RunConfigLoader
+from kdad.pipelines import ablation, cloner, features, ingestion, reporting, scoring
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -17,9 +22,19 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "__default__": mkd,
         "mkd": mkd,
+        "mkd_ablation": ablation.create_pipeline(_planned_ablation()),
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),
         "cloner": cloner.create_pipeline(),
         "scoring": scoring.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
+
+
+def _planned_ablation() -> Plan:
+    """Plan with the session's parameters; without a session (``kedro registry list``), with those of ``conf/base``."""
+    loader = RunConfigLoader.latest
+    if loader is None:
+        conf_source = str(Path.cwd() / settings.CONF_SOURCE)
+        loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
+    return plan_ablation(loader["parameters"])

@@ -7,9 +7,9 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf
 warnings.filterwarnings("ignore", message=".*register_resolver.*")
 
 from kdad.configuration import RunConfigLoader  # noqa: E402
-from kdad.hooks import InputErrorHook, MlflowHook  # noqa: E402
+from kdad.hooks import InputErrorHook, RunLogHook, VariantLogHook  # noqa: E402
 
-HOOKS = (MlflowHook(), InputErrorHook())
+HOOKS = (RunLogHook(), VariantLogHook(), InputErrorHook())
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

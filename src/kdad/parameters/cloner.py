@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import PointChoice, StrictModel
 
 
 class ArchitectureParameters(StrictModel):
@@ -58,5 +58,5 @@ class ClonerParameters(StrictModel):
 
     architecture: ArchitectureParameters
     loss: DiscrepancyParameters
-    training_points: list[str] | None = Field(None, description="critical points in the training loss; null: all")
+    training_points: PointChoice = Field("all", description="critical points in the training loss")
     training: TrainingParameters

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from kdad.errors import InputError
+from kdad.parameters.ablation import AblationParameters
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
@@ -26,6 +27,7 @@ class RunParameters(StrictModel):
     cloner: ClonerParameters
     scoring: ScoringParameters
     reporting: ReportingParameters
+    mkd_ablation: AblationParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

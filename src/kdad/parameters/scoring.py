@@ -4,10 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import PointChoice, StrictModel
 
-#: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
-PointChoice = str | list[str]
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
 
 

@@ -5,6 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+#: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
+PointChoice = str | list[str]
+
 
 def nearest_name(name: str, known: list[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of `known`, or the list of all when none is close."""

@@ -3,8 +3,7 @@
 import re
 
 from kdad.errors import InputError
-from kdad.parameters.scoring import PointChoice
-from kdad.parameters.strict import nearest_name
+from kdad.parameters.strict import PointChoice, nearest_name
 
 
 def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: str) -> list[int]:

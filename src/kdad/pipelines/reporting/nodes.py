@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kdad.images.ground_truth import read_ground_truth, split_rows
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
-from kdad.metrics.mkd_protocol import mkd_protocol_auroc
-from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc, pixel_roc
+from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
+from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.ranking import detection_metrics
 from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.dataset import DatasetParameters
@@ -19,8 +20,6 @@ from kdad.parameters.scoring import ScoringParameters
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
 from kdad.reporting.provenance import code_version
 from kdad.training.seeding import numpy_generator
-
-_PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
 
 
 def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) -> dict[str, float | None]:
@@ -52,25 +51,18 @@ def measure_localisation(
     Test images that are anomalous but have no mask are left out, and counted.
     """
     settings = ScoringParameters(**scoring)
-    rows, masks, reason = _masked_rows(split_table, open_image_set(DatasetParameters(**dataset)))
+    truth = read_ground_truth(split_table, open_image_set(DatasetParameters(**dataset)))
     raw_maps = forward_maps | gradient_maps
-    methods = {}
+    methods: dict[str, Any] = {}
     for method in [name for name in settings.localisation if name in anomaly_maps]:
-        if reason:
-            methods[method] = dict.fromkeys(_PIXEL_METRICS)
+        if truth.reason:
+            methods[method] = dict.fromkeys(PIXEL_METRICS)
             continue
-        maps = _test_maps(anomaly_maps[method], split_table)[rows]
-        raw = _test_maps(raw_maps[method], split_table)[rows]
+        maps, raw = (_test_maps(stack[method], split_table)[truth.positions] for stack in (anomaly_maps, raw_maps))
         sigma = settings.smoothing[method].gaussian_sigma
-        values = (
-            pixel_auroc(masks, maps),
-            pixel_ap(masks, maps),
-            pro_curve(masks, maps, settings.max_fpr).area,
-            mkd_protocol_auroc(masks, raw, sigma),
-        )
-        methods[method] = dict(zip(_PIXEL_METRICS, values, strict=True))
-    unmasked = int((split_table["split"] == "test").sum() - len(rows)) if not reason else 0
-    return {"methods": methods, "left_out": reason, "anomalous_images_without_mask": unmasked}
+        methods[method] = localisation_metrics(truth.masks, maps, raw, sigma, settings.max_fpr)
+    unmasked = 0 if truth.reason else len(split_rows(split_table, "test")) - len(truth.positions)
+    return {"methods": methods, "left_out": truth.reason, "anomalous_images_without_mask": unmasked}
 
 
 def write_metrics(
@@ -124,12 +116,12 @@ def draw_curves(
 ) -> tuple[Figure, Figure]:
     """Draw ROC curves of images and pixels, and PRO curves."""
     settings = ScoringParameters(**scoring)
-    rows, masks, reason = _masked_rows(split_table, open_image_set(DatasetParameters(**dataset)))
+    truth = read_ground_truth(split_table, open_image_set(DatasetParameters(**dataset)))
     pixel_curves, overlap_curves = {}, {}
-    for method in localisation["methods"] if reason is None else []:
-        maps = _test_maps(anomaly_maps[method], split_table)[rows]
-        curve = pro_curve(masks, maps, settings.max_fpr).thinned()
-        pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
+    for method in localisation["methods"] if truth.reason is None else []:
+        maps = _test_maps(anomaly_maps[method], split_table)[truth.positions]
+        curve = pro_curve(truth.masks, maps, settings.max_fpr).thinned()
+        pixel_curves[method], overlap_curves[method] = pixel_roc(truth.masks, maps), (curve.fpr, curve.pro)
     areas = {
         name: {m: found[name] for m, found in localisation["methods"].items()} for name in ("pixel_auroc", "pro_auc")
     }
@@ -138,7 +130,7 @@ def draw_curves(
     roc = ranking_curves.draw_roc(
         labels, test["score"].to_numpy(), detection["image_auroc"], pixel_curves, areas["pixel_auroc"]
     )
-    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], settings.max_fpr, reason)
+    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], settings.max_fpr, truth.reason)
 
 
 def draw_score_histogram(scores: pd.DataFrame, threshold: dict[str, float]) -> Figure:
@@ -162,7 +154,7 @@ def draw_heatmap_sheet(
     """Draw test images with their maps by the first localisation method."""
     images = open_image_set(DatasetParameters(**dataset))
     method = ScoringParameters(**scoring).localisation[0]
-    rows = _test_rows(split_table)
+    rows = split_rows(split_table, "test")
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     parameters = DatasetParameters(**dataset)
     return heatmap_sheet.draw_heatmap_sheet(
@@ -175,32 +167,9 @@ def draw_heatmap_sheet(
     )
 
 
-def _test_rows(split_table: pd.DataFrame) -> np.ndarray:
-    return np.flatnonzero((split_table["split"] == "test").to_numpy())
-
-
 def _test_maps(maps: np.ndarray, split_table: pd.DataFrame) -> np.ndarray:
     """Return the maps of the test images; held-out images, where they were mapped, come first in a stack."""
-    return maps[len(maps) - len(_test_rows(split_table)) :]
-
-
-def _masked_rows(split_table: pd.DataFrame, images: ImageSet) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """Return positions among the test images that can be measured, their masks `(N, H, W)`, and why there are none."""
-    test = split_table[split_table["split"] == "test"]
-    usable = ((test["label"] == 0) | test["has_mask"]).to_numpy()
-    rows = np.flatnonzero(usable)
-    empty = np.zeros(images.size, dtype=bool)
-    found = [images.mask(row) for row in _test_rows(split_table)[rows]] if images.has_masks else []
-    masks = (
-        np.stack([empty if mask is None else mask for mask in found]) if found else np.zeros((0, *images.size), bool)
-    )
-    if not (test["label"] == 1).any():
-        return rows, masks, "the test images are all normal"
-    if not masks.any():
-        return rows, masks, "this image set has no masks"
-    if masks.all():
-        return rows, masks, "the masks leave no normal pixel"
-    return rows, masks, None
+    return maps[len(maps) - len(split_rows(split_table, "test")) :]
 
 
 def _mask_to_show(images: ImageSet, row: int) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow, and how it ends on the console; nothing else knows MLflow."""
+"""What a run leaves in MLflow, and how it ends on the console."""
 
 import time
 from pathlib import Path
@@ -6,19 +6,17 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.hooks import hook_impl
-from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from kdad.errors import InputError
+from kdad.hooks.measurements import history_metrics, log_metrics, numbers_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.reporting.metrics_table import console_table, places_text
 from kdad.reporting.provenance import code_version
 
 
-class MlflowHook:
+class RunLogHook:
     """Adds to kedro-mlflow's run: durations, what each node made, loss histories, metrics, figures, commit, error.
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers) or
@@ -73,11 +71,13 @@ class MlflowHook:
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
         if kind is None or mlflow.active_run() is None:
             return
+        run = mlflow.active_run().info.run_id
         if kind == "metrics":
-            mlflow.log_metrics(dict(_numbers(data)))
+            mlflow.log_metrics(dict(numbers_of(data)))
         elif kind == "history":
-            _log_history(data, dataset_name)
-        mlflow.log_artifact(_file_of(dataset))
+            log_metrics(MlflowClient(), run, history_metrics(data, dataset_name.removesuffix("_loss_history")))
+        path = _file_of(dataset)
+        (mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact)(path)
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
@@ -98,46 +98,12 @@ class MlflowHook:
             mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
 
 
-class InputErrorHook:
-    """Ends a run that met unusable input with its one message, without a traceback."""
-
-    @hook_impl(trylast=True)
-    def on_pipeline_error(self, error: Exception) -> None:
-        """Turn `InputError` into a message of the command line, after the others have closed their runs."""
-        if isinstance(error, InputError):
-            raise KedroCliError(str(error)) from error
-
-
 def _file_of(dataset: Any) -> str:
     return str(dataset._filepath)
 
 
 def _from_here(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """List the numbers of nested dictionaries with their dotted names."""
-    found: list[tuple[str, float]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((f"{prefix}{name}", float(value)))
-    return found
-
-
-def _log_history(history: pd.DataFrame, name: str) -> None:
-    """Log a loss history with the epoch as the step, a thousand values a request."""
-    network = name.removesuffix("_loss_history")
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(f"{network}.{row.split}.{row.term}", float(row.value), now, int(row.epoch))
-        for row in history.itertuples(index=False)
-    ]
-    client, run = MlflowClient(), mlflow.active_run().info.run_id
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run, metrics=metrics[start : start + 1000])
 
 
 def _describe(data: Any) -> str:

@@ -1,0 +1,120 @@
+"""The plan of an ablation: every variant with its full parameters, for every category and seed."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdad.errors import InputError
+from kdad.parameters.ablation import VARIED_BLOCKS, AblationParameters, Overrides
+from kdad.parameters.cloner import ClonerParameters
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.scoring import ScoringParameters
+from kdad.parameters.source import FeatureParameters, SourceParameters
+
+_MODELS = {
+    "source": SourceParameters,
+    "features": FeatureParameters,
+    "cloner": ClonerParameters,
+    "scoring": ScoringParameters,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant on one category with one seed: the unit that is trained, scored and measured."""
+
+    axis: str
+    variant: str
+    category: str
+    seed: int
+    blocks: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    shares_source: bool
+
+    @property
+    def namespace(self) -> str:
+        """Axis, variant and case: nested boxes in Kedro-Viz."""
+        return f"{self.axis}.{self.variant}.{self.category}_seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every case of the chosen axes, in their order, and the data sets of the categories by namespace."""
+
+    cases: tuple[Case, ...]
+    datasets: dict[str, dict[str, Any]]
+
+
+def plan_ablation(parameters: dict[str, Any]) -> Plan:
+    """Lay every variant over the run's own parameters.
+
+    Raises `InputError`, naming axis and variant, when the result is not valid.
+    """
+    ablation = AblationParameters(**parameters["mkd_ablation"])
+    datasets = _datasets(parameters["dataset"], ablation.categories)
+    base = {block: parameters[block] for block in VARIED_BLOCKS}
+    shared = _merge(base, ablation.base)
+    cases = [
+        _case(axis, variant, overrides, shared, base, category, seed)
+        for axis, block in ablation.chosen.items()
+        for variant, overrides in block.present.items()
+        for category in datasets
+        for seed in ablation.seeds
+    ]
+    return Plan(tuple(cases), datasets)
+
+
+def category_namespace(dataset: dict[str, Any]) -> str:
+    """Return the category's name with what a Kedro namespace cannot hold replaced by underscores."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", DatasetParameters(**dataset).category_name)
+
+
+def _datasets(dataset: dict[str, Any], categories: list[str | int] | None) -> dict[str, dict[str, Any]]:
+    if categories is None:
+        return {category_namespace(dataset): dataset}
+    field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
+    found = {}
+    for category in categories:
+        changed = {**dataset, field: category}
+        try:
+            found[category_namespace(changed)] = changed
+        except ValidationError as error:
+            raise InputError(f"mkd_ablation.categories: {_first_message(error)}") from None
+    return found
+
+
+def _case(axis: str, variant: str, overrides: Overrides, shared: dict, base: dict, category: str, seed: int) -> Case:
+    blocks = _merge(shared, overrides)
+    for block, model in _MODELS.items():
+        try:
+            blocks[block] = model(**blocks[block]).model_dump()
+        except ValidationError as error:
+            where = f"mkd_ablation.variants.{axis}.variants.{variant}.{block}"
+            raise InputError(f"{where}{_first_message(error)}") from None
+    bound = {block: model(**base[block]).model_dump() for block, model in _MODELS.items()}
+    shares_source = all(blocks[block] == bound[block] for block in ("source", "features"))
+    return Case(axis, variant, category, seed, blocks, _flatten(overrides), shares_source)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay nested dictionaries over each other; lists and values are replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _first_message(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    field = "".join(f".{part}" for part in problem["loc"])
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,16 @@
+"""How a run ends that met unusable input."""
+
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.hooks import hook_impl
+
+from kdad.errors import InputError
+
+
+class InputErrorHook:
+    """Ends a run that met unusable input with its one message, without a traceback."""
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Turn `InputError` into a message of the command line, after the others have closed their runs."""
+        if isinstance(error, InputError):
+            raise KedroCliError(str(error)) from error

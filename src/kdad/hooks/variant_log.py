@@ -1,0 +1,84 @@
+"""One MLflow child run for each case of an ablation, named and tagged so that an axis can be selected and compared."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from kedro.framework.hooks import hook_impl
+from mlflow.entities import Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
+
+_LAST_NODE = "measure_variant"
+_FIGURES = ("heatmaps.png", "scores.csv")
+
+
+class VariantLogHook:
+    """Opens a child run at a case's first node and closes it, FINISHED or FAILED, at its last.
+
+    It speaks to MLflow's client and makes no child the active run, so that kedro-mlflow keeps logging to the parent.
+    """
+
+    def __init__(self) -> None:
+        self._children: dict[str, str] = {}
+
+    @hook_impl(trylast=True)
+    def before_node_run(self, node: Any) -> None:
+        """Open the case's child run, once."""
+        parent = mlflow.active_run()
+        if "variant" not in node.tags or parent is None or node.namespace in self._children:
+            return
+        axis, variant, case = node.namespace.split(".")
+        category, seed = case.rsplit("_seed_", 1)
+        tags = {
+            "mlflow.parentRunId": parent.info.run_id,
+            "axis": axis,
+            "variant": variant,
+            "category": category,
+            "seed": seed,
+        }
+        name = f"{axis} {variant} {category} seed {seed}"
+        run = MlflowClient().create_run(parent.info.experiment_id, int(time.time() * 1000), tags, name)
+        self._children[node.namespace] = run.info.run_id
+
+    @hook_impl
+    def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
+        """Log the result of the case's last node and close its run."""
+        run_id = self._children.get(node.namespace or "")
+        if run_id is None or not node.name.endswith(_LAST_NODE):
+            return
+        (result,) = outputs.values()
+        client = MlflowClient()
+        parameters = [
+            Param("axis", result["axis"]),
+            Param("variant", result["variant"]),
+            Param("seed", str(result["seed"])),
+        ]
+        parameters += [Param(name, str(value)[:500]) for name, value in result["settings"].items()]
+        client.log_batch(run_id, params=parameters)
+        if result["status"] == "failed":
+            client.log_batch(run_id, tags=[RunTag("error", result["error"][:5000])])
+            client.set_terminated(run_id, "FAILED")
+        else:
+            self._log_result(client, run_id, result)
+            client.set_terminated(run_id, "FINISHED")
+        del self._children[node.namespace]
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self) -> None:
+        """Close as FAILED what a run leaves open."""
+        for run_id in self._children.values():
+            MlflowClient().set_terminated(run_id, "FAILED")
+        self._children.clear()
+
+    @staticmethod
+    def _log_result(client: MlflowClient, run_id: str, result: dict[str, Any]) -> None:
+        costs = {name: result[name] for name in ("train_seconds", "parameters", "flops", "threshold")}
+        history = pd.read_csv(Path(result["model_folder"]) / "loss_history.csv")
+        log_metrics(client, run_id, metrics_of(result["metrics"] | costs) + history_metrics(history, "cloner"))
+        client.log_batch(run_id, tags=[RunTag("reused", str(result["reused"])), RunTag("method", result["method"])])
+        for name in _FIGURES:
+            client.log_artifact(run_id, str(Path(result["folder"]) / name))

@@ -1,0 +1,76 @@
+"""The ``mkd_ablation:`` block: axes of variants, each holding only what differs."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from kdad.parameters.strict import StrictModel, nearest_name
+
+#: Parameter blocks that a variant may change; the others decide which images are scored.
+VARIED_BLOCKS = ("source", "features", "cloner", "scoring")
+Overrides = dict[str, Any]
+
+
+class AxisParameters(StrictModel):
+    """One question, and the variants that answer it."""
+
+    question: str = Field(description="what the axis asks, for the report")
+    compare_with: str | dict[str, str] = Field(description="the variant that others are compared with, or one for each")
+    paper: dict[str, float] = Field(default_factory=dict, description="the paper's figure by variant, of paper_metric")
+    paper_metric: str | None = Field(None, description="metric of the paper's figures")
+    variants: dict[str, Overrides | None] = Field(description="what differs, by name; null leaves a variant out")
+
+    @property
+    def present(self) -> dict[str, Overrides]:
+        """The variants that an environment has not left out."""
+        return {name: overrides for name, overrides in self.variants.items() if overrides is not None}
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> "AxisParameters":
+        if not self.present:
+            raise ValueError("the axis has no variant")
+        pairs = self.compare_with if isinstance(self.compare_with, dict) else {self.compare_with: self.compare_with}
+        for name in {*pairs, *pairs.values(), *self.paper}:
+            if name not in self.variants:
+                raise ValueError(f"compare_with or paper names '{name}'{nearest_name(name, list(self.variants))}")
+        for name, overrides in self.present.items():
+            for block in overrides:
+                if block not in VARIED_BLOCKS:
+                    hint = nearest_name(block, list(VARIED_BLOCKS))
+                    raise ValueError(f"variant '{name}' changes '{block}'; a variant may change blocks{hint}")
+        return self
+
+
+class AblationParameters(StrictModel):
+    """The ``mkd_ablation:`` block."""
+
+    axes: str = Field("all", description="all, or the names of the axes to run, separated by spaces")
+    seeds: list[int] = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
+    categories: list[str | int] | None = Field(None, description="categories or classes; null: the data set's own")
+    base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
+    sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a variant's heat-map sheet")
+    variants: dict[str, AxisParameters] = Field(min_length=1, description="the axes, by name")
+
+    @property
+    def chosen(self) -> dict[str, AxisParameters]:
+        """The axes to run."""
+        names = list(self.variants) if self.axes == "all" else self.axes.split()
+        return {name: self.variants[name] for name in names}
+
+    @model_validator(mode="after")
+    def _names_are_known_once(self) -> "AblationParameters":
+        names = self.axes.split()
+        if not names:
+            raise ValueError("axes is empty; give 'all' or names separated by spaces")
+        for name in names if self.axes != "all" else []:
+            if name not in self.variants:
+                raise ValueError(f"there is no axis '{name}'{nearest_name(name, list(self.variants))}")
+        for field, values in (("seeds", self.seeds), ("categories", self.categories or []), ("axes", names)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} names a value twice: {values}")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds must not be negative: {self.seeds}")
+        if self.categories is not None and not self.categories:
+            raise ValueError("categories is empty; give some, or null for the data set's own")
+        return self

@@ -1,0 +1,91 @@
+"""Nodes that turn the cases' results into tables, figures and a page."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad.ablation.comparison import axis_table, compare_pairs
+from kdad.ablation.figures import draw_axis, draw_filter
+from kdad.ablation.page import AxisSection, render_page
+from kdad.ablation.results import missing, tidy
+from kdad.ablation.variants import Plan
+from kdad.parameters.ablation import AblationParameters
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.ablation.nodes import planned_key
+from kdad.reporting.provenance import code_version
+from kdad.training.seeding import numpy_generator
+
+_PROTOCOL = (
+    "Every variant learns from the same cached source activations. Last epoch; thresholds from held-out normal images; "
+    "test images are scored once and choose nothing. Seeds draw initialisation and order, the split stays the same."
+)
+
+
+def summarise(
+    plan: Plan, ablation: dict[str, Any], *results: dict[str, Any] | None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the tidy table of every planned case (twice: parquet and csv), paired differences, and what is missing."""
+    block = AblationParameters(**ablation)
+    current = current_results(plan, results)
+    pairs = [
+        compare_pairs(
+            current, _read_histograms, name, axis, block.resamples, numpy_generator(plan.cases[0].seed, "pairs", name)
+        )
+        for name, axis in block.chosen.items()
+    ]
+    table = tidy(current)
+    return table, table, pd.concat(pairs, ignore_index=True), missing(current)
+
+
+def write_page(
+    plan: Plan,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    absent: pd.DataFrame,
+    ablation: dict[str, Any],
+    dataset: dict[str, Any],
+    source: dict[str, Any],
+    *results: dict[str, Any] | None,
+) -> tuple[dict[str, Figure], str]:
+    """Draw a figure for each axis, and write the page that holds everything."""
+    block = AblationParameters(**ablation)
+    settings = {(case.axis, case.variant): case.settings for case in plan.cases}
+    sections = []
+    for name, axis in block.chosen.items():
+        rows = axis_table(table, name, axis)
+        draw = draw_filter if name == "filter" else draw_axis
+        found = {variant: settings[name, variant] for variant in axis.present}
+        sections.append(
+            AxisSection(name, axis.question, rows, pairs[pairs["axis"] == name], draw(rows, axis.question), found)
+        )
+    parameters = DatasetParameters(**dataset)
+    facts = (
+        f"{parameters.name} ({', '.join(plan.datasets)}), {parameters.size[0]} x {parameters.size[1]} pixels, source "
+        f"{source['name']}, seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
+    )
+    page = render_page("MKD ablation", facts, _PROTOCOL, sections, absent)
+    return {f"{section.name}.png": section.figure for section in sections}, page
+
+
+def current_results(plan: Plan, results: tuple[dict[str, Any] | None, ...]) -> list[dict[str, Any]]:
+    """Return a result for each case; one that is not there, or of other settings, counts as failed."""
+    current = []
+    for case, result in zip(plan.cases, results, strict=True):
+        if result is not None and result["planned"] == planned_key(case):
+            current.append(result)
+            continue
+        error = "not run yet" if result is None else "its result is of other settings; run it again"
+        head = {"axis": case.axis, "variant": case.variant, "category": case.category, "seed": case.seed}
+        current.append({**head, "status": "failed", "error": error, "metrics": {}})
+    return current
+
+
+def _read_histograms(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    path = Path(result["folder"]) / "histograms.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as found:
+        return found["normal"], found["anomalous"]

@@ -1,0 +1,125 @@
+import copy
+
+import pytest
+
+from kdad.ablation.variants import plan_ablation
+from kdad.errors import InputError
+from kdad.parameters.run import bind_parameters
+
+
+@pytest.fixture
+def parameters() -> dict:
+    return {
+        "seed": 0,
+        "dataset": {"name": "textures", "category": "brick", "image_size": 64},
+        "patches": {},
+        "source": {},
+        "features": {},
+        "compute": {},
+        "reporting": {},
+        "cloner": {"architecture": {}, "loss": {}, "training": {"epochs": 2}},
+        "scoring": {
+            "localisation": ["discrepancy"],
+            "detection": {},
+            "forward_map": {},
+            "gradient_map": {},
+            "smoothing": {"discrepancy": {}},
+        },
+        "mkd_ablation": {
+            "base": {"cloner": {"training": {"epochs": 5}}},
+            "variants": {
+                "loss_terms": {
+                    "question": "which?",
+                    "compare_with": "both",
+                    "variants": {"both": {}, "value": {"cloner": {"loss": {"direction_weight": 0}}}},
+                },
+                "source_weights": {
+                    "question": "pretrained?",
+                    "compare_with": "random",
+                    "variants": {"pretrained": {}, "random": {"source": {"weights": "random"}}},
+                },
+            },
+        },
+    }
+
+
+def changed(parameters: dict, path: str, value) -> dict:
+    result = copy.deepcopy(parameters)
+    *parents, last = path.split(".")
+    block = result
+    for name in parents:
+        block = block[name]
+    block[last] = value
+    return result
+
+
+def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):
+    case = next(case for case in plan_ablation(parameters).cases if case.variant == "value")
+    assert case.blocks["cloner"]["training"]["epochs"] == 5
+    assert case.blocks["cloner"]["loss"]["direction_weight"] == 0
+    assert case.blocks["cloner"]["loss"]["value_weight"] == 0.5
+    assert case.settings == {"cloner.loss.direction_weight": 0}
+
+
+def test_only_a_variant_with_another_source_has_activations_of_its_own(parameters):
+    assert [case.variant for case in plan_ablation(parameters).cases if not case.shares_source] == ["random"]
+
+
+def test_axes_categories_and_seeds_multiply(parameters):
+    block = parameters["mkd_ablation"] | {"seeds": [0, 3], "categories": ["brick", "grass"], "axes": "loss_terms"}
+    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    assert len(plan.cases) == 2 * 2 * 2
+    assert list(plan.datasets) == ["brick", "grass"]
+    assert plan.datasets["grass"]["category"] == "grass"
+    assert plan.cases[0].namespace == "loss_terms.both.brick_seed_0"
+    assert len({case.namespace for case in plan.cases}) == len(plan.cases)
+
+
+def test_classes_are_the_categories_of_class_sets(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": [3, 8]}
+    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block})
+    assert {name: dataset["normal_class"] for name, dataset in plan.datasets.items()} == {"class_3": 3, "class_8": 8}
+
+
+def test_a_variant_set_to_null_is_left_out(parameters):
+    plan = plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", None))
+    assert "value" not in {case.variant for case in plan.cases}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("mkd_ablation.axes", "loss_term", "there is no axis 'loss_term'; did you mean 'loss_terms'"),
+        ("mkd_ablation.axes", " ", "axes is empty"),
+        ("mkd_ablation.axes", "loss_terms loss_terms", "axes names a value twice"),
+        ("mkd_ablation.seeds", [1, 2, 1], "seeds names a value twice"),
+        ("mkd_ablation.seeds", [-1], "seeds must not be negative"),
+        ("mkd_ablation.categories", [], "categories is empty"),
+        ("mkd_ablation.variants.loss_terms.variants", {}, "the axis has no variant"),
+        ("mkd_ablation.variants.loss_terms.compare_with", "bothe", "names 'bothe'; did you mean 'both'"),
+        ("mkd_ablation.variants.loss_terms.variants.value", {"reporting": {}}, "changes 'reporting'"),
+    ],
+)
+def test_a_wrong_block_is_one_message(parameters, path, value, message):
+    with pytest.raises(InputError, match=message):
+        bind_parameters(changed(parameters, path, value))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"cloner": {"los": {}}}, r"loss_terms\.variants\.value\.cloner.*'los'; did you mean 'loss'"),
+        ({"cloner": {"training": {"epochs": 0}}}, r"value\.cloner\.training\.epochs"),
+        ({"scoring": {"localisation": ["gradients"]}}, "smoothing has no entry for gradients"),
+    ],
+)
+def test_a_wrong_variant_is_named(parameters, overrides, message):
+    with pytest.raises(InputError, match=message):
+        plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", overrides))
+
+
+def test_an_unknown_category_is_named(parameters):
+    block = parameters["mkd_ablation"] | {"categories": ["brik"]}
+    with pytest.raises(InputError, match=r"mkd_ablation\.categories.*did you mean 'brick'"):
+        plan_ablation(parameters | {"mkd_ablation": block})
