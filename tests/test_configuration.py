@@ -27,7 +27,8 @@ def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
 
 @pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
 def test_every_shipped_environment_binds(env):
-    found = bind_parameters(loader(env, **NEEDED.get(env, {}))["parameters"])
+    parameters = loader(env, **NEEDED.get(env, {}))["parameters"]
+    found = bind_parameters({name: value for name, value in parameters.items() if name != "categories"})
     assert found.dataset.size[0] > 0
 
 

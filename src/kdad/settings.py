@@ -6,6 +6,9 @@ import warnings
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
 warnings.filterwarnings("ignore", message=".*register_resolver.*")
 
+# An ablation's nodes name data sets of other namespaces, as they must.
+warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
+
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import InputErrorHook, RunLogHook, VariantLogHook  # noqa: E402
 

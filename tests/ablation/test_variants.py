@@ -93,6 +93,7 @@ def test_a_variant_set_to_null_is_left_out(parameters):
         ("mkd_ablation.axes", "loss_term", "there is no axis 'loss_term'; did you mean 'loss_terms'"),
         ("mkd_ablation.axes", " ", "axes is empty"),
         ("mkd_ablation.axes", "loss_terms loss_terms", "axes names a value twice"),
+        ("mkd_ablation.variants.loss_terms.variants", {"both": {}, "value_0.1": {}}, "'value_0.1' cannot name"),
         ("mkd_ablation.seeds", [1, 2, 1], "seeds names a value twice"),
         ("mkd_ablation.seeds", [-1], "seeds must not be negative"),
         ("mkd_ablation.categories", [], "categories is empty"),

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-#: Test images by category: label and, for each seed, what the variant says of each image.
-Stack = np.ndarray
-_BLOCK = 256
+#: Counts held at once, `resamples x max(images, bins)`; bounds the memory of a bootstrap to some tens of MB.
+_COUNTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,26 @@ def image_aurocs(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
     ranks = rankdata(scores, method="dense").astype(int) - 1
     order = np.argsort(ranks, kind="stable")
     starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
-    by_rank = [np.add.reduceat((weights * (labels == label))[:, order], starts, axis=1) for label in (0, 1)]
-    return _areas(*by_rank)
+    areas = []
+    for block in _blocks(weights, labels.size):
+        by_rank = [np.add.reduceat((block * (labels == label))[:, order], starts, axis=1) for label in (0, 1)]
+        areas.append(_areas(*by_rank))
+    return np.concatenate(areas)
 
 
 def pixel_aurocs(normal: np.ndarray, anomalous: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return pixel AUROC under each row of `weights` `(R, N)` from histograms `(N, bins)`; a shared bin counts half."""
-    parts = [
-        _areas(block @ normal.astype(float), block @ anomalous.astype(float))
-        for block in np.array_split(weights.astype(float), max(len(weights) // _BLOCK, 1))
-    ]
-    return np.concatenate(parts)
+    # Matrix products of floats, not of integers, have a fast routine; counts below 2^53 stay whole.
+    histograms = [counts.astype(float) for counts in (normal, anomalous)]
+    blocks = _blocks(weights, max(normal.shape))
+    return np.concatenate([_areas(*(block.astype(float) @ counts for counts in histograms)) for block in blocks])
 
 
 def summarise_difference(observed: float, resampled: np.ndarray) -> Difference:
-    """Return the difference with its percentile interval; p is twice the smaller share of resamples beyond 0."""
+    """Return the difference with its percentile interval; p is twice the smaller share of resamples beyond 0.
+
+    It says whether other test images would show the difference, not whether other trainings would.
+    """
     low, high = np.quantile(resampled, [0.025, 0.975])
     beyond = min((resampled <= 0).mean(), (resampled >= 0).mean())
     smallest = 1 / (len(resampled) + 1)
@@ -64,6 +68,11 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     result = np.empty_like(p)
     result[order] = np.minimum(corrected, 1.0)
     return result
+
+
+def _blocks(weights: np.ndarray, width: int) -> list[np.ndarray]:
+    """Split the rows of `weights` so that a block of `width` columns holds about `_COUNTS` numbers."""
+    return np.array_split(weights, max(len(weights) * width // _COUNTS, 1))
 
 
 def _areas(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:

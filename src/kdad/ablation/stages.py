@@ -148,6 +148,7 @@ def _measure(scoring: ScoringParameters, mapped: dict[str, Any], around: Surroun
         )
     total_loss = pd.read_csv(Path(mapped["forward"]) / "total_loss.csv")
     scores = image_scores(total_loss["total_loss"].to_numpy(), {"discrepancy": forward}, scoring.detection)
+    scores = scores.astype(np.float64)
     held_out = (table["split"] == "validation").to_numpy()[total_loss["row"]]
     threshold = quantile_threshold(scores[held_out], scoring.threshold_quantile)
     test = split_rows(table, "test")

@@ -1,5 +1,6 @@
 """The ``mkd_ablation:`` block: axes of variants, each holding only what differs."""
 
+import re
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from kdad.parameters.strict import StrictModel, nearest_name
 #: Parameter blocks that a variant may change; the others decide which images are scored.
 VARIED_BLOCKS = ("source", "features", "cloner", "scoring")
 Overrides = dict[str, Any]
+_NAME = re.compile(r"[A-Za-z0-9_-]+")  # what Kedro allows between the dots of a namespace
 
 
 class AxisParameters(StrictModel):
@@ -63,6 +65,9 @@ class AblationParameters(StrictModel):
         names = self.axes.split()
         if not names:
             raise ValueError("axes is empty; give 'all' or names separated by spaces")
+        for name in [*self.variants, *(variant for axis in self.variants.values() for variant in axis.variants)]:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"'{name}' cannot name an axis or variant; use letters, digits, - and _")
         for name in names if self.axes != "all" else []:
             if name not in self.variants:
                 raise ValueError(f"there is no axis '{name}'{nearest_name(name, list(self.variants))}")

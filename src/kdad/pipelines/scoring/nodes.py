@@ -131,7 +131,8 @@ def calibrate_threshold(
     """
     settings = ScoringParameters(**scoring)
     scores = split_table.loc[total_loss_scores["row"], ["id", "label", "kind", "split"]].reset_index(drop=True)
-    scores["score"] = image_scores(total_loss_scores["total_loss"].to_numpy(), anomaly_maps, settings.detection)
+    found = image_scores(total_loss_scores["total_loss"].to_numpy(), anomaly_maps, settings.detection)
+    scores["score"] = found.astype(np.float64)  # what the file says is then what was decided on
     scores["total_loss"] = total_loss_scores["total_loss"]
     held_out = scores.loc[scores["split"] == "validation", "score"].to_numpy()
     threshold = quantile_threshold(held_out, settings.threshold_quantile)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from synthetic import result
+
+from kdad.ablation.paired_bootstrap import pixel_aurocs
+from kdad.ablation.results import missing, pixel_histograms, tidy
+
+
+def test_tidy_has_a_row_for_each_metric_and_cost_that_applies():
+    failed = {"axis": "form", "variant": "c", "category": "brick", "seed": 0, "status": "failed", "error": "broken"}
+    table = tidy([result("a", 0, 1.0), failed])
+    assert set(table["metric"]) == {
+        "image_auroc", "pixel_auroc", "pixel_auroc_mkd_protocol", "train_seconds", "parameters", "flops"
+    }  # fmt: skip
+    assert table.loc[table["metric"] == "image_auroc", "value"].item() == pytest.approx(0.6)
+    assert missing([result("a", 0, 1.0), failed]).to_dict("records") == [
+        {"axis": "form", "variant": "c", "category": "brick", "seed": 0, "error": "broken"}
+    ]
+
+
+def test_nothing_finished_is_an_empty_table():
+    assert tidy([]).columns.tolist() == ["axis", "variant", "category", "seed", "metric", "value"]
+
+
+def test_histograms_count_every_pixel_and_keep_auroc():
+    generator = np.random.default_rng(0)
+    masks = generator.random((6, 20, 20)) < 0.2
+    maps = (generator.normal(size=masks.shape) + masks).astype(np.float32)
+    normal, anomalous = pixel_histograms(masks, maps, bins=512)
+    assert (anomalous.sum(1) == masks.sum((1, 2))).all()
+    assert (normal.sum(1) == (~masks).sum((1, 2))).all()
+    found = pixel_aurocs(normal, anomalous, np.ones((1, 6)))
+    assert found == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=2e-3)
+
+
+def test_histograms_of_constant_maps_fall_into_one_bin():
+    masks = np.zeros((1, 2, 2), bool)
+    masks[0, 0, 0] = True
+    normal, anomalous = pixel_histograms(masks, np.ones((1, 2, 2), np.float32))
+    assert (normal > 0).sum() == (anomalous > 0).sum() == 1
+    assert pixel_aurocs(normal, anomalous, np.ones((1, 1))) == 0.5

@@ -1,0 +1,170 @@
+"""A small ablation, run for real: what it trains, what it reuses, what it leaves in MLflow, and what it says of failures."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from kedro.framework.cli.utils import KedroCliError
+
+import kdad.ablation.stages
+import kdad.networks.activations
+from projects import copy_project, run_pipeline
+
+AXES = {"mkd_ablation": {"axes": "loss_terms direction_form fusion", "resamples": 100}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, migrated_database) -> Path:
+    project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Path:
+    """A copy of the finished project, to change."""
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def trained(monkeypatch) -> Counter:
+    """Counts what is trained, and how many images the source sees."""
+    counts = Counter()
+    train, images = kdad.ablation.stages.train_cloner, kdad.networks.activations._run
+
+    def counting_train(*arguments):
+        counts["trainings"] += 1
+        return train(*arguments)
+
+    def counting_images(source, image_set, *arguments):
+        for batch in images(source, image_set, *arguments):
+            counts["source images"] += len(batch[0])
+            yield batch
+
+    monkeypatch.setattr(kdad.ablation.stages, "train_cloner", counting_train)
+    monkeypatch.setattr(kdad.networks.activations, "_run", counting_images)
+    return counts
+
+
+def report_of(project: Path) -> Path:
+    return project / "data/08_reporting/textures/brick/mkd_ablation"
+
+
+def summary_of(project: Path) -> pd.DataFrame:
+    return pd.read_parquet(report_of(project) / "summary.parquet")
+
+
+def metrics_of(project: Path) -> pd.DataFrame:
+    """The summary without wall times."""
+    table = summary_of(project)
+    return table[table["metric"] != "train_seconds"].reset_index(drop=True)
+
+
+def test_summary_has_every_variant_of_the_chosen_axes(finished):
+    table = summary_of(finished)
+    assert table.columns.tolist() == ["axis", "variant", "category", "seed", "metric", "value"]
+    assert table.groupby("axis")["variant"].nunique().to_dict() == {"loss_terms": 5, "direction_form": 2, "fusion": 5}
+    pd.testing.assert_frame_equal(table, pd.read_csv(report_of(finished) / "summary.csv"))
+    assert (report_of(finished) / "mkd_ablation.html").stat().st_size > 50_000
+
+
+def test_equal_configurations_train_once_and_the_source_sees_each_image_once(project, trained):
+    for layer in ("04_feature", "06_models", "07_model_output"):
+        shutil.rmtree(project / f"data/{layer}/textures")
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    # loss_terms has five; of direction_form only whole_vector is new; fusion only maps anew.
+    assert trained["trainings"] == 6
+    images = len(pd.read_csv(project / "data/03_primary/textures/brick/split.csv"))
+    assert trained["source images"] == images
+
+
+def test_a_repeated_run_trains_nothing_and_says_the_same(project, trained):
+    before = metrics_of(project)
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    assert trained["trainings"] == 0
+    pd.testing.assert_frame_equal(metrics_of(project), before)
+
+
+def test_a_changed_variant_alone_is_trained_again(project, trained):
+    before = metrics_of(project).set_index(["axis", "variant", "metric"])["value"]
+    path = project / "conf/base/parameters/ablation.yml"
+    text = path.read_text()
+    assert "value_weight: 5.0" in text
+    path.write_text(text.replace("value_weight: 5.0", "value_weight: 7.0"))
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    assert trained["trainings"] == 1
+    after = metrics_of(project).set_index(["axis", "variant", "metric"])["value"]
+    changed = (after != before)[lambda differs: differs].index.get_level_values("variant")
+    assert set(changed) == {"value_tenfold"}
+
+
+def children_of(project: Path) -> list[mlflow.entities.Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("kdad").experiment_id], max_results=1000)
+    parent = max(
+        (run for run in runs if "mlflow.parentRunId" not in run.data.tags), key=lambda run: run.info.start_time
+    )
+    return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+def test_each_case_is_a_finished_child_run_with_what_an_axis_is_compared_by(finished):
+    children = children_of(finished)
+    assert len(children) == 12
+    assert {run.info.status for run in children} == {"FINISHED"}
+    (child,) = [run for run in children if run.data.tags["variant"] == "value_tenth"]
+    assert child.data.tags.items() >= {"axis": "loss_terms", "seed": "0", "category": "brick"}.items()
+    assert child.data.params["cloner.loss.value_weight"] == "0.05"
+    assert {"image_auroc", "pixel_auroc", "pro_auc", "cloner.validation.total", "flops"} <= set(child.data.metrics)
+    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"heatmaps.png", "scores.csv"}
+
+
+def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
+    measure = kdad.ablation.stages.localisation_metrics
+    calls = iter(range(100))
+
+    def failing(*arguments):
+        if next(calls) == 2:
+            raise RuntimeError("no memory left")
+        return measure(*arguments)
+
+    shutil.rmtree(project / "data/07_model_output/textures/mkd_ablation")
+    monkeypatch.setattr(kdad.ablation.stages, "localisation_metrics", failing)
+    with pytest.raises(KedroCliError, match="1 cases are missing.*\n.*no memory left"):
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    assert mlflow.active_run() is None
+    statuses = Counter(run.info.status for run in children_of(project))
+    assert statuses["FAILED"] == 1
+    assert statuses["FINISHED"] == 11
+    (missing,) = pd.read_csv(report_of(project) / "missing.csv").to_dict("records")
+    table = summary_of(project)
+    assert len(table.groupby(["axis", "variant"])) == 11
+    assert table[(table["axis"] == missing["axis"]) & (table["variant"] == missing["variant"])].empty
+    assert "no memory left" in (report_of(project) / "mkd_ablation.html").read_text()
+    assert not list((project / "data").rglob("*.partial"))
+
+
+def test_an_axis_run_by_its_tag_does_not_take_stale_results_of_the_others(project):
+    path = project / "conf/base/parameters/ablation.yml"
+    path.write_text(path.read_text().replace("{fusion: sum, points: first 3}", "{fusion: sum, points: first 2}"))
+    with pytest.raises(KedroCliError, match=r"fusion\.sum_first_3.*of other settings"):
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES, tags=["loss_terms"])
+    assert "sum_first_3" not in set(summary_of(project)["variant"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axes": "loss_term"}, "did you mean 'loss_terms'"),
+        ({"seeds": [1, 1]}, "seeds names a value twice"),
+        ({"base": {"cloner": {"training_points": ["block3"]}}}, "no critical point 'block3'; did you mean 'block"),
+    ],
+)
+def test_bad_input_is_one_message_before_anything_trains(project, trained, change, message):
+    with pytest.raises(KedroCliError, match=message):
+        run_pipeline(project, "test", "mkd_ablation", runtime_params={"mkd_ablation": AXES["mkd_ablation"] | change})
+    assert trained["trainings"] == 0
