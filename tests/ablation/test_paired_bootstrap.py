@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from kdad.ablation import paired_bootstrap
 from kdad.ablation.paired_bootstrap import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
 
 
@@ -37,6 +38,22 @@ def test_pixel_auroc_from_histograms_is_that_of_repeated_images():
         roc_auc_score(np.repeat(masks, row, axis=0).ravel(), np.repeat(values, row, axis=0).ravel()) for row in weights
     ]
     np.testing.assert_allclose(pixel_aurocs(*histogram, weights), expected)
+
+
+def test_resamples_come_in_blocks_that_change_nothing(monkeypatch):
+    generator = np.random.default_rng(1)
+    labels, scores = np.array([0, 1, 0, 1, 1, 0, 0]), generator.normal(size=7)
+    normal, anomalous = generator.integers(1, 9, (2, 7, 3))
+    weights = draw_weights(labels, 33, generator)
+    whole = image_aurocs(labels, scores, weights), pixel_aurocs(normal, anomalous, weights)
+    rows = []
+    areas = paired_bootstrap._areas
+    monkeypatch.setattr(paired_bootstrap, "_COUNTS", 40)
+    monkeypatch.setattr(paired_bootstrap, "_areas", lambda n, a: rows.append(len(n)) or areas(n, a))
+    parts = image_aurocs(labels, scores, weights), pixel_aurocs(normal, anomalous, weights)
+    np.testing.assert_array_equal(whole, parts)
+    assert sum(rows) == 2 * 33
+    assert max(rows) * 7 <= 50
 
 
 def test_p_is_twice_the_smaller_tail():

@@ -5,6 +5,7 @@ from synthetic import result
 
 from kdad.ablation.paired_bootstrap import pixel_aurocs
 from kdad.ablation.results import missing, pixel_histograms, tidy
+from kdad.errors import InputError
 
 
 def test_tidy_has_a_row_for_each_metric_and_cost_that_applies():
@@ -40,3 +41,25 @@ def test_histograms_of_constant_maps_fall_into_one_bin():
     normal, anomalous = pixel_histograms(masks, np.ones((1, 2, 2), np.float32))
     assert (normal > 0).sum() == (anomalous > 0).sum() == 1
     assert pixel_aurocs(normal, anomalous, np.ones((1, 1))) == 0.5
+
+
+def test_histograms_by_hand_from_masks_of_integers():
+    # The median of 1 ... 8 is 4.5: four values below, four above.
+    maps = np.array([[[1.0, 2.0], [7.0, 8.0]], [[3.0, 4.0], [5.0, 6.0]]])
+    masks = np.array([[[0, 0], [0, 255]], [[255, 0], [0, 0]]], dtype=np.uint8)
+    normal, anomalous = pixel_histograms(masks, maps, bins=2)
+    assert normal.tolist() == [[2, 1], [1, 2]]
+    assert anomalous.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("masks", "maps", "bins", "message"),
+    [
+        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), 8, "the same"),
+        (np.zeros((1, 1, 2)), np.array([[[1.0, np.nan]]]), 8, "map 0 holds values that are not finite"),
+        (np.zeros((1, 1, 2)), np.zeros((1, 1, 2)), 1, "bins is 1"),
+    ],
+)
+def test_unusable_maps_are_named(masks, maps, bins, message):
+    with pytest.raises(InputError, match=message):
+        pixel_histograms(masks, maps, bins)
