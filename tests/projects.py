@@ -11,6 +11,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def copy_project(folder: Path, database: Path) -> Path:
     """Make a project of this configuration and code in `folder`, whose outputs and MLflow runs lie there."""
+    folder.mkdir(exist_ok=True)
     shutil.copytree(PROJECT / "conf", folder / "conf")
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)

@@ -57,7 +57,8 @@ def _section(section: AxisSection) -> dict[str, Any]:
         "header": ["variant", *(SHOWN[name] for name in metrics), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
-        "pairs": [_pair(record) for record in section.pairs.to_dict("records")],
+        # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
+        "pairs": [_pair(record) for record in section.pairs.to_dict("records") if record["low"] or record["high"]],
         "settings": [
             (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base")
             for name, found in section.settings.items()

@@ -16,7 +16,7 @@ from kdad.pipelines.ablation.nodes import (
     stop_on_failures,
     train_variant,
 )
-from kdad.pipelines.ablation.summary import summarise, write_page
+from kdad.pipelines.ablation.summary import collect_results, summarise, write_page
 
 _SHARED_PARAMETERS = {name: name for name in ("params:seed", "params:source", "params:features", "params:compute")}
 
@@ -33,7 +33,18 @@ def create_pipeline(plan: Plan) -> Pipeline:
         tags=axes,
     )
     cases = [node for case in plan.cases for node in _case_nodes(case)]
-    results = [f"{case.namespace}.result" for case in plan.cases]
+    collected = [
+        Node(
+            collect_results,
+            inputs=[f"{case.namespace}.result" for case in plan.cases if case.axis == axis],
+            outputs=f"{axis}.results",
+            name="collect_results",
+            namespace=axis,
+            tags=axis,
+        )
+        for axis in axes
+    ]
+    results = [f"{axis}.results" for axis in axes]
     summary = [
         Node(
             _bound(summarise, plan),
@@ -51,7 +62,6 @@ def create_pipeline(plan: Plan) -> Pipeline:
                 "params:mkd_ablation",
                 "params:dataset",
                 "params:source",
-                *results,
             ],
             outputs=["ablation_figures", "ablation_page"],
             name="draw_ablation",
@@ -65,7 +75,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
             tags=axes,
         ),
     ]
-    return prepared + Pipeline([checked, *cases, *summary])
+    return prepared + Pipeline([checked, *cases, *collected, *summary])
 
 
 def _prepare(category: str, axes: list[str]) -> Pipeline:

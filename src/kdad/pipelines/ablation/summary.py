@@ -19,17 +19,24 @@ from kdad.reporting.provenance import code_version
 from kdad.training.seeding import numpy_generator
 
 _PROTOCOL = (
-    "Every variant learns from the same cached source activations. Last epoch; thresholds from held-out normal images; "
-    "test images are scored once and choose nothing. Seeds draw initialisation and order, the split stays the same."
+    "Every variant learns from the same cached source activations and is judged at its last epoch, on test images that "
+    "choose nothing within the table. The default forms of the forward map were chosen on the drawn defects of "
+    "textures, so figures on textures compare variants and are no estimate for new data. Seeds draw initialisation "
+    "and order; the split stays the same."
 )
 
 
+def collect_results(*results: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Gather an axis's results, of those that there are."""
+    return [result for result in results if result is not None]
+
+
 def summarise(
-    plan: Plan, ablation: dict[str, Any], *results: dict[str, Any] | None
+    plan: Plan, ablation: dict[str, Any], *axes: list[dict[str, Any]] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the tidy table of every planned case (twice: parquet and csv), paired differences, and what is missing."""
     block = AblationParameters(**ablation)
-    current = current_results(plan, results)
+    current = current_results(plan, [result for results in axes for result in results or []])
     pairs = [
         compare_pairs(
             current, _read_histograms, name, axis, block.resamples, numpy_generator(plan.cases[0].seed, "pairs", name)
@@ -48,7 +55,6 @@ def write_page(
     ablation: dict[str, Any],
     dataset: dict[str, Any],
     source: dict[str, Any],
-    *results: dict[str, Any] | None,
 ) -> tuple[dict[str, Figure], str]:
     """Draw a figure for each axis, and write the page that holds everything."""
     block = AblationParameters(**ablation)
@@ -70,15 +76,18 @@ def write_page(
     return {f"{section.name}.png": section.figure for section in sections}, page
 
 
-def current_results(plan: Plan, results: tuple[dict[str, Any] | None, ...]) -> list[dict[str, Any]]:
+def current_results(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a result for each case; one that is not there, or of other settings, counts as failed."""
+    names = ("axis", "variant", "category", "seed")
+    found = {tuple(result[name] for name in names): result for result in results}
     current = []
-    for case, result in zip(plan.cases, results, strict=True):
+    for case in plan.cases:
+        head = {name: getattr(case, name) for name in names}
+        result = found.get(tuple(head.values()))
         if result is not None and result["planned"] == planned_key(case):
             current.append(result)
             continue
         error = "not run yet" if result is None else "its result is of other settings; run it again"
-        head = {"axis": case.axis, "variant": case.variant, "category": case.category, "seed": case.seed}
         current.append({**head, "status": "failed", "error": error, "metrics": {}})
     return current
 

@@ -1,0 +1,25 @@
+"""What an ablation of a hundred variants costs before anything is trained: the plan and the DAG."""
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project, settings
+
+from kdad.ablation.variants import plan_ablation
+from kdad.configuration import RunConfigLoader
+from kdad.pipelines.ablation import create_pipeline
+
+
+def _hundred_variants() -> dict:
+    configure_project("kdad")
+    loader = RunConfigLoader("conf", env="test", **settings.CONFIG_LOADER_ARGS)
+    parameters = dict(OmegaConfigLoader.__getitem__(loader, "parameters"))
+    variants = {f"weight_{step}": {"cloner": {"loss": {"value_weight": step / 100}}} for step in range(1, 101)}
+    axis = {"question": "How much L_val?", "compare_with": "weight_50", "variants": variants}
+    parameters["mkd_ablation"] = {**parameters["mkd_ablation"], "variants": {"balance": axis}}
+    return parameters
+
+
+def test_plan_and_dag_of_100_variants(benchmark):
+    parameters = _hundred_variants()
+    pipeline = benchmark.pedantic(lambda: create_pipeline(plan_ablation(parameters)), rounds=3)
+    benchmark.extra_info["nodes"] = len(pipeline.nodes)
+    print(f"\n{len(pipeline.nodes)} nodes, {benchmark.stats.stats.min:.2f} s")
