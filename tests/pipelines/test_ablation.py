@@ -1,6 +1,5 @@
 """A small ablation, run for real: what it trains and reuses, what it leaves in MLflow, what it says of failures."""
 
-import os
 import shutil
 import subprocess
 import sys
