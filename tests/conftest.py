@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    # Tiny networks gain nothing from more, and on a busy machine lose tenfold.
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # Tensors are so small that a second thread costs more than it gives, tenfold on a busy machine.
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

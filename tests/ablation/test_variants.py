@@ -1,7 +1,6 @@
-import copy
-
 import pytest
 
+from changes import changed
 from kdad.ablation.variants import plan_ablation
 from kdad.errors import InputError
 from kdad.parameters.run import bind_parameters
@@ -41,16 +40,6 @@ def parameters() -> dict:
             },
         },
     }
-
-
-def changed(parameters: dict, path: str, value) -> dict:
-    result = copy.deepcopy(parameters)
-    *parents, last = path.split(".")
-    block = result
-    for name in parents:
-        block = block[name]
-    block[last] = value
-    return result
 
 
 def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):

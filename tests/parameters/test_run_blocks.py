@@ -1,9 +1,8 @@
 """The blocks of a run: defaults, ranges, fields that depend on one another, and one message for all that is wrong."""
 
-import copy
-
 import pytest
 
+from changes import changed
 from kdad.errors import InputError
 from kdad.parameters.run import bind_parameters
 
@@ -28,17 +27,6 @@ def least() -> dict:
         },
         "reporting": {},
     }
-
-
-def _change(values: dict, path: str, value) -> dict:
-    """Return a copy with one field, given as ``block.field``, set."""
-    changed = copy.deepcopy(values)
-    *blocks, field = path.split(".")
-    inner = changed
-    for block in blocks:
-        inner = inner[block]
-    inner[field] = value
-    return changed
 
 
 def test_defaults(least):
@@ -95,7 +83,7 @@ def test_defaults(least):
 )
 def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
     with pytest.raises(InputError) as error:
-        bind_parameters(_change(least, path, value))
+        bind_parameters(changed(least, path, value))
     lines = str(error.value).splitlines()
     assert lines[0] == "parameters cannot be used:"
     assert lines[1].startswith(f"  {path}: ")
@@ -117,7 +105,7 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
 )
 def test_fields_that_do_not_go_together(least, path, value, message):
     with pytest.raises(InputError, match=rf"{path.rpartition('.')[0]}.*: .*{message}"):
-        bind_parameters(_change(least, path, value))
+        bind_parameters(changed(least, path, value))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +123,7 @@ def test_fields_that_do_not_go_together(least, path, value, message):
     ],
 )
 def test_fields_that_do_go_together(least, path, value):
-    bind_parameters(_change(least, path, value))
+    bind_parameters(changed(least, path, value))
 
 
 @pytest.mark.parametrize(
@@ -152,19 +140,19 @@ def test_fields_that_do_go_together(least, path, value):
 )
 def test_an_unknown_key_offers_the_nearest_name(least, path, message):
     with pytest.raises(InputError, match=message):
-        bind_parameters(_change(least, path, 1))
+        bind_parameters(changed(least, path, 1))
 
 
 def test_a_method_that_does_not_exist_is_named(least):
     with pytest.raises(InputError, match=r"scoring\.localisation\.0: .*'smooth_grad'.*given: 'smoothgrad'"):
-        bind_parameters(_change(least, "scoring.localisation", ["smoothgrad"]))
+        bind_parameters(changed(least, "scoring.localisation", ["smoothgrad"]))
     with pytest.raises(InputError, match=r"scoring\.smoothing\.grads"):
-        bind_parameters(_change(least, "scoring.smoothing", {"grads": {}}))
+        bind_parameters(changed(least, "scoring.smoothing", {"grads": {}}))
 
 
 def test_everything_that_is_wrong_is_said_at_once(least):
     del least["reporting"]
-    wrong = _change(_change(least, "cloner.training.epochs", "many"), "source.nam", "vgg16")
+    wrong = changed(changed(least, "cloner.training.epochs", "many"), "source.nam", "vgg16")
     with pytest.raises(InputError) as error:
         bind_parameters(wrong)
     lines = sorted(line.strip().split(":")[0] for line in str(error.value).splitlines()[1:])

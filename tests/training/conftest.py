@@ -1,7 +1,5 @@
 """Small caches of a source's activations, written without an image set."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,15 +7,6 @@ import torch
 
 from kdad.datasets.activation_cache import write_cache
 from kdad.networks.weights import load_source
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Run on one core: tensors are so small that a second thread costs more than it gives."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
