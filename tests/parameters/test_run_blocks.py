@@ -26,6 +26,7 @@ def least() -> dict:
             "smoothing": {"discrepancy": {}, "gradients": {}},
         },
         "reporting": {},
+        "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
 
 
