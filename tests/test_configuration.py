@@ -94,3 +94,11 @@ def test_a_wrong_parameter_ends_the_run_with_one_message(given, said):
 def test_every_catalog_entry_has_a_layer():
     for name, entry in loader()["catalog"].items():
         assert entry["metadata"]["kedro-viz"]["layer"], name
+
+
+def test_two_variants_of_one_name_are_an_error(project):
+    path = project / "conf/base/parameters/ablation.yml"
+    text = path.read_text()
+    path.write_text(text.replace("        last_2:\n", "        last_1:\n", 1))
+    with pytest.raises(Exception, match=r"(?s)[Dd]uplicate.*last_1"):
+        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]

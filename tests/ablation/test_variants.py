@@ -71,6 +71,23 @@ def test_classes_are_the_categories_of_class_sets(parameters):
     assert {name: dataset["normal_class"] for name, dataset in plan.datasets.items()} == {"class_3": 3, "class_8": 8}
 
 
+@pytest.mark.parametrize(("given", "seeds"), [("0 3", [0, 3]), (2, [2]), ([4], [4])])
+def test_seeds_and_categories_can_come_from_the_command_line(parameters, given, seeds):
+    block = parameters["mkd_ablation"] | {"seeds": given, "categories": "grass gravel"}
+    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    assert sorted({case.seed for case in plan.cases}) == seeds
+    assert list(plan.datasets) == ["grass", "gravel"]
+
+
+def test_classes_can_come_from_the_command_line(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": "3 8"}
+    assert list(plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block}).datasets) == [
+        "class_3",
+        "class_8",
+    ]
+
+
 def test_a_variant_set_to_null_is_left_out(parameters):
     plan = plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", None))
     assert "value" not in {case.variant for case in plan.cases}

@@ -178,6 +178,15 @@ def test_an_axis_run_by_its_tag_does_not_take_stale_results_of_the_others(projec
     assert "sum_first_3" not in set(summary_of(project)["variant"])
 
 
+def test_a_namespace_runs_alone(project, trained):
+    for path in (project / "data/07_model_output/textures/mkd_ablation/results").iterdir():
+        path.unlink()
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES, namespaces=["loss_terms.value_tenth"])
+    assert trained["trainings"] == 0
+    results = project / "data/07_model_output/textures/mkd_ablation/results"
+    assert [path.name for path in results.iterdir()] == ["loss_terms.value_tenth.brick_seed_0.json"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

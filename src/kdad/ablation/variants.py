@@ -77,7 +77,8 @@ def _datasets(dataset: dict[str, Any], categories: list[str | int] | None) -> di
     field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
     found = {}
     for category in categories:
-        changed = {**dataset, field: category}
+        is_number = field == "normal_class" and str(category).isdigit()
+        changed = {**dataset, field: int(category) if is_number else category}
         try:
             found[category_namespace(changed)] = changed
         except ValidationError as error:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.strict import StrictModel, nearest_name
 
@@ -53,6 +53,14 @@ class AblationParameters(StrictModel):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
     sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a variant's heat-map sheet")
     variants: dict[str, AxisParameters] = Field(min_length=1, description="the axes, by name")
+
+    @field_validator("seeds", "categories", mode="before")
+    @classmethod
+    def _split_text(cls, value: Any) -> Any:
+        """Read ``"0 1 2"``, since the command line has no lists."""
+        if isinstance(value, str):
+            return value.split()
+        return [value] if isinstance(value, int) else value
 
     @property
     def chosen(self) -> dict[str, AxisParameters]:
