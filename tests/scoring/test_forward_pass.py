@@ -27,7 +27,7 @@ def _parameters(detection=None, **forward_map) -> ScoringParameters:
         detection=detection or {},
         forward_map=points | forward_map,
         gradient_map={},
-        smoothing={},
+        smoothing={"discrepancy": {}},
     )
 
 
