@@ -1,7 +1,8 @@
 """Every case of the plan as a namespaced copy of training, mapping and measuring, then one summary."""
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -140,6 +141,7 @@ def _bound(function: Callable, first: Any) -> Callable:
     Settings are bound and not inputs, because kedro-mlflow would log every variant's parameters in the parent run.
     """
     bound = partial(function, first)
-    bound.__name__ = function.__name__  # type: ignore[attr-defined]
-    bound.__doc__ = function.__doc__
+    signature = inspect.signature(bound)
+    update_wrapper(bound, function)  # Kedro-Viz shows the function's code
+    bound.__signature__ = signature  # type: ignore[attr-defined]
     return bound
