@@ -1,45 +1,29 @@
 import pytest
 
-from changes import changed
 from kdad.ablation.variants import plan_ablation
 from kdad.errors import InputError
 from kdad.parameters.run import bind_parameters
+from parameter_blocks import changed, least_parameters
 
 
 @pytest.fixture
 def parameters() -> dict:
-    return {
-        "seed": 0,
-        "dataset": {"name": "textures", "category": "brick", "image_size": 64},
-        "patches": {},
-        "source": {},
-        "features": {},
-        "compute": {},
-        "reporting": {},
-        "cloner": {"architecture": {}, "loss": {}, "training": {"epochs": 2}},
-        "scoring": {
-            "localisation": ["discrepancy"],
-            "detection": {},
-            "forward_map": {},
-            "gradient_map": {},
-            "smoothing": {"discrepancy": {}},
-        },
-        "mkd_ablation": {
-            "base": {"cloner": {"training": {"epochs": 5}}},
-            "variants": {
-                "loss_terms": {
-                    "question": "which?",
-                    "compare_with": "both",
-                    "variants": {"both": {}, "value": {"cloner": {"loss": {"direction_weight": 0}}}},
-                },
-                "source_weights": {
-                    "question": "pretrained?",
-                    "compare_with": "random",
-                    "variants": {"pretrained": {}, "random": {"source": {"weights": "random"}}},
-                },
+    ablation = {
+        "base": {"cloner": {"training": {"epochs": 5}}},
+        "variants": {
+            "loss_terms": {
+                "question": "which?",
+                "compare_with": "both",
+                "variants": {"both": {}, "value": {"cloner": {"loss": {"direction_weight": 0}}}},
+            },
+            "source_weights": {
+                "question": "pretrained?",
+                "compare_with": "random",
+                "variants": {"pretrained": {}, "random": {"source": {"weights": "random"}}},
             },
         },
     }
+    return least_parameters() | {"mkd_ablation": ablation}
 
 
 def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):

@@ -2,32 +2,15 @@
 
 import pytest
 
-from changes import changed
 from kdad.errors import InputError
 from kdad.parameters.run import bind_parameters
+from parameter_blocks import changed, least_parameters
 
 
 @pytest.fixture
 def least() -> dict:
-    """The least that a run needs; everything else has a default."""
-    return {
-        "seed": 0,
-        "dataset": {"name": "textures", "category": "brick", "image_size": 64},
-        "patches": {},
-        "source": {},
-        "features": {},
-        "compute": {},
-        "cloner": {"architecture": {}, "loss": {}, "training": {"epochs": 2}},
-        "scoring": {
-            "localisation": ["discrepancy"],
-            "detection": {},
-            "forward_map": {},
-            "gradient_map": {},
-            "smoothing": {"discrepancy": {}, "gradients": {}},
-        },
-        "reporting": {},
-        "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
-    }
+    """The least that a run needs, ready for gradient maps too."""
+    return changed(least_parameters(), "scoring.smoothing.gradients", {})
 
 
 def test_defaults(least):

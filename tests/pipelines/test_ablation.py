@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
+from PIL import Image
 
 import kdad.ablation.stages
 import kdad.networks.activations
@@ -185,6 +187,37 @@ def test_a_namespace_runs_alone(project, trained):
     assert trained["trainings"] == 0
     results = project / "data/07_model_output/textures/mkd_ablation/results"
     assert [path.name for path in results.iterdir()] == ["loss_terms.value_tenth.brick_seed_0.json"]
+
+
+def test_a_changed_mask_is_measured_again_without_training(project, tmp_path, trained):
+    root = tmp_path / "parts"
+    generator = np.random.default_rng(0)
+    files = [f"train/good/{n}.png" for n in range(6)] + [
+        f"test/{kind}/{n}.png" for kind in ("good", "hole") for n in (0, 1)
+    ]
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:30, 10:30] = 255
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(256, size=(64, 64, 3), dtype=np.uint8)).save(root / name)
+    (root / "ground_truth/hole").mkdir(parents=True)
+    for n in (0, 1):
+        Image.fromarray(mask).save(root / f"ground_truth/hole/{n}_mask.png")
+    options = {
+        "dataset": {"name": "folder", "category": None, "root": str(root)},
+        "mkd_ablation": {"axes": "direction_form"},
+    }
+    summaries = []
+    for changed_mask in (mask, mask.T[::-1]):
+        Image.fromarray(np.ascontiguousarray(changed_mask)).save(root / "ground_truth/hole/0_mask.png")
+        trained.clear()
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=options)
+        path = project / "data/08_reporting/folder/parts/mkd_ablation/summary.parquet"
+        summaries.append(pd.read_parquet(path).set_index(["variant", "metric"])["value"])
+    assert trained["trainings"] == 0
+    first, second = summaries
+    assert second["whole_vector", "image_auroc"] == first["whole_vector", "image_auroc"]
+    assert second["whole_vector", "pixel_auroc"] != first["whole_vector", "pixel_auroc"]
 
 
 @pytest.mark.parametrize(

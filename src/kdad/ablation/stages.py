@@ -16,25 +16,21 @@ from kdad.ablation.results import pixel_histograms
 from kdad.ablation.store import ContentStore, content_key
 from kdad.ablation.variants import Case
 from kdad.datasets.activation_cache import ActivationCache
-from kdad.datasets.map_stack import write_stack
 from kdad.datasets.network_weights import NetworkWeightsDataset
-from kdad.images.ground_truth import read_ground_truth, split_rows
+from kdad.images.ground_truth import GroundTruth, read_ground_truth, split_rows
+from kdad.images.image_set import ImageSet, hash_content
 from kdad.images.registry import open_image_set
-from kdad.metrics.calibration import quantile_threshold
 from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
 from kdad.metrics.ranking import detection_metrics
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.pipelines.cloner.nodes import train_cloner
-from kdad.pipelines.scoring.nodes import map_forward, map_gradients
+from kdad.pipelines.scoring.nodes import calibrate_threshold, map_forward, map_gradients
 from kdad.reporting.heatmap_sheet import draw_heatmap_sheet
-from kdad.scoring.detection import image_scores
-from kdad.scoring.smoothing import smooth
+from kdad.scoring.smoothing import smooth_stack
 from kdad.training.cloner import build_cloner_for
 from kdad.training.seeding import numpy_generator
-
-_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -97,37 +93,33 @@ def measure_case(
     case: Case, trained: dict[str, Any], mapped: dict[str, Any], around: Surroundings, sheet_rows: int
 ) -> dict[str, Any]:
     """Smooth and measure the case's maps, or find them measured; return the result that summaries are made of."""
-    started = time.perf_counter()
-    scoring = ScoringParameters(**case.blocks["scoring"])
-    method = scoring.localisation[0]
-    images = content_key(table=around.split_table.drop(columns="fingerprint", errors="ignore").to_csv())
+    images = open_image_set(DatasetParameters(**around.dataset))
+    truth = read_ground_truth(around.split_table, images)
+    scoring = case.blocks["scoring"]
     key = content_key(
         maps=mapped["key"],
-        images=images,
-        method=method,
-        smoothing=scoring.smoothing[method].model_dump(),
-        detection=[scoring.detection.model_dump(), scoring.smoothing["discrepancy"].model_dump()],
-        max_fpr=scoring.max_fpr,
-        quantile=scoring.threshold_quantile,
+        images=around.split_table.to_csv(),
+        masks=[truth.reason, hash_content(truth.masks.tobytes())],
+        scoring=scoring,
         sheet_rows=sheet_rows,
     )
-    folder, reused = around.maps.obtain(key, lambda partial: _measure(scoring, mapped, around, sheet_rows, partial))
+
+    def build(folder: Path) -> None:
+        _measure(scoring, mapped, around.split_table, images, truth, sheet_rows, folder)
+
+    folder, reused = around.maps.obtain(key, build)
     measured = json.loads((folder / "result.json").read_text())
     return {
-        "axis": case.axis,
-        "variant": case.variant,
-        "category": case.category,
-        "seed": case.seed,
+        **case.head,
         "key": key,
         "status": "finished",
         "error": None,
         "settings": case.settings,
-        "method": method,
+        "method": scoring["localisation"][0],
         **measured,
         "train_seconds": trained["seconds"],
         "seconds": trained["seconds"] + measured["measuring_seconds"],
         "reused": trained["reused"] and reused,
-        "spent_seconds": time.perf_counter() - started,
         "parameters": trained["parameters"],
         "flops": trained["flops"],
         "folder": str(folder),
@@ -135,39 +127,41 @@ def measure_case(
     }
 
 
-def _measure(scoring: ScoringParameters, mapped: dict[str, Any], around: Surroundings, sheet_rows: int, folder: Path):
+def _measure(
+    scoring: dict[str, Any],
+    mapped: dict[str, Any],
+    table: pd.DataFrame,
+    images: ImageSet,
+    truth: GroundTruth,
+    sheet_rows: int,
+    folder: Path,
+) -> None:
     started = time.perf_counter()
-    method, table = scoring.localisation[0], around.split_table
+    settings = ScoringParameters(**scoring)
+    method = settings.localisation[0]
     forward = np.load(Path(mapped["forward"]) / "discrepancy.npy", mmap_mode="r")
     raw = np.load(Path(mapped["method"]) / f"{method}.npy", mmap_mode="r")
-    maps = _smoothed(raw, scoring, method, folder / "maps.npy")
-    needs_forward = scoring.detection.score != "total_loss"
-    if needs_forward:
-        forward = (
-            maps if method == "discrepancy" else _smoothed(forward, scoring, "discrepancy", folder / "forward.npy")
-        )
+    maps = smooth_stack(raw, settings.smoothing[method], folder / "maps.npy")
+    if method == "discrepancy":
+        forward = maps
+    elif settings.detection.score != "total_loss":
+        forward = smooth_stack(forward, settings.smoothing["discrepancy"], folder / "forward.npy")
     total_loss = pd.read_csv(Path(mapped["forward"]) / "total_loss.csv")
-    scores = image_scores(total_loss["total_loss"].to_numpy(), {"discrepancy": forward}, scoring.detection)
-    scores = scores.astype(np.float64)
-    held_out = (table["split"] == "validation").to_numpy()[total_loss["row"]]
-    threshold = quantile_threshold(scores[held_out], scoring.threshold_quantile)
+    scores, threshold = calibrate_threshold(table, total_loss, {"discrepancy": forward}, scoring)
+    shown = scores[scores["split"] == "test"].reset_index(drop=True)
+    labels = shown["label"].to_numpy()
+    generator = numpy_generator(0, "bootstrap")
+    metrics = detection_metrics(labels, shown["score"].to_numpy(), settings.bootstrap_resamples, generator)
     test = split_rows(table, "test")
-    labels, scores = table["label"].to_numpy()[test], scores[~held_out]
-    metrics = detection_metrics(labels, scores, scoring.bootstrap_resamples, numpy_generator(0, "bootstrap"))
-
-    images = open_image_set(DatasetParameters(**around.dataset))
-    truth = read_ground_truth(table, images)
     test_maps, test_raw = maps[len(maps) - len(test) :], raw[len(raw) - len(test) :]
     if truth.reason:
         metrics |= dict.fromkeys(PIXEL_METRICS)
     else:
         at = truth.positions
-        sigma = scoring.smoothing[method].gaussian_sigma
-        metrics |= localisation_metrics(truth.masks, test_maps[at], test_raw[at], sigma, scoring.max_fpr)
+        sigma = settings.smoothing[method].gaussian_sigma
+        metrics |= localisation_metrics(truth.masks, test_maps[at], test_raw[at], sigma, settings.max_fpr)
         normal, anomalous = pixel_histograms(truth.masks, test_maps[at])
         np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
-    shown = table.iloc[test].reset_index(drop=True).assign(score=scores, threshold=threshold.value)
-    shown["decision"] = (shown["score"] > threshold.value).astype(int)
     figure = draw_heatmap_sheet(
         shown,
         test_maps,
@@ -183,17 +177,11 @@ def _measure(scoring: ScoringParameters, mapped: dict[str, Any], around: Surroun
     result = {
         "metrics": metrics,
         "labels": labels.tolist(),
-        "scores": scores.tolist(),
-        "threshold": threshold.value,
+        "scores": shown["score"].tolist(),
+        "threshold": threshold["value"],
         "measuring_seconds": time.perf_counter() - started,
     }
     (folder / "result.json").write_text(json.dumps(result))
-
-
-def _smoothed(maps: np.ndarray, scoring: ScoringParameters, method: str, path: Path) -> np.ndarray:
-    steps = scoring.smoothing[method]
-    chunks = (smooth(np.asarray(maps[start : start + _CHUNK]), steps) for start in range(0, len(maps), _CHUNK))
-    return write_stack(path, maps.shape, chunks)
 
 
 def _flops(cache: ActivationCache, cloner: dict[str, Any]) -> int:

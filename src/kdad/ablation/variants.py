@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdad.errors import InputError
-from kdad.parameters.ablation import VARIED_BLOCKS, AblationParameters, Overrides
+from kdad.parameters.ablation import VARIED_BLOCKS, AblationParameters
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import ScoringParameters
@@ -34,6 +34,11 @@ class Case:
     shares_source: bool
 
     @property
+    def head(self) -> dict[str, Any]:
+        """What a result says of whose it is."""
+        return {"axis": self.axis, "variant": self.variant, "category": self.category, "seed": self.seed}
+
+    @property
     def namespace(self) -> str:
         """Axis, variant and case: nested boxes in Kedro-Viz."""
         return f"{self.axis}.{self.variant}.{self.category}_seed_{self.seed}"
@@ -56,13 +61,18 @@ def plan_ablation(parameters: dict[str, Any]) -> Plan:
     datasets = _datasets(parameters["dataset"], ablation.categories)
     base = {block: parameters[block] for block in VARIED_BLOCKS}
     shared = _merge(base, ablation.base)
-    cases = [
-        _case(axis, variant, overrides, shared, base, category, seed)
-        for axis, block in ablation.chosen.items()
-        for variant, overrides in block.present.items()
-        for category in datasets
-        for seed in ablation.seeds
-    ]
+    own = _bind(base, "the run's parameters")
+    cases = []
+    for axis, block in ablation.chosen.items():
+        for variant, overrides in block.present.items():
+            blocks = _bind(_merge(shared, overrides), f"mkd_ablation.variants.{axis}.variants.{variant}")
+            shares_source = all(blocks[name] == own[name] for name in ("source", "features"))
+            settings = _flatten(overrides)
+            cases += [
+                Case(axis, variant, category, seed, blocks, settings, shares_source)
+                for category in datasets
+                for seed in ablation.seeds
+            ]
     return Plan(tuple(cases), datasets)
 
 
@@ -86,17 +96,15 @@ def _datasets(dataset: dict[str, Any], categories: list[str | int] | None) -> di
     return found
 
 
-def _case(axis: str, variant: str, overrides: Overrides, shared: dict, base: dict, category: str, seed: int) -> Case:
-    blocks = _merge(shared, overrides)
+def _bind(blocks: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Bind each block to its model, and return all of its values, defaults among them."""
+    bound = {}
     for block, model in _MODELS.items():
         try:
-            blocks[block] = model(**blocks[block]).model_dump()
+            bound[block] = model(**blocks[block]).model_dump()
         except ValidationError as error:
-            where = f"mkd_ablation.variants.{axis}.variants.{variant}.{block}"
-            raise InputError(f"{where}{_first_message(error)}") from None
-    bound = {block: model(**base[block]).model_dump() for block, model in _MODELS.items()}
-    shares_source = all(blocks[block] == bound[block] for block in ("source", "features"))
-    return Case(axis, variant, category, seed, blocks, _flatten(overrides), shares_source)
+            raise InputError(f"{where}.{block}{_first_message(error)}") from None
+    return bound
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

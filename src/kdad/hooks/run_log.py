@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from kdad.hooks.measurements import history_metrics, log_metrics, numbers_of
+from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.reporting.metrics_table import console_table, places_text
 from kdad.reporting.provenance import code_version
@@ -73,7 +73,7 @@ class RunLogHook:
             return
         run = mlflow.active_run().info.run_id
         if kind == "metrics":
-            mlflow.log_metrics(dict(numbers_of(data)))
+            log_metrics(MlflowClient(), run, metrics_of(data))
         elif kind == "history":
             log_metrics(MlflowClient(), run, history_metrics(data, dataset_name.removesuffix("_loss_history")))
         path = _file_of(dataset)

@@ -107,10 +107,7 @@ def measure_variant(
     if result["error"] is None:
         return {**result, "planned": planned_key(case)}
     return {
-        "axis": case.axis,
-        "variant": case.variant,
-        "category": case.category,
-        "seed": case.seed,
+        **case.head,
         "status": "failed",
         "error": result["error"],
         "settings": case.settings,
@@ -121,7 +118,7 @@ def measure_variant(
 
 def planned_key(case: Case) -> str:
     """Return a key of what the plan wants of a case, by which a summary tells results of other settings."""
-    return content_key(case=[case.axis, case.variant, case.category, case.seed], blocks=case.blocks)
+    return content_key(case=case.head, blocks=case.blocks)
 
 
 def stop_on_failures(missing: pd.DataFrame, page: str) -> None:

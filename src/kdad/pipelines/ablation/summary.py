@@ -78,17 +78,15 @@ def write_page(
 
 def current_results(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a result for each case; one that is not there, or of other settings, counts as failed."""
-    names = ("axis", "variant", "category", "seed")
-    found = {tuple(result[name] for name in names): result for result in results}
+    found = {tuple(result[name] for name in ("axis", "variant", "category", "seed")): result for result in results}
     current = []
     for case in plan.cases:
-        head = {name: getattr(case, name) for name in names}
-        result = found.get(tuple(head.values()))
+        result = found.get(tuple(case.head.values()))
         if result is not None and result["planned"] == planned_key(case):
             current.append(result)
             continue
         error = "not run yet" if result is None else "its result is of other settings; run it again"
-        current.append({**head, "status": "failed", "error": error, "metrics": {}})
+        current.append({**case.head, "status": "failed", "error": error, "metrics": {}})
     return current
 
 

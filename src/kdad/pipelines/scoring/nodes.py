@@ -23,10 +23,8 @@ from kdad.scoring.attribution import TotalDiscrepancy, gradient_maps
 from kdad.scoring.detection import image_scores
 from kdad.scoring.forward_pass import ForwardPass
 from kdad.scoring.point_choice import choose_points
-from kdad.scoring.smoothing import smooth
+from kdad.scoring.smoothing import smooth_stack
 from kdad.training.cloner import build_cloner_for
-
-_CHUNK = 32
 
 
 def map_forward(
@@ -111,12 +109,10 @@ def smooth_maps(
 ) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
     settings = ScoringParameters(**scoring)
-    smoothed = {}
-    for method, maps in (forward_maps | gradient_maps).items():
-        steps = settings.smoothing[method]
-        chunks = (smooth(np.asarray(maps[start : start + _CHUNK]), steps) for start in range(0, len(maps), _CHUNK))
-        smoothed[method] = write_stack(folder / f"{method}.npy", maps.shape, chunks)
-    return smoothed
+    return {
+        method: smooth_stack(maps, settings.smoothing[method], folder / f"{method}.npy")
+        for method, maps in (forward_maps | gradient_maps).items()
+    }
 
 
 def calibrate_threshold(

@@ -1,0 +1,36 @@
+"""The least parameters that a run needs, and how one of their values is changed."""
+
+import copy
+
+
+def least_parameters() -> dict:
+    """Return the least that a run needs; everything else has a default."""
+    return {
+        "seed": 0,
+        "dataset": {"name": "textures", "category": "brick", "image_size": 64},
+        "patches": {},
+        "source": {},
+        "features": {},
+        "compute": {},
+        "cloner": {"architecture": {}, "loss": {}, "training": {"epochs": 2}},
+        "scoring": {
+            "localisation": ["discrepancy"],
+            "detection": {},
+            "forward_map": {},
+            "gradient_map": {},
+            "smoothing": {"discrepancy": {}},
+        },
+        "reporting": {},
+        "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
+    }
+
+
+def changed(values: dict, path: str, value) -> dict:
+    """Return a copy with one field, given as ``block.field``, set."""
+    result = copy.deepcopy(values)
+    *blocks, field = path.split(".")
+    inner = result
+    for block in blocks:
+        inner = inner[block]
+    inner[field] = value
+    return result
