@@ -7,10 +7,13 @@ export KEDRO_DISABLE_TELEMETRY := 1
 # kedro-mlflow starts `mlflow` by its name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run test lint format mlflow viz benchmark clean
+.PHONY: run students test lint format mlflow viz benchmark clean
 
 run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLflow run
 	$(BIN)/kedro run --env=$(ENVIRONMENT)
+
+students: .venv/installed  ## Uninformed Students on the embedded textures, teachers included
+	$(BIN)/kedro run --env=$(ENVIRONMENT) --pipelines=uninformed_students
 
 test: .venv/installed  ## all tests
 	$(BIN)/python -m pytest

@@ -1,7 +1,6 @@
-"""Ways to describe every pixel of a 256 x 256 image, p = 65, teacher and three students: one dense pass against crops."""
+"""Describing every pixel of 256 x 256, p = 65, teacher and three students: dense passes against crops."""
 
 import os
-import time
 
 import pytest
 import torch
@@ -28,7 +27,9 @@ def interleaved(network: PatchDescriptor, image: Tensor) -> Tensor:
             x = layer(x)
             continue
         height, width = ((side - 1) // 2 for side in x.shape[-2:])
-        x = torch.stack([F.max_pool2d(x[..., i : i + 2 * height, j : j + 2 * width], 2) for i in (0, 1) for j in (0, 1)], 1)
+        x = torch.stack(
+            [F.max_pool2d(x[..., i : i + 2 * height, j : j + 2 * width], 2) for i in (0, 1) for j in (0, 1)], 1
+        )
         x, pools = x.flatten(0, 1), pools + 1
     for _ in range(pools):
         x = x.unflatten(0, (-1, 2, 2))  # (B, i, j, C, H, W)

@@ -21,6 +21,9 @@ def least_parameters() -> dict:
             "smoothing": {"discrepancy": {}},
         },
         "reporting": {},
+        "teacher": {"training": {"epochs": 1}},
+        "students": {"training": {"epochs": 1}},
+        "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
 

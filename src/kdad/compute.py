@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from kdad.errors import InputError
+from kdad.parameters.source import ComputeParameters
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
@@ -75,3 +76,9 @@ def limit_threads(threads: int | None) -> None:
     """Let torch use `threads` cores; None means all that this process may run on, not all of the host."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or cores)
+
+
+def prepare_compute(parameters: ComputeParameters) -> Compute:
+    """Set torch's threads and resolve device and precision as the ``compute:`` block says."""
+    limit_threads(parameters.threads)
+    return choose_compute(parameters.device, parameters.precision)

@@ -7,7 +7,19 @@ from kedro.pipeline import Pipeline
 
 from kdad.ablation.variants import Plan, plan_ablation
 from kdad.configuration import RunConfigLoader
-from kdad.pipelines import ablation, cloner, features, ingestion, reporting, scoring
+from kdad.pipelines import (
+    ablation,
+    cloner,
+    ensemble_scoring,
+    features,
+    ingestion,
+    reporting,
+    scoring,
+    students,
+    teacher,
+)
+from kdad.pipelines.reporting.pipeline import create_student_pipeline
+from kdad.pipelines.students.pipeline import create_check
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,15 +31,28 @@ def register_pipelines() -> dict[str, Pipeline]:
         + scoring.create_pipeline()
         + reporting.create_pipeline()
     )
+    uninformed_students = (
+        ingestion.create_pipeline()
+        + create_check()
+        + teacher.create_pipeline(after="student_inputs_checked")
+        + students.create_pipeline()
+        + ensemble_scoring.create_pipeline()
+        + create_student_pipeline()
+    )
     return {
         "__default__": mkd,
         "mkd": mkd,
         "mkd_ablation": ablation.create_pipeline(_planned_ablation()),
+        "uninformed_students": uninformed_students,
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),
         "cloner": cloner.create_pipeline(),
         "scoring": scoring.create_pipeline(),
         "reporting": reporting.create_pipeline(),
+        "teacher": teacher.create_pipeline(),
+        "students": students.create_pipeline(),
+        "ensemble_scoring": ensemble_scoring.create_pipeline(),
+        "ensemble_reporting": create_student_pipeline(),
     }
 
 

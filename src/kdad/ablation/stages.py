@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdad import __version__
 from kdad.ablation.results import pixel_histograms
-from kdad.ablation.store import ContentStore, content_key
 from kdad.ablation.variants import Case
 from kdad.datasets.activation_cache import ActivationCache
+from kdad.datasets.content_store import ContentStore, content_key
 from kdad.datasets.network_weights import NetworkWeightsDataset
 from kdad.images.ground_truth import GroundTruth, read_ground_truth, split_rows
 from kdad.images.image_set import ImageSet, hash_content

@@ -115,11 +115,10 @@ def write_cache(
     height, width = manifest["image_size"]
     per_image = sum(point.channels * point.height * point.width for point in points) * (2 if half else 4)
     needed = rows * (per_image + 3 * height * width * 4)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if needed > free * 0.95:
+    free = free_space(folder)
+    if needed > free:
         raise InputError(
-            f"the activation cache needs {needed / 1e9:.1f} GB in '{folder.parent}', but {free / 1e9:.1f} GB are free; "
+            f"the activation cache needs {needed / 1e9:.1f} GB in '{folder.parent}', but {free / 1e9:.1f} GB are left; "
             "free some space, or use fewer critical points, smaller images or compute.precision=bfloat16"
         )
     temporary = folder.with_name(folder.name + ".tmp")
@@ -135,6 +134,12 @@ def write_cache(
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return open_cache(folder)
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes that a cache at `folder` may take: nearly all that its disk has left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return int(shutil.disk_usage(folder.parent).free * 0.95)
 
 
 def _write_arrays(

@@ -82,13 +82,15 @@ class RunLogHook:
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """End with a short table, and say where the heat-map sheet and the run are."""
-        if "metrics" not in pipeline.all_outputs():
+        found = [name for name in pipeline.all_outputs() if name.rsplit(".", 1)[-1] == "metrics"]
+        if not found:
             return
+        (metrics,) = found
         run = mlflow.active_run()
         place = f"{self._run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
-        sheet = Path(_file_of(catalog.get("heatmap_sheet")))
+        sheet = Path(_file_of(catalog.get(metrics.removesuffix("metrics") + "heatmap_sheet")))
         console = Console()
-        console.print(console_table(catalog.load("metrics")))
+        console.print(console_table(catalog.load(metrics)))
         console.print(places_text(_from_here(sheet), place), soft_wrap=True, highlight=False)
 
     @hook_impl(tryfirst=True)

@@ -8,7 +8,7 @@ from kdad.errors import InputError
 from kdad.images.image_set import Subset
 from kdad.parameters.strict import nearest_name
 
-_EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"))
+EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"))
 _MASKS = "ground_truth"
 _TEST_SHARE = 0.2
 
@@ -127,7 +127,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _EXTENSIONS and not path.name.startswith(".")
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -143,5 +143,5 @@ def _nothing_found(base: Path) -> str:
     ]
     if categories:
         return f"{base}: holds no images itself; set dataset.category to one of its folders: {', '.join(categories)}"
-    extensions = ", ".join(sorted(extension[1:] for extension in _EXTENSIONS))
+    extensions = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
     return f"{base}: holds no images ({extensions}); expected train/good and test/<kind>, or good images alone"

@@ -25,6 +25,11 @@ def split_rows(split_table: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero((split_table["split"] == split).to_numpy())
 
 
+def scored_rows(split_table: pd.DataFrame) -> np.ndarray:
+    """Return the rows that are scored: held-out normal images, then test images."""
+    return np.concatenate([split_rows(split_table, split) for split in ("validation", "test")])
+
+
 def read_ground_truth(split_table: pd.DataFrame, images: ImageSet) -> GroundTruth:
     """Read the masks of the test images."""
     rows = split_rows(split_table, "test")

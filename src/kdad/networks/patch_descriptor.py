@@ -52,7 +52,7 @@ def receptive_field(layers: tuple[Convolution | Pool, ...]) -> int:
 class PatchDescriptor(nn.Module):
     """A network that describes a patch of `patch_size` pixels by `depth` numbers; `width` scales its hidden channels.
 
-    Images come in [0, 1]. Raises `InputError` for a patch size without layers, or a depth or width that is not positive.
+    Images come in [0, 1]. Raises `InputError` for an unknown patch size, or a depth or width that is not positive.
     """
 
     def __init__(self, patch_size: int, depth: int = 128, width: float = 1.0) -> None:

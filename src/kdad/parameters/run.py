@@ -13,6 +13,7 @@ from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
+from kdad.parameters.students import StudentParameters, StudentScoringParameters, TeacherParameters
 
 
 class RunParameters(StrictModel):
@@ -28,6 +29,9 @@ class RunParameters(StrictModel):
     scoring: ScoringParameters
     reporting: ReportingParameters
     mkd_ablation: AblationParameters
+    teacher: TeacherParameters
+    students: StudentParameters
+    student_scoring: StudentScoringParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

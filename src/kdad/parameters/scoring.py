@@ -1,6 +1,6 @@
 """The ``scoring:`` block: which score detects, which maps localise, how maps are smoothed, where the threshold is."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -56,23 +56,35 @@ class SmoothingParameters(StrictModel):
         return self
 
 
-class ScoringParameters(StrictModel):
-    """The ``scoring:`` block."""
+class MeasuringParameters(StrictModel):
+    """What measuring needs to know of any system's maps: their methods and filters, thresholds and limits."""
 
-    localisation: list[LocalisationMethod] = Field(min_length=1, description="methods to map with; the first is shown")
-    detection: DetectionParameters
-    forward_map: ForwardMapParameters
-    gradient_map: GradientMapParameters
-    smoothing: dict[LocalisationMethod, SmoothingParameters]
+    localisation: list[str] = Field(min_length=1, description="methods to map with; the first is shown")
+    smoothing: dict[str, SmoothingParameters]
     threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
 
+    @classmethod
+    def read(cls, scoring: dict[str, Any]) -> "MeasuringParameters":
+        """Bind what measuring needs of any system's scoring block, and leave the rest."""
+        return cls(**{name: scoring[name] for name in MeasuringParameters.model_fields if name in scoring})
+
     @model_validator(mode="after")
-    def _methods_once(self) -> "ScoringParameters":
+    def _methods_once(self) -> "MeasuringParameters":
         if len(set(self.localisation)) != len(self.localisation):
             raise ValueError(f"localisation names a method twice: {self.localisation}")
         missing = [method for method in self.localisation if method not in self.smoothing]
         if missing:
             raise ValueError(f"smoothing has no entry for {', '.join(missing)}; add one, {{}} for no step")
         return self
+
+
+class ScoringParameters(MeasuringParameters):
+    """The ``scoring:`` block."""
+
+    localisation: list[LocalisationMethod] = Field(min_length=1, description="methods to map with; the first is shown")
+    smoothing: dict[LocalisationMethod, SmoothingParameters]
+    detection: DetectionParameters
+    forward_map: ForwardMapParameters
+    gradient_map: GradientMapParameters

@@ -16,16 +16,23 @@ def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
     """Choose up to `count` positions of `scores` (test images) for each section of the sheet.
 
     Most normal: normal images of the lowest scores. Most anomalous: anomalous images of the highest. Worst mistakes:
-    images on the wrong side of the threshold, farthest first by the ratio to it; empty when there is none.
+    images on the wrong side of the threshold, farthest first (by the ratio to it, or by the difference where scores can
+    be negative); empty when there is none.
     """
     label, score, decision = (scores[name].to_numpy() for name in ("label", "score", "decision"))
     order = np.argsort(score, kind="stable")
     normal = [int(i) for i in order if label[i] == 0]
     anomalous = [int(i) for i in order[::-1] if label[i] == 1]
-    distance = np.abs(np.log(np.maximum(score, 1e-12) / max(scores["threshold"].iloc[0], 1e-12)))
+    threshold = scores["threshold"].to_numpy()
+    distance = np.abs(np.log(score / threshold) if _are_ratios(scores) else score - threshold)
     wrong = [int(i) for i in np.argsort(-distance, kind="stable") if label[i] != decision[i]]
     chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong), strict=True))
     return {name: rows[:count] for name, rows in chosen.items() if rows}
+
+
+def _are_ratios(scores: pd.DataFrame) -> bool:
+    """Tell whether scores are distances from zero, so that a multiple of the threshold means something."""
+    return bool(scores["score"].min() > 0 and scores["threshold"].min() > 0)
 
 
 def draw_heatmap_sheet(
@@ -56,6 +63,7 @@ def draw_heatmap_sheet(
     rows = max(len(chosen) for chosen in sections.values())
     figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.22) * rows + 0.9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    ratios = _are_ratios(scores)
     for part, (name, chosen) in zip(
         figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
     ):
@@ -64,9 +72,8 @@ def draw_heatmap_sheet(
         for axes in grid.flat:
             axes.set_axis_off()
         for line, row in zip(grid, chosen, strict=False):
-            _draw_row(
-                dict(zip(panels, line, strict=True)), scores.iloc[row], image(row), masks[row], maps[row], (low, high)
-            )
+            pictures = image(row), masks[row], maps[row]
+            _draw_row(dict(zip(panels, line, strict=True)), scores.iloc[row], *pictures, (low, high), ratios)
     return figure
 
 
@@ -77,6 +84,7 @@ def _draw_row(
     mask: np.ndarray | None,
     anomaly_map: np.ndarray,
     limits: tuple,
+    ratios: bool,
 ) -> None:
     picture = np.moveaxis(image, 0, -1)  # (H, W, 3)
     axes["image"].imshow(picture)
@@ -90,7 +98,9 @@ def _draw_row(
         if mask.any():
             axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
     side = "above" if score["decision"] else "below"
-    text = f"{score['kind'].replace('_', ' ')}: {score['score'] / score['threshold']:.2f} x threshold"
+    value, threshold = score["score"], score["threshold"]
+    place = f"{value / threshold:.2f} x threshold" if ratios else f"{value:.1f} (threshold {threshold:.1f})"
+    text = f"{score['kind'].replace('_', ' ')}: {place}"
     right = score["label"] == score["decision"]
     axes["image"].set_title(
         text if right else f"{text} ({side}!)", loc="left", fontsize=7.5, color=ANOMALOUS if score["label"] else NORMAL

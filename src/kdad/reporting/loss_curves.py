@@ -6,6 +6,7 @@ from matplotlib.ticker import LogFormatter
 
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, new_figure, plain_axes
 
+_COLUMNS = 4
 _COLOURS = {"training": NORMAL, "validation": ANOMALOUS}
 
 
@@ -15,9 +16,14 @@ def draw_loss_curves(history: pd.DataFrame) -> Figure:
     `history` has the columns epoch (from 0), split, term, value.
     """
     terms = list(dict.fromkeys(history["term"]))
-    figure = new_figure(3.9 * len(terms), 3.4)
-    for axes, term in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
-        plain_axes(axes, term, "epoch", "loss, mean over images")
+    columns = min(len(terms), _COLUMNS)
+    rows = -(-len(terms) // columns)
+    figure = new_figure(3.9 * columns, 3.4 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(terms) :]:
+        axes.set_axis_off()
+    for axes, term in zip(panels, terms, strict=False):
+        plain_axes(axes, term.replace("_", " "), "epoch", "loss, mean over images")
         for split, rows in history[history["term"] == term].groupby("split", sort=False):
             marker = "o" if len(rows) < 8 else None
             axes.plot(

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from kdad.ablation.stages import Surroundings, map_case, measure_case, train_case
-from kdad.ablation.store import ContentStore, content_key
 from kdad.ablation.variants import Case, Plan
 from kdad.compute import choose_compute
 from kdad.datasets.activation_cache import ActivationCache, open_cache
+from kdad.datasets.content_store import ContentStore, content_key
 from kdad.errors import InputError
 from kdad.images.registry import open_image_set
 from kdad.networks.activations import cache_activations, prepare_source

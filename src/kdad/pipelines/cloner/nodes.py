@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.compute import choose_compute, limit_threads
+from kdad.compute import prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
 from kdad.datasets.network_weights import NetworkWeights
 from kdad.parameters.cloner import ClonerParameters
@@ -27,8 +27,7 @@ def train_cloner(
 ) -> tuple[NetworkWeights, pd.DataFrame, dict[str, Any]]:
     """Train the cloner on the training images; return its weights, its loss history and what it cost."""
     started = time.perf_counter()
-    machine = ComputeParameters(**compute)
-    limit_threads(machine.threads)
+    chosen = prepare_compute(ComputeParameters(**compute))
     settings = {"activations": source_activations.manifest, "cloner": cloner, "seed": seed}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
     checkpoint = CheckpointFile(checkpoint_folder / "cloner.checkpoint", key)
@@ -36,7 +35,7 @@ def train_cloner(
         source_activations,
         split_table,
         ClonerParameters(**cloner),
-        choose_compute(machine.device, machine.precision),
+        chosen,
         seed,
         checkpoint,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.compute import choose_compute, limit_threads
+from kdad.compute import prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
 from kdad.images.registry import open_image_set
 from kdad.networks.activations import cache_activations, prepare_source
@@ -25,9 +25,7 @@ def compute_source_activations(
 ) -> tuple[ActivationCache, dict[str, Any]]:
     """Run the source once over every image, or open the cache when it holds just these activations."""
     started = time.perf_counter()
-    machine = ComputeParameters(**compute)
-    limit_threads(machine.threads)
-    chosen = choose_compute(machine.device, machine.precision)
+    chosen = prepare_compute(ComputeParameters(**compute))
     network = prepare_source(SourceParameters(**source), image_statistics)
     images = open_image_set(DatasetParameters(**dataset))
     cache, reused = cache_activations(

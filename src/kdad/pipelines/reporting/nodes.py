@@ -16,7 +16,8 @@ from kdad.metrics.ranking import detection_metrics
 from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.reporting import ReportingParameters
-from kdad.parameters.scoring import ScoringParameters
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.students import TeacherParameters
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
 from kdad.reporting.provenance import code_version
 from kdad.training.seeding import numpy_generator
@@ -26,7 +27,7 @@ def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) 
     """Measure how the test images' scores rank, and how the threshold decides."""
     test = scores[scores["split"] == "test"]
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
-    resamples = ScoringParameters(**scoring).bootstrap_resamples
+    resamples = MeasuringParameters.read(scoring).bootstrap_resamples
     generator = numpy_generator(seed, "bootstrap")
     found = detection_metrics(labels, test["score"].to_numpy(), resamples, generator)
     return {
@@ -40,25 +41,24 @@ def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) 
 
 def measure_localisation(
     split_table: pd.DataFrame,
-    forward_maps: dict[str, np.ndarray],
-    gradient_maps: dict[str, np.ndarray],
     anomaly_maps: dict[str, np.ndarray],
     dataset: dict[str, Any],
     scoring: dict[str, Any],
+    **raw_maps: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """Measure every method's maps against the masks; without masks, say why nothing is measured.
 
     Test images that are anomalous but have no mask are left out, and counted.
     """
-    settings = ScoringParameters(**scoring)
+    settings = MeasuringParameters.read(scoring)
     truth = read_ground_truth(split_table, open_image_set(DatasetParameters(**dataset)))
-    raw_maps = forward_maps | gradient_maps
+    unfiltered = {method: maps for stacks in raw_maps.values() for method, maps in stacks.items()}
     methods: dict[str, Any] = {}
     for method in [name for name in settings.localisation if name in anomaly_maps]:
         if truth.reason:
             methods[method] = dict.fromkeys(PIXEL_METRICS)
             continue
-        maps, raw = (_test_maps(stack[method], split_table)[truth.positions] for stack in (anomaly_maps, raw_maps))
+        maps, raw = (_test_maps(stack[method], split_table)[truth.positions] for stack in (anomaly_maps, unfiltered))
         sigma = settings.smoothing[method].gaussian_sigma
         methods[method] = localisation_metrics(truth.masks, maps, raw, sigma, settings.max_fpr)
     unmasked = 0 if truth.reason else len(split_rows(split_table, "test")) - len(truth.positions)
@@ -77,22 +77,10 @@ def write_metrics(
     source: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Gather a run's metrics with what they were measured on; pixel metrics on top are those of the first method."""
-    parameters = DatasetParameters(**dataset)
-    first = next(iter(localisation["methods"].values()), {})
+    """Gather MKD's metrics with what they were measured on."""
     return {
-        "dataset": parameters.name,
-        "category": parameters.category_name,
-        "image_size": list(parameters.size),
-        "seed": seed,
-        "source": source["name"],
-        "commit": code_version(Path.cwd()),
-        **detection,
-        **first,
-        "localisation": localisation["methods"],
-        "localisation_left_out": localisation["left_out"],
-        "anomalous_images_without_mask": localisation["anomalous_images_without_mask"],
-        "threshold": threshold,
+        **_head(dataset, source["name"], seed),
+        **_measured(detection, localisation, threshold),
         "cloner_parameters": cloner_cost["parameters"],
         "seconds": {
             "features": source_cost["seconds"],
@@ -102,6 +90,61 @@ def write_metrics(
         },
         "source_activations_reused": source_cost["reused"],
         "peak_memory_gb": _peak_memory(),
+    }
+
+
+def write_student_metrics(
+    detection: dict[str, Any],
+    localisation: dict[str, Any],
+    threshold: dict[str, float],
+    teachers: dict[str, Any],
+    students: dict[str, Any],
+    cost: dict[str, Any],
+    constants: dict[str, Any],
+    dataset: dict[str, Any],
+    teacher: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Gather the metrics of Uninformed Students with what they were measured on."""
+    fields = list(students)
+    distilled = TeacherParameters(**teacher)
+    learnt = distilled.source.name if distilled.knowledge_weight else "no source"
+    return {
+        **_head(dataset, f"teacher of {learnt}", seed),
+        **_measured(detection, localisation, threshold),
+        "receptive_fields": [int(field) for field in fields],
+        "map_constants": constants,
+        "student_parameters": sum(students[field]["parameters"] for field in fields),
+        "seconds": {
+            "teachers": sum(teachers[field]["seconds"] for field in fields),
+            "students": sum(students[field]["seconds"] for field in fields),
+            **cost,
+        },
+        "peak_memory_gb": _peak_memory(),
+    }
+
+
+def _head(dataset: dict[str, Any], source: str, seed: int) -> dict[str, Any]:
+    parameters = DatasetParameters(**dataset)
+    return {
+        "dataset": parameters.name,
+        "category": parameters.category_name,
+        "image_size": list(parameters.size),
+        "seed": seed,
+        "source": source,
+        "commit": code_version(Path.cwd()),
+    }
+
+
+def _measured(detection: dict[str, Any], localisation: dict[str, Any], threshold: dict[str, float]) -> dict[str, Any]:
+    """Return what every system measures; pixel metrics on top are those of the first method."""
+    return {
+        **detection,
+        **next(iter(localisation["methods"].values()), {}),
+        "localisation": localisation["methods"],
+        "localisation_left_out": localisation["left_out"],
+        "anomalous_images_without_mask": localisation["anomalous_images_without_mask"],
+        "threshold": threshold,
     }
 
 
@@ -115,7 +158,7 @@ def draw_curves(
     scoring: dict[str, Any],
 ) -> tuple[Figure, Figure]:
     """Draw ROC curves of images and pixels, and PRO curves."""
-    settings = ScoringParameters(**scoring)
+    settings = MeasuringParameters.read(scoring)
     truth = read_ground_truth(split_table, open_image_set(DatasetParameters(**dataset)))
     pixel_curves, overlap_curves = {}, {}
     for method in localisation["methods"] if truth.reason is None else []:
@@ -153,7 +196,7 @@ def draw_heatmap_sheet(
 ) -> Figure:
     """Draw test images with their maps by the first localisation method."""
     images = open_image_set(DatasetParameters(**dataset))
-    method = ScoringParameters(**scoring).localisation[0]
+    method = MeasuringParameters.read(scoring).localisation[0]
     rows = split_rows(split_table, "test")
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     parameters = DatasetParameters(**dataset)

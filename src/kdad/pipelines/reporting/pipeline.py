@@ -10,13 +10,73 @@ from kdad.pipelines.reporting.nodes import (
     measure_detection,
     measure_localisation,
     write_metrics,
+    write_student_metrics,
 )
 
 _TEST_MAPS = {"split_table": "split_table", "anomaly_maps": "anomaly_maps", "dataset": "params:dataset"}
 
 
+_MEASURED = {
+    "detection": "detection_metrics",
+    "localisation": "localisation_metrics",
+    "threshold": "threshold",
+    "dataset": "params:dataset",
+    "seed": "params:seed",
+}
+
+
 def create_pipeline() -> Pipeline:
-    """Measure detection and localisation, draw the figures, write the metrics."""
+    """Report on MKD: measure detection and localisation, draw the figures, write the metrics."""
+    metrics = Node(
+        write_metrics,
+        inputs={
+            **_MEASURED,
+            "source_cost": "source_cost",
+            "cloner_cost": "cloner_cost",
+            "scoring_cost": "scoring_cost",
+            "gradient_cost": "gradient_cost",
+            "source": "params:source",
+        },
+        outputs="metrics",
+        name="write_metrics",
+    )
+    return _measure_and_draw(["forward_maps", "gradient_maps"], "cloner_loss_history") + Pipeline([metrics])
+
+
+def create_student_pipeline() -> Pipeline:
+    """Report on Uninformed Students in the same way, in their own namespace."""
+    metrics = Node(
+        write_student_metrics,
+        inputs={
+            **_MEASURED,
+            "teachers": "teachers",
+            "students": "students",
+            "cost": "student_map_cost",
+            "constants": "student_map_constants",
+            "teacher": "params:teacher",
+        },
+        outputs="metrics",
+        name="write_metrics",
+    )
+    shared = {
+        "split_table",
+        "teachers",
+        "students",
+        "student_map_cost",
+        "student_map_constants",
+        "students_loss_history",
+    }
+    parameters = {name: name for name in ("params:dataset", "params:seed", "params:reporting", "params:teacher")}
+    return Pipeline(
+        _measure_and_draw(["raw_maps"], "students_loss_history") + Pipeline([metrics]),
+        namespace="uninformed_students",
+        inputs=shared,
+        parameters=parameters | {"params:scoring": "params:student_scoring"},
+    )
+
+
+def _measure_and_draw(raw_maps: list[str], loss_history: str) -> Pipeline:
+    """Measure maps and scores and draw the figures of one system."""
     return Pipeline(
         [
             Node(
@@ -29,29 +89,11 @@ def create_pipeline() -> Pipeline:
                 measure_localisation,
                 inputs={
                     **_TEST_MAPS,
-                    "forward_maps": "forward_maps",
-                    "gradient_maps": "gradient_maps",
+                    **{name: name for name in raw_maps},
                     "scoring": "params:scoring",
                 },
                 outputs="localisation_metrics",
                 name="measure_localisation",
-            ),
-            Node(
-                write_metrics,
-                inputs={
-                    "detection": "detection_metrics",
-                    "localisation": "localisation_metrics",
-                    "threshold": "threshold",
-                    "source_cost": "source_cost",
-                    "cloner_cost": "cloner_cost",
-                    "scoring_cost": "scoring_cost",
-                    "gradient_cost": "gradient_cost",
-                    "dataset": "params:dataset",
-                    "source": "params:source",
-                    "seed": "params:seed",
-                },
-                outputs="metrics",
-                name="write_metrics",
             ),
             Node(
                 draw_curves,
@@ -73,7 +115,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 draw_loss_curves,
-                inputs={"history": "cloner_loss_history"},
+                inputs={"history": loss_history},
                 outputs="loss_figure",
                 name="draw_loss_curves",
             ),

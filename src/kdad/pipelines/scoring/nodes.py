@@ -9,17 +9,18 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from kdad.compute import Compute, choose_compute, limit_threads
+from kdad.compute import Compute, prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
 from kdad.datasets.map_stack import write_stack
 from kdad.datasets.network_weights import NetworkWeights
 from kdad.errors import InputError
-from kdad.metrics.calibration import quantile_threshold
+from kdad.images.ground_truth import scored_rows
 from kdad.networks.activations import prepare_source
 from kdad.parameters.cloner import ClonerParameters
-from kdad.parameters.scoring import ScoringParameters
+from kdad.parameters.scoring import MeasuringParameters, ScoringParameters
 from kdad.parameters.source import ComputeParameters, SourceParameters
 from kdad.scoring.attribution import TotalDiscrepancy, gradient_maps
+from kdad.scoring.decisions import decide
 from kdad.scoring.detection import image_scores
 from kdad.scoring.forward_pass import ForwardPass
 from kdad.scoring.point_choice import choose_points
@@ -41,9 +42,9 @@ def map_forward(
     Returns the scores (row, total_loss) and the raw forward maps, both held-out images first, and what it cost.
     """
     started = time.perf_counter()
-    chosen = _compute(compute)
+    chosen = prepare_compute(ComputeParameters(**compute))
     parameters = ClonerParameters(**cloner)
-    rows = _scored_rows(split_table)
+    rows = scored_rows(split_table)
     validation = rows[(split_table["split"] == "validation").to_numpy()[rows]]
     network = _trained_cloner(source_activations, cloner_weights, parameters, chosen)
     forward = ForwardPass(source_activations, network, parameters.loss, chosen)
@@ -70,7 +71,7 @@ def map_gradients(
     methods = [method for method in settings.localisation if method != "discrepancy"]
     if not methods:
         return {}, {"seconds": 0.0}
-    chosen = _compute(compute)
+    chosen = prepare_compute(ComputeParameters(**compute))
     parameters = ClonerParameters(**cloner)
     positions = choose_points(settings.gradient_map.points, source_activations.names, "scoring.gradient_map.points")
     total = TotalDiscrepancy(
@@ -83,7 +84,7 @@ def map_gradients(
         settings.gradient_map.guided,
     ).eval()
     total.requires_grad_(False)
-    rows = _scored_rows(split_table)
+    rows = scored_rows(split_table)
     rows = rows[(split_table["split"] == "test").to_numpy()[rows]]
     step = settings.gradient_map.batch_size
     maps = {}
@@ -104,14 +105,13 @@ def map_gradients(
     return maps, {"seconds": time.perf_counter() - started, "images": len(rows)}
 
 
-def smooth_maps(
-    forward_maps: dict[str, np.ndarray], gradient_maps: dict[str, np.ndarray], scoring: dict[str, Any], folder: Path
-) -> dict[str, np.ndarray]:
+def smooth_maps(scoring: dict[str, Any], folder: Path, **raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
-    settings = ScoringParameters(**scoring)
+    smoothing = MeasuringParameters.read(scoring).smoothing
     return {
-        method: smooth_stack(maps, settings.smoothing[method], folder / f"{method}.npy")
-        for method, maps in (forward_maps | gradient_maps).items()
+        method: smooth_stack(maps, smoothing[method], folder / f"{method}.npy")
+        for stacks in raw_maps.values()
+        for method, maps in stacks.items()
     }
 
 
@@ -126,32 +126,10 @@ def calibrate_threshold(
     The scores table has a row an image: id, label, kind, split, score, total_loss, threshold, decision (1 = anomalous).
     """
     settings = ScoringParameters(**scoring)
-    scores = split_table.loc[total_loss_scores["row"], ["id", "label", "kind", "split"]].reset_index(drop=True)
     found = image_scores(total_loss_scores["total_loss"].to_numpy(), anomaly_maps, settings.detection)
-    scores["score"] = found.astype(np.float64)  # what the file says is then what was decided on
-    scores["total_loss"] = total_loss_scores["total_loss"]
-    held_out = scores.loc[scores["split"] == "validation", "score"].to_numpy()
-    threshold = quantile_threshold(held_out, settings.threshold_quantile)
-    scores["threshold"] = threshold.value
-    scores["decision"] = (scores["score"] > threshold.value).astype(int)
-    return scores, {
-        "value": threshold.value,
-        "quantile": settings.threshold_quantile,
-        "expected_false_positive_rate": threshold.expected_false_positive_rate,
-        "held_out_images": threshold.sample_count,
-    }
-
-
-def _compute(compute: dict[str, Any]) -> Compute:
-    machine = ComputeParameters(**compute)
-    limit_threads(machine.threads)
-    return choose_compute(machine.device, machine.precision)
-
-
-def _scored_rows(split_table: pd.DataFrame) -> np.ndarray:
-    """Return the rows that are scored: held-out normal images, then test images."""
-    split = split_table["split"].to_numpy()
-    return np.concatenate([np.flatnonzero(split == name) for name in ("validation", "test")])
+    scores, threshold = decide(split_table, total_loss_scores["row"].to_numpy(), found, settings.threshold_quantile)
+    scores.insert(5, "total_loss", total_loss_scores["total_loss"])
+    return scores, threshold
 
 
 def _trained_cloner(

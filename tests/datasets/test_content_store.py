@@ -1,6 +1,6 @@
 import pytest
 
-from kdad.ablation.store import ContentStore, content_key
+from kdad.datasets.content_store import ContentStore, content_key
 
 
 def test_keys_differ_by_any_content_and_not_by_order():
