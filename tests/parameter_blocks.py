@@ -24,6 +24,7 @@ def least_parameters() -> dict:
         "teacher": {"training": {"epochs": 1}},
         "students": {"training": {"epochs": 1}},
         "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
+        "students_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
 

@@ -39,7 +39,7 @@ class RunConfigLoader(OmegaConfigLoader):
         loaded = super().__getitem__(key)
         if key == "parameters":
             _bind(loaded)
-            datasets = _plan(loaded).datasets
+            datasets = _plan(loaded, "mkd_ablation").datasets | _plan(loaded, "students_ablation").datasets
             loaded["categories"] = {category: {"dataset": dataset} for category, dataset in datasets.items()}
         return loaded
 
@@ -51,8 +51,8 @@ def _bind(parameters: dict[str, Any]) -> RunParameters:
         raise KedroCliError(str(error)) from error
 
 
-def _plan(parameters: dict[str, Any]) -> Plan:
+def _plan(parameters: dict[str, Any], name: str) -> Plan:
     try:
-        return plan_ablation(parameters)
+        return plan_ablation(parameters, name)
     except InputError as error:
         raise KedroCliError(str(error)) from error

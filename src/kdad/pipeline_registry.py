@@ -18,6 +18,7 @@ from kdad.pipelines import (
     students,
     teacher,
 )
+from kdad.pipelines.ablation.student_pipeline import create_student_pipeline as create_student_ablation
 from kdad.pipelines.reporting.pipeline import create_student_pipeline
 from kdad.pipelines.students.pipeline import create_check
 
@@ -42,8 +43,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "__default__": mkd,
         "mkd": mkd,
-        "mkd_ablation": ablation.create_pipeline(_planned_ablation()),
+        "mkd_ablation": ablation.create_pipeline(_planned_ablation("mkd_ablation")),
         "uninformed_students": uninformed_students,
+        "students_ablation": create_student_ablation(_planned_ablation("students_ablation")),
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),
         "cloner": cloner.create_pipeline(),
@@ -56,10 +58,10 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
 
 
-def _planned_ablation() -> Plan:
+def _planned_ablation(name: str) -> Plan:
     """Plan with the session's parameters; without a session (``kedro registry list``), with those of ``conf/base``."""
     loader = RunConfigLoader.latest
     if loader is None:
         conf_source = str(Path.cwd() / settings.CONF_SOURCE)
         loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
-    return plan_ablation(loader["parameters"])
+    return plan_ablation(loader["parameters"], name)

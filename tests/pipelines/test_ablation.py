@@ -148,7 +148,7 @@ def test_each_case_is_a_finished_child_run_with_what_an_axis_is_compared_by(fini
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.ablation.stages.localisation_metrics
+    measure = kdad.ablation.measuring.localisation_metrics
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -157,7 +157,7 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
         return measure(*arguments)
 
     shutil.rmtree(project / "data/07_model_output/textures/mkd_ablation")
-    monkeypatch.setattr(kdad.ablation.stages, "localisation_metrics", failing)
+    monkeypatch.setattr(kdad.ablation.measuring, "localisation_metrics", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
         run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
     assert mlflow.active_run() is None

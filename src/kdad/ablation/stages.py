@@ -12,25 +12,21 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdad import __version__
-from kdad.ablation.results import pixel_histograms
+from kdad.ablation.measuring import Judged, Truth, measure_maps
 from kdad.ablation.variants import Case
 from kdad.datasets.activation_cache import ActivationCache
 from kdad.datasets.content_store import ContentStore, content_key
 from kdad.datasets.network_weights import NetworkWeightsDataset
-from kdad.images.ground_truth import GroundTruth, read_ground_truth, split_rows
+from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.image_set import ImageSet, hash_content
 from kdad.images.registry import open_image_set
-from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
-from kdad.metrics.ranking import detection_metrics
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.pipelines.cloner.nodes import train_cloner
 from kdad.pipelines.scoring.nodes import calibrate_threshold, map_forward, map_gradients
-from kdad.reporting.heatmap_sheet import draw_heatmap_sheet
 from kdad.scoring.smoothing import smooth_stack
 from kdad.training.cloner import build_cloner_for
-from kdad.training.seeding import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,8 @@ def measure_case(
         "parameters": trained["parameters"],
         "flops": trained["flops"],
         "folder": str(folder),
-        "model_folder": trained["folder"],
+        "network": "cloner",
+        "loss_history": str(Path(trained["folder"]) / "loss_history.csv"),
     }
 
 
@@ -148,40 +145,12 @@ def _measure(
         forward = smooth_stack(forward, settings.smoothing["discrepancy"], folder / "forward.npy")
     total_loss = pd.read_csv(Path(mapped["forward"]) / "total_loss.csv")
     scores, threshold = calibrate_threshold(table, total_loss, {"discrepancy": forward}, scoring)
-    shown = scores[scores["split"] == "test"].reset_index(drop=True)
-    labels = shown["label"].to_numpy()
-    generator = numpy_generator(0, "bootstrap")
-    metrics = detection_metrics(labels, shown["score"].to_numpy(), settings.bootstrap_resamples, generator)
-    test = split_rows(table, "test")
-    test_maps, test_raw = maps[len(maps) - len(test) :], raw[len(raw) - len(test) :]
-    if truth.reason:
-        metrics |= dict.fromkeys(PIXEL_METRICS)
-    else:
-        at = truth.positions
-        sigma = settings.smoothing[method].gaussian_sigma
-        metrics |= localisation_metrics(truth.masks, test_maps[at], test_raw[at], sigma, settings.max_fpr)
-        normal, anomalous = pixel_histograms(truth.masks, test_maps[at])
-        np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
-    figure = draw_heatmap_sheet(
-        shown,
-        test_maps,
-        lambda position: images.image(test[position]),
-        lambda position: truth.masks[position] if truth.reason is None and len(truth.masks) == len(test) else None,
-        sheet_rows,
-        f"{method.replace('_', ' ')} maps",
-    )
-    figure.savefig(folder / "heatmaps.png")
-    shown[["id", "label", "kind", "score", "threshold", "decision"]].to_csv(folder / "scores.csv", index=False)
+    judged = Judged(scores, threshold, method, maps, raw)
+    measured = measure_maps(judged, settings, Truth(table, images, truth), sheet_rows, folder)
     for stack in ("maps.npy", "forward.npy"):
         (folder / stack).unlink(missing_ok=True)
-    result = {
-        "metrics": metrics,
-        "labels": labels.tolist(),
-        "scores": shown["score"].tolist(),
-        "threshold": threshold["value"],
-        "measuring_seconds": time.perf_counter() - started,
-    }
-    (folder / "result.json").write_text(json.dumps(result))
+    measured["measuring_seconds"] = time.perf_counter() - started
+    (folder / "result.json").write_text(json.dumps(measured))
 
 
 def _flops(cache: ActivationCache, cloner: dict[str, Any]) -> int:

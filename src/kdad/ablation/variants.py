@@ -7,18 +7,29 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdad.errors import InputError
-from kdad.parameters.ablation import VARIED_BLOCKS, AblationParameters
+from kdad.parameters.ablation import AblationParameters, StudentAblationParameters
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.parameters.strict import StrictModel
+from kdad.parameters.students import StudentParameters, StudentScoringParameters, TeacherParameters
 
-_MODELS = {
-    "source": SourceParameters,
-    "features": FeatureParameters,
-    "cloner": ClonerParameters,
-    "scoring": ScoringParameters,
+#: What a variant may change, by ablation.
+_MODELS: dict[str, dict[str, type[StrictModel]]] = {
+    "mkd_ablation": {
+        "source": SourceParameters,
+        "features": FeatureParameters,
+        "cloner": ClonerParameters,
+        "scoring": ScoringParameters,
+    },
+    "students_ablation": {
+        "teacher": TeacherParameters,
+        "students": StudentParameters,
+        "student_scoring": StudentScoringParameters,
+    },
 }
+_BLOCKS = {"mkd_ablation": AblationParameters, "students_ablation": StudentAblationParameters}
 
 
 @dataclass(frozen=True)
@@ -46,34 +57,40 @@ class Case:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every case of the chosen axes, in their order, and the data sets of the categories by namespace."""
+    """Every case of an ablation's chosen axes, in their order, and the data sets of the categories by namespace."""
 
+    name: str
     cases: tuple[Case, ...]
     datasets: dict[str, dict[str, Any]]
 
+    def block(self, values: dict[str, Any]) -> AblationParameters:
+        """Bind the ablation's own parameter block."""
+        return _BLOCKS[self.name](**values)
 
-def plan_ablation(parameters: dict[str, Any]) -> Plan:
-    """Lay every variant over the run's own parameters.
+
+def plan_ablation(parameters: dict[str, Any], name: str = "mkd_ablation") -> Plan:
+    """Lay every variant of the ablation ``mkd_ablation`` or ``students_ablation`` over the run's own parameters.
 
     Raises `InputError`, naming axis and variant, when the result is not valid.
     """
-    ablation = AblationParameters(**parameters["mkd_ablation"])
-    datasets = _datasets(parameters["dataset"], ablation.categories)
-    base = {block: parameters[block] for block in VARIED_BLOCKS}
+    ablation = _BLOCKS[name](**parameters[name])
+    datasets = _datasets(parameters["dataset"], ablation.categories, name)
+    models = _MODELS[name]
+    base = {block: parameters[block] for block in models}
     shared = _merge(base, ablation.base)
-    own = _bind(base, "the run's parameters")
+    own = _bind(models, base, "the run's parameters")
     cases = []
     for axis, block in ablation.chosen.items():
         for variant, overrides in block.present.items():
-            blocks = _bind(_merge(shared, overrides), f"mkd_ablation.variants.{axis}.variants.{variant}")
-            shares_source = all(blocks[name] == own[name] for name in ("source", "features"))
+            blocks = _bind(models, _merge(shared, overrides), f"{name}.variants.{axis}.variants.{variant}")
+            shares_source = all(blocks.get(block) == own.get(block) for block in ("source", "features"))
             settings = _flatten(overrides)
             cases += [
                 Case(axis, variant, category, seed, blocks, settings, shares_source)
                 for category in datasets
                 for seed in ablation.seeds
             ]
-    return Plan(tuple(cases), datasets)
+    return Plan(name, tuple(cases), datasets)
 
 
 def category_namespace(dataset: dict[str, Any]) -> str:
@@ -81,7 +98,7 @@ def category_namespace(dataset: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", DatasetParameters(**dataset).category_name)
 
 
-def _datasets(dataset: dict[str, Any], categories: list[str | int] | None) -> dict[str, dict[str, Any]]:
+def _datasets(dataset: dict[str, Any], categories: list[str | int] | None, name: str) -> dict[str, dict[str, Any]]:
     if categories is None:
         return {category_namespace(dataset): dataset}
     field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
@@ -92,14 +109,14 @@ def _datasets(dataset: dict[str, Any], categories: list[str | int] | None) -> di
         try:
             found[category_namespace(changed)] = changed
         except ValidationError as error:
-            raise InputError(f"mkd_ablation.categories: {_first_message(error)}") from None
+            raise InputError(f"{name}.categories: {_first_message(error)}") from None
     return found
 
 
-def _bind(blocks: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+def _bind(models: dict[str, type[StrictModel]], blocks: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """Bind each block to its model, and return all of its values, defaults among them."""
     bound = {}
-    for block, model in _MODELS.items():
+    for block, model in models.items():
         try:
             bound[block] = model(**blocks[block]).model_dump()
         except ValidationError as error:

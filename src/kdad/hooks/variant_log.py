@@ -77,8 +77,8 @@ class VariantLogHook:
     @staticmethod
     def _log_result(client: MlflowClient, run_id: str, result: dict[str, Any]) -> None:
         costs = {name: result[name] for name in ("train_seconds", "parameters", "flops", "threshold")}
-        history = pd.read_csv(Path(result["model_folder"]) / "loss_history.csv")
-        log_metrics(client, run_id, metrics_of(result["metrics"] | costs) + history_metrics(history, "cloner"))
+        history = pd.read_csv(result["loss_history"])
+        log_metrics(client, run_id, metrics_of(result["metrics"] | costs) + history_metrics(history, result["network"]))
         client.log_batch(run_id, tags=[RunTag("reused", str(result["reused"])), RunTag("method", result["method"])])
         for name in _FIGURES:
             client.log_artifact(run_id, str(Path(result["folder"]) / name))

@@ -1,7 +1,7 @@
-"""The ``mkd_ablation:`` block: axes of variants, each holding only what differs."""
+"""The ``mkd_ablation:`` and ``students_ablation:`` blocks: axes of variants, each holding only what differs."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,12 +9,15 @@ from kdad.parameters.strict import StrictModel, nearest_name
 
 #: Parameter blocks that a variant may change; the others decide which images are scored.
 VARIED_BLOCKS = ("source", "features", "cloner", "scoring")
+VARIED_STUDENT_BLOCKS = ("teacher", "students", "student_scoring")
 Overrides = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # what Kedro allows between the dots of a namespace
 
 
 class AxisParameters(StrictModel):
     """One question, and the variants that answer it."""
+
+    varied: ClassVar[tuple[str, ...]] = VARIED_BLOCKS
 
     question: str = Field(description="what the axis asks, for the report")
     compare_with: str | dict[str, str] = Field(description="the variant that others are compared with, or one for each")
@@ -37,8 +40,8 @@ class AxisParameters(StrictModel):
                 raise ValueError(f"compare_with or paper names '{name}'{nearest_name(name, list(self.variants))}")
         for name, overrides in self.present.items():
             for block in overrides:
-                if block not in VARIED_BLOCKS:
-                    hint = nearest_name(block, list(VARIED_BLOCKS))
+                if block not in self.varied:
+                    hint = nearest_name(block, list(self.varied))
                     raise ValueError(f"variant '{name}' changes '{block}'; a variant may change blocks{hint}")
         return self
 
@@ -87,3 +90,15 @@ class AblationParameters(StrictModel):
         if self.categories is not None and not self.categories:
             raise ValueError("categories is empty; give some, or null for the data set's own")
         return self
+
+
+class StudentAxisParameters(AxisParameters):
+    """One question about Uninformed Students, and the variants that answer it."""
+
+    varied: ClassVar[tuple[str, ...]] = VARIED_STUDENT_BLOCKS
+
+
+class StudentAblationParameters(AblationParameters):
+    """The ``students_ablation:`` block."""
+
+    variants: dict[str, StudentAxisParameters] = Field(min_length=1, description="the axes, by name")

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from kdad.errors import InputError
-from kdad.parameters.ablation import AblationParameters
+from kdad.parameters.ablation import AblationParameters, StudentAblationParameters
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
@@ -32,6 +32,7 @@ class RunParameters(StrictModel):
     teacher: TeacherParameters
     students: StudentParameters
     student_scoring: StudentScoringParameters
+    students_ablation: StudentAblationParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

@@ -104,12 +104,15 @@ def measure_variant(
 ) -> dict[str, Any]:
     """Measure the case; a failed case's result says its error."""
     result = handing_errors_on(measure_case)(case, trained, mapped, _surroundings(**shared), sheet_rows)
-    if result["error"] is None:
-        return {**result, "planned": planned_key(case)}
+    return failed_result(case, result["error"]) if result["error"] else {**result, "planned": planned_key(case)}
+
+
+def failed_result(case: Case, error: str) -> dict[str, Any]:
+    """Return the result of a case that failed."""
     return {
         **case.head,
         "status": "failed",
-        "error": result["error"],
+        "error": error,
         "settings": case.settings,
         "metrics": {},
         "planned": planned_key(case),

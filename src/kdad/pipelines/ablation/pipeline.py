@@ -1,8 +1,5 @@
 """Every case of the plan as a namespaced copy of training, mapping and measuring, then one summary."""
 
-import inspect
-from collections.abc import Callable
-from functools import partial, update_wrapper
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -14,69 +11,26 @@ from kdad.pipelines.ablation.nodes import (
     compute_own_activations,
     map_variant,
     measure_variant,
-    stop_on_failures,
     train_variant,
 )
-from kdad.pipelines.ablation.summary import collect_results, summarise, write_page
+from kdad.pipelines.ablation.summary_pipeline import axis_names, bind_first, create_summary
 
 _SHARED_PARAMETERS = {name: name for name in ("params:seed", "params:source", "params:features", "params:compute")}
 
 
 def create_pipeline(plan: Plan) -> Pipeline:
-    """Prepare each category once, run every case on it, summarise; tags are the names of axes and variants."""
-    axes = sorted({case.axis for case in plan.cases})
+    """Prepare each category once, run every case of MKD on it, summarise."""
+    axes = axis_names(plan)
     prepared = sum((_prepare(category, axes) for category in plan.datasets), Pipeline([]))
     checked = Node(
-        _bound(check_points, plan),
+        bind_first(check_points, plan),
         inputs={category: f"{category}.source_activations" for category in plan.datasets},
         outputs="variants_checked",
         name="check_variants",
         tags=axes,
     )
     cases = [node for case in plan.cases for node in _case_nodes(case)]
-    collected = [
-        Node(
-            collect_results,
-            inputs=[f"{case.namespace}.result" for case in plan.cases if case.axis == axis],
-            outputs=f"{axis}.results",
-            name="collect_results",
-            namespace=axis,
-            tags=axis,
-        )
-        for axis in axes
-    ]
-    results = [f"{axis}.results" for axis in axes]
-    summary = [
-        Node(
-            _bound(summarise, plan),
-            inputs=["params:mkd_ablation", *results],
-            outputs=["ablation_summary", "ablation_summary_csv", "ablation_pairs", "ablation_missing"],
-            name="summarise_variants",
-            tags=axes,
-        ),
-        Node(
-            _bound(write_page, plan),
-            inputs=[
-                "ablation_summary",
-                "ablation_pairs",
-                "ablation_missing",
-                "params:mkd_ablation",
-                "params:dataset",
-                "params:source",
-            ],
-            outputs=["ablation_figures", "ablation_page"],
-            name="draw_ablation",
-            tags=axes,
-        ),
-        Node(
-            stop_on_failures,
-            inputs=["ablation_missing", "ablation_page"],
-            outputs=None,
-            name="report_missing_variants",
-            tags=axes,
-        ),
-    ]
-    return prepared + Pipeline([checked, *cases, *collected, *summary])
+    return prepared + Pipeline([checked, *cases]) + create_summary(plan, "")
 
 
 def _prepare(category: str, axes: list[str]) -> Pipeline:
@@ -100,21 +54,21 @@ def _case_nodes(case: Case) -> list[Node]:
     activations = f"{category}.source_activations" if case.shares_source else f"{space}.own_activations"
     nodes = [
         Node(
-            _bound(train_variant, case),
+            bind_first(train_variant, case),
             inputs={**shared, "activations": activations, "checked": "variants_checked"},
             outputs=f"{space}.trained",
             name="train_cloner",
             **options,
         ),
         Node(
-            _bound(map_variant, case),
+            bind_first(map_variant, case),
             inputs={**shared, "activations": activations, "trained": f"{space}.trained"},
             outputs=f"{space}.mapped",
             name="map_anomalies",
             **options,
         ),
         Node(
-            _bound(measure_variant, case),
+            bind_first(measure_variant, case),
             inputs={
                 **shared,
                 "trained": f"{space}.trained",
@@ -130,18 +84,10 @@ def _case_nodes(case: Case) -> list[Node]:
         return nodes
     inputs = {**common, "folder": "ablation_activation_folder", "checked": "variants_checked"}
     own = Node(
-        _bound(compute_own_activations, case), inputs=inputs, outputs=activations, name="compute_activations", **options
+        bind_first(compute_own_activations, case),
+        inputs=inputs,
+        outputs=activations,
+        name="compute_activations",
+        **options,
     )
     return [own, *nodes]
-
-
-def _bound(function: Callable, first: Any) -> Callable:
-    """Return `function` with its first argument fixed, under its own name.
-
-    Settings are bound and not inputs, because kedro-mlflow would log every variant's parameters in the parent run.
-    """
-    bound = partial(function, first)
-    signature = inspect.signature(bound)
-    update_wrapper(bound, function)  # Kedro-Viz shows the function's code
-    bound.__signature__ = signature  # type: ignore[attr-defined]
-    return bound

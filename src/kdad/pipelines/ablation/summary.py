@@ -12,18 +12,17 @@ from kdad.ablation.figures import draw_axis, draw_filter
 from kdad.ablation.page import AxisSection, render_page
 from kdad.ablation.results import missing, tidy
 from kdad.ablation.variants import Plan
-from kdad.parameters.ablation import AblationParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ablation.nodes import planned_key
 from kdad.reporting.provenance import code_version
 from kdad.training.seeding import numpy_generator
 
 _PROTOCOL = (
-    "Every variant learns from the same cached source activations and is judged at its last epoch, on test images that "
-    "choose nothing within the table. The default forms of the forward map were chosen on the drawn defects of "
-    "textures, so figures on textures compare variants and are no estimate for new data. Seeds draw initialisation "
-    "and order; the split stays the same."
+    "Every variant is judged at its last epoch, on test images that choose nothing within the table. Defaults of MKD "
+    "were chosen on the drawn defects of textures, so figures on textures compare variants and are no estimate for new "
+    "data. Seeds draw initialisation and order; the split stays the same."
 )
+_TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Students ablation"}
 
 
 def collect_results(*results: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -35,7 +34,7 @@ def summarise(
     plan: Plan, ablation: dict[str, Any], *axes: list[dict[str, Any]] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the tidy table of every planned case (twice: parquet and csv), paired differences, and what is missing."""
-    block = AblationParameters(**ablation)
+    block = plan.block(ablation)
     current = current_results(plan, [result for results in axes for result in results or []])
     pairs = [
         compare_pairs(
@@ -54,10 +53,9 @@ def write_page(
     absent: pd.DataFrame,
     ablation: dict[str, Any],
     dataset: dict[str, Any],
-    source: dict[str, Any],
 ) -> tuple[dict[str, Figure], str]:
     """Draw a figure for each axis, and write the page that holds everything."""
-    block = AblationParameters(**ablation)
+    block = plan.block(ablation)
     settings = {(case.axis, case.variant): case.settings for case in plan.cases}
     sections = []
     for name, axis in block.chosen.items():
@@ -69,10 +67,10 @@ def write_page(
         )
     parameters = DatasetParameters(**dataset)
     facts = (
-        f"{parameters.name} ({', '.join(plan.datasets)}), {parameters.size[0]} x {parameters.size[1]} pixels, source "
-        f"{source['name']}, seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
+        f"{parameters.name} ({', '.join(plan.datasets)}), {parameters.size[0]} x {parameters.size[1]} pixels, "
+        f"{_source(plan)}, seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
-    page = render_page("MKD ablation", facts, _PROTOCOL, sections, absent)
+    page = render_page(_TITLES[plan.name], facts, _PROTOCOL, sections, absent)
     return {f"{section.name}.png": section.figure for section in sections}, page
 
 
@@ -88,6 +86,14 @@ def current_results(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str,
         error = "not run yet" if result is None else "its result is of other settings; run it again"
         current.append({**case.head, "status": "failed", "error": error, "metrics": {}})
     return current
+
+
+def _source(plan: Plan) -> str:
+    """Say what the first case's source is; single variants may have another."""
+    blocks = plan.cases[0].blocks
+    if "source" in blocks:
+        return f"source {blocks['source']['name']}"
+    return f"teachers distilled from {blocks['teacher']['source']['name']}"
 
 
 def _read_histograms(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:

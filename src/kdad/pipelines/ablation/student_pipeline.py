@@ -1,0 +1,72 @@
+"""Every case of a student ablation as a namespaced copy of training, mapping and measuring, then one summary."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from kdad.ablation.variants import Case, Plan
+from kdad.pipelines import ingestion
+from kdad.pipelines.ablation.student_nodes import check_variants, map_variant, measure_variant, train_variant
+from kdad.pipelines.ablation.summary_pipeline import axis_names, bind_first, create_summary
+
+_SPACE = "students."
+
+
+def create_student_pipeline(plan: Plan) -> Pipeline:
+    """Prepare each category once, run every case of Uninformed Students on it, summarise."""
+    axes = axis_names(plan)
+    prepared = sum((_prepare(category, axes) for category in plan.datasets), Pipeline([]))
+    checked = Node(
+        bind_first(check_variants, plan),
+        inputs={category: f"{category}.split_table" for category in plan.datasets},
+        outputs="student_variants_checked",
+        name="check_student_variants",
+        tags=axes,
+    )
+    cases = [node for case in plan.cases for node in _case_nodes(case)]
+    return prepared + Pipeline([checked, *cases]) + create_summary(plan, _SPACE)
+
+
+def _prepare(category: str, axes: list[str]) -> Pipeline:
+    steps = ingestion.create_pipeline().filter(node_names=["validate_images", "split_images"])
+    own = {"params:dataset": f"params:categories.{category}.dataset", "params:seed": "params:seed"}
+    return Pipeline(steps, namespace=category, parameters=own, tags=axes)
+
+
+def _case_nodes(case: Case) -> list[Node]:
+    space = f"{_SPACE}{case.namespace}"
+    shared = {
+        "dataset": f"params:categories.{case.category}.dataset",
+        "compute": "params:compute",
+        "split_table": f"{case.category}.split_table",
+        "teacher_folder": "teacher_folder",
+        "descriptor_folder": f"{case.category}.descriptor_folder",
+        "student_folder": f"{case.category}.student_folder",
+        "map_folder": "student_map_folder",
+    }
+    options: dict[str, Any] = {"namespace": case.namespace, "tags": ["variant", case.axis, case.variant]}
+    trained, mapped = f"{space}.trained", f"{space}.mapped"
+    measured = {**shared, "trained": trained, "mapped": mapped, "sheet_rows": "params:students_ablation.sheet_rows"}
+    return [
+        Node(
+            bind_first(train_variant, case),
+            inputs={**shared, "checked": "student_variants_checked"},
+            outputs=trained,
+            name="train_students",
+            **options,
+        ),
+        Node(
+            bind_first(map_variant, case),
+            inputs={**shared, "trained": trained},
+            outputs=mapped,
+            name="map_anomalies",
+            **options,
+        ),
+        Node(
+            bind_first(measure_variant, case),
+            inputs=measured,
+            outputs=f"{space}.result",
+            name="measure_variant",
+            **options,
+        ),
+    ]
