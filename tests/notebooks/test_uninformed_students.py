@@ -1,0 +1,41 @@
+"""The notebook on Uninformed Students runs on what a pipeline run has left, and draws real figures."""
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from projects import PROJECT, copy_project, run_pipeline
+from test_mkd_ablation import images
+
+NOTEBOOK = PROJECT / "notebooks" / "uninformed_students.ipynb"
+
+
+def execute(project, monkeypatch) -> nbformat.NotebookNode:
+    monkeypatch.setenv("KDAD_PROJECT", str(project))
+    monkeypatch.setenv("KDAD_ENV", "test")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    return NotebookClient(book, timeout=180, kernel_name="python3", resources=resources).execute()
+
+
+def test_the_notebook_draws_patches_descriptors_and_maps(tmp_path, migrated_database, monkeypatch):
+    project = copy_project(tmp_path / "project", migrated_database)
+    run_pipeline(project, "test", "uninformed_students")
+    drawn = images(execute(project, monkeypatch))
+    assert len(drawn) == 3
+    for image in drawn:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+        assert len(np.unique(pixels, axis=0)) > 200  # photographs and maps, not empty panels
+
+
+def test_a_project_without_a_run_stops_the_notebook(project, monkeypatch):
+    with pytest.raises(CellExecutionError, match="DatasetError"):
+        execute(project, monkeypatch)
+
+
+def test_the_notebook_is_stored_without_outputs():
+    cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
