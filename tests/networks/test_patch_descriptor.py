@@ -38,11 +38,11 @@ def _described_patch_by_patch(patch_size: int, height: int, width: int) -> torch
     windows = np.lib.stride_tricks.sliding_window_view(padded, (patch_size, patch_size), axis=(1, 2))
     assert windows.shape == (3, height, width, patch_size, patch_size)
     rows = [torch.from_numpy(windows[:, row].swapaxes(0, 1).copy()) for row in range(height)]
-    return torch.stack([_descriptor(patch_size)(patches) for patches in rows], dim=1).T.permute(0, 2, 1)
+    return torch.stack([_descriptor(patch_size)(patches) for patches in rows]).permute(2, 0, 1)
 
 
 def _sizes(patch_size: int) -> list[tuple[int, int]]:
-    """The smallest, and every pairing of odd and even."""
+    """The smallest height with an even width, and an even height with an odd width."""
     return [(patch_size, patch_size + 1), (patch_size + 5, patch_size + 16)]
 
 

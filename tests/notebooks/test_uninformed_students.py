@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from test_mkd_ablation import images
 
 from projects import PROJECT, copy_project, run_pipeline
-from test_mkd_ablation import images
 
 NOTEBOOK = PROJECT / "notebooks" / "uninformed_students.ipynb"
 

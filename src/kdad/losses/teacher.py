@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-CompactnessForm = Literal["signed", "absolute"]
+CompactnessForm = Literal["signed", "squared"]
 
 
 def knowledge_loss(decoded: Tensor, embedding: Tensor) -> Tensor:
@@ -32,11 +32,11 @@ def compactness_loss(descriptors: Tensor, form: CompactnessForm = "signed") -> T
 
     It is taken of the teacher's own output, before the decoder (Bergmann et al. 2020, eq. 5). ``signed`` is as printed:
     negative correlations cancel positive ones, so it is least when the channels add up to a constant, however redundant
-    they are. ``absolute`` sums |c_ij| and is least when none correlates. Constant channels correlate with none.
+    they are. ``squared`` sums c_ij^2 and is least when none correlates. Constant channels correlate with none.
     """
     centred = descriptors - descriptors.mean(dim=0)
     unit = centred / centred.norm(dim=0).clamp(min=1e-6)  # (B, d), columns of length 1
     correlations = unit.T @ unit  # (d, d)
-    if form == "absolute":
-        correlations = correlations.abs()
+    if form == "squared":
+        correlations = correlations.square()
     return correlations.sum() - correlations.diagonal().sum()

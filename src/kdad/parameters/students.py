@@ -21,8 +21,8 @@ class TeacherParameters(StrictModel):
     knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")
     metric_weight: float = Field(0.0, ge=0, description="lambda_m, of L_m")
     compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c")
-    compactness_form: Literal["signed", "absolute"] = Field(
-        "absolute", description="L_c of correlations as printed, or of their absolute values"
+    compactness_form: Literal["signed", "squared"] = Field(
+        "squared", description="L_c of correlations as printed, or of their squares"
     )
     margin: float = Field(10.0, gt=0, description="delta in L_m, a squared distance")
     source: SourceParameters = Field(default_factory=SourceParameters, description="what L_k distils")

@@ -122,6 +122,7 @@ def train_teacher(
         channels = len(embedding.mean)
     with torch_seed(seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
+        _keep_scale(networks["descriptor"])
         if parameters.knowledge_weight:
             networks["decoder"] = nn.Linear(parameters.depth, channels)
     compute.place(networks)
@@ -135,3 +136,14 @@ def train_teacher(
     )
     history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
+
+
+def _keep_scale(network: nn.Module) -> None:
+    """Initialise so that values keep their size through the layers.
+
+    PyTorch's default shrinks them; L_c is blind to scale, its gradient grows as descriptors shrink and drowns L_k.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="leaky_relu")
+            nn.init.zeros_(layer.bias)
