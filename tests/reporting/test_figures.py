@@ -66,5 +66,5 @@ def test_loss_curves_have_a_panel_for_each_term_and_a_line_for_each_split():
         ]
     )
     figure = draw_loss_curves(history)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["total", "L_val", "L_dir"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["total", "L val", "L dir"]
     assert all(list(line.get_xdata()) == [1, 2, 3] for axes in figure.axes for line in axes.lines)
