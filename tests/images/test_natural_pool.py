@@ -34,7 +34,7 @@ def test_patches_of_the_embedded_photographs(patch_size):
     patches = NaturalPool().patches(40, patch_size, _generator())
     assert patches.shape == (40, 3, patch_size, patch_size)
     assert patches.dtype == torch.float32
-    assert 0 <= patches.min() and patches.max() <= 1
+    assert patches.min() >= 0 and patches.max() <= 1
     assert patches.flatten(1).std(dim=1).median() > 0.02  # photographs, not blanks
 
 
