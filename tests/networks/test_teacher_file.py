@@ -57,7 +57,7 @@ def test_a_file_of_other_weights_is_refused(tmp_path):
 
 
 def test_a_missing_and_a_damaged_file_say_what_to_run(saved, tmp_path):
-    with pytest.raises(InputError, match="there is no teacher '.*none'; run the pipeline 'teacher' first"):
+    with pytest.raises(InputError, match=r"there is no teacher '.*none'; run the pipeline 'teacher' first"):
         load_teacher(tmp_path / "none", 17, 8, 0.1)
     saved[0].write_bytes(saved[0].read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read; delete it and run the pipeline 'teacher' again"):
