@@ -39,6 +39,17 @@ def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
     assert config["mlflow"]["server"]["mlflow_tracking_uri"].startswith("sqlite:////")
 
 
+def test_the_published_settings_of_uninformed_students():
+    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+    found = bind_parameters({name: value for name, value in parameters.items() if name != "categories"})
+    teacher, students = found.teacher, found.students
+    assert teacher.training.epochs * teacher.patches_per_epoch // teacher.training.batch_size == 50_000
+    assert (teacher.width, teacher.depth, teacher.source.name) == (1.0, 128, "resnet18")
+    assert teacher.source.critical_points is None  # the last: the default's block of another network does not remain
+    assert (students.receptive_fields, students.count, students.output_stride) == ([17, 33, 65], 3, 1)
+    assert students.training.epochs == 100
+
+
 def test_an_environment_holds_only_what_differs_from_base():
     base = loader("local")["parameters"]
 

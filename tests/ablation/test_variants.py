@@ -114,3 +114,52 @@ def test_an_unknown_category_is_named(parameters):
     block = parameters["mkd_ablation"] | {"categories": ["brik"]}
     with pytest.raises(InputError, match=r"mkd_ablation\.categories.*did you mean 'brick'"):
         plan_ablation(parameters | {"mkd_ablation": block})
+
+
+@pytest.fixture
+def student_parameters() -> dict:
+    ablation = {
+        "base": {"students": {"receptive_fields": [33]}},
+        "variants": {
+            "student_count": {
+                "question": "how many?",
+                "compare_with": "students_3",
+                "variants": {"students_1": {"students": {"count": 1}}, "students_3": {}},
+            },
+            "teacher_terms": {
+                "question": "which?",
+                "compare_with": "knowledge",
+                "variants": {"knowledge": {"teacher": {"compactness_weight": 0}}},
+            },
+        },
+    }
+    return least_parameters() | {"students_ablation": ablation}
+
+
+def test_a_student_plan_lays_variants_over_teacher_students_and_scoring(student_parameters):
+    plan = plan_ablation(student_parameters, "students_ablation")
+    found = {case.variant: case.blocks for case in plan.cases}
+    assert list(found) == ["students_1", "students_3", "knowledge"]
+    assert [found[name]["students"]["count"] for name in found] == [1, 3, 3]
+    assert [found[name]["teacher"]["compactness_weight"] for name in found] == [1, 1, 0]
+    assert all(blocks["students"]["receptive_fields"] == [33] for blocks in found.values())
+    assert set(found["knowledge"]) == {"teacher", "students", "student_scoring"}
+
+
+def test_a_student_plan_does_not_know_the_blocks_of_mkd(student_parameters):
+    path = "students_ablation.variants.student_count.variants.students_1"
+    with pytest.raises(InputError, match="changes 'cloner'"):
+        bind_parameters(changed(student_parameters, path, {"cloner": {}}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"students": {"count": 0}}, r"student_count\.variants\.students_1\.students\.count"),
+        ({"teacher": {"knowledge_weight": 0, "compactness_weight": 0}}, "all 0: nothing would be learnt"),
+    ],
+)
+def test_a_wrong_student_variant_is_named(student_parameters, overrides, message):
+    path = "students_ablation.variants.student_count.variants.students_1"
+    with pytest.raises(InputError, match=message):
+        plan_ablation(changed(student_parameters, path, overrides), "students_ablation")

@@ -63,6 +63,18 @@ def test_defaults(least):
         ("scoring.max_fpr", 0),
         ("scoring.max_fpr", 1.1),
         ("reporting.sheet_rows", 0),
+        ("teacher.depth", 0),
+        ("teacher.width", 0),
+        ("teacher.knowledge_weight", -0.1),
+        ("teacher.compactness_form", "absolute"),
+        ("teacher.margin", 0),
+        ("teacher.patches_per_epoch", 1),
+        ("students.count", 0),
+        ("students.output_stride", 3),
+        ("students.receptive_fields", []),
+        ("students.descriptors", "memory"),
+        ("student_scoring.score", "map_mean"),
+        ("student_scoring.top_fraction", 0),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
@@ -85,11 +97,36 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("scoring.localisation", ["gradients", "discrepancy", "gradients"], "localisation names a method twice"),
         ("scoring.localisation", ["smooth_grad"], "smoothing has no entry for smooth_grad"),
         ("cloner.architecture", {"size": "free", "widths": [[16, 0]]}, "widths holds a number below 1"),
+        ("students.receptive_fields", [17, 29], "receptive field 29 is unknown; choose from 17, 33, 65"),
+        ("students.receptive_fields", "33 33", "names a value twice"),
+        ("student_scoring.localisation", ["regression_error"], "smoothing has no entry for regression_error"),
+        ("teacher.source", {"input_normalisation": "dataset"}, "a teacher knows none"),
     ],
 )
 def test_fields_that_do_not_go_together(least, path, value, message):
     with pytest.raises(InputError, match=rf"{path.rpartition('.')[0]}.*: .*{message}"):
         bind_parameters(changed(least, path, value))
+
+
+def test_a_teacher_needs_something_to_learn_from(least):
+    weights = {"knowledge_weight": 0, "metric_weight": 0, "compactness_weight": 0}
+    nothing = changed(least, "teacher", least["teacher"] | weights)
+    with pytest.raises(InputError, match="teacher.*are all 0: nothing would be learnt"):
+        bind_parameters(nothing)
+    for name in weights:
+        bind_parameters(changed(nothing, f"teacher.{name}", 1))
+
+
+def test_augmented_images_cannot_be_cached(least):
+    flipped = changed(least, "students.augmentation", "flips")
+    assert bind_parameters(flipped).students.descriptors == "auto"
+    with pytest.raises(InputError, match="augmented images are new in every epoch"):
+        bind_parameters(changed(flipped, "students.descriptors", "cache"))
+
+
+@pytest.mark.parametrize(("given", "expected"), [("17 65", [17, 65]), (33, [33]), ("33", [33])])
+def test_receptive_fields_can_come_from_the_command_line(least, given, expected):
+    assert bind_parameters(changed(least, "students.receptive_fields", given)).students.receptive_fields == expected
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,19 @@ def test_loss_curves_have_a_panel_for_each_term_and_a_line_for_each_split():
     figure = draw_loss_curves(history)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["total", "L val", "L dir"]
     assert all(list(line.get_xdata()) == [1, 2, 3] for axes in figure.axes for line in axes.lines)
+
+
+def test_loss_curves_of_many_terms_take_several_rows():
+    history = pd.DataFrame(
+        [
+            {"epoch": epoch, "split": "training", "term": f"term_{term}", "value": 0.5 - term}
+            for epoch in range(2)
+            for term in range(6)
+        ]
+    )
+    figure = draw_loss_curves(history)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in shown] == [f"term {term}" for term in range(6)]
+    assert len({round(axes.get_position().y0, 3) for axes in shown}) == 2
+    # Term 0 alone is above zero, where a logarithmic scale shows all.
+    assert [axes.get_yscale() for axes in shown] == ["log"] + ["linear"] * 5

@@ -56,3 +56,19 @@ def test_all_maps_share_one_colour_scale(scores):
         if axes.images
     }
     assert len(scales) == 1
+
+
+def test_mistakes_of_scores_below_zero_are_ordered_by_their_difference(scores):
+    # Threshold -1: wrong are the good image of score 0 (1 away) and the holes of -3 (2 away) and -1.5 (0.5 away).
+    table = scores.assign(score=[-2.5, 0.0, -2.0, 1.0, -3.0, -1.5], threshold=-1.0)
+    table["decision"] = (table["score"] > table["threshold"]).astype(int)
+    assert choose_sheet_rows(table, 3)["worst mistakes"] == [4, 1, 5]
+
+
+def test_a_sheet_of_scores_below_zero_can_be_drawn(scores):
+    table = scores.assign(score=scores["score"] - 2, threshold=-0.5)
+    maps = np.random.default_rng(0).normal(size=(6, 4, 4)).astype(np.float32)
+    figure = draw_heatmap_sheet(table, maps, lambda i: np.zeros((3, 4, 4), np.float32), lambda i: None, 2, "title")
+    figure.canvas.draw()
+    written = " ".join(text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text")))
+    assert "nan" not in written
