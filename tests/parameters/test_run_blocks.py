@@ -111,7 +111,7 @@ def test_fields_that_do_not_go_together(least, path, value, message):
 def test_a_teacher_needs_something_to_learn_from(least):
     weights = {"knowledge_weight": 0, "metric_weight": 0, "compactness_weight": 0}
     nothing = changed(least, "teacher", least["teacher"] | weights)
-    with pytest.raises(InputError, match="teacher.*are all 0: nothing would be learnt"):
+    with pytest.raises(InputError, match=r"teacher.*are all 0: nothing would be learnt"):
         bind_parameters(nothing)
     for name in weights:
         bind_parameters(changed(nothing, f"teacher.{name}", 1))
