@@ -1,5 +1,6 @@
 """From parameters to the image set that they name."""
 
+from kdad.images.cifar import CifarSet
 from kdad.images.digits import DigitSet
 from kdad.images.folder import FolderSet
 from kdad.images.idx_classes import IdxSet
@@ -10,5 +11,12 @@ from kdad.parameters.dataset import DatasetParameters
 
 def open_image_set(parameters: DatasetParameters) -> ImageSet:
     """Open the image set that `parameters` name; raises `InputError` when there is none to open."""
-    sets = {"textures": TextureSet, "digits": DigitSet, "folder": FolderSet, "mnist": IdxSet, "fashion_mnist": IdxSet}
+    sets = {
+        "textures": TextureSet,
+        "digits": DigitSet,
+        "folder": FolderSet,
+        "mnist": IdxSet,
+        "fashion_mnist": IdxSet,
+        "cifar10": CifarSet,
+    }
     return sets[parameters.name](parameters)

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from kdad.parameters.strict import StrictModel, nearest_name
 
 TEXTURES = ("brick", "grass", "gravel")
+#: Labelled sets, of which one class is normal.
+CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
@@ -48,11 +50,13 @@ class TextureParameters(StrictModel):
 class DatasetParameters(StrictModel):
     """The ``dataset:`` block."""
 
-    name: Literal["textures", "digits", "mnist", "fashion_mnist", "folder"] = Field(description="the image set")
+    name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder"] = Field(
+        description="the image set"
+    )
     category: str | None = Field(None, description="textures: brick, grass, gravel; folder: a folder in root, or null")
-    normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist: the class that is normal, 0..9")
-    root: str | None = Field(None, description="folder, mnist, fashion_mnist: the folder with the files")
-    download: bool = Field(True, description="mnist, fashion_mnist without root: download to data/01_raw")
+    normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist, cifar10: the normal class, 0..9")
+    root: str | None = Field(None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files")
+    download: bool = Field(True, description="mnist, fashion_mnist, cifar10 without root: download to data/01_raw")
     image_size: int | list[int] = Field(
         description="pixels that images are resized to (textures: cropped), a number or [height, width]"
     )
@@ -79,7 +83,7 @@ class DatasetParameters(StrictModel):
     @property
     def category_name(self) -> str:
         """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`."""
-        if self.name in ("digits", "mnist", "fashion_mnist"):
+        if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
         return self.category or Path(self.root).expanduser().resolve().name or "root"
 
