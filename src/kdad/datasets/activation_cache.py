@@ -18,16 +18,24 @@ from kdad.networks.source import CriticalPoint
 logger = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"
+_ROWS = "rows.npy"
 
 
 @dataclass(frozen=True)
 class ActivationCache:
-    """Opened arrays, one a critical point, a row an image; stored channels-last `(N, H, W, C)`."""
+    """Opened arrays, one a critical point, a row an image; stored channels-last `(N, H, W, C)`.
+
+    A selection from another cache has its `rows` there, and no arrays of its own.
+    """
 
     folder: Path
     manifest: dict
     pixels: np.ndarray
     arrays: tuple[np.ndarray, ...]
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels if self.rows is None else self.rows)
 
     @property
     def critical_points(self) -> list[CriticalPoint]:
@@ -52,17 +60,20 @@ class ActivationCache:
 
     def images(self, rows: np.ndarray) -> Tensor:
         """Return the images `(B, 3, H, W)` of these rows, float32 in [0, 1]."""
-        return torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))
+        return torch.from_numpy(np.ascontiguousarray(self.pixels[self._stored(rows)]))
 
     def activations(self, rows: np.ndarray) -> list[Tensor]:
         """Return the scaled activations `(B, C_i, H_i, W_i)` of these rows, float32, channels-last in memory."""
         found = []
         for array, scale in zip(self.arrays, self.scales, strict=True):
-            stored = torch.from_numpy(np.ascontiguousarray(array[rows]))
+            stored = torch.from_numpy(np.ascontiguousarray(array[self._stored(rows)]))
             if self.manifest["dtype"] == "bfloat16":
                 stored = stored.view(torch.bfloat16)
             found.append((stored.float() / scale).permute(0, 3, 1, 2))
         return found
+
+    def _stored(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.rows is None else self.rows[rows]
 
 
 def open_cache(folder: Path) -> ActivationCache:
@@ -72,6 +83,8 @@ def open_cache(folder: Path) -> ActivationCache:
     """
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
+        if "selected_from" in manifest:
+            return _open_selection(folder, manifest)
         pixels = np.load(folder / _PIXELS, mmap_mode="r")
         arrays = tuple(np.load(folder / f"{point['name']}.npy", mmap_mode="r") for point in manifest["points"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -79,6 +92,37 @@ def open_cache(folder: Path) -> ActivationCache:
             f"the activation cache '{folder}' is missing or damaged; delete it and run 'features' again"
         ) from error
     return ActivationCache(folder, manifest, pixels, arrays)
+
+
+def _open_selection(folder: Path, manifest: dict) -> ActivationCache:
+    whole = open_cache(folder / manifest["selected_from"])
+    if any(manifest[key] != value for key, value in _identity(whole).items()):
+        raise ValueError("the cache that was selected from has been computed anew")
+    rows = np.load(folder / _ROWS)
+    return ActivationCache(folder, manifest, whole.pixels, whole.arrays, rows)
+
+
+def write_selection(folder: Path, whole: ActivationCache, rows: np.ndarray, manifest: dict) -> ActivationCache:
+    """Write a cache that is these `rows` of another, without copying them; `manifest` says what it is of."""
+    complete = {
+        **manifest,
+        **{key: whole.manifest[key] for key in ("dtype", "points")},
+        **_identity(whole),
+        "selected_from": os.path.relpath(whole.folder, folder),
+    }
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    np.save(temporary / _ROWS, rows)
+    (temporary / _MANIFEST).write_text(json.dumps(complete, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    return open_cache(folder)
+
+
+def _identity(whole: ActivationCache) -> dict:
+    """Return what tells one content of a shared cache from another."""
+    return {f"whole_{key}": whole.manifest[key] for key in ("images", "weights", "critical_points", "dtype")}
 
 
 def find_cache(folder: Path, wanted: dict) -> ActivationCache | None:
@@ -94,7 +138,7 @@ def find_cache(folder: Path, wanted: dict) -> ActivationCache | None:
     if differing:
         logger.info("Activation cache is of another %s: computing it anew", ", ".join(differing))
         return None
-    logger.info("Activation cache matches: reusing %d images", len(cache.pixels))
+    logger.info("Activation cache matches: reusing %d images", len(cache))
     return cache
 
 

@@ -11,20 +11,24 @@ from kdad.parameters.dataset import DatasetParameters
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Grey images `(N, H, W)` uint8 with their classes `(N,)`, in a fixed order."""
+    """Images `(N, H, W)` or `(N, H, W, 3)`, uint8, with their classes `(N,)`, in a fixed order."""
 
     pixels: np.ndarray
     classes: np.ndarray
 
 
 class OneClassSet(ImageSet):
-    """The training images of the normal class, and all test images; every other class is anomalous. No masks."""
+    """The training images of the normal class, and all test images; every other class is anomalous. No masks.
+
+    Samples are named by their place in the labelled set, which is the same whatever class is normal.
+    """
 
     def __init__(
         self, parameters: DatasetParameters, train: LabelledImages, test: LabelledImages, class_names: tuple[str, ...]
     ) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
         normal = parameters.normal_class
+        self.class_names = class_names
         self._parts = {"train": train, "test": test}
         self._places = [("train", int(row)) for row in np.flatnonzero(train.classes == normal)]
         self._places += [("test", row) for row in range(len(test.classes))]
@@ -37,11 +41,26 @@ class OneClassSet(ImageSet):
     def image(self, index: int) -> np.ndarray:
         """Return the image, three equal channels, resized."""
         part, row = self._places[index]
-        grey = self._parts[part].pixels[row].astype(np.float32) / np.float32(255)
-        return np.repeat(resize_image(grey[None], self.size), 3, axis=0)
+        pixels = self._parts[part].pixels[row].astype(np.float32) / np.float32(255)
+        if pixels.ndim == 2:
+            return np.repeat(resize_image(pixels[None], self.size), 3, axis=0)
+        return resize_image(np.moveaxis(pixels, -1, 0), self.size)
 
     def problems(self) -> list[str]:
         """Say when no training image is of the normal class."""
         if any(part == "train" for part, _ in self._places):
             return []
         return [f"no training image is of {self.category}; choose another dataset.normal_class"]
+
+
+class EveryClass(OneClassSet):
+    """All training and test images of the labelled set behind `one`, whatever their class."""
+
+    def __init__(self, one: OneClassSet) -> None:
+        self.name, self.category, self.size = one.name, "every_class", one.size
+        self.class_names, self._parts = one.class_names, one._parts
+        self._places = [(part, row) for part in ("train", "test") for row in range(len(one._parts[part].classes))]
+        self.samples = [
+            Sample(f"{part}/{row:05d}", 0, self.class_names[self._parts[part].classes[row]], part, has_mask=False)
+            for part, row in self._places
+        ]

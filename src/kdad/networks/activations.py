@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.datasets.activation_cache import ActivationCache, find_cache, write_cache
+from kdad.datasets.activation_cache import ActivationCache, find_cache, write_cache, write_selection
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.statistics import ChannelStatistics
@@ -55,7 +55,55 @@ def cache_activations(
     Each critical point's scale is the standard deviation of its activations over the training images.
     """
     points = source.describe(images.size)
-    wanted = {
+    wanted = _describe(source, parameters, images, split_table, features, compute)
+    found = find_cache(folder, wanted)
+    if found is not None:
+        return found, True
+    finish: dict[str, Any] = {}
+    batches = _run(source, images, split_table, features, compute, finish)
+    return write_cache(folder, wanted, points, len(split_table), batches, finish), False
+
+
+def select_activations(
+    folder: Path,
+    whole: ActivationCache,
+    source: Source,
+    parameters: SourceParameters,
+    images: ImageSet,
+    split_table: pd.DataFrame,
+    rows: np.ndarray,
+    features: FeatureParameters,
+    compute: Compute,
+) -> tuple[ActivationCache, bool]:
+    """Return the cache of `split_table`'s images as `rows` of a `whole` cache, and whether it was reused.
+
+    The scales are those of these images' training part, as if the source had run on them alone.
+    """
+    wanted = _describe(source, parameters, images, split_table, features, compute)
+    found = find_cache(folder, wanted)
+    if found is not None:
+        return found, True
+    training = rows[(split_table["split"] == "train").to_numpy()]
+    statistics = [ChannelStatistics() for _ in whole.arrays]
+    for start in range(0, len(training), features.batch_size):
+        for measured, activation in zip(
+            statistics, whole.activations(training[start : start + features.batch_size]), strict=True
+        ):
+            measured.update(activation.numpy())
+    scales = _scales(statistics, features)
+    return write_selection(folder, whole, rows, {**wanted, "scales": scales}), False
+
+
+def _describe(
+    source: Source,
+    parameters: SourceParameters,
+    images: ImageSet,
+    split_table: pd.DataFrame,
+    features: FeatureParameters,
+    compute: Compute,
+) -> dict[str, Any]:
+    """Return what a manifest must say for its activations to be these."""
+    return {
         "source": parameters.name,
         "weights": fingerprint_weights(source),
         "critical_points": list(source.critical_points),
@@ -66,12 +114,6 @@ def cache_activations(
         "activation_scaling": features.activation_scaling,
         **compute.describe(),
     }
-    found = find_cache(folder, wanted)
-    if found is not None:
-        return found, True
-    finish: dict[str, Any] = {}
-    batches = _run(source, images, split_table, features, compute, finish)
-    return write_cache(folder, wanted, points, len(split_table), batches, finish), False
 
 
 @torch.no_grad()
@@ -96,9 +138,12 @@ def _run(
             for measured, activation in zip(statistics, activations, strict=True):
                 measured.update(activation[torch.from_numpy(training[rows])].cpu().numpy())
         yield batch, activations
-    finish["scales"] = [
-        _overall_sd(measured) if features.activation_scaling == "per_point" else 1.0 for measured in statistics
-    ]
+    finish["scales"] = _scales(statistics, features)
+
+
+def _scales(statistics: list[ChannelStatistics], features: FeatureParameters) -> list[float]:
+    per_point = features.activation_scaling == "per_point"
+    return [_overall_sd(measured) if per_point else 1.0 for measured in statistics]
 
 
 def _overall_sd(measured: ChannelStatistics) -> float:
