@@ -163,3 +163,33 @@ def test_a_wrong_student_variant_is_named(student_parameters, overrides, message
     path = "students_ablation.variants.student_count.variants.students_1"
     with pytest.raises(InputError, match=message):
         plan_ablation(changed(student_parameters, path, overrides), "students_ablation")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({"name": "digits", "normal_class": 1, "image_size": 32}, [f"class_{number}" for number in range(10)]),
+        ({"name": "textures", "category": "grass", "image_size": 64}, ["brick", "grass", "gravel"]),
+    ],
+)
+def test_all_means_every_class_or_category(parameters, dataset, expected):
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    plan = plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block})
+    assert list(plan.datasets) == expected
+    assert plan.shares_classes == (dataset["name"] == "digits")
+
+
+def test_all_of_a_folder_are_those_with_a_train_part(parameters, tmp_path):
+    for name in ("bottle/train", "cable/train", "notes"):
+        (tmp_path / name).mkdir(parents=True)
+    dataset = {"name": "folder", "root": str(tmp_path), "category": "bottle", "image_size": 64}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    assert list(plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
+
+
+def test_classes_whose_inputs_are_normalised_by_their_own_statistics_share_nothing(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    source = {"input_normalisation": "dataset"}
+    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block, "source": source})
+    assert not plan.shares_classes

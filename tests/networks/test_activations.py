@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Sample
-from kdad.networks.activations import cache_activations, prepare_source
+from kdad.networks.activations import cache_activations, prepare_source, select_activations
 from kdad.networks.source import Source
 from kdad.parameters.source import FeatureParameters, SourceParameters
 
@@ -219,3 +219,17 @@ def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
     parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
     with pytest.raises(InputError, match=r"constant in a channel; set source\.input_normalisation to 'source'"):
         prepare_source(parameters, {"mean": [0.5] * 3, "sd": [0.1, 0.0, 0.1]})
+
+
+def test_a_selection_has_the_scales_of_its_own_training_images(case, tmp_path):
+    whole, _ = case.run()
+    table = case.table.iloc[[1, 2, 3]].reset_index(drop=True)
+    rows = np.array([1, 2, 3])
+    arguments = (case.source, case.parameters, case.images, table, rows, case.features, case.compute)
+    found, reused = select_activations(tmp_path / "selected", whole, *arguments)
+    assert (reused, len(found)) == (False, 3)
+    for index, live in enumerate(case.live([1, 2])):
+        expected = float(live.std(correction=0))
+        assert found.scales[index] == pytest.approx(expected, rel=1e-5)
+        torch.testing.assert_close(found.activations(np.array([0, 1]))[index], live / expected, rtol=1e-4, atol=1e-5)
+    assert select_activations(tmp_path / "selected", whole, *arguments)[1]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from kdad.errors import InputError
 from kdad.parameters.ablation import AblationParameters, StudentAblationParameters
 from kdad.parameters.cloner import ClonerParameters
-from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.dataset import CLASS_SETS, TEXTURES, DatasetParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
@@ -62,6 +63,7 @@ class Plan:
     name: str
     cases: tuple[Case, ...]
     datasets: dict[str, dict[str, Any]]
+    shares_classes: bool = False  # several classes of a labelled set, whose images the source sees alike
 
     def block(self, values: dict[str, Any]) -> AblationParameters:
         """Bind the ablation's own parameter block."""
@@ -90,7 +92,7 @@ def plan_ablation(parameters: dict[str, Any], name: str = "mkd_ablation") -> Pla
                 for category in datasets
                 for seed in ablation.seeds
             ]
-    return Plan(name, tuple(cases), datasets)
+    return Plan(name, tuple(cases), datasets, _shares_classes(datasets, own))
 
 
 def category_namespace(dataset: dict[str, Any]) -> str:
@@ -101,6 +103,8 @@ def category_namespace(dataset: dict[str, Any]) -> str:
 def _datasets(dataset: dict[str, Any], categories: list[str | int] | None, name: str) -> dict[str, dict[str, Any]]:
     if categories is None:
         return {category_namespace(dataset): dataset}
+    if categories == ["all"]:
+        categories = _every_category(dataset)
     field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
     found = {}
     for category in categories:
@@ -111,6 +115,25 @@ def _datasets(dataset: dict[str, Any], categories: list[str | int] | None, name:
         except ValidationError as error:
             raise InputError(f"{name}.categories: {_first_message(error)}") from None
     return found
+
+
+def _every_category(dataset: dict[str, Any]) -> list[str | int]:
+    """List what `categories: all` means: every class, texture, or folder in root that has a train part."""
+    if dataset["name"] in CLASS_SETS:
+        return list(range(10))
+    if dataset["name"] == "textures":
+        return list(TEXTURES)
+    root = Path(dataset.get("root") or "").expanduser()
+    found = sorted(folder.parent.name for folder in root.glob("*/train") if folder.is_dir())
+    # A folder that is not there or has no such part is reported when its images are validated.
+    return found or [dataset.get("category")]
+
+
+def _shares_classes(datasets: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> bool:
+    labelled = all(dataset["name"] in CLASS_SETS for dataset in datasets.values())
+    # Statistics of the training images differ with the class that is normal.
+    alike = own.get("source", {}).get("input_normalisation") != "dataset"
+    return len(datasets) > 1 and labelled and alike
 
 
 def _bind(models: dict[str, type[StrictModel]], blocks: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:

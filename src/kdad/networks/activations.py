@@ -90,7 +90,8 @@ def select_activations(
             statistics, whole.activations(training[start : start + features.batch_size]), strict=True
         ):
             measured.update(activation.numpy())
-    scales = _scales(statistics, features)
+    # What the whole cache hands out is divided by scales of its own.
+    scales = [own * earlier for own, earlier in zip(_scales(statistics, features), whole.scales, strict=True)]
     return write_selection(folder, whole, rows, {**wanted, "scales": scales}), False
 
 

@@ -51,7 +51,9 @@ class AblationParameters(StrictModel):
 
     axes: str = Field("all", description="all, or the names of the axes to run, separated by spaces")
     seeds: list[int] = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
-    categories: list[str | int] | None = Field(None, description="categories or classes; null: the data set's own")
+    categories: list[str | int] | None = Field(
+        None, description="categories or classes, or all; null: the data set's own"
+    )
     base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
     sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a variant's heat-map sheet")

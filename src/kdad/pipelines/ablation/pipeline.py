@@ -14,14 +14,23 @@ from kdad.pipelines.ablation.nodes import (
     train_variant,
 )
 from kdad.pipelines.ablation.summary_pipeline import axis_names, bind_first, create_summary
+from kdad.pipelines.features.nodes import compute_every_class
 
 _SHARED_PARAMETERS = {name: name for name in ("params:seed", "params:source", "params:features", "params:compute")}
 
 
 def create_pipeline(plan: Plan) -> Pipeline:
     """Prepare each category once, run every case of MKD on it, summarise."""
+    return create_cases(plan) + create_summary(plan, "")
+
+
+def create_cases(plan: Plan) -> Pipeline:
+    """Prepare each category once, and run every case of MKD on it.
+
+    The classes of a labelled set share one cache of activations.
+    """
     axes = axis_names(plan)
-    prepared = sum((_prepare(category, axes) for category in plan.datasets), Pipeline([]))
+    prepared = sum((_prepare(plan, category, axes) for category in plan.datasets), _every_class(plan, axes))
     checked = Node(
         bind_first(check_points, plan),
         inputs={category: f"{category}.source_activations" for category in plan.datasets},
@@ -30,15 +39,31 @@ def create_pipeline(plan: Plan) -> Pipeline:
         tags=axes,
     )
     cases = [node for case in plan.cases for node in _case_nodes(case)]
-    return prepared + Pipeline([checked, *cases]) + create_summary(plan, "")
+    return prepared + Pipeline([checked, *cases])
 
 
-def _prepare(category: str, axes: list[str]) -> Pipeline:
+def _every_class(plan: Plan, axes: list[str]) -> Pipeline:
+    """Run the source over all images of a labelled set, once, where several of its classes are planned."""
+    if not plan.shares_classes:
+        return Pipeline([])
+    first = next(iter(plan.datasets))
+    inputs = {
+        "folder": "every_class_folder",
+        "dataset": f"params:categories.{first}.dataset",
+        **{name: f"params:{name}" for name in ("source", "features", "compute")},
+    }
+    node = Node(compute_every_class, inputs=inputs, outputs="every_class", name="compute_every_class", tags=axes)
+    return Pipeline([node])
+
+
+def _prepare(plan: Plan, category: str, axes: list[str]) -> Pipeline:
     """Validate, split and measure a category's images and run the run's own source on them."""
     wanted = ("validate_images", "split_images", "compute_image_statistics")
-    steps = ingestion.create_pipeline().filter(node_names=list(wanted)) + features.create_pipeline()
+    steps = ingestion.create_pipeline().filter(node_names=list(wanted))
+    steps += features.create_selection() if plan.shares_classes else features.create_pipeline()
     own = {"params:dataset": f"params:categories.{category}.dataset"}
-    return Pipeline(steps, namespace=category, parameters=_SHARED_PARAMETERS | own, tags=axes)
+    shared = {"every_class"} if plan.shares_classes else None
+    return Pipeline(steps, namespace=category, inputs=shared, parameters=_SHARED_PARAMETERS | own, tags=axes)
 
 
 def _case_nodes(case: Case) -> list[Node]:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
+from kdad.images.one_class import EveryClass
 from kdad.images.registry import open_image_set
-from kdad.networks.activations import cache_activations, prepare_source
+from kdad.networks.activations import cache_activations, prepare_source, select_activations
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 
@@ -32,4 +33,42 @@ def compute_source_activations(
         folder, network, SourceParameters(**source), images, split_table, FeatureParameters(**features), chosen
     )
     cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused, **chosen.describe()}
+    return cache, cost
+
+
+def compute_every_class(
+    folder: Path, dataset: dict[str, Any], source: dict[str, Any], features: dict[str, Any], compute: dict[str, Any]
+) -> ActivationCache:
+    """Run the source once over all images of a labelled set, for whichever class is then normal."""
+    chosen = prepare_compute(ComputeParameters(**compute))
+    images = EveryClass(open_image_set(DatasetParameters(**dataset)))
+    table = pd.DataFrame([{"id": sample.id, "split": sample.subset} for sample in images.samples])
+    table["fingerprint"] = [images.fingerprint(row) for row in range(len(table))]
+    settings = SourceParameters(**source)
+    network = prepare_source(settings, {})
+    cache, _ = cache_activations(folder, network, settings, images, table, FeatureParameters(**features), chosen)
+    return cache
+
+
+def select_class_activations(
+    split_table: pd.DataFrame,
+    every_class: ActivationCache,
+    folder: Path,
+    dataset: dict[str, Any],
+    source: dict[str, Any],
+    features: dict[str, Any],
+    compute: dict[str, Any],
+) -> tuple[ActivationCache, dict[str, Any]]:
+    """Pick one normal class's images out of all classes' activations, with scales of its own."""
+    started = time.perf_counter()
+    chosen = prepare_compute(ComputeParameters(**compute))
+    images = open_image_set(DatasetParameters(**dataset))
+    places = {sample.id: row for row, sample in enumerate(EveryClass(images).samples)}
+    rows = split_table["id"].map(places).to_numpy()
+    settings = SourceParameters(**source)
+    network, scaling = prepare_source(settings, {}), FeatureParameters(**features)
+    cache, reused = select_activations(
+        folder, every_class, network, settings, images, split_table, rows, scaling, chosen
+    )
+    cost = {"seconds": time.perf_counter() - started, "images": 0, "reused": reused, **chosen.describe()}
     return cache, cost

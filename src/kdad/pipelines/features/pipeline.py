@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.features.nodes import compute_source_activations
+from kdad.pipelines.features.nodes import compute_source_activations, select_class_activations
 
 
 def create_pipeline() -> Pipeline:
@@ -22,6 +22,29 @@ def create_pipeline() -> Pipeline:
                 },
                 outputs=["source_activations", "source_cost"],
                 name="compute_source_activations",
+                tags=["training"],
+            )
+        ]
+    )
+
+
+def create_selection() -> Pipeline:
+    """Select a class's activations from those of every class."""
+    return Pipeline(
+        [
+            Node(
+                select_class_activations,
+                inputs={
+                    "split_table": "split_table",
+                    "every_class": "every_class",
+                    "folder": "activation_folder",
+                    "dataset": "params:dataset",
+                    "source": "params:source",
+                    "features": "params:features",
+                    "compute": "params:compute",
+                },
+                outputs=["source_activations", "source_cost"],
+                name="select_class_activations",
                 tags=["training"],
             )
         ]

@@ -1,0 +1,89 @@
+"""Several classes of a labelled set in one run: the source sees an image once; results are those of single runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kdad.pipelines.features.nodes
+from kdad.datasets.activation_cache import open_cache
+from kdad.images import digits
+from kdad.images.one_class import LabelledImages
+from projects import copy_project, run_pipeline
+
+DIGITS = {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}
+SOURCE = {"name": "timm:test_resnet", "weights": "random", "critical_points": None}
+AXIS = {"question": "?", "compare_with": "mkd", "variants": {"mkd": {}}}
+PLACE = Path("data/04_feature/digits")
+
+
+def parameters(categories) -> dict:
+    ablation = {"axes": "sweep", "variants": {"sweep": AXIS}, "categories": categories}
+    scoring = {"localisation": ["discrepancy"], "detection": {"score": "total_loss"}}
+    # In bfloat16 a cache's scales would be measured before rounding, and a selection's after.
+    compute = {"precision": "float32"}
+    return {"dataset": DIGITS, "source": SOURCE, "compute": compute, "scoring": scoring, "mkd_ablation": ablation}
+
+
+@pytest.fixture(scope="module")
+def _few_digits():
+    """Twelve images of each digit instead of five hundred."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for count in (8, 4):
+        classes = np.repeat(np.arange(10), count)
+        pixels = generator.integers(0, 256, (len(classes), 28, 28), dtype=np.uint8) // 4 + (classes * 19)[:, None, None]
+        parts.append(LabelledImages(pixels.astype(np.uint8), classes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "_load_parts", lambda: tuple(parts))
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, migrated_database, _few_digits) -> tuple[Path, list[int]]:
+    """A finished sweep over all classes, and the sizes of the sets that the source ran over."""
+    project = copy_project(tmp_path_factory.mktemp("sweep"), migrated_database)
+    seen = []
+    run_source = kdad.pipelines.features.nodes.cache_activations
+
+    def counted(*arguments):
+        seen.append(len(arguments[4]))
+        return run_source(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kdad.pipelines.features.nodes, "cache_activations", counted)
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=parameters("all"))
+    return project, seen
+
+
+def result(project: Path, number: int) -> dict:
+    folder = project / "data/07_model_output/digits/mkd_ablation/results"
+    return json.loads((folder / f"sweep.mkd.class_{number}_seed_0.json").read_text())
+
+
+def test_the_source_runs_once_over_all_images(swept):
+    assert swept[1] == [120]
+
+
+def test_each_class_has_a_result(swept):
+    counts = [
+        (result(swept[0], number)["labels"].count(0), len(result(swept[0], number)["labels"])) for number in range(10)
+    ]
+    assert counts == [(4, 40)] * 10
+
+
+def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
+    folder = swept[0] / PLACE
+    caches = [open_cache(folder / f"class_{number}" / "activations") for number in (0, 7)]
+    assert not list((folder / "class_7/activations").glob("*images.npy"))
+    assert caches[0].scales != caches[1].scales
+    assert [len(cache) for cache in caches] == [48, 48]
+    assert caches[0].pixels.shape[0] == 120
+
+
+def test_a_class_of_a_sweep_has_the_result_of_a_run_of_its_own(swept, tmp_path, migrated_database, _few_digits):
+    alone = copy_project(tmp_path / "alone", migrated_database)
+    run_pipeline(alone, "test", "mkd_ablation", runtime_params=parameters([7]))
+    assert not (alone / PLACE / "every_class").exists()
+    np.testing.assert_allclose(result(alone, 7)["scores"], result(swept[0], 7)["scores"], rtol=1e-3)
