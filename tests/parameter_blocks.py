@@ -25,6 +25,7 @@ def least_parameters() -> dict:
         "students": {"training": {"epochs": 1}},
         "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
         "students_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
+        "paper_tables": {"methods": {"mkd": {"system": "mkd"}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
 

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from kdad.ablation.variants import Plan, plan_ablation
 from kdad.errors import InputError
+from kdad.paper_tables.plan import plan_tables
 from kdad.parameters.run import RunParameters, bind_parameters
 
 
@@ -39,7 +40,7 @@ class RunConfigLoader(OmegaConfigLoader):
         loaded = super().__getitem__(key)
         if key == "parameters":
             _bind(loaded)
-            datasets = _plan(loaded, "mkd_ablation").datasets | _plan(loaded, "students_ablation").datasets
+            datasets = {name: dataset for plan in _plans(loaded) for name, dataset in plan.datasets.items()}
             loaded["categories"] = {category: {"dataset": dataset} for category, dataset in datasets.items()}
         return loaded
 
@@ -51,8 +52,9 @@ def _bind(parameters: dict[str, Any]) -> RunParameters:
         raise KedroCliError(str(error)) from error
 
 
-def _plan(parameters: dict[str, Any], name: str) -> Plan:
+def _plans(parameters: dict[str, Any]) -> list[Plan]:
     try:
-        return plan_ablation(parameters, name)
+        ablations = [plan_ablation(parameters, name) for name in ("mkd_ablation", "students_ablation")]
+        return ablations + plan_tables(parameters)
     except InputError as error:
         raise KedroCliError(str(error)) from error

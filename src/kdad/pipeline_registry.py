@@ -1,18 +1,21 @@
 """The pipelines that users can name."""
 
 from pathlib import Path
+from typing import Any
 
 from kedro.framework.project import settings
 from kedro.pipeline import Pipeline
 
 from kdad.ablation.variants import Plan, plan_ablation
 from kdad.configuration import RunConfigLoader
+from kdad.paper_tables.plan import plan_tables
 from kdad.pipelines import (
     ablation,
     cloner,
     ensemble_scoring,
     features,
     ingestion,
+    paper_tables,
     reporting,
     scoring,
     students,
@@ -46,6 +49,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "mkd_ablation": ablation.create_pipeline(_planned_ablation("mkd_ablation")),
         "uninformed_students": uninformed_students,
         "students_ablation": create_student_ablation(_planned_ablation("students_ablation")),
+        "paper_tables": paper_tables.create_pipeline(plan_tables(_parameters())),
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),
         "cloner": cloner.create_pipeline(),
@@ -59,9 +63,13 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 
 def _planned_ablation(name: str) -> Plan:
-    """Plan with the session's parameters; without a session (``kedro registry list``), with those of ``conf/base``."""
+    return plan_ablation(_parameters(), name)
+
+
+def _parameters() -> dict[str, Any]:
+    """Return the session's parameters; without a session (``kedro registry list``), those of ``conf/base``."""
     loader = RunConfigLoader.latest
     if loader is None:
         conf_source = str(Path.cwd() / settings.CONF_SOURCE)
         loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
-    return plan_ablation(loader["parameters"], name)
+    return loader["parameters"]

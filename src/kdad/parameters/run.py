@@ -9,6 +9,7 @@ from kdad.parameters.ablation import AblationParameters, StudentAblationParamete
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
+from kdad.parameters.paper_tables import PaperTableParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import ScoringParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
@@ -33,6 +34,7 @@ class RunParameters(StrictModel):
     students: StudentParameters
     student_scoring: StudentScoringParameters
     students_ablation: StudentAblationParameters
+    paper_tables: PaperTableParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

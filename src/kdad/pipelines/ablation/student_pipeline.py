@@ -14,6 +14,11 @@ _SPACE = "students."
 
 def create_student_pipeline(plan: Plan) -> Pipeline:
     """Prepare each category once, run every case of Uninformed Students on it, summarise."""
+    return create_student_cases(plan) + create_summary(plan, _SPACE)
+
+
+def create_student_cases(plan: Plan) -> Pipeline:
+    """Prepare each category once, and run every case of Uninformed Students on it."""
     axes = axis_names(plan)
     prepared = sum((_prepare(category, axes) for category in plan.datasets), Pipeline([]))
     checked = Node(
@@ -24,7 +29,7 @@ def create_student_pipeline(plan: Plan) -> Pipeline:
         tags=axes,
     )
     cases = [node for case in plan.cases for node in _case_nodes(case)]
-    return prepared + Pipeline([checked, *cases]) + create_summary(plan, _SPACE)
+    return prepared + Pipeline([checked, *cases])
 
 
 def _prepare(category: str, axes: list[str]) -> Pipeline:

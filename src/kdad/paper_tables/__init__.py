@@ -1,0 +1,1 @@
+"""The papers' printed tables with our figures beside them."""

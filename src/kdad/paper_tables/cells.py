@@ -1,0 +1,76 @@
+"""Cells of the papers' tables: printed figure, ours over seeds, and the difference."""
+
+from typing import Any
+
+import pandas as pd
+
+#: The papers' metrics: our name of each, and what ours is multiplied by.
+METRICS = {
+    "image_auroc_percent": ("image_auroc", 100.0),
+    "pixel_auroc_percent_mkd_protocol": ("pixel_auroc_mkd_protocol", 100.0),
+    "pro_auc_fpr0.3": ("pro_auc", 1.0),
+}
+MEAN = "mean"
+_KEYS = ["table", "metric", "category", "method"]
+
+
+def our_figures(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row for each finished result and metric: method, category, seed, metric (the papers'), value."""
+    rows = [
+        {
+            "method": result["variant"],
+            "category": result["category"].removeprefix("class_"),
+            "seed": result["seed"],
+            "metric": metric,
+            "value": result["metrics"][own] * factor,
+        }
+        for result in results
+        if result["status"] == "finished"
+        for metric, (own, factor) in METRICS.items()
+        if result["metrics"].get(own) is not None
+    ]
+    return pd.DataFrame(rows, columns=["method", "category", "seed", "metric", "value"])
+
+
+def compare(paper: pd.DataFrame, ours: pd.DataFrame, names: dict[str, list[str]]) -> pd.DataFrame:
+    """Return a row a cell: table, metric, category, method, paper, ours, sd, seeds, difference; NaN is what is not there.
+
+    `paper` holds one data set's rows (table, category, method, metric, value), `ours` what `our_figures` returns,
+    `names` what the papers call each of our methods. A method of ours that a table does not have gets rows of its own.
+    The mean over categories is ours only where every category of the table is there; its sd is over seeds.
+    """
+    printed = paper.rename(columns={"value": "paper"})[[*_KEYS, "paper"]]
+    found = []
+    for (table, metric), block in printed.groupby(["table", "metric"], sort=False):
+        categories = [name for name in dict.fromkeys(block["category"]) if name != MEAN]
+        figures = _with_mean(ours[ours["metric"] == metric], categories)
+        figures = figures.assign(table=table, method=_named(figures["method"], names, set(block["method"])))
+        found.append(block.merge(figures, on=_KEYS, how="outer", sort=False))
+    cells = pd.concat(found, ignore_index=True) if found else _unprinted(ours)
+    return cells.assign(difference=cells["ours"] - cells["paper"])[
+        [*_KEYS, "paper", "ours", "sd", "seeds", "difference"]
+    ]
+
+
+def _with_mean(ours: pd.DataFrame, categories: list[str]) -> pd.DataFrame:
+    """Summarise over seeds, each category, and their mean where all of them are there for a seed."""
+    wanted = ours[ours["category"].isin(categories)]
+    counts = wanted.groupby(["method", "metric", "seed"])["value"].agg(["mean", "count"]).reset_index()
+    complete = counts[counts["count"] == len(categories)]
+    means = complete.rename(columns={"mean": "value"}).assign(category=MEAN)
+    # A category that the table does not have is shown too.
+    everything = pd.concat([ours, means[list(ours.columns)]], ignore_index=True)
+    grouped = everything.groupby(["method", "metric", "category"], sort=False)["value"]
+    return grouped.agg(ours="mean", sd="std", seeds="count").reset_index()
+
+
+def _named(methods: pd.Series, names: dict[str, list[str]], printed: set[str]) -> pd.Series:
+    """Give our methods the names that this table has for them."""
+    known = {own: next((name for name in theirs if name in printed), own) for own, theirs in names.items()}
+    return methods.map(known)
+
+
+def _unprinted(ours: pd.DataFrame) -> pd.DataFrame:
+    """Return our figures of a data set of which the papers print none."""
+    figures = _with_mean(ours, list(dict.fromkeys(ours["category"])))
+    return figures.assign(table="not printed", paper=float("nan"))

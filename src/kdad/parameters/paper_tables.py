@@ -1,0 +1,52 @@
+"""The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kdad.parameters.ablation import Overrides
+from kdad.parameters.strict import StrictModel, nearest_name
+
+TABLES = ("mkd_one_class", "mkd_mvtec", "us_pro")
+
+
+class PaperMethodParameters(StrictModel):
+    """One of our methods: its system, settings, and what the papers' tables call it."""
+
+    system: Literal["mkd", "uninformed_students"] = Field(description="which system runs")
+    paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
+    settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
+
+
+class PaperTableParameters(StrictModel):
+    """The ``paper_tables:`` block."""
+
+    tables: str = Field("all", description="all that the data set has, or names separated by spaces")
+    paper_dataset: str | None = Field(None, description="the papers' name of the data set; null: by dataset.name")
+    categories: list[str | int] = Field(["all"], min_length=1, description="categories or classes, or all")
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of initialisation and order")
+    methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")
+
+    @field_validator("seeds", "categories", mode="before")
+    @classmethod
+    def _split_text(cls, value: Any) -> Any:
+        """Read ``"0 1 2"``, since the command line has no lists."""
+        if isinstance(value, str):
+            return value.split()
+        return [value] if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> "PaperTableParameters":
+        for name in [] if self.tables == "all" else self.tables.split():
+            if name not in TABLES:
+                raise ValueError(f"there is no table '{name}'{nearest_name(name, list(TABLES))}")
+        if not self.tables.split():
+            raise ValueError("tables is empty; give 'all' or names separated by spaces")
+        if not self.present:
+            raise ValueError("methods leaves every method out; keep one")
+        return self
+
+    @property
+    def present(self) -> dict[str, PaperMethodParameters]:
+        """The methods that an environment has not left out."""
+        return {name: method for name, method in self.methods.items() if method is not None}

@@ -1,0 +1,45 @@
+"""Nodes of the pipeline `paper_tables`."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdad.ablation.results import missing
+from kdad.ablation.variants import Plan
+from kdad.paper_tables.cells import compare, our_figures
+from kdad.paper_tables.page import render_excerpt, render_tables
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.paper_tables import PaperTableParameters
+from kdad.pipelines.ablation.summary import current_results
+from kdad.reporting.provenance import code_version
+
+_PAPER_NAMES = {"digits": "mnist"}
+
+
+def compare_with_papers(
+    plans: list[Plan],
+    paper_results: pd.DataFrame,
+    paper_tables: dict[str, Any],
+    dataset: dict[str, Any],
+    *results: dict[str, Any] | None,
+) -> tuple[pd.DataFrame, str, str, pd.DataFrame]:
+    """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
+    block, images = PaperTableParameters(**paper_tables), DatasetParameters(**dataset)
+    found = [result for result in results if result is not None]
+    current = [result for plan in plans for result in current_results(plan, found)]
+    name = block.paper_dataset or _PAPER_NAMES.get(images.name, images.name)
+    printed = paper_results[paper_results["dataset"] == name]
+    if block.tables != "all":
+        printed = printed[printed["table"].isin(block.tables.split())]
+    printed = printed[printed["table"] != "mkd_gaussian_ablation"]  # the axis `filter` of mkd_ablation
+    ours = our_figures(current)
+    cells = compare(printed, ours, {own: method.paper for own, method in block.present.items()})
+    other = f", beside the papers' {name}" if name != images.name else ""
+    facts = (
+        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, seeds {', '.join(map(str, block.seeds))}, "
+        f"commit {code_version(Path.cwd())}"
+    )
+    absent = missing(current)
+    page = render_tables(f"The papers' tables: {images.name}", facts, cells, absent)
+    return cells, page, render_excerpt(facts, cells), absent
