@@ -113,7 +113,7 @@ def _datasets(dataset: dict[str, Any], categories: list[str | int] | None, name:
         try:
             found[category_namespace(changed)] = changed
         except ValidationError as error:
-            raise InputError(f"{name}.categories: {_first_message(error)}") from None
+            raise InputError(f"{name}.categories: {first_message(error)}") from None
     return found
 
 
@@ -143,7 +143,7 @@ def _bind(models: dict[str, type[StrictModel]], blocks: dict[str, Any], where: s
         try:
             bound[block] = model(**blocks[block]).model_dump()
         except ValidationError as error:
-            raise InputError(f"{where}.{block}{_first_message(error)}") from None
+            raise InputError(f"{where}.{block}{first_message(error)}") from None
     return bound
 
 
@@ -163,7 +163,8 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _first_message(error: ValidationError) -> str:
+def first_message(error: ValidationError) -> str:
+    """Return the first thing that is wrong, after the field's name."""
     problem = error.errors()[0]
     field = "".join(f".{part}" for part in problem["loc"])
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

@@ -33,7 +33,7 @@ def our_figures(results: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def compare(paper: pd.DataFrame, ours: pd.DataFrame, names: dict[str, list[str]]) -> pd.DataFrame:
-    """Return a row a cell: table, metric, category, method, paper, ours, sd, seeds, difference; NaN where there is none.
+    """Return a row a cell: table, metric, category, method, paper, ours, sd, seeds, difference; NaN if there is none.
 
     `paper` holds one data set's rows (table, category, method, metric, value), `ours` what `our_figures` returns,
     `names` what the papers call each of our methods. A method of ours that a table does not have gets rows of its own.

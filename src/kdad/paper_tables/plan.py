@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from kdad.ablation.variants import Plan, plan_ablation
+from pydantic import ValidationError
+
+from kdad.ablation.variants import Plan, first_message, plan_ablation
+from kdad.errors import InputError
 from kdad.parameters.paper_tables import PaperTableParameters
 
 #: The ablation whose stages run a system, and the axis that its cells are planned as.
@@ -19,5 +22,8 @@ def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
         if variants:
             axis = {"question": _QUESTION, "compare_with": next(iter(variants)), "variants": variants}
             planned = {"seeds": block.seeds, "categories": block.categories, "variants": {f"paper_{system}": axis}}
-            plans.append(plan_ablation(parameters | {ablation: planned}, ablation))
+            try:
+                plans.append(plan_ablation(parameters | {ablation: planned}, ablation))
+            except ValidationError as error:
+                raise InputError(f"paper_tables.methods{first_message(error)}") from None
     return plans
