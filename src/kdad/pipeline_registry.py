@@ -18,6 +18,7 @@ from kdad.pipelines import (
     paper_tables,
     reporting,
     scoring,
+    soft_target,
     students,
     teacher,
 )
@@ -50,6 +51,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "uninformed_students": uninformed_students,
         "students_ablation": create_student_ablation(_planned_ablation("students_ablation")),
         "paper_tables": paper_tables.create_pipeline(plan_tables(_parameters())),
+        "soft_target": soft_target.create_pipeline(),
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),
         "cloner": cloner.create_pipeline(),

@@ -38,6 +38,11 @@ class OneClassSet(ImageSet):
             kind = "good" if found == normal else class_names[found]
             self.samples.append(Sample(f"{part}/{row:05d}", int(found != normal), kind, part, has_mask=False))
 
+    @property
+    def parts(self) -> tuple[LabelledImages, LabelledImages]:
+        """The labelled set's training and test part, all classes."""
+        return self._parts["train"], self._parts["test"]
+
     def image(self, index: int) -> np.ndarray:
         """Return the image, three equal channels, resized."""
         part, row = self._places[index]

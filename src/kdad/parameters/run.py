@@ -12,6 +12,7 @@ from kdad.parameters.ingestion import PatchParameters
 from kdad.parameters.paper_tables import PaperTableParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import ScoringParameters
+from kdad.parameters.soft_target import SoftTargetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
 from kdad.parameters.students import StudentParameters, StudentScoringParameters, TeacherParameters
@@ -35,6 +36,7 @@ class RunParameters(StrictModel):
     student_scoring: StudentScoringParameters
     students_ablation: StudentAblationParameters
     paper_tables: PaperTableParameters
+    soft_target: SoftTargetParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

@@ -1,0 +1,60 @@
+"""The ``soft_target:`` block: teacher, student, and what is swept."""
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from kdad.parameters.strict import StrictModel
+
+
+class ClassifierParameters(StrictModel):
+    """A convolutional classifier and how long it is trained."""
+
+    widths: list[int] = Field(min_length=1, max_length=4, description="channels of each block")
+    hidden: int = Field(ge=1, description="units before the logits")
+    steps: int = Field(ge=1, description="optimiser steps at the least, whatever the number of images")
+    batch_size: int = Field(64, ge=2, description="images a step")
+    learning_rate: float = Field(0.002, gt=0, description="of Adam, the highest of one cycle")
+
+    @field_validator("widths")
+    @classmethod
+    def _positive(cls, widths: list[int]) -> list[int]:
+        if min(widths) < 1:
+            raise ValueError(f"widths holds a number below 1: {widths}")
+        return widths
+
+
+class SoftTargetParameters(StrictModel):
+    """The ``soft_target:`` block."""
+
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
+    teacher: ClassifierParameters
+    student: ClassifierParameters
+    temperature: float = Field(4.0, gt=0, description="T outside the sweep")
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the soft term outside the sweep")
+    temperatures: list[float] = Field(min_length=1, description="T of the sweep")
+    alphas: list[float] = Field(min_length=1, description="alpha of the sweep")
+    sweep_labels: int = Field(10, ge=1, description="labelled images a class in the sweep")
+    label_counts: list[int] = Field(min_length=1, description="labelled images a class; all is always there")
+    omitted_class: int = Field(3, ge=0, le=9, description="class that the transfer set goes without")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _split_text(cls, value: Any) -> Any:
+        """Read ``"0 1 2"``, since the command line has no lists."""
+        if isinstance(value, str):
+            return value.split()
+        return [value] if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "SoftTargetParameters":
+        if min(self.temperatures) <= 0:
+            raise ValueError(f"temperatures must be positive: {self.temperatures}")
+        if min(self.alphas) < 0 or max(self.alphas) > 1:
+            raise ValueError(f"alphas must lie in [0, 1]: {self.alphas}")
+        if min(self.label_counts) < 1:
+            raise ValueError(f"label_counts holds a number below 1: {self.label_counts}")
+        for name in ("seeds", "temperatures", "alphas", "label_counts"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} names a value twice: {getattr(self, name)}")
+        return self
