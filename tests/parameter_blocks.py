@@ -25,6 +25,13 @@ def least_parameters() -> dict:
         "students": {"training": {"epochs": 1}},
         "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
         "students_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
+        "soft_target": {
+            "teacher": {"widths": [4], "hidden": 4, "steps": 1},
+            "student": {"widths": [2], "hidden": 4, "steps": 1},
+            "temperatures": [1, 4],
+            "alphas": [0.5],
+            "label_counts": [2],
+        },
         "paper_tables": {"methods": {"mkd": {"system": "mkd"}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
