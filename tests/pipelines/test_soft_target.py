@@ -1,0 +1,98 @@
+"""The pipeline `soft_target` over the whole DAG on few digits, and what stops it early."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+import kdad.training.distillation
+from kdad.images import digits
+from kdad.images.one_class import LabelledImages
+from projects import copy_project, run_pipeline
+
+DIGITS = {"dataset": {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}}
+
+
+@pytest.fixture(scope="module")
+def _few_digits():
+    """Forty images of each of ten classes that are easily told apart."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for count in (30, 10):
+        classes = np.repeat(np.arange(10), count)
+        pixels = generator.integers(0, 60, (len(classes), 28, 28), dtype=np.uint8)
+        for row, number in enumerate(classes):
+            pixels[row, 2 * number : 2 * number + 8, 5:23] += 180
+        parts.append(LabelledImages(pixels, classes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "_load_parts", lambda: tuple(parts))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, migrated_database, _few_digits) -> Path:
+    project = copy_project(tmp_path_factory.mktemp("soft"), migrated_database)
+    run_pipeline(project, "test", "soft_target", runtime_params=DIGITS)
+    return project
+
+
+def table(project: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(project / f"data/08_reporting/digits/soft_target/{name}.csv")
+
+
+def test_the_sweep_has_every_temperature_alpha_and_seed(finished):
+    found = table(finished, "sweep")
+    assert len(found) == len(found.groupby(["temperature", "alpha", "seed"])) == 2 * 2 * 2
+    assert found["held_out_accuracy"].between(0, 1).all()
+
+
+def test_label_counts_compare_three_lessons(finished):
+    found = table(finished, "labels")
+    assert len(found) == 2 * 2 * 3  # counts 2 and all, seeds, lessons
+    assert set(found["lesson"]) == {"hard", "soft", "transfer"}
+    assert (found["ece"] <= 1).all()
+
+
+def test_a_hard_student_never_answers_with_the_class_that_it_has_not_seen(finished):
+    found = table(finished, "omission").query("student == 'omitted_hard' and offset == 0")
+    assert (found["accuracy_of_class"] == 0).all()
+
+
+def test_each_class_is_detected_against_the_others(finished):
+    found = table(finished, "anomaly")
+    assert len(found) == 10 * 2
+    results = json.loads((finished / "data/07_model_output/digits/soft_target/results.json").read_text())
+    assert results[3]["category"] == "class_3"
+    assert results[3]["metrics"]["image_auroc"] == pytest.approx(found["image_auroc"][3])
+
+
+def test_figures_and_summary(finished):
+    folder = finished / "data/08_reporting/digits/soft_target"
+    assert {path.name for path in (folder / "figures").iterdir()} == {"softened.png", "sweep.png", "labels.png"}
+    summary = json.loads((folder / "summary.json").read_text())
+    labels = table(finished, "labels").query("labels == 2").pivot(index="seed", columns="lesson", values="accuracy")
+    assert summary["labels"]["2"]["seeds_where_soft_beats_hard"] == int((labels["soft"] > labels["hard"]).sum())
+    assert list(summary["labels"]) == ["all", "2"]
+
+
+def test_mlflow_has_the_summary_and_the_teachers_history(finished):
+    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    (run,) = client.search_runs([found.experiment_id for found in client.search_experiments()])
+    assert "teacher.accuracy" in run.data.metrics
+    assert "soft_target.teacher.training.total" in run.data.metrics
+
+
+def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
+    before = table(finished, "labels")
+    monkeypatch.setattr(kdad.training.distillation, "train_classifier", None)
+    run_pipeline(finished, "test", "soft_target", runtime_params=DIGITS)
+    pd.testing.assert_frame_equal(table(finished, "labels"), before)
+
+
+def test_a_set_without_classes_stops_before_training(project, run):
+    with pytest.raises(Exception, match="soft_target needs a labelled set"):
+        run(pipeline="soft_target")
+    assert not (project / "data/06_models/textures/soft_target").exists()
