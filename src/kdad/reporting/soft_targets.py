@@ -17,6 +17,8 @@ def draw_softened(
     figure = new_figure(2.0 + 2.1 * len(temperatures), 1.7 * len(rows) + 0.6)
     panels = figure.subplots(len(rows), 1 + len(temperatures), squeeze=False)
     positions = np.arange(len(class_names))
+    for axes, temperature in zip(panels[0, 1:], temperatures, strict=True):
+        axes.set_title(f"T = {temperature:g}", fontsize=9, color=INK)
     for line, row in zip(panels, rows, strict=True):
         line[0].imshow(images.pixels[row], cmap="gray")
         line[0].set_axis_off()
@@ -29,8 +31,6 @@ def draw_softened(
             axes.set_xticks(positions, [str(number) for number in positions], fontsize=7)
             axes.tick_params(axis="y", labelsize=7)
             axes.spines[["top", "right"]].set_visible(False)
-            if line is panels[0]:
-                axes.set_title(f"T = {temperature:g}", fontsize=9, color=INK)
     figure.suptitle("The teacher's softened distributions; red is the label", x=0.01, ha="left", fontsize=11, color=INK)
     return figure
 
