@@ -32,6 +32,7 @@ def least_parameters() -> dict:
             "alphas": [0.5],
             "label_counts": [2],
         },
+        "baselines": {"methods": {"nearest": {"detector": "knn", "representation": "pixels"}}},
         "paper_tables": {"methods": {"mkd": {"system": "mkd"}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }

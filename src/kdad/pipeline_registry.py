@@ -11,6 +11,7 @@ from kdad.configuration import RunConfigLoader
 from kdad.paper_tables.plan import plan_tables
 from kdad.pipelines import (
     ablation,
+    baselines,
     cloner,
     ensemble_scoring,
     features,
@@ -51,6 +52,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "uninformed_students": uninformed_students,
         "students_ablation": create_student_ablation(_planned_ablation("students_ablation")),
         "paper_tables": paper_tables.create_pipeline(plan_tables(_parameters())),
+        "baselines": ingestion.create_pipeline() + features.create_pipeline() + baselines.create_pipeline(),
         "soft_target": soft_target.create_pipeline(),
         "ingestion": ingestion.create_pipeline(),
         "features": features.create_pipeline(),

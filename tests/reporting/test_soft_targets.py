@@ -24,7 +24,7 @@ def test_sweep_has_a_line_an_alpha_with_means_over_seeds():
     figure = draw_sweep(pd.DataFrame(rows, columns=["temperature", "alpha", "seed", "accuracy"]), 10)
     lines = figure.axes[0].containers
     assert [line.get_label() for line in lines] == ["alpha 0.1", "alpha 0.5"]
-    np.testing.assert_allclose(lines[0].lines[0].get_ydata(), [0.3, 0.4])
+    np.testing.assert_allclose(np.asarray(lines[0].lines[0].get_ydata(), dtype=float), [0.3, 0.4])
 
 
 def test_label_counts_end_with_all():

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from kdad.errors import InputError
 from kdad.parameters.ablation import AblationParameters, StudentAblationParameters
+from kdad.parameters.baselines import BaselineParameters
 from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
@@ -37,6 +38,7 @@ class RunParameters(StrictModel):
     students_ablation: StudentAblationParameters
     paper_tables: PaperTableParameters
     soft_target: SoftTargetParameters
+    baselines: BaselineParameters
 
 
 def bind_parameters(values: dict[str, Any]) -> RunParameters:

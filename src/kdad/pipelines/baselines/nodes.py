@@ -1,0 +1,134 @@
+"""Nodes of the pipeline `baselines`."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad import __version__
+from kdad.baselines.runs import BaselineRun
+from kdad.compute import prepare_compute
+from kdad.datasets.activation_cache import ActivationCache
+from kdad.datasets.content_store import ContentStore, content_key
+from kdad.images.ground_truth import read_ground_truth, scored_rows, split_rows
+from kdad.images.registry import open_image_set
+from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
+from kdad.metrics.ranking import detection_metrics
+from kdad.parameters.baselines import BaselineParameters
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.reporting.heatmap_sheet import draw_heatmap_sheet
+from kdad.scoring.decisions import decide
+from kdad.training.seeding import numpy_generator
+
+logger = logging.getLogger(__name__)
+
+
+def run_baselines(
+    split_table: pd.DataFrame,
+    source_activations: ActivationCache,
+    baselines: dict[str, Any],
+    compute: dict[str, Any],
+    folder: Path,
+    seed: int,
+) -> dict[str, str]:
+    """Fit and score every baseline, or find it done; return each one's folder."""
+    settings = BaselineParameters(**baselines)
+    chosen = prepare_compute(ComputeParameters(**compute))
+    shared = BaselineRun(source_activations, split_table, settings, chosen, seed)
+    points = shared.points
+    store, folders = ContentStore(folder), {}
+    common = settings.model_dump(include={"pixel_side", "components", "smoothing", "top_fraction"})
+    for name, method in settings.present.items():
+        key = content_key(
+            activations=source_activations.manifest,
+            split=split_table[["id", "split"]].to_csv(),
+            method=method.model_dump(),
+            points=points,
+            common=common,
+            seed=seed,
+            version=__version__,
+        )
+        place, reused = store.obtain(key, lambda place, name=name, method=method: shared.run(name, method, place))
+        logger.info("Baseline %s: %s", name, "found done" if reused else "finished")
+        folders[name] = str(place)
+    return folders
+
+
+def measure_baselines(
+    split_table: pd.DataFrame, baseline_folders: dict[str, str], dataset: dict[str, Any], baselines: dict[str, Any]
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Return a row a baseline with its metrics and cost, and the same as results of cases."""
+    settings, images = BaselineParameters(**baselines), open_image_set(DatasetParameters(**dataset))
+    truth = read_ground_truth(split_table, images)
+    rows = []
+    for name, folder in baseline_folders.items():
+        scores, _ = _decided(split_table, folder, settings)
+        test = scores[scores["split"] == "test"]
+        generator = numpy_generator(0, "bootstrap")
+        resamples = settings.bootstrap_resamples
+        labels = test["label"].to_numpy()
+        metrics = detection_metrics(labels, test["score"].to_numpy(), resamples, generator)
+        maps = _test_maps(split_table, folder)
+        if maps is None or truth.reason:
+            metrics |= dict.fromkeys(PIXEL_METRICS)
+        else:
+            found = maps[truth.positions]
+            sigma = settings.smoothing.gaussian_sigma
+            metrics |= localisation_metrics(truth.masks, found, found, sigma, settings.max_fpr)
+        method = settings.present[name]
+        facts = {"method": name, "detector": method.detector, "representation": method.representation or "patches"}
+        cost = json.loads((Path(folder) / "cost.json").read_text())
+        rows.append({**facts, **metrics, "training_images": len(split_rows(split_table, "train")), **cost})
+    results = [
+        {
+            "status": "finished",
+            "variant": row["method"],
+            "category": images.category,
+            "metrics": {name: row[name] for name in ("image_auroc", *PIXEL_METRICS)},
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(rows), results
+
+
+def draw_baselines(
+    split_table: pd.DataFrame, baseline_folders: dict[str, str], dataset: dict[str, Any], baselines: dict[str, Any]
+) -> dict[str, Figure]:
+    """Draw a heat-map sheet for each baseline that maps."""
+    settings, images = BaselineParameters(**baselines), open_image_set(DatasetParameters(**dataset))
+    rows = split_rows(split_table, "test")
+    figures = {}
+    for name, folder in baseline_folders.items():
+        maps = _test_maps(split_table, folder)
+        if maps is None:
+            continue
+        scores, _ = _decided(split_table, folder, settings)
+        shown = scores[scores["split"] == "test"].reset_index(drop=True)
+        figures[f"{name}.png"] = draw_heatmap_sheet(
+            shown,
+            maps,
+            lambda position: images.image(rows[position]),
+            lambda position: images.mask(rows[position]) if images.has_masks else None,
+            settings.sheet_rows,
+            f"{images.name} / {images.category}: {name.replace('_', ' ')}",
+        )
+    return figures
+
+
+def _decided(
+    split_table: pd.DataFrame, folder: str, settings: BaselineParameters
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    scores = np.load(Path(folder) / "scores.npy")
+    return decide(split_table, scored_rows(split_table), scores, settings.threshold_quantile)
+
+
+def _test_maps(split_table: pd.DataFrame, folder: str) -> np.ndarray | None:
+    path = Path(folder) / "maps.npy"
+    if not path.exists():
+        return None
+    return np.load(path, mmap_mode="r")[len(split_rows(split_table, "validation")) :]
