@@ -24,6 +24,7 @@ logging.getLogger("pyod").setLevel(logging.WARNING)
 Scores = Callable[[np.ndarray], np.ndarray]
 
 _OF_PYOD = {"kde": KDE, "gmm": GMM, "knn": KNN, "lof": LOF, "ocsvm": OCSVM, "anogan": AnoGAN}
+_PYOD_BATCH = 32
 _SEEDED_OF_PYOD = {"auto_encoder": AutoEncoder, "vae": VAE}
 
 
@@ -39,7 +40,7 @@ def fit_detector(name: str, vectors: np.ndarray, options: dict[str, Any], seed: 
             return _distance_to_centres(KMeans(random_state=seed % 2**32, **options), vectors)
         if name == "pca_reconstruction":
             return _reconstruction_error(PCA(random_state=seed % 2**32, **options), vectors)
-        detector = _build(name, vectors.shape[1], options, seed % 2**32)
+        detector = _build(name, vectors.shape, options, seed % 2**32)
     except TypeError as error:
         raise InputError(
             f"baselines: {name} does not take these options ({error}); correct baselines.methods"
@@ -48,10 +49,12 @@ def fit_detector(name: str, vectors: np.ndarray, options: dict[str, Any], seed: 
     return detector.decision_function
 
 
-def _build(name: str, features: int, options: dict[str, Any], seed: int) -> Any:
+def _build(name: str, shape: tuple[int, int], options: dict[str, Any], seed: int) -> Any:
     if name == "deep_svdd":
-        return DeepSVDD(n_features=features, random_state=seed, verbose=0, **options)
+        return DeepSVDD(n_features=shape[1], random_state=seed, verbose=0, **options)
     if name in _SEEDED_OF_PYOD:
+        # PyOD leaves an incomplete batch out, so one larger than the data would leave nothing.
+        options = {"batch_size": min(_PYOD_BATCH, shape[0])} | options
         return _SEEDED_OF_PYOD[name](random_state=seed, verbose=0, device="cpu", **options)
     return _OF_PYOD[name](**options)
 

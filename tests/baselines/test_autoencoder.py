@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from kdad.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
+from kdad.compute import Compute
+from kdad.parameters.cloner import TrainingParameters
+from kdad.training.checkpoints import CheckpointFile
+
+
+def test_l2_residual_by_hand():
+    found, images = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, 3, 2, 2)
+    images[0, :, 0, 1] = torch.tensor([0.5, 0.5, 0.2])
+    torch.testing.assert_close(residual(found, images, "l2")[0], torch.tensor([[0.25, 0.03], [0.25, 0.25]]))
+
+
+def test_ssim_residual_is_scikit_images():
+    generator = np.random.default_rng(0)
+    one, other = generator.random((2, 40, 48))
+    _, expected = structural_similarity(
+        one, other, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    images = [torch.from_numpy(x).float().expand(1, 3, -1, -1) for x in (one, other)]
+    found = residual(*images, "ssim")[0].numpy()
+    np.testing.assert_allclose(found[6:-6, 6:-6], 1 - expected[6:-6, 6:-6], atol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_output_has_the_images_size_and_range(depth):
+    found = new_autoencoder(depth, 4, 3, 0)(torch.rand(2, 3, 8, 12))
+    assert found.shape == (2, 3, 8, 12)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+
+
+def test_training_lowers_the_residual_of_what_it_sees(cache, tmp_path):
+    rows = {"train": np.arange(6), "validation": np.array([6])}
+    compute = Compute(torch.device("cpu"), torch.float32)
+    images = cache.images(rows["train"])
+
+    def trained(epochs: int) -> float:
+        network = new_autoencoder(1, 8, 8, 0)
+        training = TrainingParameters(epochs=epochs, batch_size=2, learning_rate=0.01)
+        checkpoint = CheckpointFile(tmp_path / f"{epochs}.checkpoint", "key")
+        network = train_autoencoder(cache, rows, "l2", network, training, compute, 0, checkpoint)
+        with torch.no_grad():
+            return float(residual(network(images), images, "l2").mean())
+
+    assert trained(40) < 0.7 * trained(1)
