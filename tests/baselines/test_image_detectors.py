@@ -87,5 +87,5 @@ def test_scores_are_pyods(name, build, options):
 
 
 def test_an_option_that_the_library_does_not_have():
-    with pytest.raises(InputError, match=r"baselines: knn does not take these options \(.*neighbours"):
+    with pytest.raises(InputError, match=r"knn does not take these options \(.*neighbours"):
         fit_detector("knn", KNOWN, {"neighbours": 2}, 0)

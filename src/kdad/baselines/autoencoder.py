@@ -17,7 +17,7 @@ _SLOPE = 0.2
 class ConvolutionalAutoencoder(nn.Sequential):
     """Strided convolutions down by 2^`depth`, a bottleneck of `latent` channels, and the way back, `(B, 3, H, W)`.
 
-    Sides that 2^`depth` does not divide are cut back to size by the caller's padding.
+    2^`depth` must divide both sides.
     """
 
     def __init__(self, depth: int, width: int, latent: int) -> None:

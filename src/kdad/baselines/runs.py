@@ -12,7 +12,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from kdad.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
-from kdad.baselines.image_detectors import fit_detector
+from kdad.baselines.image_detectors import build_detector, fit_detector
+from kdad.baselines.memory import ResidentRise
 from kdad.baselines.patch_detectors import (
     PatchScores,
     PositionGaussian,
@@ -28,10 +29,15 @@ from kdad.datasets.activation_cache import ActivationCache
 from kdad.datasets.map_stack import write_stack
 from kdad.errors import InputError
 from kdad.images.ground_truth import scored_rows, split_rows
-from kdad.parameters.baselines import BaselineMethodParameters, BaselineParameters
-from kdad.parameters.cloner import TrainingParameters
+from kdad.parameters.baselines import (
+    AutoencoderOptions,
+    BaselineMethodParameters,
+    BaselineParameters,
+    MemoryBankOptions,
+    PositionGaussianOptions,
+)
 from kdad.scoring.detection import map_scores
-from kdad.scoring.smoothing import smooth
+from kdad.scoring.smoothing import smooth_stack
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.seeding import derive_seed, numpy_generator
 
@@ -51,29 +57,61 @@ class BaselineRun:
 
     @property
     def points(self) -> list[str]:
-        """The critical points of patch features; raises `InputError` for one that the source does not have."""
-        wanted = self.parameters.points or list(self.cache.names[:_DEFAULT_POINTS])
-        for name in wanted:
+        """The critical points of patch features."""
+        return self.parameters.points or list(self.cache.names[:_DEFAULT_POINTS])
+
+    def check(self) -> None:
+        """Raise `InputError`, naming the field, for what would otherwise stop a baseline after others are fitted."""
+        for name in self.points:
             if name not in self.cache.names:
                 raise InputError(f"baselines.points names '{name}'; the source has {', '.join(self.cache.names)}")
-        return wanted
+        for name, method in self.parameters.present.items():
+            try:
+                self._check_method(method)
+            except InputError as error:
+                raise InputError(f"baselines.methods.{name}: {error}") from None
+
+    def _check_method(self, method: BaselineMethodParameters) -> None:
+        if not method.maps:
+            build_detector(method.detector, (2, 2), method.options, 0)
+            return
+        options = method.map_options
+        if isinstance(options, AutoencoderOptions) and any(side % 2**options.depth for side in self.cache.size):
+            raise InputError(
+                f"depth {options.depth} needs image sides that {2**options.depth} divides, not {self.cache.size}; "
+                "change dataset.image_size or the depth"
+            )
 
     def run(self, name: str, method: BaselineMethodParameters, folder: Path) -> None:
-        """Fit on training images, score held-out and test images, and leave scores, maps and cost in `folder`."""
+        """Fit on training images, score held-out and test images, and leave scores, maps and cost in `folder`.
+
+        Raises `InputError`, naming the method, when its library fails.
+        """
+        try:
+            self._run(method, folder)
+        except Exception as error:
+            raise InputError(
+                f"baselines.methods.{name} failed ({type(error).__name__}: {error}); change its options, or leave it "
+                f"out with {name}: null"
+            ) from error
+
+    def _run(self, method: BaselineMethodParameters, folder: Path) -> None:
         started = time.perf_counter()
-        if method.maps:
-            batches, fitted, kept = self._maps(method, folder)
-            rows = scored_rows(self.table)
-            maps = write_stack(folder / "maps.npy", (len(rows), *self.cache.size), batches)
-            scores = map_scores(maps, "map_top_mean", self.parameters.top_fraction)
-        else:
-            scores, fitted, kept = self._image_scores(method)
+        with ResidentRise() as resident:
+            if method.maps:
+                batches, fitted, kept = self._maps(method, folder)
+                raw = write_stack(folder / "raw_maps.npy", (len(scored_rows(self.table)), *self.cache.size), batches)
+                maps = smooth_stack(raw, self.parameters.smoothing, folder / "maps.npy")
+                scores = map_scores(maps, "map_top_mean", self.parameters.top_fraction)
+            else:
+                scores, fitted, kept = self._image_scores(method)
         ended = time.perf_counter()
         np.save(folder / "scores.npy", np.asarray(scores, dtype=np.float64))
         cost = {
             "fit_seconds": fitted - started,
             "milliseconds_an_image": 1000 * (ended - fitted) / len(scores),
             "kept_megabytes": kept / 1e6,
+            "peak_megabytes": resident.peak / 1e6,
         }
         (folder / "cost.json").write_text(json.dumps(cost))
 
@@ -92,7 +130,7 @@ class BaselineRun:
         score = fit_detector(method.detector, known, method.options, derive_seed(self.seed, "baselines"))
         fitted = time.perf_counter()
         scores = score((vectors(scored_rows(self.table)) - mean) / sd)
-        return scores, fitted, known.nbytes
+        return scores, fitted, score.kept_bytes
 
     def _maps(self, method: BaselineMethodParameters, folder: Path) -> tuple[Iterator[np.ndarray], float, int]:
         if method.detector.endswith("_autoencoder"):
@@ -101,21 +139,20 @@ class BaselineRun:
         return self._patch_maps(score), time.perf_counter(), kept
 
     def _fit_patches(self, method: BaselineMethodParameters) -> tuple[PatchScores, int]:
-        training, options = split_rows(self.table, "train"), method.options
+        training, options = split_rows(self.table, "train"), method.map_options
         generator = numpy_generator(self.seed, "baselines", method.detector)
-        if method.detector == "position_gaussian":
+        if isinstance(options, PositionGaussianOptions):
             total = patch_features(self.cache, training[:1], self.points).shape[1]
-            channels = np.sort(generator.permutation(total)[: options.get("channels", 64)])
-            gaussian = PositionGaussian(channels, options.get("ridge", 0.01))
+            gaussian = PositionGaussian(np.sort(generator.permutation(total)[: options.channels]), options.ridge)
             for start in range(0, len(training), _BATCH):
                 batch = training[start : start + _BATCH]
                 gaussian.update(patches_of(patch_features(self.cache, batch, self.points)))
             return gaussian.finish()
-        patches = sample_patches(self.cache, training, self.points, options.get("patches", 10_000), generator)
-        if method.detector == "memory_bank":
+        patches = sample_patches(self.cache, training, self.points, options.patches, generator)
+        if isinstance(options, MemoryBankOptions):
             return memory_bank(patches)
         seed = derive_seed(self.seed, "baselines", "dictionary")
-        return feature_dictionary(patches, options.get("words", 100), options.get("explained", 0.95), seed)
+        return feature_dictionary(patches, options.words, options.explained, seed)
 
     def _patch_maps(self, score: PatchScores) -> Iterator[np.ndarray]:
         rows = scored_rows(self.table)
@@ -123,25 +160,17 @@ class BaselineRun:
             features = patch_features(self.cache, rows[start : start + _BATCH], self.points)
             found = torch.from_numpy(np.ascontiguousarray(score(patches_of(features)), dtype=np.float32))
             grid = found.unflatten(1, features.shape[-2:])
-            yield self._smoothed(
-                interpolate(grid[:, None], self.cache.size, mode="bilinear", align_corners=False)[:, 0].numpy()
-            )
+            yield interpolate(grid[:, None], self.cache.size, mode="bilinear", align_corners=False)[:, 0].numpy()
 
     def _residuals(self, method: BaselineMethodParameters, folder: Path) -> tuple[Iterator[np.ndarray], float, int]:
-        loss, options = method.detector.partition("_")[0], dict(method.options)
-        shape = {name: options.pop(name, default) for name, default in (("depth", 4), ("width", 16), ("latent", 32))}
-        step = 2 ** shape["depth"]
-        if any(side % step for side in self.cache.size):
-            raise InputError(
-                f"baselines: {method.detector} of depth {shape['depth']} needs image sides that {step} divides; set "
-                "dataset.image_size or the method's depth"
-            )
-        training = TrainingParameters(**{"epochs": 60, "batch_size": 16, "learning_rate": 0.002} | options)
+        loss, options = method.detector.removesuffix("_autoencoder"), method.map_options
         rows = {split: split_rows(self.table, split) for split in ("train", "validation")}
-        network = new_autoencoder(**shape, seed=self.seed)
+        network = new_autoencoder(**options.shape, seed=self.seed)
         checkpoint = CheckpointFile(folder / "training.checkpoint", f"{loss}-{self.seed}")
-        network = train_autoencoder(self.cache, rows, loss, network, training, self.compute, self.seed, checkpoint)
-        checkpoint.path.unlink(missing_ok=True)
+        network = train_autoencoder(
+            self.cache, rows, loss, network, options.training, self.compute, self.seed, checkpoint
+        )
+        checkpoint.clear()
         kept = sum(value.numel() * value.element_size() for value in network.state_dict().values())
         return self._residual_maps(network, loss), time.perf_counter(), kept
 
@@ -152,7 +181,4 @@ class BaselineRun:
             images = self.compute.move(self.cache.images(rows[start : start + _BATCH]))
             with self.compute.autocast():
                 found = network(images)
-            yield self._smoothed(residual(found, images, loss).cpu().numpy())
-
-    def _smoothed(self, maps: np.ndarray) -> np.ndarray:
-        return smooth(maps, self.parameters.smoothing)
+            yield residual(found, images, loss).cpu().numpy()

@@ -2,17 +2,64 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from kdad.parameters.cloner import TrainingParameters
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.strict import StrictModel
 
-#: Detectors of whole images, and of patches, which map too.
-IMAGE_DETECTORS = (
-    *("kde", "gmm", "knn", "lof", "ocsvm", "kmeans", "pca_reconstruction"),
-    *("auto_encoder", "vae", "deep_svdd", "anogan"),
-)
-MAP_DETECTORS = ("memory_bank", "position_gaussian", "feature_dictionary", "l2_autoencoder", "ssim_autoencoder")
+
+class MemoryBankOptions(StrictModel):
+    """Distance to the nearest of training images' patches."""
+
+    patches: int = Field(10_000, ge=1, description="about how many are kept, equally many from each image")
+
+
+class PositionGaussianOptions(StrictModel):
+    """Mahalanobis distance at each position (Defard et al. 2021)."""
+
+    channels: int = Field(64, ge=1, description="drawn at random, as far as there are")
+    ridge: float = Field(0.01, gt=0, description="added to the covariance's diagonal")
+
+
+class FeatureDictionaryOptions(StrictModel):
+    """Distance to the nearest k-means centre of patches (Napoletano et al. 2018)."""
+
+    patches: int = Field(10_000, ge=1, description="about how many are clustered, equally many from each image")
+    words: int = Field(100, ge=1, description="centres")
+    explained: float = Field(0.95, gt=0, lt=1, description="share of variance that the PCA before keeps")
+
+
+class AutoencoderOptions(TrainingParameters):
+    """A convolutional autoencoder, and how it is trained."""
+
+    depth: int = Field(4, ge=1, le=8, description="times that sides are halved")
+    width: int = Field(16, ge=1, description="channels of the first convolution; doubled at each halving")
+    latent: int = Field(32, ge=1, description="channels of the bottleneck")
+    epochs: int = Field(60, ge=1, description="passes over the training images")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's rate; the peak of the one-cycle schedule")
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """What the network is built from."""
+        return self.model_dump(include={"depth", "width", "latent"})
+
+    @property
+    def training(self) -> TrainingParameters:
+        """How it is trained."""
+        return TrainingParameters(**self.model_dump(exclude=set(self.shape)))
+
+
+MapOptions = MemoryBankOptions | PositionGaussianOptions | FeatureDictionaryOptions | AutoencoderOptions
+
+#: Detectors that map, with what their options may hold; those of whole images take what their library's class takes.
+MAP_DETECTORS: dict[str, type[MapOptions]] = {
+    "memory_bank": MemoryBankOptions,
+    "position_gaussian": PositionGaussianOptions,
+    "feature_dictionary": FeatureDictionaryOptions,
+    "l2_autoencoder": AutoencoderOptions,
+    "ssim_autoencoder": AutoencoderOptions,
+}
 
 
 class BaselineMethodParameters(StrictModel):
@@ -46,13 +93,34 @@ class BaselineMethodParameters(StrictModel):
         """Whether the detector makes anomaly maps."""
         return self.detector in MAP_DETECTORS
 
+    @property
+    def map_options(self) -> MapOptions:
+        """The options of a detector that maps, defaults filled in."""
+        return MAP_DETECTORS[self.detector](**self.options)
+
+    @property
+    def seen(self) -> str:
+        """What the detector sees: a representation of whole images, ``patches`` of activations, or ``images``."""
+        return self.representation or ("images" if self.detector.endswith("_autoencoder") else "patches")
+
     @model_validator(mode="after")
-    def _representation_fits(self) -> "BaselineMethodParameters":
+    def _representation_and_options_fit(self) -> "BaselineMethodParameters":
         if self.maps and self.representation is not None:
             raise ValueError(f"{self.detector} makes maps and has its own representation; leave representation out")
         if not self.maps and self.representation is None:
             raise ValueError(f"{self.detector} needs a representation: pixels, pca or source")
+        if self.maps:
+            _check_options(self.detector, self.options)
         return self
+
+
+def _check_options(detector: str, options: dict[str, Any]) -> None:
+    try:
+        MAP_DETECTORS[detector](**options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(["options", *map(str, problem["loc"])])
+        raise ValueError(f"{field}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
 class BaselineParameters(StrictModel):

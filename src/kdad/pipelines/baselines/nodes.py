@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad import __version__
+from kdad.baselines.page import render_page
 from kdad.baselines.runs import BaselineRun
 from kdad.compute import prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
@@ -22,6 +23,7 @@ from kdad.parameters.baselines import BaselineParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.reporting.heatmap_sheet import draw_heatmap_sheet
+from kdad.reporting.provenance import code_version
 from kdad.scoring.decisions import decide
 from kdad.training.seeding import numpy_generator
 
@@ -40,15 +42,17 @@ def run_baselines(
     settings = BaselineParameters(**baselines)
     chosen = prepare_compute(ComputeParameters(**compute))
     shared = BaselineRun(source_activations, split_table, settings, chosen, seed)
-    points = shared.points
+    shared.check()
     store, folders = ContentStore(folder), {}
     common = settings.model_dump(include={"pixel_side", "components", "smoothing", "top_fraction"})
     for name, method in settings.present.items():
         key = content_key(
             activations=source_activations.manifest,
             split=split_table[["id", "split"]].to_csv(),
-            method=method.model_dump(),
-            points=points,
+            detector=method.detector,
+            sees=method.seen,
+            options=method.map_options.model_dump() if method.maps else method.options,
+            points=shared.points,
             common=common,
             seed=seed,
             version=__version__,
@@ -61,8 +65,8 @@ def run_baselines(
 
 def measure_baselines(
     split_table: pd.DataFrame, baseline_folders: dict[str, str], dataset: dict[str, Any], baselines: dict[str, Any]
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Return a row a baseline with its metrics and cost, and the same as results of cases."""
+) -> tuple[pd.DataFrame, list[dict[str, Any]], dict[str, Any]]:
+    """Return a row a baseline with its metrics and cost, the same as results of cases, and its numbers by name."""
     settings, images = BaselineParameters(**baselines), open_image_set(DatasetParameters(**dataset))
     truth = read_ground_truth(split_table, images)
     rows = []
@@ -73,15 +77,14 @@ def measure_baselines(
         resamples = settings.bootstrap_resamples
         labels = test["label"].to_numpy()
         metrics = detection_metrics(labels, test["score"].to_numpy(), resamples, generator)
-        maps = _test_maps(split_table, folder)
-        if maps is None or truth.reason:
+        method = settings.present[name]
+        if not method.maps or truth.reason:
             metrics |= dict.fromkeys(PIXEL_METRICS)
         else:
-            found = maps[truth.positions]
+            maps, raw = (_test_maps(split_table, folder, stack)[truth.positions] for stack in ("maps", "raw_maps"))
             sigma = settings.smoothing.gaussian_sigma
-            metrics |= localisation_metrics(truth.masks, found, found, sigma, settings.max_fpr)
-        method = settings.present[name]
-        facts = {"method": name, "detector": method.detector, "representation": method.representation or "patches"}
+            metrics |= localisation_metrics(truth.masks, maps, raw, sigma, settings.max_fpr)
+        facts = {"method": name, "detector": method.detector, "sees": method.seen}
         cost = json.loads((Path(folder) / "cost.json").read_text())
         rows.append({**facts, **metrics, "training_images": len(split_rows(split_table, "train")), **cost})
     results = [
@@ -93,23 +96,31 @@ def measure_baselines(
         }
         for row in rows
     ]
-    return pd.DataFrame(rows), results
+    table = pd.DataFrame(rows)
+    numbers = table.set_index("method").select_dtypes("number")
+    return table, results, {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
 
 
 def draw_baselines(
-    split_table: pd.DataFrame, baseline_folders: dict[str, str], dataset: dict[str, Any], baselines: dict[str, Any]
-) -> dict[str, Figure]:
-    """Draw a heat-map sheet for each baseline that maps."""
+    split_table: pd.DataFrame,
+    baseline_folders: dict[str, str],
+    table: pd.DataFrame,
+    dataset: dict[str, Any],
+    baselines: dict[str, Any],
+    source: dict[str, Any],
+    seed: int,
+) -> tuple[dict[str, Figure], str]:
+    """Draw a heat-map sheet for each baseline that maps, and put them on a page with the table."""
     settings, images = BaselineParameters(**baselines), open_image_set(DatasetParameters(**dataset))
     rows = split_rows(split_table, "test")
     figures = {}
     for name, folder in baseline_folders.items():
-        maps = _test_maps(split_table, folder)
-        if maps is None:
+        if not settings.present[name].maps:
             continue
+        maps = _test_maps(split_table, folder, "maps")
         scores, _ = _decided(split_table, folder, settings)
         shown = scores[scores["split"] == "test"].reset_index(drop=True)
-        figures[f"{name}.png"] = draw_heatmap_sheet(
+        figures[name] = draw_heatmap_sheet(
             shown,
             maps,
             lambda position: images.image(rows[position]),
@@ -117,7 +128,10 @@ def draw_baselines(
             settings.sheet_rows,
             f"{images.name} / {images.category}: {name.replace('_', ' ')}",
         )
-    return figures
+    height, width = images.size
+    facts = f"{height} x {width} pixels, source {source['name']}, seed {seed}, commit {code_version(Path.cwd())}"
+    page = render_page(f"Baselines: {images.name} / {images.category}", facts, table, figures)
+    return {f"{name}.png": figure for name, figure in figures.items()}, page
 
 
 def _decided(
@@ -127,8 +141,5 @@ def _decided(
     return decide(split_table, scored_rows(split_table), scores, settings.threshold_quantile)
 
 
-def _test_maps(split_table: pd.DataFrame, folder: str) -> np.ndarray | None:
-    path = Path(folder) / "maps.npy"
-    if not path.exists():
-        return None
-    return np.load(path, mmap_mode="r")[len(split_rows(split_table, "validation")) :]
+def _test_maps(split_table: pd.DataFrame, folder: str, stack: str) -> np.ndarray:
+    return np.load(Path(folder) / f"{stack}.npy", mmap_mode="r")[len(split_rows(split_table, "validation")) :]

@@ -32,9 +32,14 @@ def create_pipeline() -> Pipeline:
             Node(
                 measure_baselines,
                 inputs=_MEASURED,
-                outputs=["baseline_table", "baseline_results"],
+                outputs=["baseline_table", "baseline_results", "baseline_metrics"],
                 name="measure_baselines",
             ),
-            Node(draw_baselines, inputs=_MEASURED, outputs="baseline_sheets", name="draw_baselines"),
+            Node(
+                draw_baselines,
+                inputs={**_MEASURED, "table": "baseline_table", "source": "params:source", "seed": "params:seed"},
+                outputs=["baseline_sheets", "baseline_page"],
+                name="draw_baselines",
+            ),
         ]
     )
