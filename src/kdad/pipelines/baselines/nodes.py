@@ -112,7 +112,8 @@ def draw_baselines(
 ) -> tuple[dict[str, Figure], str]:
     """Draw a heat-map sheet for each baseline that maps, and put them on a page with the table."""
     settings, images = BaselineParameters(**baselines), open_image_set(DatasetParameters(**dataset))
-    rows = split_rows(split_table, "test")
+    rows, truth = split_rows(split_table, "test"), read_ground_truth(split_table, images)
+    all_masked = truth.reason is None and len(truth.masks) == len(rows)
     figures = {}
     for name, folder in baseline_folders.items():
         if not settings.present[name].maps:
@@ -124,7 +125,7 @@ def draw_baselines(
             shown,
             maps,
             lambda position: images.image(rows[position]),
-            lambda position: images.mask(rows[position]) if images.has_masks else None,
+            lambda position: truth.masks[position] if all_masked else None,
             settings.sheet_rows,
             f"{images.name} / {images.category}: {name.replace('_', ' ')}",
         )
