@@ -1,0 +1,49 @@
+"""Kedro-Viz shows a pipeline's layers only where they do not lead in a circle."""
+
+from graphlib import TopologicalSorter
+
+import pytest
+from kedro.framework.project import configure_project, settings
+from kedro.io import CatalogConfigResolver
+
+from kdad.configuration import RunConfigLoader
+from kdad.pipeline_registry import register_pipelines
+from projects import PROJECT
+
+
+@pytest.fixture(scope="module")
+def loader() -> RunConfigLoader:
+    configure_project("kdad")
+    return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+
+
+def layers_after(pipeline, layer_of) -> dict[str, set[str]]:
+    """Return for each layer those that it directly follows, through data without a layer too."""
+    before: dict[str, set[str]] = {}
+    seen: dict[str, set[str]] = {}
+    for node in pipeline.nodes:  # in topological order
+        reached = set()
+        for name in node.inputs:
+            layer = layer_of(name)
+            reached |= {layer} if layer else seen.get(name, set())
+        for name in node.outputs:
+            layer = layer_of(name)
+            if layer:
+                before.setdefault(layer, set()).update(reached - {layer})
+            else:
+                seen[name] = reached
+    return before
+
+
+def test_layers_of_every_pipeline_follow_one_another(loader):
+    resolver = CatalogConfigResolver(loader["catalog"], {})
+
+    def layer_of(name: str) -> str | None:
+        if name.startswith("params:"):
+            return None
+        found = resolver.resolve_pattern(name)
+        return found.get("metadata", {}).get("kedro-viz", {}).get("layer")
+
+    for name, pipeline in register_pipelines().items():
+        order = list(TopologicalSorter(layers_after(pipeline, layer_of)).static_order())
+        assert order, name
