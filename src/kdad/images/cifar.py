@@ -12,10 +12,11 @@ from kdad.errors import InputError
 from kdad.images.decoding import decode_image, resize_image
 from kdad.images.folder_layout import EXTENSIONS
 from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.images.published_files import find_published
 from kdad.parameters.dataset import DatasetParameters
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_DOWNLOAD_ROOT = Path("data/01_raw")
+_ABSENT = "holds neither CIFAR-10's batches nor train/<class>/ folders"
 _BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 _SIDE = 32
 _RECORD = 1 + 3 * _SIDE * _SIDE
@@ -37,33 +38,16 @@ class CifarSet(OneClassSet):
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
-        root = _find_root(parameters)
+        root = find_published(parameters, _find_root, CIFAR10, _ABSENT)
         parts = _load_folders(root, parameters.size) if (root / "train").is_dir() else _load_batches(root.resolve())
         super().__init__(parameters, *parts, CLASS_NAMES)
 
 
-def _find_root(parameters: DatasetParameters) -> Path:
-    root = _DOWNLOAD_ROOT if parameters.root is None else Path(parameters.root).expanduser()
+def _find_root(root: Path) -> Path | None:
     for folder in (root / "cifar-10-batches-py", root / "cifar-10-batches-bin", root):
         if (folder / "test_batch").is_file() or (folder / "test_batch.bin").is_file():
             return folder
-    if parameters.root is not None and (root / "train").is_dir():
-        return root
-    if parameters.root is not None:
-        raise InputError(
-            f"dataset.root: {root} holds neither CIFAR-10's batches nor train/<class>/ folders; put one of them there"
-        )
-    if not parameters.download:
-        raise InputError(f"{root} holds no CIFAR-10; set dataset.root to its folder, or dataset.download: true")
-    try:
-        CIFAR10(root, download=True)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"cifar10 could not be downloaded ({reason}); connect to the internet, or set dataset.root to a folder "
-            "with its batches"
-        ) from error
-    return root / "cifar-10-batches-py"
+    return root if (root / "train").is_dir() else None
 
 
 @cache

@@ -1,6 +1,6 @@
 """MNIST and Fashion-MNIST from their IDX files, one class of them normal."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from torchvision.datasets import MNIST, FashionMNIST
@@ -9,6 +9,7 @@ from kdad.errors import InputError
 from kdad.images.digits import DIGIT_NAMES
 from kdad.images.idx import read_idx
 from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.images.published_files import find_published
 from kdad.parameters.dataset import DatasetParameters
 
 _FASHION_NAMES = (
@@ -25,7 +26,6 @@ _FASHION_NAMES = (
 )
 _CLASS_NAMES = {"mnist": DIGIT_NAMES, "fashion_mnist": _FASHION_NAMES}
 _DOWNLOADERS = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
-_DOWNLOAD_ROOT = Path("data/01_raw")
 _PREFIXES = ("train", "t10k")
 
 
@@ -37,35 +37,21 @@ class IdxSet(OneClassSet):
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
-        folder = _find_folder(parameters)
+        downloader = _DOWNLOADERS[parameters.name]
+        find = partial(_find_folder, subfolder=downloader.__name__)
+        absent = f"and its {downloader.__name__}/raw hold no train-images-idx3-ubyte(.gz)"
+        folder = find_published(parameters, find, downloader, absent)
         train, test = (_load_part(folder.resolve(), prefix) for prefix in _PREFIXES)
         super().__init__(parameters, train, test, _CLASS_NAMES[parameters.name])
 
 
-def _find_folder(parameters: DatasetParameters) -> Path:
-    """Return the folder with the four files, downloading them where that is allowed."""
-    root = _DOWNLOAD_ROOT if parameters.root is None else Path(parameters.root).expanduser()
-    downloader = _DOWNLOADERS[parameters.name]
-    raw = root / downloader.__name__ / "raw"
-    # Both sets use the same file names, so a shared root is searched by the set's own subfolder first.
-    for folder in (raw, root):
-        if _find_file(folder, "train-images-idx3-ubyte") is not None:
-            return folder
-    if parameters.root is not None:
-        raise InputError(
-            f"dataset.root: {root} and {raw} hold no train-images-idx3-ubyte(.gz); put the IDX files there"
-        )
-    if not parameters.download:
-        raise InputError(f"{raw} holds no IDX files; set dataset.root to their folder, or dataset.download: true")
-    try:
-        downloader(root, download=True)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{parameters.name} could not be downloaded ({reason}); connect to the internet, or set dataset.root to a "
-            "folder with the IDX files"
-        ) from error
-    return raw
+def _find_folder(root: Path, subfolder: str) -> Path | None:
+    """Return the folder with the training images.
+
+    Both sets use the same file names, so a shared root is searched by the set's own subfolder first.
+    """
+    folders = (root / subfolder / "raw", root)
+    return next((folder for folder in folders if _find_file(folder, "train-images-idx3-ubyte") is not None), None)
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
