@@ -1,11 +1,11 @@
 """The ``mkd_ablation:`` and ``students_ablation:`` blocks: axes of variants, each holding only what differs."""
 
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
 #: Parameter blocks that a variant may change; the others decide which images are scored.
 VARIED_BLOCKS = ("source", "features", "cloner", "scoring")
@@ -50,22 +50,14 @@ class AblationParameters(StrictModel):
     """The ``mkd_ablation:`` block."""
 
     axes: str = Field("all", description="all, or the names of the axes to run, separated by spaces")
-    seeds: list[int] = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
-    categories: list[str | int] | None = Field(
+    seeds: Seeds = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
+    categories: Annotated[list[str | int] | None, SpacedList] = Field(
         None, description="categories or classes, or all; null: the data set's own"
     )
     base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
     sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a variant's heat-map sheet")
     variants: dict[str, AxisParameters] = Field(min_length=1, description="the axes, by name")
-
-    @field_validator("seeds", "categories", mode="before")
-    @classmethod
-    def _split_text(cls, value: Any) -> Any:
-        """Read ``"0 1 2"``, since the command line has no lists."""
-        if isinstance(value, str):
-            return value.split()
-        return [value] if isinstance(value, int) else value
 
     @property
     def chosen(self) -> dict[str, AxisParameters]:

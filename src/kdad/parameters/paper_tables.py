@@ -1,11 +1,11 @@
 """The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kdad.parameters.ablation import Overrides
-from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
 TABLES = ("mkd_one_class", "mkd_mvtec", "us_pro")
 
@@ -23,17 +23,11 @@ class PaperTableParameters(StrictModel):
 
     tables: str = Field("all", description="all that the data set has, or names separated by spaces")
     paper_dataset: str | None = Field(None, description="the papers' name of the data set; null: by dataset.name")
-    categories: list[str | int] = Field(["all"], min_length=1, description="categories or classes, or all")
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of initialisation and order")
+    categories: Annotated[list[str | int], SpacedList] = Field(
+        ["all"], min_length=1, description="categories or classes, or all"
+    )
+    seeds: Seeds = Field([0, 1, 2], min_length=1, description="of initialisation and order")
     methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")
-
-    @field_validator("seeds", "categories", mode="before")
-    @classmethod
-    def _split_text(cls, value: Any) -> Any:
-        """Read ``"0 1 2"``, since the command line has no lists."""
-        if isinstance(value, str):
-            return value.split()
-        return [value] if isinstance(value, int) else value
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> "PaperTableParameters":

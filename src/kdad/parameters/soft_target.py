@@ -1,10 +1,8 @@
 """The ``soft_target:`` block: teacher, student, and what is swept."""
 
-from typing import Any
-
 from pydantic import Field, field_validator, model_validator
 
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import Seeds, StrictModel
 
 
 class ClassifierParameters(StrictModel):
@@ -27,7 +25,7 @@ class ClassifierParameters(StrictModel):
 class SoftTargetParameters(StrictModel):
     """The ``soft_target:`` block."""
 
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
+    seeds: Seeds = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
     teacher: ClassifierParameters
     student: ClassifierParameters
     temperature: float = Field(4.0, gt=0, description="T outside the sweep")
@@ -37,14 +35,6 @@ class SoftTargetParameters(StrictModel):
     sweep_labels: int = Field(10, ge=1, description="labelled images a class in the sweep")
     label_counts: list[int] = Field(min_length=1, description="labelled images a class; all is always there")
     omitted_class: int = Field(3, ge=0, le=9, description="class that the transfer set goes without")
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _split_text(cls, value: Any) -> Any:
-        """Read ``"0 1 2"``, since the command line has no lists."""
-        if isinstance(value, str):
-            return value.split()
-        return [value] if isinstance(value, int) else value
 
     @model_validator(mode="after")
     def _ranges(self) -> "SoftTargetParameters":

@@ -1,12 +1,24 @@
 """The base of all parameter blocks: an unknown key is an error that names the nearest known one."""
 
 import difflib
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 #: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
 PointChoice = str | list[str]
+
+
+def _split_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.split()
+    return [value] if isinstance(value, int) else value
+
+
+#: In an annotation: a list may also be given as ``"0 1 2"`` or as one number, since the command line has no lists.
+SpacedList = BeforeValidator(_split_text)
+#: Seeds of the same work, each once.
+Seeds = Annotated[list[int], SpacedList]
 
 
 def nearest_name(name: str, known: list[str]) -> str:

@@ -1,13 +1,13 @@
 """The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kdad.parameters.cloner import TrainingParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import SourceParameters
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import SpacedList, StrictModel
 
 RECEPTIVE_FIELDS = (17, 33, 65)
 
@@ -47,7 +47,9 @@ class TeacherParameters(StrictModel):
 class StudentParameters(StrictModel):
     """The ``students:`` block: which ensembles, and how they are trained."""
 
-    receptive_fields: list[int] = Field([17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65")
+    receptive_fields: Annotated[list[int], SpacedList] = Field(
+        [17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65"
+    )
     count: int = Field(3, ge=1, le=50, description="M, students of each scale")
     output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
     descriptors: Literal["auto", "cache", "recompute"] = Field(
@@ -55,14 +57,6 @@ class StudentParameters(StrictModel):
     )
     augmentation: Literal["none", "flips"] = Field("none", description="of training images; flips recompute")
     training: TrainingParameters
-
-    @field_validator("receptive_fields", mode="before")
-    @classmethod
-    def _read_one_or_text(cls, value: object) -> object:
-        """Read ``17`` and ``"17 33"``, since the command line has no lists."""
-        if isinstance(value, str):
-            return value.split()
-        return [value] if isinstance(value, int) else value
 
     @model_validator(mode="after")
     def _known_fields_once(self) -> "StudentParameters":
