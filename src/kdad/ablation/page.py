@@ -1,16 +1,13 @@
 """The ablation's page: one HTML file with its figures inside, which works offline."""
 
-import base64
-import io
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from kdad.ablation.comparison import COSTS, SHOWN
+from kdad.reporting.html import embedded_png, render_html
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,8 @@ class AxisSection:
 
 def render_page(title: str, facts: str, protocol: str, sections: list[AxisSection], missing: pd.DataFrame) -> str:
     """Return the page as HTML; text from settings and errors is escaped."""
-    template = files("kdad.ablation").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
+    return render_html(
+        "kdad.ablation",
         title=title,
         facts=facts,
         protocol=protocol,
@@ -53,7 +49,7 @@ def _section(section: AxisSection) -> dict[str, Any]:
     return {
         "name": section.name,
         "question": section.question,
-        "figure": _png(section.figure),
+        "figure": embedded_png(section.figure),
         "header": ["variant", *(SHOWN[name] for name in metrics), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
@@ -76,12 +72,6 @@ def _pair(record: dict[str, Any]) -> dict[str, Any]:
         f"{record['p_holm']:.3g}",
     ]
     return {"cells": cells, "real": record["real"]}
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _with_spread(mean: float, sd: float) -> str:

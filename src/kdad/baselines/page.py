@@ -1,12 +1,9 @@
 """The baselines' table with their heat maps, as a page that works offline."""
 
-import base64
-import io
-from importlib.resources import files
-
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
+
+from kdad.reporting.html import embedded_png, render_html
 
 PROTOCOL = (
     "Fitted on training images alone; the threshold comes from held-out normal images; test images are scored once. "
@@ -21,15 +18,14 @@ _COLUMNS = (
 
 def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, Figure]) -> str:
     """Return the page as HTML: a row for each method of `table`, then the sheets by method."""
-    template = files("kdad.baselines").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
+    return render_html(
+        "kdad.baselines",
         title=title,
         facts=facts,
         protocol=PROTOCOL,
         columns=_COLUMNS,
         rows=table_cells(table),
-        sheets=[{"name": name.replace("_", " "), "png": _embedded(figure)} for name, figure in sheets.items()],
+        sheets=[{"name": name.replace("_", " "), "png": embedded_png(figure)} for name, figure in sheets.items()],
     )
 
 
@@ -51,9 +47,3 @@ def table_cells(table: pd.DataFrame) -> list[list[str]]:
 
 def _number(value: float | None, rest: str = "") -> str:
     return "-" if pd.isna(value) else f"{value:.3f}{rest}"
-
-
-def _embedded(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,12 +1,11 @@
 """The comparison as a page that works offline, and as an excerpt for a README."""
 
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from kdad.paper_tables.cells import MEAN
+from kdad.reporting.html import render_html
 
 _HEADINGS = {
     "image_auroc_percent": "image AUROC, percent",
@@ -28,9 +27,8 @@ PROTOCOL = (
 
 def render_tables(title: str, facts: str, cells: pd.DataFrame, failed: pd.DataFrame) -> str:
     """Return the page as HTML: a section for each table and metric of `compare`, and what failed."""
-    template = files("kdad.paper_tables").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
+    return render_html(
+        "kdad.paper_tables",
         title=title,
         facts=facts,
         protocol=PROTOCOL,
