@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.losses.discrepancy import discrepancy_terms
@@ -88,17 +89,7 @@ def test_a_resumed_cloner_equals_an_uninterrupted_one(monkeypatch, cached_source
     _, cache = cached_source("timm:test_resnet")
     parameters = _parameters(epochs=4)
     cloner, history = train(cache, parameters, folder="whole")
-    save = CheckpointFile.save
-
-    def killed_at_the_third(self, state):
-        if state["epoch"] == 2:
-            raise KeyboardInterrupt
-        save(self, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointFile, "save", killed_at_the_third)
-        with pytest.raises(KeyboardInterrupt):
-            train(cache, parameters, folder="cut")
+    train_killed_at(monkeypatch, 2, train, cache, parameters, folder="cut")
     resumed, resumed_history = train(cache, parameters, folder="cut")
     assert _all_equal(cloner.state_dict(), resumed.state_dict())
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)

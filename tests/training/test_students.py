@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
@@ -145,17 +146,7 @@ def test_teacher_and_students_share_nothing_and_the_teacher_learns_nothing(teach
 def test_resumed_students_equal_uninterrupted_ones(monkeypatch, train):
     parameters = _parameters(epochs=3)
     students, history = train(parameters)
-    save = CheckpointFile.save
-
-    def killed_at_the_second(self, state):
-        if state["epoch"] == 1:
-            raise KeyboardInterrupt
-        save(self, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointFile, "save", killed_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            train(parameters, folder="cut")
+    train_killed_at(monkeypatch, 1, train, parameters, folder="cut")
     resumed, resumed_history = train(parameters, folder="cut")
     assert _equal(students, resumed)
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)

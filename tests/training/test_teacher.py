@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.activations import prepare_source
@@ -76,17 +77,7 @@ def test_one_seed_gives_one_teacher_and_another_seed_another(train):
 def test_a_resumed_teacher_equals_an_uninterrupted_one(monkeypatch, train):
     parameters = _parameters(epochs=3)
     teacher, history = train(parameters)
-    save = CheckpointFile.save
-
-    def killed_at_the_second(self, state):
-        if state["epoch"] == 1:
-            raise KeyboardInterrupt
-        save(self, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointFile, "save", killed_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            train(parameters, folder="cut")
+    train_killed_at(monkeypatch, 1, train, parameters, folder="cut")
     resumed, resumed_history = train(parameters, folder="cut")
     assert _equal(teacher, resumed)
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
