@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,13 @@ class Distillation:
         found = self.images.train if part == "train" else self.images.test
         return torch.from_numpy(found.classes.astype(np.int64))
 
+    @cached_property
+    def _image_digests(self) -> list[str]:
+        return [hash_content(part.pixels.tobytes()) for part in (self.images.train, self.images.test)]
+
     def _obtain(self, lesson: Lesson, teacher: Taught | None, network: ClassifierParameters, seed: int) -> Taught:
         key = content_key(
-            images=[hash_content(part.pixels.tobytes()) for part in (self.images.train, self.images.test)],
+            images=self._image_digests,
             rows=hash_content(lesson.rows.tobytes()),
             labelled=hash_content(lesson.labelled.tobytes()),
             held_out=hash_content(self.images.held_out_rows.tobytes()),

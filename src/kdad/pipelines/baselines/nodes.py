@@ -71,8 +71,7 @@ def measure_baselines(
     truth = read_ground_truth(split_table, images)
     rows = []
     for name, folder in baseline_folders.items():
-        scores, _ = _decided(split_table, folder, settings)
-        test = scores[scores["split"] == "test"]
+        test = _test_scores(split_table, folder, settings)
         generator = numpy_generator(0, "bootstrap")
         resamples = settings.bootstrap_resamples
         labels = test["label"].to_numpy()
@@ -119,8 +118,7 @@ def draw_baselines(
         if not settings.present[name].maps:
             continue
         maps = _test_maps(split_table, folder, "maps")
-        scores, _ = _decided(split_table, folder, settings)
-        shown = scores[scores["split"] == "test"].reset_index(drop=True)
+        shown = _test_scores(split_table, folder, settings)
         figures[name] = draw_heatmap_sheet(
             shown,
             maps,
@@ -135,11 +133,10 @@ def draw_baselines(
     return {f"{name}.png": figure for name, figure in figures.items()}, page
 
 
-def _decided(
-    split_table: pd.DataFrame, folder: str, settings: BaselineParameters
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _test_scores(split_table: pd.DataFrame, folder: str, settings: BaselineParameters) -> pd.DataFrame:
     scores = np.load(Path(folder) / "scores.npy")
-    return decide(split_table, scored_rows(split_table), scores, settings.threshold_quantile)
+    decided, _ = decide(split_table, scored_rows(split_table), scores, settings.threshold_quantile)
+    return decided[decided["split"] == "test"].reset_index(drop=True)
 
 
 def _test_maps(split_table: pd.DataFrame, folder: str, stack: str) -> np.ndarray:

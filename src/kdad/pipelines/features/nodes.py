@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.compute import prepare_compute
+from kdad.compute import Compute, prepare_compute
 from kdad.datasets.activation_cache import ActivationCache
 from kdad.images.one_class import EveryClass
 from kdad.images.registry import open_image_set
@@ -27,13 +27,13 @@ def compute_source_activations(
     """Run the source once over every image, or open the cache when it holds just these activations."""
     started = time.perf_counter()
     chosen = prepare_compute(ComputeParameters(**compute))
-    network = prepare_source(SourceParameters(**source), image_statistics)
+    settings = SourceParameters(**source)
+    network = prepare_source(settings, image_statistics)
     images = open_image_set(DatasetParameters(**dataset))
     cache, reused = cache_activations(
-        folder, network, SourceParameters(**source), images, split_table, FeatureParameters(**features), chosen
+        folder, network, settings, images, split_table, FeatureParameters(**features), chosen
     )
-    cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused, **chosen.describe()}
-    return cache, cost
+    return cache, _cost(started, len(split_table), reused, chosen)
 
 
 def compute_every_class(
@@ -62,13 +62,15 @@ def select_class_activations(
     """Pick one normal class's images out of all classes' activations, with scales of its own."""
     started = time.perf_counter()
     chosen = prepare_compute(ComputeParameters(**compute))
-    images = open_image_set(DatasetParameters(**dataset))
+    images, settings = open_image_set(DatasetParameters(**dataset)), SourceParameters(**source)
     places = {sample.id: row for row, sample in enumerate(EveryClass(images).samples)}
     rows = split_table["id"].map(places).to_numpy()
-    settings = SourceParameters(**source)
     network, scaling = prepare_source(settings, {}), FeatureParameters(**features)
     cache, reused = select_activations(
         folder, every_class, network, settings, images, split_table, rows, scaling, chosen
     )
-    cost = {"seconds": time.perf_counter() - started, "images": 0, "reused": reused, **chosen.describe()}
-    return cache, cost
+    return cache, _cost(started, 0, reused, chosen)
+
+
+def _cost(started: float, images: int, reused: bool, compute: Compute) -> dict[str, Any]:
+    return {"seconds": time.perf_counter() - started, "images": images, "reused": reused, **compute.describe()}

@@ -1,5 +1,8 @@
 """The source's activations of every image, once."""
 
+from collections.abc import Callable
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
 from kdad.pipelines.features.nodes import compute_source_activations, select_class_activations
@@ -7,45 +10,16 @@ from kdad.pipelines.features.nodes import compute_source_activations, select_cla
 
 def create_pipeline() -> Pipeline:
     """Compute source activations at the critical points."""
-    return Pipeline(
-        [
-            Node(
-                compute_source_activations,
-                inputs={
-                    "split_table": "split_table",
-                    "image_statistics": "image_statistics",
-                    "folder": "activation_folder",
-                    "dataset": "params:dataset",
-                    "source": "params:source",
-                    "features": "params:features",
-                    "compute": "params:compute",
-                },
-                outputs=["source_activations", "source_cost"],
-                name="compute_source_activations",
-                tags=["training"],
-            )
-        ]
-    )
+    return _pipeline(compute_source_activations, image_statistics="image_statistics")
 
 
 def create_selection() -> Pipeline:
     """Select a class's activations from those of every class."""
-    return Pipeline(
-        [
-            Node(
-                select_class_activations,
-                inputs={
-                    "split_table": "split_table",
-                    "every_class": "every_class",
-                    "folder": "activation_folder",
-                    "dataset": "params:dataset",
-                    "source": "params:source",
-                    "features": "params:features",
-                    "compute": "params:compute",
-                },
-                outputs=["source_activations", "source_cost"],
-                name="select_class_activations",
-                tags=["training"],
-            )
-        ]
-    )
+    return _pipeline(select_class_activations, every_class="every_class")
+
+
+def _pipeline(function: Callable[..., Any], **own: str) -> Pipeline:
+    parameters = {name: f"params:{name}" for name in ("dataset", "source", "features", "compute")}
+    inputs = {"split_table": "split_table", "folder": "activation_folder", **own, **parameters}
+    outputs = ["source_activations", "source_cost"]
+    return Pipeline([Node(function, inputs=inputs, outputs=outputs, name=function.__name__, tags=["training"])])

@@ -25,6 +25,7 @@ from kdad.scoring.class_offset import best_offset
 from kdad.training.classifier import Lesson
 from kdad.training.distillation import Distillation
 
+_SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label
 
 
@@ -95,8 +96,7 @@ def omit_class(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
     number, labels = settings.omitted_class, distillation.labels("test")
     rest = images.fit_rows[images.train.classes[images.fit_rows] != number]
     rows = []
-    for seed in _progress("Without a class", settings.seeds):
-        (seed,) = seed
+    for (seed,) in _progress("Without a class", settings.seeds):
         lessons = {
             "complete": Lesson(images.fit_rows, images.fit_rows[:0], settings.temperature, 1.0),
             "omitted": Lesson(rest, rest[:0], settings.temperature, 1.0),
@@ -155,7 +155,8 @@ def draw_soft_targets(
     logits = distillation.teacher(settings.seeds[0]).test_logits
     # Of each class the test image that the teacher is least sure of.
     sure = logits.softmax(1).max(1).values.numpy()
-    shown = [int(rows[sure[rows].argmin()]) for rows in map(np.flatnonzero, _of_each(images.test.classes))][:5]
+    of_each = [np.flatnonzero(images.test.classes == number) for number in range(_SHOWN_CLASSES)]
+    shown = [int(rows[sure[rows].argmin()]) for rows in of_each]
     return {
         "softened.png": draw_softened(images.test, shown, logits, images.class_names, settings.temperatures),
         "sweep.png": draw_sweep(sweep, settings.sweep_labels),
@@ -194,7 +195,3 @@ def summarise_soft_targets(
 
 def _progress(description: str, *axes: Any) -> Iterator[tuple]:
     return track(list(itertools.product(*axes)), description=description, transient=True)
-
-
-def _of_each(classes: np.ndarray) -> list[np.ndarray]:
-    return [classes == number for number in np.unique(classes)]
