@@ -1,14 +1,16 @@
 """The pipeline `paper_tables` over the whole DAG: both systems on two textures, and resuming."""
 
+import itertools
 import json
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 from kedro.framework.cli.utils import KedroCliError
 
-from projects import copy_project, run_pipeline
+from projects import PROJECT, copy_project, run_pipeline
 
 METHODS = {
     "mkd": {"system": "mkd", "paper": ["MKD"]},
@@ -17,13 +19,23 @@ METHODS = {
         "paper": ["Uninformed Students p=33"],
         "settings": {"students": {"receptive_fields": [33], "count": 1}},
     },
+    "memory_bank": {"system": "baselines", "paper": ["1-NN"]},
+    "ocsvm_pca": {"system": "baselines", "paper": ["OCSVM"]},
+    "soft_target": {"system": "soft_target"},
 }
+LEFT_OUT = (
+    *("deep_svdd", "anogan", "vae", "kde_pca", "nearest_pixels", "nearest_source"),
+    *("position_gaussian", "feature_dictionary", "l2_autoencoder", "ssim_autoencoder"),
+)
+METHODS |= dict.fromkeys(LEFT_OUT)
+RUN_METHODS = ("mkd", "students_p33", "memory_bank", "ocsvm_pca")  # textures have no classes to distil from
 BLOCK = {
     "paper_dataset": "mvtec_ad",
     "categories": ["brick", "grass"],
     "seeds": [0, 1],
     "methods": METHODS,
 }
+DIGITS = {"name": "digits", "category": None, "normal_class": 8, "image_size": 32}
 FEW = {"train_images": 4, "validation_images": 3, "test_normal": 2, "test_per_defect": 1}
 RUN = {
     "dataset": {"textures": FEW},
@@ -82,8 +94,46 @@ def test_each_cell_is_a_run_in_mlflow(finished):
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     children = [run for run in runs if "axis" in run.data.tags]
     found = {(run.data.tags["variant"], run.data.tags["category"], run.data.tags["seed"]) for run in children}
-    assert found == {(method, category, seed) for method in METHODS for category in ("brick", "grass") for seed in "01"}
+    assert found == set(itertools.product(RUN_METHODS, ("brick", "grass"), "01"))
     assert all(run.info.status == "FINISHED" and "image_auroc" in run.data.metrics for run in children)
+
+
+def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(finished, cells):
+    runtime = RUN | {
+        "dataset": RUN["dataset"] | {"category": "brick"},
+        "baselines": {"methods": _only("memory_bank", "ocsvm_pca")},
+    }
+    run_pipeline(finished, "test", "baselines", runtime_params=runtime)
+    table = pd.read_csv(finished / "data/08_reporting/textures/brick/baselines/baselines.csv")
+    own = table.set_index("method").loc["memory_bank"]
+    by_case = finished / "data/07_model_output/textures/paper_tables/results"
+    result = json.loads((by_case / "paper_baselines.memory_bank.brick_seed_0.json").read_text())
+    assert {name: result["metrics"][name] for name in ("image_auroc", "pro_auc")} == {
+        name: own[name] for name in ("image_auroc", "pro_auc")
+    }
+    shown = cells[(cells["table"] == "us_pro") & (cells["method"] == "1-NN") & (cells["category"] == "brick")]
+    assert shown["paper"].notna().all()
+    assert shown["seeds"].tolist() == [2]
+
+
+def _only(*names: str) -> dict[str, None]:
+    known = yaml.safe_load((PROJECT / "conf/base/parameters/baselines.yml").read_text())["baselines"]["methods"]
+    return {other: None for other in known if other not in names}
+
+
+def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path, migrated_database):
+    project = copy_project(tmp_path / "digits", migrated_database)
+    methods = {**dict.fromkeys(METHODS), "soft_target": {"system": "soft_target"}, "mkd": None}
+    block = {"categories": [3, 8], "seeds": [0], "methods": methods}
+    run_pipeline(project, "test", "paper_tables", runtime_params={"dataset": DIGITS, "paper_tables": block})
+    cells = pd.read_csv(project / "data/08_reporting/digits/paper_tables/cells.csv", dtype={"category": str})
+    shown = cells[(cells["method"] == "soft_target") & cells["ours"].notna()]
+    assert shown["category"].tolist() == ["3", "8"]
+    assert shown["ours"].between(0, 100).all()
+    run_pipeline(project, "test", "soft_target", runtime_params={"dataset": DIGITS})
+    table = pd.read_csv(project / "data/08_reporting/digits/soft_target/anomaly.csv")
+    own = table[(table["seed"] == 0) & table["normal_class"].isin([3, 8])]
+    assert own["image_auroc"].tolist() == pytest.approx((shown["ours"] / 100).tolist())
 
 
 def test_a_second_run_trains_nothing(finished, cells):
@@ -99,10 +149,13 @@ def test_a_second_run_trains_nothing(finished, cells):
     ("change", "message"),
     [
         ({"tables": "us_prp"}, "there is no table 'us_prp'; did you mean 'us_pro'"),
-        ({"methods": {"mkd": None, "students_p33": None}}, "leaves every method out"),
+        ({"methods": dict.fromkeys(METHODS)}, "leaves every method out"),
         ({"methods": {"mkd": {"system": "mkd", "settings": {"clonr": {}}}}}, "changes 'clonr'"),
         ({"methods": {"mkd": {"system": "mkds"}}}, "paper_tables.methods.mkd.system"),
         ({"seeds": []}, "paper_tables.seeds"),
+        ({"methods": {"memory_banc": {"system": "baselines"}}}, "no 'memory_banc'; did you mean 'memory_bank'"),
+        ({"methods": {"vae": {"system": "baselines", "settings": {"cloner": {}}}}}, "may change 'baselines' alone"),
+        ({"methods": {"mkd": {"system": "mkd", "tables": "us_prp"}}}, "there is no table 'us_prp'"),
     ],
 )
 def test_a_wrong_block_is_one_message(project, run, change, message):

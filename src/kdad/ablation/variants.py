@@ -76,23 +76,23 @@ def plan_ablation(parameters: dict[str, Any], name: str = "mkd_ablation") -> Pla
     Raises `InputError`, naming axis and variant, when the result is not valid.
     """
     ablation = _BLOCKS[name](**parameters[name])
-    datasets = _datasets(parameters["dataset"], ablation.categories, name)
+    datasets = category_datasets(parameters["dataset"], ablation.categories, name)
     models = _MODELS[name]
     base = {block: parameters[block] for block in models}
-    shared = _merge(base, ablation.base)
+    shared = merge(base, ablation.base)
     own = _bind(models, base, "the run's parameters")
     cases = []
     for axis, block in ablation.chosen.items():
         for variant, overrides in block.present.items():
-            blocks = _bind(models, _merge(shared, overrides), f"{name}.variants.{axis}.variants.{variant}")
+            blocks = _bind(models, merge(shared, overrides), f"{name}.variants.{axis}.variants.{variant}")
             shares_source = all(blocks.get(block) == own.get(block) for block in ("source", "features"))
-            settings = _flatten(overrides)
+            settings = flatten(overrides)
             cases += [
                 Case(axis, variant, category, seed, blocks, settings, shares_source)
                 for category in datasets
                 for seed in ablation.seeds
             ]
-    return Plan(name, tuple(cases), datasets, _shares_classes(datasets, own))
+    return Plan(name, tuple(cases), datasets, shares_classes(datasets, own.get("source", {})))
 
 
 def category_namespace(dataset: dict[str, Any]) -> str:
@@ -100,7 +100,10 @@ def category_namespace(dataset: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", DatasetParameters(**dataset).category_name)
 
 
-def _datasets(dataset: dict[str, Any], categories: list[str | int] | None, name: str) -> dict[str, dict[str, Any]]:
+def category_datasets(
+    dataset: dict[str, Any], categories: list[str | int] | None, name: str
+) -> dict[str, dict[str, Any]]:
+    """Return each category's dataset block by its namespace; `name` says in errors whose categories they are."""
     if categories is None:
         return {category_namespace(dataset): dataset}
     if categories == ["all"]:
@@ -129,10 +132,11 @@ def _every_category(dataset: dict[str, Any]) -> list[str | int]:
     return found or [dataset.get("category")]
 
 
-def _shares_classes(datasets: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> bool:
+def shares_classes(datasets: dict[str, dict[str, Any]], source: dict[str, Any]) -> bool:
+    """Say whether several classes of a labelled set are planned whose images the source sees alike."""
     labelled = all(dataset["name"] in CLASS_SETS for dataset in datasets.values())
     # Statistics of the training images differ with the class that is normal.
-    alike = own.get("source", {}).get("input_normalisation") != "dataset"
+    alike = source.get("input_normalisation") != "dataset"
     return len(datasets) > 1 and labelled and alike
 
 
@@ -147,19 +151,20 @@ def _bind(models: dict[str, type[StrictModel]], blocks: dict[str, Any], where: s
     return bound
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Lay nested dictionaries over each other; lists and values are replaced."""
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
+        merged[key] = merge(merged[key], value) if nested else value
     return merged
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 
 _LAST_NODE = "measure_variant"
+_COSTS = ("train_seconds", "parameters", "flops", "threshold", "milliseconds_an_image", "kept_megabytes")
 _FIGURES = ("heatmaps.png", "scores.csv")
 
 
@@ -76,9 +77,11 @@ class VariantLogHook:
 
     @staticmethod
     def _log_result(client: MlflowClient, run_id: str, result: dict[str, Any]) -> None:
-        costs = {name: result[name] for name in ("train_seconds", "parameters", "flops", "threshold")}
-        history = pd.read_csv(result["loss_history"])
-        log_metrics(client, run_id, metrics_of(result["metrics"] | costs) + history_metrics(history, result["network"]))
+        costs = {name: result[name] for name in _COSTS if name in result}
+        measured = metrics_of(result["metrics"] | costs)
+        if "loss_history" in result:
+            measured += history_metrics(pd.read_csv(result["loss_history"]), result["network"])
+        log_metrics(client, run_id, measured)
         client.log_batch(run_id, tags=[RunTag("reused", str(result["reused"])), RunTag("method", result["method"])])
-        for name in _FIGURES:
+        for name in _FIGURES if "folder" in result else ():
             client.log_artifact(run_id, str(Path(result["folder"]) / name))

@@ -11,6 +11,7 @@ METRICS = {
     "pro_auc_fpr0.3": ("pro_auc", 1.0),
 }
 MEAN = "mean"
+_OF_VARIANTS = ("mkd_gaussian_ablation",)  # compares variants of one method, which name it
 _KEYS = ["table", "metric", "category", "method"]
 
 
@@ -32,24 +33,32 @@ def our_figures(results: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "category", "seed", "metric", "value"])
 
 
-def compare(paper: pd.DataFrame, ours: pd.DataFrame, names: dict[str, list[str]]) -> pd.DataFrame:
+def compare(
+    paper: pd.DataFrame, ours: pd.DataFrame, names: dict[str, list[str]], tables: dict[str, list[str]] | None = None
+) -> pd.DataFrame:
     """Return a row a cell: table, metric, category, method, paper, ours, sd, seeds, difference; NaN if there is none.
 
     `paper` holds one data set's rows (table, category, method, metric, value), `ours` what `our_figures` returns,
-    `names` what the papers call each of our methods. A method of ours that a table does not have gets rows of its own.
-    The mean over categories is ours only where every category of the table is there; its sd is over seeds.
+    `names` what the papers call each of our methods, `tables` which tables show it (``["all"]``: those that compare
+    methods). A method of ours that a table does not have gets rows of its own. The mean over categories is ours only
+    where every category of the table is there; its sd is over seeds.
     """
     printed = paper.rename(columns={"value": "paper"})[[*_KEYS, "paper"]]
     found = []
     for (table, metric), block in printed.groupby(["table", "metric"], sort=False):
         categories = [name for name in dict.fromkeys(block["category"]) if name != MEAN]
-        figures = _with_mean(ours[ours["metric"] == metric], categories)
+        chosen = ours["method"].map(lambda own, table=table: _shows(table, (tables or {}).get(own, ["all"])))
+        figures = _with_mean(ours[(ours["metric"] == metric) & chosen.astype(bool)], categories)
         figures = figures.assign(table=table, method=_named(figures["method"], names, set(block["method"])))
         found.append(block.merge(figures, on=_KEYS, how="outer", sort=False))
     cells = pd.concat(found, ignore_index=True) if found else _unprinted(ours)
     return cells.assign(difference=cells["ours"] - cells["paper"])[
         [*_KEYS, "paper", "ours", "sd", "seeds", "difference"]
     ]
+
+
+def _shows(table: str, named: list[str]) -> bool:
+    return table in named or (named == ["all"] and table not in _OF_VARIANTS)
 
 
 def _with_mean(ours: pd.DataFrame, categories: list[str]) -> pd.DataFrame:

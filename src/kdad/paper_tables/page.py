@@ -15,6 +15,7 @@ _HEADINGS = {
 _SOURCES = {
     "mkd_one_class": "One class as normal (Salehi et al. 2021, table 2)",
     "mkd_mvtec": "MVTec AD (Salehi et al. 2021)",
+    "mkd_gaussian_ablation": "Filters on MVTec AD (Salehi et al. 2021)",
     "us_pro": "MVTec AD (Bergmann et al. 2020)",
     "not printed": "Not in the papers",
 }

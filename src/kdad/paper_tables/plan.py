@@ -4,26 +4,81 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdad.ablation.variants import Plan, first_message, plan_ablation
+from kdad.ablation.variants import (
+    Case,
+    Plan,
+    category_datasets,
+    first_message,
+    flatten,
+    merge,
+    plan_ablation,
+    shares_classes,
+)
 from kdad.errors import InputError
-from kdad.parameters.paper_tables import PaperTableParameters
+from kdad.parameters.baselines import BaselineParameters
+from kdad.parameters.dataset import CLASS_SETS
+from kdad.parameters.paper_tables import PaperMethodParameters, PaperTableParameters
+from kdad.parameters.soft_target import SoftTargetParameters
+from kdad.parameters.strict import nearest_name
 
 #: The ablation whose stages run a system, and the axis that its cells are planned as.
 _ABLATIONS = {"mkd": "mkd_ablation", "uninformed_students": "students_ablation"}
+#: Systems that no ablation varies, with their parameter block.
+_OTHERS = {"baselines": BaselineParameters, "soft_target": SoftTargetParameters}
 _QUESTION = "How far are our figures from the papers'?"
 
 
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
-    """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid."""
+    """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid.
+
+    Soft targets are planned for labelled sets alone.
+    """
     block = PaperTableParameters(**parameters["paper_tables"])
     plans = []
-    for system, ablation in _ABLATIONS.items():
-        variants = {name: method.settings for name, method in block.present.items() if method.system == system}
-        if variants:
-            axis = {"question": _QUESTION, "compare_with": next(iter(variants)), "variants": variants}
-            planned = {"seeds": block.seeds, "categories": block.categories, "variants": {f"paper_{system}": axis}}
-            try:
-                plans.append(plan_ablation(parameters | {ablation: planned}, ablation))
-            except ValidationError as error:
-                raise InputError(f"paper_tables.methods{first_message(error)}") from None
+    for system in (*_ABLATIONS, *_OTHERS):
+        methods = {name: method for name, method in block.present.items() if method.system == system}
+        if not methods or (system == "soft_target" and parameters["dataset"]["name"] not in CLASS_SETS):
+            continue
+        try:
+            plan = _plan_variants if system in _ABLATIONS else _plan_others
+            planned = plan(parameters, block, system, methods)
+        except ValidationError as error:
+            raise InputError(f"paper_tables.methods{first_message(error)}") from None
+        plans += [planned] if planned.cases else []
     return plans
+
+
+def _plan_variants(
+    parameters: dict[str, Any], block: PaperTableParameters, system: str, methods: dict[str, PaperMethodParameters]
+) -> Plan:
+    ablation, variants = _ABLATIONS[system], {name: method.settings for name, method in methods.items()}
+    axis = {"question": _QUESTION, "compare_with": next(iter(variants)), "variants": variants}
+    planned = {"seeds": block.seeds, "categories": block.categories, "variants": {f"paper_{system}": axis}}
+    return plan_ablation(parameters | {ablation: planned}, ablation)
+
+
+def _plan_others(
+    parameters: dict[str, Any], block: PaperTableParameters, system: str, methods: dict[str, PaperMethodParameters]
+) -> Plan:
+    datasets = category_datasets(parameters["dataset"], block.categories, "paper_tables")
+    cases = []
+    for name, method in methods.items():
+        where = f"paper_tables.methods.{name}"
+        for changed in method.settings:
+            if changed != system:
+                raise InputError(f"{where} changes '{changed}'; a method of {system} may change '{system}' alone")
+        bound = _OTHERS[system](**merge(parameters[system], method.settings.get(system, {})))
+        if system == "baselines" and name not in bound.methods:
+            raise InputError(f"{where}: baselines.methods has no '{name}'{nearest_name(name, list(bound.methods))}")
+        if system == "baselines" and name not in bound.present:
+            continue  # left out there, left out here
+        values = bound.model_dump()
+        if system == "baselines":
+            values["methods"] = {name: values["methods"][name]}  # what others are set to is nothing to this case
+        settings = flatten(method.settings)
+        cases += [
+            Case(f"paper_{system}", name, category, seed, {system: values}, settings, True)
+            for category in datasets
+            for seed in block.seeds
+        ]
+    return Plan(system, tuple(cases), datasets, shares_classes(datasets, parameters["source"]))

@@ -7,13 +7,17 @@ from pydantic import Field, model_validator
 from kdad.parameters.ablation import Overrides
 from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
-TABLES = ("mkd_one_class", "mkd_mvtec", "us_pro")
+TABLES = ("mkd_one_class", "mkd_mvtec", "mkd_gaussian_ablation", "us_pro")
 
 
 class PaperMethodParameters(StrictModel):
-    """One of our methods: its system, settings, and what the papers' tables call it."""
+    """One of our methods: its system, settings, and what the papers' tables call it.
 
-    system: Literal["mkd", "uninformed_students"] = Field(description="which system runs")
+    A method of ``baselines`` has a name of ``baselines.methods``.
+    """
+
+    system: Literal["mkd", "uninformed_students", "baselines", "soft_target"] = Field(description="which system runs")
+    tables: Annotated[list[str], SpacedList] = Field(["all"], description="tables that show it, or all")
     paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
 
@@ -31,7 +35,8 @@ class PaperTableParameters(StrictModel):
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> "PaperTableParameters":
-        for name in [] if self.tables == "all" else self.tables.split():
+        named = [self.tables.split(), *(method.tables for method in self.present.values())]
+        for name in [name for names in named if names != ["all"] for name in names]:
             if name not in TABLES:
                 raise ValueError(f"there is no table '{name}'{nearest_name(name, list(TABLES))}")
         if not self.tables.split():

@@ -30,7 +30,6 @@ def create_cases(plan: Plan) -> Pipeline:
     The classes of a labelled set share one cache of activations.
     """
     axes = axis_names(plan)
-    prepared = sum((_prepare(plan, category, axes) for category in plan.datasets), _every_class(plan, axes))
     checked = Node(
         bind_first(check_points, plan),
         inputs={category: f"{category}.source_activations" for category in plan.datasets},
@@ -39,7 +38,13 @@ def create_cases(plan: Plan) -> Pipeline:
         tags=axes,
     )
     cases = [node for case in plan.cases for node in _case_nodes(case)]
-    return prepared + Pipeline([checked, *cases])
+    return prepare_categories(plan) + Pipeline([checked, *cases])
+
+
+def prepare_categories(plan: Plan) -> Pipeline:
+    """Split each category's images and run the source on them, once for all classes of a labelled set."""
+    axes = axis_names(plan)
+    return sum((_prepare(plan, category, axes) for category in plan.datasets), _every_class(plan, axes))
 
 
 def _every_class(plan: Plan, axes: list[str]) -> Pipeline:

@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 measure_baselines,
                 inputs=_MEASURED,
-                outputs=["baseline_table", "baseline_results", "baseline_metrics"],
+                outputs=["baseline_table", "baseline_metrics"],
                 name="measure_baselines",
             ),
             Node(

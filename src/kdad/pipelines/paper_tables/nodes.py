@@ -32,9 +32,9 @@ def compare_with_papers(
     printed = paper_results[paper_results["dataset"] == name]
     if block.tables != "all":
         printed = printed[printed["table"].isin(block.tables.split())]
-    printed = printed[printed["table"] != "mkd_gaussian_ablation"]  # the axis `filter` of mkd_ablation
     ours = our_figures(current)
-    cells = compare(printed, ours, {own: method.paper for own, method in block.present.items()})
+    names = {own: method.paper for own, method in block.present.items()}
+    cells = compare(printed, ours, names, {own: method.tables for own, method in block.present.items()})
     other = f", beside the papers' {name}" if name != images.name else ""
     facts = (
         f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, seeds {', '.join(map(str, block.seeds))}, "

@@ -8,8 +8,15 @@ from kdad.pipelines.ablation.pipeline import create_cases
 from kdad.pipelines.ablation.student_pipeline import create_student_cases
 from kdad.pipelines.ablation.summary_pipeline import bind_first
 from kdad.pipelines.paper_tables.nodes import compare_with_papers
+from kdad.pipelines.paper_tables.other_cases import SPACE, create_baseline_cases, create_soft_target_cases
 
-_CASES = {"mkd_ablation": (create_cases, ""), "students_ablation": (create_student_cases, "students.")}
+#: By the plan's name: what makes its cases, and what comes before the names of their results.
+_CASES = {
+    "mkd_ablation": (create_cases, ""),
+    "students_ablation": (create_student_cases, "students."),
+    "baselines": (create_baseline_cases, SPACE),
+    "soft_target": (create_soft_target_cases, SPACE),
+}
 
 
 def create_pipeline(plans: list[Plan]) -> Pipeline:

@@ -23,7 +23,7 @@ from kdad.parameters.source import ComputeParameters
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 from kdad.scoring.class_offset import best_offset
 from kdad.training.classifier import Lesson
-from kdad.training.distillation import Distillation
+from kdad.training.distillation import Distillation, Taught
 
 _SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label
@@ -116,34 +116,32 @@ def omit_class(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def score_disagreement(teachers: pd.DataFrame, **shared: Any) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Detect every class but one by KL(teacher || student), the student distilled on that one class alone.
-
-    Returns normal_class, seed, image_auroc, and the same as results of cases. The teacher has seen every class with its
-    label, which one-class methods have not.
-    """
+def score_disagreement(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
+    """Detect every class but one by the student's disagreement with its teacher: normal_class, seed, image_auroc."""
     distillation = open_distillation(**shared)
-    settings, images = distillation.parameters, distillation.images
-    labels = distillation.labels("test")
+    settings, classes = distillation.parameters, len(distillation.images.class_names)
     rows = []
-    for seed, number in _progress("One class", settings.seeds, range(len(images.class_names))):
-        own = images.fit_rows[images.train.classes[images.fit_rows] == number]
-        taught = distillation.student(Lesson(own, own[:0], settings.temperature, 1.0), seed)
-        teacher = distillation.teacher(seed).test_logits
-        scores = softened_divergence(taught.test_logits, teacher, settings.temperature)
-        auroc = image_auroc((labels != number).long().numpy(), scores.numpy())
+    for seed, number in _progress("One class", settings.seeds, range(classes)):
+        auroc = disagreement_auroc(distillation, one_class_student(distillation, number, seed), number, seed)
         rows.append({"normal_class": number, "seed": seed, "image_auroc": auroc})
-    results = [
-        {
-            "status": "finished",
-            "variant": "soft_target",
-            "category": f"class_{row['normal_class']}",
-            "seed": row["seed"],
-            "metrics": {"image_auroc": row["image_auroc"]},
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(rows), results
+    return pd.DataFrame(rows)
+
+
+def one_class_student(distillation: Distillation, number: int, seed: int) -> Taught:
+    """Distil a student on the images of one class alone, without labels."""
+    images = distillation.images
+    own = images.fit_rows[images.train.classes[images.fit_rows] == number]
+    return distillation.student(Lesson(own, own[:0], distillation.parameters.temperature, 1.0), seed)
+
+
+def disagreement_auroc(distillation: Distillation, student: Taught, number: int, seed: int) -> float:
+    """Return image AUROC of KL(teacher || student) over the test images, where class `number` is normal.
+
+    The teacher has seen every class with its label, which one-class methods have not.
+    """
+    teacher = distillation.teacher(seed)
+    scores = softened_divergence(student.test_logits, teacher.test_logits, distillation.parameters.temperature)
+    return image_auroc((distillation.labels("test") != number).long().numpy(), scores.numpy())
 
 
 def draw_soft_targets(

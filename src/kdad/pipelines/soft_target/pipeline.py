@@ -40,7 +40,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 score_disagreement,
                 inputs=taught,
-                outputs=["soft_target.anomaly", "soft_target.results"],
+                outputs="soft_target.anomaly",
                 name="score_disagreement",
             ),
             Node(draw_soft_targets, inputs=taught | drawn, outputs="soft_target.figures", name="draw_soft_targets"),
