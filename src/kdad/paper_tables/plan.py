@@ -16,10 +16,11 @@ from kdad.ablation.variants import (
 )
 from kdad.errors import InputError
 from kdad.parameters.baselines import BaselineParameters
-from kdad.parameters.dataset import CLASS_SETS
+from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.parameters.paper_tables import PaperMethodParameters, PaperTableParameters
 from kdad.parameters.soft_target import SoftTargetParameters
 from kdad.parameters.strict import nearest_name
+from kdad.parameters.students import StudentParameters
 
 #: The ablation whose stages run a system, and the axis that its cells are planned as.
 _ABLATIONS = {"mkd": "mkd_ablation", "uninformed_students": "students_ablation"}
@@ -31,21 +32,30 @@ _QUESTION = "How far are our figures from the papers'?"
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
     """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid.
 
-    Soft targets are planned for labelled sets alone.
+    Soft targets are planned for labelled sets alone, students where their receptive fields fit into the images.
     """
     block = PaperTableParameters(**parameters["paper_tables"])
     plans = []
     for system in (*_ABLATIONS, *_OTHERS):
         methods = {name: method for name, method in block.present.items() if method.system == system}
-        if not methods or (system == "soft_target" and parameters["dataset"]["name"] not in CLASS_SETS):
-            continue
         try:
+            methods = {name: method for name, method in methods.items() if _applies(parameters, method)}
+            if not methods:
+                continue
             plan = _plan_variants if system in _ABLATIONS else _plan_others
             planned = plan(parameters, block, system, methods)
         except ValidationError as error:
             raise InputError(f"paper_tables.methods{first_message(error)}") from None
         plans += [planned] if planned.cases else []
     return plans
+
+
+def _applies(parameters: dict[str, Any], method: PaperMethodParameters) -> bool:
+    dataset = DatasetParameters(**parameters["dataset"])
+    if method.system == "uninformed_students":
+        students = StudentParameters(**merge(parameters["students"], method.settings.get("students", {})))
+        return max(students.receptive_fields) <= min(dataset.size)
+    return method.system != "soft_target" or dataset.name in CLASS_SETS
 
 
 def _plan_variants(
