@@ -85,6 +85,7 @@ def test_a_mean_over_fifteen_categories_is_not_made_of_two(cells):
 
 def test_page_names_what_was_not_run(finished):
     page = (finished / "data/08_reporting/textures/paper_tables/paper_tables.html").read_text()
+    assert "source efficientnet_lite0, teachers distilled from efficientnet_lite0, seeds 0, 1, commit" in page
     assert "Not run here:" in page
     assert "AnoGAN" in page
 

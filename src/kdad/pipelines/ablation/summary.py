@@ -68,7 +68,7 @@ def write_page(
     parameters = DatasetParameters(**dataset)
     facts = (
         f"{parameters.name} ({', '.join(plan.datasets)}), {parameters.size[0]} x {parameters.size[1]} pixels, "
-        f"{_source(plan)}, seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
+        f"{describe_source(plan)}, seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
     page = render_page(_TITLES[plan.name], facts, _PROTOCOL, sections, absent)
     return {f"{section.name}.png": section.figure for section in sections}, page
@@ -88,7 +88,7 @@ def current_results(plan: Plan, results: list[dict[str, Any]]) -> list[dict[str,
     return current
 
 
-def _source(plan: Plan) -> str:
+def describe_source(plan: Plan) -> str:
     """Say what the first case's source is; single variants may have another."""
     blocks = plan.cases[0].blocks
     if "source" in blocks:

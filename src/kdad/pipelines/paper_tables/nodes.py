@@ -11,7 +11,7 @@ from kdad.paper_tables.cells import compare, our_figures
 from kdad.paper_tables.page import render_excerpt, render_tables
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.paper_tables import PaperTableParameters
-from kdad.pipelines.ablation.summary import current_results
+from kdad.pipelines.ablation.summary import current_results, describe_source
 from kdad.reporting.provenance import code_version
 
 _PAPER_NAMES = {"digits": "mnist"}
@@ -36,8 +36,9 @@ def compare_with_papers(
     names = {own: method.paper for own, method in block.present.items()}
     cells = compare(printed, ours, names, {own: method.tables for own, method in block.present.items()})
     other = f", beside the papers' {name}" if name != images.name else ""
+    sources = "".join(f"{describe_source(plan)}, " for plan in plans if plan.name.endswith("_ablation"))
     facts = (
-        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, seeds {', '.join(map(str, block.seeds))}, "
+        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, {sources}seeds {', '.join(map(str, block.seeds))}, "
         f"commit {code_version(Path.cwd())}"
     )
     absent = missing(current)
