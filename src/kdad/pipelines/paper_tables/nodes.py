@@ -38,8 +38,8 @@ def compare_with_papers(
     other = f", beside the papers' {name}" if name != images.name else ""
     sources = "".join(f"{describe_source(plan)}, " for plan in plans if plan.name.endswith("_ablation"))
     facts = (
-        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, {sources}seeds {', '.join(map(str, block.seeds))}, "
-        f"commit {code_version(Path.cwd())}"
+        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, {sources}"
+        f"seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
     absent = missing(current)
     page = render_tables(f"The papers' tables: {images.name}", facts, cells, absent)
