@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from pyod.models.anogan import AnoGAN
 from pyod.models.auto_encoder import AutoEncoder
 from pyod.models.deep_svdd import DeepSVDD
 from pyod.models.vae import VAE
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
@@ -15,6 +17,7 @@ from sklearn.svm import OneClassSVM
 
 from kdad.baselines.image_detectors import fit_detector
 from kdad.errors import InputError
+from projects import PROJECT
 
 GENERATOR = np.random.default_rng(0)
 KNOWN = GENERATOR.normal(size=(40, 6)).astype(np.float32)
@@ -89,3 +92,14 @@ def test_scores_are_pyods(name, build, options):
 def test_an_option_that_the_library_does_not_have():
     with pytest.raises(InputError, match=r"knn does not take these options \(.*neighbours"):
         fit_detector("knn", KNOWN, {"neighbours": 2}, 0)
+
+
+def test_kde_of_the_configuration_is_exact_in_many_dimensions():
+    text = (PROJECT / "conf/base/parameters/baselines.yml").read_text()
+    options = yaml.safe_load(text)["baselines"]["methods"]["kde_pca"]["options"]
+    generator = np.random.default_rng(0)
+    known, others = generator.normal(size=(200, 64)), generator.normal(1.0, 2.0, size=(30, 64))
+    distances = ((others[:, None] - known) ** 2).sum(-1)
+    expected = -logsumexp(-distances / 2, axis=1)
+    found = fit_detector("kde", known, options, 0)(others)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-9, atol=1e-9)
