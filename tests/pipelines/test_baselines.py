@@ -52,6 +52,14 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished, table):
     np.testing.assert_allclose(scores, largest, rtol=5e-3)
 
 
+def test_baselines_none_of_which_maps_have_a_table_and_no_sheet(tmp_path, migrated_database, table):
+    project = copy_project(tmp_path / "no maps", migrated_database)
+    methods = dict.fromkeys(set(table.index) - {"nearest_source"})
+    run_pipeline(project, "test", "baselines", runtime_params=RUN | {"baselines": {"methods": methods}})
+    assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["nearest_source"]
+    assert not (project / PLACE / "heatmaps").exists()
+
+
 def test_the_table_is_in_mlflow(finished):
     client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     (run,) = client.search_runs([found.experiment_id for found in client.search_experiments()])

@@ -76,6 +76,8 @@ class RunLogHook:
             log_metrics(MlflowClient(), run, metrics_of(data))
         elif kind == "history":
             log_metrics(MlflowClient(), run, history_metrics(data, dataset_name.removesuffix("_loss_history")))
+        if isinstance(data, dict) and not data:
+            return  # figures of nothing leave no folder
         path = _file_of(dataset)
         (mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact)(path)
 
