@@ -28,7 +28,10 @@ from kdad.scoring.smoothing import smooth_stack
 
 @dataclass(frozen=True)
 class StudentSurroundings:
-    """What the student cases of a category share: data, machine, and the folders of finished work."""
+    """What the student cases of a category share: data, machine, and the folders of finished work.
+
+    `every_class` is where the classes of a labelled set share their descriptors.
+    """
 
     dataset: dict[str, Any]
     compute: dict[str, Any]
@@ -37,6 +40,7 @@ class StudentSurroundings:
     descriptors: Path
     students: Path
     maps: Path
+    every_class: Path | None = None
 
 
 def train_student_case(case: Case, around: StudentSurroundings) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def train_student_case(case: Case, around: StudentSurroundings) -> dict[str, Any
     table, dataset, compute = around.split_table, around.dataset, around.compute
     teachers, _ = train_teachers(around.teachers, teacher, students, compute, case.seed)
     shared = (dataset, teacher, students, compute)
-    described = describe_images(table, teachers, around.descriptors, *shared)
+    described = describe_images(table, teachers, around.descriptors, *shared, around.every_class)
     trained, history = train_students(table, teachers, described, around.students, *shared, case.seed)
     key = content_key(students=[found["key"] for found in trained.values()])
     path = around.students / f"{key}.loss_history.csv"

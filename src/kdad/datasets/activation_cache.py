@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdad.datasets.content_store import content_key
 from kdad.errors import InputError
 from kdad.networks.source import CriticalPoint
 
@@ -96,7 +97,7 @@ def open_cache(folder: Path) -> ActivationCache:
 
 def _open_selection(folder: Path, manifest: dict) -> ActivationCache:
     whole = open_cache(folder / manifest["selected_from"])
-    if any(manifest[key] != value for key, value in _identity(whole).items()):
+    if manifest["whole"] != content_key(manifest=whole.manifest):
         raise ValueError("the cache that was selected from has been computed anew")
     rows = np.load(folder / _ROWS)
     return ActivationCache(folder, manifest, whole.pixels, whole.arrays, rows)
@@ -107,7 +108,7 @@ def write_selection(folder: Path, whole: ActivationCache, rows: np.ndarray, mani
     complete = {
         **manifest,
         **{key: whole.manifest[key] for key in ("dtype", "points")},
-        **_identity(whole),
+        "whole": content_key(manifest=whole.manifest),
         "selected_from": os.path.relpath(whole.folder, folder),
     }
     temporary = folder.with_name(folder.name + ".tmp")
@@ -118,11 +119,6 @@ def write_selection(folder: Path, whole: ActivationCache, rows: np.ndarray, mani
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return open_cache(folder)
-
-
-def _identity(whole: ActivationCache) -> dict:
-    """Return what tells one content of a shared cache from another."""
-    return {f"whole_{key}": whole.manifest[key] for key in ("images", "weights", "critical_points", "dtype")}
 
 
 def find_cache(folder: Path, wanted: dict) -> ActivationCache | None:

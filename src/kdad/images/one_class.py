@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from kdad.images.decoding import resize_image
 from kdad.images.image_set import ImageSet, Sample
@@ -69,3 +70,13 @@ class EveryClass(OneClassSet):
             Sample(f"{part}/{row:05d}", 0, self.class_names[self._parts[part].classes[row]], part, has_mask=False)
             for part, row in self._places
         ]
+
+    def table(self) -> pd.DataFrame:
+        """Return a row an image: id, split (its part) and fingerprint."""
+        rows = [(sample.id, sample.subset, self.fingerprint(row)) for row, sample in enumerate(self.samples)]
+        return pd.DataFrame(rows, columns=["id", "split", "fingerprint"])
+
+    def rows_of(self, split_table: pd.DataFrame) -> np.ndarray:
+        """Return where the images of one class's split stand here."""
+        places = {sample.id: row for row, sample in enumerate(self.samples)}
+        return split_table["id"].map(places).to_numpy()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from rich.progress import track
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.datasets.activation_cache import ActivationCache, find_cache, free_space, write_cache
+from kdad.datasets.activation_cache import ActivationCache, find_cache, free_space, write_cache, write_selection
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
+from kdad.images.one_class import EveryClass
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import CriticalPoint
 from kdad.parameters.students import StudentParameters
 
 logger = logging.getLogger(__name__)
-_BATCH = 8
+_BATCH_PIXELS = 8 * 128 * 128
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ def open_descriptors(
     teacher_key: str,
     parameters: StudentParameters,
     compute: Compute,
+    every_class: Path | None = None,
 ) -> ImageDescriptors:
     """Describe every image once and keep the result in `folder`, or measure the statistics and keep nothing.
 
-    Mean and standard deviation of each channel are streamed over the training images. Raises `InputError` for images
-    smaller than the receptive field, without held-out images, or when descriptors must be kept and do not fit.
+    Mean and standard deviation of each channel are streamed over the training images. With `every_class` the images
+    are of a labelled set whose classes share the descriptors in that folder. Raises `InputError` for images smaller
+    than the receptive field, without held-out images, or when descriptors must be kept and do not fit.
     """
     check_images(split_table, image_set.size, [teacher.patch_size])
     teacher = compute.place(teacher)
@@ -82,30 +85,56 @@ def open_descriptors(
     point = CriticalPoint(f"p{teacher.patch_size}", teacher.depth, height, width, signed=True)
     wanted = {
         "teacher": teacher_key,
-        "images": hashlib.sha256(split_table[["id", "fingerprint", "split"]].to_csv().encode()).hexdigest()[:16],
+        "images": _digest(split_table),
         "image_size": list(image_set.size),
         "stride": parameters.output_stride,
         **compute.describe(),
     }
-    finish: dict = {"scales": [1.0]}
-    batches = _describe_all(image_set, split_table, teacher, parameters.output_stride, compute, finish)
+
+    def describe(images: ImageSet, table: pd.DataFrame, statistics: dict) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+        return _describe_all(images, table, teacher, parameters.output_stride, compute, statistics)
+
+    def keep(place: Path, images: ImageSet, table: pd.DataFrame) -> ActivationCache:
+        of_table = {**wanted, "images": _digest(table)}
+        statistics: dict = {"scales": [1.0]}
+        batches = describe(images, table, statistics)
+        return find_cache(place, of_table) or write_cache(place, of_table, [point], len(table), batches, statistics)
+
+    kept = image_set if every_class is None else EveryClass(image_set)
     cache = None
-    if _keeps(folder, point, image_set, parameters, compute):
-        cache = find_cache(folder, wanted) or write_cache(folder, wanted, [point], len(split_table), batches, finish)
-        finish = cache.manifest
+    if _keeps(folder, point, kept, parameters, compute):
+        cache = find_cache(folder, wanted)
+        if cache is None and every_class is None:
+            cache = keep(folder, image_set, split_table)
+        elif cache is None:
+            whole = keep(every_class, kept, kept.table())
+            cache = _select(folder, wanted, whole, kept.rows_of(split_table), split_table)
+        found = cache.manifest
     else:
-        finish = _statistics(folder, wanted, batches, finish)
-    mean, sd = (torch.tensor(finish[name], device=compute.device) for name in ("mean", "sd"))
+        found = _statistics(folder, wanted, lambda statistics: describe(image_set, split_table, statistics))
+    mean, sd = (torch.tensor(found[name], device=compute.device) for name in ("mean", "sd"))
     return ImageDescriptors(image_set, teacher, parameters.output_stride, compute, mean, sd, cache)
 
 
-def _statistics(folder: Path, wanted: dict, batches: Iterator, finish: dict) -> dict:
+def _select(
+    folder: Path, wanted: dict, whole: ActivationCache, rows: np.ndarray, split_table: pd.DataFrame
+) -> ActivationCache:
+    """Keep descriptors that are these `rows` of those of all classes, with statistics of their training images."""
+    training = rows[(split_table["split"] == "train").to_numpy()]
+    statistics = ChannelStatistics()
+    for batch in np.array_split(training, -(-len(training) // 64)):
+        statistics.update(whole.activations(batch)[0].numpy())
+    return write_selection(folder, whole, rows, {**wanted, "scales": [1.0], **_moments(statistics)})
+
+
+def _statistics(folder: Path, wanted: dict, describe: Callable[[dict], Iterator]) -> dict:
     """Return mean and sd of the descriptors, measured once and kept beside where a cache would lie."""
     path = folder.with_suffix(".json")
     if path.exists() and (kept := json.loads(path.read_text())).items() >= wanted.items():
         return kept
     logger.info("Descriptors are computed anew in every epoch")
-    for _ in batches:
+    finish: dict = {}
+    for _ in describe(finish):
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -143,15 +172,29 @@ def _describe_all(
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     training = (split_table["split"] == "train").to_numpy()
     statistics = ChannelStatistics()
-    for start in track(range(0, len(split_table), _BATCH), description="Teacher descriptors", transient=True):
-        rows = np.arange(start, min(start + _BATCH, len(split_table)))
+    size = images_in(_BATCH_PIXELS, images.size)
+    for start in track(range(0, len(split_table), size), description="Teacher descriptors", transient=True):
+        rows = np.arange(start, min(start + size, len(split_table)))
         batch = _read(images, rows)
         with torch.no_grad():
             found = _run(teacher, compute.move(batch), stride, compute)
         if training[rows].any():
             statistics.update(found[torch.from_numpy(training[rows])].cpu().numpy())
         yield batch.numpy(), [found]
-    finish |= {"mean": statistics.mean.tolist(), "sd": np.where(statistics.sd > 0, statistics.sd, 1.0).tolist()}
+    finish |= _moments(statistics)
+
+
+def _moments(statistics: ChannelStatistics) -> dict[str, list[float]]:
+    return {"mean": statistics.mean.tolist(), "sd": np.where(statistics.sd > 0, statistics.sd, 1.0).tolist()}
+
+
+def images_in(pixels: int, size: tuple[int, int]) -> int:
+    """Return how many images of `size` (H, W) a batch of about so many pixels has, at least one."""
+    return max(pixels // (size[0] * size[1]), 1)
+
+
+def _digest(split_table: pd.DataFrame) -> str:
+    return hashlib.sha256(split_table[["id", "fingerprint", "split"]].to_csv().encode()).hexdigest()[:16]
 
 
 def _run(teacher: PatchDescriptor, images: Tensor, stride: int, compute: Compute) -> Tensor:

@@ -52,7 +52,7 @@ def _surroundings(
     descriptor_folder: Path,
     student_folder: Path,
     map_folder: Path,
+    every_class: Path | None = None,
 ) -> StudentSurroundings:
-    return StudentSurroundings(
-        dataset, compute, split_table, teacher_folder, descriptor_folder, student_folder, map_folder
-    )
+    folders = (teacher_folder, descriptor_folder, student_folder, map_folder, every_class)
+    return StudentSurroundings(dataset, compute, split_table, *folders)

@@ -18,7 +18,10 @@ def create_student_pipeline(plan: Plan) -> Pipeline:
 
 
 def create_student_cases(plan: Plan) -> Pipeline:
-    """Prepare each category once, and run every case of Uninformed Students on it."""
+    """Prepare each category once, and run every case of Uninformed Students on it.
+
+    The classes of a labelled set share one cache of each teacher's descriptors.
+    """
     axes = axis_names(plan)
     prepared = sum((_prepare(category, axes) for category in plan.datasets), Pipeline([]))
     checked = Node(
@@ -28,7 +31,7 @@ def create_student_cases(plan: Plan) -> Pipeline:
         name="check_student_variants",
         tags=axes,
     )
-    cases = [node for case in plan.cases for node in _case_nodes(case)]
+    cases = [node for case in plan.cases for node in _case_nodes(case, plan.shares_classes)]
     return prepared + Pipeline([checked, *cases])
 
 
@@ -38,7 +41,7 @@ def _prepare(category: str, axes: list[str]) -> Pipeline:
     return Pipeline(steps, namespace=category, parameters=own, tags=axes)
 
 
-def _case_nodes(case: Case) -> list[Node]:
+def _case_nodes(case: Case, shares_classes: bool) -> list[Node]:
     space = f"{_SPACE}{case.namespace}"
     shared = {
         "dataset": f"params:categories.{case.category}.dataset",
@@ -49,6 +52,8 @@ def _case_nodes(case: Case) -> list[Node]:
         "student_folder": f"{case.category}.student_folder",
         "map_folder": "student_map_folder",
     }
+    if shares_classes:
+        shared["every_class"] = "every_class_descriptors"
     options: dict[str, Any] = {"namespace": case.namespace, "tags": ["variant", case.axis, case.variant]}
     trained, mapped = f"{space}.trained", f"{space}.mapped"
     measured = {**shared, "trained": trained, "mapped": mapped, "sheet_rows": "params:students_ablation.sheet_rows"}

@@ -28,9 +28,9 @@ from kdad.scoring.student_maps import (
     regression_error,
     spread_grid,
 )
-from kdad.training.image_descriptors import ImageDescriptors
+from kdad.training.image_descriptors import ImageDescriptors, images_in
 
-_BATCH = 4
+_BATCH_PIXELS = 4 * 128 * 128
 _CHUNK = 16
 #: What each method adds up, of every receptive field.
 _PARTS = {"combined": ("e", "v"), "regression_error": ("e",), "predictive_variance": ("v",)}
@@ -93,8 +93,9 @@ def _errors(
     opened: ImageDescriptors, ensemble: StudentEnsemble, rows: np.ndarray, variances: np.ndarray, title: str
 ) -> Iterator[np.ndarray]:
     """Yield e `(B, h, w)` batch by batch, and put v into its rows of `variances`."""
-    for start in track(range(0, len(rows), _BATCH), description=title, transient=True):
-        batch = rows[start : start + _BATCH]
+    size = images_in(_BATCH_PIXELS, opened.image_set.size)
+    for start in track(range(0, len(rows), size), description=title, transient=True):
+        batch = rows[start : start + size]
         with opened.compute.autocast():
             predictions = ensemble.dense(opened.images(batch), opened.stride)
         predictions = predictions.float()

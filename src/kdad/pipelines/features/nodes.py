@@ -42,11 +42,9 @@ def compute_every_class(
     """Run the source once over all images of a labelled set, for whichever class is then normal."""
     chosen = prepare_compute(ComputeParameters(**compute))
     images = EveryClass(open_image_set(DatasetParameters(**dataset)))
-    table = pd.DataFrame([{"id": sample.id, "split": sample.subset} for sample in images.samples])
-    table["fingerprint"] = [images.fingerprint(row) for row in range(len(table))]
     settings = SourceParameters(**source)
     network = prepare_source(settings, {})
-    cache, _ = cache_activations(folder, network, settings, images, table, FeatureParameters(**features), chosen)
+    cache, _ = cache_activations(folder, network, settings, images, images.table(), FeatureParameters(**features), chosen)
     return cache
 
 
@@ -63,8 +61,7 @@ def select_class_activations(
     started = time.perf_counter()
     chosen = prepare_compute(ComputeParameters(**compute))
     images, settings = open_image_set(DatasetParameters(**dataset)), SourceParameters(**source)
-    places = {sample.id: row for row, sample in enumerate(EveryClass(images).samples)}
-    rows = split_table["id"].map(places).to_numpy()
+    rows = EveryClass(images).rows_of(split_table)
     network, scaling = prepare_source(settings, {}), FeatureParameters(**features)
     cache, reused = select_activations(
         folder, every_class, network, settings, images, split_table, rows, scaling, chosen

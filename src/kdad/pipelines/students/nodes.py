@@ -40,14 +40,21 @@ def describe_images(
     teacher: dict[str, Any],
     students: dict[str, Any],
     compute: dict[str, Any],
+    every_class: Path | None = None,
 ) -> dict[str, Any]:
-    """Run each teacher once over every image and measure its descriptors; returns where they lie, and of what."""
+    """Run each teacher once over every image and measure its descriptors; returns where they lie, and of what.
+
+    With the folder `every_class` it runs once over all classes of the labelled set that the images are of.
+    """
     found = {}
     for field, trained in teachers.items():
         started = time.perf_counter()
         stride = StudentParameters(**students).output_stride
-        place = folder / content_key(teacher=trained["key"], stride=stride)
-        opened = reopen_descriptors(split_table, trained, str(place), field, dataset, teacher, students, compute)
+        name = content_key(teacher=trained["key"], stride=stride)
+        place, shared = folder / name, every_class and every_class / name
+        opened = reopen_descriptors(
+            split_table, trained, str(place), field, dataset, teacher, students, compute, shared
+        )
         images = content_key(images=split_table[["id", "fingerprint", "split"]].to_csv())
         facts = {"folder": str(place), "images": images, "cached": opened.cache is not None}
         found[field] = {**facts, "seconds": time.perf_counter() - started}
@@ -63,6 +70,7 @@ def reopen_descriptors(
     teacher: dict[str, Any],
     students: dict[str, Any],
     compute: dict[str, Any],
+    every_class: Path | None = None,
 ) -> ImageDescriptors:
     """Open the descriptors of one receptive field with the teacher that made them; raises `InputError` without it."""
     chosen = prepare_compute(ComputeParameters(**compute))
@@ -70,7 +78,9 @@ def reopen_descriptors(
     network = load_teacher(Path(trained["file"]), int(field), wanted.depth, wanted.width)
     images = open_image_set(DatasetParameters(**dataset))
     parameters = StudentParameters(**students)
-    return open_descriptors(Path(folder), images, split_table, network, trained["key"], parameters, chosen)
+    return open_descriptors(
+        Path(folder), images, split_table, network, trained["key"], parameters, chosen, every_class
+    )
 
 
 def train_students(
