@@ -27,23 +27,50 @@ def test_ssim_residual_is_scikit_images():
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_output_has_the_images_size_and_range(depth):
-    found = new_autoencoder(depth, 4, 3, 0)(torch.rand(2, 3, 8, 12))
+@pytest.mark.parametrize("loss", ["l2", "variational"])
+def test_output_has_the_images_size_and_range(depth, loss):
+    found = new_autoencoder(loss, depth, 4, 3, 0)(torch.rand(2, 3, 8, 12))
     assert found.shape == (2, 3, 8, 12)
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
 
-def test_training_lowers_the_residual_of_what_it_sees(cache, tmp_path):
+@pytest.mark.parametrize("loss", ["l2", "variational"])
+def test_training_lowers_the_residual_of_what_it_sees(cache, tmp_path, loss):
     rows = {"train": np.arange(6), "validation": np.array([6])}
     compute = Compute(torch.device("cpu"), torch.float32)
     images = cache.images(rows["train"])
 
     def trained(epochs: int) -> float:
-        network = new_autoencoder(1, 8, 8, 0)
+        network = new_autoencoder(loss, 1, 8, 8, 0)
         training = TrainingParameters(epochs=epochs, batch_size=2, learning_rate=0.01)
         checkpoint = CheckpointFile(tmp_path / f"{epochs}.checkpoint", "key")
-        network = train_autoencoder(cache, rows, "l2", network, training, compute, 0, checkpoint)
+        network = train_autoencoder(cache, rows, loss, network, training, compute, 0, checkpoint, noise_sd=0.01)
         with torch.no_grad():
             return float(residual(network(images), images, "l2").mean())
 
     assert trained(40) < 0.7 * trained(1)
+
+
+def test_divergence_is_pytorchs_and_use_draws_nothing():
+    network = new_autoencoder("variational", 2, 4, 3, 0)
+    images = torch.rand(2, 3, 8, 12)
+    mean, log_variance = network.encoder(images).chunk(2, dim=1)
+    posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
+    _, divergence = network.reconstruct(images)
+    torch.testing.assert_close(divergence, expected)
+    assert not torch.equal(network(images), network(images))
+    network.eval()
+    assert torch.equal(network(images), network.decoder(mean))
+
+
+def test_a_variational_bottleneck_that_costs_much_says_nothing(cache, tmp_path):
+    network = new_autoencoder("variational", 1, 8, 8, 0)
+    rows = {"train": np.arange(6), "validation": np.array([6])}
+    compute = Compute(torch.device("cpu"), torch.float32)
+    training = TrainingParameters(epochs=40, batch_size=2, learning_rate=0.01)
+    checkpoint = CheckpointFile(tmp_path / "checkpoint", "key")
+    train_autoencoder(cache, rows, "variational", network, training, compute, 0, checkpoint, noise_sd=10.0)
+    with torch.no_grad():
+        _, divergence = network.reconstruct(cache.images(rows["train"]))
+    assert float(divergence.max()) < 1.0

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist, mahalanobis
+from sklearn.svm import OneClassSVM
 
 from kdad.baselines.patch_detectors import (
     PositionGaussian,
     feature_dictionary,
     memory_bank,
+    nearest_centre,
+    one_class_svm,
     patch_features,
     patches_of,
     sample_patches,
@@ -70,3 +73,18 @@ def test_a_dictionary_of_as_many_words_as_patches_knows_each_of_them():
     np.testing.assert_allclose(score(patches[None, ::20]), 0, atol=1e-4)
     # The middle of all four words is equally far from each: 10 * sqrt(3) / 2.
     assert score(np.full((1, 1, 4), 2.5))[0, 0] == pytest.approx(10 * np.sqrt(3) / 2, rel=1e-3)
+
+
+def test_nearest_centre_of_two_clusters_is_the_distance_to_the_nearer_mean():
+    around = GENERATOR.normal(scale=0.01, size=(20, 3))
+    patches = np.concatenate([around - around.mean(axis=0), around - around.mean(axis=0) + 10])
+    score, kept = nearest_centre(patches, 2, 0)
+    np.testing.assert_allclose(score(np.array([[[0.0, 0, 3], [10, 10, 6], [5, 5, 5]]]))[0], [3, 4, 75**0.5], rtol=1e-2)
+    assert kept == 2 * 3 * 8
+
+
+def test_one_class_svm_is_scikit_learns_decision_function():
+    patches, others = GENERATOR.normal(size=(60, 4)) * 3, GENERATOR.normal(size=(2, 5, 4)) * 4
+    score, _ = one_class_svm(patches, 0.2)
+    library = OneClassSVM(nu=0.2).fit(patches)
+    np.testing.assert_allclose(score(others), -library.decision_function(others.reshape(10, 4)).reshape(2, 5))

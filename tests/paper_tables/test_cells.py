@@ -4,18 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.paper_tables.cells import compare, our_figures
+from kdad.paper_tables.cells import compare, misprinted_means, our_figures
 from kdad.paper_tables.page import render_excerpt, render_tables
+from projects import PROJECT
 
 PAPER = pd.DataFrame(
     [
-        ("mkd_one_class", "0", "MKD", "image_auroc_percent", 90.0),
-        ("mkd_one_class", "1", "MKD", "image_auroc_percent", 80.0),
-        ("mkd_one_class", "mean", "MKD", "image_auroc_percent", 85.0),
-        ("mkd_one_class", "0", "AnoGAN", "image_auroc_percent", 70.0),
-        ("us_pro", "0", "MKD by <b>", "pro_auc_fpr0.3", 0.5),
+        ("mkd_one_class", "0", "MKD", "image_auroc_percent", 90.0, None, "Table 2"),
+        ("mkd_one_class", "1", "MKD", "image_auroc_percent", 80.0, 0.25, "Table 2"),
+        ("mkd_one_class", "mean", "MKD", "image_auroc_percent", 85.0, None, "Table 2"),
+        ("mkd_one_class", "0", "AnoGAN", "image_auroc_percent", 70.0, None, "Table 2"),
+        ("mkd_one_class", "1", "AnoGAN", "image_auroc_percent", 60.2, None, "Table 2"),
+        ("mkd_one_class", "mean", "AnoGAN", "image_auroc_percent", 65.3, None, "Table 2"),
+        ("us_pro", "0", "MKD by <b>", "pro_auc_fpr0.3", 0.5, None, "Table 1"),
     ],
-    columns=["table", "category", "method", "metric", "value"],
+    columns=["table", "category", "method", "metric", "value", "std", "source"],
 )
 
 
@@ -89,8 +92,12 @@ def test_a_data_set_that_is_not_printed_shows_ours_alone():
 
 def test_page_and_excerpt_show_the_cells(cells):
     failed = pd.DataFrame([{"variant": "mkd", "category": "class_1", "seed": 2, "error": "<out of memory>"}])
-    page = render_tables("title", "facts", cells, failed)
+    slips = [{"table": "us_pro", "metric": "pro_auc_fpr0.3", "method": "<i>", "printed": 0.443, "of_rows": 0.447}]
+    page = render_tables("title", "facts", cells, failed, slips)
     for text in (
+        "Printed figures: Table 2.",
+        "The printed mean of &lt;i&gt; is 0.443, that of its printed rows 0.447",
+        '80.00 <span class="sd">± 0.25</span> | 81.00',
         "90.00 | 92.00",
         "± 2.83",
         "+2.00",
@@ -101,4 +108,19 @@ def test_page_and_excerpt_show_the_cells(cells):
         assert text in page
     excerpt = render_excerpt("facts", cells)
     assert "| 0 | MKD | 90.00 | 92.00 ± 2.83 (2) | +2.00 |" in excerpt
+    assert "| 1 | MKD | 80.00 ± 0.25 | 81.00 ± 1.41 (2) | +1.00 |" in excerpt
     assert "AnoGAN" not in excerpt
+
+
+def test_a_printed_mean_that_rounding_explains_is_no_misprint():
+    # 65.1 is the mean of 70.0 and 60.2; a mean of 65.3 is off by more than rows of one decimal can be.
+    (slip,) = misprinted_means(PAPER)
+    assert (slip["method"], slip["printed"]) == ("AnoGAN", 65.3)
+    assert slip["of_rows"] == pytest.approx(65.1)
+    assert misprinted_means(PAPER.replace(65.3, 65.2)) == []
+
+
+def test_the_two_known_slips_of_the_papers_are_found():
+    paper = pd.read_csv(PROJECT / "data/01_raw/paper_results.csv", dtype={"category": str})
+    slips = [slip for _, block in paper.groupby("dataset") for slip in misprinted_means(block)]
+    assert {(slip["method"], slip["printed"]) for slip in slips} == {("AnoGAN", 0.443), ("CapsNetpp", 61.2)}

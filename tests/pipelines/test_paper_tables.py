@@ -25,7 +25,8 @@ METHODS = {
 }
 LEFT_OUT = (
     *("deep_svdd", "anogan", "vae", "kde_pca", "nearest_pixels", "nearest_source"),
-    *("position_gaussian", "feature_dictionary", "l2_autoencoder", "ssim_autoencoder"),
+    *("position_gaussian", "feature_dictionary", "patch_kmeans", "patch_ocsvm"),
+    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder"),
 )
 METHODS |= dict.fromkeys(LEFT_OUT)
 RUN_METHODS = ("mkd", "students_p33", "memory_bank", "ocsvm_pca")  # textures have no classes to distil from

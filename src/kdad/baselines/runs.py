@@ -19,6 +19,8 @@ from kdad.baselines.patch_detectors import (
     PositionGaussian,
     feature_dictionary,
     memory_bank,
+    nearest_centre,
+    one_class_svm,
     patch_features,
     patches_of,
     sample_patches,
@@ -33,7 +35,9 @@ from kdad.parameters.baselines import (
     AutoencoderOptions,
     BaselineMethodParameters,
     BaselineParameters,
+    FeatureDictionaryOptions,
     MemoryBankOptions,
+    NearestCentreOptions,
     PositionGaussianOptions,
 )
 from kdad.scoring.detection import map_scores
@@ -152,7 +156,11 @@ class BaselineRun:
         if isinstance(options, MemoryBankOptions):
             return memory_bank(patches)
         seed = derive_seed(self.seed, "baselines", "dictionary")
-        return feature_dictionary(patches, options.words, options.explained, seed)
+        if isinstance(options, FeatureDictionaryOptions):
+            return feature_dictionary(patches, options.words, options.explained, seed)
+        if isinstance(options, NearestCentreOptions):
+            return nearest_centre(patches, options.centres, seed)
+        return one_class_svm(patches, options.nu)
 
     def _patch_maps(self, score: PatchScores) -> Iterator[np.ndarray]:
         rows = scored_rows(self.table)
@@ -165,10 +173,11 @@ class BaselineRun:
     def _residuals(self, method: BaselineMethodParameters, folder: Path) -> tuple[Iterator[np.ndarray], float, int]:
         loss, options = method.detector.removesuffix("_autoencoder"), method.map_options
         rows = {split: split_rows(self.table, split) for split in ("train", "validation")}
-        network = new_autoencoder(**options.shape, seed=self.seed)
+        network = new_autoencoder(loss, **options.shape, seed=self.seed)
         checkpoint = CheckpointFile(folder / "training.checkpoint", f"{loss}-{self.seed}")
         network = train_autoencoder(
-            self.cache, rows, loss, network, options.training, self.compute, self.seed, checkpoint
+            *(self.cache, rows, loss, network, options.training, self.compute, self.seed, checkpoint),
+            noise_sd=getattr(options, "noise_sd", 0.0),
         )
         checkpoint.clear()
         kept = sum(value.numel() * value.element_size() for value in network.state_dict().values())

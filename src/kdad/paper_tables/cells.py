@@ -36,14 +36,15 @@ def our_figures(results: list[dict[str, Any]]) -> pd.DataFrame:
 def compare(
     paper: pd.DataFrame, ours: pd.DataFrame, names: dict[str, list[str]], tables: dict[str, list[str]] | None = None
 ) -> pd.DataFrame:
-    """Return a row a cell: table, metric, category, method, paper, ours, sd, seeds, difference; NaN if there is none.
+    """Return a row a cell: printed figure, its sd and source, ours over seeds, its sd and the difference.
 
-    `paper` holds one data set's rows (table, category, method, metric, value), `ours` what `our_figures` returns,
+    What there is not is NaN. `paper` holds one data set's rows (table, category, method, metric, value, std, source),
+    `ours` what `our_figures` returns,
     `names` what the papers call each of our methods, `tables` which tables show it (``["all"]``: those that compare
     methods). A method of ours that a table does not have gets rows of its own. The mean over categories is ours only
     where every category of the table is there; its sd is over seeds.
     """
-    printed = paper.rename(columns={"value": "paper"})[[*_KEYS, "paper"]]
+    printed = paper.rename(columns={"value": "paper", "std": "paper_sd"})[[*_KEYS, "paper", "paper_sd", "source"]]
     found = []
     for (table, metric), block in printed.groupby(["table", "metric"], sort=False):
         categories = [name for name in dict.fromkeys(block["category"]) if name != MEAN]
@@ -53,8 +54,24 @@ def compare(
         found.append(block.merge(figures, on=_KEYS, how="outer", sort=False))
     cells = pd.concat(found, ignore_index=True) if found else _unprinted(ours)
     return cells.assign(difference=cells["ours"] - cells["paper"])[
-        [*_KEYS, "paper", "ours", "sd", "seeds", "difference"]
+        [*_KEYS, "paper", "paper_sd", "ours", "sd", "seeds", "difference", "source"]
     ]
+
+
+def misprinted_means(paper: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the printed means that rounding cannot explain by their rows: table, metric, method, printed, of_rows."""
+    found = []
+    for keys, block in paper.groupby(["table", "metric", "method"], sort=False):
+        is_mean = block["category"] == MEAN
+        rows, printed = block.loc[~is_mean, "value"], block.loc[is_mean, "value"]
+        if rows.empty or printed.empty:
+            continue
+        decimals = max(len(str(value).partition(".")[2]) for value in rows)
+        # Rows are off by half a unit, and a printed mean by one where it was cut off.
+        if abs(rows.mean() - printed.iloc[0]) > 1.5 * 10**-decimals:
+            named = dict(zip(("table", "metric", "method"), keys, strict=True))
+            found.append({**named, "printed": float(printed.iloc[0]), "of_rows": float(rows.mean())})
+    return found
 
 
 def _shows(table: str, named: list[str]) -> bool:
@@ -82,4 +99,4 @@ def _named(methods: pd.Series, names: dict[str, list[str]], printed: set[str]) -
 def _unprinted(ours: pd.DataFrame) -> pd.DataFrame:
     """Return our figures of a data set of which the papers print none."""
     figures = _with_mean(ours, list(dict.fromkeys(ours["category"])))
-    return figures.assign(table="not printed", paper=float("nan"))
+    return figures.assign(table="not printed", paper=float("nan"), paper_sd=float("nan"), source=None)

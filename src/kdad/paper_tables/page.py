@@ -26,14 +26,21 @@ PROTOCOL = (
 )
 
 
-def render_tables(title: str, facts: str, cells: pd.DataFrame, failed: pd.DataFrame) -> str:
-    """Return the page as HTML: a section for each table and metric of `compare`, and what failed."""
+def render_tables(
+    title: str, facts: str, cells: pd.DataFrame, failed: pd.DataFrame, misprints: list[dict[str, Any]]
+) -> str:
+    """Return the page as HTML: a section for each table and metric of `compare`, and what failed.
+
+    `misprints` are what `misprinted_means` returns.
+    """
     return render_html(
         "kdad.paper_tables",
         title=title,
         facts=facts,
         protocol=PROTOCOL,
-        sections=[_section(*names, block) for names, block in cells.groupby(["table", "metric"], sort=False)],
+        sections=[
+            _section(*names, block, misprints) for names, block in cells.groupby(["table", "metric"], sort=False)
+        ],
         failed=failed.to_dict("records"),
     )
 
@@ -48,16 +55,18 @@ def render_excerpt(facts: str, cells: pd.DataFrame) -> str:
         for record in run.to_dict("records"):
             cell = _cell(record, metric)
             spread = f" ± {cell['sd']}" if cell["sd"] else ""
-            place = f"| {record['category']} | {record['method']} | {cell['paper'] or '-'} "
+            printed = f"{cell['paper']} ± {cell['paper_sd']}" if cell["paper_sd"] else cell["paper"] or "-"
+            place = f"| {record['category']} | {record['method']} | {printed} "
             lines.append(f"{place}| {cell['ours']}{spread} ({record['seeds']:.0f}) | {cell['difference'] or '-'} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _section(table: str, metric: str, block: pd.DataFrame) -> dict[str, Any]:
+def _section(table: str, metric: str, block: pd.DataFrame, misprints: list[dict[str, Any]]) -> dict[str, Any]:
     ours = set(block.loc[block["ours"].notna(), "method"])
     methods = sorted(dict.fromkeys(block["method"]), key=lambda name: name not in ours)
     categories = sorted(dict.fromkeys(block["category"]), key=lambda name: name == MEAN)
+    decimals = _DECIMALS.get(metric, 2)
     records = {(record["category"], record["method"]): record for record in block.to_dict("records")}
     rows = [
         {
@@ -74,6 +83,13 @@ def _section(table: str, metric: str, block: pd.DataFrame) -> dict[str, Any]:
         "heading": f"{_SOURCES[table]}: {_HEADINGS[metric]}",
         "columns": [{"name": method, "ours": method in ours} for method in methods],
         "rows": rows,
+        "sources": "; ".join(block["source"].dropna().unique()),
+        "misprints": [
+            f"The printed mean of {slip['method']} is {_number(slip['printed'], decimals)}, that of its printed rows "
+            f"{_number(slip['of_rows'], decimals)}; both are left as they are."
+            for slip in misprints
+            if (slip["table"], slip["metric"]) == (table, metric)
+        ],
         "absent": ", ".join(method for method in methods if method not in ours),
     }
 
@@ -82,7 +98,7 @@ def _cell(record: dict[str, Any], metric: str) -> dict[str, str]:
     decimals = _DECIMALS.get(metric, 2)
     difference = record.get("difference")
     return {
-        **{name: _number(record.get(name), decimals) for name in ("paper", "ours", "sd")},
+        **{name: _number(record.get(name), decimals) for name in ("paper", "paper_sd", "ours", "sd")},
         "difference": "" if pd.isna(difference) else f"{difference:+.{decimals}f}",
         "direction": "" if pd.isna(difference) else "up" if difference >= 0 else "down",
     }

@@ -30,6 +30,20 @@ class FeatureDictionaryOptions(StrictModel):
     explained: float = Field(0.95, gt=0, lt=1, description="share of variance that the PCA before keeps")
 
 
+class NearestCentreOptions(StrictModel):
+    """Distance to the nearest k-means centre of patches as they are."""
+
+    patches: int = Field(10_000, ge=1, description="about how many are clustered, equally many from each image")
+    centres: int = Field(10, ge=1, description="of the clusters")
+
+
+class PatchSvmOptions(StrictModel):
+    """Distance to the boundary of a one-class SVM of patches."""
+
+    patches: int = Field(3_000, ge=1, description="about how many it is fitted to, equally many from each image")
+    nu: float = Field(0.1, gt=0, le=1, description="share of them that may lie outside")
+
+
 class AutoencoderOptions(TrainingParameters):
     """A convolutional autoencoder, and how it is trained."""
 
@@ -47,18 +61,34 @@ class AutoencoderOptions(TrainingParameters):
     @property
     def training(self) -> TrainingParameters:
         """How it is trained."""
-        return TrainingParameters(**self.model_dump(exclude=set(self.shape)))
+        return TrainingParameters(**self.model_dump(include=set(TrainingParameters.model_fields)))
 
 
-MapOptions = MemoryBankOptions | PositionGaussianOptions | FeatureDictionaryOptions | AutoencoderOptions
+class VariationalOptions(AutoencoderOptions):
+    """A variational autoencoder, and how it is trained."""
+
+    noise_sd: float = Field(0.1, gt=0, description="sd of a pixel around its reconstruction; smaller: sharper")
+
+
+MapOptions = (
+    MemoryBankOptions
+    | PositionGaussianOptions
+    | FeatureDictionaryOptions
+    | NearestCentreOptions
+    | PatchSvmOptions
+    | AutoencoderOptions
+)
 
 #: Detectors that map, with what their options may hold; those of whole images take what their library's class takes.
 MAP_DETECTORS: dict[str, type[MapOptions]] = {
     "memory_bank": MemoryBankOptions,
     "position_gaussian": PositionGaussianOptions,
     "feature_dictionary": FeatureDictionaryOptions,
+    "patch_kmeans": NearestCentreOptions,
+    "patch_ocsvm": PatchSvmOptions,
     "l2_autoencoder": AutoencoderOptions,
     "ssim_autoencoder": AutoencoderOptions,
+    "variational_autoencoder": VariationalOptions,
 }
 
 
@@ -80,8 +110,11 @@ class BaselineMethodParameters(StrictModel):
         "memory_bank",
         "position_gaussian",
         "feature_dictionary",
+        "patch_kmeans",
+        "patch_ocsvm",
         "l2_autoencoder",
         "ssim_autoencoder",
+        "variational_autoencoder",
     ]
     representation: Literal["pixels", "pca", "source"] | None = Field(
         None, description="of whole images; detectors that map have their own"

@@ -44,7 +44,9 @@ def compute_every_class(
     images = EveryClass(open_image_set(DatasetParameters(**dataset)))
     settings = SourceParameters(**source)
     network = prepare_source(settings, {})
-    cache, _ = cache_activations(folder, network, settings, images, images.table(), FeatureParameters(**features), chosen)
+    cache, _ = cache_activations(
+        folder, network, settings, images, images.table(), FeatureParameters(**features), chosen
+    )
     return cache
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdad.ablation.results import missing
 from kdad.ablation.variants import Plan
-from kdad.paper_tables.cells import compare, our_figures
+from kdad.paper_tables.cells import compare, misprinted_means, our_figures
 from kdad.paper_tables.page import render_excerpt, render_tables
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.paper_tables import PaperTableParameters
@@ -42,5 +42,5 @@ def compare_with_papers(
         f"seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
     absent = missing(current)
-    page = render_tables(f"The papers' tables: {images.name}", facts, cells, absent)
+    page = render_tables(f"The papers' tables: {images.name}", facts, cells, absent, misprinted_means(printed))
     return cells, page, render_excerpt(facts, cells), absent

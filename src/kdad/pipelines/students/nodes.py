@@ -78,9 +78,7 @@ def reopen_descriptors(
     network = load_teacher(Path(trained["file"]), int(field), wanted.depth, wanted.width)
     images = open_image_set(DatasetParameters(**dataset))
     parameters = StudentParameters(**students)
-    return open_descriptors(
-        Path(folder), images, split_table, network, trained["key"], parameters, chosen, every_class
-    )
+    return open_descriptors(Path(folder), images, split_table, network, trained["key"], parameters, chosen, every_class)
 
 
 def train_students(
