@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import kdad.pipelines.features.nodes
+import kdad.training.image_descriptors
 from kdad.datasets.activation_cache import open_cache
 from kdad.images import digits
 from kdad.images.one_class import LabelledImages
@@ -80,6 +81,42 @@ def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
     assert caches[0].scales != caches[1].scales
     assert [len(cache) for cache in caches] == [48, 48]
     assert caches[0].pixels.shape[0] == 120
+
+
+def student_parameters(categories) -> dict:
+    axis = {"question": "?", "compare_with": "p17", "variants": {"p17": {}}}
+    students = {"axes": "sweep", "variants": {"sweep": axis}, "categories": categories}
+    students["base"] = {"students": {"receptive_fields": [17], "count": 2}}
+    return {"dataset": DIGITS, "compute": {"precision": "float32"}, "students_ablation": students}
+
+
+def student_scores(project: Path, number: int) -> list[float]:
+    folder = project / "data/07_model_output/digits/students_ablation/results"
+    return json.loads((folder / f"sweep.p17.class_{number}_seed_0.json").read_text())["scores"]
+
+
+def test_a_teacher_describes_all_classes_once_and_students_learn_as_from_a_class_alone(
+    tmp_path, migrated_database, _few_digits, monkeypatch
+):
+    described = []
+    describe = kdad.training.image_descriptors._describe_all
+
+    def counted(*arguments):
+        described.append(len(arguments[1]))
+        return describe(*arguments)
+
+    monkeypatch.setattr(kdad.training.image_descriptors, "_describe_all", counted)
+    together, alone = (copy_project(tmp_path / name, migrated_database) for name in ("together", "alone"))
+    # Teachers depend on no data set, so the second project may have the first one's.
+    (alone / "data/06_models").mkdir()
+    (alone / "data/06_models/teachers").symlink_to(together / "data/06_models/teachers")
+    run_pipeline(together, "test", "students_ablation", runtime_params=student_parameters([3, 7]))
+    assert described == [120]
+    run_pipeline(alone, "test", "students_ablation", runtime_params=student_parameters([7]))
+    assert described == [120, 48]
+    np.testing.assert_allclose(student_scores(together, 7), student_scores(alone, 7), rtol=1e-3)
+    whole = open_cache(next((together / "data/04_feature/digits/every_class_descriptors").iterdir()))
+    assert (len(whole), whole.pixels.shape) == (120, (120, 3, 32, 32))
 
 
 def test_a_class_of_a_sweep_has_the_result_of_a_run_of_its_own(swept, tmp_path, migrated_database, _few_digits):

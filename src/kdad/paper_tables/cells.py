@@ -39,10 +39,9 @@ def compare(
     """Return a row a cell: printed figure, its sd and source, ours over seeds, its sd and the difference.
 
     What there is not is NaN. `paper` holds one data set's rows (table, category, method, metric, value, std, source),
-    `ours` what `our_figures` returns,
-    `names` what the papers call each of our methods, `tables` which tables show it (``["all"]``: those that compare
-    methods). A method of ours that a table does not have gets rows of its own. The mean over categories is ours only
-    where every category of the table is there; its sd is over seeds.
+    `ours` what `our_figures` returns, `names` what the papers call each of our methods, `tables` which tables show it
+    (``["all"]``: those that compare methods). A method of ours that a table does not have gets rows of its own. The
+    mean over categories is ours only where every category of the table is there; its sd is over seeds.
     """
     printed = paper.rename(columns={"value": "paper", "std": "paper_sd"})[[*_KEYS, "paper", "paper_sd", "source"]]
     found = []

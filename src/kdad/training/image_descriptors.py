@@ -96,9 +96,11 @@ def open_descriptors(
 
     def keep(place: Path, images: ImageSet, table: pd.DataFrame) -> ActivationCache:
         of_table = {**wanted, "images": _digest(table)}
-        statistics: dict = {"scales": [1.0]}
+        found, statistics = find_cache(place, of_table), {"scales": [1.0]}
+        if found is not None:
+            return found
         batches = describe(images, table, statistics)
-        return find_cache(place, of_table) or write_cache(place, of_table, [point], len(table), batches, statistics)
+        return write_cache(place, of_table, [point], len(table), batches, statistics)
 
     kept = image_set if every_class is None else EveryClass(image_set)
     cache = None
