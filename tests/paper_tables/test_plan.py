@@ -32,6 +32,19 @@ def test_students_whose_receptive_field_does_not_fit_are_left_out():
     assert "students_ablation" in plans(image_size=33)
 
 
+def test_students_may_have_an_image_size_of_their_own_where_categories_are_apart():
+    students = {"system": "uninformed_students", "settings": {"students": {"receptive_fields": [33]}}}
+    small = students | {"image_size": 36}
+    found = plans(image_size=40, mkd={"system": "mkd"}, as_the_run=students, small=small)
+    assert {dataset["image_size"] for dataset in found["mkd_ablation"].datasets.values()} == {40}
+    cases = found["students_ablation"].cases
+    sizes = {case.variant: found["students_ablation"].datasets[case.category]["image_size"] for case in cases}
+    assert sizes == {"as_the_run": 40, "small": 36}
+    assert {case.category for case in cases if case.variant == "small"} == {f"class_{n}_36x36" for n in range(10)}
+    assert len(cases) == 2 * 10 * 3
+    assert "students_ablation" in plans(image_size=32, mkd={"system": "mkd"}, small=small)
+
+
 def test_soft_targets_need_classes():
     assert "soft_target" not in plans(dataset={})
 

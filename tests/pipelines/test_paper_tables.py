@@ -126,12 +126,17 @@ def _only(*names: str) -> dict[str, None]:
 def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path, migrated_database):
     project = copy_project(tmp_path / "digits", migrated_database)
     methods = {**dict.fromkeys(METHODS), "soft_target": {"system": "soft_target"}, "mkd": None}
+    students = {"receptive_fields": [33], "count": 1, "training": {"epochs": 1}}
+    methods["students_p33"] = {"system": "uninformed_students", "paper": ["U-Std"], "settings": {"students": students}}
+    methods["students_p33"]["image_size"] = 36  # images of 32 pixels are smaller than the receptive field
     block = {"categories": [3, 8], "seeds": [0], "methods": methods}
     run_pipeline(project, "test", "paper_tables", runtime_params={"dataset": DIGITS, "paper_tables": block})
     cells = pd.read_csv(project / "data/08_reporting/digits/paper_tables/cells.csv", dtype={"category": str})
     shown = cells[(cells["method"] == "soft_target") & cells["ours"].notna()]
     assert shown["category"].tolist() == ["3", "8"]
     assert shown["ours"].between(0, 100).all()
+    printed = cells[(cells["method"] == "U-Std") & cells["ours"].notna()]
+    assert printed[["category", "paper"]].values.tolist() == [["3", 99.3], ["8", 98.6]]
     run_pipeline(project, "test", "soft_target", runtime_params={"dataset": DIGITS})
     table = pd.read_csv(project / "data/08_reporting/digits/soft_target/anomaly.csv")
     own = table[(table["seed"] == 0) & table["normal_class"].isin([3, 8])]
@@ -158,6 +163,8 @@ def test_a_second_run_trains_nothing(finished, cells):
         ({"methods": {"memory_banc": {"system": "baselines"}}}, "no 'memory_banc'; did you mean 'memory_bank'"),
         ({"methods": {"vae": {"system": "baselines", "settings": {"cloner": {}}}}}, "may change 'baselines' alone"),
         ({"methods": {"mkd": {"system": "mkd", "tables": "us_prp"}}}, "there is no table 'us_prp'"),
+        ({"methods": {"mkd": {"system": "mkd", "image_size": 64}}}, "image_size is for uninformed_students"),
+        ({"methods": {"students_p33": {"image_size": 4}}}, "each from 8 to 8192"),
     ],
 )
 def test_a_wrong_block_is_one_message(project, run, change, message):

@@ -1,5 +1,6 @@
 """Which cases fill the cells: each method on each category with each seed, planned as an ablation's variants are."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,7 +33,8 @@ _QUESTION = "How far are our figures from the papers'?"
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
     """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid.
 
-    Soft targets are planned for labelled sets alone, students where their receptive fields fit into the images.
+    Soft targets are planned for labelled sets alone, students where their receptive fields fit into the images. A
+    category at a method's own image size is a category of its own, such as ``class_8_36x36``.
     """
     block = PaperTableParameters(**parameters["paper_tables"])
     plans = []
@@ -51,20 +53,45 @@ def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
 
 
 def _applies(parameters: dict[str, Any], method: PaperMethodParameters) -> bool:
-    dataset = DatasetParameters(**parameters["dataset"])
+    dataset = DatasetParameters(**_dataset_of(parameters, method))
     if method.system == "uninformed_students":
         students = StudentParameters(**merge(parameters["students"], method.settings.get("students", {})))
         return max(students.receptive_fields) <= min(dataset.size)
     return method.system != "soft_target" or dataset.name in CLASS_SETS
 
 
+def _dataset_of(parameters: dict[str, Any], method: PaperMethodParameters) -> dict[str, Any]:
+    own = {} if method.image_size is None else {"image_size": method.image_size}
+    return parameters["dataset"] | own
+
+
 def _plan_variants(
     parameters: dict[str, Any], block: PaperTableParameters, system: str, methods: dict[str, PaperMethodParameters]
 ) -> Plan:
-    ablation, variants = _ABLATIONS[system], {name: method.settings for name, method in methods.items()}
-    axis = {"question": _QUESTION, "compare_with": next(iter(variants)), "variants": variants}
-    planned = {"seeds": block.seeds, "categories": block.categories, "variants": {f"paper_{system}": axis}}
-    return plan_ablation(parameters | {ablation: planned}, ablation)
+    """Plan the methods of one image size at a time, and lay the plans together."""
+    ablation = _ABLATIONS[system]
+    plans = []
+    for size in dict.fromkeys(str(method.image_size) for method in methods.values()):
+        chosen = [name for name, method in methods.items() if str(method.image_size) == size]
+        variants = {name: methods[name].settings for name in chosen}
+        axis = {"question": _QUESTION, "compare_with": chosen[0], "variants": variants}
+        planned = {"seeds": block.seeds, "categories": block.categories, "variants": {f"paper_{system}": axis}}
+        dataset = _dataset_of(parameters, methods[chosen[0]])
+        plan = plan_ablation(parameters | {"dataset": dataset, ablation: planned}, ablation)
+        plans.append(plan if size == "None" else _apart(plan, DatasetParameters(**dataset).size))
+    return Plan(
+        ablation,
+        tuple(case for plan in plans for case in plan.cases),
+        {name: dataset for plan in plans for name, dataset in plan.datasets.items()},
+        plans[0].shares_classes,
+    )
+
+
+def _apart(plan: Plan, size: tuple[int, int]) -> Plan:
+    """Return the plan with its image size in the categories' names."""
+    names = {name: f"{name}_{size[0]}x{size[1]}" for name in plan.datasets}
+    cases = tuple(replace(case, category=names[case.category]) for case in plan.cases)
+    return replace(plan, cases=cases, datasets={names[name]: dataset for name, dataset in plan.datasets.items()})
 
 
 def _plan_others(

@@ -13,6 +13,14 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
+def check_sides(value: Any) -> Any:
+    """Return an image size as it is; raises `ValueError` for what is neither a number of pixels nor two."""
+    sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+    if not all(type(side) is int and 8 <= side <= 8192 for side in sides):
+        raise ValueError("image_size is a number of pixels or [height, width], each from 8 to 8192")
+    return value
+
+
 class DefectParameters(StrictModel):
     """The defects that are drawn on test textures."""
 
@@ -65,13 +73,7 @@ class DatasetParameters(StrictModel):
     )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
 
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _one_or_two_sides(cls, value: Any) -> Any:
-        sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
-        if not all(type(side) is int and 8 <= side <= 8192 for side in sides):
-            raise ValueError("image_size is a number of pixels or [height, width], each from 8 to 8192")
-        return value
+    _sides = field_validator("image_size", mode="before")(check_sides)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,10 +1,11 @@
 """The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.ablation import Overrides
+from kdad.parameters.dataset import check_sides
 from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
 TABLES = ("mkd_one_class", "mkd_mvtec", "mkd_gaussian_ablation", "us_pro")
@@ -20,6 +21,23 @@ class PaperMethodParameters(StrictModel):
     tables: Annotated[list[str], SpacedList] = Field(["all"], description="tables that show it, or all")
     paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
+    image_size: int | list[int] | None = Field(
+        None,
+        description="uninformed_students: a size of their own, where dataset.image_size is below a receptive field",
+    )
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        return None if value is None else check_sides(value)
+
+    @model_validator(mode="after")
+    def _size_is_of_students(self) -> "PaperMethodParameters":
+        if self.image_size is not None and self.system != "uninformed_students":
+            raise ValueError(
+                f"image_size is for uninformed_students; {self.system} sees the run's images, set dataset.image_size"
+            )
+        return self
 
 
 class PaperTableParameters(StrictModel):

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from kdad.ablation.results import missing
-from kdad.ablation.variants import Plan
+from kdad.ablation.variants import Plan, category_namespace
 from kdad.paper_tables.cells import compare, misprinted_means, our_figures
 from kdad.paper_tables.page import render_excerpt, render_tables
 from kdad.parameters.dataset import DatasetParameters
@@ -27,7 +27,11 @@ def compare_with_papers(
     """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
     block, images = PaperTableParameters(**paper_tables), DatasetParameters(**dataset)
     found = [result for result in results if result is not None]
-    current = [result for plan in plans for result in current_results(plan, found)]
+    # A category at an image size of its own is the same category of the papers.
+    labels = {name: category_namespace(dataset) for plan in plans for name, dataset in plan.datasets.items()}
+    current = [
+        {**result, "category": labels[result["category"]]} for plan in plans for result in current_results(plan, found)
+    ]
     name = block.paper_dataset or _PAPER_NAMES.get(images.name, images.name)
     printed = paper_results[paper_results["dataset"] == name]
     if block.tables != "all":
@@ -36,9 +40,12 @@ def compare_with_papers(
     names = {own: method.paper for own, method in block.present.items()}
     cells = compare(printed, ours, names, {own: method.tables for own, method in block.present.items()})
     other = f", beside the papers' {name}" if name != images.name else ""
+    sizes = "".join(
+        f" ({own} {method.image_size})" for own, method in block.present.items() if method.image_size is not None
+    )
     sources = "".join(f"{describe_source(plan)}, " for plan in plans if plan.name.endswith("_ablation"))
     facts = (
-        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels, {sources}"
+        f"{images.name}{other}, {images.size[0]} x {images.size[1]} pixels{sizes}, {sources}"
         f"seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
     absent = missing(current)

@@ -50,7 +50,7 @@ def describe_images(
     for field, trained in teachers.items():
         started = time.perf_counter()
         stride = StudentParameters(**students).output_stride
-        name = content_key(teacher=trained["key"], stride=stride)
+        name = content_key(teacher=trained["key"], stride=stride, size=DatasetParameters(**dataset).size)
         place, shared = folder / name, every_class and every_class / name
         opened = reopen_descriptors(
             split_table, trained, str(place), field, dataset, teacher, students, compute, shared
