@@ -10,13 +10,13 @@ from projects import PROJECT
 DIGITS = {"name": "digits", "category": None, "normal_class": 8}
 
 
-def plans(image_size: int = 48, dataset: dict | None = None, **methods) -> dict:
+def plans(image_size: int = 48, dataset: dict | None = None, tables: str = "all", **methods) -> dict:
     """Plan `methods` over what `conf/base` says, by system's plan."""
     base = {}
     for path in sorted((PROJECT / "conf/base/parameters").glob("*.yml")):
         base |= yaml.safe_load(path.read_text())
     changed = {"dataset": base["dataset"] | (DIGITS if dataset is None else dataset) | {"image_size": image_size}}
-    block = base["paper_tables"] | ({"methods": methods} if methods else {})
+    block = base["paper_tables"] | {"tables": tables} | ({"methods": methods} if methods else {})
     return {plan.name: plan for plan in plan_tables(base | changed | {"paper_tables": block})}
 
 
@@ -43,6 +43,13 @@ def test_students_may_have_an_image_size_of_their_own_where_categories_are_apart
     assert {case.category for case in cases if case.variant == "small"} == {f"class_{n}_36x36" for n in range(10)}
     assert len(cases) == 2 * 10 * 3
     assert "students_ablation" in plans(image_size=32, mkd={"system": "mkd"}, small=small)
+
+
+def test_methods_of_tables_that_are_not_chosen_are_not_planned():
+    filtered = {"system": "mkd", "tables": "mkd_gaussian_ablation"}
+    methods = {"mkd": {"system": "mkd"}, "filtered": filtered}
+    assert {case.variant for case in plans(**methods)["mkd_ablation"].cases} == {"mkd", "filtered"}
+    assert {case.variant for case in plans(tables="us_pro", **methods)["mkd_ablation"].cases} == {"mkd"}
 
 
 def test_soft_targets_need_classes():

@@ -33,13 +33,17 @@ _QUESTION = "How far are our figures from the papers'?"
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
     """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid.
 
-    Soft targets are planned for labelled sets alone, students where their receptive fields fit into the images. A
+    A method that no chosen table shows is not planned, soft targets for labelled sets alone, students where their receptive fields fit into the images. A
     category at a method's own image size is a category of its own, such as ``class_8_36x36``.
     """
     block = PaperTableParameters(**parameters["paper_tables"])
     plans = []
     for system in (*_ABLATIONS, *_OTHERS):
-        methods = {name: method for name, method in block.present.items() if method.system == system}
+        methods = {
+            name: method
+            for name, method in block.present.items()
+            if method.system == system and block.shows_any(method.tables)
+        }
         try:
             methods = {name: method for name, method in methods.items() if _applies(parameters, method)}
             if not methods:

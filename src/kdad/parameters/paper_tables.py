@@ -63,6 +63,10 @@ class PaperTableParameters(StrictModel):
             raise ValueError("methods leaves every method out; keep one")
         return self
 
+    def shows_any(self, named: list[str]) -> bool:
+        """Whether one of the `named` tables of a method (``["all"]``: those that compare methods) is chosen."""
+        return self.tables == "all" or named == ["all"] or bool(set(named) & set(self.tables.split()))
+
     @property
     def present(self) -> dict[str, PaperMethodParameters]:
         """The methods that an environment has not left out."""
