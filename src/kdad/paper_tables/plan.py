@@ -33,8 +33,9 @@ _QUESTION = "How far are our figures from the papers'?"
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
     """Return a plan for each system that has a method; raises `InputError` when a method's settings are not valid.
 
-    A method that no chosen table shows is not planned, soft targets for labelled sets alone, students where their receptive fields fit into the images. A
-    category at a method's own image size is a category of its own, such as ``class_8_36x36``.
+    A method that no chosen table shows is not planned, nor are soft targets for sets without labels and students whose
+    receptive fields are larger than the images. A category at a method's own image size is a category of its own, such
+    as ``class_8_36x36``.
     """
     block = PaperTableParameters(**parameters["paper_tables"])
     plans = []
