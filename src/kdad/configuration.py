@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kedro.config import OmegaConfigLoader
-from kedro.framework.cli.utils import KedroCliError
 from omegaconf import OmegaConf
 
 from kdad.ablation.variants import Plan, plan_ablation
+from kdad.command_line import CommandLineError
 from kdad.errors import InputError
 from kdad.paper_tables.plan import plan_tables
 from kdad.parameters.run import RunParameters, bind_parameters
@@ -49,7 +49,7 @@ def _bind(parameters: dict[str, Any]) -> RunParameters:
     try:
         return bind_parameters(parameters)
     except InputError as error:
-        raise KedroCliError(str(error)) from error
+        raise CommandLineError(str(error)) from error
 
 
 def _plans(parameters: dict[str, Any]) -> list[Plan]:
@@ -57,4 +57,4 @@ def _plans(parameters: dict[str, Any]) -> list[Plan]:
         ablations = [plan_ablation(parameters, name) for name in ("mkd_ablation", "students_ablation")]
         return ablations + plan_tables(parameters)
     except InputError as error:
-        raise KedroCliError(str(error)) from error
+        raise CommandLineError(str(error)) from error

@@ -1,8 +1,8 @@
 """How a run ends that met unusable input."""
 
-from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.hooks import hook_impl
 
+from kdad.command_line import CommandLineError
 from kdad.errors import InputError
 
 
@@ -13,4 +13,4 @@ class InputErrorHook:
     def on_pipeline_error(self, error: Exception) -> None:
         """Turn `InputError` into a message of the command line, after the others have closed their runs."""
         if isinstance(error, InputError):
-            raise KedroCliError(str(error)) from error
+            raise CommandLineError(str(error)) from error
