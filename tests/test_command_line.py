@@ -11,9 +11,8 @@ from projects import copy_project
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        # Refused when parameters are bound, by the plan of an ablation, and by a node.
+        # Refused when parameters are bound, and by a node.
         ("dataset.imagesize=64", "unknown parameter 'imagesize'; did you mean 'image_size'"),
-        ("mkd_ablation.axes=filtr", "filtr"),
         ("source.weights=nowhere.safetensors", "nowhere.safetensors"),
     ],
 )
