@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from kdad.errors import InputError
-from kdad.networks.patch_descriptor import (
-    LAYERS,
-    PatchDescriptor,
-    PatchGrid,
-    StudentEnsemble,
-    pad_for,
-    receptive_field,
-)
+from kdad.networks.patch_descriptor import LAYERS, PatchDescriptor, StudentEnsemble, pad_for, receptive_field
 
 _PATCH_SIZES = [17, 33, 65]
 
@@ -98,23 +91,6 @@ def test_a_stride_gives_every_second_or_fourth_pixel(patch_size, size, stride):
     expected = _described_patch_by_patch(patch_size, *size)[:, ::stride, ::stride]
     found = _descriptor(patch_size).dense(_images(*size), stride)[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [1, 2, 4])
-@pytest.mark.parametrize(("patch_size", "size"), _CASES)
-def test_without_mirrored_borders_there_are_only_patches_inside_the_image(patch_size, size, stride):
-    radius = patch_size // 2
-    inside = _described_patch_by_patch(patch_size, *size)[:, radius : size[0] - radius, radius : size[1] - radius]
-    found = PatchGrid(patch_size, stride, mirror=False).dense(_descriptor(patch_size), _images(*size))[0]
-    torch.testing.assert_close(found, inside[:, ::stride, ::stride], rtol=1e-5, atol=1e-5)
-    assert found.shape[1:] == PatchGrid(patch_size, stride, mirror=False).size(size)
-
-
-def test_grid_sizes_by_hand():
-    assert PatchGrid(33, 4, mirror=True).size((36, 41)) == (9, 11)
-    # 41 pixels hold the patches that begin at 0, 4 and 8; 40 those at 0 and 4.
-    assert PatchGrid(33, 4, mirror=False).size((40, 41)) == (2, 3)
-    assert PatchGrid(33, 4, mirror=False).size((33, 36)) == (1, 1)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

@@ -109,7 +109,6 @@ def test_another_category_takes_the_same_teachers(finished, metrics, monkeypatch
         ({"teacher": {"pool": "nowhere"}}, "teacher.pool 'nowhere' is not a folder"),
         ({"teacher": {"pool": "conf"}}, "holds 0 images"),
         ({"students": {"augmentation": "flips", "descriptors": "cache"}}, "new in every epoch"),
-        ({"students": {"borders": "inside"}}, "borders: inside needs one receptive field"),
         ({"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}}, "smaller than the receptive"),
     ],
 )

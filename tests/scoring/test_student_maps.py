@@ -119,5 +119,3 @@ def test_spreading_by_hand():
     assert spread_grid(maps, 4, (3, 12)).tolist() == [[row] * 3]
     assert spread_grid(maps, 4, (1, 9)).tolist() == [[row[:9]]]
     assert spread_grid(maps, 2, (2, 6)).tolist() == [[[0, 2, 4, 3, 2, 2]] * 2]
-    assert spread_grid(maps, 2, (2, 8), margin=1).tolist() == [[[0, 0, 2, 4, 3, 2, 2, 2]] * 2]
-    assert spread_grid(maps, 1, (3, 6), margin=1).tolist() == [[[0, 0, 4, 2, 2, 2]] * 3]

@@ -137,6 +137,6 @@ def _flops(students: StudentParameters, teacher: TeacherParameters, size: tuple[
     for field in students.receptive_fields:
         network = PatchDescriptor(field, teacher.depth, teacher.width)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.dense(torch.zeros(1, 3, *size), students.output_stride, students.mirror)
+            network.dense(torch.zeros(1, 3, *size), students.output_stride)
         total += counter.get_total_flops() * (1 + students.count)
     return total

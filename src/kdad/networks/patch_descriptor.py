@@ -83,16 +83,15 @@ class PatchDescriptor(nn.Module):
             raise InputError(f"patches are {height} x {width}, but the network describes {self.patch_size} pixels")
         return self.layers(_centred(patches))[..., 0, 0]
 
-    def dense(self, images: Tensor, stride: int = 1, mirror: bool = True) -> Tensor:
+    def dense(self, images: Tensor, stride: int = 1) -> Tensor:
         """Describe the patch around every `stride`-th pixel of images `(B, 3, H, W)` in one pass.
 
-        Returns `(B, depth, h, w)`, h and w of `grid_size`: at (i, j) is `forward` of the patch centred on pixel
-        (i * stride, j * stride). Patches that reach beyond the border see the image mirrored; without `mirror` there
-        are none, and (i, j) is the patch whose upper left corner that pixel is. Pools keep their step until it is
-        `stride`; from there on they move by one pixel and later kernels are spread out, so that only what is asked for
-        is computed. Raises `InputError` for images smaller than a patch and a stride other than 1, 2, 4.
+        Returns `(B, depth, ceil(H / stride), ceil(W / stride))`: at (i, j) is `forward` of the patch centred on pixel
+        (i * stride, j * stride). Patches that reach beyond the border see the image mirrored. Pools keep their step
+        until it is `stride`; from there on they move by one pixel and later kernels are spread out, so that only what
+        is asked for is computed. Raises `InputError` for images smaller than a patch and a stride other than 1, 2, 4.
         """
-        x = _centred(pad_for(images, self.patch_size, stride, mirror))
+        x = _centred(pad_for(images, self.patch_size, stride))
         step = spread = 1  # pixels between neighbours; how far kernels are spread, in neighbours
         last = self.layers[-1]
         for layer in self.layers:
@@ -125,39 +124,15 @@ class StudentEnsemble(nn.Module):
             with torch_seed(seed, "student", patch_size, member):
                 self.members.append(PatchDescriptor(patch_size, depth, width))
 
-    def dense(self, images: Tensor, stride: int = 1, mirror: bool = True) -> Tensor:
+    def dense(self, images: Tensor, stride: int = 1) -> Tensor:
         """Return `(B, M, depth, h, w)`, each member's `PatchDescriptor.dense`."""
-        return torch.stack([member.dense(images, stride, mirror) for member in self.members], dim=1)
+        return torch.stack([member.dense(images, stride) for member in self.members], dim=1)
 
 
-@dataclass(frozen=True)
-class PatchGrid:
-    """Which patches of an image are described: every `stride`-th, with or without those beyond the border."""
-
-    patch_size: int
-    stride: int
-    mirror: bool
-
-    def dense(self, network: PatchDescriptor | StudentEnsemble, images: Tensor) -> Tensor:
-        """Return the network's descriptors of images `(B, 3, H, W)`."""
-        return network.dense(images, self.stride, self.mirror)
-
-    def size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Return the descriptors' count along an image's height and width."""
-        return grid_size(image_size, self.patch_size, self.stride, self.mirror)
-
-
-def grid_size(size: tuple[int, int], patch_size: int, stride: int, mirror: bool) -> tuple[int, int]:
-    """Return how many descriptors `PatchDescriptor.dense` gives along the height and width of an image `(H, W)`."""
-    height, width = (-(-(side if mirror else side - patch_size + 1) // stride) for side in size)
-    return height, width
-
-
-def pad_for(images: Tensor, patch_size: int, stride: int = 1, mirror: bool = True) -> Tensor:
+def pad_for(images: Tensor, patch_size: int, stride: int = 1) -> Tensor:
     """Mirror images `(B, 3, H, W)` beyond their borders, so that every pixel is the centre of a whole patch.
 
-    Without `mirror` nothing is added. Either way what no patch asked for sees is cut off. Raises `InputError` for
-    images smaller than a patch and a stride other than 1, 2 or 4.
+    Raises `InputError` for images smaller than a patch and a stride other than 1, 2 or 4.
     """
     height, width = images.shape[-2:]
     if min(height, width) < patch_size:
@@ -168,11 +143,9 @@ def pad_for(images: Tensor, patch_size: int, stride: int = 1, mirror: bool = Tru
     if stride not in (1, 2, 4):
         raise InputError(f"stride is {stride}; it must be 1, 2 or 4")
     radius = patch_size // 2
-    padded = F.pad(images, (radius, radius, radius, radius), mode="reflect") if mirror else images
+    padded = F.pad(images, (radius, radius, radius, radius), mode="reflect")
     # End with the last position's patch, so that no position beyond it is computed.
-    rows, columns = (
-        (count - 1) * stride + patch_size for count in grid_size((height, width), patch_size, stride, mirror)
-    )
+    rows, columns = ((side - 1) // stride * stride + patch_size for side in (height, width))
     return padded[..., :rows, :columns]
 
 

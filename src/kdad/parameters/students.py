@@ -52,9 +52,6 @@ class StudentParameters(StrictModel):
     )
     count: int = Field(3, ge=1, le=50, description="M, students of each scale")
     output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
-    borders: Literal["mirror", "inside"] = Field(
-        "mirror", description="images mirrored beyond their borders, or only patches that lie inside (one p alone)"
-    )
     descriptors: Literal["auto", "cache", "recompute"] = Field(
         "auto", description="keep the teacher's on disk, compute them in each epoch, or the first where it fits"
     )
@@ -70,16 +67,9 @@ class StudentParameters(StrictModel):
                 )
         if len(set(self.receptive_fields)) != len(self.receptive_fields):
             raise ValueError(f"receptive_fields names a value twice: {self.receptive_fields}")
-        if self.borders == "inside" and len(self.receptive_fields) > 1:
-            raise ValueError("borders: inside needs one receptive field, since each has a grid of its own; keep one")
         if self.augmentation != "none" and self.descriptors == "cache":
             raise ValueError("augmented images are new in every epoch; set descriptors to auto or recompute")
         return self
-
-    @property
-    def mirror(self) -> bool:
-        """Whether patches may reach beyond the image."""
-        return self.borders == "mirror"
 
 
 StudentMap = Literal[

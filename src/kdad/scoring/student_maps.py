@@ -53,16 +53,14 @@ def fuse_maps(maps: Sequence[tuple[np.ndarray, MapConstants]], scales: int) -> n
     return np.sum([constants.normalise(values) for values, constants in maps], axis=0) / scales
 
 
-def spread_grid(maps: np.ndarray, stride: int, size: tuple[int, int], margin: int = 0) -> np.ndarray:
-    """Return maps `(N, h, w)`, known at every `stride`-th pixel from `margin` on, interpolated to `size` (H, W).
+def spread_grid(maps: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndarray:
+    """Return maps `(N, h, w)`, known at every `stride`-th pixel, linearly interpolated to `size` (H, W).
 
-    Pixel (margin + i * stride, margin + j * stride) keeps the value at (i, j), between them it is linear; before the
-    first and beyond the last known row and column values are repeated.
+    Pixel (i * stride, j * stride) keeps the value at (i, j); beyond the last known row and column values are repeated.
     """
-    if stride == 1 and margin == 0:
+    if stride == 1:
         return maps
     known = [(side - 1) * stride + 1 for side in maps.shape[1:]]
     grid = torch.from_numpy(np.ascontiguousarray(maps))[:, None]
     dense = F.interpolate(grid, known, mode="bilinear", align_corners=True)
-    below, right = (side - margin - count for side, count in zip(size, known, strict=True))
-    return F.pad(dense, (margin, right, margin, below), mode="replicate")[:, 0].numpy()
+    return F.pad(dense, (0, size[1] - known[1], 0, size[0] - known[0]), mode="replicate")[:, 0].numpy()

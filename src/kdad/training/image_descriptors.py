@@ -20,7 +20,7 @@ from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.one_class import EveryClass
 from kdad.images.statistics import ChannelStatistics
-from kdad.networks.patch_descriptor import PatchDescriptor, PatchGrid
+from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import CriticalPoint
 from kdad.parameters.students import StudentParameters
 
@@ -37,7 +37,7 @@ class ImageDescriptors:
 
     image_set: ImageSet
     teacher: PatchDescriptor
-    grid: PatchGrid
+    stride: int
     compute: Compute
     mean: Tensor
     sd: Tensor
@@ -56,7 +56,7 @@ class ImageDescriptors:
     @torch.no_grad()
     def describe(self, images: Tensor) -> Tensor:
         """Return standardised descriptors `(B, d, h, w)` of images, computed now."""
-        return self.standardise(_run(self.teacher, images, self.grid, self.compute))
+        return self.standardise(_run(self.teacher, images, self.stride, self.compute))
 
     def standardise(self, descriptors: Tensor) -> Tensor:
         """Return (y - mu) / sigma for each channel."""
@@ -81,19 +81,18 @@ def open_descriptors(
     """
     check_images(split_table, image_set.size, [teacher.patch_size])
     teacher = compute.place(teacher)
-    grid = PatchGrid(teacher.patch_size, parameters.output_stride, parameters.mirror)
-    point = CriticalPoint(f"p{teacher.patch_size}", teacher.depth, *grid.size(image_set.size), signed=True)
+    height, width = (-(-side // parameters.output_stride) for side in image_set.size)
+    point = CriticalPoint(f"p{teacher.patch_size}", teacher.depth, height, width, signed=True)
     wanted = {
         "teacher": teacher_key,
         "images": _digest(split_table),
         "image_size": list(image_set.size),
-        "stride": grid.stride,
-        "mirror": grid.mirror,
+        "stride": parameters.output_stride,
         **compute.describe(),
     }
 
     def describe(images: ImageSet, table: pd.DataFrame, statistics: dict) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
-        return _describe_all(images, table, teacher, grid, compute, statistics)
+        return _describe_all(images, table, teacher, parameters.output_stride, compute, statistics)
 
     def keep(place: Path, images: ImageSet, table: pd.DataFrame) -> ActivationCache:
         of_table = {**wanted, "images": _digest(table)}
@@ -116,7 +115,7 @@ def open_descriptors(
     else:
         found = _statistics(folder, wanted, lambda statistics: describe(image_set, split_table, statistics))
     mean, sd = (torch.tensor(found[name], device=compute.device) for name in ("mean", "sd"))
-    return ImageDescriptors(image_set, teacher, grid, compute, mean, sd, cache)
+    return ImageDescriptors(image_set, teacher, parameters.output_stride, compute, mean, sd, cache)
 
 
 def _select(
@@ -171,12 +170,7 @@ def _keeps(
 
 
 def _describe_all(
-    images: ImageSet,
-    split_table: pd.DataFrame,
-    teacher: PatchDescriptor,
-    grid: PatchGrid,
-    compute: Compute,
-    finish: dict,
+    images: ImageSet, split_table: pd.DataFrame, teacher: PatchDescriptor, stride: int, compute: Compute, finish: dict
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     training = (split_table["split"] == "train").to_numpy()
     statistics = ChannelStatistics()
@@ -185,7 +179,7 @@ def _describe_all(
         rows = np.arange(start, min(start + size, len(split_table)))
         batch = _read(images, rows)
         with torch.no_grad():
-            found = _run(teacher, compute.move(batch), grid, compute)
+            found = _run(teacher, compute.move(batch), stride, compute)
         if training[rows].any():
             statistics.update(found[torch.from_numpy(training[rows])].cpu().numpy())
         yield batch.numpy(), [found]
@@ -205,9 +199,9 @@ def _digest(split_table: pd.DataFrame) -> str:
     return hashlib.sha256(split_table[["id", "fingerprint", "split"]].to_csv().encode()).hexdigest()[:16]
 
 
-def _run(teacher: PatchDescriptor, images: Tensor, grid: PatchGrid, compute: Compute) -> Tensor:
+def _run(teacher: PatchDescriptor, images: Tensor, stride: int, compute: Compute) -> Tensor:
     with compute.autocast():
-        return grid.dense(teacher, images).float()
+        return teacher.dense(images, stride).float()
 
 
 def _read(images: ImageSet, rows: np.ndarray) -> Tensor:

@@ -44,7 +44,7 @@ def train_students(
         else:
             targets = descriptors.targets(rows)
         with compute.autocast():
-            found = descriptors.grid.dense(students, images)
+            found = students.dense(images, descriptors.stride)
         errors = student_errors(found.float(), targets)
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 

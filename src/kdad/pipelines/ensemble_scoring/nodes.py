@@ -57,7 +57,7 @@ def map_students(
             *(dataset, teacher, student_settings, compute),
         )
         ensemble = load_students(trained, teachers[field], field, teacher, student_settings, opened)
-        height, width = opened.grid.size(opened.image_set.size)
+        height, width = (-(-side // opened.stride) for side in opened.image_set.size)
         variances = np.empty((len(rows), height, width), np.float32)
         errors = _errors(opened, ensemble, rows, variances, f"Mapping p = {field}")
         stacks[f"e_p{field}"] = write_stack(folder / f"e_p{field}.npy", variances.shape, errors)
@@ -97,7 +97,7 @@ def _errors(
     for start in track(range(0, len(rows), size), description=title, transient=True):
         batch = rows[start : start + size]
         with opened.compute.autocast():
-            predictions = opened.grid.dense(ensemble, opened.images(batch))
+            predictions = ensemble.dense(opened.images(batch), opened.stride)
         predictions = predictions.float()
         variances[start : start + len(batch)] = predictive_variance(predictions).cpu().numpy()
         yield regression_error(predictions, opened.targets(batch)).cpu().numpy()
@@ -128,13 +128,11 @@ def combine_maps(
             continue
         parts = [f"{part}_p{field}" for field in fields for part in _PARTS[kind]]
         count = len(grid_maps[names[0]])
-        margin = 0 if parameters.mirror else fields[0] // 2
         chunks = (
             spread_grid(
                 fuse_maps([(grid_maps[part][i : i + _CHUNK], constants[part]) for part in parts], len(fields)),
                 parameters.output_stride,
                 size,
-                margin,
             )
             for i in range(0, count, _CHUNK)
         )

@@ -49,9 +49,8 @@ def describe_images(
     found = {}
     for field, trained in teachers.items():
         started = time.perf_counter()
-        settings, size = StudentParameters(**students), DatasetParameters(**dataset).size
-        grid = {"stride": settings.output_stride, "borders": settings.borders}
-        name = content_key(teacher=trained["key"], size=size, **grid)
+        stride = StudentParameters(**students).output_stride
+        name = content_key(teacher=trained["key"], stride=stride, size=DatasetParameters(**dataset).size)
         place, shared = folder / name, every_class and every_class / name
         opened = reopen_descriptors(
             split_table, trained, str(place), field, dataset, teacher, students, compute, shared
