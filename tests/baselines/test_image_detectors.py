@@ -17,6 +17,7 @@ from sklearn.svm import OneClassSVM
 
 from kdad.baselines.image_detectors import fit_detector
 from kdad.errors import InputError
+from kdad.parameters.baselines import BaselineMethodParameters
 from projects import PROJECT
 
 GENERATOR = np.random.default_rng(0)
@@ -103,3 +104,16 @@ def test_kde_of_the_configuration_is_exact_in_many_dimensions():
     expected = -logsumexp(-distances / 2, axis=1)
     found = fit_detector("kde", known, options, 0)(others)
     np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "options"), [("kde", {}), ("knn", {}), ("lof", {"n_neighbors": 5}), ("ocsvm", {})])
+def test_detectors_that_draw_nothing_score_alike_with_every_seed(name, options):
+    assert not BaselineMethodParameters(detector=name, representation="pca").draws
+    scores = [fit_detector(name, KNOWN, options, seed)(OTHERS) for seed in (0, 7)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_detectors_that_draw_depend_on_the_seed():
+    assert BaselineMethodParameters(detector="kmeans", representation="pca").draws
+    scores = [fit_detector("kmeans", KNOWN, {"n_clusters": 8, "n_init": 1}, seed)(OTHERS) for seed in (0, 7)]
+    assert not np.allclose(*scores)

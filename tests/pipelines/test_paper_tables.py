@@ -113,6 +113,12 @@ def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(
     assert {name: result["metrics"][name] for name in ("image_auroc", "pro_auc")} == {
         name: own[name] for name in ("image_auroc", "pro_auc")
     }
+    fitted = {
+        (name, seed): json.loads((by_case / f"paper_baselines.{name}.brick_seed_{seed}.json").read_text())["reused"]
+        for name in ("memory_bank", "ocsvm_pca")
+        for seed in (0, 1)
+    }
+    assert [key for key, reused in fitted.items() if reused] == [("ocsvm_pca", 1)]  # the seed changes nothing in it
     shown = cells[(cells["table"] == "us_pro") & (cells["method"] == "1-NN") & (cells["category"] == "brick")]
     assert shown["paper"].notna().all()
     assert shown["seeds"].tolist() == [2]

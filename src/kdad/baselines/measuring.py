@@ -19,7 +19,10 @@ from kdad.training.seeding import numpy_generator
 
 
 def obtain_baseline(run: BaselineRun, name: str, store: ContentStore) -> tuple[Path, bool]:
-    """Fit and score the method `name`, or find it done; return its folder and whether it was there."""
+    """Fit and score the method `name`, or find it done; return its folder and whether it was there.
+
+    What draws nothing at random is done once for all seeds.
+    """
     settings, method = run.parameters, run.parameters.present[name]
     key = content_key(
         activations=run.cache.manifest,
@@ -29,7 +32,7 @@ def obtain_baseline(run: BaselineRun, name: str, store: ContentStore) -> tuple[P
         options=method.map_options.model_dump() if method.maps else method.options,
         points=run.points,
         common=settings.model_dump(include={"pixel_side", "components", "smoothing", "top_fraction"}),
-        seed=run.seed,
+        seed=run.seed if method.draws else None,
         version=__version__,
     )
     return store.obtain(key, lambda place: run.run(name, method, place))

@@ -92,6 +92,10 @@ MAP_DETECTORS: dict[str, type[MapOptions]] = {
 }
 
 
+#: Detectors that draw nothing at random: every seed gives the same scores.
+_DETERMINISTIC = frozenset({"kde", "knn", "lof", "ocsvm"})
+
+
 class BaselineMethodParameters(StrictModel):
     """One baseline: a detector, what it sees, and the library's own settings."""
 
@@ -125,6 +129,11 @@ class BaselineMethodParameters(StrictModel):
     def maps(self) -> bool:
         """Whether the detector makes anomaly maps."""
         return self.detector in MAP_DETECTORS
+
+    @property
+    def draws(self) -> bool:
+        """Whether the detector depends on the seed."""
+        return self.detector not in _DETERMINISTIC
 
     @property
     def map_options(self) -> MapOptions:
