@@ -124,3 +124,11 @@ def test_the_two_known_slips_of_the_papers_are_found():
     paper = pd.read_csv(PROJECT / "data/01_raw/paper_results.csv", dtype={"category": str})
     slips = [slip for _, block in paper.groupby("dataset") for slip in misprinted_means(block)]
     assert {(slip["method"], slip["printed"]) for slip in slips} == {("AnoGAN", 0.443), ("CapsNetpp", 61.2)}
+
+
+def test_rows_come_by_category_and_our_methods_first():
+    paper = PAPER[PAPER["table"] == "mkd_one_class"]
+    results = [result("0", 0, 0.9), result("1", 0, 0.8), result("0", 0, 0.5, "another"), result("1", 0, 0.5, "another")]
+    found = compare(paper, our_figures(results), {"another": [], "mkd": ["MKD"]})
+    rows = ["another", "MKD", "AnoGAN"]
+    assert found[["category", "method"]].values.tolist() == [[c, m] for c in ("0", "1", "mean") for m in rows]

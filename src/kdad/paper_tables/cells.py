@@ -41,7 +41,8 @@ def compare(
     What there is not is NaN. `paper` holds one data set's rows (table, category, method, metric, value, std, source),
     `ours` what `our_figures` returns, `names` what the papers call each of our methods, `tables` which tables show it
     (``["all"]``: those that compare methods). A method of ours that a table does not have gets rows of its own. The
-    mean over categories is ours only where every category of the table is there; its sd is over seeds.
+    mean over categories is ours only where every category of the table is there; its sd is over seeds. Rows come by
+    category, the mean last, and by method, in the order of `names` and then of the table.
     """
     printed = paper.rename(columns={"value": "paper", "std": "paper_sd"})[[*_KEYS, "paper", "paper_sd", "source"]]
     found = []
@@ -50,7 +51,7 @@ def compare(
         chosen = ours["method"].map(lambda own, table=table: _shows(table, (tables or {}).get(own, ["all"])))
         figures = _with_mean(ours[(ours["metric"] == metric) & chosen.astype(bool)], categories)
         figures = figures.assign(table=table, method=_named(figures["method"], names, set(block["method"])))
-        found.append(block.merge(figures, on=_KEYS, how="outer", sort=False))
+        found.append(_in_order(block.merge(figures, on=_KEYS, how="outer"), block, names))
     cells = pd.concat(found, ignore_index=True) if found else _unprinted(ours)
     return cells.assign(difference=cells["ours"] - cells["paper"])[
         [*_KEYS, "paper", "paper_sd", "ours", "sd", "seeds", "difference", "source"]
@@ -71,6 +72,14 @@ def misprinted_means(paper: pd.DataFrame) -> list[dict[str, Any]]:
             named = dict(zip(("table", "metric", "method"), keys, strict=True))
             found.append({**named, "printed": float(printed.iloc[0]), "of_rows": float(rows.mean())})
     return found
+
+
+def _in_order(cells: pd.DataFrame, block: pd.DataFrame, names: dict[str, list[str]]) -> pd.DataFrame:
+    printed = block["method"]
+    methods = [*_named(pd.Series(list(names), dtype=str), names, set(printed)), *printed, *cells["method"]]
+    categories = [name for name in (*block["category"], *cells["category"]) if name != MEAN]
+    places = {name: place for place, name in enumerate(dict.fromkeys([*categories, MEAN, *methods]))}
+    return cells.sort_values(["category", "method"], key=lambda column: column.map(places))
 
 
 def _shows(table: str, named: list[str]) -> bool:

@@ -49,5 +49,5 @@ def compare_with_papers(
         f"seeds {', '.join(map(str, block.seeds))}, commit {code_version(Path.cwd())}"
     )
     absent = missing(current)
-    page = render_tables(f"The papers' tables: {images.name}", facts, cells, absent, misprinted_means(printed))
+    page = render_tables(f"The papers' tables: {name}", facts, cells, absent, misprinted_means(printed))
     return cells, page, render_excerpt(facts, cells), absent
