@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.images.decoding import resize_image
-from kdad.images.image_set import ImageSet, Sample
+from kdad.images.image_set import ImageSet, Sample, hash_content
 from kdad.parameters.dataset import DatasetParameters
 
 
@@ -75,6 +75,10 @@ class EveryClass(OneClassSet):
         """Return a row an image: id, split (its part) and fingerprint."""
         rows = [(sample.id, sample.subset, self.fingerprint(row)) for row, sample in enumerate(self.samples)]
         return pd.DataFrame(rows, columns=["id", "split", "fingerprint"])
+
+    def digest(self) -> str:
+        """Return a hash of all images and classes as they were read: that of each image after resizing takes long."""
+        return hash_content(b"".join(found.pixels.tobytes() + found.classes.tobytes() for found in self.parts))
 
     def rows_of(self, split_table: pd.DataFrame) -> np.ndarray:
         """Return where the images of one class's split stand here."""

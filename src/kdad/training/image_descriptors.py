@@ -94,23 +94,28 @@ def open_descriptors(
     def describe(images: ImageSet, table: pd.DataFrame, statistics: dict) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
         return _describe_all(images, table, teacher, parameters.output_stride, compute, statistics)
 
-    def keep(place: Path, images: ImageSet, table: pd.DataFrame) -> ActivationCache:
-        of_table = {**wanted, "images": _digest(table)}
-        found, statistics = find_cache(place, of_table), {"scales": [1.0]}
+    def keep(place: Path, images: ImageSet, digest: str, table: Callable[[], pd.DataFrame]) -> ActivationCache:
+        of_these, statistics = {**wanted, "images": digest}, {"scales": [1.0]}
+        found = find_cache(place, of_these)
         if found is not None:
             return found
-        batches = describe(images, table, statistics)
-        return write_cache(place, of_table, [point], len(table), batches, statistics)
+        rows = table()
+        return write_cache(place, of_these, [point], len(rows), describe(images, rows, statistics), statistics)
+
+    def select(place: Path, images: EveryClass) -> ActivationCache:
+        found = find_cache(folder, wanted)
+        if found is not None:
+            return found
+        whole = keep(place, images, images.digest(), images.table)
+        return _select(folder, wanted, whole, images.rows_of(split_table), split_table)
 
     kept = image_set if every_class is None else EveryClass(image_set)
     cache = None
     if _keeps(folder, point, kept, parameters, compute):
-        cache = find_cache(folder, wanted)
-        if cache is None and every_class is None:
-            cache = keep(folder, image_set, split_table)
-        elif cache is None:
-            whole = keep(every_class, kept, kept.table())
-            cache = _select(folder, wanted, whole, kept.rows_of(split_table), split_table)
+        if every_class is None:
+            cache = keep(folder, image_set, wanted["images"], lambda: split_table)
+        else:
+            cache = select(every_class, kept)
         found = cache.manifest
     else:
         found = _statistics(folder, wanted, lambda statistics: describe(image_set, split_table, statistics))
