@@ -3,7 +3,7 @@
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, settings
 
-from kdad.ablation.variants import plan_ablation
+from kdad.comparison.plan import plan_ablation
 from kdad.configuration import RunConfigLoader
 from kdad.pipelines.ablation import create_pipeline
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from kdad.compute import choose_compute
+from kdad.detectors.uninformed_students.students import student_errors
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
-from kdad.training.students import student_errors
 
 MEMBERS, STEPS, ROUNDS = 3, 4, 4
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from kdad.compute import Compute, choose_compute
-from kdad.datasets.activation_cache import write_cache
-from kdad.losses.discrepancy import discrepancy_terms
-from kdad.networks.cloner import build_cloner
+from kdad.detectors.mkd.cloner import build_cloner
+from kdad.detectors.mkd.discrepancy import discrepancy_terms
+from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
+from kdad.features.cache import write_cache
 from kdad.networks.weights import load_source
-from kdad.parameters.cloner import ArchitectureParameters, DiscrepancyParameters
 
 _BATCHES = [(64, 32), (16, 128)]  # images, side in pixels
 _LOSS = DiscrepancyParameters()

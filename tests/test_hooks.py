@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from kedro.framework.cli.utils import KedroCliError
 
-import kdad.training.cloner
+import kdad.detectors.mkd.training
 from projects import run_pipeline
 
 
@@ -18,14 +18,14 @@ def test_a_failing_node_leaves_a_failed_run_with_the_error_and_the_next_session_
         raise RuntimeError("the disk is on fire")
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdad.training.cloner.train", fail)
+        patch.setattr("kdad.detectors.mkd.training.train", fail)
         with pytest.raises(RuntimeError, match="on fire"):
             run_pipeline(project, "test")
     assert mlflow.active_run() is None
     (failed,) = runs(project)
     assert failed.info.status == "FAILED"
     assert failed.data.tags["error"] == "RuntimeError: the disk is on fire"
-    assert kdad.training.cloner.train is not fail
+    assert kdad.detectors.mkd.training.train is not fail
 
     run_pipeline(project, "test", pipeline="ingestion")
     assert sorted(run.info.status for run in runs(project)) == ["FAILED", "FINISHED"]

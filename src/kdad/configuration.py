@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from kdad.ablation.variants import Plan, plan_ablation
 from kdad.command_line import CommandLineError
+from kdad.comparison.paper_plan import plan_tables
+from kdad.comparison.plan import Plan, plan_ablation
 from kdad.errors import InputError
-from kdad.paper_tables.plan import plan_tables
 from kdad.parameters.run import RunParameters, bind_parameters
 
 

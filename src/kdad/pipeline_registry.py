@@ -6,9 +6,9 @@ from typing import Any
 from kedro.framework.project import settings
 from kedro.pipeline import Pipeline
 
-from kdad.ablation.variants import Plan, plan_ablation
+from kdad.comparison.paper_plan import plan_tables
+from kdad.comparison.plan import Plan, plan_ablation
 from kdad.configuration import RunConfigLoader
-from kdad.paper_tables.plan import plan_tables
 from kdad.pipelines import (
     ablation,
     baselines,

@@ -5,10 +5,10 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from kdad.datasets.activation_cache import write_cache
 from kdad.datasets.folders import ActivationCacheDataset, MapStackDataset, WorkFolderDataset
-from kdad.datasets.map_stack import write_stack
+from kdad.features.cache import write_cache
 from kdad.networks.source import CriticalPoint
+from kdad.scoring.map_stack import write_stack
 
 
 @pytest.fixture

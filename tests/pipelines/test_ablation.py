@@ -14,8 +14,8 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-import kdad.ablation.stages
-import kdad.networks.activations
+import kdad.comparison.stages
+import kdad.features.activations
 from projects import copy_project, run_pipeline
 
 AXES = {"mkd_ablation": {"axes": "loss_terms direction_form fusion", "resamples": 100}}
@@ -39,7 +39,7 @@ def project(finished, tmp_path) -> Path:
 def trained(monkeypatch) -> Counter:
     """Counts what is trained, and how many images the source sees."""
     counts = Counter()
-    train, images = kdad.ablation.stages.train_cloner, kdad.networks.activations._run
+    train, images = kdad.comparison.stages.train_cloner, kdad.features.activations._run
 
     def counting_train(*arguments):
         counts["trainings"] += 1
@@ -50,8 +50,8 @@ def trained(monkeypatch) -> Counter:
             counts["source images"] += len(batch[0])
             yield batch
 
-    monkeypatch.setattr(kdad.ablation.stages, "train_cloner", counting_train)
-    monkeypatch.setattr(kdad.networks.activations, "_run", counting_images)
+    monkeypatch.setattr(kdad.comparison.stages, "train_cloner", counting_train)
+    monkeypatch.setattr(kdad.features.activations, "_run", counting_images)
     return counts
 
 
@@ -148,7 +148,7 @@ def test_each_case_is_a_finished_child_run_with_what_an_axis_is_compared_by(fini
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.ablation.measuring.localisation_metrics
+    measure = kdad.comparison.measuring.localisation_metrics
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -157,7 +157,7 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
         return measure(*arguments)
 
     shutil.rmtree(project / "data/07_model_output/textures/mkd_ablation")
-    monkeypatch.setattr(kdad.ablation.measuring, "localisation_metrics", failing)
+    monkeypatch.setattr(kdad.comparison.measuring, "localisation_metrics", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
         run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
     assert mlflow.active_run() is None

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
 
-import kdad.baselines.runs
+import kdad.detectors.baselines.runs
 from kdad.scoring.smoothing import gaussian_filter
 from projects import copy_project, run_pipeline
 
@@ -73,7 +73,7 @@ def test_the_table_is_in_mlflow(finished):
 
 
 def test_a_second_run_fits_nothing(finished, table, monkeypatch):
-    monkeypatch.setattr(kdad.baselines.runs.BaselineRun, "run", None)
+    monkeypatch.setattr(kdad.detectors.baselines.runs.BaselineRun, "run", None)
     run_pipeline(finished, "test", "baselines", runtime_params=RUN)
     again = pd.read_csv(finished / PLACE / "baselines.csv").set_index("method")
     pd.testing.assert_frame_equal(again, table)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kdad.features.image_descriptors
 import kdad.pipelines.features.nodes
-import kdad.training.image_descriptors
-from kdad.datasets.activation_cache import open_cache
+from kdad.features.cache import open_cache
 from kdad.images import digits
 from kdad.images.one_class import LabelledImages
 from projects import copy_project, run_pipeline
@@ -99,13 +99,13 @@ def test_a_teacher_describes_all_classes_once_and_students_learn_as_from_a_class
     tmp_path, migrated_database, _few_digits, monkeypatch
 ):
     described = []
-    describe = kdad.training.image_descriptors._describe_all
+    describe = kdad.features.image_descriptors._describe_all
 
     def counted(*arguments):
         described.append(len(arguments[1]))
         return describe(*arguments)
 
-    monkeypatch.setattr(kdad.training.image_descriptors, "_describe_all", counted)
+    monkeypatch.setattr(kdad.features.image_descriptors, "_describe_all", counted)
     together, alone = (copy_project(tmp_path / name, migrated_database) for name in ("together", "alone"))
     # Teachers depend on no data set, so the second project may have the first one's.
     (alone / "data/06_models").mkdir()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import kdad.training.distillation
+import kdad.detectors.soft_target.distillation
 from kdad.images import digits
 from kdad.images.one_class import LabelledImages
 from projects import copy_project, run_pipeline
@@ -86,7 +86,7 @@ def test_mlflow_has_the_summary_and_the_teachers_history(finished):
 
 def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
     before = table(finished, "labels")
-    monkeypatch.setattr(kdad.training.distillation, "train_classifier", None)
+    monkeypatch.setattr(kdad.detectors.soft_target.distillation, "train_classifier", None)
     run_pipeline(finished, "test", "soft_target", runtime_params=DIGITS)
     pd.testing.assert_frame_equal(table(finished, "labels"), before)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.datasets.activation_cache import write_cache
+from kdad.features.cache import write_cache
 from kdad.networks.weights import load_source
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdad.parameters.cloner import TrainingParameters
+from kdad.parameters.training import TrainingParameters
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 

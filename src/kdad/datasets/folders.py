@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from kedro.io import AbstractDataset, DatasetError
 
-from kdad.datasets.activation_cache import ActivationCache, open_cache
 from kdad.errors import InputError
+from kdad.features.cache import ActivationCache, open_cache
 
 
 class _FolderDataset(AbstractDataset):

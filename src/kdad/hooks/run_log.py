@@ -12,8 +12,8 @@ from rich.console import Console
 
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 from kdad.parameters.dataset import DatasetParameters
+from kdad.provenance import code_version
 from kdad.reporting.metrics_table import console_table, places_text
-from kdad.reporting.provenance import code_version
 
 
 class RunLogHook:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.one_class import LabelledImages, OneClassSet
-from kdad.training.seeding import numpy_generator
+from kdad.seeding import numpy_generator
 
 
 @dataclass(frozen=True)

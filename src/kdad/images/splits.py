@@ -2,7 +2,7 @@
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
-from kdad.training.seeding import derive_seed
+from kdad.seeding import derive_seed
 
 
 def split_samples(samples: list[Sample], validation_fraction: float, seed: int) -> list[str]:

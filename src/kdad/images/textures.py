@@ -10,7 +10,7 @@ from kdad.errors import InputError
 from kdad.images.defects import draw_defect
 from kdad.images.image_set import ImageSet, Sample, Subset
 from kdad.parameters.dataset import TEXTURES, DatasetParameters, DefectKind, TextureParameters
-from kdad.training.seeding import numpy_generator
+from kdad.seeding import numpy_generator
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.training.seeding import torch_seed
+from kdad.seeding import torch_seed
 
 _LEAK = 5e-3
 

@@ -4,19 +4,19 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from kdad.comparison.ablation_parameters import AblationParameters, StudentAblationParameters
+from kdad.comparison.paper_parameters import PaperTableParameters
+from kdad.detectors.baselines.parameters import BaselineParameters
+from kdad.detectors.mkd.parameters import ClonerParameters
+from kdad.detectors.soft_target.parameters import SoftTargetParameters
+from kdad.detectors.uninformed_students.parameters import StudentParameters, StudentScoringParameters, TeacherParameters
 from kdad.errors import InputError
-from kdad.parameters.ablation import AblationParameters, StudentAblationParameters
-from kdad.parameters.baselines import BaselineParameters
-from kdad.parameters.cloner import ClonerParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
-from kdad.parameters.paper_tables import PaperTableParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import ScoringParameters
-from kdad.parameters.soft_target import SoftTargetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
-from kdad.parameters.students import StudentParameters, StudentScoringParameters, TeacherParameters
 
 
 class RunParameters(StrictModel):

@@ -9,9 +9,9 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 
-def render_html(package: str, **values: Any) -> str:
-    """Fill `package`'s page.html.j2 with `values`; text is escaped, and a value that is missing is an error."""
-    template = files(package).joinpath("page.html.j2").read_text(encoding="utf-8")
+def render_html(package: str, page: str, **values: Any) -> str:
+    """Fill a page's template in `package` with `values`; text is escaped, and a value that is missing is an error."""
+    template = files(package).joinpath(f"templates/{page}.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(template).render(**values)
 

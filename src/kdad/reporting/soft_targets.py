@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kdad.detectors.soft_target.losses import soften
 from kdad.images.one_class import LabelledImages
-from kdad.losses.soft_target import soften
 from kdad.reporting.style import CYCLE, INK, MUTED, new_figure, plain_axes
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.metrics.calibration import quantile_threshold
+from kdad.scoring.threshold import quantile_threshold
 
 
 def decide(

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from kdad.datasets.map_stack import write_stack
 from kdad.errors import InputError
 from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.map_stack import write_stack
 
 _CHUNK = 32  # maps filtered at once
 

@@ -13,9 +13,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from kdad.parameters.cloner import TrainingParameters
+from kdad.parameters.training import TrainingParameters
+from kdad.seeding import derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
-from kdad.training.seeding import derive_seed, numpy_generator
 
 logger = logging.getLogger(__name__)
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.ablation.stages import Surroundings, map_case, measure_case, train_case
-from kdad.ablation.variants import Case, Plan
+from kdad.comparison.plan import Case, Plan
+from kdad.comparison.stages import Surroundings, map_case, measure_case, train_case
 from kdad.compute import choose_compute
-from kdad.datasets.activation_cache import ActivationCache, open_cache
-from kdad.datasets.content_store import ContentStore, content_key
+from kdad.content_store import ContentStore, content_key
 from kdad.errors import InputError
+from kdad.features.activations import cache_activations, prepare_source
+from kdad.features.cache import ActivationCache, open_cache
 from kdad.images.registry import open_image_set
-from kdad.networks.activations import cache_activations, prepare_source
 from kdad.networks.architectures import build_source
+from kdad.networks.point_choice import choose_points
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
-from kdad.scoring.point_choice import choose_points
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.ablation.variants import Case, Plan
+from kdad.comparison.plan import Case, Plan
 from kdad.pipelines import features, ingestion
 from kdad.pipelines.ablation.nodes import (
     check_points,

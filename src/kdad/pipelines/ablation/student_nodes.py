@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.ablation.student_stages import (
+from kdad.comparison.plan import Case, Plan
+from kdad.comparison.student_stages import (
     StudentSurroundings,
     map_student_case,
     measure_student_case,
     train_student_case,
 )
-from kdad.ablation.variants import Case, Plan
 from kdad.pipelines.ablation.nodes import failed_result, handing_errors_on, planned_key
 from kdad.pipelines.students.nodes import check_inputs
 

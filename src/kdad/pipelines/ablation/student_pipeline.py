@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.ablation.variants import Case, Plan
+from kdad.comparison.plan import Case, Plan
 from kdad.pipelines import ingestion
 from kdad.pipelines.ablation.student_nodes import check_variants, map_variant, measure_variant, train_variant
 from kdad.pipelines.ablation.summary_pipeline import axis_names, bind_first, create_summary

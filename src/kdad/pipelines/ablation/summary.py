@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.ablation.comparison import axis_table, compare_pairs
-from kdad.ablation.figures import draw_axis, draw_filter
-from kdad.ablation.page import AxisSection, render_page
-from kdad.ablation.results import missing, tidy
-from kdad.ablation.variants import Plan
+from kdad.comparison.figures import draw_axis, draw_filter
+from kdad.comparison.page import AxisSection, render_page
+from kdad.comparison.plan import Plan
+from kdad.comparison.results import missing, tidy
+from kdad.comparison.tables import axis_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ablation.nodes import planned_key
-from kdad.reporting.provenance import code_version
-from kdad.training.seeding import numpy_generator
+from kdad.provenance import code_version
+from kdad.seeding import numpy_generator
 
 _PROTOCOL = (
     "Every variant is judged at its last epoch, on test images that choose nothing within the table. Defaults of MKD "

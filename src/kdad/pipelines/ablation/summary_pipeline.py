@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.ablation.variants import Plan
+from kdad.comparison.plan import Plan
 from kdad.pipelines.ablation.nodes import stop_on_failures
 from kdad.pipelines.ablation.summary import collect_results, summarise, write_page
 

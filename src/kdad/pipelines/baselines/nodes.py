@@ -7,19 +7,19 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.baselines.measuring import measure_baseline, obtain_baseline, read_cost, test_maps, test_scores
-from kdad.baselines.page import render_page
-from kdad.baselines.runs import BaselineRun
+from kdad.comparison.baseline_page import render_page
 from kdad.compute import prepare_compute
-from kdad.datasets.activation_cache import ActivationCache
-from kdad.datasets.content_store import ContentStore
+from kdad.content_store import ContentStore
+from kdad.detectors.baselines.measuring import measure_baseline, obtain_baseline, read_cost, test_maps, test_scores
+from kdad.detectors.baselines.parameters import BaselineParameters
+from kdad.detectors.baselines.runs import BaselineRun
+from kdad.features.cache import ActivationCache
 from kdad.images.ground_truth import read_ground_truth, split_rows
 from kdad.images.registry import open_image_set
-from kdad.parameters.baselines import BaselineParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters
+from kdad.provenance import code_version
 from kdad.reporting.heatmap_sheet import draw_heatmap_sheet
-from kdad.reporting.provenance import code_version
 
 logger = logging.getLogger(__name__)
 

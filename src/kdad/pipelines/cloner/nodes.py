@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.datasets.activation_cache import ActivationCache
-from kdad.datasets.network_weights import NetworkWeights
-from kdad.parameters.cloner import ClonerParameters
+from kdad.detectors.mkd.parameters import ClonerParameters
+from kdad.detectors.mkd.training import train_cloner_on_cache
+from kdad.features.cache import ActivationCache
+from kdad.networks.weights_file import NetworkWeights
 from kdad.parameters.source import ComputeParameters
 from kdad.training.checkpoints import CheckpointFile
-from kdad.training.cloner import train_cloner_on_cache
 
 
 def train_cloner(

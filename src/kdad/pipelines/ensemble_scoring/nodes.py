@@ -11,24 +11,24 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from kdad.datasets.map_stack import write_stack
-from kdad.datasets.network_weights import NetworkWeightsDataset
-from kdad.errors import InputError
-from kdad.images.ground_truth import scored_rows, split_rows
-from kdad.networks.patch_descriptor import StudentEnsemble
-from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.students import StudentParameters, StudentScoringParameters, TeacherParameters
-from kdad.pipelines.students.nodes import reopen_descriptors
-from kdad.scoring.decisions import decide
-from kdad.scoring.detection import map_scores
-from kdad.scoring.student_maps import (
+from kdad.detectors.uninformed_students.maps import (
     MapConstants,
     fuse_maps,
     predictive_variance,
     regression_error,
     spread_grid,
 )
-from kdad.training.image_descriptors import ImageDescriptors, images_in
+from kdad.detectors.uninformed_students.parameters import StudentParameters, StudentScoringParameters, TeacherParameters
+from kdad.errors import InputError
+from kdad.features.image_descriptors import ImageDescriptors, images_in
+from kdad.images.ground_truth import scored_rows, split_rows
+from kdad.networks.patch_descriptor import StudentEnsemble
+from kdad.networks.weights_file import NetworkWeightsDataset
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.students.nodes import reopen_descriptors
+from kdad.scoring.decisions import decide
+from kdad.scoring.detection import map_scores
+from kdad.scoring.map_stack import write_stack
 
 _BATCH_PIXELS = 4 * 128 * 128
 _CHUNK = 16

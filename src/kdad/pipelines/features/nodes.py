@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from kdad.compute import Compute, prepare_compute
-from kdad.datasets.activation_cache import ActivationCache
+from kdad.features.activations import cache_activations, prepare_source, select_activations
+from kdad.features.cache import ActivationCache
 from kdad.images.one_class import EveryClass
 from kdad.images.registry import open_image_set
-from kdad.networks.activations import cache_activations, prepare_source, select_activations
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 

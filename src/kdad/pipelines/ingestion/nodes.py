@@ -15,7 +15,7 @@ from kdad.images.statistics import ChannelStatistics
 from kdad.images.validation import check_images
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.ingestion import PatchParameters
-from kdad.training.seeding import numpy_generator
+from kdad.seeding import numpy_generator
 
 _SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
 

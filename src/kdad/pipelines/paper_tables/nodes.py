@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.ablation.results import missing
-from kdad.ablation.variants import Plan, category_namespace
-from kdad.paper_tables.cells import compare, misprinted_means, our_figures
-from kdad.paper_tables.page import render_excerpt, render_tables
+from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
+from kdad.comparison.paper_page import render_excerpt, render_tables
+from kdad.comparison.paper_parameters import PaperTableParameters
+from kdad.comparison.plan import Plan, category_namespace
+from kdad.comparison.results import missing
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.paper_tables import PaperTableParameters
 from kdad.pipelines.ablation.summary import current_results, describe_source
-from kdad.reporting.provenance import code_version
+from kdad.provenance import code_version
 
 _PAPER_NAMES = {"digits": "mnist"}
 

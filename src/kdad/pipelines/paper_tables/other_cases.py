@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.ablation.variants import Case, Plan
+from kdad.comparison.plan import Case, Plan
 from kdad.pipelines.ablation.pipeline import prepare_categories
 from kdad.pipelines.ablation.summary_pipeline import bind_first
 from kdad.pipelines.paper_tables.other_nodes import measure_baseline_case, measure_soft_target_case

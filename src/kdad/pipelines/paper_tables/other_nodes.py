@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.ablation.variants import Case
-from kdad.baselines.measuring import measure_baseline, obtain_baseline, read_cost, test_scores
-from kdad.baselines.runs import BaselineRun
+from kdad.comparison.plan import Case
 from kdad.compute import prepare_compute
-from kdad.datasets.activation_cache import ActivationCache
-from kdad.datasets.content_store import ContentStore
+from kdad.content_store import ContentStore
+from kdad.detectors.baselines.measuring import measure_baseline, obtain_baseline, read_cost, test_scores
+from kdad.detectors.baselines.parameters import BaselineParameters
+from kdad.detectors.baselines.runs import BaselineRun
+from kdad.features.cache import ActivationCache
 from kdad.images.ground_truth import read_ground_truth
 from kdad.images.registry import open_image_set
-from kdad.parameters.baselines import BaselineParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.ablation.nodes import failed_result, handing_errors_on, planned_key

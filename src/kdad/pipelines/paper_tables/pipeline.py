@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.ablation.variants import Plan
+from kdad.comparison.plan import Plan
 from kdad.pipelines.ablation.nodes import stop_on_failures
 from kdad.pipelines.ablation.pipeline import create_cases
 from kdad.pipelines.ablation.student_pipeline import create_student_cases

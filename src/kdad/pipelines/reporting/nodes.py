@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.images.ground_truth import read_ground_truth, split_rows
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
@@ -17,10 +18,9 @@ from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.students import TeacherParameters
+from kdad.provenance import code_version
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
-from kdad.reporting.provenance import code_version
-from kdad.training.seeding import numpy_generator
+from kdad.seeding import numpy_generator
 
 
 def measure_detection(scores: pd.DataFrame, scoring: dict[str, Any], seed: int) -> dict[str, float | None]:

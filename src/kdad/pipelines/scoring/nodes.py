@@ -10,22 +10,22 @@ import torch
 from rich.progress import track
 
 from kdad.compute import Compute, prepare_compute
-from kdad.datasets.activation_cache import ActivationCache
-from kdad.datasets.map_stack import write_stack
-from kdad.datasets.network_weights import NetworkWeights
+from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
+from kdad.detectors.mkd.forward_pass import ForwardPass
+from kdad.detectors.mkd.parameters import ClonerParameters
+from kdad.detectors.mkd.training import build_cloner_for
 from kdad.errors import InputError
+from kdad.features.activations import prepare_source
+from kdad.features.cache import ActivationCache
 from kdad.images.ground_truth import scored_rows
-from kdad.networks.activations import prepare_source
-from kdad.parameters.cloner import ClonerParameters
+from kdad.networks.point_choice import choose_points
+from kdad.networks.weights_file import NetworkWeights
 from kdad.parameters.scoring import MeasuringParameters, ScoringParameters
 from kdad.parameters.source import ComputeParameters, SourceParameters
-from kdad.scoring.attribution import TotalDiscrepancy, gradient_maps
 from kdad.scoring.decisions import decide
 from kdad.scoring.detection import image_scores
-from kdad.scoring.forward_pass import ForwardPass
-from kdad.scoring.point_choice import choose_points
+from kdad.scoring.map_stack import write_stack
 from kdad.scoring.smoothing import smooth_stack
-from kdad.training.cloner import build_cloner_for
 
 
 def map_forward(

@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from kdad.compute import prepare_compute
-from kdad.datasets.content_store import ContentStore
+from kdad.content_store import ContentStore
+from kdad.detectors.soft_target.class_offset import best_offset
+from kdad.detectors.soft_target.distillation import Distillation, Taught
+from kdad.detectors.soft_target.losses import softened_divergence
+from kdad.detectors.soft_target.parameters import SoftTargetParameters
+from kdad.detectors.soft_target.training import Lesson
 from kdad.images.labelled import classified_images
 from kdad.images.registry import open_image_set
-from kdad.losses.soft_target import softened_divergence
 from kdad.metrics.classification import classification_metrics
 from kdad.metrics.ranking import image_auroc
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.soft_target import SoftTargetParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
-from kdad.scoring.class_offset import best_offset
-from kdad.training.classifier import Lesson
-from kdad.training.distillation import Distillation, Taught
 
 _SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label

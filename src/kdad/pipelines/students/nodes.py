@@ -9,17 +9,17 @@ import pandas as pd
 
 from kdad import __version__
 from kdad.compute import prepare_compute
-from kdad.datasets.content_store import ContentStore, content_key
-from kdad.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
+from kdad.content_store import ContentStore, content_key
+from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
+from kdad.detectors.uninformed_students.students import train_students as train_ensemble
+from kdad.detectors.uninformed_students.teacher_file import load_teacher
+from kdad.features.image_descriptors import ImageDescriptors, check_images, open_descriptors
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.registry import open_image_set
-from kdad.networks.teacher_file import load_teacher
+from kdad.networks.weights_file import NetworkWeights, NetworkWeightsDataset
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters
-from kdad.parameters.students import StudentParameters, TeacherParameters
 from kdad.training.checkpoints import CheckpointFile
-from kdad.training.image_descriptors import ImageDescriptors, check_images, open_descriptors
-from kdad.training.students import train_students as train_ensemble
 
 
 def check_inputs(

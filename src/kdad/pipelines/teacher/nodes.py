@@ -9,13 +9,13 @@ import pandas as pd
 
 from kdad import __version__
 from kdad.compute import prepare_compute
-from kdad.datasets.content_store import ContentStore, content_key
+from kdad.content_store import ContentStore, content_key
+from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
+from kdad.detectors.uninformed_students.teacher import train_teacher
+from kdad.detectors.uninformed_students.teacher_file import save_teacher
 from kdad.images.natural_pool import NaturalPool
-from kdad.networks.teacher_file import save_teacher
 from kdad.parameters.source import ComputeParameters
-from kdad.parameters.students import StudentParameters, TeacherParameters
 from kdad.training.checkpoints import CheckpointFile
-from kdad.training.teacher import train_teacher
 
 
 def train_teachers(

@@ -1,0 +1,1 @@
+"""Comparing systems: cases of a plan, run once and kept, and what their results say."""

@@ -1,0 +1,110 @@
+"""Figures of an ablation in the papers' form: bars with error bars, and curves over the filter's width."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kdad.comparison.tables import SHOWN
+from kdad.reporting.style import CYCLE, INK, draw_message, new_figure, plain_axes
+
+_SIGMA = re.compile(r"(?P<method>.+?)(?:_sigma_(?P<sigma>[\d.]+))?(?P<opening>_opening)?")
+_PANELS = ("image_auroc", "pixel_auroc", "pro_auc")
+
+
+def draw_axis(table: pd.DataFrame, title: str) -> Figure:
+    """Draw a panel of horizontal bars for each metric of an `axis_table`, over a cut axis.
+
+    Error bars are the sd over seeds; with one seed and category, image AUROC has its bootstrap interval instead.
+    """
+    metrics = [name for name in _PANELS if name in table and table[name].notna().any()]
+    if not metrics:
+        return draw_message(f"{title}: nothing was measured")
+    figure = new_figure(3.5 * len(metrics) + 1.0, 0.42 * len(table) + 1.5)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    grid = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    for axes, metric, colour in zip(grid, metrics, CYCLE, strict=False):
+        _draw_bars(axes, table, metric, colour)
+    return figure
+
+
+def _draw_bars(axes: Axes, table: pd.DataFrame, metric: str, colour: str) -> None:
+    places = np.arange(len(table))[::-1]
+    below, above = _spread(table, metric)
+    error = np.stack([below, above]) if (below + above).any() else None
+    plain_axes(axes, "", f"{SHOWN[metric]} (axis cut)", "").set_axisbelow(True)
+    axes.barh(
+        places, table[metric], color=colour, alpha=0.85, height=0.62, xerr=error, capsize=3, error_kw={"ecolor": INK}
+    )
+    axes.set_yticks(places, [name.replace("_", " ") for name in table["variant"]])
+    values = pd.concat([table[metric] - below, table[metric] + above]).dropna()
+    margin = max((values.max() - values.min()) * 0.35, 0.004)
+    left, right = max(values.min() - margin, 0), min(values.max() + margin, 1.0) + margin * 0.6
+    axes.set_xlim(left, right)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    for place, value in [pair for pair in zip(places, table[metric], strict=True) if pd.notna(pair[1])]:
+        axes.annotate(
+            f"{value:.3f}", (left, place), (4, 0), textcoords="offset points", va="center", fontsize=8, color="white"
+        )
+    axes.grid(axis="y", visible=False)
+
+
+def _spread(table: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
+    """Return how far the error bars of a metric reach below and above its means; 0 where nothing is known."""
+    sd, bounds = table[f"{metric}_sd"], [f"{metric}_low", f"{metric}_high"]
+    if sd.isna().all() and set(bounds) <= set(table):
+        low, high = (table[name] for name in bounds)
+        return (table[metric] - low).fillna(0), (high - table[metric]).fillna(0)
+    return sd.fillna(0), sd.fillna(0)
+
+
+def split_filter_name(variant: str) -> tuple[str, float, bool]:
+    """Split ``gradients_sigma_4_opening`` into method, sigma (0 without) and whether an opening follows."""
+    found = _SIGMA.fullmatch(variant)
+    return found["method"], float(found["sigma"] or 0), bool(found["opening"])
+
+
+def draw_filter(table: pd.DataFrame, title: str) -> Figure:
+    """Draw localisation over the Gaussian's sigma by method; crosses have an opening, rings are the paper's figures."""
+    parts = [split_filter_name(name) for name in table["variant"]]
+    table = table.assign(
+        method=[method for method, _, _ in parts],
+        sigma=[sigma for _, sigma, _ in parts],
+        opening=[opening for _, _, opening in parts],
+    )
+    metrics = [name for name in ("pixel_auroc", "pixel_auroc_mkd_protocol", "pro_auc") if name in table]
+    if not metrics:
+        return draw_message(f"{title}: there are no masks to measure localisation against")
+    figure = new_figure(4.2 * len(metrics), 3.8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        plain_axes(axes, "", "Gaussian sigma, pixels", SHOWN[metric])
+        for (method, rows), colour in zip(table.groupby("method", sort=False), CYCLE, strict=False):
+            line = rows[~rows["opening"]].sort_values("sigma")
+            sd = line[f"{metric}_sd"].fillna(0)
+            label = method.replace("_", " ")
+            axes.errorbar(line["sigma"], line[metric], yerr=sd, color=colour, marker="o", capsize=3, label=label)
+            opened = rows[rows["opening"]]
+            axes.plot(opened["sigma"], opened[metric], "x", color=colour, markersize=9, markeredgewidth=2)
+            if metric == "pixel_auroc_mkd_protocol" and "paper" in rows:
+                paper = line.dropna(subset="paper")
+                axes.plot(paper["sigma"], paper["paper"], "o", mfc="none", color=colour, markersize=10, linestyle=":")
+        axes.margins(x=0.08, y=0.12)
+    _explain_marks(figure, table)
+    return figure
+
+
+def _explain_marks(figure: Figure, table: pd.DataFrame) -> None:
+    """Put one legend under the panels: a colour for each method, and what crosses and rings are."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    marks = {"x": ("grey opening after the Gaussian", table["opening"].any())}
+    marks["o"] = ("the paper's figure", "paper" in table and table["paper"].notna().any())
+    for marker, (label, is_drawn) in marks.items():
+        if is_drawn:
+            handles.append(Line2D([], [], color=INK, marker=marker, mfc="none", linestyle="none", markersize=8))
+            labels.append(label)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8.5, labelcolor=INK)

@@ -1,0 +1,73 @@
+"""The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kdad.comparison.ablation_parameters import Overrides
+from kdad.parameters.dataset import check_sides
+from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
+
+TABLES = ("mkd_one_class", "mkd_mvtec", "mkd_gaussian_ablation", "us_pro")
+
+
+class PaperMethodParameters(StrictModel):
+    """One of our methods: its system, settings, and what the papers' tables call it.
+
+    A method of ``baselines`` has a name of ``baselines.methods``.
+    """
+
+    system: Literal["mkd", "uninformed_students", "baselines", "soft_target"] = Field(description="which system runs")
+    tables: Annotated[list[str], SpacedList] = Field(["all"], description="tables that show it, or all")
+    paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
+    settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
+    image_size: int | list[int] | None = Field(
+        None,
+        description="uninformed_students: a size of their own, where dataset.image_size is below a receptive field",
+    )
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        return None if value is None else check_sides(value)
+
+    @model_validator(mode="after")
+    def _size_is_of_students(self) -> "PaperMethodParameters":
+        if self.image_size is not None and self.system != "uninformed_students":
+            raise ValueError(
+                f"image_size is for uninformed_students; {self.system} sees the run's images, set dataset.image_size"
+            )
+        return self
+
+
+class PaperTableParameters(StrictModel):
+    """The ``paper_tables:`` block."""
+
+    tables: str = Field("all", description="all that the data set has, or names separated by spaces")
+    paper_dataset: str | None = Field(None, description="the papers' name of the data set; null: by dataset.name")
+    categories: Annotated[list[str | int], SpacedList] = Field(
+        ["all"], min_length=1, description="categories or classes, or all"
+    )
+    seeds: Seeds = Field([0, 1, 2], min_length=1, description="of initialisation and order")
+    methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> "PaperTableParameters":
+        named = [self.tables.split(), *(method.tables for method in self.present.values())]
+        for name in [name for names in named if names != ["all"] for name in names]:
+            if name not in TABLES:
+                raise ValueError(f"there is no table '{name}'{nearest_name(name, list(TABLES))}")
+        if not self.tables.split():
+            raise ValueError("tables is empty; give 'all' or names separated by spaces")
+        if not self.present:
+            raise ValueError("methods leaves every method out; keep one")
+        return self
+
+    def shows_any(self, named: list[str]) -> bool:
+        """Whether one of the `named` tables of a method (``["all"]``: those that compare methods) is chosen."""
+        return self.tables == "all" or named == ["all"] or bool(set(named) & set(self.tables.split()))
+
+    @property
+    def present(self) -> dict[str, PaperMethodParameters]:
+        """The methods that an environment has not left out."""
+        return {name: method for name, method in self.methods.items() if method is not None}

@@ -1,0 +1,119 @@
+"""Tables of an axis: every variant with its spread and cost beside the paper's figure, and paired differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdad.comparison.ablation_parameters import AxisParameters
+from kdad.comparison.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+
+#: Metrics that tables show, in this order, with their names.
+SHOWN = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "pro_auc": "PRO",
+    "pixel_auroc_mkd_protocol": "AUROC, MKD protocol",
+}
+COSTS = {"train_seconds": "training, s", "parameters": "weights", "flops": "FLOPs an image"}
+PAIR_COLUMNS = ["axis", "variant", "reference", "metric", "difference", "low", "high", "p", "p_holm", "real", "cases"]
+Place = tuple[str, int]  # category and seed
+#: Histograms `(normal, anomalous)` of a result's maps, or None without masks.
+ReadHistograms = Callable[[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]
+
+
+def axis_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> pd.DataFrame:
+    """Return a row for each variant of an axis, in the axis's order.
+
+    Columns: variant, seeds, and for each metric its mean and sd over seeds (categories are averaged within a seed
+    first; a seed that lacks one is left out, as a mean over fewer would not compare); image_auroc_low and _high when
+    one category and seed leave no spread; `paper` and `difference` where the paper has a figure of ``paper_metric``;
+    the costs' means.
+    """
+    rows = tidy[tidy["axis"] == axis]
+    by_seed = _average_categories(rows)
+    mean, sd = (by_seed.groupby(["variant", "metric"]).agg(how).unstack() for how in ("mean", "std"))
+    finished = set(rows["variant"])
+    table = pd.DataFrame({"variant": [name for name in block.present if name in finished]})
+    seeds = by_seed.groupby(["variant", "metric"]).size().groupby("variant").max()
+    table["seeds"] = table["variant"].map(seeds).fillna(0).astype(int)
+    for metric in [name for name in SHOWN if name in mean]:
+        table[metric] = table["variant"].map(mean[metric])
+        table[f"{metric}_sd"] = table["variant"].map(sd[metric])
+    if len(rows[["category", "seed"]].drop_duplicates()) == 1:
+        for bound in [name for name in ("image_auroc_low", "image_auroc_high") if name in mean]:
+            table[bound] = table["variant"].map(mean[bound])
+    if block.paper and block.paper_metric in table:
+        table["paper"] = table["variant"].map(block.paper)
+        table["difference"] = table[block.paper_metric] - table["paper"]
+    for cost in [name for name in COSTS if name in mean]:
+        table[cost] = table["variant"].map(mean[cost])
+    return table
+
+
+def reference_pairs(block: AxisParameters) -> list[tuple[str, str]]:
+    """Return which variants are compared: each with the axis's reference, or as its mapping says."""
+    if isinstance(block.compare_with, dict):
+        pairs = list(block.compare_with.items())
+    else:
+        pairs = [(name, block.compare_with) for name in block.present if name != block.compare_with]
+    return [(first, second) for first, second in pairs if first in block.present and second in block.present]
+
+
+def compare_pairs(
+    results: list[dict[str, Any]],
+    read_histograms: ReadHistograms,
+    axis: str,
+    block: AxisParameters,
+    resamples: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the paired differences of image and pixel AUROC of an axis, with p-values corrected by Holm's method.
+
+    Both variants are judged on the same resampled test images of each category; AUROC is averaged over seeds, then
+    over categories, of the `cases` (category and seed) that both have finished. `real` says that the corrected p is
+    below 0.05.
+    """
+    done = [result for result in results if result["axis"] == axis and result["status"] == "finished"]
+    labels = {result["category"]: np.asarray(result["labels"]) for result in done}
+    weights = {category: draw_weights(found, resamples, generator) for category, found in labels.items()}
+    areas: dict[tuple[str, str], dict[Place, np.ndarray]] = {}
+    for result in done:
+        place, drawn = (result["category"], result["seed"]), weights[result["category"]]
+        drawn = np.concatenate([np.ones_like(drawn[:1]), drawn])  # the first row is the test set itself
+        if len(np.unique(result["labels"])) == 2:
+            found = image_aurocs(labels[result["category"]], np.asarray(result["scores"]), drawn)
+            areas.setdefault((result["variant"], "image_auroc"), {})[place] = found
+        histograms = read_histograms(result)
+        if histograms is not None and len(histograms[0]) == drawn.shape[1]:
+            areas.setdefault((result["variant"], "pixel_auroc"), {})[place] = pixel_aurocs(*histograms, drawn)
+    rows = []
+    for variant, reference in reference_pairs(block):
+        for metric in ("image_auroc", "pixel_auroc"):
+            first, second = (areas.get((name, metric), {}) for name in (variant, reference))
+            common = {place: first[place] - second[place] for place in first if place in second}
+            if common:
+                difference = _average_places(common)
+                found = summarise_difference(difference[0], difference[1:])
+                values = [found.mean, found.low, found.high, found.p_value]
+                rows.append([axis, variant, reference, metric, *values, len(common)])
+    pairs = pd.DataFrame(rows, columns=[*PAIR_COLUMNS[:8], "cases"])
+    pairs["p_holm"] = holm(pairs["p"].to_numpy()) if len(pairs) else []
+    pairs["real"] = pairs["p_holm"] < 0.05
+    return pairs[PAIR_COLUMNS]
+
+
+def _average_categories(rows: pd.DataFrame) -> pd.Series:
+    """Return the mean over categories by metric, variant and seed, without seeds that lack a category of the metric."""
+    wide = rows.pivot(index=["metric", "variant", "seed"], columns="category", values="value")
+    measured = wide.notna()
+    complete = (measured | ~measured.groupby("metric").transform("any")).all(axis=1)
+    return wide.mean(axis=1)[complete]
+
+
+def _average_places(values: dict[Place, np.ndarray]) -> np.ndarray:
+    """Return the mean over categories of each one's mean over seeds."""
+    categories = dict.fromkeys(category for category, _ in values)
+    of_each = [np.mean([found for (name, _), found in values.items() if name == each], axis=0) for each in categories]
+    return np.mean(of_each, axis=0)

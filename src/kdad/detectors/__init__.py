@@ -1,0 +1,1 @@
+"""Every system as one noun, the detector."""

@@ -1,0 +1,1 @@
+"""What the papers compare with: detectors of scikit-learn and PyOD, of patches, and autoencoders."""

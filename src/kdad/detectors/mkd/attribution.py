@@ -1,0 +1,73 @@
+"""Localisation by the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3), with Captum."""
+
+import warnings
+
+from captum.attr import GuidedBackprop, NoiseTunnel, Saliency
+from torch import Tensor, nn
+
+from kdad.compute import Compute
+from kdad.detectors.mkd.discrepancy import discrepancy_terms
+from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.networks.source import Source
+from kdad.parameters.scoring import GradientMapParameters, LocalisationMethod
+from kdad.seeding import torch_seed
+
+
+class TotalDiscrepancy(nn.Module):
+    """Images `(B, 3, H, W)` to L_total `(B,)`: the one module that attribution methods differentiate.
+
+    With `guided` = ``cloner`` the source is no submodule, so hooks set on submodules reach the cloner's ReLUs only.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        cloner: nn.Module,
+        scales: list[float],
+        positions: list[int],
+        loss: DiscrepancyParameters,
+        compute: Compute,
+        guided: str = "cloner",
+    ) -> None:
+        super().__init__()
+        self.cloner = cloner
+        if guided == "both":
+            self.source = source
+        else:
+            object.__setattr__(self, "source", source)
+        self.scales, self.positions, self.loss, self.compute = scales, positions, loss, compute
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return L_total over the chosen critical points."""
+        images = self.compute.move(images)
+        with self.compute.autocast():
+            source, cloner = self.source(images), self.cloner(images)
+        pairs = [(source[i].float() / self.scales[i], cloner[i]) for i in self.positions]
+        return discrepancy_terms([s for s, _ in pairs], [c for _, c in pairs], self.loss)["total"]
+
+
+def gradient_maps(
+    total: TotalDiscrepancy, images: Tensor, method: LocalisationMethod, parameters: GradientMapParameters, seed: int
+) -> Tensor:
+    """Return maps `(B, H, W)`: the sum over colour channels of the gradient's absolute value.
+
+    ``smooth_grad`` averages the signed gradient over noisy copies first; ``guided_backprop`` passes only positive
+    gradients through ReLUs. No hook is left behind, also when the forward pass raises.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU|Input Tensor .* require gradients")
+        if method == "gradients":
+            found = Saliency(total).attribute(images, abs=False)
+        elif method == "guided_backprop":
+            found = GuidedBackprop(total).attribute(images)
+        else:
+            with torch_seed(seed, "smooth_grad"):
+                found = NoiseTunnel(Saliency(total)).attribute(
+                    images,
+                    nt_type="smoothgrad",
+                    nt_samples=parameters.smooth_grad_samples,
+                    nt_samples_batch_size=1,
+                    stdevs=parameters.smooth_grad_sd,
+                    abs=False,
+                )
+    return found.detach().abs().sum(1).float()

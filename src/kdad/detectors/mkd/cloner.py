@@ -1,0 +1,137 @@
+"""The cloner: a small network that gives activations of the source's shapes at the source's critical points."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdad.detectors.mkd.parameters import ArchitectureParameters
+from kdad.errors import InputError
+from kdad.networks.architectures import build_source
+from kdad.networks.source import CriticalPoint
+
+_VGG16_WIDTHS = [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]
+
+
+class _Stage(NamedTuple):
+    """One block: whether it halves the resolution, how odd sides are rounded, and the critical point at its end."""
+
+    pools: bool
+    rounds_up: bool
+    point: CriticalPoint | None
+
+
+class Cloner(nn.Module):
+    """Blocks of 3 x 3 convolutions, a max-pool after each, as published (Salehi et al. 2021, section 3 and code).
+
+    Convolutions have no bias and are Xavier-initialised; BatchNorm and ReLU follow each but the last of a block, which
+    has a ReLU only - and not even that where the source's activations can be negative. Images come in [0, 1].
+    """
+
+    def __init__(self, widths: Sequence[Sequence[int]], points: Sequence[CriticalPoint], size: tuple[int, int]) -> None:
+        super().__init__()
+        plan = _pooling_plan(points, size)
+        if len(widths) != len(plan):
+            raise InputError(f"cloner.widths has {len(widths)} blocks; these critical points need {len(plan)}")
+        blocks, channels = [], 3
+        for index, (block, (pools, rounds_up, point)) in enumerate(zip(widths, plan, strict=True)):
+            if not block or (point is not None and block[-1] != point.channels):
+                needed = "at least one width" if point is None else f"a last width of {point.channels} ('{point.name}')"
+                raise InputError(f"cloner.widths: block {index + 1} is {list(block)}; it needs {needed}")
+            signed = point is not None and point.signed
+            blocks.append(_block(channels, block, pools, rounds_up, signed))
+            channels = block[-1]
+        self.blocks = nn.ModuleList(blocks)
+        self.ends = tuple(stage.point is not None for stage in plan)
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
+        self.register_buffer("sd", torch.ones(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the activations `(B, C_i, H_i, W_i)` at the critical points for images `(B, 3, H, W)`."""
+        x = (images - self.mean) / self.sd
+        found = []
+        for block, is_critical in zip(self.blocks, self.ends, strict=True):
+            x = block(x)
+            if is_critical:
+                found.append(x)
+        return found
+
+
+def build_cloner(
+    parameters: ArchitectureParameters,
+    source_name: str,
+    points: Sequence[CriticalPoint],
+    size: tuple[int, int],
+    input_normalisation: tuple[Sequence[float], Sequence[float]],
+) -> nn.Module:
+    """Build an untrained cloner for a source's critical points at images of `size` (H, W).
+
+    ``small`` has the published widths; ``equal`` the source's own architecture, of which VGG-16 gets BatchNorm (random
+    VGG-16 without it does not train). `input_normalisation` is the source's, mean and sd a channel. Raises `InputError`
+    when free widths do not fit the critical points.
+    """
+    if parameters.size == "equal" and source_name != "vgg16":
+        cloner: nn.Module = build_source(source_name).select([point.name for point in points])
+    elif parameters.size == "equal":
+        cloner = Cloner(_VGG16_WIDTHS[: len(_pooling_plan(points, size))], points, size)
+    elif parameters.size == "small":
+        cloner = Cloner(small_widths(points, size, parameters.hidden_width), points, size)
+    else:
+        cloner = Cloner(parameters.widths or [], points, size)
+    mean, sd = (torch.tensor(values).view(1, 3, 1, 1) for values in input_normalisation)
+    cloner.mean.copy_(mean)
+    cloner.sd.copy_(sd)
+    return cloner
+
+
+def small_widths(points: Sequence[CriticalPoint], size: tuple[int, int], hidden: int = 16) -> list[list[int]]:
+    """Return the published small cloner's widths: two convolutions in the first two blocks, three in the others.
+
+    For VGG-16's pool2..pool5: [16,16] [16,128] [16,16,256] [16,16,512] [16,16,512].
+    """
+    ends = [hidden if stage.point is None else stage.point.channels for stage in _pooling_plan(points, size)]
+    return [[hidden] * (1 if index < 2 else 2) + [end] for index, end in enumerate(ends)]
+
+
+def _pooling_plan(points: Sequence[CriticalPoint], size: tuple[int, int]) -> list[_Stage]:
+    """List the cloner's blocks, so that halving images of `size` meets each point's resolution in turn."""
+    plan: list[_Stage] = []
+    reached = size
+    for point in points:
+        target = (point.height, point.width)
+        # Padded strides round odd sides up, VGG's pools round them down; some networks do both.
+        halvings = ((steps, up) for steps in range(max(size).bit_length()) for up in (False, True))
+        found = next(((steps, up) for steps, up in halvings if _halved(reached, steps, up) == target), None)
+        if found is None:
+            raise InputError(
+                f"the critical point '{point.name}' is {point.height} x {point.width} for images of {size[0]} x "
+                f"{size[1]}, which halving cannot reach; use an image size that is a multiple of 32, "
+                "or cloner.size=equal"
+            )
+        steps, up = found
+        plan += [_Stage(True, up, None)] * (steps - 1) + [_Stage(steps > 0, up, point)]
+        reached = target
+    return plan
+
+
+def _halved(size: tuple[int, int], times: int, up: bool) -> tuple[int, int]:
+    for _ in range(times):
+        size = tuple((side + up) // 2 for side in size)
+    return size
+
+
+def _block(channels: int, widths: Sequence[int], pools: bool, ceil: bool, signed: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index, width in enumerate(widths):
+        convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        nn.init.xavier_uniform_(convolution.weight)
+        layers.append(convolution)
+        if index < len(widths) - 1:
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+        elif not signed:
+            layers.append(nn.ReLU())
+        channels = width
+    if pools:
+        layers.append(nn.MaxPool2d(2, ceil_mode=ceil))
+    return nn.Sequential(*layers)

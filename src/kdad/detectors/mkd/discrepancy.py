@@ -1,0 +1,49 @@
+"""The discrepancy between source and cloner (Salehi et al. 2021, eq. 1-3), for training and for scoring."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from kdad.detectors.mkd.parameters import DiscrepancyParameters
+
+
+def value_loss(source: Tensor, cloner: Tensor) -> Tensor:
+    """Return L_val of one critical point (eq. 1): the mean squared difference, `(B,)` for `(B, C, H, W)`."""
+    return (source.float() - cloner.float()).square().flatten(1).mean(1)
+
+
+def direction_loss(source: Tensor, cloner: Tensor, form: str) -> Tensor:
+    """Return L_dir of one critical point, `(B,)` in [0, 2]: one minus the cosine (eq. 2).
+
+    ``whole_vector`` takes the cosine of the flattened activations, as published; ``per_location`` takes it over the
+    channels at each location and averages over locations.
+    """
+    if form == "whole_vector":
+        return 1 - cosine_similarity(source.float().flatten(1), cloner.float().flatten(1), dim=1)
+    return location_direction_loss(source, cloner).flatten(1).mean(1)
+
+
+def location_value_loss(source: Tensor, cloner: Tensor) -> Tensor:
+    """Return L_val at each location, `(B, H, W)`: the mean over channels."""
+    return (source.float() - cloner.float()).square().mean(1)
+
+
+def location_direction_loss(source: Tensor, cloner: Tensor) -> Tensor:
+    """Return L_dir at each location, `(B, H, W)` in [0, 2]: the cosine over channels."""
+    return 1 - cosine_similarity(source.float(), cloner.float(), dim=1)
+
+
+def discrepancy_terms(
+    source: Sequence[Tensor], cloner: Sequence[Tensor], parameters: DiscrepancyParameters
+) -> dict[str, Tensor]:
+    """Return L_val, L_dir and their weighted total for each image, `(B,)`, summed over critical points (eq. 3).
+
+    A term of weight 0 is still reported; it does not enter the total.
+    """
+    value = torch.stack([value_loss(s, c) for s, c in zip(source, cloner, strict=True)]).sum(0)
+    form = parameters.direction_form
+    direction = torch.stack([direction_loss(s, c, form) for s, c in zip(source, cloner, strict=True)]).sum(0)
+    total = parameters.value_weight * value + parameters.direction_weight * direction
+    return {"total": total, "L_val": value, "L_dir": direction}

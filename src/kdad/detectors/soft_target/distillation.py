@@ -1,0 +1,103 @@
+"""Teachers and students of soft targets, each trained once and found again by what it depends on."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kdad import __version__
+from kdad.compute import Compute
+from kdad.content_store import ContentStore, content_key
+from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
+from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
+from kdad.images.image_set import hash_content
+from kdad.images.labelled import ClassifiedImages
+from kdad.metrics.classification import classification_metrics
+from kdad.training.checkpoints import CheckpointFile
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained classifier's logits of all training and all test images, and its place in the store."""
+
+    key: str
+    train_logits: Tensor
+    test_logits: Tensor
+    folder: Path
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The images, the settings and the store that all teachers and students of a run share."""
+
+    images: ClassifiedImages
+    parameters: SoftTargetParameters
+    compute: Compute
+    store: ContentStore
+
+    def teacher(self, seed: int) -> Taught:
+        """Train the teacher on every labelled training image."""
+        rows = self.images.fit_rows
+        return self._obtain(Lesson(rows, rows), None, self.parameters.teacher, seed)
+
+    def student(self, lesson: Lesson, seed: int) -> Taught:
+        """Train a student; it starts from the same weights for every lesson of a seed."""
+        return self._obtain(lesson, self.teacher(seed) if lesson.alpha else None, self.parameters.student, seed)
+
+    def test_metrics(self, taught: Taught) -> dict[str, float]:
+        """Return accuracy and calibration on the test images."""
+        return classification_metrics(taught.test_logits, self.labels("test"))
+
+    def held_out_accuracy(self, taught: Taught) -> float:
+        """Return the accuracy on held-out training images, by which settings may be chosen."""
+        rows = self.images.held_out_rows
+        return classification_metrics(taught.train_logits[rows], self.labels("train")[rows])["accuracy"]
+
+    def labels(self, part: str) -> Tensor:
+        """Return the classes of the training or test part, by row."""
+        found = self.images.train if part == "train" else self.images.test
+        return torch.from_numpy(found.classes.astype(np.int64))
+
+    @cached_property
+    def _image_digests(self) -> list[str]:
+        return [hash_content(part.pixels.tobytes()) for part in (self.images.train, self.images.test)]
+
+    def _obtain(self, lesson: Lesson, teacher: Taught | None, network: ClassifierParameters, seed: int) -> Taught:
+        key = content_key(
+            images=self._image_digests,
+            rows=hash_content(lesson.rows.tobytes()),
+            labelled=hash_content(lesson.labelled.tobytes()),
+            held_out=hash_content(self.images.held_out_rows.tobytes()),
+            targets=[lesson.temperature, lesson.alpha, teacher and teacher.key],
+            network=network.model_dump(),
+            compute=self.compute.describe(),
+            seed=seed,
+            version=__version__,
+        )
+
+        def build(folder: Path) -> None:
+            checkpoint = CheckpointFile(folder / "training.checkpoint", key)
+            logits = None if teacher is None else teacher.train_logits
+            trained, history = train_classifier(self.images, lesson, logits, network, self.compute, seed, checkpoint)
+            parts = {"train": self.images.train, "test": self.images.test}
+            predicted = {name: predict_logits(trained, part, self.compute) for name, part in parts.items()}
+            save_file(predicted, folder / "logits.safetensors")
+            save_file(
+                {name: value.contiguous() for name, value in trained.state_dict().items()},
+                folder / "network.safetensors",
+            )
+            history.to_csv(folder / "loss_history.csv", index=False)
+            (folder / "facts.json").write_text(
+                json.dumps({"parameters": sum(value.numel() for value in trained.parameters())})
+            )
+            checkpoint.path.unlink(missing_ok=True)
+
+        folder, reused = self.store.obtain(key, build)
+        logits = load_file(folder / "logits.safetensors")
+        return Taught(key, logits["train"], logits["test"], folder, reused)

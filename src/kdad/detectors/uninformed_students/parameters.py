@@ -1,0 +1,88 @@
+"""The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.source import SourceParameters
+from kdad.parameters.strict import SpacedList, StrictModel
+from kdad.parameters.training import TrainingParameters
+
+RECEPTIVE_FIELDS = (17, 33, 65)
+
+
+class TeacherParameters(StrictModel):
+    """The ``teacher:`` block: weights of L_k, L_m and L_c, on natural patches (Bergmann et al. 2020)."""
+
+    pool: str | None = Field(None, description="folder of natural images; null: the photographs in the wheels")
+    depth: int = Field(128, ge=1, le=4096, description="numbers in a descriptor")
+    width: float = Field(0.25, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
+    knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")
+    metric_weight: float = Field(0.0, ge=0, description="lambda_m, of L_m")
+    compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c")
+    compactness_form: Literal["signed", "squared"] = Field(
+        "squared", description="L_c of correlations as printed, or of their squares"
+    )
+    margin: float = Field(10.0, gt=0, description="delta in L_m, a squared distance")
+    source: SourceParameters = Field(default_factory=SourceParameters, description="what L_k distils")
+    source_size: int = Field(64, ge=8, le=1024, description="pixels that patches are enlarged to for the source")
+    patches_per_epoch: int = Field(6400, ge=2, description="new patches in each epoch")
+    validation_patches: int = Field(512, ge=2, description="fixed patches of the loss history's validation rows")
+    training: TrainingParameters
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "TeacherParameters":
+        if not (self.knowledge_weight or self.metric_weight or self.compactness_weight):
+            raise ValueError(
+                "knowledge_weight, metric_weight and compactness_weight are all 0: nothing would be learnt; raise one"
+            )
+        if self.source.input_normalisation == "dataset":
+            raise ValueError(
+                "source.input_normalisation is 'dataset', but a teacher knows none; use 'source' or 'none'"
+            )
+        return self
+
+
+class StudentParameters(StrictModel):
+    """The ``students:`` block: which ensembles, and how they are trained."""
+
+    receptive_fields: Annotated[list[int], SpacedList] = Field(
+        [17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65"
+    )
+    count: int = Field(3, ge=1, le=50, description="M, students of each scale")
+    output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
+    descriptors: Literal["auto", "cache", "recompute"] = Field(
+        "auto", description="keep the teacher's on disk, compute them in each epoch, or the first where it fits"
+    )
+    augmentation: Literal["none", "flips"] = Field("none", description="of training images; flips recompute")
+    training: TrainingParameters
+
+    @model_validator(mode="after")
+    def _known_fields_once(self) -> "StudentParameters":
+        for field in self.receptive_fields:
+            if field not in RECEPTIVE_FIELDS:
+                raise ValueError(
+                    f"receptive field {field} is unknown; choose from {', '.join(map(str, RECEPTIVE_FIELDS))}"
+                )
+        if len(set(self.receptive_fields)) != len(self.receptive_fields):
+            raise ValueError(f"receptive_fields names a value twice: {self.receptive_fields}")
+        if self.augmentation != "none" and self.descriptors == "cache":
+            raise ValueError("augmented images are new in every epoch; set descriptors to auto or recompute")
+        return self
+
+
+StudentMap = Literal[
+    "combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33", "combined_p65"
+]
+
+
+class StudentScoringParameters(MeasuringParameters):
+    """The ``student_scoring:`` block."""
+
+    localisation: list[StudentMap] = Field(
+        min_length=1,
+        description="e + v, e, v, e + v of one receptive field; the first is shown and detects",
+    )
+    score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
+    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")

@@ -1,0 +1,149 @@
+"""Pretraining a teacher on patches of natural images (Bergmann et al. 2020, section 3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from kdad.compute import Compute
+from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, knowledge_loss, metric_loss
+from kdad.features.activations import prepare_source
+from kdad.images.natural_pool import NaturalPool
+from kdad.images.statistics import ChannelStatistics
+from kdad.networks.patch_descriptor import PatchDescriptor
+from kdad.networks.source import Source
+from kdad.seeding import derive_seed, numpy_generator, torch_seed
+from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import TrainingTask, train
+
+_MEASURED = 1024  # patches behind the embeddings' mean and standard deviation
+_BATCH = 64
+
+
+@dataclass
+class PatchEmbedding:
+    """P(p) of L_k: the mean over positions of the source's last critical point, each channel standardised.
+
+    Patches are enlarged to `size` pixels first. Standardised channels give L_k the same scale for any source.
+    """
+
+    source: Source
+    size: int
+    compute: Compute
+    mean: Tensor | float = 0.0
+    sd: Tensor | float = 1.0
+
+    @torch.no_grad()
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Return the embeddings `(B, C)` of patches `(B, 3, p, p)`, float32."""
+        enlarged = interpolate(patches, (self.size, self.size), mode="bilinear")
+        with self.compute.autocast():
+            found = self.source(self.compute.move(enlarged))[-1]
+        return (found.float().mean(dim=(2, 3)) - self.mean) / self.sd
+
+    def measure(self, patches: Tensor) -> "PatchEmbedding":
+        """Set mean and standard deviation of each channel to those of `patches`; a constant channel keeps its scale."""
+        statistics = ChannelStatistics()
+        for batch in patches.split(_BATCH):
+            statistics.update(self(batch).cpu().numpy())
+        self.mean, sd = (
+            torch.from_numpy(value).float().to(self.compute.device) for value in (statistics.mean, statistics.sd)
+        )
+        self.sd = torch.where(sd > 0, sd, 1.0)
+        return self
+
+
+@dataclass
+class TeacherLoss:
+    """L = lambda_k L_k + lambda_m L_m + lambda_c L_c of new patches in training, of fixed ones in validation."""
+
+    networks: nn.ModuleDict
+    patch_size: int
+    pool: NaturalPool
+    parameters: TeacherParameters
+    embedding: PatchEmbedding | None
+    compute: Compute
+    seed: int
+
+    def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return each term `(B,)`; a term of weight 0 is left out, and what only it needs is not computed."""
+        weights = self.parameters
+        generator = self._generator(int(rows[0]))
+        descriptor = self.networks["descriptor"]
+        if weights.metric_weight:
+            cut = self.pool.triplets(len(rows), self.patch_size, generator)
+            patches = torch.cat([cut.anchors, cut.positives, cut.negatives])
+        else:
+            patches = self.pool.patches(len(rows), self.patch_size, generator)
+        with self.compute.autocast():
+            described = descriptor(self.compute.move(patches))
+        described = described.float()
+        own = described[: len(rows)]
+        terms: dict[str, Tensor] = {}
+        total = torch.zeros(len(rows), device=own.device)
+        if weights.knowledge_weight:
+            found = self.networks["decoder"](own)
+            terms["knowledge"] = knowledge_loss(found, self.embedding(patches[: len(rows)]))
+            total = total + weights.knowledge_weight * terms["knowledge"]
+        if weights.metric_weight:
+            terms["metric"] = metric_loss(*described.chunk(3), weights.margin)
+            total = total + weights.metric_weight * terms["metric"]
+        if weights.compactness_weight:
+            terms["compactness"] = compactness_loss(own, weights.compactness_form).expand(len(rows))
+            total = total + weights.compactness_weight * terms["compactness"]
+        return {"total": total, **terms}
+
+    def _generator(self, first_row: int) -> np.random.Generator:
+        if self.networks.training:  # the loop seeds torch in each epoch, so that a resumed run draws the same patches
+            return np.random.default_rng(int(torch.randint(2**62, ())))
+        return numpy_generator(self.seed, "teacher", "validation", self.patch_size, first_row)
+
+
+def train_teacher(
+    patch_size: int,
+    pool: NaturalPool,
+    parameters: TeacherParameters,
+    compute: Compute,
+    seed: int,
+    checkpoint: CheckpointFile,
+) -> tuple[PatchDescriptor, pd.DataFrame]:
+    """Train a teacher of receptive field `patch_size`; return it, without its decoder, and its loss history."""
+    embedding, channels = None, 1
+    if parameters.knowledge_weight:
+        source = compute.place(prepare_source(parameters.source, {}))
+        embedding = PatchEmbedding(source, parameters.source_size, compute)
+        embedding.measure(
+            pool.patches(_MEASURED, patch_size, numpy_generator(seed, "teacher", "embedding", patch_size))
+        )
+        channels = len(embedding.mean)
+    with torch_seed(seed, "teacher", patch_size):
+        networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
+        _keep_scale(networks["descriptor"])
+        if parameters.knowledge_weight:
+            networks["decoder"] = nn.Linear(parameters.depth, channels)
+    compute.place(networks)
+    loss = TeacherLoss(networks, patch_size, pool, parameters, embedding, compute, seed)
+    task = TrainingTask(
+        f"teacher p{patch_size}",
+        networks,
+        loss,
+        np.arange(parameters.patches_per_epoch),
+        np.arange(parameters.validation_patches),
+    )
+    history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
+    return networks["descriptor"], history
+
+
+def _keep_scale(network: nn.Module) -> None:
+    """Initialise so that values keep their size through the layers.
+
+    PyTorch's default shrinks them; L_c is blind to scale, its gradient grows as descriptors shrink and drowns L_k.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="leaky_relu")
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,1 @@
+"""A frozen network over an image set, once."""

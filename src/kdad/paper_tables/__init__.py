@@ -1,1 +1,0 @@
-"""The papers' printed tables with our figures beside them."""

@@ -1,0 +1,195 @@
+import pytest
+
+from kdad.comparison.plan import plan_ablation
+from kdad.errors import InputError
+from kdad.parameters.run import bind_parameters
+from parameter_blocks import changed, least_parameters
+
+
+@pytest.fixture
+def parameters() -> dict:
+    ablation = {
+        "base": {"cloner": {"training": {"epochs": 5}}},
+        "variants": {
+            "loss_terms": {
+                "question": "which?",
+                "compare_with": "both",
+                "variants": {"both": {}, "value": {"cloner": {"loss": {"direction_weight": 0}}}},
+            },
+            "source_weights": {
+                "question": "pretrained?",
+                "compare_with": "random",
+                "variants": {"pretrained": {}, "random": {"source": {"weights": "random"}}},
+            },
+        },
+    }
+    return least_parameters() | {"mkd_ablation": ablation}
+
+
+def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):
+    case = next(case for case in plan_ablation(parameters).cases if case.variant == "value")
+    assert case.blocks["cloner"]["training"]["epochs"] == 5
+    assert case.blocks["cloner"]["loss"]["direction_weight"] == 0
+    assert case.blocks["cloner"]["loss"]["value_weight"] == 0.5
+    assert case.settings == {"cloner.loss.direction_weight": 0}
+
+
+def test_only_a_variant_with_another_source_has_activations_of_its_own(parameters):
+    assert [case.variant for case in plan_ablation(parameters).cases if not case.shares_source] == ["random"]
+
+
+def test_axes_categories_and_seeds_multiply(parameters):
+    block = parameters["mkd_ablation"] | {"seeds": [0, 3], "categories": ["brick", "grass"], "axes": "loss_terms"}
+    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    assert len(plan.cases) == 2 * 2 * 2
+    assert list(plan.datasets) == ["brick", "grass"]
+    assert plan.datasets["grass"]["category"] == "grass"
+    assert plan.cases[0].namespace == "loss_terms.both.brick_seed_0"
+    assert len({case.namespace for case in plan.cases}) == len(plan.cases)
+
+
+def test_classes_are_the_categories_of_class_sets(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": [3, 8]}
+    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block})
+    assert {name: dataset["normal_class"] for name, dataset in plan.datasets.items()} == {"class_3": 3, "class_8": 8}
+
+
+@pytest.mark.parametrize(("given", "seeds"), [("0 3", [0, 3]), (2, [2]), ([4], [4])])
+def test_seeds_and_categories_can_come_from_the_command_line(parameters, given, seeds):
+    block = parameters["mkd_ablation"] | {"seeds": given, "categories": "grass gravel"}
+    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    assert sorted({case.seed for case in plan.cases}) == seeds
+    assert list(plan.datasets) == ["grass", "gravel"]
+
+
+def test_classes_can_come_from_the_command_line(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": "3 8"}
+    assert list(plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block}).datasets) == [
+        "class_3",
+        "class_8",
+    ]
+
+
+def test_a_variant_set_to_null_is_left_out(parameters):
+    plan = plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", None))
+    assert "value" not in {case.variant for case in plan.cases}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("mkd_ablation.axes", "loss_term", "there is no axis 'loss_term'; did you mean 'loss_terms'"),
+        ("mkd_ablation.axes", " ", "axes is empty"),
+        ("mkd_ablation.axes", "loss_terms loss_terms", "axes names a value twice"),
+        ("mkd_ablation.variants.loss_terms.variants", {"both": {}, "value_0.1": {}}, "'value_0.1' cannot name"),
+        ("mkd_ablation.seeds", [1, 2, 1], "seeds names a value twice"),
+        ("mkd_ablation.seeds", [-1], "seeds must not be negative"),
+        ("mkd_ablation.categories", [], "categories is empty"),
+        ("mkd_ablation.variants.loss_terms.variants", {}, "the axis has no variant"),
+        ("mkd_ablation.variants.loss_terms.compare_with", "bothe", "names 'bothe'; did you mean 'both'"),
+        ("mkd_ablation.variants.loss_terms.variants.value", {"reporting": {}}, "changes 'reporting'"),
+    ],
+)
+def test_a_wrong_block_is_one_message(parameters, path, value, message):
+    with pytest.raises(InputError, match=message):
+        bind_parameters(changed(parameters, path, value))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"cloner": {"los": {}}}, r"loss_terms\.variants\.value\.cloner.*'los'; did you mean 'loss'"),
+        ({"cloner": {"training": {"epochs": 0}}}, r"value\.cloner\.training\.epochs"),
+        ({"scoring": {"localisation": ["gradients"]}}, "smoothing has no entry for gradients"),
+    ],
+)
+def test_a_wrong_variant_is_named(parameters, overrides, message):
+    with pytest.raises(InputError, match=message):
+        plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", overrides))
+
+
+def test_an_unknown_category_is_named(parameters):
+    block = parameters["mkd_ablation"] | {"categories": ["brik"]}
+    with pytest.raises(InputError, match=r"mkd_ablation\.categories.*did you mean 'brick'"):
+        plan_ablation(parameters | {"mkd_ablation": block})
+
+
+@pytest.fixture
+def student_parameters() -> dict:
+    ablation = {
+        "base": {"students": {"receptive_fields": [33]}},
+        "variants": {
+            "student_count": {
+                "question": "how many?",
+                "compare_with": "students_3",
+                "variants": {"students_1": {"students": {"count": 1}}, "students_3": {}},
+            },
+            "teacher_terms": {
+                "question": "which?",
+                "compare_with": "knowledge",
+                "variants": {"knowledge": {"teacher": {"compactness_weight": 0}}},
+            },
+        },
+    }
+    return least_parameters() | {"students_ablation": ablation}
+
+
+def test_a_student_plan_lays_variants_over_teacher_students_and_scoring(student_parameters):
+    plan = plan_ablation(student_parameters, "students_ablation")
+    found = {case.variant: case.blocks for case in plan.cases}
+    assert list(found) == ["students_1", "students_3", "knowledge"]
+    assert [found[name]["students"]["count"] for name in found] == [1, 3, 3]
+    assert [found[name]["teacher"]["compactness_weight"] for name in found] == [1, 1, 0]
+    assert all(blocks["students"]["receptive_fields"] == [33] for blocks in found.values())
+    assert set(found["knowledge"]) == {"teacher", "students", "student_scoring"}
+
+
+def test_a_student_plan_does_not_know_the_blocks_of_mkd(student_parameters):
+    path = "students_ablation.variants.student_count.variants.students_1"
+    with pytest.raises(InputError, match="changes 'cloner'"):
+        bind_parameters(changed(student_parameters, path, {"cloner": {}}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"students": {"count": 0}}, r"student_count\.variants\.students_1\.students\.count"),
+        ({"teacher": {"knowledge_weight": 0, "compactness_weight": 0}}, "all 0: nothing would be learnt"),
+    ],
+)
+def test_a_wrong_student_variant_is_named(student_parameters, overrides, message):
+    path = "students_ablation.variants.student_count.variants.students_1"
+    with pytest.raises(InputError, match=message):
+        plan_ablation(changed(student_parameters, path, overrides), "students_ablation")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({"name": "digits", "normal_class": 1, "image_size": 32}, [f"class_{number}" for number in range(10)]),
+        ({"name": "textures", "category": "grass", "image_size": 64}, ["brick", "grass", "gravel"]),
+    ],
+)
+def test_all_means_every_class_or_category(parameters, dataset, expected):
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    plan = plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block})
+    assert list(plan.datasets) == expected
+    assert plan.shares_classes == (dataset["name"] == "digits")
+
+
+def test_all_of_a_folder_are_those_with_a_train_part(parameters, tmp_path):
+    for name in ("bottle/train", "cable/train", "notes"):
+        (tmp_path / name).mkdir(parents=True)
+    dataset = {"name": "folder", "root": str(tmp_path), "category": "bottle", "image_size": 64}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    assert list(plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
+
+
+def test_classes_whose_inputs_are_normalised_by_their_own_statistics_share_nothing(parameters):
+    digits = {"name": "digits", "normal_class": 1, "image_size": 32}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    source = {"input_normalisation": "dataset"}
+    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block, "source": source})
+    assert not plan.shares_classes

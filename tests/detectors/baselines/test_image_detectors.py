@@ -1,0 +1,119 @@
+"""Each baseline agrees with its library, called directly on the same arrays."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pyod.models.anogan import AnoGAN
+from pyod.models.auto_encoder import AutoEncoder
+from pyod.models.deep_svdd import DeepSVDD
+from pyod.models.vae import VAE
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KernelDensity, LocalOutlierFactor, NearestNeighbors
+from sklearn.svm import OneClassSVM
+
+from kdad.detectors.baselines.image_detectors import fit_detector
+from kdad.detectors.baselines.parameters import BaselineMethodParameters
+from kdad.errors import InputError
+from projects import PROJECT
+
+GENERATOR = np.random.default_rng(0)
+KNOWN = GENERATOR.normal(size=(40, 6)).astype(np.float32)
+OTHERS = GENERATOR.normal(size=(15, 6)).astype(np.float32) * 2
+
+
+def scikit_learn(name: str) -> np.ndarray:
+    """Score with scikit-learn alone, larger being more anomalous."""
+    if name == "kde":
+        return -KernelDensity(bandwidth=0.7).fit(KNOWN).score_samples(OTHERS)
+    if name == "gmm":
+        return -GaussianMixture(2, covariance_type="diag", random_state=3).fit(KNOWN).score_samples(OTHERS)
+    if name == "knn":
+        return NearestNeighbors(n_neighbors=1).fit(KNOWN).kneighbors(OTHERS)[0][:, 0]
+    if name == "lof":
+        return -LocalOutlierFactor(n_neighbors=5, novelty=True).fit(KNOWN).score_samples(OTHERS)
+    if name == "ocsvm":
+        return -OneClassSVM(nu=0.2).fit(KNOWN).decision_function(OTHERS)
+    if name == "kmeans":
+        centres = KMeans(3, random_state=0).fit(KNOWN).cluster_centers_
+        return np.linalg.norm(OTHERS[:, None] - centres, axis=2).min(axis=1)
+    basis = PCA(2, random_state=0).fit(KNOWN)
+    offset = OTHERS - basis.mean_
+    return ((offset - offset @ basis.components_.T @ basis.components_) ** 2).mean(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("kde", {"bandwidth": 0.7}),
+        ("gmm", {"n_components": 2, "covariance_type": "diag", "random_state": 3}),
+        ("knn", {"n_neighbors": 1}),
+        ("lof", {"n_neighbors": 5}),
+        ("ocsvm", {"nu": 0.2, "gamma": "scale"}),
+        ("kmeans", {"n_clusters": 3}),
+        ("pca_reconstruction", {"n_components": 2}),
+    ],
+)
+def test_scores_are_scikit_learns(name, options):
+    found = fit_detector(name, KNOWN, options, 0)(OTHERS)
+    np.testing.assert_allclose(found, scikit_learn(name), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "options"),
+    [
+        ("auto_encoder", lambda o: AutoEncoder(random_state=5, verbose=0, device="cpu", **o), {"epoch_num": 2}),
+        ("vae", lambda o: VAE(random_state=5, verbose=0, device="cpu", **o), {"epoch_num": 2}),
+        ("deep_svdd", lambda o: DeepSVDD(n_features=6, random_state=5, verbose=0, **o), {"epochs": 2}),
+        ("anogan", lambda o: AnoGAN(**o), {"epochs": 1, "epochs_query": 2}),
+    ],
+)
+def test_scores_are_pyods(name, build, options):
+    detector = build(options)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    if name == "anogan":
+        detector.fit(KNOWN)
+        expected = detector.decision_function(OTHERS)
+        found = fit_detector(name, KNOWN, options, 5)(OTHERS)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        return
+    found = fit_detector(name, KNOWN, options, 5)(OTHERS)
+    again = fit_detector(name, KNOWN, options, 5)(OTHERS)
+    np.testing.assert_allclose(found, again)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    detector.fit(KNOWN)
+    np.testing.assert_allclose(found, detector.decision_function(OTHERS), rtol=1e-3, atol=1e-4)
+
+
+def test_an_option_that_the_library_does_not_have():
+    with pytest.raises(InputError, match=r"knn does not take these options \(.*neighbours"):
+        fit_detector("knn", KNOWN, {"neighbours": 2}, 0)
+
+
+def test_kde_of_the_configuration_is_exact_in_many_dimensions():
+    text = (PROJECT / "conf/base/parameters/baselines.yml").read_text()
+    options = yaml.safe_load(text)["baselines"]["methods"]["kde_pca"]["options"]
+    generator = np.random.default_rng(0)
+    known, others = generator.normal(size=(200, 64)), generator.normal(1.0, 2.0, size=(30, 64))
+    distances = ((others[:, None] - known) ** 2).sum(-1)
+    expected = -logsumexp(-distances / 2, axis=1)
+    found = fit_detector("kde", known, options, 0)(others)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "options"), [("kde", {}), ("knn", {}), ("lof", {"n_neighbors": 5}), ("ocsvm", {})])
+def test_detectors_that_draw_nothing_score_alike_with_every_seed(name, options):
+    assert not BaselineMethodParameters(detector=name, representation="pca").draws
+    scores = [fit_detector(name, KNOWN, options, seed)(OTHERS) for seed in (0, 7)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_detectors_that_draw_depend_on_the_seed():
+    assert BaselineMethodParameters(detector="kmeans", representation="pca").draws
+    scores = [fit_detector("kmeans", KNOWN, {"n_clusters": 8, "n_init": 1}, seed)(OTHERS) for seed in (0, 7)]
+    assert not np.allclose(*scores)

@@ -1,0 +1,149 @@
+"""L_val, L_dir and their total against arithmetic on paper, values and gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdad.detectors.mkd.discrepancy import (
+    direction_loss,
+    discrepancy_terms,
+    location_direction_loss,
+    location_value_loss,
+    value_loss,
+)
+from kdad.detectors.mkd.parameters import DiscrepancyParameters
+
+
+@pytest.fixture
+def source() -> torch.Tensor:
+    """One image, two channels, 1 x 2 locations: the vectors over channels are (3, 4) and (1, 0)."""
+    return torch.tensor([[[[3.0, 1.0]], [[4.0, 0.0]]]])
+
+
+@pytest.fixture
+def cloner() -> torch.Tensor:
+    """At the same locations (4, 3) and (0, 2)."""
+    return torch.tensor([[[[4.0, 0.0]], [[3.0, 2.0]]]], requires_grad=True)
+
+
+def test_value_loss_is_the_mean_squared_difference(source, cloner):
+    # differences (3-4, 1-0, 4-3, 0-2) = (-1, 1, 1, -2); squares 1 + 1 + 1 + 4 = 7; over N = 2 * 1 * 2 = 4
+    assert value_loss(source, cloner).tolist() == [7 / 4]
+
+
+def test_value_loss_gradient(source, cloner):
+    value_loss(source, cloner).sum().backward()
+    # d/dc (1/4) sum (s - c)^2 = (c - s) / 2, with c - s = (1, -1, -1, 2)
+    assert cloner.grad.flatten().tolist() == [0.5, -0.5, -0.5, 1.0]
+
+
+def test_direction_loss_of_the_whole_vector(source, cloner):
+    # s = (3, 1, 4, 0), c = (4, 0, 3, 2): s.c = 12 + 0 + 12 + 0 = 24; |s|^2 = 26, |c|^2 = 29
+    found = direction_loss(source, cloner, "whole_vector")
+    assert found.tolist() == pytest.approx([1 - 24 / (26 * 29) ** 0.5], abs=1e-6)
+
+
+def test_direction_loss_gradient_of_the_whole_vector(source, cloner):
+    direction_loss(source, cloner, "whole_vector").sum().backward()
+    # d(1 - cos)/dc = (cos * c / |c| - s / |s|) / |c| = (24/29 * c - s) / (|s| |c|):
+    # 24/29 * (4, 0, 3, 2) - (3, 1, 4, 0) = (96-87, -29, 72-116, 48) / 29 = (9, -29, -44, 48) / 29
+    expected = [part / 29 / (26 * 29) ** 0.5 for part in (9, -29, -44, 48)]
+    assert cloner.grad.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_direction_loss_per_location(source, cloner):
+    # location 0: (3,4).(4,3) = 24, both of length 5: 1 - 24/25 = 0.04; location 1: (1,0).(0,2) = 0: 1 - 0 = 1
+    assert location_direction_loss(source, cloner).flatten().tolist() == pytest.approx([0.04, 1.0], abs=1e-6)
+    assert direction_loss(source, cloner, "per_location").tolist() == pytest.approx([0.52], abs=1e-6)
+
+
+def test_direction_loss_gradient_per_location(source, cloner):
+    direction_loss(source, cloner, "per_location").sum().backward()
+    # half of d(1 - cos)/dc = (cos * c / |c| - s / |s|) / |c| at each of the two locations
+    # location 0: (24/25 * (4,3)/5 - (3,4)/5) / 5 = ((96,72) - (75,100)) / 625 = (21, -28) / 625,
+    # halved (0.0168, -0.0224)
+    # location 1: (0 - (1,0)) / 2 = (-0.5, 0), halved (-0.25, 0); order: channel 0 at both locations, then channel 1
+    assert cloner.grad.flatten().tolist() == pytest.approx([0.0168, -0.25, -0.0224, 0.0], abs=1e-6)
+
+
+def test_location_value_loss_is_the_mean_over_channels(source, cloner):
+    # location 0: ((-1)^2 + 1^2) / 2 = 1; location 1: (1^2 + (-2)^2) / 2 = 2.5
+    assert location_value_loss(source, cloner).tolist() == [[[1.0, 2.5]]]
+
+
+def test_total_weighs_both_terms_and_sums_over_points(source, cloner):
+    # second point: s = (1, 0), c = (1, 1): L_val = 1/2, L_dir = 1 - 1/sqrt(2)
+    points = [source, torch.tensor([[[[1.0]], [[0.0]]]])], [cloner, torch.tensor([[[[1.0]], [[1.0]]]])]
+    parameters = DiscrepancyParameters(value_weight=0.25, direction_weight=3.0, direction_form="whole_vector")
+    terms = discrepancy_terms(*points, parameters)
+    direction = 1 - 24 / (26 * 29) ** 0.5 + 1 - 0.5**0.5
+    assert terms["L_val"].item() == pytest.approx(7 / 4 + 1 / 2)
+    assert terms["L_dir"].item() == pytest.approx(direction, abs=1e-6)
+    assert terms["total"].item() == pytest.approx(0.25 * 2.25 + 3 * direction, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value_weight", "direction_weight", "expected"),
+    [
+        (1.0, 0.0, [0.5, -0.5, -0.5, 1.0]),
+        (0.0, 1.0, [0.0168, -0.25, -0.0224, 0.0]),
+        # 2 * L_val's gradient + 10 * L_dir's: (1 + 0.168, -1 - 2.5, -1 - 0.224, 2 + 0)
+        (2.0, 10.0, [1.168, -3.5, -1.224, 2.0]),
+    ],
+)
+def test_total_gradient(source, cloner, value_weight, direction_weight, expected):
+    parameters = DiscrepancyParameters(
+        value_weight=value_weight, direction_weight=direction_weight, direction_form="per_location"
+    )
+    discrepancy_terms([source], [cloner], parameters)["total"].sum().backward()
+    assert cloner.grad.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_term_of_weight_zero_is_still_reported(source, cloner):
+    terms = discrepancy_terms([source], [cloner], DiscrepancyParameters(value_weight=0.0, direction_weight=1.0))
+    assert terms["L_val"].item() == 7 / 4
+    assert terms["total"].item() == terms["L_dir"].item()
+
+
+def test_each_image_has_its_own_value(source, cloner):
+    both = torch.cat([source, source]), torch.cat([cloner, source])
+    terms = discrepancy_terms([both[0]], [both[1]], DiscrepancyParameters())
+    assert terms["L_val"].tolist() == [7 / 4, 0.0]
+    assert terms["L_dir"].tolist() == pytest.approx([0.52, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("form", ["whole_vector", "per_location"])
+def test_a_silent_cloner_has_direction_loss_one_and_a_finite_gradient(source, form):
+    silent = torch.zeros_like(source, requires_grad=True)
+    found = direction_loss(source, silent, form)
+    found.sum().backward()
+    assert found.item() == 1.0
+    assert torch.isfinite(silent.grad).all()
+
+
+def test_bfloat16_activations_are_compared_in_float32():
+    # the difference 1 + 2^-7 is lost when 2.0078125 is rounded to bfloat16, and its square when that is
+    source = torch.full((1, 1, 1, 1), 2.0078125, dtype=torch.float32)
+    cloner = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16)
+    found = value_loss(source, cloner)
+    assert found.dtype == torch.float32
+    assert found.item() == 1.0078125**2
+
+
+def test_points_must_pair_up(source, cloner):
+    with pytest.raises(ValueError, match="zip"):
+        discrepancy_terms([source, source], [cloner], DiscrepancyParameters())
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.01, 100.0))
+def test_direction_is_in_range_and_ignores_length(seed, factor):
+    generator = torch.Generator().manual_seed(seed)
+    source, cloner = torch.randn(2, 2, 3, 2, 2, generator=generator)
+    for form in ("whole_vector", "per_location"):
+        found = direction_loss(source, cloner, form)
+        assert ((found >= -1e-6) & (found <= 2 + 1e-6)).all()
+        torch.testing.assert_close(direction_loss(source, cloner * factor, form), found, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(value_loss(source, cloner), value_loss(cloner, source))
+    torch.testing.assert_close(location_value_loss(source, cloner).flatten(1).mean(1), value_loss(source, cloner))

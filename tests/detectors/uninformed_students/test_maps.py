@@ -1,0 +1,127 @@
+"""Regression error, predictive variance, their normalisation, fusion and spreading, against arithmetic on paper."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdad.detectors.uninformed_students.maps import (
+    MapConstants,
+    fuse_maps,
+    predictive_variance,
+    regression_error,
+    spread_grid,
+)
+
+#: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
+_PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)
+
+
+def test_regression_error_by_hand():
+    targets = torch.tensor([1.0, 1.0, 2.0]).view(1, 3, 1, 1)
+    # (2 - 1)^2 + (1 - 1)^2 + (0 - 2)^2
+    assert regression_error(_PREDICTIONS, targets).tolist() == [[[5.0]]]
+
+
+def test_predictive_variance_by_hand():
+    # (1 + 13) / 2 - (4 + 1)
+    assert predictive_variance(_PREDICTIONS).tolist() == [[[2.0]]]
+
+
+def test_every_position_of_every_image_has_its_own_value():
+    predictions, targets = torch.zeros(2, 2, 3, 4, 5), torch.zeros(2, 3, 4, 5)
+    predictions[1, :, :, 2, 3] = _PREDICTIONS[0, :, :, 0, 0]
+    expected = torch.zeros(2, 4, 5)
+    expected[1, 2, 3] = 5.0  # 4 + 1 + 0
+    assert torch.equal(regression_error(predictions, targets), expected)
+    expected[1, 2, 3] = 2.0
+    assert torch.equal(predictive_variance(predictions), expected)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 6))
+def test_predictive_variance_is_the_published_difference(seed, students, depth):
+    generator = torch.Generator().manual_seed(seed)
+    predictions = torch.randn(2, students, depth, 3, 2, generator=generator, dtype=torch.float64)
+    mean = predictions.mean(dim=1)
+    published = predictions.square().sum(dim=2).mean(dim=1) - mean.square().sum(dim=1)
+    torch.testing.assert_close(predictive_variance(predictions), published, rtol=0, atol=1e-12)
+
+
+def test_predictive_variance_of_one_student_is_exactly_0():
+    predictions = 1000 * torch.randn(2, 1, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    assert (predictive_variance(predictions) == 0).all()
+
+
+def test_predictive_variance_of_students_that_agree_far_from_0_is_not_lost():
+    predictions = 1e4 + _PREDICTIONS
+    assert predictive_variance(predictions).item() == 2.0
+
+
+def test_map_constants_by_hand():
+    maps = np.array([[[1.0, 3.0]], [[5.0, 7.0]]], dtype=np.float32)
+    # mean 16 / 4; squared distances 9 + 1 + 1 + 9 over 4
+    constants = MapConstants.measure(maps)
+    assert constants == MapConstants(4.0, 5**0.5)
+    normalised = constants.normalise(maps)
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised.ravel(), np.array([-3, -1, 1, 3]) / 5**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
+def test_a_constant_map_has_sd_1(value):
+    constants = MapConstants.measure(np.full((2, 4, 4), value, dtype=np.float32))
+    assert constants == MapConstants(pytest.approx(value), 1.0)
+    assert constants.normalise(np.full((1, 1, 1), value + 2)).item() == pytest.approx(2)
+
+
+def test_fusion_of_two_scales_by_hand():
+    def one(value, mean, sd):
+        return np.full((1, 1, 1), value, dtype=np.float32), MapConstants(mean, sd)
+
+    e17, v17 = one(5.0, 1.0, 2.0), one(3.0, 0.0, 1.0)  # 2 and 3
+    e33, v33 = one(0.0, 1.0, 0.5), one(6.0, 2.0, 4.0)  # -2 and 1
+    assert fuse_maps([e17, v17, e33, v33], scales=2).tolist() == [[[2.0]]]  # (2 + 3 - 2 + 1) / 2
+    assert fuse_maps([e17, v17], scales=1).tolist() == [[[5.0]]]
+    assert fuse_maps([e17, e33], scales=2).tolist() == [[[0.0]]]
+
+
+_SIZES = [(9, 9), (8, 8), (10, 7), (11, 12), (5, 6)]
+
+
+def _known(size, stride) -> np.ndarray:
+    shape = (3, *(-(-side // stride) for side in size))
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_spreading_keeps_known_pixels(size, stride):
+    maps = _known(size, stride)
+    found = spread_grid(maps, stride, size)
+    assert found.shape == (3, *size)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, ::stride, ::stride], maps, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("stride", [2, 4])
+def test_spreading_is_linear_between_known_pixels_and_repeats_after_the_last(size, stride):
+    maps = _known(size, stride)
+    expected = maps
+    for axis, side in ((1, size[0]), (2, size[1])):
+        # np.interp repeats the last value beyond it.
+        places = np.arange(expected.shape[axis]) * stride
+        expected = np.apply_along_axis(
+            lambda line, at, side=side: np.interp(np.arange(side), at, line), axis, expected, places
+        )
+    np.testing.assert_allclose(spread_grid(maps, stride, size), expected, atol=1e-6)
+
+
+def test_spreading_by_hand():
+    maps = np.array([[[0.0, 4.0, 2.0]]], dtype=np.float32)
+    row = [0, 1, 2, 3, 4, 3.5, 3, 2.5, 2, 2, 2, 2]
+    assert spread_grid(maps, 4, (3, 12)).tolist() == [[row] * 3]
+    assert spread_grid(maps, 4, (1, 9)).tolist() == [[row[:9]]]
+    assert spread_grid(maps, 2, (2, 6)).tolist() == [[[0, 2, 4, 3, 2, 2]] * 2]
