@@ -40,3 +40,17 @@ class ContentStore:
             raise
         os.replace(partial, folder)
         return folder, False
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where finished work lies: frozen networks' outputs, trained networks, and what cases made of them."""
+
+    features: Path
+    models: Path
+    cases: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> "Stores":
+        """Return stores in subfolders of `folder`."""
+        return cls(folder / "features", folder / "models", folder / "cases")

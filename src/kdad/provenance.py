@@ -1,8 +1,14 @@
-"""Which code made a result."""
+"""Which code made a result: the commit, and a digest that changes when the code that makes the numbers does."""
 
+import ast
+import hashlib
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import git
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 def code_version(folder: Path) -> str | None:
@@ -13,3 +19,67 @@ def code_version(folder: Path) -> str | None:
         return f"{commit}-dirty" if repository.is_dirty(untracked_files=False) else commit
     except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
         return None
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Return 16 hexadecimal digits of the code that `modules` can reach by imports inside this package.
+
+    Every module that one of them imports, and those that these import, is parsed; names, values and statements count,
+    comments, docstrings and layout do not. So a key that holds the digest changes with the code behind a result.
+    """
+    sources = {name: _path_of(name).read_text(encoding="utf-8") for name in sorted(_reachable(modules))}
+    digest = hashlib.sha256()
+    for name, source in sources.items():
+        digest.update(f"{name}\n{meaning_of(source)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def meaning_of(source: str) -> str:
+    """Return what a module's source says, without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = body[1:]
+    return ast.dump(tree)
+
+
+def imported_modules(source: str, package: str = _PACKAGE) -> set[str]:
+    """Return the modules of `package` that a source imports, by their full names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from package.folder import name`: the name may be a module itself.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {name for name in names if name.split(".")[0] == package and _path_of(name) is not None}
+    return found
+
+
+def _reachable(modules: tuple[str, ...]) -> set[str]:
+    waiting, found = list(modules), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += imported_modules(_path_of(name).read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def _path_of(name: str) -> Path | None:
+    try:
+        spec = find_spec(name)
+    except (ModuleNotFoundError, AttributeError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None

@@ -7,7 +7,7 @@ from kedro.io import DatasetError
 
 from kdad.datasets.folders import ActivationCacheDataset, MapStackDataset, WorkFolderDataset
 from kdad.features.cache import write_cache
-from kdad.networks.source import CriticalPoint
+from kdad.networks.points import CriticalPoint
 from kdad.scoring.map_stack import write_stack
 
 

@@ -10,7 +10,7 @@ import torch
 
 from kdad.errors import InputError
 from kdad.features.cache import find_cache, open_cache, write_cache, write_selection
-from kdad.networks.source import CriticalPoint
+from kdad.networks.points import CriticalPoint
 
 _POINTS = [CriticalPoint("low", 4, 3, 5, signed=True), CriticalPoint("high", 2, 1, 2, signed=False)]
 _SIZE = (6, 10)

@@ -23,14 +23,19 @@ def decode_image(path: Path) -> np.ndarray:
     missing, truncated, not an image or out of range.
     """
     with _open(path) as image:
-        if image.mode.startswith("I") or image.mode == "F":
-            grey = _wide_grey(np.asarray(image), path)
-            return np.repeat(grey[None], 3, axis=0)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
+        return convert_image(image, str(path))
+
+
+def convert_image(image: Image.Image, name: str) -> np.ndarray:
+    """Convert a PIL image, which `name` names in errors, as `decode_image` converts a file's."""
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _wide_grey(np.asarray(image), name)
+        return np.repeat(grey[None], 3, axis=0)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
 
 
 def decode_mask(path: Path) -> np.ndarray:
@@ -76,11 +81,11 @@ def _open(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
-def _wide_grey(values: np.ndarray, path: Path) -> np.ndarray:
+def _wide_grey(values: np.ndarray, name: str) -> np.ndarray:
     """Scale 16-bit or float grey `(H, W)` to float32 in [0, 1]."""
     wide = values.astype(np.float64)
     if values.dtype.kind != "f":
         wide /= _LARGEST_16_BIT
     if not (np.isfinite(wide).all() and wide.min() >= 0 and wide.max() <= 1):
-        raise InputError(f"{path}: values are outside 0..65535 (integers) or 0..1 (floats); convert the file to 8 bits")
+        raise InputError(f"{name}: values are outside 0..65535 (integers) or 0..1 (floats); convert the file to 8 bits")
     return wide.astype(np.float32)

@@ -1,14 +1,16 @@
 """A labelled set as a classifier sees it: all classes, part of the training images held out."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.images.splits import Split
 from kdad.seeding import numpy_generator
 
 
@@ -46,8 +48,8 @@ class ClassifiedImages:
         return np.concatenate(chosen)
 
 
-def classified_images(images: ImageSet, validation_fraction: float, seed: int) -> ClassifiedImages:
-    """Hold out `validation_fraction` of each class's training images; raises `InputError` for a set without classes."""
+def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
+    """Hold out a share of each class's training images; raises `InputError` for a set without classes."""
     if not isinstance(images, OneClassSet):
         raise InputError(
             f"soft_target needs a labelled set, and {images.name} has no classes; use --env=digits, mnist, "
@@ -57,15 +59,23 @@ def classified_images(images: ImageSet, validation_fraction: float, seed: int) -
     held_out = []
     for number in range(len(images.class_names)):
         rows = np.flatnonzero(train.classes == number)
-        count = round(validation_fraction * len(rows))
+        count = round(images.validation_fraction * len(rows))
         if not 0 < count < len(rows):
             raise InputError(
                 f"{images.name} has {len(rows)} training images of {images.class_names[number]}, of which "
-                f"{validation_fraction} cannot be held out; change dataset.validation_fraction"
+                f"{images.validation_fraction} cannot be held out; change dataset.validation_fraction"
             )
         held_out.append(numpy_generator(seed, "held out", number).permutation(rows)[:count])
     rows = np.sort(np.concatenate(held_out))
     return ClassifiedImages(train, test, np.setdiff1d(np.arange(len(train.classes)), rows), rows, images.class_names)
+
+
+def one_class_split(images: OneClassSet, classified: ClassifiedImages) -> Split:
+    """Return the split of one class as normal, its training images held out as a classifier's are."""
+    held_out = {f"train/{row:05d}" for row in classified.held_out_rows}
+    table = pd.DataFrame([asdict(sample) for sample in images.samples]).rename(columns={"subset": "split"})
+    table.loc[table["id"].isin(held_out), "split"] = "validation"
+    return Split(table.assign(fingerprint=[images.fingerprint(row) for row in range(len(table))]))
 
 
 def image_batch(images: LabelledImages, rows: np.ndarray) -> Tensor:

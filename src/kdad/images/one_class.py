@@ -1,5 +1,6 @@
 """Labelled images with one class taken as normal."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ class OneClassSet(ImageSet):
         self, parameters: DatasetParameters, train: LabelledImages, test: LabelledImages, class_names: tuple[str, ...]
     ) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
-        normal = parameters.normal_class
+        normal = self.normal_class = parameters.normal_class
+        self.validation_fraction = parameters.validation_fraction
         self.class_names = class_names
         self._parts = {"train": train, "test": test}
         self._places = [("train", int(row)) for row in np.flatnonzero(train.classes == normal)]
@@ -43,6 +45,12 @@ class OneClassSet(ImageSet):
     def parts(self) -> tuple[LabelledImages, LabelledImages]:
         """The labelled set's training and test part, all classes."""
         return self._parts["train"], self._parts["test"]
+
+    def at_own_size(self) -> "OneClassSet":
+        """Return the same images at the size of the labelled set's files."""
+        other = copy.copy(self)
+        other.size = self._parts["train"].pixels.shape[1:3]
+        return other
 
     def image(self, index: int) -> np.ndarray:
         """Return the image, three equal channels, resized."""

@@ -1,8 +1,72 @@
 """Which normal images train and which are held out."""
 
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
 from kdad.seeding import derive_seed
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The split table of an image set: a row an image, in the set's order (id, label, kind, split, has_mask, ...)."""
+
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def is_part(self, part: Part) -> np.ndarray:
+        """Return for each image whether it is of this part."""
+        return (self.table["split"] == part).to_numpy()
+
+    def rows(self, part: Part) -> np.ndarray:
+        """Return the rows of a part, in the image set's order."""
+        return np.flatnonzero(self.is_part(part))
+
+    @property
+    def scored(self) -> np.ndarray:
+        """The rows that are scored: held-out normal images, then test images."""
+        return np.concatenate([self.rows("validation"), self.rows("test")])
+
+    @property
+    def test_table(self) -> pd.DataFrame:
+        """The rows of the test images."""
+        return self.table.iloc[self.rows("test")]
+
+    @property
+    def images_digest(self) -> str:
+        """A hash of which images these are, and of their content."""
+        return _digest(self.table["id"], self.table["fingerprint"])
+
+    @property
+    def training_digest(self) -> str:
+        """A hash of which images train."""
+        return _digest(self.table.loc[self.is_part("train"), "id"])
+
+    @property
+    def digest(self) -> str:
+        """A hash of the whole table: images, labels and parts."""
+        return hashlib.sha256(self.table.to_csv().encode()).hexdigest()[:16]
+
+    def test_maps(self, stack: np.ndarray) -> np.ndarray:
+        """Return the test images' part of a stack `(N, ...)`; held-out images, where they are in it, come first."""
+        return stack[len(stack) - int(self.is_part("test").sum()) :]
+
+    def require_normal(self) -> None:
+        """Raise `InputError` when no normal image trains or is held out."""
+        for part, use in (("train", "learn from"), ("validation", "normalise maps and set the threshold with")):
+            if not self.is_part(part).any():
+                raise InputError(
+                    f"the split has no {part} image to {use}; add normal images or raise validation_fraction"
+                )
 
 
 def split_samples(samples: list[Sample], validation_fraction: float, seed: int) -> list[str]:
@@ -25,3 +89,10 @@ def split_samples(samples: list[Sample], validation_fraction: float, seed: int) 
     for position in training[:held_out]:
         split[position] = "validation"
     return split
+
+
+def _digest(*columns: pd.Series) -> str:
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update("\n".join(column.astype(str)).encode())
+    return digest.hexdigest()[:16]

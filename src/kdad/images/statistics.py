@@ -1,6 +1,11 @@
 """Mean and standard deviation of each channel, from batches that need not fit in memory together."""
 
+from typing import Any
+
 import numpy as np
+from rich.progress import track
+
+from kdad.images.image_set import ImageSet
 
 
 class ChannelStatistics:
@@ -25,11 +30,6 @@ class ChannelStatistics:
                 array.mean(axis=axes, dtype=np.float64),
                 array.var(axis=axes, dtype=np.float64) * count,
             )
-
-    def merge(self, other: "ChannelStatistics") -> None:
-        """Take in everything that `other` has seen."""
-        if other.count:
-            self._combine(other.count, other._mean, other._squares)
 
     @property
     def mean(self) -> np.ndarray:
@@ -58,3 +58,11 @@ class ChannelStatistics:
     def _need_values(self) -> None:
         if not self.count:
             raise ValueError("no values were taken in")
+
+
+def measure_channels(images: ImageSet, rows: np.ndarray) -> dict[str, Any]:
+    """Return ``mean`` and ``sd`` of each channel over these images, and how many they are."""
+    statistics = ChannelStatistics()
+    for row in track(rows, description="Image statistics", transient=True):
+        statistics.update(images.image(int(row))[None])
+    return {"mean": statistics.mean.tolist(), "sd": statistics.sd.tolist(), "images": len(rows)}

@@ -119,6 +119,7 @@ class StudentEnsemble(nn.Module):
         super().__init__()
         if members < 1:
             raise InputError(f"students.count is {members}; at least one student is needed")
+        self.patch_size = patch_size
         self.members = nn.ModuleList()
         for member in range(members):
             with torch_seed(seed, "student", patch_size, member):

@@ -1,27 +1,16 @@
 """A source: a frozen network that gives its activations at named critical points."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdad.errors import InputError
+from kdad.networks.points import CriticalPoint
 from kdad.parameters.strict import nearest_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class CriticalPoint:
-    """One critical point at a given image size: name, shape `(C, H, W)`, and whether activations can be negative."""
-
-    name: str
-    channels: int
-    height: int
-    width: int
-    signed: bool
 
 
 class Source(nn.Module):

@@ -60,9 +60,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint_weights(source: Source) -> str:
-    """Return the SHA-256 over all parameters and buffers of a source, 16 hex digits: two sources agree when it does."""
+    """Return the hash of all parameters and buffers of a source, by which two sources are known to agree."""
+    return fingerprint_state(source.state_dict())
+
+
+def fingerprint_state(state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 over tensors and their names, 16 hex digits."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(source.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -1,43 +1,10 @@
-"""The ``scoring:`` block: which score detects, which maps localise, how maps are smoothed, where the threshold is."""
+"""What every system's maps and scores pass through: smoothing, the score of an image, what is measured."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.strict import PointChoice, StrictModel
-
-LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
-
-
-class DetectionParameters(StrictModel):
-    """The detection score: one number an image, larger is more anomalous."""
-
-    score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
-        "map_top_mean", description="L_total (published), the forward map's maximum, or the mean of its largest values"
-    )
-    points: PointChoice = Field("all", description="critical points in L_total; published: last 3")
-    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
-
-
-class ForwardMapParameters(StrictModel):
-    """The forward map: the discrepancy at each location, upsampled and fused over critical points."""
-
-    points: PointChoice = Field("first 3", description="critical points in the map")
-    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
-    term: Literal["direction", "value", "total"] = Field("direction", description="discrepancy at a location")
-    normalisation: Literal["none", "validation"] = Field(
-        "none", description="divide each point's map by its mean over held-out normal images, or not"
-    )
-
-
-class GradientMapParameters(StrictModel):
-    """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
-
-    points: PointChoice = Field("last 3", description="critical points in L_total; published: last 3")
-    smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
-    smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
-    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: the cloner's")
-    batch_size: int = Field(16, ge=1, description="images in one backward pass")
+from kdad.parameters.strict import StrictModel
 
 
 class SmoothingParameters(StrictModel):
@@ -56,22 +23,14 @@ class SmoothingParameters(StrictModel):
         return self
 
 
-class MeasuringParameters(StrictModel):
-    """What measuring needs to know of any system's maps: their methods and filters, thresholds and limits."""
+class MappingParameters(StrictModel):
+    """Which maps a system makes, and how each is smoothed."""
 
     localisation: list[str] = Field(min_length=1, description="methods to map with; the first is shown")
     smoothing: dict[str, SmoothingParameters]
-    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
-    bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
-    max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
-
-    @classmethod
-    def read(cls, scoring: dict[str, Any]) -> "MeasuringParameters":
-        """Bind what measuring needs of any system's scoring block, and leave the rest."""
-        return cls(**{name: scoring[name] for name in MeasuringParameters.model_fields if name in scoring})
 
     @model_validator(mode="after")
-    def _methods_once(self) -> "MeasuringParameters":
+    def _methods_once(self) -> "MappingParameters":
         if len(set(self.localisation)) != len(self.localisation):
             raise ValueError(f"localisation names a method twice: {self.localisation}")
         missing = [method for method in self.localisation if method not in self.smoothing]
@@ -80,11 +39,13 @@ class MeasuringParameters(StrictModel):
         return self
 
 
-class ScoringParameters(MeasuringParameters):
-    """The ``scoring:`` block."""
+class MeasuringParameters(StrictModel):
+    """The ``measuring:`` block: one for all systems, so that no table compares unequal metrics."""
 
-    localisation: list[LocalisationMethod] = Field(min_length=1, description="methods to map with; the first is shown")
-    smoothing: dict[LocalisationMethod, SmoothingParameters]
-    detection: DetectionParameters
-    forward_map: ForwardMapParameters
-    gradient_map: GradientMapParameters
+    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
+    bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
+    max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
+
+
+#: How an image's score comes about: a number of its own, or a map's maximum or the mean of its highest values.
+ScoreRule = Literal["raw", "map_maximum", "map_top_mean"]

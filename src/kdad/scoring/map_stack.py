@@ -1,29 +1,44 @@
-"""Writing a stack of maps batch by batch."""
+"""Writing stacks of maps batch by batch."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 
-def write_stack(path: Path, shape: tuple[int, int, int], batches: Iterable[np.ndarray]) -> np.ndarray:
-    """Write batches `(B, H, W)` one after another into a float32 ``.npy`` of `shape` and return it memory-mapped.
+def write_stacks(
+    folder: Path, names: Sequence[str], shape: tuple[int, int, int], batches: Iterable[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Write each batch's maps `(B, H, W)` by name into float32 ``<name>.npy`` of `shape`; return them memory-mapped.
 
-    It is written under a temporary name and renamed when complete; an interruption leaves an older stack as it was.
+    They are written under temporary names and renamed when complete; an interruption leaves older stacks as they were.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    stack = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {name: folder / f"{name}.tmp" for name in names}
+    stacks = {
+        name: np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        for name, path in temporary.items()
+    }
     start = 0
     try:
         for batch in batches:
-            stack[start : start + len(batch)] = batch
-            start += len(batch)
-        stack.flush()
-        del stack
-        os.replace(temporary, path)
+            count = 0
+            for name, stack in stacks.items():
+                count = len(batch[name])
+                stack[start : start + count] = batch[name]
+            start += count
+        while stacks:
+            stacks.popitem()[1].flush()
+        for name, path in temporary.items():
+            os.replace(path, folder / f"{name}.npy")
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
         raise
-    return np.load(path, mmap_mode="r")
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+
+
+def write_stack(path: Path, shape: tuple[int, int, int], batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Write one stack as `write_stacks` does."""
+    return write_stacks(path.parent, [path.stem], shape, ({path.stem: batch} for batch in batches))[path.stem]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdad.features.cache import ActivationCache, write_cache
-from kdad.networks.source import CriticalPoint
+from kdad.networks.points import CriticalPoint
 
 POINTS = [CriticalPoint("fine", 3, 4, 6, signed=True), CriticalPoint("coarse", 5, 2, 3, signed=True)]
 SIZE = (8, 12)

@@ -11,7 +11,7 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.forward_map import fuse_points, location_maps
 from kdad.detectors.mkd.parameters import DiscrepancyParameters
 from kdad.features.cache import write_cache
-from kdad.networks.source import CriticalPoint
+from kdad.networks.points import CriticalPoint
 from kdad.parameters.scoring import ScoringParameters
 
 _SIZE = (8, 16)

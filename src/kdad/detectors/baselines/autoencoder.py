@@ -1,13 +1,14 @@
 """Convolutional autoencoders, whose residual is the map: with l2 or SSIM loss (Bergmann et al. 2019), variational."""
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from kdad.compute import Compute
-from kdad.features.cache import ActivationCache
-from kdad.parameters.training import TrainingParameters
+from kdad.detectors.baselines.parameters import AutoencoderOptions
+from kdad.features.seen import SeenImages
 from kdad.seeding import derive_seed, torch_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
@@ -69,33 +70,31 @@ def residual(found: Tensor, images: Tensor, loss: str) -> Tensor:
 
 
 def train_autoencoder(
-    cache: ActivationCache,
-    rows: dict[str, np.ndarray],
-    loss: str,
     network: ConvolutionalAutoencoder,
-    training: TrainingParameters,
+    seen: SeenImages,
+    loss: str,
+    options: AutoencoderOptions,
     compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
-    noise_sd: float = 0.0,
-) -> ConvolutionalAutoencoder:
-    """Train on the rows ``train`` to the last epoch, measuring ``validation``; return it ready for use.
+) -> pd.DataFrame:
+    """Train a network in place on the training images to the last epoch; return the loss history.
 
     With pixels of sd `noise_sd` around their reconstruction, the mean squared difference plus 2 sd^2 KL / (3 H W) is,
     up to scale, the negative evidence lower bound of a variational autoencoder.
     """
-    compute.place(network)
+    noise_sd = getattr(options, "noise_sd", 0.0)
 
     def batch_loss(batch: np.ndarray) -> dict[str, Tensor]:
-        images = compute.move(cache.images(batch))
+        images = compute.move(seen.batch(batch))
         with compute.autocast():
             found, divergence = network.reconstruct(images)
         bottleneck = 2 * noise_sd**2 * divergence / images[0].numel()
         return {"total": residual(found, images, loss).flatten(1).mean(1) + bottleneck}
 
-    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, rows["train"], rows["validation"])
-    train(task, training, derive_seed(seed, "autoencoder", loss), checkpoint)
-    return network.eval()
+    parts = seen.split.rows("train"), seen.split.rows("validation")
+    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, *parts)
+    return train(task, options.training, derive_seed(seed, "autoencoder", loss), checkpoint)
 
 
 def new_autoencoder(loss: str, depth: int, width: int, latent: int, seed: int) -> ConvolutionalAutoencoder:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kdad.parameters.scoring import SmoothingParameters
+from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
 from kdad.parameters.training import TrainingParameters
 
@@ -136,6 +137,11 @@ class BaselineMethodParameters(StrictModel):
         return self.detector not in _DETERMINISTIC
 
     @property
+    def complete_options(self) -> dict[str, Any]:
+        """The options, of detectors that map with their defaults filled in."""
+        return self.map_options.model_dump() if self.maps else self.options
+
+    @property
     def map_options(self) -> MapOptions:
         """The options of a detector that maps, defaults filled in."""
         return MAP_DETECTORS[self.detector](**self.options)
@@ -174,18 +180,28 @@ class BaselineParameters(StrictModel):
     points: list[str] | None = Field(None, description="critical points of patch features; null: the first three")
     smoothing: SmoothingParameters = Field(default_factory=SmoothingParameters, description="of all maps")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of a map's pixels in an image's score")
-    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
-    bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
-    max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
-    sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a heat-map sheet")
 
     @property
     def present(self) -> dict[str, BaselineMethodParameters]:
         """The methods that an environment has not left out."""
         return {name: method for name, method in self.methods.items() if method is not None}
 
+    @property
+    def only(self) -> BaselineMethodParameters:
+        """The method of a detector, which is one alone."""
+        (method,) = self.present.values()
+        return method
+
     @model_validator(mode="after")
     def _some_method(self) -> "BaselineParameters":
         if not self.present:
             raise ValueError("methods leaves every baseline out; keep one")
         return self
+
+
+class BaselineSettings(StrictModel):
+    """Everything that makes a baseline: the blocks of its parameters, of `baselines` one method alone."""
+
+    source: SourceParameters
+    features: FeatureParameters
+    baselines: BaselineParameters

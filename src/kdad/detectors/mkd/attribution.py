@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters, LocalisationMethod
 from kdad.networks.source import Source
-from kdad.parameters.scoring import GradientMapParameters, LocalisationMethod
 from kdad.seeding import torch_seed
 
 

@@ -1,11 +1,15 @@
-"""The ``cloner:`` block: architecture, loss and training of the cloner."""
+"""The ``cloner:`` and ``scoring:`` blocks: architecture, loss and training of the cloner; maps and scores."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from kdad.parameters.scoring import MappingParameters, SmoothingParameters
+from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.parameters.training import TrainingParameters
+
+LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
 
 
 class ArchitectureParameters(StrictModel):
@@ -50,3 +54,53 @@ class ClonerParameters(StrictModel):
     loss: DiscrepancyParameters
     training_points: PointChoice = Field("all", description="critical points in the training loss")
     training: TrainingParameters
+
+
+class DetectionParameters(StrictModel):
+    """The detection score: one number an image, larger is more anomalous."""
+
+    score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
+        "map_top_mean", description="L_total (published), the forward map's maximum, or the mean of its largest values"
+    )
+    points: PointChoice = Field("all", description="critical points in L_total; published: last 3")
+    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
+
+
+class ForwardMapParameters(StrictModel):
+    """The forward map: the discrepancy at each location, upsampled and fused over critical points."""
+
+    points: PointChoice = Field("first 3", description="critical points in the map")
+    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
+    term: Literal["direction", "value", "total"] = Field("direction", description="discrepancy at a location")
+    normalisation: Literal["none", "validation"] = Field(
+        "none", description="divide each point's map by its mean over held-out normal images, or not"
+    )
+
+
+class GradientMapParameters(StrictModel):
+    """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
+
+    points: PointChoice = Field("last 3", description="critical points in L_total; published: last 3")
+    smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
+    smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
+    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: the cloner's")
+    batch_size: int = Field(16, ge=1, description="images in one backward pass")
+
+
+class ScoringParameters(MappingParameters):
+    """The ``scoring:`` block."""
+
+    localisation: list[LocalisationMethod] = Field(min_length=1, description="methods to map with; the first is shown")
+    smoothing: dict[LocalisationMethod, SmoothingParameters]
+    detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
+    forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
+    gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
+
+
+class MkdSettings(StrictModel):
+    """Everything that makes an MKD detector: the blocks of its parameters."""
+
+    source: SourceParameters
+    features: FeatureParameters
+    cloner: ClonerParameters
+    scoring: ScoringParameters

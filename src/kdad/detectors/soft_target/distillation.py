@@ -4,20 +4,22 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdad import __version__
 from kdad.compute import Compute
 from kdad.content_store import ContentStore, content_key
+from kdad.detectors.learnt import state_of
 from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
 from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
 from kdad.images.image_set import hash_content
 from kdad.images.labelled import ClassifiedImages
 from kdad.metrics.classification import classification_metrics
+from kdad.provenance import code_digest
 from kdad.training.checkpoints import CheckpointFile
 
 
@@ -30,6 +32,11 @@ class Taught:
     test_logits: Tensor
     folder: Path
     reused: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took."""
+        return json.loads((self.folder / "cost.json").read_text())["seconds"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Distillation:
     def student(self, lesson: Lesson, seed: int) -> Taught:
         """Train a student; it starts from the same weights for every lesson of a seed."""
         return self._obtain(lesson, self.teacher(seed) if lesson.alpha else None, self.parameters.student, seed)
+
+    def one_class_student(self, number: int, seed: int) -> Taught:
+        """Distil a student on the images of one class alone, without labels."""
+        own = self.images.fit_rows[self.images.train.classes[self.images.fit_rows] == number]
+        return self.student(Lesson(own, own[:0], self.parameters.temperature, 1.0), seed)
 
     def test_metrics(self, taught: Taught) -> dict[str, float]:
         """Return accuracy and calibration on the test images."""
@@ -78,25 +90,21 @@ class Distillation:
             network=network.model_dump(),
             compute=self.compute.describe(),
             seed=seed,
-            version=__version__,
+            code=code_digest("kdad.detectors.soft_target.training"),
         )
 
         def build(folder: Path) -> None:
+            started = perf_counter()
             checkpoint = CheckpointFile(folder / "training.checkpoint", key)
             logits = None if teacher is None else teacher.train_logits
             trained, history = train_classifier(self.images, lesson, logits, network, self.compute, seed, checkpoint)
             parts = {"train": self.images.train, "test": self.images.test}
             predicted = {name: predict_logits(trained, part, self.compute) for name, part in parts.items()}
             save_file(predicted, folder / "logits.safetensors")
-            save_file(
-                {name: value.contiguous() for name, value in trained.state_dict().items()},
-                folder / "network.safetensors",
-            )
+            save_file(state_of(trained), folder / "network.safetensors")
             history.to_csv(folder / "loss_history.csv", index=False)
-            (folder / "facts.json").write_text(
-                json.dumps({"parameters": sum(value.numel() for value in trained.parameters())})
-            )
-            checkpoint.path.unlink(missing_ok=True)
+            (folder / "cost.json").write_text(json.dumps({"seconds": perf_counter() - started}))
+            checkpoint.clear()
 
         folder, reused = self.store.obtain(key, build)
         logits = load_file(folder / "logits.safetensors")

@@ -48,3 +48,9 @@ class SoftTargetParameters(StrictModel):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} names a value twice: {getattr(self, name)}")
         return self
+
+
+class SoftTargetSettings(StrictModel):
+    """Everything that makes a detector by disagreement: the block of its parameters."""
+
+    soft_target: SoftTargetParameters

@@ -1,10 +1,8 @@
 """Anomaly maps of a student ensemble: regression error and predictive variance (Bergmann et al. 2020, section 3.3)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,21 +37,21 @@ class MapConstants:
         values = np.asarray(maps, dtype=np.float64)
         return cls(float(values.mean()), float(values.std()) or 1.0)
 
-    def normalise(self, maps: np.ndarray) -> np.ndarray:
+    def normalise(self, maps: Tensor) -> Tensor:
         """Return (x - mean) / sd."""
-        return ((maps - self.mean) / self.sd).astype(np.float32)
+        return (maps - self.mean) / self.sd
 
 
-def fuse_maps(maps: Sequence[tuple[np.ndarray, MapConstants]], scales: int) -> np.ndarray:
+def fuse_maps(maps: list[tuple[Tensor, MapConstants]], scales: int) -> Tensor:
     """Return the sum of normalised maps `(N, h, w)` divided by the number of scales.
 
     For e and v of each receptive field this is the mean over scales of (e - e_mu) / e_sigma + (v - v_mu) / v_sigma
     (Bergmann et al. 2020, eq. 10 and 11).
     """
-    return np.sum([constants.normalise(values) for values, constants in maps], axis=0) / scales
+    return sum(constants.normalise(values) for values, constants in maps) / scales
 
 
-def spread_grid(maps: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndarray:
+def spread_grid(maps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     """Return maps `(N, h, w)`, known at every `stride`-th pixel, linearly interpolated to `size` (H, W).
 
     Pixel (i * stride, j * stride) keeps the value at (i, j); beyond the last known row and column values are repeated.
@@ -61,6 +59,5 @@ def spread_grid(maps: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndar
     if stride == 1:
         return maps
     known = [(side - 1) * stride + 1 for side in maps.shape[1:]]
-    grid = torch.from_numpy(np.ascontiguousarray(maps))[:, None]
-    dense = F.interpolate(grid, known, mode="bilinear", align_corners=True)
-    return F.pad(dense, (0, size[1] - known[1], 0, size[0] - known[0]), mode="replicate")[:, 0].numpy()
+    dense = F.interpolate(maps[:, None], known, mode="bilinear", align_corners=True)
+    return F.pad(dense, (0, size[1] - known[1], 0, size[0] - known[0]), mode="replicate")[:, 0]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
 from kdad.parameters.strict import SpacedList, StrictModel
 from kdad.parameters.training import TrainingParameters
@@ -77,7 +77,7 @@ StudentMap = Literal[
 ]
 
 
-class StudentScoringParameters(MeasuringParameters):
+class StudentScoringParameters(MappingParameters):
     """The ``student_scoring:`` block."""
 
     localisation: list[StudentMap] = Field(
@@ -86,3 +86,11 @@ class StudentScoringParameters(MeasuringParameters):
     )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
+
+
+class UninformedStudentsSettings(StrictModel):
+    """Everything that makes a detector of Uninformed Students: the blocks of its parameters."""
+
+    teacher: TeacherParameters
+    students: StudentParameters
+    student_scoring: StudentScoringParameters

@@ -1,16 +1,38 @@
 """Training an ensemble of students on a teacher's descriptors of normal images (Bergmann et al. 2020, section 3.2)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import StudentParameters
-from kdad.features.image_descriptors import ImageDescriptors
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import SeenImages
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.seeding import derive_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of each channel of a teacher's descriptors over the training images."""
+
+    mean: Tensor
+    sd: Tensor
+
+    @classmethod
+    def of(cls, statistics: dict[str, list[float]], device: torch.device) -> "Standardisation":
+        """Take a cache's statistics; a constant channel keeps its scale."""
+        mean, sd = (torch.tensor(statistics[name], device=device) for name in ("mean", "sd"))
+        return cls(mean, torch.where(sd > 0, sd, 1.0))
+
+    def __call__(self, descriptors: Tensor) -> Tensor:
+        """Return (y - mu) diag(sigma)^-1 of descriptors `(B, d, h, w)` (Bergmann et al. 2020, eq. 6)."""
+        return (descriptors - self.mean.view(1, -1, 1, 1)) / self.sd.view(1, -1, 1, 1)
 
 
 def student_errors(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -22,35 +44,38 @@ def student_errors(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def train_students(
-    descriptors: ImageDescriptors,
-    split_table: pd.DataFrame,
-    width: float,
+    students: StudentEnsemble,
+    teacher: FrozenNetwork,
+    seen: SeenImages,
+    standardise: Standardisation,
     parameters: StudentParameters,
+    compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
-) -> tuple[StudentEnsemble, pd.DataFrame]:
-    """Train M students together on the rows of split ``train``; return them with their loss history.
+) -> pd.DataFrame:
+    """Train M students together, in place, on the training images; return the loss history.
 
-    Their losses are added up, so each learns as it would alone.
+    `seen` holds the descriptors of one teacher; where they are not kept, or images are augmented, it describes them
+    anew. Losses of the students are added up, so each learns as it would alone.
     """
-    teacher, compute = descriptors.teacher, descriptors.compute
-    students = compute.place(StudentEnsemble(parameters.count, teacher.patch_size, teacher.depth, width, seed))
+    field, stride = students.patch_size, parameters.output_stride
+
+    def describe(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return teacher.outputs(images)[0]
 
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
-        images = descriptors.images(rows)
+        images, kept = compute.move(seen.batch(rows)), seen.outputs(rows)
         if students.training and parameters.augmentation == "flips":
-            images = _flip(images)
-            targets = descriptors.describe(images)
-        else:
-            targets = descriptors.targets(rows)
+            images, kept = _flip(images), None
+        targets = standardise(describe(images) if kept is None else compute.move(kept[f"p{field}"][0]))
         with compute.autocast():
-            found = students.dense(images, descriptors.stride)
+            found = students.dense(images, stride)
         errors = student_errors(found.float(), targets)
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 
-    rows = {split: np.flatnonzero(split_table["split"] == split) for split in ("train", "validation")}
-    task = TrainingTask(f"students p{teacher.patch_size}", students, loss, rows["train"], rows["validation"])
-    return students, train(task, parameters.training, derive_seed(seed, "students", teacher.patch_size), checkpoint)
+    task = TrainingTask(f"students p{field}", students, loss, seen.split.rows("train"), seen.split.rows("validation"))
+    return train(task, parameters.training, derive_seed(seed, "students", field), checkpoint)
 
 
 def _flip(images: Tensor) -> Tensor:

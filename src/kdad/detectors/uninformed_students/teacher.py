@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, knowledge_loss, metric_loss
-from kdad.features.activations import prepare_source
+from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.patch_descriptor import PatchDescriptor
@@ -114,7 +114,7 @@ def train_teacher(
     """Train a teacher of receptive field `patch_size`; return it, without its decoder, and its loss history."""
     embedding, channels = None, 1
     if parameters.knowledge_weight:
-        source = compute.place(prepare_source(parameters.source, {}))
+        source = compute.place(prepare_source(parameters.source))
         embedding = PatchEmbedding(source, parameters.source_size, compute)
         embedding.measure(
             pool.patches(_MEASURED, patch_size, numpy_generator(seed, "teacher", "embedding", patch_size))

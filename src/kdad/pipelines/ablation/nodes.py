@@ -18,7 +18,7 @@ from kdad.features.activations import cache_activations, prepare_source
 from kdad.features.cache import ActivationCache, open_cache
 from kdad.images.registry import open_image_set
 from kdad.networks.architectures import build_source
-from kdad.networks.point_choice import choose_points
+from kdad.networks.points import choose_points
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.source import ComputeParameters, FeatureParameters, SourceParameters
 

@@ -18,7 +18,7 @@ from kdad.errors import InputError
 from kdad.features.activations import prepare_source
 from kdad.features.cache import ActivationCache
 from kdad.images.ground_truth import scored_rows
-from kdad.networks.point_choice import choose_points
+from kdad.networks.points import choose_points
 from kdad.networks.weights_file import NetworkWeights
 from kdad.parameters.scoring import MeasuringParameters, ScoringParameters
 from kdad.parameters.source import ComputeParameters, SourceParameters

@@ -3,7 +3,7 @@
 import pytest
 
 from kdad.errors import InputError
-from kdad.networks.point_choice import choose_points
+from kdad.networks.points import choose_points
 
 _POINTS = ("pool2", "pool3", "pool4", "pool5")
 

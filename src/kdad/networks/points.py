@@ -1,9 +1,26 @@
-"""Critical points chosen by name or by position."""
+"""Critical points: what they are, and how some of them are chosen."""
 
 import re
+from dataclasses import dataclass
 
 from kdad.errors import InputError
 from kdad.parameters.strict import PointChoice, nearest_name
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """One critical point at a given image size: name, shape `(C, H, W)`, and whether activations can be negative."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    signed: bool
+
+    @property
+    def values(self) -> int:
+        """How many numbers it has for an image."""
+        return self.channels * self.height * self.width
 
 
 def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: str) -> list[int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdad.detectors.baselines.memory import ResidentRise
+from kdad.comparison.memory import ResidentRise
 
 
 def test_a_large_array_is_seen():

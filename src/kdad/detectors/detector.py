@@ -1,0 +1,311 @@
+"""The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from kdad import __version__
+from kdad.compute import Compute
+from kdad.content_store import ContentStore, content_key
+from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
+from kdad.errors import InputError
+from kdad.features.network import FrozenNetwork, FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.images.decoding import resize_image
+from kdad.images.reading import AnyImage, find_images, read_image
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.parameters.strict import StrictModel
+from kdad.provenance import code_digest
+from kdad.scoring.image_score import ImageScore
+from kdad.scoring.smoothing import smooth
+from kdad.scoring.threshold import Threshold
+
+#: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
+Outputs = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
+
+    `split_seed` is the run's, by which images are held out; `statistics` are mean and sd of the training images by
+    channel, where they are known.
+    """
+
+    compute: Compute
+    seed: int
+    models: ContentStore
+    split_seed: int = 0
+    statistics: dict[str, list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
+
+    history: pd.DataFrame | None
+    seconds: float
+    reused: bool
+    network: str = "network"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name; float32, NumPy."""
+
+    scores: dict[str, np.ndarray]
+    maps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a detector says of one image: larger scores are more anomalous; the map `(H, W)` is None without one."""
+
+    score: float
+    threshold: float
+    decision: bool
+    percentile: float
+    map: np.ndarray | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class JudgedFile:
+    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why there is none."""
+
+    path: Path
+    image: np.ndarray | None = field(repr=False)
+    judgement: Judgement | None
+    milliseconds: float
+    problem: str | None = None
+
+
+class Detector(nn.Module, ABC):
+    """A system that judges images `(B, 3, H, W)` in [0, 1] of one size.
+
+    A subclass is a system: it says which parameter blocks make it (`Settings`), which frozen networks it looks through
+    (`references`), how it is fitted, and what it says of images (`maps`). Outputs of the frozen networks, where they
+    are known already, may be handed in; both ways give the same numbers.
+    """
+
+    system: ClassVar[str]
+    Settings: ClassVar[type[StrictModel]]
+    Reference: ClassVar[type[FrozenReference]]
+    #: Whether the system stands in the table of the baselines beside them.
+    stands_among_baselines: ClassVar[bool] = False
+
+    def __init__(self, settings: StrictModel, references: dict[str, FrozenReference], compute: Compute) -> None:
+        super().__init__()
+        self.settings, self.references, self.compute = settings, references, compute
+        self.size: tuple[int, int] = (0, 0)
+        self.key = ""  # of the learnt half; names what is made of it
+        self.threshold: Threshold | None = None
+        self.held_out_scores = np.empty(0)
+        self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
+
+    # What a system says of itself, before anything is trained.
+
+    @classmethod
+    def adapt(cls, settings: StrictModel, seen: SeenImages, split_seed: int) -> SeenImages:
+        """Return the images as the system takes them, where that is not as they are."""
+        return seen
+
+    @classmethod
+    @abstractmethod
+    def refer(cls, settings: StrictModel, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the frozen networks by name; those that have to be trained are trained, or found."""
+
+    @classmethod
+    def passage(cls, settings: StrictModel, size: tuple[int, int]) -> Passage:
+        """Return how the frozen networks run over images of `size`."""
+        return Passage(32)
+
+    @classmethod
+    def check_inputs(cls, settings: StrictModel, seen: SeenImages) -> None:
+        """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
+        seen.split.require_normal()
+
+    @classmethod
+    def draws(cls, settings: StrictModel) -> bool:
+        """Tell whether the seed changes anything."""
+        return True
+
+    @classmethod
+    def check(cls, settings: StrictModel, seen: SeenImages) -> None:
+        """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
+
+    @classmethod
+    def describe(cls, settings: StrictModel) -> str:
+        """Say in a few words what the detector looks through."""
+        return settings.source.name if hasattr(settings, "source") else cls.system
+
+    # The learnt half.
+
+    @abstractmethod
+    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+        """Learn from the training images, and measure on held-out ones what maps are normalised by."""
+
+    @abstractmethod
+    def learnt_state(self) -> dict[str, Tensor]:
+        """Return the learnt half as tensors by name."""
+
+    @abstractmethod
+    def learnt_facts(self) -> dict[str, Any]:
+        """Return what else was learnt, as JSON: scales, constants, shapes."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take the learnt half from what `learnt_state` and `learnt_facts` returned."""
+
+    # What it says of images.
+
+    @abstractmethod
+    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+        """Return raw scores and maps of images `(B, 3, H, W)`; `methods` None means those that a score needs."""
+
+    @property
+    @abstractmethod
+    def methods(self) -> list[str]:
+        """The maps that are measured; the first is shown. Empty for a system that makes none."""
+
+    @property
+    @abstractmethod
+    def image_score(self) -> ImageScore:
+        """How an image's score comes about."""
+
+    def smoothing(self, method: str) -> SmoothingParameters:
+        """Return what a map passes through."""
+        return SmoothingParameters()
+
+    def is_costly(self, method: str) -> bool:
+        """Tell whether a map takes many times a forward pass, so that held-out images go without it."""
+        return False
+
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        """Return the settings that raw maps depend on beyond the learnt half, as JSON."""
+        return {}
+
+    def batch_size(self, method: str | None = None) -> int:
+        """Return how many images are mapped at once."""
+        return 32
+
+    def cost(self) -> dict[str, float]:
+        """Return what the learnt half takes: ``parameters`` and ``flops`` an image, where they mean something."""
+        return {}
+
+    @property
+    def needed_methods(self) -> list[str]:
+        """The maps that judging an image takes: the one shown, and the one that the score is taken of."""
+        wanted = [*self.methods[:1], self.image_score.map_name]
+        return list(dict.fromkeys(name for name in wanted if name is not None))
+
+    # What all systems share.
+
+    @cached_property
+    def frozen(self) -> dict[str, FrozenNetwork]:
+        """The frozen networks, loaded when first used."""
+        return {name: FrozenNetwork(reference, self.compute) for name, reference in self.references.items()}
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """Run the frozen networks on images `(B, 3, H, W)`."""
+        return {name: network.outputs(images) for name, network in self.frozen.items()}
+
+    @torch.no_grad()
+    def judge_batch(self, images: Tensor, outputs: Outputs | None = None) -> list[Judgement]:
+        """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
+        if self.threshold is None:
+            raise InputError("the detector has no threshold yet; calibrate it on normal images")
+        if tuple(images.shape[-2:]) != self.size:
+            height, width = images.shape[-2:]
+            raise InputError(
+                f"images are {height} x {width}, but the detector was made for {self.size[0]} x {self.size[1]}"
+            )
+        raw = self.maps(images, outputs, self.needed_methods)
+        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
+        scores = self.image_score.of_images(raw.scores, smoothed)
+        shown = smoothed[self.methods[0]] if self.methods else [None] * len(scores)
+        return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+
+    def judge(self, image: AnyImage) -> Judgement:
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; it is resized."""
+        return self.judge_batch(torch.from_numpy(resize_image(read_image(image), self.size))[None])[0]
+
+    def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
+        """Yield every image file at or below a folder with its judgement, in the order of their names."""
+        return self.judge_files(find_images(Path(folder).expanduser()), batch_size)
+
+    def judge_files(self, paths: Iterable[Path], batch_size: int = 8) -> Iterator[JudgedFile]:
+        """Yield files with their judgements, `batch_size` images in memory at once.
+
+        A file that cannot be read has a `problem` and no judgement.
+        """
+        waiting = iter(paths)
+        while batch := list(islice(waiting, batch_size)):
+            started = perf_counter()
+            read = [_read(path) for path in batch]
+            resized = [resize_image(image, self.size) for image, _ in read if image is not None]
+            found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+            share = 1000 * (perf_counter() - started) / len(batch)
+            for path, (image, problem) in zip(batch, read, strict=True):
+                yield JudgedFile(path, image, None if image is None else next(found), share, problem)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.learnt_state().items()}
+        return write_folder(Path(folder).expanduser(), state, self._describe_for)
+
+    def _describe_for(self, folder: Path) -> DetectorFacts:
+        kept = {name: reference.keep(folder, name) for name, reference in self.references.items()}
+        return DetectorFacts(
+            format=FORMAT,
+            system=self.system,
+            package=__version__,
+            settings=self.settings.model_dump(mode="json"),
+            image=ImageFacts(size=self.size),
+            precision=self.compute.describe()["dtype"],
+            frozen={name: reference.model_dump(mode="json") for name, reference in kept.items()},
+            learnt=self.learnt_facts(),
+            key=self.key,
+            threshold=self.threshold,
+            held_out_scores=self.held_out_scores.tolist(),
+            made_by=self.record,
+        )
+
+    def calibrated(self, threshold: Threshold, held_out_scores: np.ndarray) -> "Detector":
+        """Set the threshold, and the scores of held-out normal images that scores are ranked among."""
+        self.threshold, self.held_out_scores = threshold, np.sort(held_out_scores.astype(np.float64))
+        return self
+
+    def raw_key(self, methods: Sequence[str], seen: SeenImages) -> str:
+        """Return a key of the raw maps by these methods of these images."""
+        return content_key(
+            learnt=self.key,
+            methods=list(methods),
+            settings=self.map_settings(methods),
+            images=seen.split.images_digest,
+            scored=seen.split.digest,
+            code=code_digest(type(self).__module__),
+        )
+
+    def _judgement(self, score: float, anomaly_map: np.ndarray | None) -> Judgement:
+        below = np.searchsorted(self.held_out_scores, score, side="left")
+        share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
+        value = self.threshold.value
+        return Judgement(score, value, score > value, float(share), anomaly_map)
+
+
+def _read(path: Path) -> tuple[np.ndarray | None, str | None]:
+    """Return an image, or why it cannot be read."""
+    try:
+        return read_image(path), None
+    except InputError as error:
+        return None, str(error)

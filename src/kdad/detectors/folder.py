@@ -1,0 +1,120 @@
+"""A detector's folder: one readable JSON, weights as safetensors, nothing else needed to judge an image."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kdad.errors import InputError
+from kdad.parameters.strict import StrictModel
+from kdad.scoring.threshold import Threshold
+
+FORMAT = 1
+FACTS = "detector.json"
+_LEARNT = "learnt.safetensors"
+
+
+class ImageFacts(StrictModel):
+    """The images that a detector takes, and how a file becomes one."""
+
+    size: tuple[int, int] = Field(description="height and width in pixels")
+    resize: str = "bilinear, antialiased; the aspect ratio is not kept"
+    form: str = "RGB in [0, 1]; grey as three equal channels, transparency over white, upright as EXIF says"
+
+
+class DetectorFacts(StrictModel):
+    """What ``detector.json`` holds."""
+
+    format: int = Field(description="of this folder; another is not read")
+    system: str
+    package: str = Field(description="version of the package that wrote it")
+    settings: dict[str, Any] = Field(description="the parameter blocks that made it")
+    image: ImageFacts
+    precision: str = Field(description="of convolutions: float32 or bfloat16")
+    frozen: dict[str, dict[str, Any]] = Field(description="the frozen networks by name")
+    learnt: dict[str, Any] = Field(description="what was learnt besides tensors: scales, constants")
+    learnt_sha256: str = Field("", description="of learnt.safetensors")
+    key: str = Field(description="of the learnt half: everything that it depends on")
+    threshold: Threshold | None
+    held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
+    made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
+
+
+def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Path], DetectorFacts]) -> Path:
+    """Write the learnt tensors and what `describe` says of them, and of the folder being filled; all or nothing.
+
+    A detector that is there already is replaced.
+    """
+    temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_file(state, temporary / _LEARNT)
+        facts = describe(temporary).model_copy(update={"learnt_sha256": _hash(temporary / _LEARNT)})
+        (temporary / FACTS).write_text(json.dumps(facts.model_dump(mode="json"), indent=1))
+        (temporary / _LEARNT).chmod(0o644)  # as any file: safetensors makes it its owner's alone
+        shutil.rmtree(older, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, older)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
+    return folder
+
+
+def read_facts(folder: Path) -> DetectorFacts:
+    """Read ``detector.json``; raises `InputError` when it is missing, of another format, or not as it was written."""
+    path = folder / FACTS
+    if not path.is_file():
+        raise InputError(f"'{folder}' is no detector: it has no {FACTS}; give the folder that a pipeline has left")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read ({error}); take an undamaged copy of the detector") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            f"'{path}' is a detector of format {found}, and this version of kdad reads format {FORMAT}; train it "
+            "again, or use the version of kdad that made it"
+        )
+    try:
+        return DetectorFacts.model_validate(content)
+    except ValidationError as error:
+        raise changed_by_hand(folder, error) from error
+
+
+def read_state(folder: Path, facts: DetectorFacts) -> dict[str, Tensor]:
+    """Read the learnt tensors; raises `InputError` when they are missing, unreadable, or not those of `facts`."""
+    path = folder / _LEARNT
+    if not path.is_file():
+        raise InputError(f"'{folder}' is incomplete: it has no {_LEARNT}; take a complete copy of the detector")
+    if _hash(path) != facts.learnt_sha256:
+        raise InputError(f"'{path}' is not the file that {FACTS} was written with: its hash differs; take another copy")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"'{path}' cannot be read ({error}); take another copy of the detector") from error
+
+
+def changed_by_hand(folder: Path, error: Exception) -> InputError:
+    """Return the error that says what of ``detector.json`` does not fit."""
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+    else:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+    return InputError(f"'{folder / FACTS}' is not as it was written: {what}; take an undamaged copy")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,87 @@
+"""What a detector says of the images of a known set: raw scores, and stacks of maps on disk."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import track
+
+from kdad.content_store import ContentStore
+from kdad.detectors.detector import Detector, Raw
+from kdad.features.seen import SeenImages
+from kdad.scoring.map_stack import write_stacks
+
+_SCORES = "raw_scores.csv"
+
+
+@dataclass(frozen=True)
+class RawMaps:
+    """Raw scores of held-out and test images (column ``row`` and one a score), and raw maps `(N, H, W)` by method.
+
+    Held-out images come first; a costly method has test images alone. `seconds` is by method, what it cost to make.
+    """
+
+    scores: pd.DataFrame
+    stacks: dict[str, np.ndarray]
+    seconds: dict[str, float]
+    keys: dict[str, str]
+
+
+def map_images(detector: Detector, seen: SeenImages, methods: Sequence[str], store: ContentStore) -> RawMaps:
+    """Map the scored images by each method, or find them mapped."""
+    cheap = [name for name in methods if not detector.is_costly(name)]
+    needed = detector.image_score.map_name
+    if needed is not None and needed not in cheap:
+        cheap.append(needed)
+    found = _obtain(detector, seen, cheap, seen.split.scored, store)
+    for method in [name for name in methods if detector.is_costly(name)]:
+        more = _obtain(detector, seen, [method], seen.split.rows("test"), store)
+        found = RawMaps(found.scores, found.stacks | more.stacks, found.seconds | more.seconds, found.keys | more.keys)
+    return found
+
+
+def _obtain(detector: Detector, seen: SeenImages, methods: list[str], rows: np.ndarray, store: ContentStore) -> RawMaps:
+    key = detector.raw_key(methods, seen)
+    name = methods[0] if methods else "scores"
+
+    def build(folder: Path) -> None:
+        started = perf_counter()
+        _write(detector, seen, methods, rows, folder)
+        (folder / "cost.json").write_text(json.dumps({"seconds": perf_counter() - started}))
+
+    folder, _ = store.obtain(key, build)
+    return RawMaps(
+        pd.read_csv(folder / _SCORES),
+        {method: np.load(folder / f"{method}.npy", mmap_mode="r") for method in methods},
+        {name: json.loads((folder / "cost.json").read_text())["seconds"]},
+        {name: key},
+    )
+
+
+def _write(detector: Detector, seen: SeenImages, methods: list[str], rows: np.ndarray, folder: Path) -> None:
+    scores: list[dict[str, np.ndarray]] = []
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for raw in run_over(detector, seen, rows, methods):
+            scores.append(raw.scores)
+            yield raw.maps
+
+    write_stacks(folder, methods, (len(rows), *detector.size), batches())
+    columns = {name: np.concatenate([batch[name] for batch in scores]) for name in (scores[0] if scores else {})}
+    pd.DataFrame({"row": rows, **columns}).to_csv(folder / _SCORES, index=False)
+
+
+@torch.no_grad()
+def run_over(detector: Detector, seen: SeenImages, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
+    """Yield what the detector says of these rows, batch by batch, through the frozen networks' kept outputs."""
+    detector.eval()
+    size = detector.batch_size(methods[0] if methods else None)
+    title = f"Mapping {methods[0].replace('_', ' ')}" if methods else "Scoring"
+    for start in track(range(0, len(rows), size), description=title, transient=True):
+        batch = rows[start : start + size]
+        yield detector.maps(seen.batch(batch), seen.outputs(batch), methods)

@@ -1,0 +1,235 @@
+"""MKD as a detector: source and cloner, their discrepancy as score and map, its gradient as another map."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdad.content_store import content_key
+from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
+from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
+from kdad.detectors.mkd.cloner import build_cloner
+from kdad.detectors.mkd.discrepancy import discrepancy_terms
+from kdad.detectors.mkd.forward_map import fuse_points, location_maps
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.mkd.training import train_cloner
+from kdad.features.cache import overall_sd
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.features.source import SourceReference, reference_source
+from kdad.networks.points import CriticalPoint, choose_points
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.provenance import code_digest
+from kdad.scoring.image_score import ImageScore
+from kdad.seeding import torch_seed
+
+_FORWARD = "discrepancy"
+
+
+class MkdDetector(Detector):
+    """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
+
+    Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy`` (one forward pass), and
+    ``gradients``, ``smooth_grad``, ``guided_backprop`` (section 3.3).
+    """
+
+    system = "mkd"
+    Settings = MkdSettings
+    Reference = SourceReference
+
+    @classmethod
+    def refer(cls, settings: MkdSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the source."""
+        return {"source": reference_source(settings.source, seen, workshop.statistics)}
+
+    @classmethod
+    def passage(cls, settings: MkdSettings, size: tuple[int, int]) -> Passage:
+        """Return how many images the source sees at once."""
+        return Passage(settings.features.batch_size)
+
+    @classmethod
+    def check(cls, settings: MkdSettings, seen: SeenImages) -> None:
+        """Raise `InputError` for a critical point that the source does not have."""
+        names = seen.features["source"].names
+        choose_points(settings.cloner.training_points, names, "cloner.training_points")
+        for block in ("detection", "forward_map", "gradient_map"):
+            choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
+
+    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+        """Train the cloner, or find it trained, and measure what its maps are normalised by."""
+        started, settings = perf_counter(), self.settings
+        cache = seen.features["source"]
+        scaled = settings.features.activation_scaling == "per_point"
+        scales = [overall_sd(found) if scaled else 1.0 for found in cache.statistics]
+        key = content_key(
+            source=cache.identity,
+            scaling=settings.features.activation_scaling,
+            cloner=settings.cloner.model_dump(),
+            seed=workshop.seed,
+            code=code_digest("kdad.detectors.mkd.training", "kdad.detectors.mkd.cloner"),
+        )
+        self._shape(cache.points, cache.size, scales, workshop.seed)
+        positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")
+
+        def train(checkpoint):
+            with torch_seed(workshop.seed, "cloner", "initialisation"):
+                cloner = self.compute.place(self._new_cloner())
+            shared = (seen, scales, positions, settings.cloner, self.compute, workshop.seed)
+            return cloner, train_cloner(cloner, *shared, checkpoint)
+
+        trained = train_once(workshop.models, key, train)
+        self.key = key
+        self._take_cloner(trained.state)
+        self.point_means = self._measure_points(seen)
+        seconds = perf_counter() - started if not trained.reused else trained.seconds
+        return Fitting(trained.history, seconds, trained.reused, "cloner")
+
+    def learnt_state(self) -> dict[str, Tensor]:
+        """Return the cloner's weights."""
+        return state_of(self.cloner)
+
+    def learnt_facts(self) -> dict[str, Any]:
+        """Return critical points, their scales, the forward map's normalisation, and the seed of SmoothGrad's noise."""
+        return {
+            "points": [asdict(point) for point in self.points],
+            "scales": self.scales,
+            "point_means": self.point_means,
+            "seed": self.seed,
+        }
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take a cloner and its scales."""
+        points = [CriticalPoint(**point) for point in facts["points"]]
+        if not len(points) == len(facts["scales"]):
+            raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
+        self._shape(points, self.size, facts["scales"], facts["seed"])
+        if len(facts["point_means"]) != len(self._mapped):
+            raise ValueError(f"it has {len(facts['point_means'])} point_means for {len(self._mapped)} mapped points")
+        self.point_means = facts["point_means"]
+        self._take_cloner(state)
+
+    @property
+    def methods(self) -> list[str]:
+        """The localisation methods of the parameters."""
+        return list(self.settings.scoring.localisation)
+
+    @property
+    def image_score(self) -> ImageScore:
+        """L_total, or a rule of the forward map."""
+        detection = self.settings.scoring.detection
+        if detection.score == "total_loss":
+            return ImageScore("total_loss", "raw")
+        return ImageScore(_FORWARD, detection.score, detection.top_fraction)
+
+    def smoothing(self, method: str) -> SmoothingParameters:
+        """Return what the parameters say; the forward map passes as it is where they say nothing."""
+        return self.settings.scoring.smoothing.get(method, SmoothingParameters())
+
+    def is_costly(self, method: str) -> bool:
+        """Gradients take a backward pass through source and cloner."""
+        return method != _FORWARD
+
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        """Return the points and forms of the maps."""
+        scoring = self.settings.scoring
+        if list(methods) in ([], [_FORWARD]):
+            return {"points": scoring.detection.points, "forward_map": scoring.forward_map.model_dump()}
+        return {"gradient_map": scoring.gradient_map.model_dump()}
+
+    def batch_size(self, method: str | None = None) -> int:
+        """Return fewer images where gradients are kept."""
+        return 32 if method in (None, _FORWARD) else self.settings.scoring.gradient_map.batch_size
+
+    def cost(self) -> dict[str, float]:
+        """Return the cloner's parameters, and the operations of its forward pass over one image."""
+        images = torch.zeros(1, 3, *self.size, device=self.compute.device)
+        return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
+
+    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+        """Return L_total as ``total_loss``, and maps by the methods."""
+        methods = self.needed_methods if methods is None else methods
+        images = self.compute.move(images)
+        found, scores = {}, {}
+        if not methods or _FORWARD in methods or self.image_score.rule == "raw":
+            scores["total_loss"], forward = self._forward(images, outputs)
+            found[_FORWARD] = forward
+        for method in methods:
+            if method != _FORWARD:
+                with torch.enable_grad():
+                    maps = gradient_maps(self._total, images, method, self.settings.scoring.gradient_map, self.seed)
+                found[method] = maps.cpu().numpy()
+        return Raw(scores, {method: found[method] for method in methods})
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor, outputs: Outputs | None) -> tuple[np.ndarray, np.ndarray]:
+        source, cloner = self._activations(images, outputs)
+        settings = self.settings
+        chosen = self._choose("detection")
+        terms = discrepancy_terms([source[i] for i in chosen], [cloner[i] for i in chosen], settings.cloner.loss)
+        maps = self._location_maps(source, cloner)
+        fused = fuse_points(maps, self.size, settings.scoring.forward_map.fusion, self.point_means)
+        return terms["total"].cpu().numpy(), fused.cpu().numpy()
+
+    def _activations(self, images: Tensor, outputs: Outputs | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the source's and the cloner's activations `(B, C_i, H_i, W_i)`, the source's scaled."""
+        raw = (self.outputs(images) if outputs is None else outputs)["source"]
+        source = [self.compute.move(found / scale) for found, scale in zip(raw, self.scales, strict=True)]
+        with self.compute.autocast():
+            return source, self.cloner(images)
+
+    def _location_maps(self, source: list[Tensor], cloner: list[Tensor]) -> list[Tensor]:
+        pairs = [source[i] for i in self._mapped], [cloner[i] for i in self._mapped]
+        return location_maps(*pairs, self.settings.scoring.forward_map.term, self.settings.cloner.loss)
+
+    @torch.no_grad()
+    def _measure_points(self, seen: SeenImages) -> list[float]:
+        """Return the mean of each mapped point's map over held-out normal images, or 1 where none is asked for."""
+        if self.settings.scoring.forward_map.normalisation == "none":
+            return [1.0] * len(self._mapped)
+        rows, sums = seen.split.rows("validation"), np.zeros(len(self._mapped))
+        for start in range(0, len(rows), self.batch_size()):
+            batch = rows[start : start + self.batch_size()]
+            activations = self._activations(self.compute.move(seen.batch(batch)), seen.outputs(batch))
+            sums += [found.flatten(1).mean(1).sum().item() for found in self._location_maps(*activations)]
+        return np.maximum(sums / len(rows), 1e-12).tolist()
+
+    def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
+        self.points, self.size, self.scales, self.seed = points, size, scales, seed
+
+    def _choose(self, block: str) -> list[int]:
+        choice = getattr(self.settings.scoring, block).points
+        return choose_points(choice, tuple(point.name for point in self.points), f"scoring.{block}.points")
+
+    @property
+    def _mapped(self) -> list[int]:
+        return self._choose("forward_map")
+
+    def _new_cloner(self) -> torch.nn.Module:
+        source = self.references["source"]
+        architecture = self.settings.cloner.architecture
+        return build_cloner(architecture, source.name, self.points, self.size, (source.mean, source.sd))
+
+    def _take_cloner(self, state: dict[str, Tensor]) -> None:
+        self.cloner = self._new_cloner()
+        self.cloner.load_state_dict(state)
+        self.compute.place(self.cloner).eval()
+
+    @property
+    def _total(self) -> TotalDiscrepancy:
+        scoring = self.settings.scoring
+        total = TotalDiscrepancy(
+            self.frozen["source"].module,
+            self.cloner,
+            self.scales,
+            self._choose("gradient_map"),
+            self.settings.cloner.loss,
+            self.compute,
+            scoring.gradient_map.guided,
+        ).eval()
+        total.requires_grad_(False)
+        return total

@@ -1,0 +1,140 @@
+"""Soft targets as a detector: where a student of one class disagrees with the teacher of all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kdad.content_store import content_key
+from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.learnt import count_parameters, state_of
+from kdad.detectors.soft_target.classifier import Classifier
+from kdad.detectors.soft_target.distillation import Distillation, Taught
+from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
+from kdad.detectors.soft_target.losses import softened_divergence
+from kdad.detectors.soft_target.parameters import SoftTargetSettings
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.images.labelled import classified_images, one_class_split
+from kdad.networks.weights import fingerprint_state
+from kdad.provenance import code_digest
+from kdad.scoring.image_score import ImageScore
+
+_BATCH = 512
+_SCORE = "disagreement"
+
+
+class SoftTargetDetector(Detector):
+    """KL(teacher || student) of softened distributions; the student has learnt from images of one class alone.
+
+    Hinton et al. 2015 for the distillation. The teacher has seen every class with its label, which one-class methods
+    have not. Raw score: ``disagreement``; there is no map.
+    """
+
+    system = "soft_target"
+    Settings = SoftTargetSettings
+    Reference = ClassifierReference
+
+    @classmethod
+    def adapt(cls, settings: SoftTargetSettings, seen: SeenImages, split_seed: int) -> SeenImages:
+        """Return the images at the files' own size, held out as the classifiers' are.
+
+        Raises `InputError` for a set without classes.
+        """
+        classified = classified_images(seen.images, split_seed)
+        images = seen.images.at_own_size()
+        return SeenImages(images, one_class_split(images, classified), {})
+
+    @classmethod
+    def refer(cls, settings: SoftTargetSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the teacher of all classes, trained or found."""
+        distillation = _distillation(settings, seen, workshop)
+        teacher, network = distillation.teacher(workshop.seed), settings.soft_target.teacher
+        path = teacher.folder / "network.safetensors"
+        reference = ClassifierReference(
+            channels=distillation.images.channels,
+            classes=len(distillation.images.class_names),
+            widths=network.widths,
+            hidden=network.hidden,
+            weights=str(path.resolve()),
+            fingerprint=fingerprint_state(load_file(path)),
+        )
+        return {"teacher": reference}
+
+    @classmethod
+    def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> Passage:
+        """Return how many images the teacher sees at once."""
+        return Passage(_BATCH)
+
+    @classmethod
+    def describe(cls, settings: SoftTargetSettings) -> str:
+        """Say what the student disagrees with."""
+        return "teacher of all classes"
+
+    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+        """Distil the student on the normal class, or find it trained."""
+        distillation = _distillation(self.settings, seen, workshop)
+        taught = distillation.one_class_student(seen.images.normal_class, workshop.seed)
+        self.size = seen.images.size
+        self.key = content_key(student=taught.key, code=code_digest(__name__))
+        self._take(load_file(taught.folder / "network.safetensors"))
+        return Fitting(_history_of(taught), taught.seconds, taught.reused, "student")
+
+    def learnt_state(self) -> dict[str, Tensor]:
+        """Return the student's weights."""
+        return state_of(self.student)
+
+    def learnt_facts(self) -> dict[str, Any]:
+        """Return nothing more."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take the student."""
+        self._take(state)
+
+    @property
+    def methods(self) -> list[str]:
+        """There are no maps."""
+        return []
+
+    @property
+    def image_score(self) -> ImageScore:
+        """The divergence itself."""
+        return ImageScore(_SCORE, "raw")
+
+    def batch_size(self, method: str | None = None) -> int:
+        """Return many, as the images are small."""
+        return _BATCH
+
+    def cost(self) -> dict[str, float]:
+        """Return the student's parameters."""
+        return {"parameters": count_parameters(self.student)}
+
+    @torch.no_grad()
+    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+        """Return the disagreement of teacher and student."""
+        images = self.compute.move(images)
+        outputs = self.outputs(images) if outputs is None else outputs
+        with self.compute.autocast():
+            found = self.student.classify(images[:, : self.references["teacher"].channels])
+        teacher = outputs["teacher"][0][..., 0, 0].to(found.device)
+        divergence = softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)
+        return Raw({_SCORE: divergence.cpu().numpy()}, {})
+
+    def _take(self, state: dict[str, Tensor]) -> None:
+        teacher, network = self.references["teacher"], self.settings.soft_target.student
+        self.student = Classifier(teacher.channels, teacher.classes, network.widths, network.hidden)
+        self.student.load_state_dict(state)
+        self.compute.place(self.student).eval()
+
+
+def _distillation(settings: SoftTargetSettings, seen: SeenImages, workshop: Workshop) -> Distillation:
+    images = classified_images(seen.images, workshop.split_seed)
+    return Distillation(images, settings.soft_target, workshop.compute, workshop.models)
+
+
+def _history_of(taught: Taught) -> pd.DataFrame:
+    return pd.read_csv(taught.folder / "loss_history.csv")

@@ -1,0 +1,241 @@
+"""Uninformed Students as a detector: teachers and ensembles of every receptive field, fused into maps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdad.content_store import content_key
+from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
+from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
+from kdad.detectors.uninformed_students.maps import (
+    MapConstants,
+    fuse_maps,
+    predictive_variance,
+    regression_error,
+    spread_grid,
+)
+from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
+from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.uninformed_students.students import Standardisation, train_students
+from kdad.errors import InputError
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.images.natural_pool import NaturalPool
+from kdad.networks.patch_descriptor import StudentEnsemble
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.provenance import code_digest
+from kdad.scoring.image_score import ImageScore
+
+_TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
+#: What each map adds up, of every receptive field.
+_PARTS = {"combined": ("e", "v"), "regression_error": ("e",), "predictive_variance": ("v",)}
+
+
+class UninformedStudentsDetector(Detector):
+    """Students regress a patch teacher's descriptors of normal images; where they are wrong or at odds is anomalous.
+
+    Bergmann et al. 2020. Maps: ``combined`` (e + v), ``regression_error``, ``predictive_variance``, each the mean over
+    receptive fields, and ``combined_p17`` and the like of one alone.
+    """
+
+    system = "uninformed_students"
+    Settings = UninformedStudentsSettings
+    Reference = TeacherReference
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ensembles = nn.ModuleDict()
+        self.standardisations: dict[int, Standardisation] = {}
+        self.constants: dict[str, MapConstants] = {}
+
+    @classmethod
+    def refer(
+        cls, settings: UninformedStudentsSettings, seen: SeenImages, workshop: Workshop
+    ) -> dict[str, FrozenReference]:
+        """Return the teachers, trained or found; they depend on natural images and the seed alone."""
+        trained = pretrain(settings.teacher, settings.students.receptive_fields, workshop)
+        return {
+            f"p{field}": reference_teacher(found, field, settings.teacher, settings.students.output_stride)
+            for field, found in trained.items()
+        }
+
+    @classmethod
+    def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> Passage:
+        """Return how teachers see images: their descriptors are kept where they fit, and not of augmented images."""
+        students = settings.students
+        keep = {"cache": True, "recompute": False, "auto": None}[students.descriptors]
+        return Passage(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
+
+    @classmethod
+    def check_inputs(cls, settings: UninformedStudentsSettings, seen: SeenImages) -> None:
+        """Raise `InputError` for images smaller than a receptive field, and for a pool that cannot be cut from."""
+        super().check_inputs(settings, seen)
+        size = seen.images.size
+        largest = max(settings.students.receptive_fields)
+        if min(size) < largest:
+            raise InputError(
+                f"images of {size[0]} x {size[1]} pixels are smaller than the receptive field {largest}; set a larger "
+                f"dataset.image_size, or leave {largest} out of students.receptive_fields"
+            )
+        NaturalPool(settings.teacher.pool)
+
+    @classmethod
+    def describe(cls, settings: UninformedStudentsSettings) -> str:
+        """Say what the teachers have learnt from."""
+        return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
+
+    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+        """Train the ensemble of each receptive field, or find it trained, and measure the maps of held-out images."""
+        found = {field: self._fit_field(field, seen, workshop) for field in self._fields}
+        self.size = seen.images.size
+        self.key = content_key(students=[trained.key for trained in found.values()])
+        self.constants = self._measure_constants(seen)
+        return Fitting(
+            join_histories({field: trained.history for field, trained in found.items()}),
+            sum(trained.seconds for trained in found.values()),
+            all(trained.reused for trained in found.values()),
+            "students",
+        )
+
+    def learnt_state(self) -> dict[str, Tensor]:
+        """Return the students' weights and their targets' standardisation."""
+        state = state_of(self.ensembles)
+        for field, standardise in self.standardisations.items():
+            state |= {f"p{field}.target_mean": standardise.mean, f"p{field}.target_sd": standardise.sd}
+        return state
+
+    def learnt_facts(self) -> dict[str, Any]:
+        """Return the constants that maps are normalised by."""
+        return {"map_constants": {name: asdict(found) for name, found in self.constants.items()}}
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take students and constants."""
+        self.constants = {part: MapConstants(**facts["map_constants"][part]) for part in self._parts}
+        for field in self._fields:
+            moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
+            self.standardisations[field] = Standardisation(*moments)
+        for field in self._fields:
+            self.ensembles[f"p{field}"] = self._new_ensemble(field, 0)
+        self.ensembles.load_state_dict(state)
+        self.compute.place(self.ensembles).eval()
+
+    @property
+    def methods(self) -> list[str]:
+        """The localisation methods of the parameters; one receptive field alone is left out where there is no other."""
+        return [method for method in self.settings.student_scoring.localisation if self._parts_of(method)]
+
+    @property
+    def image_score(self) -> ImageScore:
+        """A rule of the first map."""
+        scoring = self.settings.student_scoring
+        return ImageScore(self.methods[0], scoring.score, scoring.top_fraction)
+
+    def smoothing(self, method: str) -> SmoothingParameters:
+        """Return what the parameters say."""
+        return self.settings.student_scoring.smoothing[method]
+
+    def batch_size(self, method: str | None = None) -> int:
+        """Return fewer images the larger they are."""
+        return _images_in(_STUDENT_PIXELS, self.size)
+
+    def cost(self) -> dict[str, float]:
+        """Return the students' parameters, and the operations of teachers and students over one image."""
+        images, students = torch.zeros(1, 3, *self.size), self.settings.students
+        flops = 0
+        for field in self._fields:
+            dense = partial(self._new_ensemble(field, 0).members[0].dense, images, students.output_stride)
+            flops += count_flops(dense) * (1 + students.count)
+        return {"parameters": count_parameters(self.ensembles), "flops": flops}
+
+    @torch.no_grad()
+    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+        """Return maps by the methods; there is no raw score."""
+        methods = self.needed_methods if methods is None else methods
+        parts = self._grid_maps(images, outputs)
+        stride = self.settings.students.output_stride
+        found = {}
+        for method in methods:
+            names = self._parts_of(method)
+            fields = {name.partition("_p")[2] for name in names}
+            fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
+            found[method] = spread_grid(fused, stride, self.size).cpu().numpy()
+        return Raw({}, found)
+
+    def _grid_maps(self, images: Tensor, outputs: Outputs | None) -> dict[str, Tensor]:
+        """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""
+        images = self.compute.move(images)
+        outputs = self.outputs(images) if outputs is None else outputs
+        parts = {}
+        for field in self._fields:
+            targets = self.standardisations[field](self.compute.move(outputs[f"p{field}"][0]))
+            with self.compute.autocast():
+                predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
+            predictions = predictions.float()
+            parts[f"e_p{field}"] = regression_error(predictions, targets)
+            parts[f"v_p{field}"] = predictive_variance(predictions)
+        return parts
+
+    @torch.no_grad()
+    def _measure_constants(self, seen: SeenImages) -> dict[str, MapConstants]:
+        rows, size = seen.split.rows("validation"), self.batch_size()
+        found: dict[str, list[np.ndarray]] = {name: [] for name in self._parts}
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            for name, maps in self._grid_maps(seen.batch(batch), seen.outputs(batch)).items():
+                found[name].append(maps.cpu().numpy())
+        return {name: MapConstants.measure(np.concatenate(maps)) for name, maps in found.items()}
+
+    def _fit_field(self, field: int, seen: SeenImages, workshop: Workshop):
+        students = self.settings.students
+        own = SeenImages(seen.images, seen.split, {f"p{field}": seen.features[f"p{field}"]})
+        cache = own.features[f"p{field}"]
+        key = content_key(
+            descriptors=cache.identity,
+            students=students.model_dump(exclude={"receptive_fields", "descriptors"}),
+            seed=workshop.seed,
+            code=code_digest("kdad.detectors.uninformed_students.students"),
+        )
+        standardise = Standardisation.of(cache.statistics[0], self.compute.device)
+
+        def train(checkpoint):
+            ensemble = self.compute.place(self._new_ensemble(field, workshop.seed))
+            shared = (self.frozen[f"p{field}"], own, standardise, students, self.compute, workshop.seed)
+            return ensemble, train_students(ensemble, *shared, checkpoint)
+
+        trained = train_once(workshop.models, key, train)
+        self.standardisations[field] = standardise
+        self.ensembles[f"p{field}"] = self._new_ensemble(field, 0)
+        self.ensembles[f"p{field}"].load_state_dict(trained.state)
+        self.compute.place(self.ensembles).eval()
+        return trained
+
+    def _new_ensemble(self, field: int, seed: int) -> StudentEnsemble:
+        teacher = self.settings.teacher
+        return StudentEnsemble(self.settings.students.count, field, teacher.depth, teacher.width, seed)
+
+    @property
+    def _fields(self) -> list[int]:
+        return self.settings.students.receptive_fields
+
+    @property
+    def _parts(self) -> list[str]:
+        return [f"{part}_p{field}" for field in self._fields for part in ("e", "v")]
+
+    def _parts_of(self, method: str) -> list[str]:
+        """Return which e and v a map adds up; none for one receptive field where there is no other."""
+        kind, _, only = method.partition("_p") if method.startswith("combined_p") else (method, "", "")
+        if only and len(self._fields) == 1:
+            return []
+        fields = [field for field in self._fields if not only or field == int(only)]
+        return [f"{part}_p{field}" for field in fields for part in _PARTS[kind]]
+
+
+def _images_in(pixels: int, size: tuple[int, int]) -> int:
+    """Return how many images of `size` (H, W) a batch of about so many pixels has, at least one."""
+    return max(pixels // (size[0] * size[1]), 1)

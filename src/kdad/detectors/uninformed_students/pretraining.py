@@ -1,0 +1,54 @@
+"""The teachers of all receptive fields: trained on natural images, or found trained with the same settings."""
+
+import pandas as pd
+
+from kdad.content_store import content_key
+from kdad.detectors.detector import Workshop
+from kdad.detectors.learnt import Trained, train_once
+from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
+from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.teacher import train_teacher
+from kdad.images.natural_pool import NaturalPool
+from kdad.networks.weights import fingerprint_state
+from kdad.provenance import code_digest
+
+
+def pretrain(parameters: TeacherParameters, receptive_fields: list[int], workshop: Workshop) -> dict[int, Trained]:
+    """Train a teacher for each receptive field, whatever images are judged by it later."""
+    pool = NaturalPool(parameters.pool)
+    found = {}
+    for patch_size in receptive_fields:
+        key = content_key(
+            teacher=parameters.model_dump(exclude={"pool"}),
+            pool=pool.fingerprint(),
+            receptive_field=patch_size,
+            seed=workshop.seed,
+            code=code_digest("kdad.detectors.uninformed_students.teacher"),
+            **workshop.compute.describe(),
+        )
+
+        def train(checkpoint, patch_size=patch_size):
+            return train_teacher(patch_size, pool, parameters, workshop.compute, workshop.seed, checkpoint)
+
+        found[patch_size] = train_once(workshop.models, key, train)
+    return found
+
+
+def join_histories(histories: dict[int, pd.DataFrame]) -> pd.DataFrame:
+    """Return the loss histories of all receptive fields as one, with the field before each term."""
+    named = [found.assign(term=f"p{field}." + found["term"]) for field, found in histories.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+def reference_teacher(
+    trained: Trained, patch_size: int, parameters: TeacherParameters, stride: int
+) -> TeacherReference:
+    """Return what names a trained teacher, looked through at every `stride`-th pixel."""
+    return TeacherReference(
+        receptive_field=patch_size,
+        depth=parameters.depth,
+        width=parameters.width,
+        stride=stride,
+        weights=str(trained.weights.resolve()),
+        fingerprint=fingerprint_state(trained.state),
+    )

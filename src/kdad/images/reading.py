@@ -1,0 +1,54 @@
+"""Images from anywhere: a path, a PIL image or an array; and the image files below a folder."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kdad.errors import InputError
+from kdad.images.decoding import convert_image, decode_image
+from kdad.images.folder_layout import EXTENSIONS
+
+AnyImage = str | Path | Image.Image | np.ndarray
+
+
+def read_image(image: AnyImage) -> np.ndarray:
+    """Return float32 RGB `(3, H, W)` in [0, 1] of a path, a PIL image or an array.
+
+    Arrays are `(H, W)` or `(H, W, 3)`, uint8, or float in [0, 1]. Raises `InputError` for anything else, and for files
+    as `decode_image` does.
+    """
+    if isinstance(image, str | Path):
+        return decode_image(Path(image).expanduser())
+    if isinstance(image, Image.Image):
+        return convert_image(image, "the image")
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)) or 0 in array.shape:
+        raise InputError(f"an array of shape {array.shape} is no image; give (H, W) or (H, W, 3)")
+    if array.dtype == np.uint8:
+        array = array.astype(np.float32) / np.float32(255)
+    elif array.dtype.kind != "f" or not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise InputError(f"an array of an image is uint8, or float in [0, 1], and this is {array.dtype}; convert it")
+    pixels = array[..., None] if array.ndim == 2 else array
+    whole = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1)
+    return np.ascontiguousarray(whole, dtype=np.float32)
+
+
+def find_images(place: Path) -> list[Path]:
+    """Return the image files at or below `place`, at any depth, sorted; hidden files are left out.
+
+    Raises `InputError` when it is not there, or holds none.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"there is no file or folder '{place}'; give the images that are to be judged")
+    found = sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.relative_to(place).parts)
+    )
+    if not found:
+        known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
+        raise InputError(f"'{place}' holds no images ({known}), at any depth; give a folder that does")
+    return found
