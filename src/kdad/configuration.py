@@ -1,60 +1,168 @@
-"""Configuration of a run: parameters bound before anything starts, and where a data set's outputs lie."""
+"""Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
+import weakref
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
+from kedro.validation import TypeExtractor
+from kedro.validation.utils import resolve_nested_dict_path
 from omegaconf import OmegaConf
+from pydantic import ValidationError
 
 from kdad.command_line import CommandLineError
-from kdad.comparison.paper_plan import plan_tables
-from kdad.comparison.plan import Plan, plan_ablation
+from kdad.comparison.ablation_parameters import AblationParameters
+from kdad.comparison.paper_parameters import PaperTableParameters
+from kdad.comparison.paper_plan import plan_baselines, plan_tables
+from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
+from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.parameters.run import RunParameters, bind_parameters
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.inference import CalibrationParameters, InferenceParameters
+from kdad.parameters.reporting import ReportingParameters
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.parameters.strict import every_message, nearest_name
+
+_BLOCKS = {
+    "dataset": DatasetParameters,
+    "compute": ComputeParameters,
+    "measuring": MeasuringParameters,
+    "reporting": ReportingParameters,
+    "paper_tables": PaperTableParameters,
+    "inference": InferenceParameters,
+    "calibration": CalibrationParameters,
+}
+
+
+def block_model(name: str) -> type | None:
+    """Return the model of a parameter block; None for a name that is no block."""
+    if name == "seed":
+        return int
+    if name.endswith(SUFFIX) and system_of(name) in SYSTEMS:
+        return AblationParameters
+    of_systems = {
+        block: field.annotation for system in SYSTEMS.values() for block, field in system.Settings.model_fields.items()
+    }
+    return (_BLOCKS | of_systems).get(name)
 
 
 class RunConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with three resolvers and parameters checked against their models.
+    """Kedro's loader, with resolvers and the names of parameter blocks checked.
 
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
-    absolute path inside the project. An ablation's categories find theirs in ``categories.<category>.dataset``.
+    absolute path inside the project; ``${block:dataset}`` is a parameter block. Categories that a plan runs over find
+    theirs in ``categories.<category>.dataset``.
     """
-
-    #: The latest session's loader: Kedro gives the pipeline registry no parameters, and some pipelines follow them.
-    latest: ClassVar["RunConfigLoader | None"] = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        RunConfigLoader.latest = self
+        _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Load a configuration; wrong parameters end the run with one message."""
+        """Load a configuration; a mistake in the names of blocks, or in `dataset`, ends the run with one message."""
         project = Path(self.conf_source).resolve().parent
         OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
-            dataset = _bind(super().__getitem__("parameters")).dataset
+            parameters = self["parameters"]
+            dataset = DatasetParameters.model_validate(parameters["dataset"])
             name, category = dataset.name, dataset.category_name
             OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{name}/{category}", replace=True)
             OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{name}", replace=True)
+            resolve = partial(resolve_nested_dict_path, parameters)
+            OmegaConf.register_resolver("setting", resolve, replace=True)
+            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
+            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
-            _bind(loaded)
-            datasets = {name: dataset for plan in _plans(loaded) for name, dataset in plan.datasets.items()}
-            loaded["categories"] = {category: {"dataset": dataset} for category, dataset in datasets.items()}
+            check_names(loaded)
+            check_values({"dataset": DatasetParameters}, loaded)
+            loaded["categories"] = planned_categories(loaded)
         return loaded
 
 
-def _bind(parameters: dict[str, Any]) -> RunParameters:
-    try:
-        return bind_parameters(parameters)
-    except InputError as error:
-        raise CommandLineError(str(error)) from error
+class _Session:
+    """The session that Kedro has begun last, as its pipeline registry is given no parameters."""
+
+    _loader: "weakref.ref[RunConfigLoader] | None" = None
+
+    @classmethod
+    def begin(cls, loader: RunConfigLoader) -> None:
+        """Take a session's loader; pipelines that an earlier session has planned are not this one's."""
+        cls._loader = weakref.ref(loader)
+        pipelines.configure(f"{__name__.partition('.')[0]}.pipeline_registry")
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Return the session's parameters; without a session (``kedro registry list``) those of ``conf/base``."""
+        loader = cls._loader and cls._loader()
+        if loader is None:
+            conf_source = str(Path.cwd() / settings.CONF_SOURCE)
+            loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
+        return loader["parameters"]
 
 
-def _plans(parameters: dict[str, Any]) -> list[Plan]:
-    try:
-        ablations = [plan_ablation(parameters, name) for name in ("mkd_ablation", "students_ablation")]
-        return ablations + plan_tables(parameters)
-    except InputError as error:
-        raise CommandLineError(str(error)) from error
+def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
+    """Return where `inference` or `calibration` leaves its results, named after what it was given."""
+    block = parameters[pipeline]
+    if block.get("output"):
+        return str(Path(block["output"]).expanduser())
+    images = Path(block.get("images") or "held_out").expanduser().resolve().name
+    if pipeline == "inference":
+        return f"data/08_reporting/inference/{images}"
+    value = block.get("value")
+    return f"data/06_models/calibrated/{images}/{block['rule']}{'' if value is None else f'_{value}'}"
+
+
+def session_parameters() -> dict[str, Any]:
+    """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
+    return _Session.parameters()
+
+
+def check_names(parameters: dict[str, Any]) -> None:
+    """End the run for a parameter block that is unknown, naming the nearest."""
+    unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
+    if unknown:
+        known = [*_BLOCKS, *(block for system in SYSTEMS.values() for block in system.Settings.model_fields)]
+        lines = [f"  unknown parameter '{name}'{nearest_name(name, known)}" for name in unknown]
+        raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
+
+
+def check_values(models: dict[str, type], parameters: dict[str, Any]) -> None:
+    """End the run with one message for every value that does not fit its model; `models` by dotted name."""
+    lines: list[str] = []
+    for name, model in models.items():
+        try:
+            model.model_validate(resolve_nested_dict_path(parameters, name))
+        except ValidationError as error:
+            lines += every_message(error, name)
+    if lines:
+        raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
+
+
+def check_pipeline(pipeline: Pipeline, parameters: dict[str, Any]) -> None:
+    """End the run for a value that does not fit what a node of `pipeline` takes it for, before anything runs."""
+    models = TypeExtractor({"": pipeline}).extract_types_from_pipelines()
+    check_values({name: model for name, model in models.items() if hasattr(model, "model_validate")}, parameters)
+
+
+def planned_categories(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the data set of every category that a plan runs over, by its namespace.
+
+    A plan that cannot be made is left out: who asks for its pipeline is told why.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    planners = [lambda: plan_tables(parameters), lambda: [plan_baselines(parameters)]]
+    planners += [lambda name=name: [plan_ablation(parameters, name)] for name in parameters if name.endswith(SUFFIX)]
+    for plan in planners:
+        try:
+            plans = plan()
+        except (InputError, ValidationError, KeyError, TypeError, AttributeError):
+            continue
+        for one in plans:
+            found |= {name: {"dataset": dataset.model_dump()} for name, dataset in one.datasets.items()}
+    return found

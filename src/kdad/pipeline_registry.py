@@ -1,79 +1,101 @@
 """The pipelines that users can name."""
 
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kedro.framework.project import settings
 from kedro.pipeline import Pipeline
+from pydantic import ValidationError
 
-from kdad.comparison.paper_plan import plan_tables
-from kdad.comparison.plan import Plan, plan_ablation
-from kdad.configuration import RunConfigLoader
-from kdad.pipelines import (
-    ablation,
-    baselines,
-    cloner,
-    ensemble_scoring,
-    features,
-    ingestion,
-    paper_tables,
-    reporting,
-    scoring,
-    soft_target,
-    students,
-    teacher,
-)
-from kdad.pipelines.ablation.student_pipeline import create_student_pipeline as create_student_ablation
-from kdad.pipelines.reporting.pipeline import create_student_pipeline
-from kdad.pipelines.students.pipeline import create_check
+from kdad.command_line import CommandLineError
+from kdad.comparison.paper_plan import plan_baselines, plan_tables
+from kdad.comparison.plan import SUFFIX, plan_ablation
+from kdad.configuration import check_pipeline, session_parameters
+from kdad.detectors.registry import SYSTEMS
+from kdad.errors import InputError
+from kdad.parameters.strict import every_message
+from kdad.pipelines import calibration, inference, ingestion, reporting, soft_target
+from kdad.pipelines.comparison import ablation, baselines, paper_tables
+from kdad.pipelines.detector.pipeline import create_features, create_fitting, create_frozen, create_scoring
+from kdad.pipelines.teacher import create_pipeline as create_teacher
+
+#: Systems whose pipeline is not the common sum of steps.
+_OF_THEIR_OWN = ("baselines", "soft_target")
 
 
-def register_pipelines() -> dict[str, Pipeline]:
-    """Return the pipelines by name; every system is a sum of steps."""
-    mkd = (
-        ingestion.create_pipeline()
-        + features.create_pipeline()
-        + cloner.create_pipeline()
-        + scoring.create_pipeline()
-        + reporting.create_pipeline()
-    )
-    uninformed_students = (
-        ingestion.create_pipeline()
-        + create_check()
-        + teacher.create_pipeline(after="student_inputs_checked")
-        + students.create_pipeline()
-        + ensemble_scoring.create_pipeline()
-        + create_student_pipeline()
-    )
-    return {
-        "__default__": mkd,
-        "mkd": mkd,
-        "mkd_ablation": ablation.create_pipeline(_planned_ablation("mkd_ablation")),
-        "uninformed_students": uninformed_students,
-        "students_ablation": create_student_ablation(_planned_ablation("students_ablation")),
-        "paper_tables": paper_tables.create_pipeline(plan_tables(_parameters())),
-        "baselines": ingestion.create_pipeline() + features.create_pipeline() + baselines.create_pipeline(),
-        "soft_target": soft_target.create_pipeline(),
-        "ingestion": ingestion.create_pipeline(),
-        "features": features.create_pipeline(),
-        "cloner": cloner.create_pipeline(),
-        "scoring": scoring.create_pipeline(),
-        "reporting": reporting.create_pipeline(),
-        "teacher": teacher.create_pipeline(),
-        "students": students.create_pipeline(),
-        "ensemble_scoring": ensemble_scoring.create_pipeline(),
-        "ensemble_reporting": create_student_pipeline(),
+def register_pipelines() -> Mapping[str, Pipeline]:
+    """Return the pipelines by name, each built when it is asked for: a mistake stops those alone that it concerns."""
+    parameters = session_parameters()
+    systems = {name: (lambda name=name: _system(name, parameters)) for name in SYSTEMS if name not in _OF_THEIR_OWN}
+    ablations = {
+        name: (lambda name=name: ablation.create_pipeline(plan_ablation(parameters, name)))
+        for name in parameters
+        if name.endswith(SUFFIX)
     }
+    return BuiltWhenAsked(
+        {
+            "__default__": systems["mkd"],
+            **systems,
+            **ablations,
+            "baselines": lambda: baselines.create_pipeline(plan_baselines(parameters)),
+            "soft_target": soft_target.create_pipeline,
+            "paper_tables": lambda: paper_tables.create_pipeline(plan_tables(parameters)),
+            "inference": inference.create_pipeline,
+            "calibration": calibration.create_pipeline,
+            # Steps alone, on what the steps before them have left.
+            "ingestion": lambda: ingestion.create_pipeline() + ingestion.create_statistics(),
+            "features": lambda: create_frozen("mkd") + create_features("mkd"),
+            "cloner": lambda: create_fitting("mkd"),
+            "scoring": lambda: create_scoring("mkd"),
+            "reporting": lambda: reporting.create_pipeline("mkd"),
+            "teacher": lambda: ingestion.create_pipeline() + create_teacher(),
+            "students": lambda: create_features("uninformed_students") + create_fitting("uninformed_students"),
+            "ensemble_scoring": lambda: create_scoring("uninformed_students"),
+            "ensemble_reporting": lambda: reporting.create_pipeline("uninformed_students"),
+        },
+        parameters,
+    )
 
 
-def _planned_ablation(name: str) -> Plan:
-    return plan_ablation(_parameters(), name)
+def _system(name: str, parameters: dict[str, Any]) -> Pipeline:
+    """Return a system as the sum of its steps."""
+    by_dataset = (parameters.get("source") or {}).get("input_normalisation") == "dataset"
+    statistics = by_dataset and "source" in SYSTEMS[name].Settings.model_fields
+    prepared = create_teacher() if name == "uninformed_students" else create_frozen(name, statistics)
+    return (
+        ingestion.create_pipeline()
+        + (ingestion.create_statistics() if statistics else Pipeline([]))
+        + prepared
+        + create_features(name)
+        + create_fitting(name)
+        + create_scoring(name)
+        + reporting.create_pipeline(name)
+    )
 
 
-def _parameters() -> dict[str, Any]:
-    """Return the session's parameters; without a session (``kedro registry list``), those of ``conf/base``."""
-    loader = RunConfigLoader.latest
-    if loader is None:
-        conf_source = str(Path.cwd() / settings.CONF_SOURCE)
-        loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
-    return loader["parameters"]
+class BuiltWhenAsked(Mapping[str, Pipeline]):
+    """Pipelines by name; one is built, and its parameters are checked, when it is first asked for."""
+
+    def __init__(self, builders: dict[str, Callable[[], Pipeline]], parameters: dict[str, Any]) -> None:
+        self._builders, self._parameters = builders, parameters
+        self._built: dict[str, Pipeline] = {}
+
+    def __getitem__(self, name: str) -> Pipeline:
+        """Build a pipeline; a mistake in its parameters ends the run with one message."""
+        if name not in self._built:
+            build = self._builders[name]
+            try:
+                found = build()
+            except InputError as error:
+                raise CommandLineError(str(error)) from error
+            except ValidationError as error:
+                lines = every_message(error, name)
+                raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines)) from error
+            check_pipeline(found, self._parameters)
+            self._built[name] = found
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)

@@ -2,13 +2,15 @@
 
 import random
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
-from kdad.images.splits import split_samples
+from kdad.images.splits import Split, split_samples
 
 
 def training(count: int) -> list[Sample]:
@@ -63,3 +65,65 @@ def test_too_few_training_images(count):
 def test_validation_without_training():
     with pytest.raises(InputError, match="no normal training images"):
         split_samples([Sample("v", 0, "good", "validation", False)], 0.1, 0)
+
+
+@pytest.fixture
+def split() -> Split:
+    """Six images, in no order."""
+    return Split(
+        pd.DataFrame(
+            {
+                "id": list("abcdef"),
+                "label": [1, 0, 0, 0, 0, 0],
+                "split": ["test", "train", "validation", "test", "train", "validation"],
+                "fingerprint": list("uvwxyz"),
+            }
+        )
+    )
+
+
+def test_rows_of_a_part_are_in_the_sets_order(split):
+    assert split.rows("train").tolist() == [1, 4]
+    assert split.rows("validation").tolist() == [2, 5]
+    assert split.rows("test").tolist() == [0, 3]
+    assert split.is_part("train").tolist() == [False, True, False, False, True, False]
+    assert len(split) == 6
+
+
+def test_held_out_images_are_scored_before_test_images(split):
+    assert split.scored.tolist() == [2, 5, 0, 3]
+    assert split.test_table["id"].tolist() == ["a", "d"]
+
+
+def test_maps_of_test_images_are_the_last_whether_or_not_held_out_ones_are_there(split):
+    scored = split.scored[:, None, None] * np.ones((4, 2, 3))
+    assert split.test_maps(scored)[:, 0, 0].tolist() == [0, 3]
+    assert split.test_maps(scored[2:])[:, 0, 0].tolist() == [0, 3]
+    without_test = Split(split.table.assign(split="validation"))
+    assert len(without_test.test_maps(np.ones((6, 2, 3)))) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "differing"),
+    [
+        ("id", list("abcdeg"), {"images_digest", "digest"}),  # f is held out
+        ("id", list("agcdef"), {"images_digest", "training_digest", "digest"}),
+        ("fingerprint", list("uvwxyy"), {"images_digest", "digest"}),
+        ("split", ["validation", "train", "test", "test", "train", "validation"], {"digest"}),
+        ("split", ["test", "train", "train", "test", "train", "validation"], {"training_digest", "digest"}),
+        ("label", [1, 0, 0, 1, 0, 0], {"digest"}),
+    ],
+)
+def test_digests_change_with_what_they_are_of(split, column, value, differing):
+    changed = Split(split.table.assign(**{column: value}))
+    names = ("images_digest", "training_digest", "digest")
+    assert {name for name in names if getattr(changed, name) != getattr(split, name)} == differing
+    same = Split(split.table.copy())
+    assert all(getattr(same, name) == getattr(split, name) for name in names)
+
+
+@pytest.mark.parametrize(("part", "use"), [("train", "learn from"), ("validation", "set the threshold with")])
+def test_a_split_without_normal_images_to_learn_from_or_to_hold_out(split, part, use):
+    split.require_normal()
+    with pytest.raises(InputError, match=f"no {part} image to .*{use}; add normal images"):
+        Split(split.table[split.table["split"] != part]).require_normal()

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kdad.images.statistics import ChannelStatistics
+from kdad.images.statistics import ChannelStatistics, measure_channels
+from memory_images import MemoryImages
 
 VALUES = arrays(
     np.float64, st.tuples(st.integers(1, 7), st.just(2), st.just(2), st.just(3)), elements=st.floats(-1e3, 1e3)
@@ -39,17 +40,6 @@ def test_streaming_equals_two_passes(values, data):
     np.testing.assert_allclose(statistics.sd, values.std(axis=(0, 2, 3)), rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
-@given(VALUES, VALUES)
-def test_merging_equals_seeing_everything(left, right):
-    merged = measured(left)
-    merged.merge(measured(right))
-    everything = np.concatenate([left, right])
-    assert merged.count == everything.size // 2
-    np.testing.assert_allclose(merged.mean, everything.mean(axis=(0, 2, 3)), rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(merged.sd, everything.std(axis=(0, 2, 3)), rtol=1e-9, atol=1e-9)
-
-
 def test_float32_far_from_zero_keeps_its_spread():
     # A sum of squares in float32 would lose the spread of 1 around 10,000 altogether.
     values = np.float32(10_000) + np.tile(np.float32([-1, 1]), 50_000).reshape(10, 1, 100, 100)
@@ -58,13 +48,26 @@ def test_float32_far_from_zero_keeps_its_spread():
     assert statistics.mean.dtype == np.float64
 
 
-def test_merging_into_and_from_nothing():
-    empty = ChannelStatistics()
-    full = measured(np.array([[[[2.0, 4.0]]]]))
-    full.merge(ChannelStatistics())
-    empty.merge(full)
-    full.update(np.array([[[[100.0]]]]))
-    assert (empty.mean.tolist(), empty.sd.tolist()) == ([3.0], [1.0])
+def test_an_empty_batch_changes_nothing():
+    statistics = measured(np.zeros((0, 1, 1, 2)), np.array([[[[2.0, 4.0]]]]), np.zeros((0, 1, 1, 2)))
+    assert (statistics.count, statistics.mean.tolist(), statistics.sd.tolist()) == (2, [3.0], [1.0])
+
+
+def test_what_was_read_does_not_change_with_what_is_read_next():
+    statistics = measured(np.array([[[[2.0, 4.0]]]]))
+    mean = statistics.mean
+    statistics.update(np.array([[[[100.0]]]]))
+    assert mean.tolist() == [3.0]
+
+
+def test_channels_of_an_image_set_are_measured_over_the_rows_alone():
+    images = MemoryImages()
+    rows = np.array([1, 4, 7])
+    found = measure_channels(images, rows)
+    chosen = images.pixels[rows].astype(np.float64)
+    np.testing.assert_allclose(found["mean"], chosen.mean(axis=(0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(found["sd"], chosen.std(axis=(0, 2, 3)), rtol=1e-9)
+    assert found["images"] == 3
 
 
 def test_nothing_seen_has_no_mean():

@@ -1,11 +1,19 @@
+"""Thresholds against order statistics, simulations, and trying every cut."""
+
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import binom, norm
 
 from kdad.errors import InputError
-from kdad.scoring.threshold import Threshold, quantile_threshold
+from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
+
+#: What of 2000 simulations, each right with a chance of 0.95, may fall short: four standard deviations.
+_SLACK = 4 * np.sqrt(0.95 * 0.05 / 2000)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +29,10 @@ from kdad.scoring.threshold import Threshold, quantile_threshold
 )
 def test_value_is_the_order_statistic(count, quantile, rank):
     scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
-    assert quantile_threshold(scores, quantile) == Threshold(rank, pytest.approx(1 - rank / (count + 1)), count)
+    found = quantile_threshold(scores, quantile)
+    assert (found.value, found.normal_images, found.anomalous_images) == (rank, count, 0)
+    assert (found.rule, found.wanted) == ("quantile", quantile)
+    assert found.expected_false_positive_rate == pytest.approx(1 - rank / (count + 1))
 
 
 def test_new_normal_scores_exceed_it_as_often_as_expected():
@@ -55,3 +66,155 @@ def test_false_positives_stay_within_the_quantile_when_samples_suffice(scores, q
 def test_unusable_input_is_refused(scores, quantile, message):
     with pytest.raises(InputError, match=message):
         quantile_threshold(np.array(scores), quantile)
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(1, 0.5), (19, 0.95), (60, 0.9), (59, 0.99), (200, 0.95)])
+def test_the_bound_is_the_rate_at_which_so_high_a_threshold_has_a_chance_of_5_percent(count, quantile):
+    found = quantile_threshold(np.arange(float(count)), quantile)
+    rank = int(found.value) + 1
+    # At this rate the k-th of n scores is below the level exactly when at most n - k of n scores are above it.
+    assert binom.cdf(count - rank, count, found.false_positive_rate_bound) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_the_bound_holds_with_the_confidence_that_it_states():
+    samples = np.random.default_rng(1).normal(size=(2000, 40))
+    found = [quantile_threshold(sample, 0.9) for sample in samples]
+    held = np.mean([norm.sf(threshold.value) <= threshold.false_positive_rate_bound for threshold in found])
+    assert held == pytest.approx(0.95, abs=_SLACK)
+
+
+def test_a_promise_is_put_into_words():
+    # The 19th of 19: 1 / 20 is expected; at the rate p of the bound (1 - p)^19 is 5 %, p = 1 - 0.05^(1/19) = 14.59 %.
+    statement = quantile_threshold(np.arange(19.0), 0.95).statement()
+    assert statement.startswith("5.00% of new normal images are expected above it, less than 14.59% with 95 %")
+    assert statement.endswith("(19 normal images)")
+
+
+@given(arrays(np.float64, st.integers(1, 80), elements=st.floats(-5, 5), unique=True), st.floats(0.02, 0.98))
+def test_a_wanted_rate_is_promised_by_the_lowest_score_that_can(scores, rate):
+    # A new normal score exceeds the k-th of n with the chance (n + 1 - k) / (n + 1).
+    count = scores.size
+    chances = {value: (count - position) / (count + 1) for position, value in enumerate(sorted(scores))}
+    able = [value for value, chance in chances.items() if chance <= rate + 1e-9]
+    if not able:
+        with pytest.raises(InputError, match=f"{count} normal images can promise"):
+            rate_threshold(scores, rate)
+        return
+    found = rate_threshold(scores, rate)
+    assert found.value == min(able)
+    assert found.expected_false_positive_rate == pytest.approx(chances[found.value])
+    assert (found.rule, found.wanted, found.normal_images) == ("false_positive_rate", rate, count)
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.05, 19), (0.01, 99), (0.3, 3), (0.5, 1)])
+def test_too_few_normal_images_for_a_rate(rate, needed):
+    assert rate_threshold(np.arange(float(needed)), rate).expected_false_positive_rate <= rate
+    for count in {needed - 1, 0}:
+        with pytest.raises(InputError, match=rf"{count} normal images can promise .*{1 / (count + 1):.2%}.*{needed}"):
+            rate_threshold(np.arange(float(count)), rate)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
+def test_a_rate_outside_0_and_1(rate):
+    with pytest.raises(InputError, match=f"the wanted false positive rate is {rate}"):
+        rate_threshold(np.arange(10.0), rate)
+
+
+def _worth(labels, decisions, rule, wanted):
+    """Return what the rule wants to be large, of decisions."""
+    found, false = np.sum(decisions & (labels == 1)), np.sum(decisions & (labels == 0))
+    anomalous, normal = np.sum(labels == 1), np.sum(labels == 0)
+    if rule == "f1":
+        return 2 * found / (2 * found + false + anomalous - found)
+    if rule == "youden":
+        return found / anomalous - false / normal
+    return -false if found / anomalous >= wanted - 1e-12 else -np.inf
+
+
+@st.composite
+def _labelled(draw):
+    elements = st.floats(-5, 5) if draw(st.booleans()) else st.integers(0, 4).map(float)
+    scores = draw(arrays(np.float64, st.integers(2, 30), elements=elements))
+    labels = np.array(draw(st.lists(st.integers(0, 1), min_size=scores.size, max_size=scores.size)))
+    labels[:2] = [0, 1]
+    return labels, scores
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [("f1", None), ("youden", None), *[("true_positive_rate", wanted) for wanted in (0.3, 0.5, 1.0)]],
+)
+@given(_labelled())
+def test_no_cut_is_better_on_labelled_images(rule, wanted, labelled):
+    labels, scores = labelled
+    found = labelled_threshold(labels, scores, rule, wanted)
+    reached = _worth(labels, scores > found.value, rule, wanted)
+    every_cut = [-np.inf, *scores]
+    assert reached >= max(_worth(labels, scores > cut, rule, wanted) for cut in every_cut) - 1e-12
+    assert np.isfinite(found.value)
+    exceeding, normal = np.sum(scores[labels == 0] > found.value), np.sum(labels == 0)
+    assert found.expected_false_positive_rate == pytest.approx((exceeding + 1) / (normal + 1))
+    assert exceeding / normal <= found.false_positive_rate_bound <= 1
+    assert (found.normal_images, found.anomalous_images) == (normal, np.sum(labels == 1))
+    assert (found.rule, found.wanted) == (rule, wanted)
+
+
+def test_by_hand_with_ties_the_threshold_is_in_the_middle_of_its_gap():
+    scores, labels = np.array([1.0, 2.0, 2.0, 4.0, 4.0, 7.0]), np.array([0, 0, 1, 0, 1, 1])
+    # score > 5.5: F1 = 2 / (1 + 3) = 0.5; > 3: 2 * 2 / (3 + 3) = 0.667; > 1.5: 2 * 3 / (5 + 3) = 0.75; all: 6 / 9
+    assert labelled_threshold(labels, scores, "f1").value == 1.5
+    # true minus false positive rate: 1/3 - 0; 2/3 - 1/3; 1 - 2/3: all equal, so the one that finds fewest
+    assert labelled_threshold(labels, scores, "youden").value == 5.5
+    assert labelled_threshold(labels, scores, "true_positive_rate", 2 / 3).value == 3.0
+    assert labelled_threshold(labels, scores, "true_positive_rate", 0.34).value == 3.0
+    assert labelled_threshold(labels, scores, "true_positive_rate", 1.0).value == 1.5
+
+
+def test_the_threshold_below_all_scores_is_below_them():
+    found = labelled_threshold(np.array([1, 0]), np.array([3.0, 3.0]), "f1")
+    assert found.value < 3.0
+    assert found.value == pytest.approx(3.0)
+
+
+def test_where_finding_nothing_is_best_the_threshold_is_finite_and_finds_nothing():
+    found = labelled_threshold(np.array([0, 0, 1]), np.array([2.0, 3.0, 1.0]), "youden")
+    assert found.value == 3.0
+    assert Threshold.model_validate(json.loads(found.model_dump_json())) == found
+
+
+@pytest.mark.parametrize("low", [1.0, -3.0, 0.0, 1e308])
+def test_a_gap_of_a_hair_is_still_split(low):
+    scores = np.array([low, np.nextafter(low, np.inf)])
+    found = labelled_threshold(np.array([0, 1]), scores, "f1")
+    assert (scores > found.value).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "normal", "shift"),
+    [("f1", 50, 1.0), ("youden", 50, 1.0), ("youden", 20, 0.0), ("true_positive_rate", 20, 1.0)],
+)
+def test_the_bound_holds_although_the_cut_was_chosen_by_the_same_images(rule, normal, shift):
+    rng = np.random.default_rng(2)
+    labels = np.repeat([0, 1], normal)
+    held = []
+    for _ in range(2000):
+        scores = np.r_[rng.normal(size=normal), rng.normal(shift, size=normal)]
+        found = labelled_threshold(labels, scores, rule, 0.7 if rule == "true_positive_rate" else None)
+        held.append(norm.sf(found.value) <= found.false_positive_rate_bound)
+    assert np.mean(held) >= 0.95 - _SLACK
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "rule", "wanted", "message"),
+    [
+        ([0, 0], [1.0, 2.0], "f1", None, "'f1' needs normal and anomalous images; there are 2 and 0"),
+        ([1], [1.0], "youden", None, "there are 0 and 1"),
+        ([0, 1], [1.0, float("nan")], "f1", None, "not all finite"),
+        ([0, 1], [1.0, 2.0], "true_positive_rate", None, "the wanted true positive rate is None"),
+        ([0, 1], [1.0, 2.0], "true_positive_rate", 0.0, "the wanted true positive rate is 0.0"),
+        ([0, 1], [1.0, 2.0], "true_positive_rate", 1.1, "the wanted true positive rate is 1.1"),
+    ],
+)
+def test_unusable_labelled_input_is_refused(labels, scores, rule, wanted, message):
+    with pytest.raises(InputError, match=message):
+        labelled_threshold(np.array(labels), np.array(scores), rule, wanted)

@@ -1,23 +1,18 @@
-"""The ``mkd_ablation:`` and ``students_ablation:`` blocks: axes of variants, each holding only what differs."""
+"""The block of an ablation, such as ``mkd_ablation:``: axes of variants, each holding only what differs."""
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
-#: Parameter blocks that a variant may change; the others decide which images are scored.
-VARIED_BLOCKS = ("source", "features", "cloner", "scoring")
-VARIED_STUDENT_BLOCKS = ("teacher", "students", "student_scoring")
 Overrides = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # what Kedro allows between the dots of a namespace
 
 
 class AxisParameters(StrictModel):
     """One question, and the variants that answer it."""
-
-    varied: ClassVar[tuple[str, ...]] = VARIED_BLOCKS
 
     question: str = Field(description="what the axis asks, for the report")
     compare_with: str | dict[str, str] = Field(description="the variant that others are compared with, or one for each")
@@ -38,16 +33,11 @@ class AxisParameters(StrictModel):
         for name in {*pairs, *pairs.values(), *self.paper}:
             if name not in self.variants:
                 raise ValueError(f"compare_with or paper names '{name}'{nearest_name(name, list(self.variants))}")
-        for name, overrides in self.present.items():
-            for block in overrides:
-                if block not in self.varied:
-                    hint = nearest_name(block, list(self.varied))
-                    raise ValueError(f"variant '{name}' changes '{block}'; a variant may change blocks{hint}")
         return self
 
 
 class AblationParameters(StrictModel):
-    """The ``mkd_ablation:`` block."""
+    """The block of an ablation."""
 
     axes: str = Field("all", description="all, or the names of the axes to run, separated by spaces")
     seeds: Seeds = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
@@ -56,7 +46,6 @@ class AblationParameters(StrictModel):
     )
     base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
-    sheet_rows: int = Field(2, ge=1, le=10, description="images in each section of a variant's heat-map sheet")
     variants: dict[str, AxisParameters] = Field(min_length=1, description="the axes, by name")
 
     @property
@@ -84,15 +73,3 @@ class AblationParameters(StrictModel):
         if self.categories is not None and not self.categories:
             raise ValueError("categories is empty; give some, or null for the data set's own")
         return self
-
-
-class StudentAxisParameters(AxisParameters):
-    """One question about Uninformed Students, and the variants that answer it."""
-
-    varied: ClassVar[tuple[str, ...]] = VARIED_STUDENT_BLOCKS
-
-
-class StudentAblationParameters(AblationParameters):
-    """The ``students_ablation:`` block."""
-
-    variants: dict[str, StudentAxisParameters] = Field(min_length=1, description="the axes, by name")

@@ -1,9 +1,14 @@
 """The baselines' table with their heat maps, as a page that works offline."""
 
-import pandas as pd
-from matplotlib.figure import Figure
+import base64
+from collections.abc import Sequence
+from pathlib import Path
 
-from kdad.reporting.html import embedded_png, render_html
+import pandas as pd
+
+from kdad.comparison.case import Case
+from kdad.comparison.result import CaseResult
+from kdad.reporting.html import render_html
 
 PROTOCOL = (
     "Fitted on training images alone; the threshold comes from held-out normal images; test images are scored once. "
@@ -16,8 +21,28 @@ _COLUMNS = (
 )
 
 
-def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, Figure]) -> str:
-    """Return the page as HTML: a row for each method of `table`, then the sheets by method."""
+def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataFrame:
+    """Return a row for each finished case: method, detector, sees, metrics and costs."""
+    rows = []
+    for case, result in zip(cases, results, strict=True):
+        if not result.finished:
+            continue
+        costs = {"fit_seconds": result.costs["train_seconds"]} | {
+            name: result.costs[name] for name in ("milliseconds_an_image", "kept_megabytes", "peak_megabytes")
+        }
+        facts = {"method": case.variant, **case.detector.label(case.settings)}
+        rows.append({**facts, **result.metrics, "training_images": result.training_images, **costs})
+    return pd.DataFrame(rows, columns=None if rows else ["method", "detector", "sees"])
+
+
+def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
+    """Return the heat-map sheets as PNG by method, of those that map."""
+    paths = {result.variant: Path(result.folder) / "heatmaps.png" for result in results if result.finished}
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+
+def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes]) -> str:
+    """Return the page as HTML: a row for each method of `table`, then the sheets (PNG) by method."""
     return render_html(
         "kdad.comparison",
         "baselines",
@@ -26,7 +51,9 @@ def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, F
         protocol=PROTOCOL,
         columns=_COLUMNS,
         rows=table_cells(table),
-        sheets=[{"name": name.replace("_", " "), "png": embedded_png(figure)} for name, figure in sheets.items()],
+        sheets=[
+            {"name": name.replace("_", " "), "png": base64.b64encode(png).decode()} for name, png in sheets.items()
+        ],
     )
 
 

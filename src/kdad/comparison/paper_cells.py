@@ -4,6 +4,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdad.comparison.result import CaseResult
+
 #: The papers' metrics: our name of each, and what ours is multiplied by.
 METRICS = {
     "image_auroc_percent": ("image_auroc", 100.0),
@@ -15,20 +17,20 @@ _OF_VARIANTS = ("mkd_gaussian_ablation",)  # compares variants of one method, wh
 _KEYS = ["table", "metric", "category", "method"]
 
 
-def our_figures(results: list[dict[str, Any]]) -> pd.DataFrame:
+def our_figures(results: list[CaseResult]) -> pd.DataFrame:
     """Return a row for each finished result and metric: method, category, seed, metric (the papers'), value."""
     rows = [
         {
-            "method": result["variant"],
-            "category": result["category"].removeprefix("class_"),
-            "seed": result["seed"],
+            "method": result.variant,
+            "category": result.category.removeprefix("class_"),
+            "seed": result.seed,
             "metric": metric,
-            "value": result["metrics"][own] * factor,
+            "value": result.metrics[own] * factor,
         }
         for result in results
-        if result["status"] == "finished"
+        if result.finished
         for metric, (own, factor) in METRICS.items()
-        if result["metrics"].get(own) is not None
+        if result.metrics.get(own) is not None
     ]
     return pd.DataFrame(rows, columns=["method", "category", "seed", "metric", "value"])
 

@@ -1,10 +1,11 @@
 """The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from kdad.comparison.ablation_parameters import Overrides
+from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import check_sides
 from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
 
@@ -17,13 +18,13 @@ class PaperMethodParameters(StrictModel):
     A method of ``baselines`` has a name of ``baselines.methods``.
     """
 
-    system: Literal["mkd", "uninformed_students", "baselines", "soft_target"] = Field(description="which system runs")
+    system: str = Field(description="which system runs")
     tables: Annotated[list[str], SpacedList] = Field(["all"], description="tables that show it, or all")
     paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
     image_size: int | list[int] | None = Field(
         None,
-        description="uninformed_students: a size of their own, where dataset.image_size is below a receptive field",
+        description="a size of its own, where dataset.image_size is below a receptive field",
     )
 
     @field_validator("image_size", mode="before")
@@ -31,13 +32,12 @@ class PaperMethodParameters(StrictModel):
     def _sides(cls, value: Any) -> Any:
         return None if value is None else check_sides(value)
 
-    @model_validator(mode="after")
-    def _size_is_of_students(self) -> "PaperMethodParameters":
-        if self.image_size is not None and self.system != "uninformed_students":
-            raise ValueError(
-                f"image_size is for uninformed_students; {self.system} sees the run's images, set dataset.image_size"
-            )
-        return self
+    @field_validator("system")
+    @classmethod
+    def _known(cls, system: str) -> str:
+        if system not in SYSTEMS:
+            raise ValueError(f"there is no system '{system}'{nearest_name(system, list(SYSTEMS))}")
+        return system
 
 
 class PaperTableParameters(StrictModel):

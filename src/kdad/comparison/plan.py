@@ -1,4 +1,4 @@
-"""The plan of an ablation: every variant with its full parameters, for every category and seed."""
+"""Plans: which cases answer a question; an ablation's variants, each with its complete settings."""
 
 import re
 from dataclasses import dataclass
@@ -7,117 +7,114 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdad.comparison.ablation_parameters import AblationParameters, StudentAblationParameters
-from kdad.detectors.mkd.parameters import ClonerParameters
-from kdad.detectors.uninformed_students.parameters import StudentParameters, StudentScoringParameters, TeacherParameters
+from kdad.comparison.ablation_parameters import AblationParameters
+from kdad.comparison.case import Case
+from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import CLASS_SETS, TEXTURES, DatasetParameters
-from kdad.parameters.scoring import ScoringParameters
-from kdad.parameters.source import FeatureParameters, SourceParameters
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import StrictModel, first_message, flatten, merge, nearest_name
 
-#: What a variant may change, by ablation.
-_MODELS: dict[str, dict[str, type[StrictModel]]] = {
-    "mkd_ablation": {
-        "source": SourceParameters,
-        "features": FeatureParameters,
-        "cloner": ClonerParameters,
-        "scoring": ScoringParameters,
-    },
-    "students_ablation": {
-        "teacher": TeacherParameters,
-        "students": StudentParameters,
-        "student_scoring": StudentScoringParameters,
-    },
-}
-_BLOCKS = {"mkd_ablation": AblationParameters, "students_ablation": StudentAblationParameters}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One variant on one category with one seed: the unit that is trained, scored and measured."""
-
-    axis: str
-    variant: str
-    category: str
-    seed: int
-    blocks: dict[str, dict[str, Any]]
-    settings: dict[str, Any]
-    shares_source: bool
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """What a result says of whose it is."""
-        return {"axis": self.axis, "variant": self.variant, "category": self.category, "seed": self.seed}
-
-    @property
-    def namespace(self) -> str:
-        """Axis, variant and case: nested boxes in Kedro-Viz."""
-        return f"{self.axis}.{self.variant}.{self.category}_seed_{self.seed}"
+#: Ablations whose name is not that of their system.
+_SYSTEM_OF = {"students_ablation": "uninformed_students"}
+SUFFIX = "_ablation"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every case of an ablation's chosen axes, in their order, and the data sets of the categories by namespace."""
+    """Cases in their order, the data sets of their categories by namespace, and what most cases of a system share.
+
+    The frozen networks of `bases`, settings by system, are run once for each category. With `shares_classes` the
+    categories are classes of a labelled set, whose images a frozen network sees once for all of them.
+    """
 
     name: str
     cases: tuple[Case, ...]
-    datasets: dict[str, dict[str, Any]]
-    shares_classes: bool = False  # several classes of a labelled set, whose images the source sees alike
+    datasets: dict[str, DatasetParameters]
+    bases: dict[str, StrictModel]
+    shares_classes: bool = False
 
-    def block(self, values: dict[str, Any]) -> AblationParameters:
-        """Bind the ablation's own parameter block."""
-        return _BLOCKS[self.name](**values)
+    @property
+    def axes(self) -> list[str]:
+        """The axes, sorted; nodes that serve all of them have them as tags."""
+        return sorted({case.axis for case in self.cases})
 
 
-def plan_ablation(parameters: dict[str, Any], name: str = "mkd_ablation") -> Plan:
-    """Lay every variant of the ablation ``mkd_ablation`` or ``students_ablation`` over the run's own parameters.
+def system_of(ablation: str) -> str:
+    """Return the system that an ablation varies: ``mkd`` of ``mkd_ablation``."""
+    return _SYSTEM_OF.get(ablation, ablation.removesuffix(SUFFIX))
+
+
+def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] | None = None) -> Plan:
+    """Lay every variant of an ablation over the run's own parameters; `block` instead of the parameters' own one.
 
     Raises `InputError`, naming axis and variant, when the result is not valid.
     """
-    ablation = _BLOCKS[name](**parameters[name])
+    ablation = AblationParameters.model_validate(parameters[name] if block is None else block)
+    system = system_of(name)
     datasets = category_datasets(parameters["dataset"], ablation.categories, name)
-    models = _MODELS[name]
-    base = {block: parameters[block] for block in models}
-    shared = merge(base, ablation.base)
-    own = _bind(models, base, "the run's parameters")
+    own = {field: parameters[field] for field in SYSTEMS[system].Settings.model_fields}
+    shared = merge(own, ablation.base)
     cases = []
-    for axis, block in ablation.chosen.items():
-        for variant, overrides in block.present.items():
-            blocks = _bind(models, merge(shared, overrides), f"{name}.variants.{axis}.variants.{variant}")
-            shares_source = all(blocks.get(block) == own.get(block) for block in ("source", "features"))
-            settings = flatten(overrides)
+    for axis, questions in ablation.chosen.items():
+        for variant, overrides in questions.present.items():
+            where = f"{name}.variants.{axis}.variants.{variant}"
+            _check_blocks(overrides, list(own), variant, f"{name}.variants.{axis}")
+            settings = bind_settings(system, merge(shared, overrides), where)
             cases += [
-                Case(axis, variant, category, seed, blocks, settings, shares_source)
+                Case(axis, variant, category, seed, system, settings, flatten(overrides))
                 for category in datasets
                 for seed in ablation.seeds
             ]
-    return Plan(name, tuple(cases), datasets, shares_classes(datasets, own.get("source", {})))
+    base = bind_settings(system, shared, f"{name}.base")
+    return Plan(name, tuple(cases), datasets, {system: base}, shares_classes(datasets, base))
 
 
-def category_namespace(dataset: dict[str, Any]) -> str:
+def bind_settings(system: str, blocks: dict[str, Any], where: str) -> StrictModel:
+    """Bind a system's parameter blocks; raises `InputError` that names the field below `where`."""
+    model = SYSTEMS[system].Settings
+    try:
+        return model.model_validate({name: blocks[name] for name in model.model_fields})
+    except ValidationError as error:
+        raise InputError(f"{where}{first_message(error)}") from None
+
+
+def category_namespace(dataset: DatasetParameters) -> str:
     """Return the category's name with what a Kedro namespace cannot hold replaced by underscores."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", DatasetParameters(**dataset).category_name)
+    return re.sub(r"[^A-Za-z0-9_-]", "_", dataset.category_name)
 
 
 def category_datasets(
     dataset: dict[str, Any], categories: list[str | int] | None, name: str
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, DatasetParameters]:
     """Return each category's dataset block by its namespace; `name` says in errors whose categories they are."""
     if categories is None:
-        return {category_namespace(dataset): dataset}
+        bound = _bind_dataset(dataset, "dataset")
+        return {category_namespace(bound): bound}
     if categories == ["all"]:
         categories = _every_category(dataset)
     field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
     found = {}
     for category in categories:
         is_number = field == "normal_class" and str(category).isdigit()
-        changed = {**dataset, field: int(category) if is_number else category}
-        try:
-            found[category_namespace(changed)] = changed
-        except ValidationError as error:
-            raise InputError(f"{name}.categories: {first_message(error)}") from None
+        bound = _bind_dataset(dataset | {field: int(category) if is_number else category}, f"{name}.categories")
+        found[category_namespace(bound)] = bound
     return found
+
+
+def shares_classes(datasets: dict[str, DatasetParameters], settings: StrictModel) -> bool:
+    """Say whether several classes of a labelled set are planned whose images a frozen network sees alike."""
+    labelled = all(dataset.name in CLASS_SETS for dataset in datasets.values())
+    # Statistics of the training images differ with the class that is normal.
+    source = getattr(settings, "source", None)
+    alike = source is None or source.input_normalisation != "dataset"
+    return len(datasets) > 1 and labelled and alike
+
+
+def _bind_dataset(dataset: dict[str, Any], where: str) -> DatasetParameters:
+    try:
+        return DatasetParameters.model_validate(dataset)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_message(error)}") from None
 
 
 def _every_category(dataset: dict[str, Any]) -> list[str | int]:
@@ -132,44 +129,8 @@ def _every_category(dataset: dict[str, Any]) -> list[str | int]:
     return found or [dataset.get("category")]
 
 
-def shares_classes(datasets: dict[str, dict[str, Any]], source: dict[str, Any]) -> bool:
-    """Say whether several classes of a labelled set are planned whose images the source sees alike."""
-    labelled = all(dataset["name"] in CLASS_SETS for dataset in datasets.values())
-    # Statistics of the training images differ with the class that is normal.
-    alike = source.get("input_normalisation") != "dataset"
-    return len(datasets) > 1 and labelled and alike
-
-
-def _bind(models: dict[str, type[StrictModel]], blocks: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Bind each block to its model, and return all of its values, defaults among them."""
-    bound = {}
-    for block, model in models.items():
-        try:
-            bound[block] = model(**blocks[block]).model_dump()
-        except ValidationError as error:
-            raise InputError(f"{where}.{block}{first_message(error)}") from None
-    return bound
-
-
-def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested dictionaries over each other; lists and values are replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if nested else value
-    return merged
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def first_message(error: ValidationError) -> str:
-    """Return the first thing that is wrong, after the field's name."""
-    problem = error.errors()[0]
-    field = "".join(f".{part}" for part in problem["loc"])
-    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
+def _check_blocks(overrides: dict[str, Any], known: list[str], variant: str, where: str) -> None:
+    for block in overrides:
+        if block not in known:
+            hint = nearest_name(block, known)
+            raise InputError(f"{where}: variant '{variant}' changes '{block}'; a variant may change blocks{hint}")

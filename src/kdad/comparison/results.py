@@ -1,36 +1,73 @@
 """Results of cases as tidy tables, and what a pixel bootstrap needs of their maps."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from kdad.comparison.result import CaseResult
 from kdad.errors import InputError
 from kdad.metrics.pixel_values import check_finite, check_shapes
 
+#: Costs that tables show beside metrics.
 _COSTS = ("train_seconds", "parameters", "flops")
 _CASE = ["axis", "variant", "category", "seed"]
 
 
-def tidy(results: list[dict[str, Any]]) -> pd.DataFrame:
+class Planned(Protocol):
+    """A case as a plan knows it."""
+
+    place: tuple[str, str, str, int]
+    planned_key: str
+    system: str
+
+
+def tidy(results: list[CaseResult]) -> pd.DataFrame:
     """Return one row for each metric of each finished case: axis, variant, category, seed, metric, value.
 
     Costs (train_seconds, parameters, flops) are metrics too; a metric that does not apply has no row.
     """
     rows = [
-        {**{name: result[name] for name in _CASE}, "metric": metric, "value": float(value)}
+        [*result.place, metric, float(value)]
         for result in results
-        if result["status"] == "finished"
-        for metric, value in (result["metrics"] | {name: result[name] for name in _COSTS}).items()
+        if result.finished
+        for metric, value in (result.metrics | {name: result.costs.get(name) for name in _COSTS}).items()
         if value is not None
     ]
     return pd.DataFrame(rows, columns=[*_CASE, "metric", "value"])
 
 
-def missing(results: list[dict[str, Any]]) -> pd.DataFrame:
+def missing(results: list[CaseResult]) -> pd.DataFrame:
     """Return a row for each case that failed: axis, variant, category, seed, error."""
-    rows = [{name: result[name] for name in [*_CASE, "error"]} for result in results if result["status"] == "failed"]
+    rows = [[*result.place, result.error] for result in results if not result.finished]
     return pd.DataFrame(rows, columns=[*_CASE, "error"])
+
+
+def made_by(results: list[CaseResult]) -> str:
+    """Say which commits made the finished results, and when: reused ones may be older than the run that shows them."""
+    finished = [result for result in results if result.finished]
+    if not finished:
+        return "no result"
+    commits = sorted({result.commit or "unknown" for result in finished})
+    days = sorted({result.made[:10] for result in finished})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}, {when}"
+
+
+def current_results(cases: Sequence[Planned], results: list[CaseResult]) -> list[CaseResult]:
+    """Return a result for each case; one that is not there, or of other settings or code, counts as failed."""
+    found = {result.place: result for result in results}
+    current = []
+    for case in cases:
+        head = dict(zip(_CASE, case.place, strict=True))
+        result = found.get(case.place)
+        if result is not None and result.planned == case.planned_key:
+            current.append(result)
+            continue
+        error = "not run yet" if result is None else "its result is of other settings or other code; run it again"
+        current.append(CaseResult(**head, system=case.system, status="failed", error=error))
+    return current
 
 
 def pixel_histograms(masks: np.ndarray, maps: np.ndarray, bins: int = 1024) -> tuple[np.ndarray, np.ndarray]:

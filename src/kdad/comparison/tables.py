@@ -1,12 +1,12 @@
 """Tables of an axis: every variant with its spread and cost beside the paper's figure, and paired differences."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdad.comparison.ablation_parameters import AxisParameters
+from kdad.comparison.result import CaseResult
 from kdad.comparison.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
 
 #: Metrics that tables show, in this order, with their names.
@@ -20,7 +20,7 @@ COSTS = {"train_seconds": "training, s", "parameters": "weights", "flops": "FLOP
 PAIR_COLUMNS = ["axis", "variant", "reference", "metric", "difference", "low", "high", "p", "p_holm", "real", "cases"]
 Place = tuple[str, int]  # category and seed
 #: Histograms `(normal, anomalous)` of a result's maps, or None without masks.
-ReadHistograms = Callable[[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]
+ReadHistograms = Callable[[CaseResult], tuple[np.ndarray, np.ndarray] | None]
 
 
 def axis_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def reference_pairs(block: AxisParameters) -> list[tuple[str, str]]:
 
 
 def compare_pairs(
-    results: list[dict[str, Any]],
+    results: list[CaseResult],
     read_histograms: ReadHistograms,
     axis: str,
     block: AxisParameters,
@@ -75,19 +75,19 @@ def compare_pairs(
     over categories, of the `cases` (category and seed) that both have finished. `real` says that the corrected p is
     below 0.05.
     """
-    done = [result for result in results if result["axis"] == axis and result["status"] == "finished"]
-    labels = {result["category"]: np.asarray(result["labels"]) for result in done}
+    done = [result for result in results if result.axis == axis and result.finished]
+    labels = {result.category: np.asarray(result.labels) for result in done}
     weights = {category: draw_weights(found, resamples, generator) for category, found in labels.items()}
     areas: dict[tuple[str, str], dict[Place, np.ndarray]] = {}
     for result in done:
-        place, drawn = (result["category"], result["seed"]), weights[result["category"]]
+        place, drawn = (result.category, result.seed), weights[result.category]
         drawn = np.concatenate([np.ones_like(drawn[:1]), drawn])  # the first row is the test set itself
-        if len(np.unique(result["labels"])) == 2:
-            found = image_aurocs(labels[result["category"]], np.asarray(result["scores"]), drawn)
-            areas.setdefault((result["variant"], "image_auroc"), {})[place] = found
+        if len(np.unique(result.labels)) == 2:
+            found = image_aurocs(labels[result.category], np.asarray(result.scores), drawn)
+            areas.setdefault((result.variant, "image_auroc"), {})[place] = found
         histograms = read_histograms(result)
         if histograms is not None and len(histograms[0]) == drawn.shape[1]:
-            areas.setdefault((result["variant"], "pixel_auroc"), {})[place] = pixel_aurocs(*histograms, drawn)
+            areas.setdefault((result.variant, "pixel_auroc"), {})[place] = pixel_aurocs(*histograms, drawn)
     rows = []
     for variant, reference in reference_pairs(block):
         for metric in ("image_auroc", "pixel_auroc"):

@@ -23,6 +23,7 @@ from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.decoding import resize_image
 from kdad.images.reading import AnyImage, find_images, read_image
+from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.strict import StrictModel
 from kdad.provenance import code_digest
@@ -80,7 +81,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class JudgedFile:
-    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why there is none."""
+    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none."""
 
     path: Path
     image: np.ndarray | None = field(repr=False)
@@ -110,9 +111,23 @@ class Detector(nn.Module, ABC):
         self.key = ""  # of the learnt half; names what is made of it
         self.threshold: Threshold | None = None
         self.held_out_scores = np.empty(0)
+        self.map_limits: tuple[float, float] | None = None
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     # What a system says of itself, before anything is trained.
+
+    @classmethod
+    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
+        """Return the parameter blocks of the variant of this name: of a system that is one method of many, its own.
+
+        None when it is left out; raises `InputError`, naming `where`, when there is none.
+        """
+        return blocks
+
+    @classmethod
+    def applies(cls, settings: StrictModel, dataset: DatasetParameters) -> bool:
+        """Tell whether the system can see such images at all."""
+        return True
 
     @classmethod
     def adapt(cls, settings: StrictModel, seen: SeenImages, split_seed: int) -> SeenImages:
@@ -147,6 +162,11 @@ class Detector(nn.Module, ABC):
     def describe(cls, settings: StrictModel) -> str:
         """Say in a few words what the detector looks through."""
         return settings.source.name if hasattr(settings, "source") else cls.system
+
+    @classmethod
+    def label(cls, settings: StrictModel) -> dict[str, str]:
+        """Return what a table of baselines says of the system: ``detector``, and what it ``sees``."""
+        return {"detector": cls.system, "sees": "images"}
 
     # The learnt half.
 
@@ -243,8 +263,8 @@ class Detector(nn.Module, ABC):
         """Yield every image file at or below a folder with its judgement, in the order of their names."""
         return self.judge_files(find_images(Path(folder).expanduser()), batch_size)
 
-    def judge_files(self, paths: Iterable[Path], batch_size: int = 8) -> Iterator[JudgedFile]:
-        """Yield files with their judgements, `batch_size` images in memory at once.
+    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
+        """Yield files with their judgements, `batch_size` images in memory at once; `with_images` hands them on.
 
         A file that cannot be read has a `problem` and no judgement.
         """
@@ -256,7 +276,8 @@ class Detector(nn.Module, ABC):
             found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)
             for path, (image, problem) in zip(batch, read, strict=True):
-                yield JudgedFile(path, image, None if image is None else next(found), share, problem)
+                judgement = None if image is None else next(found)
+                yield JudgedFile(path, image if with_images else None, judgement, share, problem)
 
     def save(self, folder: str | Path) -> Path:
         """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
@@ -277,12 +298,16 @@ class Detector(nn.Module, ABC):
             key=self.key,
             threshold=self.threshold,
             held_out_scores=self.held_out_scores.tolist(),
+            map_limits=self.map_limits,
             made_by=self.record,
         )
 
-    def calibrated(self, threshold: Threshold, held_out_scores: np.ndarray) -> "Detector":
-        """Set the threshold, and the scores of held-out normal images that scores are ranked among."""
+    def calibrated(
+        self, threshold: Threshold, held_out_scores: np.ndarray, map_limits: tuple[float, float] | None = None
+    ) -> "Detector":
+        """Set the threshold, the scores of held-out normal images that others are ranked among, and colours' limits."""
         self.threshold, self.held_out_scores = threshold, np.sort(held_out_scores.astype(np.float64))
+        self.map_limits = map_limits
         return self
 
     def raw_key(self, methods: Sequence[str], seen: SeenImages) -> str:
@@ -301,6 +326,16 @@ class Detector(nn.Module, ABC):
         share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
         value = self.threshold.value
         return Judgement(score, value, score > value, float(share), anomaly_map)
+
+
+def heat_limits(maps: np.ndarray) -> tuple[float, float]:
+    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
+
+    From the median to twice as far above it as all but a thousandth of the pixels lie.
+    """
+    sample = np.asarray(maps).reshape(-1)[:: max(maps.size // 1_000_000, 1)]
+    middle, high = np.quantile(sample, [0.5, 0.999])
+    return float(middle), float(middle + 2 * (high - middle))
 
 
 def _read(path: Path) -> tuple[np.ndarray | None, str | None]:

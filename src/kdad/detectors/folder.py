@@ -45,14 +45,17 @@ class DetectorFacts(StrictModel):
     key: str = Field(description="of the learnt half: everything that it depends on")
     threshold: Threshold | None
     held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
+    map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
 
 
 def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Path], DetectorFacts]) -> Path:
     """Write the learnt tensors and what `describe` says of them, and of the folder being filled; all or nothing.
 
-    A detector that is there already is replaced.
+    A detector that is there already is replaced; raises `InputError` when the folder holds anything else.
     """
+    if folder.exists() and not (folder / FACTS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"'{folder}' is there already and is no detector; give a new folder, or remove it first")
     temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -109,7 +112,9 @@ def changed_by_hand(folder: Path, error: Exception) -> InputError:
     """Return the error that says what of ``detector.json`` does not fit."""
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
-        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        what = ": ".join(
+            filter(None, (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")))
+        )
     else:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
     return InputError(f"'{folder / FACTS}' is not as it was written: {what}; take an undamaged copy")

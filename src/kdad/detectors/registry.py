@@ -43,7 +43,7 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
     if facts.threshold is not None:
-        detector.calibrated(facts.threshold, np.array(facts.held_out_scores))
+        detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
     detector.record = facts.made_by
     return detector.eval()
 

@@ -118,6 +118,8 @@ def _obtain(
     key = content_key(**wanted)
 
     def build(folder: Path) -> None:
+        for left in folder.glob("*.npy"):  # by a run that was killed, and that may have kept what this one does not
+            left.unlink()
         points = network.module.describe(images.size)
         training = np.ones(len(images.samples), dtype=bool) if split is None else split.is_part("train")
         measured: dict[str, Any] = {}

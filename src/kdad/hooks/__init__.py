@@ -1,7 +1,8 @@
-"""Kedro hooks; nothing else in the project knows MLflow."""
+"""Kedro hooks; nothing else in the project knows MLflow while a pipeline runs."""
 
 from kdad.hooks.input_errors import InputErrorHook
+from kdad.hooks.parameter_log import ParameterLogHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.variant_log import VariantLogHook
 
-__all__ = ["InputErrorHook", "RunLogHook", "VariantLogHook"]
+__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "VariantLogHook"]

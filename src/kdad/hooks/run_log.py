@@ -8,8 +8,10 @@ import mlflow
 import pandas as pd
 from kedro.framework.hooks import hook_impl
 from mlflow.tracking import MlflowClient
+from pydantic import BaseModel
 from rich.console import Console
 
+from kdad.detectors.detector import Detector
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.provenance import code_version
@@ -20,7 +22,7 @@ class RunLogHook:
     """Adds to kedro-mlflow's run: durations, what each node made, loss histories, metrics, figures, commit, error.
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers) or
-    ``history`` (a table epoch, split, term, value).
+    ``history`` (a table epoch, split, term, value), ``folder``, ``judgements`` (their table), ``tag`` (a text).
     """
 
     def __init__(self) -> None:
@@ -38,16 +40,36 @@ class RunLogHook:
         """Name the run after pipeline, data set and category, and tag it with the commit."""
         if mlflow.active_run() is None:
             return
-        dataset, source, seed = (self._catalog.load(f"params:{name}") for name in ("dataset", "source", "seed"))
         names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "mkd"]
         pipeline = "+".join("mkd" if name in (None, "__default__") else name for name in names)
-        category = DatasetParameters(**dataset).category_name
-        self._run_name = f"{pipeline} {dataset['name']}/{category} {source['name']} seed {seed}"
+        self._run_name = f"{pipeline} {self._subject(names)}"
         tags = {
             "mlflow.runName": self._run_name,
             "commit": code_version(Path(run_params["project_path"])) or "unknown",
         }
         mlflow.set_tags(tags)
+
+    def _subject(self, names: list[str]) -> str:
+        """Say what the run is about: images and source, or, of a kept detector, what it is given."""
+        if list(names) in (["inference"], ["calibration"]):
+            block = _plain(self._catalog.load(f"params:{names[0]}"))
+            return f"{block['images'] or 'held-out scores'} by {block['detector']}"
+        dataset, source, seed = (_plain(self._catalog.load(f"params:{name}")) for name in ("dataset", "source", "seed"))
+        category = DatasetParameters(**dataset).category_name
+        return f"{dataset['name']}/{category} {source['name']} seed {seed}"
+
+    @hook_impl
+    def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Let a detector that is kept remember its run."""
+        if isinstance(data, Detector) and mlflow.active_run() is not None:
+            data.record = data.record | {"mlflow_run": mlflow.active_run().info.run_id}
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Name the run of a kept detector that is used."""
+        if isinstance(data, Detector) and "folder" in data.record and mlflow.active_run() is not None:
+            tags = {"detector": data.record["folder"], "detector_system": data.system}
+            mlflow.set_tags(tags | {"detector_run": data.record.get("mlflow_run", "unknown")})
 
     @hook_impl
     def before_node_run(self, node: Any) -> None:
@@ -75,31 +97,47 @@ class RunLogHook:
         if kind == "metrics":
             log_metrics(MlflowClient(), run, metrics_of(data))
         elif kind == "history":
-            log_metrics(MlflowClient(), run, history_metrics(data, dataset_name.removesuffix("_loss_history")))
+            network = data.attrs.get("network", dataset_name.removesuffix("_loss_history"))
+            log_metrics(MlflowClient(), run, history_metrics(data, network))
+        elif kind == "tag":
+            mlflow.set_tag(dataset_name.rpartition(".")[2], data)
         if isinstance(data, dict) and not data:
             return  # figures of nothing leave no folder
-        path = _file_of(dataset)
-        (mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact)(path)
+        path = Path(_file_of(dataset))
+        if kind == "folder":
+            mlflow.log_artifacts(str(path), path.name)
+        elif kind == "judgements":
+            mlflow.log_artifact(str(path / "judgements.csv"))
+        else:
+            (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path))
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """End with a short table, and say where the heat-map sheet and the run are."""
-        found = [name for name in pipeline.all_outputs() if name.rsplit(".", 1)[-1] == "metrics"]
-        if not found:
-            return
-        (metrics,) = found
+        console = Console()
         run = mlflow.active_run()
         place = f"{self._run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
-        sheet = Path(_file_of(catalog.get(metrics.removesuffix("metrics") + "heatmap_sheet")))
-        console = Console()
-        console.print(console_table(catalog.load(metrics)))
-        console.print(places_text(_from_here(sheet), place), soft_wrap=True, highlight=False)
+        for name in sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics")):
+            metrics, space = catalog.load(name), name.removesuffix("metrics")
+            if "localisation" not in metrics:
+                continue
+            console.print(console_table(metrics))
+            places = {"Heat maps": space + "heatmap_sheet", "Detector": space + "detector"}
+            found = {title: _from_here(Path(_file_of(catalog.get(entry)))) for title, entry in places.items()}
+            console.print(places_text(found, place), soft_wrap=True, highlight=False)
+        if "inference.metrics" in pipeline.all_outputs():
+            found = {"Judgements": _from_here(Path(_file_of(catalog.get("inference.page"))))}
+            console.print(places_text(found, place), soft_wrap=True, highlight=False)
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Leave the error in the run, which kedro-mlflow then closes as FAILED."""
         if mlflow.active_run() is not None:
             mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:5000])
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _file_of(dataset: Any) -> str:

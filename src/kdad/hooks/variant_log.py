@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 from kedro.framework.hooks import hook_impl
 from mlflow.entities import Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from kdad.comparison.case import history_of
+from kdad.comparison.result import CaseResult
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 
-_LAST_NODE = "measure_variant"
-_COSTS = ("train_seconds", "parameters", "flops", "threshold", "milliseconds_an_image", "kept_megabytes")
+_LAST_NODE = "run_case"
+_COSTS = ("train_seconds", "parameters", "flops", "milliseconds_an_image", "kept_megabytes")
 _FIGURES = ("heatmaps.png", "scores.csv")
 
 
@@ -53,19 +54,16 @@ class VariantLogHook:
             return
         (result,) = outputs.values()
         client = MlflowClient()
-        parameters = [
-            Param("axis", result["axis"]),
-            Param("variant", result["variant"]),
-            Param("seed", str(result["seed"])),
-        ]
-        parameters += [Param(name, str(value)[:500]) for name, value in result["settings"].items()]
+        head = {"axis": result.axis, "variant": result.variant, "seed": str(result.seed), "system": result.system}
+        parameters = [Param(name, value) for name, value in head.items()]
+        parameters += [Param(name, str(value)[:500]) for name, value in result.overrides.items()]
         client.log_batch(run_id, params=parameters)
-        if result["status"] == "failed":
-            client.log_batch(run_id, tags=[RunTag("error", result["error"][:5000])])
-            client.set_terminated(run_id, "FAILED")
-        else:
+        if result.finished:
             self._log_result(client, run_id, result)
             client.set_terminated(run_id, "FINISHED")
+        else:
+            client.log_batch(run_id, tags=[RunTag("error", result.error[:5000])])
+            client.set_terminated(run_id, "FAILED")
         del self._children[node.namespace]
 
     @hook_impl(tryfirst=True)
@@ -76,12 +74,21 @@ class VariantLogHook:
         self._children.clear()
 
     @staticmethod
-    def _log_result(client: MlflowClient, run_id: str, result: dict[str, Any]) -> None:
-        costs = {name: result[name] for name in _COSTS if name in result}
-        measured = metrics_of(result["metrics"] | costs)
-        if "loss_history" in result:
-            measured += history_metrics(pd.read_csv(result["loss_history"]), result["network"])
+    def _log_result(client: MlflowClient, run_id: str, result: CaseResult) -> None:
+        costs = {name: result.costs[name] for name in _COSTS if name in result.costs}
+        measured = metrics_of(result.metrics | costs | {"threshold": result.threshold})
+        history = history_of(result)
+        if history is not None:
+            measured += history_metrics(history, result.network)
         log_metrics(client, run_id, measured)
-        client.log_batch(run_id, tags=[RunTag("reused", str(result["reused"])), RunTag("method", result["method"])])
-        for name in _FIGURES if "folder" in result else ():
-            client.log_artifact(run_id, str(Path(result["folder"]) / name))
+        said = {
+            "reused": str(result.reused),
+            "method": result.method,
+            "commit": result.commit or "unknown",
+            "made": result.made,
+            "detector": str(Path(result.folder) / "detector"),
+        }
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in said.items()])
+        for name in _FIGURES:
+            if (Path(result.folder) / name).exists():
+                client.log_artifact(run_id, str(Path(result.folder) / name))

@@ -23,11 +23,16 @@ def decode_image(path: Path) -> np.ndarray:
     missing, truncated, not an image or out of range.
     """
     with _open(path) as image:
-        return convert_image(image, str(path))
+        return _convert(image, str(path))
 
 
-def convert_image(image: Image.Image, name: str) -> np.ndarray:
-    """Convert a PIL image, which `name` names in errors, as `decode_image` converts a file's."""
+def convert_pillow(image: Image.Image) -> np.ndarray:
+    """Convert a PIL image as `decode_image` does a file: one that was opened and not read yet may be damaged."""
+    with _readable("the image"):
+        return _convert(ImageOps.exif_transpose(image), "the image")
+
+
+def _convert(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
         grey = _wide_grey(np.asarray(image), name)
         return np.repeat(grey[None], 3, axis=0)
@@ -66,19 +71,26 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """Give the whole image, upright; decoding errors and Pillow's warnings of damage become `InputError`."""
+    """Give the whole image, upright; raises `InputError` as `_readable` does."""
+    with _readable(str(path)):
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+        yield image
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn decoding errors and Pillow's warnings of damage into an `InputError` that names the image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as file:
-                file.load()
-                image = ImageOps.exif_transpose(file)
-            yield image
+            yield
     except InputError:
         raise
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+        raise InputError(f"{name}: cannot be read as an image ({error}); replace or remove the file") from error
 
 
 def _wide_grey(values: np.ndarray, name: str) -> np.ndarray:

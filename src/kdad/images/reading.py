@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.decoding import convert_image, decode_image
+from kdad.images.decoding import convert_pillow, decode_image
 from kdad.images.folder_layout import EXTENSIONS
 
 AnyImage = str | Path | Image.Image | np.ndarray
@@ -21,7 +21,7 @@ def read_image(image: AnyImage) -> np.ndarray:
     if isinstance(image, str | Path):
         return decode_image(Path(image).expanduser())
     if isinstance(image, Image.Image):
-        return convert_image(image, "the image")
+        return convert_pillow(image)
     array = np.asarray(image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)) or 0 in array.shape:
         raise InputError(f"an array of shape {array.shape} is no image; give (H, W) or (H, W, 3)")
@@ -46,7 +46,9 @@ def find_images(place: Path) -> list[Path]:
     found = sorted(
         path
         for path in place.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.relative_to(place).parts)
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(place).parts)
     )
     if not found:
         known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))

@@ -33,7 +33,7 @@ def load_source(name: str, weights: str | None, random_seed: int = 0) -> Source:
     if weights in (None, "pretrained"):
         state, origin = _published_state(name), f"the published weights of {name}"
     else:
-        state, origin = read_state(Path(weights)), f"source.weights '{weights}'"
+        state, origin = read_state(Path(weights).expanduser()), f"source.weights '{weights}'"
     _load_stages(source, name, state, origin)
     return source.freeze()
 

@@ -3,7 +3,7 @@
 import difflib
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 #: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
 PointChoice = str | list[str]
@@ -41,3 +41,37 @@ class StrictModel(BaseModel):
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
         return values
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay nested dictionaries over each other; lists and values are replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def first_message(error: ValidationError) -> str:
+    """Return the first thing that is wrong, after the field's name."""
+    problem = error.errors()[0]
+    field = "".join(f".{part}" for part in problem["loc"])
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def every_message(error: ValidationError, block: str) -> list[str]:
+    """Return a line for each field of `block` that is unknown, missing or out of range, with what was given."""
+    lines = []
+    for problem in error.errors():
+        field = ".".join(map(str, (block, *problem["loc"])))
+        given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
+        lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return lines

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdad.reporting.heat_map import blend_heat
 from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, new_figure
 
 _SECTIONS = ("most normal", "most anomalous", "worst mistakes")
@@ -24,13 +25,13 @@ def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
     normal = [int(i) for i in order if label[i] == 0]
     anomalous = [int(i) for i in order[::-1] if label[i] == 1]
     threshold = scores["threshold"].to_numpy()
-    distance = np.abs(np.log(score / threshold) if _are_ratios(scores) else score - threshold)
+    distance = np.abs(np.log(score / threshold) if are_ratios(scores) else score - threshold)
     wrong = [int(i) for i in np.argsort(-distance, kind="stable") if label[i] != decision[i]]
     chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong), strict=True))
     return {name: rows[:count] for name, rows in chosen.items() if rows}
 
 
-def _are_ratios(scores: pd.DataFrame) -> bool:
+def are_ratios(scores: pd.DataFrame) -> bool:
     """Tell whether scores are distances from zero, so that a multiple of the threshold means something."""
     return bool(scores["score"].min() > 0 and scores["threshold"].min() > 0)
 
@@ -63,7 +64,7 @@ def draw_heatmap_sheet(
     rows = max(len(chosen) for chosen in sections.values())
     figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.22) * rows + 0.9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
-    ratios = _are_ratios(scores)
+    ratios = are_ratios(scores)
     for part, (name, chosen) in zip(
         figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
     ):
@@ -86,13 +87,9 @@ def _draw_row(
     limits: tuple,
     ratios: bool,
 ) -> None:
-    picture = np.moveaxis(image, 0, -1)  # (H, W, 3)
-    axes["image"].imshow(picture)
+    axes["image"].imshow(np.moveaxis(image, 0, -1))
     axes["map"].imshow(anomaly_map, cmap=HEAT, vmin=limits[0], vmax=limits[1])
-    heat = np.clip((anomaly_map - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
-    grey = np.repeat(picture.mean(-1, keepdims=True), 3, axis=-1)
-    opacity = (0.15 + 0.75 * heat)[..., None]
-    axes["overlay"].imshow(np.clip((1 - opacity) * grey + opacity * HEAT(heat)[..., :3], 0, 1))
+    axes["overlay"].imshow(blend_heat(image, anomaly_map, limits))
     if mask is not None:
         axes["mask"].imshow(mask, cmap="gray", vmin=0, vmax=1)
         if mask.any():

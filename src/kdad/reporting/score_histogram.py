@@ -5,12 +5,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.reporting.style import ANOMALOUS, INK, MUTED, NORMAL, new_figure, plain_axes
+from kdad.scoring.threshold import Threshold
 
 
-def draw_score_histogram(scores: pd.DataFrame, threshold: dict[str, float]) -> Figure:
+def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
     """Draw a histogram of the scores by group, with the threshold and the false positive rate that it promises.
 
-    `scores` has the columns split, label, score; `threshold` the keys value and expected_false_positive_rate.
+    `scores` has the columns split, label, score; the line is at `threshold`.
     """
     test = scores["split"] == "test"
     groups = {
@@ -29,8 +30,8 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: dict[str, float]) -> F
             axes.hist(values, edges, color=colour, histtype="step", linewidth=1.4, label=f"{name} ({len(values)})")
     if logarithmic:
         axes.set_xscale("log")
-    rate = threshold["expected_false_positive_rate"]
-    label = f"threshold {threshold['value']:.4g}: {rate:.1%} of normal images expected above"
-    axes.axvline(threshold["value"], color=INK, linestyle="--", linewidth=1.2, label=label)
+    rate = threshold.expected_false_positive_rate
+    label = f"threshold {threshold.value:.4g}: {rate:.1%} of normal images expected above"
+    axes.axvline(threshold.value, color=INK, linestyle="--", linewidth=1.2, label=label)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

@@ -1,15 +1,10 @@
 """Filters that anomaly maps pass through, each map alone."""
 
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
 from kdad.parameters.scoring import SmoothingParameters
-from kdad.scoring.map_stack import write_stack
-
-_CHUNK = 32  # maps filtered at once
 
 
 def smooth(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
@@ -17,12 +12,6 @@ def smooth(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
     return grey_opening(
         gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size
     )
-
-
-def smooth_stack(maps: np.ndarray, steps: SmoothingParameters, path: Path) -> np.ndarray:
-    """Write maps `(N, H, W)` after the steps to `path`, some at a time, and return them memory-mapped."""
-    chunks = (smooth(np.asarray(maps[start : start + _CHUNK]), steps) for start in range(0, len(maps), _CHUNK))
-    return write_stack(path, maps.shape, chunks)
 
 
 def clip_peaks(maps: np.ndarray, quantile: float) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A decision threshold from normal scores alone, or from labelled ones."""
 
 import math
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -9,11 +8,9 @@ from scipy.stats import beta
 from sklearn.metrics import roc_curve
 
 from kdad.errors import InputError
+from kdad.parameters.scoring import ThresholdRule
 from kdad.parameters.strict import StrictModel
 
-ThresholdRule = Literal["quantile", "false_positive_rate", "f1", "youden", "true_positive_rate"]
-#: Rules that need anomalous images too.
-LABELLED_RULES = ("f1", "youden", "true_positive_rate")
 _CONFIDENCE = 0.95
 
 
@@ -97,14 +94,29 @@ def labelled_threshold(
             raise InputError(f"the wanted true positive rate is {wanted}; it must lie above 0 and at most be 1")
         best = int(np.argmax(true_rate >= wanted - 1e-12))
     else:
-        found = true_rate * anomalous
-        f1 = 2 * found / (found + false_rate * normal + anomalous)
-        best = int(np.argmax(f1 if rule == "f1" else true_rate - false_rate))
-    # Of the cuts "score >= cut" the best, moved down to the middle of the gap below, as decisions are "score > value".
-    lowest, below = cuts[best], scores[scores < cuts[best]]
-    value = float((lowest + below.max()) / 2) if below.size else float(np.nextafter(lowest, -np.inf))
+        # In whole images, so that equal cuts are equal: of them the one that finds fewest is taken.
+        found, false = np.rint(true_rate * anomalous), np.rint(false_rate * normal)
+        best = int(
+            np.argmax(2 * found / (found + false + anomalous) if rule == "f1" else found * normal - false * anomalous)
+        )
+    value = _below(float(cuts[best]), scores)
     exceeding = int((scores[labels == 0] > value).sum())
-    return _promise(value, rule, wanted, exceeding, normal).model_copy(update={"anomalous_images": anomalous})
+    found = _promise(value, rule, wanted, exceeding, normal).model_copy(update={"anomalous_images": anomalous})
+    if rule == "true_positive_rate":
+        return found
+    # The best cut was chosen by these normal scores too, so the bound has to hold at every cut (Massart 1990).
+    bound = min(exceeding / normal + math.sqrt(-math.log(1 - _CONFIDENCE) / (2 * normal)), 1.0)
+    return found.model_copy(update={"false_positive_rate_bound": bound})
+
+
+def _below(cut: float, scores: np.ndarray) -> float:
+    """Return the value that the scores from `cut` on exceed and no others: the middle of the gap below `cut`."""
+    below = scores[scores < cut]
+    if not below.size:
+        return float(np.nextafter(cut, -np.inf))
+    nearest = float(below.max())
+    middle = nearest / 2 + cut / 2  # infinite for the cut that finds nothing, and rounded where the gap is a hair's
+    return middle if nearest < middle < cut else nearest
 
 
 def _promise(value: float, rule: ThresholdRule, wanted: float | None, exceeding: int, count: int) -> Threshold:

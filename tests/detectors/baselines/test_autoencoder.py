@@ -5,8 +5,26 @@ from skimage.metrics import structural_similarity
 
 from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
-from kdad.parameters.training import TrainingParameters
+from kdad.detectors.baselines.parameters import AutoencoderOptions, VariationalOptions
 from kdad.training.checkpoints import CheckpointFile
+
+_FLOAT32 = Compute(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def trained(seen, tmp_path):
+    """Train an autoencoder on six images, and return it with them."""
+
+    def run(loss, epochs, seed=0, folder="first", noise_sd=0.01):
+        network = new_autoencoder(loss, 1, 8, 8, seed)
+        given = {"epochs": epochs, "batch_size": 2, "learning_rate": 0.01}
+        variational = loss == "variational"
+        options = VariationalOptions(**given, noise_sd=noise_sd) if variational else AutoencoderOptions(**given)
+        checkpoint = CheckpointFile(tmp_path / folder / "checkpoint", "key")
+        history = train_autoencoder(network, seen, loss, options, _FLOAT32, seed, checkpoint)
+        return network, history, seen.batch(seen.split.rows("train"))
+
+    return run
 
 
 def test_l2_residual_by_hand():
@@ -29,26 +47,37 @@ def test_ssim_residual_is_scikit_images():
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("loss", ["l2", "variational"])
 def test_output_has_the_images_size_and_range(depth, loss):
-    found = new_autoencoder(loss, depth, 4, 3, 0)(torch.rand(2, 3, 8, 12))
+    found = new_autoencoder(loss, depth, 4, 3, 0)(torch.rand(2, 3, 8, 12)).detach()
     assert found.shape == (2, 3, 8, 12)
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
 
 @pytest.mark.parametrize("loss", ["l2", "variational"])
-def test_training_lowers_the_residual_of_what_it_sees(cache, tmp_path, loss):
-    rows = {"train": np.arange(6), "validation": np.array([6])}
-    compute = Compute(torch.device("cpu"), torch.float32)
-    images = cache.images(rows["train"])
-
-    def trained(epochs: int) -> float:
-        network = new_autoencoder(loss, 1, 8, 8, 0)
-        training = TrainingParameters(epochs=epochs, batch_size=2, learning_rate=0.01)
-        checkpoint = CheckpointFile(tmp_path / f"{epochs}.checkpoint", "key")
-        network = train_autoencoder(cache, rows, loss, network, training, compute, 0, checkpoint, noise_sd=0.01)
+def test_training_lowers_the_residual_of_what_it_sees(trained, loss):
+    def error(epochs: int) -> float:
+        network, _, images = trained(loss, epochs, folder=str(epochs))
         with torch.no_grad():
             return float(residual(network(images), images, "l2").mean())
 
-    assert trained(40) < 0.7 * trained(1)
+    assert error(40) < 0.7 * error(1)
+
+
+def test_the_history_holds_the_residual_of_held_out_images(seen, trained):
+    network, history, _ = trained("l2", 2)
+    held_out = seen.batch(seen.split.rows("validation"))
+    with torch.no_grad():
+        expected = float((network(held_out) - held_out).square().mean())
+    last = history[(history["epoch"] == 1) & (history["split"] == "validation")]
+    assert last["value"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_seed_gives_one_autoencoder_and_another_seed_another(trained):
+    weights = [
+        trained("variational", 2, seed, folder)[0].state_dict() for seed, folder in ((3, "a"), (3, "b"), (4, "c"))
+    ]
+    first, again, other = ([*state.values()] for state in weights)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 def test_divergence_is_pytorchs_and_use_draws_nothing():
@@ -64,13 +93,8 @@ def test_divergence_is_pytorchs_and_use_draws_nothing():
     assert torch.equal(network(images), network.decoder(mean))
 
 
-def test_a_variational_bottleneck_that_costs_much_says_nothing(cache, tmp_path):
-    network = new_autoencoder("variational", 1, 8, 8, 0)
-    rows = {"train": np.arange(6), "validation": np.array([6])}
-    compute = Compute(torch.device("cpu"), torch.float32)
-    training = TrainingParameters(epochs=40, batch_size=2, learning_rate=0.01)
-    checkpoint = CheckpointFile(tmp_path / "checkpoint", "key")
-    train_autoencoder(cache, rows, "variational", network, training, compute, 0, checkpoint, noise_sd=10.0)
+def test_a_variational_bottleneck_that_costs_much_says_nothing(trained):
+    network, _, images = trained("variational", 40, noise_sd=10.0)
     with torch.no_grad():
-        _, divergence = network.reconstruct(cache.images(rows["train"]))
+        _, divergence = network.reconstruct(images)
     assert float(divergence.max()) < 1.0

@@ -15,8 +15,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
-from kdad.detectors.baselines.image_detectors import fit_detector
-from kdad.detectors.baselines.parameters import BaselineMethodParameters
+from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
+from kdad.detectors.baselines.parameters import MAP_DETECTORS, BaselineMethodParameters
 from kdad.errors import InputError
 from projects import PROJECT
 
@@ -87,7 +87,18 @@ def test_scores_are_pyods(name, build, options):
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
     detector.fit(KNOWN)
-    np.testing.assert_allclose(found, detector.decision_function(OTHERS), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found, score_with(detector, name), rtol=1e-3, atol=1e-4)
+
+
+def score_with(detector, name: str) -> np.ndarray:
+    """Score with PyOD alone, its VAE, which samples, from one seed for each vector."""
+    if name != "vae":
+        return detector.decision_function(OTHERS)
+    found = []
+    for vector in OTHERS:
+        torch.manual_seed(5)
+        found.append(detector.decision_function(vector[None])[0])
+    return np.array(found)
 
 
 def test_an_option_that_the_library_does_not_have():
@@ -117,3 +128,73 @@ def test_detectors_that_draw_depend_on_the_seed():
     assert BaselineMethodParameters(detector="kmeans", representation="pca").draws
     scores = [fit_detector("kmeans", KNOWN, {"n_clusters": 8, "n_init": 1}, seed)(OTHERS) for seed in (0, 7)]
     assert not np.allclose(*scores)
+
+
+DENSE = {"dropout_rate": 0.5, "hidden_neuron_list": [5, 3], "batch_norm": False}
+AS_THEY_ARE = [
+    ("kde", {"bandwidth": 0.7}),
+    ("knn", {"n_neighbors": 2}),
+    ("lof", {"n_neighbors": 5}),
+    ("ocsvm", {"nu": 0.2}),
+    ("gmm", {"n_components": 2}),
+    *(("gmm", {"n_components": 3, "covariance_type": kind}) for kind in ("full", "diag", "tied", "spherical")),
+    ("kmeans", {"n_clusters": 3}),
+    ("pca_reconstruction", {}),
+    ("pca_reconstruction", {"n_components": 2, "whiten": True}),
+    ("pca_reconstruction", {"n_components": 2, "svd_solver": "arpack"}),
+    ("pca_reconstruction", {"n_components": 0.9}),
+    ("auto_encoder", {"epoch_num": 2}),
+    ("auto_encoder", {"epoch_num": 2, "preprocessing": False, "batch_size": 400}),
+    ("auto_encoder", {"epoch_num": 2, **DENSE}),
+    ("vae", {"epoch_num": 2}),
+    ("vae", {"epoch_num": 2, "preprocessing": False, "dropout_rate": 0.5, "latent_dim": 3, "batch_norm": True}),
+    ("deep_svdd", {"epochs": 2}),
+    ("deep_svdd", {"epochs": 2, "preprocessing": False, "dropout_rate": 0.5, "hidden_neurons": [5, 3]}),
+    ("deep_svdd", {"epochs": 2, "use_ae": True, "hidden_neurons": [5, 3], "c": 0.3}),
+    ("anogan", {"epochs": 1, "epochs_query": 2}),
+    ("anogan", {"epochs": 1, "preprocessing": True, "dropout_rate": 0.5, "latent_dim_G": 3}),
+]
+
+
+def restored(name, fitted, vectors, options, seed):
+    state = {key: tensor.clone() for key, tensor in state_of_detector(fitted, vectors).items()}
+    return restore_detector(name, vectors.shape[1], options, seed, state)
+
+
+@pytest.mark.parametrize(("name", "options"), AS_THEY_ARE)
+def test_a_restored_detector_scores_alike(name, options):
+    known = KNOWN * 3 + 2  # neither centred nor of sd 1: a scaler of the detector's own has something to do
+    fitted = fit_detector(name, known, options, 7)
+    expected = fitted(OTHERS)
+    found = restored(name, fitted, known, options, 7)
+    np.testing.assert_allclose(found(OTHERS), expected, rtol=1e-6, atol=1e-6)
+    assert np.std(expected) > 1e-9 or options == {}  # all components reconstruct everything
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "features"),
+    [
+        ("kmeans", {"n_clusters": 300, "n_init": 1}, 6),
+        ("gmm", {"n_components": 270, "covariance_type": "diag"}, 6),
+        ("gmm", {"n_components": 1, "reg_covar": 0.1}, 300),
+        ("pca_reconstruction", {"n_components": 290}, 300),
+    ],
+)
+def test_a_restored_detector_of_many_components_or_features_scores_alike(name, options, features):
+    generator = np.random.default_rng(3)
+    known, others = (generator.normal(size=(count, features)).astype(np.float32) for count in (310, 9))
+    fitted = fit_detector(name, known, options, 0)
+    found = restored(name, fitted, known, options, 0)
+    np.testing.assert_allclose(found(others), fitted(others), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "options"), AS_THEY_ARE)
+def test_a_vector_has_one_score_whichever_are_beside_it(name, options):
+    fitted = fit_detector(name, KNOWN, options, 7)
+    alone = np.concatenate([fitted(vector[None]) for vector in OTHERS[::-1]])[::-1]
+    np.testing.assert_allclose(alone, fitted(OTHERS), rtol=1e-5, atol=1e-5)
+
+
+def test_every_detector_of_whole_images_is_restored_here():
+    names = set(BaselineMethodParameters.model_fields["detector"].annotation.__args__) - set(MAP_DETECTORS)
+    assert {name for name, _ in AS_THEY_ARE} == names

@@ -1,32 +1,84 @@
 import numpy as np
 import pytest
+import torch
 from skimage.transform import downscale_local_mean
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
-from kdad.detectors.baselines.representations import represent
+from kdad.detectors.baselines.representations import Representation
 
 ROWS, TRAINING = np.array([7, 2, 9]), np.arange(6)
 
 
-def test_source_is_the_mean_over_positions_of_every_point(cache):
-    found = represent(cache, ROWS, TRAINING, "source", 4, 3)
-    fine, coarse = (point.numpy() for point in cache.activations(ROWS))
+@pytest.fixture
+def raw(seen):
+    """Return what a representation sees of these rows."""
+
+    def of(represent, rows):
+        return represent.raw(seen.batch(rows), seen.outputs(rows)["source"])
+
+    return of
+
+
+def test_source_is_the_mean_over_positions_of_every_point(seen, raw):
+    found = raw(Representation("source", 4, 3), ROWS)
+    fine, coarse = (point.numpy() for point in seen.outputs(ROWS)["source"])
     np.testing.assert_allclose(found, np.hstack([fine.mean((2, 3)), coarse.mean((2, 3))]), rtol=1e-5)
 
 
-def test_pixels_are_all_three_channels(cache):
-    found = represent(cache, ROWS, TRAINING, "pixels", 4, 3)
+@pytest.mark.parametrize("kind", ["pixels", "pca"])
+def test_pixels_are_all_three_channels(seen, raw, kind):
+    found = raw(Representation(kind, 4, 3), ROWS)
     assert found.shape == (3, 3 * 4 * 4)
     # A mean over the image stays what it is, nearly: an antialiased filter weighs the border a little otherwise.
-    expected = downscale_local_mean(cache.images(ROWS).numpy(), (1, 3, 8, 12)).ravel()
+    expected = downscale_local_mean(seen.batch(ROWS).numpy(), (1, 3, 8, 12)).ravel()
     assert found.mean(axis=1) == pytest.approx(expected, abs=0.03)
 
 
-def test_components_are_those_of_training_images_alone(cache):
-    pixels = represent(cache, np.arange(10), TRAINING, "pixels", 4, 3)
-    expected = PCA(3, random_state=0).fit(pixels[TRAINING]).transform(pixels[ROWS])
-    np.testing.assert_allclose(represent(cache, ROWS, TRAINING, "pca", 4, 3), expected, rtol=1e-4, atol=1e-5)
+def test_channels_last_images_are_the_same_pixels(seen):
+    represent, images = Representation("pixels", 4, 3), seen.batch(ROWS)
+    found = represent.raw(images.to(memory_format=torch.channels_last), [])
+    np.testing.assert_allclose(found, represent.raw(images, []), rtol=1e-5)
 
 
-def test_there_are_no_more_components_than_images_allow(cache):
-    assert represent(cache, ROWS, TRAINING, "pca", 4, 64).shape == (3, 5)
+@pytest.mark.parametrize("kind", ["pixels", "source"])
+def test_vectors_are_standardised_over_the_training_images(raw, kind):
+    represent = Representation(kind, 4, 3)
+    known = raw(represent, TRAINING)
+    scaler = StandardScaler().fit(known.astype(np.float64))
+    np.testing.assert_allclose(represent.fit(known), scaler.transform(known), rtol=1e-3, atol=1e-4)
+    others = raw(represent, ROWS)
+    np.testing.assert_allclose(represent(others), scaler.transform(others), rtol=1e-3, atol=1e-4)
+
+
+def test_components_are_those_of_training_images_alone(raw):
+    represent = Representation("pca", 4, 3)
+    known, others = raw(represent, TRAINING), raw(represent, ROWS)
+    basis = PCA(3, random_state=0).fit(known)
+    scaler = StandardScaler().fit(basis.transform(known))
+    np.testing.assert_allclose(represent.fit(known), scaler.transform(basis.transform(known)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(represent(others), scaler.transform(basis.transform(others)), rtol=1e-4, atol=1e-5)
+
+
+def test_there_are_no_more_components_than_images_allow(raw):
+    represent = Representation("pca", 4, 64)
+    assert represent.fit(raw(represent, TRAINING)).shape == (6, 5)
+    assert represent(raw(represent, ROWS)).shape == (3, 5)
+
+
+def test_a_constant_pixel_stays_finite():
+    represent = Representation("pixels", 4, 3)
+    known = np.random.default_rng(0).random((6, 4)).astype(np.float32)
+    known[:, 2] = 0.5
+    np.testing.assert_allclose(represent.fit(known)[:, 2], 0, atol=1e-6)
+    assert represent(np.full((1, 4), 2.5, np.float32))[0, 2] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "pca", "source"])
+def test_a_restored_representation_gives_the_same_vectors(raw, kind):
+    represent, restored = Representation(kind, 4, 3), Representation(kind, 4, 3)
+    represent.fit(raw(represent, TRAINING))
+    restored.restore({name: tensor.clone() for name, tensor in represent.state().items()})
+    others = raw(represent, ROWS)
+    np.testing.assert_array_equal(restored(others), represent(others))
+    assert restored(others).dtype == np.float32

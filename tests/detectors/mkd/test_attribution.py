@@ -7,9 +7,8 @@ from torch import nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
 from kdad.detectors.mkd.cloner import Cloner, small_widths
-from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters
 from kdad.networks.weights import load_source
-from kdad.parameters.scoring import GradientMapParameters
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 _VALUE_ONLY = DiscrepancyParameters(value_weight=1.0, direction_weight=0.0)

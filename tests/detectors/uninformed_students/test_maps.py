@@ -64,21 +64,21 @@ def test_map_constants_by_hand():
     # mean 16 / 4; squared distances 9 + 1 + 1 + 9 over 4
     constants = MapConstants.measure(maps)
     assert constants == MapConstants(4.0, 5**0.5)
-    normalised = constants.normalise(maps)
-    assert normalised.dtype == np.float32
-    np.testing.assert_allclose(normalised.ravel(), np.array([-3, -1, 1, 3]) / 5**0.5, rtol=1e-6)
+    normalised = constants.normalise(torch.from_numpy(maps))
+    assert normalised.dtype == torch.float32
+    np.testing.assert_allclose(normalised.flatten(), np.array([-3, -1, 1, 3]) / 5**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
 def test_a_constant_map_has_sd_1(value):
     constants = MapConstants.measure(np.full((2, 4, 4), value, dtype=np.float32))
     assert constants == MapConstants(pytest.approx(value), 1.0)
-    assert constants.normalise(np.full((1, 1, 1), value + 2)).item() == pytest.approx(2)
+    assert constants.normalise(torch.full((1, 1, 1), value + 2)).item() == pytest.approx(2)
 
 
 def test_fusion_of_two_scales_by_hand():
     def one(value, mean, sd):
-        return np.full((1, 1, 1), value, dtype=np.float32), MapConstants(mean, sd)
+        return torch.full((1, 1, 1), value), MapConstants(mean, sd)
 
     e17, v17 = one(5.0, 1.0, 2.0), one(3.0, 0.0, 1.0)  # 2 and 3
     e33, v33 = one(0.0, 1.0, 0.5), one(6.0, 2.0, 4.0)  # -2 and 1
@@ -99,7 +99,7 @@ def _known(size, stride) -> np.ndarray:
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_spreading_keeps_known_pixels(size, stride):
     maps = _known(size, stride)
-    found = spread_grid(maps, stride, size)
+    found = spread_grid(torch.from_numpy(maps), stride, size).numpy()
     assert found.shape == (3, *size)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[:, ::stride, ::stride], maps, atol=1e-6)
@@ -116,11 +116,11 @@ def test_spreading_is_linear_between_known_pixels_and_repeats_after_the_last(siz
         expected = np.apply_along_axis(
             lambda line, at, side=side: np.interp(np.arange(side), at, line), axis, expected, places
         )
-    np.testing.assert_allclose(spread_grid(maps, stride, size), expected, atol=1e-6)
+    np.testing.assert_allclose(spread_grid(torch.from_numpy(maps), stride, size), expected, atol=1e-6)
 
 
 def test_spreading_by_hand():
-    maps = np.array([[[0.0, 4.0, 2.0]]], dtype=np.float32)
+    maps = torch.tensor([[[0.0, 4.0, 2.0]]])
     row = [0, 1, 2, 3, 4, 3.5, 3, 2.5, 2, 2, 2, 2]
     assert spread_grid(maps, 4, (3, 12)).tolist() == [[row] * 3]
     assert spread_grid(maps, 4, (1, 9)).tolist() == [[row[:9]]]

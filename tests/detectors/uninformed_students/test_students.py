@@ -4,45 +4,41 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
+from kdad.content_store import ContentStore
+from kdad.detectors.learnt import state_of
+from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import StudentParameters
-from kdad.detectors.uninformed_students.students import student_errors, train_students
-from kdad.errors import InputError
-from kdad.features.image_descriptors import check_images, open_descriptors
-from kdad.images.image_set import ImageSet
-from kdad.networks.patch_descriptor import PatchDescriptor
+from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import Passage, SeenImages, obtain_features
+from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
+from kdad.networks.weights import fingerprint_state
 from kdad.training.checkpoints import CheckpointFile
+from memory_images import MemoryImages, split_of
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
-
-
-class _Pictures(ImageSet):
-    name, category, size = "random", "images", (20, 23)
-
-    def __init__(self, images):
-        self.images = images.numpy()
-        self.samples = list(range(len(images)))
-
-    def image(self, index):
-        return self.images[index]
+_PARTS = ["test", "train", "validation", "train", "train", "validation", "train"]
 
 
 @pytest.fixture
 def pictures():
-    return _Pictures(torch.rand(7, 3, 20, 23, generator=torch.Generator().manual_seed(4)))
+    return MemoryImages((20, 23), seed=4, parts=_PARTS)
 
 
 @pytest.fixture
-def table(split_table):
-    return split_table.assign(id=[str(row) for row in range(7)], fingerprint=[str(row) for row in range(7)])
-
-
-@pytest.fixture
-def teacher():
+def teacher(tmp_path):
     torch.manual_seed(1)
-    return PatchDescriptor(17, 6, 0.05).requires_grad_(False).eval()
+    network = PatchDescriptor(17, 6, 0.05)
+    save_file(state_of(network), tmp_path / "teacher.safetensors")
+    given = {"receptive_field": 17, "depth": 6, "width": 0.05, "stride": 4}
+    fingerprint = fingerprint_state(network.state_dict())
+    return FrozenNetwork(
+        TeacherReference(**given, weights=str(tmp_path / "teacher.safetensors"), fingerprint=fingerprint), _FLOAT32
+    )
 
 
 def _parameters(count=2, epochs=2, **top) -> StudentParameters:
@@ -51,19 +47,27 @@ def _parameters(count=2, epochs=2, **top) -> StudentParameters:
 
 
 @pytest.fixture
-def describe(tmp_path, pictures, table, teacher):
-    def run(parameters, folder="descriptors", split=table):
-        return open_descriptors(tmp_path / folder, pictures, split, teacher, "key", parameters, _FLOAT32)
+def describe(tmp_path, pictures, teacher):
+    def run(keep=True, folder="descriptors"):
+        split = split_of(pictures)
+        cache = obtain_features(ContentStore(tmp_path / folder), teacher, pictures, split, Passage(3, keep))
+        return SeenImages(pictures, split, {"p17": cache})
 
     return run
 
 
+def _standardise(seen):
+    return Standardisation.of(seen.features["p17"].statistics[0], _FLOAT32.device)
+
+
 @pytest.fixture
-def train(tmp_path, table, describe):
-    def run(parameters, seed=0, folder="first", descriptors=None):
+def train(tmp_path, teacher, describe):
+    def run(parameters, seed=0, folder="first", seen=None):
         checkpoint = CheckpointFile(tmp_path / folder / "students.checkpoint", "key")
-        found = descriptors or describe(parameters)
-        return train_students(found, table, 0.05, parameters, seed, checkpoint)
+        seen = seen or describe()
+        students = _FLOAT32.place(StudentEnsemble(parameters.count, 17, 6, 0.05, seed))
+        shared = (students, teacher, seen, _standardise(seen), parameters, _FLOAT32, seed)
+        return students, train_students(*shared, checkpoint)
 
     return run
 
@@ -80,42 +84,53 @@ def test_student_errors_by_hand():
     assert student_errors(predictions, targets).tolist() == [[5.0, 0.5]]
 
 
-def test_mean_and_sd_are_those_of_training_images(pictures, table, teacher, describe):
-    parameters = _parameters()
-    found = describe(parameters)
-    rows = np.flatnonzero(table["split"] == "train")
+def test_mean_and_sd_are_those_of_training_images(pictures, teacher, describe):
+    rows = [1, 3, 4, 6]
     with torch.no_grad():
-        own = teacher.dense(torch.from_numpy(pictures.images[rows]), 4).transpose(0, 1).flatten(1).double()
-    torch.testing.assert_close(found.mean.double(), own.mean(dim=1), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found.sd.double(), own.std(dim=1, correction=0), rtol=1e-4, atol=1e-6)
+        own = teacher.module.descriptor.dense(torch.from_numpy(pictures.pixels[rows]), 4)
+    own = own.transpose(0, 1).flatten(1).double()
+    for keep in (True, False):
+        found = _standardise(describe(keep, folder=f"kept {keep}"))
+        torch.testing.assert_close(found.mean.double(), own.mean(dim=1), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found.sd.double(), own.std(dim=1, correction=0), rtol=1e-4, atol=1e-6)
 
 
-def test_other_images_do_not_move_mean_and_sd(pictures, table, describe):
-    before = describe(_parameters())
-    for row in np.flatnonzero(table["split"] != "train"):
-        pictures.images[row] = 1 - pictures.images[row]
-    after = describe(_parameters(), folder="again")
+def test_other_images_do_not_move_mean_and_sd(pictures, describe):
+    before = _standardise(describe())
+    for row in (0, 2, 5):
+        pictures.pixels[row] = 1 - pictures.pixels[row]
+    after = _standardise(describe(folder="again"))
     assert torch.equal(before.mean, after.mean)
     assert torch.equal(before.sd, after.sd)
 
 
-def test_kept_descriptors_are_those_computed_anew(describe, train):
-    kept = describe(_parameters(descriptors="cache"), folder="kept")
-    anew = describe(_parameters(descriptors="recompute"), folder="anew")
-    assert kept.cache is not None
-    assert anew.cache is None
+def test_standardised_descriptors_by_hand():
+    standardise = Standardisation.of({"mean": [1.0, 2.0, 3.0], "sd": [2.0, 0.5, 0.0]}, torch.device("cpu"))
+    found = standardise(torch.tensor([5.0, 1.0, 4.0]).view(1, 3, 1, 1))
+    assert found.flatten().tolist() == [2.0, -2.0, 1.0]  # a constant channel keeps its scale
+
+
+def test_targets_are_standardised_over_the_training_images(describe):
+    seen = describe()
+    targets = _standardise(seen)(seen.outputs(np.array([1, 3, 4, 6]))["p17"][0]).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(targets.mean(dim=1), torch.zeros(6), rtol=0, atol=1e-4)
+    torch.testing.assert_close(targets.std(dim=1, correction=0), torch.ones(6), rtol=1e-4, atol=0)
+
+
+def test_kept_descriptors_are_those_computed_anew(describe, train, teacher):
+    kept, anew = describe(True, folder="kept"), describe(False, folder="anew")
     rows = np.array([1, 4])
-    torch.testing.assert_close(kept.targets(rows), anew.targets(rows), rtol=1e-5, atol=1e-5)
-    _, first = train(_parameters(), folder="a", descriptors=kept)
-    _, second = train(_parameters(), folder="b", descriptors=anew)
+    assert anew.outputs(rows) is None
+    torch.testing.assert_close(kept.outputs(rows)["p17"][0], teacher.outputs(anew.batch(rows))[0], rtol=1e-5, atol=1e-5)
+    _, first = train(_parameters(), folder="a", seen=kept)
+    _, second = train(_parameters(), folder="b", seen=anew)
     np.testing.assert_allclose(first["value"], second["value"], rtol=1e-3)
 
 
-def test_together_is_apart(train, describe, monkeypatch):
-    together, _ = train(_parameters(count=3, epochs=1))
-    alone = together.__class__(3, 17, 6, 0.05, 0)
-    descriptors = describe(_parameters())
-    images, targets = descriptors.images(np.array([1, 3])), descriptors.targets(np.array([1, 3]))
+def test_together_is_apart(describe):
+    alone = StudentEnsemble(3, 17, 6, 0.05, 0)
+    seen, rows = describe(), np.array([1, 3])
+    images, targets = seen.batch(rows), _standardise(seen)(seen.outputs(rows)["p17"][0])
     student_errors(alone.dense(images, 4), targets).mean(dim=0).sum().backward()
     gradients = [parameter.grad.clone() for parameter in alone.parameters()]
     for index in range(3):
@@ -136,10 +151,10 @@ def test_a_student_does_not_depend_on_how_many_there_are(train):
 
 
 def test_teacher_and_students_share_nothing_and_the_teacher_learns_nothing(teacher, train):
-    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    students, _ = train(_parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
-    addresses = [parameter.data_ptr() for parameter in (*teacher.parameters(), *students.parameters())]
+    before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
+    students, _ = train(_parameters(augmentation="flips"))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.module.state_dict().items())
+    addresses = [parameter.data_ptr() for parameter in (*teacher.module.parameters(), *students.parameters())]
     assert len(set(addresses)) == len(addresses)
 
 
@@ -159,19 +174,33 @@ def test_flips_are_learnt_from_new_descriptors(train):
     assert np.isfinite(history["value"]).all()
 
 
+def test_what_flipped_images_teach_is_the_teachers_answer_to_them(describe, train, teacher, monkeypatch):
+    described = []
+
+    def outputs(images):
+        described.append(images)
+        return FrozenNetwork.outputs(teacher, images)
+
+    seen = describe()
+    monkeypatch.setattr(teacher, "outputs", outputs, raising=False)
+    train(_parameters(augmentation="flips", epochs=6), seen=seen)
+    pixels = seen.images.pixels
+    ways = {axes: np.flip(pixels, axes) if axes else pixels for axes in ((), (2,), (3,), (2, 3))}
+    met = {
+        axes
+        for batch in described
+        for axes, mirrored in ways.items()
+        for image in batch.numpy()
+        if any(np.array_equal(image, other) for other in mirrored)
+    }
+    assert len(described) == 12  # two batches of four training images an epoch; held-out ones are not augmented
+    assert met == set(ways)
+
+
 def test_training_lowers_the_error(train):
     _, history = train(_parameters(epochs=30))
     error = history[(history["split"] == "training") & (history["term"] == "error_of_a_student")]["value"].to_numpy()
     assert error[-1] < 0.9 * error[0]
-
-
-def test_small_images_and_empty_splits_are_refused(table):
-    with pytest.raises(InputError, match="images of 20 x 64 pixels are smaller than the receptive field 33"):
-        check_images(table, (20, 64), [17, 33])
-    check_images(table, (33, 33), [17, 33])
-    for split in ("train", "validation"):
-        with pytest.raises(InputError, match=f"the split has no {split} image"):
-            check_images(table[table["split"] != split], (64, 64), [17])
 
 
 def test_no_students_are_refused():

@@ -10,7 +10,7 @@ from kdad.compute import Compute
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.teacher import PatchEmbedding, train_teacher
-from kdad.features.activations import prepare_source
+from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_weights
 from kdad.training.checkpoints import CheckpointFile
@@ -109,7 +109,7 @@ def test_training_lowers_each_term(train):
 def test_an_embedding_is_standardised_over_the_measured_patches():
     patches = NaturalPool().patches(96, 17, np.random.default_rng(0))
     parameters = _parameters()
-    embedding = PatchEmbedding(prepare_source(parameters.source, {}), 32, _FLOAT32).measure(patches)
+    embedding = PatchEmbedding(prepare_source(parameters.source), 32, _FLOAT32).measure(patches)
     found = embedding(patches)
     torch.testing.assert_close(found.mean(dim=0), torch.zeros(found.shape[1]), atol=1e-3, rtol=0)
     spread = found.std(dim=0, correction=0)

@@ -29,6 +29,7 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.features.source import SourceReference, reference_source
 from kdad.parameters.scoring import SmoothingParameters
+from kdad.parameters.strict import nearest_name
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.seeding import derive_seed, numpy_generator
@@ -51,6 +52,16 @@ class BaselineDetector(Detector):
         self.method: BaselineMethodParameters = self.settings.baselines.only
         kinds = {"images": _Autoencoder, "patches": _Patches}
         self.half: _LearntHalf = kinds.get(self.method.seen, _Vectors)(self)
+
+    @classmethod
+    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
+        """Return the blocks with one method alone: what others are set to is nothing to it."""
+        methods = blocks["baselines"]["methods"]
+        if variant not in methods:
+            raise InputError(f"{where}: baselines.methods has no '{variant}'{nearest_name(variant, list(methods))}")
+        if methods[variant] is None:
+            return None
+        return blocks | {"baselines": blocks["baselines"] | {"methods": {variant: methods[variant]}}}
 
     @classmethod
     def refer(cls, settings: BaselineSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
@@ -79,6 +90,11 @@ class BaselineDetector(Detector):
                 )
         except InputError as error:
             raise InputError(f"baselines.methods.{name}: {error}") from None
+
+    @classmethod
+    def label(cls, settings: BaselineSettings) -> dict[str, str]:
+        """Return the method's detector, and what it sees."""
+        return {"detector": settings.baselines.only.detector, "sees": settings.baselines.only.seen}
 
     @classmethod
     def draws(cls, settings: BaselineSettings) -> bool:

@@ -127,8 +127,16 @@ _KEPT = {
 _SCALER = ("scaler_.mean_", "scaler_.scale_")
 #: Random vectors that a model is fitted to before its own state is put in: enough for its parts to be there.
 _STAND_INS = 256
-_SHORT = {"auto_encoder": {"epoch_num": 1}, "vae": {"epoch_num": 1}, "deep_svdd": {"epochs": 1}}
-_SHORT["anogan"] = {"epochs": 1, "epochs_query": 1}
+#: Options under which that is short, and possible however many components, clusters or features there are.
+_SHORT = {
+    "gmm": {"n_components": 1, "reg_covar": 1.0},
+    "kmeans": {"n_clusters": 1},
+    "pca_reconstruction": {"n_components": 1},
+    "auto_encoder": {"epoch_num": 1},
+    "vae": {"epoch_num": 1},
+    "deep_svdd": {"epochs": 1},
+    "anogan": {"epochs": 1, "epochs_query": 1},
+}
 
 
 def state_of_detector(fitted: FittedDetector, vectors: np.ndarray) -> dict[str, Tensor]:
@@ -136,7 +144,7 @@ def state_of_detector(fitted: FittedDetector, vectors: np.ndarray) -> dict[str, 
     kept = _KEPT.get(fitted.name)
     if kept is None:
         return {"vectors": torch.from_numpy(np.ascontiguousarray(vectors))}
-    state = {name: torch.as_tensor(_get(fitted.model, name)) for name in kept.present(fitted.model)}
+    state = {name: _as_tensor(_get(fitted.model, name)) for name in kept.present(fitted.model)}
     for name in kept.modules:
         state |= {f"{name}.{key}": value for key, value in getattr(fitted.model, name).state_dict().items()}
     return {name: value.detach().clone().contiguous() for name, value in state.items()}
@@ -160,6 +168,10 @@ def restore_detector(
         }
         getattr(fitted.model, attribute).load_state_dict(own)
     return fitted
+
+
+def _as_tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
 
 
 def _get(model: Any, name: str) -> Any:

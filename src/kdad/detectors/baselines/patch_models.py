@@ -151,14 +151,14 @@ class PatchSvm(SampledModel):
             "support_vectors": model.support_vectors_,
             "weights": model.dual_coef_[0],
             "intercept": model.intercept_,
-            "gamma": np.array(1 / (patches.shape[1] * patches.var())),
+            "gamma": np.array([1 / (patches.shape[1] * patches.var())]),
         }
 
     def score_patches(self, patches: np.ndarray) -> np.ndarray:
         """Return the negative decision function."""
         # `decision_function` computes the same kernel one pair at a time: tens of times slower.
         found = self.arrays
-        kernel = rbf_kernel(patches, found["support_vectors"], float(found["gamma"]))
+        kernel = rbf_kernel(patches, found["support_vectors"], found["gamma"].item())
         return -(kernel @ found["weights"] + found["intercept"])
 
 

@@ -35,7 +35,7 @@ class ClassifierReference(FrozenReference):
             raise InputError(f"'{path}' is another classifier: its hash is not {self.fingerprint}; take the right one")
         classifier = Classifier(self.channels, self.classes, self.widths, self.hidden)
         classifier.load_state_dict(state)
-        return FrozenClassifier(classifier.requires_grad_(False).eval(), self.channels, self.classes)
+        return FrozenClassifier(classifier, self.channels, self.classes).requires_grad_(False).eval()
 
     def keep(self, folder: Path, name: str) -> "ClassifierReference":
         """Copy the weights to `folder`."""

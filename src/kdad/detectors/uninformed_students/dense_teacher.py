@@ -58,7 +58,7 @@ class TeacherReference(FrozenReference):
             ) from error
         if fingerprint_state(state) != self.fingerprint:
             raise InputError(f"'{path}' is another teacher: its hash is not {self.fingerprint}; take the right one")
-        return DenseTeacher(descriptor.requires_grad_(False).eval(), self.stride)
+        return DenseTeacher(descriptor, self.stride).requires_grad_(False).eval()
 
     def keep(self, folder: Path, name: str) -> "TeacherReference":
         """Copy the weights to `folder`."""

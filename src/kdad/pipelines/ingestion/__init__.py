@@ -1,5 +1,5 @@
 """The pipeline `ingestion`."""
 
-from kdad.pipelines.ingestion.pipeline import create_pipeline
+from kdad.pipelines.ingestion.pipeline import create_pipeline, create_statistics
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "create_statistics"]

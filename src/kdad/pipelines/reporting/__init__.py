@@ -1,4 +1,4 @@
-"""The pipeline `reporting`."""
+"""The last step of every system: what was measured, drawn and kept."""
 
 from kdad.pipelines.reporting.pipeline import create_pipeline
 

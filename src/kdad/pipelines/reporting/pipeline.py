@@ -1,134 +1,55 @@
-"""Metrics, figures and the table of scores."""
+"""Metrics, figures and the table of scores of a system, and the detector that is kept."""
 
 from kedro.pipeline import Node, Pipeline
 
+from kdad.pipelines.detector.nodes import keep_detector
 from kdad.pipelines.reporting.nodes import (
     draw_curves,
     draw_heatmap_sheet,
     draw_loss_curves,
     draw_score_histogram,
-    measure_detection,
-    measure_localisation,
+    measure_detector,
     write_metrics,
-    write_student_metrics,
 )
 
-_TEST_MAPS = {"split_table": "split_table", "anomaly_maps": "anomaly_maps", "dataset": "params:dataset"}
+
+def create_pipeline(system: str) -> Pipeline:
+    """Measure detection and localisation, draw the figures, write the metrics, keep the detector."""
+
+    def own(*names: str) -> dict[str, str]:
+        return {name: f"{system}.{name}" for name in names}
+
+    images = {"image_set": "image_set", "split_table": "split_table"}
+    fitted = {"detector": f"{system}.fitted"}
+    measuring = {"measuring": "params:measuring"}
+    steps = [
+        (
+            measure_detector,
+            {**fitted, **images, **own("scores", "raw_maps", "anomaly_maps"), **measuring},
+            "measured",
+        ),
+        (
+            write_metrics,
+            {**fitted, **own("measured", "threshold", "feature_cost", "fitting_cost", "mapping_cost")},
+            "metrics",
+        ),
+        (
+            draw_curves,
+            {**images, **own("scores", "anomaly_maps", "measured"), **measuring},
+            ["roc_figure", "pro_figure"],
+        ),
+        (draw_score_histogram, own("scores", "threshold"), "score_histogram_figure"),
+        (draw_loss_curves, {"history": f"{system}.loss_history"}, "loss_figure"),
+        (
+            draw_heatmap_sheet,
+            {**fitted, **images, **own("scores", "anomaly_maps"), "reporting": "params:reporting"},
+            "heatmap_sheet",
+        ),
+        (keep_detector, own("fitted", "scores", "threshold", "anomaly_maps", "metrics"), "detector"),
+    ]
+    return Pipeline([_node(function, inputs, outputs, system) for function, inputs, outputs in steps])
 
 
-_MEASURED = {
-    "detection": "detection_metrics",
-    "localisation": "localisation_metrics",
-    "threshold": "threshold",
-    "dataset": "params:dataset",
-    "seed": "params:seed",
-}
-
-
-def create_pipeline() -> Pipeline:
-    """Report on MKD: measure detection and localisation, draw the figures, write the metrics."""
-    metrics = Node(
-        write_metrics,
-        inputs={
-            **_MEASURED,
-            "source_cost": "source_cost",
-            "cloner_cost": "cloner_cost",
-            "scoring_cost": "scoring_cost",
-            "gradient_cost": "gradient_cost",
-            "source": "params:source",
-        },
-        outputs="metrics",
-        name="write_metrics",
-    )
-    return _measure_and_draw(["forward_maps", "gradient_maps"], "cloner_loss_history") + Pipeline([metrics])
-
-
-def create_student_pipeline() -> Pipeline:
-    """Report on Uninformed Students in the same way, in their own namespace."""
-    metrics = Node(
-        write_student_metrics,
-        inputs={
-            **_MEASURED,
-            "teachers": "teachers",
-            "students": "students",
-            "cost": "student_map_cost",
-            "constants": "student_map_constants",
-            "teacher": "params:teacher",
-        },
-        outputs="metrics",
-        name="write_metrics",
-    )
-    shared = {
-        "split_table",
-        "teachers",
-        "students",
-        "student_map_cost",
-        "student_map_constants",
-        "students_loss_history",
-    }
-    parameters = {name: name for name in ("params:dataset", "params:seed", "params:reporting", "params:teacher")}
-    return Pipeline(
-        _measure_and_draw(["raw_maps"], "students_loss_history") + Pipeline([metrics]),
-        namespace="uninformed_students",
-        inputs=shared,
-        parameters=parameters | {"params:scoring": "params:student_scoring"},
-    )
-
-
-def _measure_and_draw(raw_maps: list[str], loss_history: str) -> Pipeline:
-    """Measure maps and scores and draw the figures of one system."""
-    return Pipeline(
-        [
-            Node(
-                measure_detection,
-                inputs={"scores": "scores", "scoring": "params:scoring", "seed": "params:seed"},
-                outputs="detection_metrics",
-                name="measure_detection",
-            ),
-            Node(
-                measure_localisation,
-                inputs={
-                    **_TEST_MAPS,
-                    **{name: name for name in raw_maps},
-                    "scoring": "params:scoring",
-                },
-                outputs="localisation_metrics",
-                name="measure_localisation",
-            ),
-            Node(
-                draw_curves,
-                inputs={
-                    **_TEST_MAPS,
-                    "scores": "scores",
-                    "detection": "detection_metrics",
-                    "localisation": "localisation_metrics",
-                    "scoring": "params:scoring",
-                },
-                outputs=["roc_figure", "pro_figure"],
-                name="draw_curves",
-            ),
-            Node(
-                draw_score_histogram,
-                inputs={"scores": "scores", "threshold": "threshold"},
-                outputs="score_histogram_figure",
-                name="draw_score_histogram",
-            ),
-            Node(
-                draw_loss_curves,
-                inputs={"history": loss_history},
-                outputs="loss_figure",
-                name="draw_loss_curves",
-            ),
-            Node(
-                draw_heatmap_sheet,
-                inputs={
-                    **_TEST_MAPS,
-                    "scores": "scores",
-                    "scoring": "params:scoring",
-                    "reporting": "params:reporting",
-                },
-                outputs="heatmap_sheet",
-                name="draw_heatmap_sheet",
-            ),
-        ]
-    )
+def _node(function, inputs: dict[str, str], outputs: str | list[str], system: str) -> Node:
+    named = f"{system}.{outputs}" if isinstance(outputs, str) else [f"{system}.{name}" for name in outputs]
+    return Node(function, inputs=inputs, outputs=named, name=f"{system}_{function.__name__}", tags=["reporting"])

@@ -1,27 +1,35 @@
 """Nodes of the pipeline `soft_target`."""
 
+import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
+from kdad.comparison.case import Bench, Case, run_case
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore
+from kdad.content_store import ContentStore, Stores
+from kdad.detectors.detector import Detector
+from kdad.detectors.registry import open_detector
 from kdad.detectors.soft_target.class_offset import best_offset
 from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.losses import softened_divergence
-from kdad.detectors.soft_target.parameters import SoftTargetParameters
+from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
 from kdad.detectors.soft_target.training import Lesson
+from kdad.features.seen import SeenImages
+from kdad.images.image_set import ImageSet
 from kdad.images.labelled import classified_images
-from kdad.images.registry import open_image_set
+from kdad.images.splits import Split
 from kdad.metrics.classification import classification_metrics
 from kdad.metrics.ranking import image_auroc
-from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 
@@ -29,29 +37,54 @@ _SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label
 
 
-def open_distillation(
-    folder: Path, dataset: dict[str, Any], soft_target: dict[str, Any], compute: dict[str, Any], seed: int
-) -> Distillation:
-    """Open the labelled images and the store of trained networks; raises `InputError` before anything is trained."""
-    settings, images = SoftTargetParameters(**soft_target), DatasetParameters(**dataset)
-    found = classified_images(open_image_set(images), images.validation_fraction, seed)
-    for count in [*settings.label_counts, settings.sweep_labels]:
-        found.labelled_rows(count, settings.seeds[0])
-    chosen = prepare_compute(ComputeParameters(**compute))
-    return Distillation(found, settings, chosen, ContentStore(folder))
+@dataclass(frozen=True)
+class Shared:
+    """What all nodes of the pipeline work on: labelled images, settings, and the store of trained networks."""
+
+    image_set: ImageSet
+    soft_target: SoftTargetParameters
+    stores: Stores
+    compute: ComputeParameters
+    seed: int
+
+    def open(self) -> Distillation:
+        """Check the settings against the images; raises `InputError` before anything is trained."""
+        found = classified_images(self.image_set, self.seed)
+        settings = self.soft_target
+        for count in [*settings.label_counts, settings.sweep_labels]:
+            found.labelled_rows(count, settings.seeds[0])
+        return Distillation(found, settings, prepare_compute(self.compute), ContentStore(self.stores.models))
 
 
-def train_teachers(**shared: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def on_shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a node's function that takes the fields of `Shared` instead of ``distillation``."""
+
+    def run(**inputs: Any) -> Any:
+        shared = Shared(**{field.name: inputs.pop(field.name) for field in fields(Shared)})
+        return function(shared.open(), **inputs)
+
+    own = list(inspect.signature(function).parameters.values())[1:]
+    hints = {name: hint for name, hint in get_type_hints(function).items() if name != "distillation"}
+    keyword, known = inspect.Parameter.KEYWORD_ONLY, get_type_hints(Shared)
+    added = [inspect.Parameter(name, keyword, annotation=hint) for name, hint in known.items()]
+    update_wrapper(run, function)
+    del run.__wrapped__
+    run.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *added])
+    run.__annotations__ = hints | known
+    return run
+
+
+def train_teachers(distillation: Distillation) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a teacher for each seed; return its accuracy and calibration, and the first one's loss history."""
-    distillation = open_distillation(**shared)
     taught = {seed: distillation.teacher(seed) for seed in distillation.parameters.seeds}
     rows = [{"seed": seed, **distillation.test_metrics(found)} for seed, found in taught.items()]
-    return pd.DataFrame(rows), pd.read_csv(next(iter(taught.values())).folder / "loss_history.csv")
+    history = pd.read_csv(next(iter(taught.values())).folder / "loss_history.csv")
+    history.attrs["network"] = "teacher"
+    return pd.DataFrame(rows), history
 
 
-def sweep_temperatures(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
+def sweep_temperatures(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
     """Distil with few labels at every T and alpha: temperature, alpha, seed, held_out_accuracy, accuracy, ece."""
-    distillation = open_distillation(**shared)
     settings = distillation.parameters
     rows = []
     for seed, temperature, alpha in _progress("T and alpha", settings.seeds, settings.temperatures, settings.alphas):
@@ -63,13 +96,12 @@ def sweep_temperatures(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sweep_labels(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
+def sweep_labels(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
     """Compare lessons at every number of labels a class: labels (0: all), lesson, seed, accuracy, ece.
 
     ``hard`` learns the labels alone, ``soft`` adds the teacher's targets of the same images, ``transfer`` its targets
     of all training images, most of them without labels.
     """
-    distillation = open_distillation(**shared)
     settings, everything = distillation.parameters, distillation.images.fit_rows
     rows = []
     for seed, count in _progress("Numbers of labels", settings.seeds, [*settings.label_counts, ALL]):
@@ -86,12 +118,11 @@ def sweep_labels(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def omit_class(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
+def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
     """Distil without a class: seed, student, accuracy, accuracy_of_class, offset (Hinton et al. 2015, section 3).
 
     The student sees soft targets alone, of images of the other classes. The offset is chosen on held-out images.
     """
-    distillation = open_distillation(**shared)
     settings, images = distillation.parameters, distillation.images
     number, labels = settings.omitted_class, distillation.labels("test")
     rest = images.fit_rows[images.train.classes[images.fit_rows] != number]
@@ -116,22 +147,14 @@ def omit_class(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def score_disagreement(teachers: pd.DataFrame, **shared: Any) -> pd.DataFrame:
+def score_disagreement(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
     """Detect every class but one by the student's disagreement with its teacher: normal_class, seed, image_auroc."""
-    distillation = open_distillation(**shared)
     settings, classes = distillation.parameters, len(distillation.images.class_names)
     rows = []
     for seed, number in _progress("One class", settings.seeds, range(classes)):
-        auroc = disagreement_auroc(distillation, one_class_student(distillation, number, seed), number, seed)
+        auroc = disagreement_auroc(distillation, distillation.one_class_student(number, seed), number, seed)
         rows.append({"normal_class": number, "seed": seed, "image_auroc": auroc})
     return pd.DataFrame(rows)
-
-
-def one_class_student(distillation: Distillation, number: int, seed: int) -> Taught:
-    """Distil a student on the images of one class alone, without labels."""
-    images = distillation.images
-    own = images.fit_rows[images.train.classes[images.fit_rows] == number]
-    return distillation.student(Lesson(own, own[:0], distillation.parameters.temperature, 1.0), seed)
 
 
 def disagreement_auroc(distillation: Distillation, student: Taught, number: int, seed: int) -> float:
@@ -145,10 +168,9 @@ def disagreement_auroc(distillation: Distillation, student: Taught, number: int,
 
 
 def draw_soft_targets(
-    teachers: pd.DataFrame, sweep: pd.DataFrame, labels: pd.DataFrame, **shared: Any
+    distillation: Distillation, teachers: pd.DataFrame, sweep: pd.DataFrame, labels: pd.DataFrame
 ) -> dict[str, Figure]:
     """Draw softened distributions at several T, the sweep, and accuracy and calibration over numbers of labels."""
-    distillation = open_distillation(**shared)
     settings, images = distillation.parameters, distillation.images
     logits = distillation.teacher(settings.seeds[0]).test_logits
     # Of each class the test image that the teacher is least sure of.
@@ -160,6 +182,23 @@ def draw_soft_targets(
         "sweep.png": draw_sweep(sweep, settings.sweep_labels),
         "labels.png": draw_label_counts(labels, teachers),
     }
+
+
+def keep_student(
+    soft_target: SoftTargetParameters,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    stores: Stores,
+    compute: ComputeParameters,
+    measuring: MeasuringParameters,
+    seed: int,
+) -> Detector:
+    """Return the detector by disagreement on the run's own normal class, with the first of the seeds."""
+    settings = SoftTargetSettings(soft_target=soft_target)
+    case = Case("soft_target", "soft_target", image_set.category, soft_target.seeds[0], "soft_target", settings, {})
+    bench = Bench(prepare_compute(compute), stores, measuring, 1, seed)
+    result = run_case(case, SeenImages(image_set, Split(split_table), {}), bench)
+    return open_detector(Path(result.folder) / "detector")
 
 
 def summarise_soft_targets(

@@ -1,10 +1,13 @@
-"""Teachers, then what soft targets are good for, then figures."""
+"""Teachers, then what soft targets are good for, then figures, and the detector that is kept."""
 
 from kedro.pipeline import Node, Pipeline
 
+from kdad.pipelines import ingestion
 from kdad.pipelines.soft_target.nodes import (
     draw_soft_targets,
+    keep_student,
     omit_class,
+    on_shared,
     score_disagreement,
     summarise_soft_targets,
     sweep_labels,
@@ -13,37 +16,38 @@ from kdad.pipelines.soft_target.nodes import (
 )
 
 _SHARED = {
-    "folder": "soft_target_folder",
-    "dataset": "params:dataset",
+    "image_set": "image_set",
     "soft_target": "params:soft_target",
+    "stores": "stores",
     "compute": "params:compute",
     "seed": "params:seed",
 }
 
 
 def create_pipeline() -> Pipeline:
-    """Train teachers, sweep temperature and labels, omit a class, detect anomalies, draw."""
+    """Train teachers, sweep temperature and labels, omit a class, detect anomalies, draw, keep a detector."""
     taught = {"teachers": "soft_target.teachers", **_SHARED}
     tables = {name: f"soft_target.{name}" for name in ("teachers", "sweep", "labels", "omission", "anomaly")}
     drawn = {name: tables[name] for name in ("sweep", "labels")}
-    return Pipeline(
+    kept = {**_SHARED, "split_table": "split_table", "measuring": "params:measuring"}
+    steps = [
+        (on_shared(train_teachers), _SHARED, ["teachers", "teacher_loss_history"], "train_soft_teachers"),
+        (on_shared(sweep_temperatures), taught, "sweep", "sweep_temperatures"),
+        (on_shared(sweep_labels), taught, "labels", "sweep_labels"),
+        (on_shared(omit_class), taught, "omission", "omit_class"),
+        (on_shared(score_disagreement), taught, "anomaly", "score_disagreement"),
+        (on_shared(draw_soft_targets), taught | drawn, "figures", "draw_soft_targets"),
+        (summarise_soft_targets, tables, "summary", "summarise_soft_targets"),
+        (keep_student, kept, "detector", "keep_student"),
+    ]
+    return ingestion.create_pipeline() + Pipeline(
         [
             Node(
-                train_teachers,
-                inputs=_SHARED,
-                outputs=["soft_target.teachers", "soft_target.teacher_loss_history"],
-                name="train_soft_teachers",
-            ),
-            Node(sweep_temperatures, inputs=taught, outputs="soft_target.sweep", name="sweep_temperatures"),
-            Node(sweep_labels, inputs=taught, outputs="soft_target.labels", name="sweep_labels"),
-            Node(omit_class, inputs=taught, outputs="soft_target.omission", name="omit_class"),
-            Node(
-                score_disagreement,
-                inputs=taught,
-                outputs="soft_target.anomaly",
-                name="score_disagreement",
-            ),
-            Node(draw_soft_targets, inputs=taught | drawn, outputs="soft_target.figures", name="draw_soft_targets"),
-            Node(summarise_soft_targets, inputs=tables, outputs="soft_target.summary", name="summarise_soft_targets"),
+                function,
+                inputs=inputs,
+                outputs=f"soft_target.{made}" if isinstance(made, str) else [f"soft_target.{name}" for name in made],
+                name=name,
+            )
+            for function, inputs, made, name in steps
         ]
     )

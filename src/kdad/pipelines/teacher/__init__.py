@@ -1,4 +1,4 @@
-"""The pipeline `teacher`."""
+"""The pipeline `teacher`: pretraining on natural images."""
 
 from kdad.pipelines.teacher.pipeline import create_pipeline
 

@@ -1,62 +1,47 @@
 """Nodes of the pipeline `teacher`."""
 
-import json
-import time
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
 
-from kdad import __version__
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore, content_key
-from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
-from kdad.detectors.uninformed_students.teacher import train_teacher
-from kdad.detectors.uninformed_students.teacher_file import save_teacher
-from kdad.images.natural_pool import NaturalPool
+from kdad.content_store import ContentStore, Stores
+from kdad.detectors.detector import Workshop
+from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
+from kdad.detectors.uninformed_students.parameters import (
+    StudentParameters,
+    StudentScoringParameters,
+    TeacherParameters,
+    UninformedStudentsSettings,
+)
+from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.features.network import FrozenReference
+from kdad.features.seen import SeenImages
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
 from kdad.parameters.source import ComputeParameters
-from kdad.training.checkpoints import CheckpointFile
 
 
 def train_teachers(
-    folder: Path,
-    teacher: dict[str, Any],
-    students: dict[str, Any],
-    compute: dict[str, Any],
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    teacher: TeacherParameters,
+    students: StudentParameters,
+    student_scoring: StudentScoringParameters,
+    stores: Stores,
+    compute: ComputeParameters,
     seed: int,
-    checked: bool = True,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train a teacher for each receptive field, or find it trained with these settings, whatever the category.
+) -> tuple[dict[str, FrozenReference], pd.DataFrame]:
+    """Check the images, then train a teacher for each receptive field, or find it trained, whatever the images.
 
-    Returns each one's file, key, cost and whether it was there, and the loss histories.
+    Returns what names each, and the loss histories.
     """
-    parameters = TeacherParameters(**teacher)
-    chosen = prepare_compute(ComputeParameters(**compute))
-    pool = NaturalPool(parameters.pool)
-    store = ContentStore(folder)
-    teachers, histories = {}, []
-    for patch_size in StudentParameters(**students).receptive_fields:
-        key = content_key(
-            teacher=parameters.model_dump(exclude={"pool"}),
-            pool=pool.fingerprint(),
-            receptive_field=patch_size,
-            seed=seed,
-            version=__version__,
-            **chosen.describe(),
-        )
-
-        def build(place: Path, patch_size: int = patch_size, key: str = key) -> None:
-            started = time.perf_counter()
-            checkpoint = CheckpointFile(place / "teacher.checkpoint", key)
-            network, history = train_teacher(patch_size, pool, parameters, chosen, seed, checkpoint)
-            save_teacher(place / "teacher.safetensors", network, parameters.width, key)
-            history.to_csv(place / "loss_history.csv", index=False)
-            (place / "cost.json").write_text(json.dumps({"seconds": time.perf_counter() - started}))
-            checkpoint.clear()
-
-        place, reused = store.obtain(key, build)
-        cost = json.loads((place / "cost.json").read_text())
-        teachers[str(patch_size)] = {"file": str(place / "teacher.safetensors"), "key": key, "reused": reused, **cost}
-        history = pd.read_csv(place / "loss_history.csv")
-        histories.append(history.assign(term=f"p{patch_size}." + history["term"]))
-    return teachers, pd.concat(histories, ignore_index=True)
+    settings = UninformedStudentsSettings(teacher=teacher, students=students, student_scoring=student_scoring)
+    UninformedStudentsDetector.check_inputs(settings, SeenImages(image_set, Split(split_table), {}))
+    workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)
+    trained = pretrain(teacher, students.receptive_fields, workshop)
+    references = {
+        f"p{field}": reference_teacher(found, field, teacher, students.output_stride)
+        for field, found in trained.items()
+    }
+    history = join_histories({field: found.history for field, found in trained.items()})
+    history.attrs["network"] = "teacher"
+    return references, history

@@ -6,29 +6,24 @@ from kdad.pipelines.reporting.nodes import draw_loss_curves
 from kdad.pipelines.teacher.nodes import train_teachers
 
 
-def create_pipeline(after: str | None = None) -> Pipeline:
-    """Train the teachers, once the data set `after` is there, and draw their losses."""
+def create_pipeline() -> Pipeline:
+    """Train the teachers, once images and split are known to fit, and draw their losses."""
+    blocks = {name: f"params:{name}" for name in ("teacher", "students", "student_scoring", "compute", "seed")}
     return Pipeline(
         [
             Node(
                 train_teachers,
-                inputs={
-                    "folder": "teacher_folder",
-                    "teacher": "params:teacher",
-                    "students": "params:students",
-                    "compute": "params:compute",
-                    "seed": "params:seed",
-                    **({"checked": after} if after else {}),
-                },
-                outputs=["teachers", "teacher_loss_history"],
+                inputs={"image_set": "image_set", "split_table": "split_table", "stores": "stores", **blocks},
+                outputs=["uninformed_students.frozen", "uninformed_students.teacher_loss_history"],
                 name="train_teachers",
                 tags=["training"],
             ),
             Node(
                 draw_loss_curves,
-                inputs={"history": "teacher_loss_history"},
-                outputs="teacher_loss_figure",
+                inputs={"history": "uninformed_students.teacher_loss_history"},
+                outputs="uninformed_students.teacher_loss_figure",
                 name="draw_teacher_losses",
+                tags=["reporting"],
             ),
         ]
     )

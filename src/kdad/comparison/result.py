@@ -1,0 +1,43 @@
+"""What a case leaves: one typed object, the same for all systems."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kdad.parameters.strict import StrictModel
+
+
+class CaseResult(StrictModel):
+    """The result of one case, finished or failed."""
+
+    axis: str
+    variant: str
+    category: str
+    seed: int
+    system: str
+    status: Literal["finished", "failed"]
+    error: str | None = Field(None, description="what a failed case died of")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="what differs from the run's own settings")
+    planned: str = Field("", description="key of what the plan wanted")
+    method: str = Field("", description="the map that is shown, or the raw score")
+    metrics: dict[str, float | None] = Field(default_factory=dict, description="on test images")
+    labels: list[int] = Field(default_factory=list, description="of the test images, in order")
+    scores: list[float] = Field(default_factory=list, description="of the test images, in order")
+    threshold: float | None = None
+    costs: dict[str, float] = Field(default_factory=dict, description="seconds, milliseconds, megabytes, counts")
+    training_images: int = 0
+    network: str = Field("network", description="what the loss history is of")
+    reused: bool = Field(False, description="whether training, or all of it, was found done")
+    folder: str = Field("", description="detector, heat maps, scores, loss history")
+    commit: str | None = Field(None, description="of the code that made it")
+    made: str = Field("", description="when it was made, UTC")
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are metrics."""
+        return self.status == "finished"
+
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """Axis, variant, category and seed."""
+        return self.axis, self.variant, self.category, self.seed

@@ -1,0 +1,52 @@
+"""Stacks of anomaly maps by name, one ``.npy`` each."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from kdad.datasets.place import PlaceDataset
+from kdad.scoring.map_stack import MapStream, write_stack
+
+
+class MapStackDataset(PlaceDataset):
+    """Anomaly maps by name, `(N, H, W)` float32 each, memory-mapped; the folder holds just what was saved last."""
+
+    def load(self) -> dict[str, np.ndarray]:
+        """Open the stacks."""
+        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(self._filepath.glob("*.npy"))}
+
+    def save(self, data: dict[str, np.ndarray | MapStream]) -> None:
+        """Write the stacks, batch by batch where they are made so, and drop those of an earlier run.
+
+        A stack that is a file already gets a second name, not a second copy, where the disk can.
+        """
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        for name, stack in data.items():
+            target = self._filepath / f"{name}.npy"
+            if isinstance(stack, MapStream):
+                write_stack(target, stack.shape, stack.batches)
+            elif not _link(stack, target):
+                write_stack(target, stack.shape, [stack])
+        for path in self._filepath.glob("*.npy"):
+            if path.stem not in data:
+                path.unlink()
+
+
+def _link(stack: np.ndarray, target: Path) -> bool:
+    """Name the file behind a whole memory map `target`; False where there is none or the disk cannot."""
+    if not isinstance(stack, np.memmap) or stack.filename is None:
+        return False
+    whole = np.load(stack.filename, mmap_mode="r")
+    if whole.shape != stack.shape or whole.dtype != stack.dtype:
+        return False
+    if target.exists() and target.samefile(stack.filename):
+        return True
+    try:
+        with TemporaryDirectory(dir=target.parent) as folder:
+            os.link(stack.filename, Path(folder) / target.name)
+            os.replace(Path(folder) / target.name, target)
+    except OSError:
+        return False
+    return True

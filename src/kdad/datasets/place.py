@@ -1,0 +1,20 @@
+"""What datasets of one path have in common."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+
+class PlaceDataset(AbstractDataset):
+    """A dataset at one path, a file or a folder."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return self._filepath.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,70 @@
+"""The one measurement of scores and maps, whatever system made them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdad.images.ground_truth import GroundTruth
+from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
+from kdad.metrics.ranking import detection_metrics
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.seeding import numpy_generator
+
+#: Of the bootstrap: the interval of the same scores is the same, whichever run asks.
+_BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class TestMaps:
+    """Maps of the test images by one method, `(N, H, W)` smoothed and raw, and the Gaussian's sigma in pixels."""
+
+    smoothed: np.ndarray
+    raw: np.ndarray
+    gaussian_sigma: float
+
+
+def measure(
+    test: pd.DataFrame, maps: dict[str, TestMaps], truth: GroundTruth, measuring: MeasuringParameters
+) -> dict[str, Any]:
+    """Return how test scores rank and how the threshold decides, and how maps localise by each method.
+
+    `test` has a row a test image (label, score, decision). Pixel metrics on top are those of the first method; None
+    without masks, and ``localisation_left_out`` says why.
+    """
+    localisation = {method: measure_localisation(found, truth, measuring) for method, found in maps.items()}
+    first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
+    return {
+        **measure_detection(test, measuring),
+        **first,
+        "localisation": localisation,
+        "localisation_left_out": truth.reason if maps else "the system makes no maps",
+        "anomalous_images_without_mask": truth.unmasked,
+    }
+
+
+def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
+    """Return ranking metrics with their interval, the rates of the decisions, and how many images there are."""
+    labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
+    generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
+    found = detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator)
+    return {
+        **found,
+        "false_positive_rate": _share(decisions[labels == 0]),
+        "true_positive_rate": _share(decisions[labels == 1]),
+        "test_normal": int((labels == 0).sum()),
+        "test_anomalous": int((labels == 1).sum()),
+    }
+
+
+def measure_localisation(maps: TestMaps, truth: GroundTruth, measuring: MeasuringParameters) -> dict[str, float | None]:
+    """Return `PIXEL_METRICS` of one method's maps; all None without masks."""
+    if truth.reason:
+        return dict.fromkeys(PIXEL_METRICS)
+    at = truth.positions
+    return localisation_metrics(truth.masks, maps.smoothed[at], maps.raw[at], maps.gaussian_sigma, measuring.max_fpr)
+
+
+def _share(decisions: np.ndarray) -> float | None:
+    return float(decisions.mean()) if len(decisions) else None

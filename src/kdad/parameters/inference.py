@@ -1,0 +1,39 @@
+"""The ``inference:`` and ``calibration:`` blocks: a detector that was kept, and images that it has not seen."""
+
+from pydantic import Field, model_validator
+
+from kdad.parameters.scoring import LABELLED_RULES, ThresholdRule
+from kdad.parameters.strict import StrictModel
+
+
+class InferenceParameters(StrictModel):
+    """The ``inference:`` block."""
+
+    images: str | None = Field(None, description="folder, of any layout, or one image file; must be given")
+    detector: str = Field("latest", description="a detector's folder, latest (of this project), or runs:/ID of MLflow")
+    output: str | None = Field(None, description="where results go; null: data/08_reporting/inference/<images>")
+    batch_size: int = Field(8, ge=1, description="images in memory at once")
+    heat_maps: bool = Field(True, description="write a heat map for each image, at its own size")
+    maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
+    sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
+
+
+class CalibrationParameters(StrictModel):
+    """The ``calibration:`` block."""
+
+    detector: str = Field("latest", description="a detector's folder, latest (of this project), or runs:/ID of MLflow")
+    images: str | None = Field(
+        None, description="folder of normal images, or of labelled ones; null: the scores of the held-out images"
+    )
+    rule: ThresholdRule = Field("quantile", description="how the threshold is set; f1 and what follows need labels")
+    value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
+    output: str | None = Field(None, description="folder of the results; null: data/06_models/calibrated/...")
+    batch_size: int = Field(8, ge=1, description="images in memory at once")
+
+    @model_validator(mode="after")
+    def _labels_can_be_there(self) -> "CalibrationParameters":
+        if self.images is None and self.rule in LABELLED_RULES:
+            raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
+        if self.value is None and self.rule not in ("f1", "youden"):
+            raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
+        return self

@@ -1,0 +1,57 @@
+"""The pipeline `baselines`: what the papers compare with, a case each, in one table and on one page."""
+
+from pathlib import Path
+
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+
+from kdad.comparison.baseline_page import baseline_table, render_page, sheets_of
+from kdad.comparison.plan import Plan
+from kdad.comparison.result import CaseResult
+from kdad.comparison.results import current_results, made_by, missing
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.binding import bind_first
+from kdad.pipelines.comparison.ablation import describe_bases
+from kdad.pipelines.comparison.cases import create_cases, result_name
+from kdad.pipelines.comparison.nodes import stop_on_failures
+from kdad.provenance import code_version
+
+_MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
+
+
+def create_pipeline(plan: Plan) -> Pipeline:
+    """Run every baseline, and compare them."""
+    summary = Node(
+        bind_first(compare_baselines, plan),
+        inputs=["params:dataset", *(result_name(plan, case) for case in plan.cases)],
+        outputs=[f"baselines.{name}" for name in _MADE],
+        name="compare_baselines",
+    )
+    ended = Node(
+        stop_on_failures,
+        inputs=["baselines.missing", "baselines.page"],
+        outputs=None,
+        name="report_missing_baselines",
+    )
+    return create_cases(plan) + Pipeline([summary, ended])
+
+
+def compare_baselines(
+    plan: Plan, dataset: DatasetParameters, *results: CaseResult | None
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]], dict[str, bytes], str, pd.DataFrame, dict[str, Path]]:
+    """Return a row a baseline with its metrics and cost, its numbers, its sheets, the page, what is missing, detectors.
+
+    Detectors are the folders where their cases keep them.
+    """
+    current = current_results(plan.cases, [result for result in results if result is not None])
+    table = baseline_table(plan.cases, current)
+    numbers = table.set_index("method").select_dtypes("number")
+    sheets = sheets_of(current)
+    facts = (
+        f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; results of "
+        f"{made_by(current)}; page of commit {code_version(Path.cwd()) or 'unknown'}"
+    )
+    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets)
+    kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
+    metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
+    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, missing(current), kept

@@ -1,0 +1,99 @@
+"""Nodes that prepare a category for its cases, and run them; a case that fails does not stop the others."""
+
+import logging
+import traceback
+from typing import Any
+
+import pandas as pd
+
+from kdad.comparison.case import Bench, Case, failed_case, run_case, see
+from kdad.comparison.plan import Plan
+from kdad.comparison.result import CaseResult
+from kdad.compute import prepare_compute
+from kdad.content_store import Stores
+from kdad.errors import InputError
+from kdad.features.cache import FeatureCache
+from kdad.features.seen import SeenImages
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.parameters.reporting import ReportingParameters
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.source import ComputeParameters
+
+logger = logging.getLogger(__name__)
+
+
+def see_category(
+    prepared: tuple[Plan, str, str],
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    stores: Stores,
+    compute: ComputeParameters,
+    measuring: MeasuringParameters,
+    seed: int,
+) -> dict[str, FeatureCache]:
+    """Check every case of a system on a category before anything trains, and run what frozen networks they share."""
+    plan, category, system = prepared
+    bench = Bench(prepare_compute(compute), stores, measuring, 0, seed, plan.shares_classes)
+    cases = [case for case in plan.cases if (case.category, case.system) == (category, system)]
+    plain, detector, base = SeenImages(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
+    seen = detector.adapt(base, plain, seed)
+    for case in cases:
+        _checking(case, plan, lambda settings: detector.check_inputs(settings, seen))
+    references = detector.refer(base, seen, bench.workshop(cases[0].seed))
+    seen = see(detector, base, seen, references, bench)
+    for case in cases:
+        if getattr(case.settings, "source", None) == getattr(base, "source", None):
+            _checking(case, plan, lambda settings: detector.check(settings, seen))
+    return seen.features
+
+
+def run_one_case(
+    prepared: tuple[Case, bool],
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    features: dict[str, FeatureCache],
+    stores: Stores,
+    compute: ComputeParameters,
+    measuring: MeasuringParameters,
+    reporting: ReportingParameters,
+    seed: int,
+) -> CaseResult:
+    """Fit, map and measure a case, or find it done; a failed case's result says its error."""
+    case, shares_classes = prepared
+    bench = Bench(prepare_compute(compute), stores, measuring, reporting.case_sheet_rows, seed, shares_classes)
+    try:
+        result = run_case(case, SeenImages(image_set, Split(split_table), features), bench)
+    except Exception as error:  # whatever it is, the other cases can still run
+        logger.error("%s failed: %s", case.namespace, error)
+        logger.debug("%s", traceback.format_exc())
+        return failed_case(case, f"{type(error).__name__}: {error}")
+    logger.info("%s: %s", case.namespace, "found done" if result.reused else "finished")
+    return result
+
+
+def collect_results(*results: CaseResult | None) -> list[CaseResult]:
+    """Gather an axis's results, of those that there are."""
+    return [result for result in results if result is not None]
+
+
+def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
+    """Raise `InputError` when a case is missing; taking the `page`, it comes after everything else is reported."""
+    if len(missing):
+        lines = [
+            f"  {row.axis}.{row.variant}, {row.category}, seed {row.seed}: {row.error}" for row in missing.itertuples()
+        ]
+        raise InputError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
+
+
+def page_title(page: str) -> str:
+    """Return the title of an HTML page."""
+    return page.partition("<title>")[2].partition("</title>")[0] or "the summary"
+
+
+def _checking(case: Case, plan: Plan, check: Any) -> None:
+    try:
+        check(case.settings)
+    except InputError as error:
+        place = f"{plan.name}.variants.{case.axis}.variants.{case.variant}"
+        raise InputError(f"{place}: {error}") from None

@@ -1,0 +1,87 @@
+"""The pipeline `paper_tables`: every cell's case, then one comparison with the printed tables."""
+
+from pathlib import Path
+
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+
+from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
+from kdad.comparison.paper_page import render_excerpt, render_tables
+from kdad.comparison.paper_parameters import PaperTableParameters
+from kdad.comparison.plan import Plan, category_namespace
+from kdad.comparison.result import CaseResult
+from kdad.comparison.results import current_results, made_by, missing
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.binding import bind_first
+from kdad.pipelines.comparison.ablation import describe_bases
+from kdad.pipelines.comparison.cases import create_cases, result_name
+from kdad.pipelines.comparison.nodes import stop_on_failures
+from kdad.provenance import code_version
+
+_PAPER_NAMES = {"digits": "mnist"}
+
+
+def create_pipeline(plans: list[Plan]) -> Pipeline:
+    """Run every case of `plans` and compare them with the papers."""
+    cases = sum((create_cases(plan) for plan in plans), Pipeline([]))
+    compared = Node(
+        bind_first(compare_with_papers, plans),
+        inputs=[
+            *("paper_results", "params:paper_tables", "params:dataset"),
+            *(result_name(plan, case) for plan in plans for case in plan.cases),
+        ],
+        outputs=[f"paper_tables.{name}" for name in ("cells", "page", "excerpt", "missing")],
+        name="compare_with_papers",
+    )
+    ended = Node(
+        stop_on_failures,
+        inputs=["paper_tables.missing", "paper_tables.page"],
+        outputs=None,
+        name="report_missing_cells",
+    )
+    return cases + Pipeline([compared, ended])
+
+
+def compare_with_papers(
+    plans: list[Plan],
+    paper_results: pd.DataFrame,
+    paper_tables: PaperTableParameters,
+    dataset: DatasetParameters,
+    *results: CaseResult | None,
+) -> tuple[pd.DataFrame, str, str, pd.DataFrame]:
+    """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
+    found = [result for result in results if result is not None]
+    # A category at an image size of its own is the same category of the papers.
+    labels = {name: category_namespace(one) for plan in plans for name, one in plan.datasets.items()}
+    current = [
+        result.model_copy(update={"category": labels[result.category]})
+        for plan in plans
+        for result in current_results(plan.cases, found)
+    ]
+    name = paper_tables.paper_dataset or _PAPER_NAMES.get(dataset.name, dataset.name)
+    printed = paper_results[paper_results["dataset"] == name]
+    if paper_tables.tables != "all":
+        printed = printed[printed["table"].isin(paper_tables.tables.split())]
+    named = {own: method.paper for own, method in paper_tables.present.items()}
+    names = {case.variant: named.get(case.variant, []) for plan in plans for case in plan.cases}
+    shown = {own: method.tables for own, method in paper_tables.present.items()}
+    cells = compare(printed, our_figures(current), names, shown)
+    absent = missing(current)
+    facts = _facts(plans, paper_tables, dataset, name, made_by(current))
+    page = render_tables(f"The papers' tables: {name}", facts, cells, absent, misprinted_means(printed))
+    return cells, page, render_excerpt(facts, cells), absent
+
+
+def _facts(
+    plans: list[Plan], paper_tables: PaperTableParameters, dataset: DatasetParameters, name: str, origin: str
+) -> str:
+    other = f", beside the papers' {name}" if name != dataset.name else ""
+    sizes = "".join(
+        f" ({own} {method.image_size})" for own, method in paper_tables.present.items() if method.image_size is not None
+    )
+    looked = "; ".join(describe_bases(plan) for plan in plans)
+    return (
+        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}, {looked}, seeds "
+        f"{', '.join(map(str, paper_tables.seeds))}; results of {origin}; page of commit "
+        f"{code_version(Path.cwd()) or 'unknown'}"
+    )

@@ -1,0 +1,1 @@
+"""The steps that every system goes through: frozen networks, features, fitting, scoring."""

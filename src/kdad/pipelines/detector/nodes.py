@@ -1,0 +1,141 @@
+"""Nodes that make a detector of any system, and map known images with it."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdad.comparison.case import Bench, record_of, see
+from kdad.compute import prepare_compute
+from kdad.content_store import ContentStore, Stores
+from kdad.detectors.detector import Detector, Workshop, heat_limits
+from kdad.detectors.mapping import map_images as map_known_images
+from kdad.features.cache import FeatureCache
+from kdad.features.network import FrozenReference
+from kdad.features.seen import SeenImages
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.parameters.strict import StrictModel
+from kdad.scoring.decisions import decide
+from kdad.scoring.map_stack import MapStream, stream_smoothed
+from kdad.scoring.threshold import Threshold
+
+
+def prepare_frozen(
+    detector: type[Detector],
+    settings: StrictModel,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    stores: Stores,
+    compute: ComputeParameters,
+    seed: int,
+    image_statistics: dict[str, Any] | None = None,
+) -> dict[str, FrozenReference]:
+    """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
+    seen = SeenImages(image_set, Split(split_table), {})
+    detector.check_inputs(settings, seen)
+    workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed, image_statistics)
+    return detector.refer(settings, seen, workshop)
+
+
+def compute_features(
+    detector: type[Detector],
+    settings: StrictModel,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    frozen: dict[str, FrozenReference],
+    stores: Stores,
+    compute: ComputeParameters,
+    measuring: MeasuringParameters,
+    seed: int,
+) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
+    """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
+    started = time.perf_counter()
+    bench = Bench(prepare_compute(compute), stores, measuring, 0, seed)
+    seen = see(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, bench)
+    detector.check(settings, seen)
+    reused = all(cache.reused for cache in seen.features.values())
+    cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused}
+    return seen.features, cost | bench.compute.describe()
+
+
+def fit_detector(
+    detector: type[Detector],
+    settings: StrictModel,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    frozen: dict[str, FrozenReference],
+    feature_caches: dict[str, FeatureCache],
+    stores: Stores,
+    compute: ComputeParameters,
+    seed: int,
+) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
+    """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
+    made = detector(settings, frozen, prepare_compute(compute))
+    seen = SeenImages(image_set, Split(split_table), feature_caches)
+    fitting = made.fit(seen, Workshop(made.compute, seed, ContentStore(stores.models), seed))
+    made.record = record_of(seen, seed, {})
+    fitting.history.attrs["network"] = fitting.network
+    return made, fitting.history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
+
+
+def map_images(
+    detector: Detector,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    feature_caches: dict[str, FeatureCache],
+    stores: Stores,
+    compute: ComputeParameters,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
+    """Score held-out normal and test images, and map them by every method; return what each took in seconds.
+
+    Maps of costly methods are of test images alone.
+    """
+    prepare_compute(compute)
+    seen = SeenImages(image_set, Split(split_table), feature_caches)
+    raw = map_known_images(detector, seen, detector.methods, ContentStore(stores.cases))
+    return raw.scores, raw.stacks, raw.seconds
+
+
+def smooth_maps(detector: Detector, raw_maps: dict[str, np.ndarray]) -> dict[str, MapStream]:
+    """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
+    return {method: stream_smoothed(maps, detector.smoothing(method)) for method, maps in raw_maps.items()}
+
+
+def calibrate_threshold(
+    detector: Detector,
+    split_table: pd.DataFrame,
+    raw_scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    measuring: MeasuringParameters,
+) -> tuple[pd.DataFrame, Threshold]:
+    """Set the threshold on held-out normal scores and decide on every scored image.
+
+    The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
+    """
+    raw = {name: raw_scores[name].to_numpy() for name in raw_scores if name != "row"}
+    found = detector.image_score.of_images(raw, anomaly_maps)
+    split = Split(split_table)
+    scores, threshold = decide(split, raw_scores["row"].to_numpy(), found, measuring.threshold_quantile)
+    for name, values in raw.items():
+        if name not in scores:
+            scores.insert(5, name, values)
+    return scores, threshold
+
+
+def keep_detector(
+    fitted: Detector,
+    scores: pd.DataFrame,
+    threshold: Threshold,
+    anomaly_maps: dict[str, np.ndarray],
+    metrics: dict[str, Any],
+) -> Detector:
+    """Give the fitted detector its threshold, the held-out scores that others are ranked among, and its metrics."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float | None)}
+    fitted.record = fitted.record | {"metrics": numbers}
+    held_out = scores["split"] == "validation"
+    limits = [heat_limits(anomaly_maps[method][: held_out.sum()]) for method in fitted.methods[:1]]
+    return fitted.calibrated(threshold, scores.loc[held_out, "score"].to_numpy(), *limits)

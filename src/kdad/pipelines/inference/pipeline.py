@@ -1,0 +1,36 @@
+"""Every image of a folder judged by one detector, then a sheet, a page, and what labels say."""
+
+from kedro.pipeline import Node, Pipeline
+
+from kdad.pipelines.inference.nodes import judge_images, report_judgements, stop_on_unreadable
+
+
+def create_pipeline() -> Pipeline:
+    """Judge images, report, and end with an error when files could not be read."""
+    detector = {"detector": "inference.detector", "inference": "params:inference"}
+    judged = {"judgements": "inference.judgements"}
+    return Pipeline(
+        [
+            Node(
+                judge_images,
+                inputs={**detector, "images": "inference.images", "compute": "params:compute"},
+                outputs="inference.judgements",
+                name="judge_images",
+                tags=["inference"],
+            ),
+            Node(
+                report_judgements,
+                inputs={**detector, **judged, "measuring": "params:measuring"},
+                outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
+                name="report_judgements",
+                tags=["inference"],
+            ),
+            Node(
+                stop_on_unreadable,
+                inputs={**judged, "page": "inference.page"},
+                outputs=None,
+                name="report_unreadable_files",
+                tags=["inference"],
+            ),
+        ]
+    )

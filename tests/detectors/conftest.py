@@ -1,0 +1,96 @@
+"""A few images in memory, and detectors of any system made of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from kdad.compute import Compute
+from kdad.content_store import ContentStore
+from kdad.detectors.detector import Detector, Fitting, Workshop
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import SeenImages, obtain_features
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.parameters.strict import StrictModel
+from memory_images import MemoryImages, split_of
+
+FLOAT32 = Compute(torch.device("cpu"), torch.float32)
+
+
+class Prepared(NamedTuple):
+    """A detector that has not learnt yet, and the images with what its frozen networks give for them."""
+
+    detector: Detector
+    seen: SeenImages
+
+
+class Fitted(NamedTuple):
+    """A detector that has learnt, the images that it learnt from, and what fitting left."""
+
+    detector: Detector
+    seen: SeenImages
+    fitting: Fitting
+
+
+@pytest.fixture
+def images() -> MemoryImages:
+    """Eighteen images of 32 x 48 pixels: 8 train, 4 are held out, 6 are tested, of which 3 have a defect."""
+    return MemoryImages()
+
+
+@pytest.fixture
+def split(images: MemoryImages) -> Split:
+    """The split of `images`."""
+    return split_of(images)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    """A workshop in the test's folder, in float32, with seed 0."""
+    return Workshop(FLOAT32, 0, ContentStore(tmp_path / "models"))
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, images: MemoryImages, split: Split, workshop: Workshop) -> Callable[..., Prepared]:
+    """Make a detector of a class and its settings, ready to be fitted, as a run does."""
+    own_images, own_split, own_workshop = images, split, workshop
+
+    def make(
+        system: type[Detector],
+        settings: StrictModel,
+        images: ImageSet | None = None,
+        split: Split | None = None,
+        workshop: Workshop | None = None,
+    ) -> Prepared:
+        place = workshop or own_workshop
+        taken = images or own_images
+        seen = SeenImages(taken, split or (own_split if images is None else split_of(taken)), {})
+        seen = system.adapt(settings, seen, place.split_seed)
+        system.check_inputs(settings, seen)
+        references = system.refer(settings, seen, place)
+        store, passage = ContentStore(tmp_path / "features"), system.passage(settings, seen.images.size)
+        features = {
+            name: obtain_features(store, FrozenNetwork(reference, place.compute), seen.images, seen.split, passage)
+            for name, reference in references.items()
+        }
+        seen = replace(seen, features=features)
+        system.check(settings, seen)
+        return Prepared(system(settings, references, place.compute), seen)
+
+    return make
+
+
+@pytest.fixture
+def fit(prepare: Callable[..., Prepared], workshop: Workshop) -> Callable[..., Fitted]:
+    """Make a detector of a class and its settings, and fit it; takes what `prepare` takes."""
+
+    def make(system: type[Detector], settings: StrictModel, **given) -> Fitted:
+        detector, seen = prepare(system, settings, **given)
+        fitting = detector.fit(seen, given.get("workshop") or workshop)
+        return Fitted(detector.eval(), seen, fitting)
+
+    return make

@@ -1,0 +1,297 @@
+"""What holds for a detector of any system, whatever it learns and says."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from kdad.compute import Compute
+from kdad.content_store import ContentStore
+from kdad.detectors import load
+from kdad.detectors.detector import Detector, Judgement, Raw, Workshop
+from kdad.detectors.registry import SYSTEMS
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import SeenImages, obtain_features
+from kdad.images.image_set import ImageSet
+from kdad.images.one_class import LabelledImages, OneClassSet
+from kdad.networks.weights import load_source
+from kdad.parameters.dataset import DatasetParameters
+from kdad.scoring.threshold import quantile_threshold
+from memory_images import PARTS, MemoryImages, split_of
+from projects import PROJECT
+
+pytestmark = pytest.mark.filterwarnings("ignore:n_neighbors .20. is greater than the total number of samples")
+
+_SOURCE = "timm:test_resnet"
+_WEIGHTS = "weights.safetensors"  # of the source, in the folder where detectors are made
+_RANDOM = {"name": _SOURCE, "weights": "random"}
+_TOLERANCE = 1e-5  # of the spread
+#: SSIM is a quotient of differences of squares, which in float32 magnify the rounding of a batch.
+_SSIM_TOLERANCE = 1e-3
+#: Where a ReLU or a max-pool is at its kink, rounding decides whether the gradient of a few pixels passes.
+_WITH_KINKS, _CLEAR_OF_KINKS = ("gradients", "guided_backprop"), 0.95
+#: Its noise is drawn for a batch as a whole.
+_OF_A_BATCH = ("smooth_grad",)
+
+
+def _baselines() -> dict[str, dict[str, Any]]:
+    """Return every method of the configuration, sized for tests."""
+    base, small = (
+        yaml.safe_load((PROJECT / "conf" / path).read_text())["baselines"]
+        for path in ("base/parameters/baselines.yml", "test/parameters.yml")
+    )
+    methods = {}
+    for name, method in base["methods"].items():
+        over = small["methods"].get(name, {}).get("options", {})
+        methods[name] = method | {"options": method.get("options", {}) | over}
+    return methods
+
+
+def _students(fields: list[int], descriptors: str, *localisation: str, **students: Any) -> dict[str, Any]:
+    training = {"epochs": 1, "batch_size": 4}
+    teacher = {"depth": 6, "width": 0.05, "source": _RANDOM, "source_size": 32, "patches_per_epoch": 32}
+    own = {"receptive_fields": fields, "count": 2, "descriptors": descriptors, "training": training, **students}
+    return {
+        "teacher": {**teacher, "validation_patches": 8, "training": {"epochs": 1, "batch_size": 16}},
+        "students": own,
+        "student_scoring": {"localisation": localisation, "smoothing": {name: {} for name in localisation}},
+    }
+
+
+def _mkd(*localisation: str, **scoring: Any) -> dict[str, Any]:
+    smoothing = {name: {"gaussian_sigma": 1.0} for name in localisation}
+    maps = {
+        "gradient_map": {"smooth_grad_samples": 2, "batch_size": 4},
+        "forward_map": {"fusion": "sum", "term": "total", "normalisation": "validation"},
+    }
+    return {
+        "source": {"name": _SOURCE, "weights": _WEIGHTS},
+        "features": {"batch_size": 5},
+        "cloner": {"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 20, "learning_rate": 0.01}},
+        "scoring": {"localisation": localisation, "smoothing": smoothing, **maps, **scoring},
+    }
+
+
+def _classifiers() -> dict[str, Any]:
+    own = {"hidden": 6, "steps": 100, "batch_size": 8, "learning_rate": 0.01}
+    networks = {"teacher": {"widths": [4, 6], **own}, "student": {"widths": [2, 4], **own}}
+    return {"soft_target": {**networks, "temperature": 2, "temperatures": [1], "alphas": [0.5], "label_counts": [2]}}
+
+
+_MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33")
+#: Name, system, settings; the images of soft targets have so many channels as the name says.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mkd_discrepancy": ("mkd", _mkd("discrepancy")),
+    "mkd_total_loss": ("mkd", _mkd("discrepancy", "gradients", detection={"score": "total_loss"})),
+    "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad")),
+    "students_p17": ("uninformed_students", _students([17], "cache", "combined")),
+    "students_p17_recompute": ("uninformed_students", _students([17], "recompute", *_MAPS, augmentation="flips")),
+    "students_p17_p33": ("uninformed_students", _students([17, 33], "cache", *_MAPS, output_stride=2)),
+    "soft_target_grey": ("soft_target", _classifiers()),
+    "soft_target_colour": ("soft_target", _classifiers()),
+    **{
+        f"baselines_{name}": (
+            "baselines",
+            {
+                "source": {"name": _SOURCE, "weights": _WEIGHTS},
+                "features": {},
+                "baselines": {"methods": {name: method}},
+            },
+        )
+        for name, method in _baselines().items()
+    },
+}
+
+
+def _labelled(channels: int) -> OneClassSet:
+    """Return three classes of 12 x 10 pixels, the second normal: noisy bars, each class at another place."""
+    generator = np.random.default_rng(0)
+
+    def part(count: int) -> LabelledImages:
+        classes = np.arange(count) % 3
+        pixels = generator.integers(0, 120, (count, 12, 10, channels), dtype=np.uint8)
+        for row, number in enumerate(classes):
+            pixels[row, 3 * number : 3 * number + 3] += 120
+        return LabelledImages(pixels[..., 0] if channels == 1 else pixels, classes)
+
+    parameters = DatasetParameters(name="digits", normal_class=1, image_size=32, validation_fraction=0.25)
+    return OneClassSet(parameters, part(48), part(18), ("a", "b", "c"))
+
+
+def _images_for(name: str) -> ImageSet:
+    if name.startswith("soft_target"):
+        return _labelled(1 if name.endswith("grey") else 3)
+    return MemoryImages((32, 48) if "p33" not in name else (34, 45), parts=PARTS * 2)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A detector with its threshold, and the images that it was made of."""
+
+    detector: Detector
+    seen: SeenImages
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The scored images, in the size that the detector takes."""
+        return torch.from_numpy(np.stack([self.seen.images.image(int(row)) for row in self.seen.split.scored]))
+
+
+def make(name: str, folder: Path) -> Made:
+    """Make a detector with all its stores, and the weights that it looks through, in `folder`."""
+    system, blocks = CASES[name]
+    if "source" in blocks:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(load_source(_SOURCE, "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
+        blocks = blocks | {"source": blocks["source"] | {"weights": str(folder / _WEIGHTS)}}
+    kind, images = SYSTEMS[system], _images_for(name)
+    settings = kind.Settings.model_validate(blocks)
+    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
+    split = split_of(images) if system != "soft_target" else None
+    seen = kind.adapt(settings, SeenImages(images, split, {}), workshop.split_seed)
+    kind.check_inputs(settings, seen)
+    references = kind.refer(settings, seen, workshop)
+    store, passage = ContentStore(folder / "features"), kind.passage(settings, seen.images.size)
+    features = {
+        key: obtain_features(store, FrozenNetwork(reference, workshop.compute), seen.images, seen.split, passage)
+        for key, reference in references.items()
+    }
+    seen = replace(seen, features=features)
+    kind.check(settings, seen)
+    detector = kind(settings, references, workshop.compute)
+    detector.fit(seen, workshop)
+    held_out = _scores(detector, seen, seen.split.rows("validation"))
+    return Made(detector.eval().calibrated(quantile_threshold(held_out, 0.5), held_out, (0.25, 1.5)), seen)
+
+
+def _scores(detector: Detector, seen: SeenImages, rows: np.ndarray) -> np.ndarray:
+    detector.calibrated(quantile_threshold(np.zeros(1), 0.5), np.zeros(1))
+    return np.array([found.score for found in detector.judge_batch(seen.batch(rows), seen.outputs(rows))])
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    """The name of a case."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(case: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all stores of `made` lie."""
+    return tmp_path_factory.mktemp(case)
+
+
+@pytest.fixture(scope="module")
+def made(case: str, folder: Path) -> Made:
+    """A detector of this case, with its threshold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield make(case, folder)
+    torch.set_num_threads(before)
+
+
+def _in_batches(detector: Detector, images: torch.Tensor, outputs: Any, size: int) -> dict[str, np.ndarray]:
+    """Return all raw scores and maps by name."""
+    found: list[Raw] = []
+    for start in range(0, len(images), size):
+        own = slice(start, start + size)
+        given = outputs and {name: [output[own] for output in values] for name, values in outputs.items()}
+        found.append(detector.maps(images[own], given, [*detector.methods, *detector.needed_methods]))
+    names = found[0].scores.keys() | found[0].maps.keys()
+    return {name: np.concatenate([(raw.scores | raw.maps)[name] for raw in found]) for name in names}
+
+
+def _assert_close(found: Any, expected: Any, what: str, tolerance: float = _TOLERANCE) -> None:
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    assert np.std(expected) > 0, f"{what} is the same everywhere"
+    allowed = tolerance * np.std(expected)
+    if what in _WITH_KINKS:
+        assert np.mean(np.abs(found - expected) <= allowed) > _CLEAR_OF_KINKS, what
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed, err_msg=what)
+
+
+def _assert_alike(
+    found: list[Judgement], expected: list[Judgement], detector: Detector, tolerance: float = _TOLERANCE
+) -> None:
+    scores = np.array([one.score for one in expected])
+    _assert_close([one.score for one in found], scores, "score", tolerance)
+    # A score that is a held-out one itself, as the threshold is, may fall to either side of it by rounding.
+    distances = np.abs(scores[:, None] - detector.held_out_scores).min(axis=1)
+    clear = np.flatnonzero(distances > tolerance * scores.std())
+    assert len(clear) > 4
+    for field in ("decision", "percentile"):
+        assert [getattr(found[row], field) for row in clear] == [getattr(expected[row], field) for row in clear]
+    if detector.methods:
+        maps = ([one.map for one in judged] for judged in (found, expected))
+        _assert_close(*maps, detector.methods[0], tolerance)
+    else:
+        assert all(one.map is None for one in found)
+
+
+@pytest.fixture
+def tolerance(case: str) -> float:
+    """How far apart, of the spread, what is computed in other batches may be."""
+    return _SSIM_TOLERANCE if "ssim" in case else _TOLERANCE
+
+
+def test_kept_outputs_give_what_live_images_give_in_any_batch(made, tolerance):
+    rows, images = made.seen.split.scored, made.images
+    outputs = made.seen.outputs(rows)
+    expected = _in_batches(made.detector, images, outputs, len(rows))
+    for given, size in ((outputs, 5), (None, 1), (None, 7), (None, len(rows))):
+        found = _in_batches(made.detector, images, given, size)
+        for name in found.keys() - (set() if size == len(rows) else set(_OF_A_BATCH)):
+            _assert_close(found[name], expected[name], name, tolerance)
+
+
+def test_an_image_alone_is_judged_as_in_a_batch(made, tolerance):
+    together = made.detector.judge_batch(made.images)
+    assert {found.decision for found in together} == {False, True}
+    alone = [made.detector.judge(image) for image in made.images.permute(0, 2, 3, 1).contiguous().numpy()]
+    _assert_alike(alone, together, made.detector, tolerance)
+
+
+def test_fitting_again_with_one_seed_gives_the_same_numbers(case, made, tmp_path):
+    again = make(case, tmp_path)
+    assert again.detector.key == made.detector.key
+    assert again.detector.learnt_facts() == made.detector.learnt_facts()
+    state, expected = again.detector.learnt_state(), made.detector.learnt_state()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert again.detector.threshold == made.detector.threshold
+    np.testing.assert_array_equal(again.detector.held_out_scores, made.detector.held_out_scores)
+
+
+def test_a_folder_holds_one_json_and_safetensors_alone(made, tmp_path):
+    folder = made.detector.save(tmp_path / "kept")
+    assert {path.suffix for path in folder.rglob("*")} == {".json", ".safetensors"}
+    facts = json.loads((folder / "detector.json").read_text())
+    assert facts["settings"] == made.detector.settings.model_dump(mode="json")
+    assert facts["system"] == made.detector.system
+    assert [path.name for path in folder.glob("*.json")] == ["detector.json"]
+
+
+# The last of a case: it deletes what made the detector.
+def test_a_loaded_detector_says_the_same_wherever_it_lies_and_without_what_made_it(made, folder, tmp_path):
+    images, detector = made.images, made.detector
+    expected, maps = detector.judge_batch(images), _in_batches(detector, images, None, 32)
+    kept = detector.save(folder / "kept")
+    _assert_alike(load(kept, "cpu").judge_batch(images), expected, detector)
+    shutil.copytree(kept, tmp_path / "elsewhere")
+    shutil.rmtree(folder)
+    loaded = load(tmp_path / "elsewhere", "cpu")
+    _assert_alike(loaded.judge_batch(images), expected, detector)
+    for name, values in _in_batches(loaded, images, None, 32).items():
+        _assert_close(values, maps[name], name)
+    assert (loaded.key, loaded.size) == (detector.key, detector.size)
+    assert (loaded.threshold, loaded.map_limits) == (detector.threshold, (0.25, 1.5))
+    np.testing.assert_array_equal(loaded.held_out_scores, detector.held_out_scores)

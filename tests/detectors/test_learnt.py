@@ -1,0 +1,91 @@
+"""A network is trained once; what a killed training left is gone on with, and what is there is not trained again."""
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from kdad.content_store import ContentStore
+from kdad.detectors.learnt import count_flops, count_parameters, prefixed, state_of, train_once, without_prefix
+
+_HISTORY = pd.DataFrame({"epoch": [0], "split": ["training"], "term": ["total"], "value": [0.125]})
+
+
+@pytest.fixture
+def store(tmp_path) -> ContentStore:
+    """An empty store."""
+    return ContentStore(tmp_path / "models")
+
+
+def _train(checkpoint, value=2.0):
+    network = nn.Linear(2, 3)
+    nn.init.constant_(network.weight, value)
+    return network, _HISTORY
+
+
+def test_what_was_trained_is_found_by_its_key_alone(store):
+    first = train_once(store, "key", _train)
+    again = train_once(store, "key", lambda _: 1 / 0)
+    assert (first.reused, again.reused) == (False, True)
+    for trained in (first, again):
+        assert trained.folder == store.root / "key"
+        assert torch.equal(trained.state["weight"], torch.full((3, 2), 2.0))
+        pd.testing.assert_frame_equal(trained.history, _HISTORY)
+        assert 0 < trained.seconds < 60
+    assert again.seconds == first.seconds
+    assert not train_once(store, "other", _train).reused
+
+
+def test_the_checkpoint_goes_when_the_weights_are_saved(store):
+    def train(checkpoint):
+        checkpoint.save({"epoch": 3})
+        return _train(checkpoint)
+
+    folder = train_once(store, "key", train).folder
+    assert sorted(path.name for path in folder.iterdir()) == ["cost.json", "loss_history.csv", "weights.safetensors"]
+
+
+def test_the_checkpoint_of_a_killed_training_is_there_for_the_next(store):
+    def killed(checkpoint):
+        checkpoint.save({"epoch": 3})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_once(store, "key", killed)
+    found = []
+    trained = train_once(store, "key", lambda checkpoint: found.append(checkpoint.load()) or _train(checkpoint))
+    assert [state["epoch"] for state in found] == [3]
+    assert not trained.reused
+
+
+def test_a_training_that_fails_leaves_nothing(store):
+    def fail(checkpoint):
+        checkpoint.save({"epoch": 3})
+        raise FloatingPointError("not finite")
+
+    with pytest.raises(FloatingPointError):
+        train_once(store, "key", fail)
+    assert list(store.root.iterdir()) == []
+
+
+def test_a_state_is_of_plain_tensors_that_are_no_part_of_the_graph():
+    network = nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+    state = state_of(network)
+    assert list(state) == ["weight", "bias"]
+    assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in state.values())
+    assert torch.equal(state["weight"], network.weight)
+
+
+def test_prefixes_are_put_before_names_and_taken_away():
+    one, two = {"a": torch.zeros(1), "b.c": torch.ones(1)}, {"a": torch.ones(2)}
+    together = prefixed(one, "first.") | prefixed(two, "second.")
+    assert list(together) == ["first.a", "first.b.c", "second.a"]
+    assert without_prefix(together, "first.") == one
+    assert without_prefix(together, "second.") == two
+
+
+def test_costs_by_hand():
+    network = nn.Conv2d(2, 3, 3, padding=1)
+    assert count_parameters(network) == 2 * 3 * 9 + 3
+    # a multiplication and an addition for each weight at each of 4 x 5 pixels
+    assert count_flops(lambda: network(torch.zeros(1, 2, 4, 5))) == 2 * 2 * 3 * 9 * 20

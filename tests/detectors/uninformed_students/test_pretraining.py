@@ -1,0 +1,55 @@
+"""Teachers are trained once for what they depend on: natural images, settings and seed."""
+
+import pandas as pd
+import torch
+
+from kdad.content_store import ContentStore
+from kdad.detectors.detector import Workshop
+from kdad.detectors.uninformed_students import pretraining as module
+from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+
+
+def _parameters(**top) -> TeacherParameters:
+    small = {"patches_per_epoch": 8, "validation_patches": 4, "depth": 4, "width": 0.05, "knowledge_weight": 0}
+    return TeacherParameters(**(small | {"training": {"epochs": 1, "batch_size": 4}} | top))
+
+
+def test_a_teacher_is_trained_once_whichever_others_there_are(workshop):
+    first = pretrain(_parameters(), [17], workshop)[17]
+    again = pretrain(_parameters(), [33, 17], workshop)
+    assert (first.reused, again[17].reused, again[33].reused) == (False, True, False)
+    assert first.key == again[17].key != again[33].key
+    pd.testing.assert_frame_equal(first.history, again[17].history)
+
+
+def test_what_a_teacher_depends_on_is_in_its_key(workshop, monkeypatch):
+    monkeypatch.setattr(module, "train_once", lambda store, key, train: key)
+
+    def key(parameters, place=workshop):
+        return pretrain(parameters, [17], place)[17]
+
+    others = [key(_parameters(**changed)) for changed in ({"depth": 5}, {"margin": 2.0}, {"metric_weight": 0.5})]
+    others.append(key(_parameters(), Workshop(workshop.compute, 1, workshop.models)))
+    assert len({key(_parameters()), *others}) == 5
+    elsewhere = Workshop(workshop.compute, 0, ContentStore(workshop.models.root / "elsewhere"), split_seed=3)
+    assert key(_parameters(), elsewhere) == key(_parameters())
+
+
+def test_a_reference_opens_what_was_trained(workshop):
+    trained = pretrain(_parameters(), [17], workshop)[17]
+    reference = reference_teacher(trained, 17, _parameters(), 4)
+    state = reference.open().descriptor.state_dict()
+    assert state.keys() == trained.state.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in trained.state.items())
+
+
+def test_histories_are_joined_with_the_field_before_each_term():
+    columns = ["epoch", "split", "term", "value"]
+    found = join_histories(
+        {
+            17: pd.DataFrame([(0, "training", "total", 1.0)], columns=columns),
+            65: pd.DataFrame([(0, "training", "total", 2.0)], columns=columns),
+        }
+    )
+    assert found.to_numpy().tolist() == [[0, "training", "p17.total", 1.0], [0, "training", "p65.total", 2.0]]

@@ -1,0 +1,140 @@
+"""A source by its parameters, and by a reference that opens it again and notices other weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdad.errors import InputError
+from kdad.features.seen import SeenImages
+from kdad.features.source import SourceReference, prepare_source, reference_source
+from kdad.networks.weights import fingerprint_weights, load_source
+from kdad.parameters.source import SourceParameters
+from memory_images import MemoryImages, split_of
+
+_SOURCE = SourceParameters(name="timm:test_resnet", weights="random")
+
+
+@pytest.fixture
+def seen() -> SeenImages:
+    """A few images that no network has seen yet."""
+    images = MemoryImages()
+    return SeenImages(images, split_of(images), {})
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file with weights of their own, and the fingerprint of the source that has them."""
+    source = load_source("timm:test_resnet", "random", random_seed=7)
+    path = tmp_path / "own" / "weights.pth"
+    path.parent.mkdir()
+    torch.save(source.pyramid.state_dict(), path)
+    return path, fingerprint_weights(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "sd"),
+    [("dataset", [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]), ("none", [0] * 3, [1] * 3), ("source", None, None)],
+)
+def test_input_normalisation(kind, mean, sd):
+    parameters = _SOURCE.model_copy(update={"input_normalisation": kind})
+    own = prepare_source(_SOURCE)
+    source = prepare_source(parameters, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
+    assert source.mean.flatten().tolist() == pytest.approx(mean or own.mean.flatten().tolist())
+    assert source.sd.flatten().tolist() == pytest.approx(sd or own.sd.flatten().tolist())
+
+
+def test_critical_points_are_selected():
+    chosen = prepare_source(_SOURCE.model_copy(update={"critical_points": ["stage4", "stage1"]}))
+    assert chosen.critical_points == ("stage1", "stage4")
+    with pytest.raises(InputError, match="the source has no 'stage5'"):
+        prepare_source(_SOURCE.model_copy(update={"critical_points": ["stage5"]}))
+
+
+def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
+    parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
+    with pytest.raises(InputError, match=r"constant in a channel; set source\.input_normalisation to 'source'"):
+        prepare_source(parameters, {"mean": [0.5] * 3, "sd": [0.1, 0.0, 0.1]})
+
+
+def test_a_reference_opens_the_source_that_it_was_taken_of(seen):
+    parameters = _SOURCE.model_copy(update={"critical_points": ["stage3", "stage1"], "input_normalisation": "none"})
+    source, opened = prepare_source(parameters), reference_source(parameters, seen).open()
+    images = torch.rand(2, 3, 32, 32)
+    assert opened.critical_points == ("stage1", "stage3")
+    for found, expected in zip(opened(images), source(images), strict=True):
+        assert torch.equal(found, expected)
+    assert not opened.training
+    assert not any(parameter.requires_grad for parameter in opened.parameters())
+
+
+def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(seen):
+    parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
+    training = np.stack([seen.images.image(row) for row in seen.split.rows("train")]).astype(np.float64)
+    measured = reference_source(parameters, seen)
+    np.testing.assert_allclose(measured.mean, training.mean(axis=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(measured.sd, training.std(axis=(0, 2, 3)), rtol=1e-6)
+    known = reference_source(parameters, seen, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
+    assert known.mean == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"critical_points": ["stage1"]}, {"input_normalisation": "none"}, {"name": "resnet18"}],
+)
+def test_the_identity_changes_with_what_the_outputs_depend_on(seen, change):
+    changed = _SOURCE.model_copy(update=change)
+    assert reference_source(changed, seen).identity != reference_source(_SOURCE, seen).identity
+
+
+def test_the_identity_changes_with_the_weights_and_not_with_their_place(seen, weights, tmp_path):
+    path, fingerprint = weights
+    own = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
+    assert own.fingerprint == fingerprint
+    assert own.identity != reference_source(SourceParameters(name="timm:test_resnet", weights="random"), seen).identity
+    moved = path.rename(tmp_path / "moved.pth")
+    assert (
+        reference_source(SourceParameters(name="timm:test_resnet", weights=str(moved)), seen).identity == own.identity
+    )
+
+
+def test_published_and_random_weights_are_not_copied(seen, tmp_path):
+    reference = reference_source(_SOURCE, seen)
+    assert reference.keep(tmp_path, "source") == reference
+    assert reference.within(tmp_path) == reference
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, weights, tmp_path):
+    path, fingerprint = weights
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
+    (tmp_path / "detector").mkdir()
+    kept = reference.keep(tmp_path / "detector", "source")
+    assert kept.weights == "source.pth"
+    path.unlink()
+    moved = (tmp_path / "detector").rename(tmp_path / "elsewhere")
+    assert fingerprint_weights(kept.within(moved).open()) == fingerprint
+
+
+def test_weights_that_are_gone_or_are_others_are_an_input_error(seen, weights):
+    path, _ = weights
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
+    state = torch.load(path, weights_only=True)
+    state["conv1.0.weight"][0, 0, 0, 0] += 1e-3
+    torch.save(state, path)
+    with pytest.raises(
+        InputError, match=rf"'timm:test_resnet' \(.*weights.pth\) are not those.*{reference.fingerprint}"
+    ):
+        reference.open()
+    path.unlink()
+    with pytest.raises(InputError, match=r"there is no file '.*weights\.pth'"):
+        reference.open()
+
+
+def test_relative_paths_and_the_home_folder_are_resolved(seen, weights, monkeypatch):
+    path, _ = weights
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("HOME", str(path.parent))
+    for given in ("weights.pth", "~/weights.pth"):
+        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen)
+        assert found.weights == str(path.resolve())
+    assert SourceReference.model_validate(found.model_dump(mode="json")) == found

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
+
+
+def test_overlay_has_the_size_of_the_image():
+    image = np.full((3, 30, 50), 0.5, np.float32)
+    picture = overlay_heat(image, np.zeros((4, 4), np.float32), (0, 1))
+    assert (picture.width, picture.height, picture.mode) == (50, 30, "RGB")
+
+
+def test_the_hotter_a_pixel_the_less_of_the_image_shows():
+    # Four columns from two: heat 0, 1/4, 3/4, 1. The colours of 0 and 1 are (13, 27, 62) and (252, 253, 191), grey is
+    # 127.5; opacities 0.15 and 0.9, so 0.85 * 127.5 + 0.15 * 13 = 110.3 and 0.1 * 127.5 + 0.9 * 252 = 239.6.
+    image = np.full((3, 1, 4), 0.5, np.float32)
+    pixels = np.asarray(overlay_heat(image, np.array([[2.0, 4.0]], np.float32), (2.0, 4.0)))
+    np.testing.assert_array_equal(pixels[0, 0], [110, 112, 118])
+    np.testing.assert_array_equal(pixels[0, 3], [240, 240, 185])
+    # Heat 1/4: the colour is (97, 37, 116), opacity 0.3375, so 0.6625 * 127.5 + 0.3375 * 97 = 117.2.
+    np.testing.assert_array_equal(pixels[0, 1], [117, 97, 124])
+
+
+def test_colours_of_the_image_become_their_mean_under_the_map():
+    image = np.zeros((3, 2, 2), np.float32)
+    image[0] = 0.9  # grey 0.3: 0.85 * 76.5 + 0.15 * (13, 27, 62)
+    pixels = np.asarray(overlay_heat(image, np.zeros((2, 2), np.float32), (0.0, 1.0)))
+    np.testing.assert_array_equal(pixels[1, 1], [67, 69, 74])
+
+
+def test_values_beyond_the_limits_have_the_last_colours():
+    image = np.zeros((3, 1, 2), np.float32)
+    inside, beyond = (
+        np.asarray(overlay_heat(image, np.array([values], np.float32), (0.0, 1.0))) for values in ([0, 1], [-7, 9])
+    )
+    np.testing.assert_array_equal(inside[0, 1], beyond[0, 1])
+    np.testing.assert_array_equal(inside[0, 0], beyond[0, 0])
+
+
+def test_a_map_of_one_value_and_equal_limits_can_be_drawn():
+    picture = overlay_heat(np.zeros((3, 2, 2), np.float32), np.ones((2, 2), np.float32), (1.0, 1.0))
+    assert picture.getpixel((0, 0)) == (2, 4, 9)  # 0.15 * (13, 27, 62)
+
+
+def test_without_a_map_the_image_is_shown_in_its_colours():
+    image = np.zeros((3, 2, 5), np.float32)
+    image[:, 1, 4] = 1.0, 0.5, 0.2
+    picture = overlay_heat(image, None, (0.0, 1.0))
+    assert picture.size == (5, 2)
+    assert picture.getpixel((4, 1)) == (255, 128, 51)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((800, 400), (160, 80)), ((300, 640), (75, 160)), ((28, 20), (28, 20)), ((5000, 2), (160, 1))],
+)
+def test_a_thumbnail_keeps_the_shape_and_is_never_larger_than_the_picture(size, expected):
+    assert thumbnail(Image.new("RGB", size)).size == expected
+    assert thumbnail_size(*size) == expected
+
+
+def test_a_thumbnail_averages_fine_stripes():
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    small = np.asarray(thumbnail(Image.fromarray(stripes), 80))
+    assert small.shape == (80, 80, 3)
+    assert abs(small[10:-10, 10:-10].astype(int) - 127).max() <= 2
