@@ -221,3 +221,21 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, 
     ):
         _Constant(terms).train(tmp_path, checkpoint_every=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sgd_steps_as_torch_does_by_hand(tmp_path):
+    """w' = w - lr * (gradient + decay * w); the next step's velocity keeps 0.5 of the last."""
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(1.0)
+
+    def loss(rows):
+        return {"total": 2.0 * network.weight.flatten().expand(len(rows))}
+
+    parameters = TrainingParameters(
+        epochs=2, batch_size=1, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.5, weight_decay=0.5
+    )
+    task = TrainingTask("line", network, loss, np.arange(1), np.arange(1))
+    train(task, parameters, 0, CheckpointFile(tmp_path / "line.checkpoint", "key"))
+    first = 1.0 - 0.1 * (2.0 + 0.5 * 1.0)
+    velocity = 0.5 * (2.0 + 0.5 * 1.0) + (2.0 + 0.5 * first)
+    assert network.weight.item() == pytest.approx(first - 0.1 * velocity)

@@ -1,4 +1,4 @@
-"""The one training loop: Adam, a schedule, validation on held-out normal images, checkpoints, loss history."""
+"""The one training loop: an optimiser, a schedule, validation on held-out normal images, checkpoints, loss history."""
 
 import logging
 import math
@@ -42,9 +42,7 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     Raises `FloatingPointError` when the loss is no longer finite.
     """
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
-    optimiser = torch.optim.Adam(
-        task.module.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay
-    )
+    optimiser = _optimiser(task.module, parameters)
     schedule = _schedule(optimiser, parameters, steps)
     history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
     for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
@@ -88,6 +86,13 @@ def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) ->
             sums[term] += count * value
     images = sum(count for count, _ in losses)
     return [{"epoch": epoch, "split": split, "term": term, "value": total / images} for term, total in sums.items()]
+
+
+def _optimiser(module: nn.Module, parameters: TrainingParameters) -> torch.optim.Optimizer:
+    common = {"lr": parameters.learning_rate, "weight_decay": parameters.weight_decay}
+    if parameters.optimiser == "sgd":
+        return torch.optim.SGD(module.parameters(), momentum=parameters.momentum, **common)
+    return torch.optim.Adam(module.parameters(), **common)
 
 
 def _schedule(
