@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 from pydantic import Field
+from safetensors.torch import save_file
 
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.statistics import measure_channels
 from kdad.networks.source import Source
-from kdad.networks.weights import fingerprint_weights, load_source
+from kdad.networks.weights import fingerprint_weights, load_source, read_state
 from kdad.parameters.source import SourceParameters
 
 _PUBLISHED = ("pretrained", "random")
@@ -41,8 +42,11 @@ class SourceReference(FrozenReference):
         """Copy a weights file to `folder`; published weights are found by their name."""
         if self.weights in _PUBLISHED:
             return self
-        target = folder / f"{name}{Path(self.weights).suffix}"
-        _link_or_copy(Path(self.weights), target)
+        target, path = folder / f"{name}.safetensors", Path(self.weights)
+        if path.suffix == ".safetensors":
+            _link_or_copy(path, target)
+        else:
+            save_file({key: value.contiguous() for key, value in read_state(path).items()}, target)
         return self.model_copy(update={"weights": target.name})
 
     def within(self, folder: Path) -> "SourceReference":

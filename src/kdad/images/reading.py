@@ -30,8 +30,8 @@ def read_image(image: AnyImage) -> np.ndarray:
     elif array.dtype.kind != "f" or not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise InputError(f"an array of an image is uint8, or float in [0, 1], and this is {array.dtype}; convert it")
     pixels = array[..., None] if array.ndim == 2 else array
-    whole = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1)
-    return np.ascontiguousarray(whole, dtype=np.float32)
+    # A copy, since torch cannot share an array that must not be written to.
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1), dtype=np.float32, order="C")
 
 
 def find_images(place: Path) -> list[Path]:

@@ -2,7 +2,8 @@
 
 import warnings
 
-from captum.attr import GuidedBackprop, NoiseTunnel, Saliency
+import torch
+from captum.attr import GuidedBackprop, Saliency
 from torch import Tensor, nn
 
 from kdad.compute import Compute
@@ -60,13 +61,18 @@ def gradient_maps(
         elif method == "guided_backprop":
             found = GuidedBackprop(total).attribute(images)
         else:
-            with torch_seed(seed, "smooth_grad"):
-                found = NoiseTunnel(Saliency(total)).attribute(
-                    images,
-                    nt_type="smoothgrad",
-                    nt_samples=parameters.smooth_grad_samples,
-                    nt_samples_batch_size=1,
-                    stdevs=parameters.smooth_grad_sd,
-                    abs=False,
-                )
+            found = _smooth_grad(total, images, parameters, seed)
     return found.detach().abs().sum(1).float()
+
+
+def _smooth_grad(total: TotalDiscrepancy, images: Tensor, parameters: GradientMapParameters, seed: int) -> Tensor:
+    """Return the mean gradient over noisy copies; each copy's noise is the same for all images.
+
+    So an image's map does not depend on the images beside it, as it would with Captum's `NoiseTunnel`.
+    """
+    mean = torch.zeros_like(images)
+    with torch_seed(seed, "smooth_grad"):
+        noises = torch.randn(parameters.smooth_grad_samples, 1, *images.shape[1:]) * parameters.smooth_grad_sd
+    for noise in noises:
+        mean += Saliency(total).attribute(images + noise.to(images.device), abs=False) / len(noises)
+    return mean
