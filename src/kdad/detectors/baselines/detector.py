@@ -25,6 +25,7 @@ from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.errors import InputError
+from kdad.features.cache import overall_sd
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.features.source import SourceReference, reference_source
@@ -113,9 +114,12 @@ class BaselineDetector(Detector):
         """Fit the method to the training images."""
         started, cache = perf_counter(), seen.features["source"]
         self.size, self.points, self.seed = cache.size, list(cache.names), workshop.seed
+        scaling = self.settings.features.activation_scaling
+        self.scales = [overall_sd(found) if scaling == "per_point" else 1.0 for found in cache.statistics]
         common = self.settings.baselines.model_dump(include={"pixel_side", "components", "points"})
         self.key = content_key(
             features=cache.identity,
+            scaling=scaling,
             detector=self.method.detector,
             sees=self.method.seen,
             options=self.method.complete_options,
@@ -140,12 +144,14 @@ class BaselineDetector(Detector):
         return self.half.state()
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return the source's points by name, and the seed."""
-        return {"points": self.points, "seed": self.seed, **self.half.facts()}
+        """Return the source's points by name with what divides their activations, and the seed."""
+        return {"points": self.points, "scales": self.scales, "seed": self.seed, **self.half.facts()}
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take what the method has fitted."""
-        self.points, self.seed = facts["points"], facts["seed"]
+        self.points, self.scales, self.seed = facts["points"], facts["scales"], facts["seed"]
+        if len(self.points) != len(self.scales):
+            raise ValueError(f"it has {len(self.scales)} scales for {len(self.points)} critical points")
         self.half.restore(state, facts)
 
     @property
@@ -173,7 +179,11 @@ class BaselineDetector(Detector):
         """Return the raw score, or the map."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None and self.half.looks_through_source else outputs
-        return self.half.raw(images, outputs["source"] if outputs else [])
+        return self.half.raw(images, self.scaled(outputs["source"]) if outputs else [])
+
+    def scaled(self, outputs: list[Tensor]) -> list[Tensor]:
+        """Return the source's activations, each point's divided by its scale."""
+        return [found / scale for found, scale in zip(outputs, self.scales, strict=True)]
 
 
 class _LearntHalf(ABC):
@@ -246,7 +256,7 @@ class _Vectors(_LearntHalf):
         self.fitted = restore_detector(*given, self._state)
 
     def _outputs(self, seen: SeenImages, rows: np.ndarray) -> list[Tensor]:
-        return seen.outputs(rows)["source"] if self.looks_through_source else []
+        return self.detector.scaled(seen.outputs(rows)["source"]) if self.looks_through_source else []
 
     @staticmethod
     def _seed(seed: int) -> int:
@@ -266,7 +276,8 @@ class _Patches(_LearntHalf):
 
         def passes():
             for start in range(0, len(rows), _BATCH):
-                yield patches_of(self._features(seen.outputs(rows[start : start + _BATCH])["source"]))
+                outputs = seen.outputs(rows[start : start + _BATCH])["source"]
+                yield patches_of(self._features(self.detector.scaled(outputs)))
 
         generator = numpy_generator(workshop.seed, "baselines", self.method.detector)
         self.model.fit(passes, len(rows), generator, derive_seed(workshop.seed, "baselines", "dictionary"))
