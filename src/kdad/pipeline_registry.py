@@ -42,12 +42,14 @@ def register_pipelines() -> Mapping[str, Pipeline]:
             "inference": inference.create_pipeline,
             "calibration": calibration.create_pipeline,
             # Steps alone, on what the steps before them have left.
-            "ingestion": lambda: ingestion.create_pipeline() + ingestion.create_statistics(),
+            "ingestion": lambda: (
+                ingestion.create_pipeline() + ingestion.create_statistics() + ingestion.create_patches()
+            ),
             "features": lambda: create_frozen("mkd") + create_features("mkd"),
             "cloner": lambda: create_fitting("mkd"),
             "scoring": lambda: create_scoring("mkd"),
             "reporting": lambda: reporting.create_pipeline("mkd"),
-            "teacher": lambda: ingestion.create_pipeline() + create_teacher(),
+            "teacher": lambda: ingestion.create_pipeline() + ingestion.create_patches() + create_teacher(),
             "students": lambda: create_features("uninformed_students") + create_fitting("uninformed_students"),
             "ensemble_scoring": lambda: create_scoring("uninformed_students"),
             "ensemble_reporting": lambda: reporting.create_pipeline("uninformed_students"),
@@ -60,7 +62,10 @@ def _system(name: str, parameters: dict[str, Any]) -> Pipeline:
     """Return a system as the sum of its steps."""
     by_dataset = (parameters.get("source") or {}).get("input_normalisation") == "dataset"
     statistics = by_dataset and "source" in SYSTEMS[name].Settings.model_fields
-    prepared = create_teacher() if name == "uninformed_students" else create_frozen(name, statistics)
+    if name == "uninformed_students":
+        prepared = ingestion.create_patches() + create_teacher()
+    else:
+        prepared = create_frozen(name, statistics)
     return (
         ingestion.create_pipeline()
         + (ingestion.create_statistics() if statistics else Pipeline([]))

@@ -16,9 +16,7 @@ class _Unmasked(MemoryImages):
         super().__init__()
         self.masked = tuple(masked)
         samples = enumerate(self.samples)
-        self.samples = [
-            type(s)(s.id, s.label, s.kind, s.subset, row in self.masked or not s.label) for row, s in samples
-        ]
+        self.samples = [type(s)(s.id, s.label, s.kind, s.subset, row in self.masked) for row, s in samples]
 
     def mask(self, index):
         return super().mask(index) if index in self.masked else None

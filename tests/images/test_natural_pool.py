@@ -9,6 +9,10 @@ from kdad.errors import InputError
 from kdad.images.natural_pool import NaturalPool
 
 
+def _patches(pool, count, patch_size, generator):
+    return pool.cut(pool.sample(count, patch_size, generator), patch_size)
+
+
 def _generator(seed=0):
     return np.random.default_rng(seed)
 
@@ -31,7 +35,7 @@ def _reds(patches: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("patch_size", [17, 33, 65])
 def test_patches_of_the_embedded_photographs(patch_size):
-    patches = NaturalPool().patches(40, patch_size, _generator())
+    patches = _patches(NaturalPool(), 40, patch_size, _generator())
     assert patches.shape == (40, 3, patch_size, patch_size)
     assert patches.dtype == torch.float32
     assert patches.min() >= 0 and patches.max() <= 1
@@ -45,12 +49,12 @@ def test_textures_that_are_test_images_are_not_in_the_pool():
 
 def test_one_generator_gives_one_draw():
     pool = NaturalPool()
-    assert torch.equal(pool.patches(8, 17, _generator()), pool.patches(8, 17, _generator()))
-    assert not torch.equal(pool.patches(8, 17, _generator()), pool.patches(8, 17, _generator(1)))
+    assert torch.equal(_patches(pool, 8, 17, _generator()), _patches(pool, 8, 17, _generator()))
+    assert not torch.equal(_patches(pool, 8, 17, _generator()), _patches(pool, 8, 17, _generator(1)))
 
 
 def test_a_tenth_of_the_patches_is_grey(tmp_path):
-    patches = NaturalPool(str(_colours(tmp_path))).patches(1000, 17, _generator())
+    patches = _patches(NaturalPool(str(_colours(tmp_path))), 1000, 17, _generator())
     spread = patches.mean(dim=(2, 3)).std(dim=1)
     # 1000 draws of 0.1: standard deviation 9.5
     assert 60 < (spread < 1e-4).sum() < 140
@@ -60,13 +64,13 @@ def test_every_image_of_the_folder_is_cut_from_at_any_depth(tmp_path):
     _colours(tmp_path, 2)
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.new("RGB", (64, 64), (120, 80, 0)).save(tmp_path / "deep" / "er" / "2.jpg", quality=100, subsampling=0)
-    patches = NaturalPool(str(tmp_path)).patches(100, 17, _generator())
+    patches = _patches(NaturalPool(str(tmp_path)), 100, 17, _generator())
     assert set(_reds(patches)) == {0, 1, 2}
 
 
 def test_negatives_come_from_another_image_and_positives_from_the_same(tmp_path):
     pool = NaturalPool(str(_colours(tmp_path)))
-    cut = pool.triplets(60, 17, _generator())
+    cut = pool.cut_triplets(pool.sample(60, 17, _generator(), triplets=True), 17)
     assert cut.anchors.shape == cut.positives.shape == cut.negatives.shape == (60, 3, 17, 17)
     anchors, negatives = _reds(cut.anchors), _reds(cut.negatives)
     assert all(anchor != negative for anchor, negative in zip(anchors, negatives, strict=True))
@@ -87,7 +91,9 @@ def test_a_positive_is_moved_by_at_most_a_quarter_of_the_patch(tmp_path):
     pool = NaturalPool(str(tmp_path))
     patch, shifts = 17, []
     for seed in range(200):
-        anchor, positive = pool._cut(0, patch, _generator(seed), moved=True)
+        places = pool.sample(1, patch, _generator(seed), triplets=True)
+        moved = places.assign(top=places["moved_top"], left=places["moved_left"])
+        anchor, positive = pool.cut(places, patch), pool.cut(moved, patch)
         columns = anchor[0, 0].mean(dim=0) * 255
         step = float(columns[-1] - columns[0]) / (patch - 1)  # image columns between a patch's columns
         if step > 0.5 and (anchor[0, 0] - anchor[0, 1]).abs().max() > 1e-3:  # grey ones have a third of the slope
@@ -122,4 +128,4 @@ def test_a_damaged_image_is_named_when_it_is_cut_from(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nno more")
     with pytest.raises(InputError, match=r"[ab]\.png"):
-        NaturalPool(str(tmp_path)).patches(1, 17, _generator())
+        _patches(NaturalPool(str(tmp_path)), 1, 17, _generator())

@@ -47,6 +47,7 @@ class SourceReference(FrozenReference):
             _link_or_copy(path, target)
         else:
             save_file({key: value.contiguous() for key, value in read_state(path).items()}, target)
+            target.chmod(0o644)  # as any file: safetensors makes it its owner's alone
         return self.model_copy(update={"weights": target.name})
 
     def within(self, folder: Path) -> "SourceReference":

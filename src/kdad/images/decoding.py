@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from kdad.errors import InputError
 
 _LARGEST_16_BIT = 65535
+_ORIENTATION = 0x0112
 
 
 def decode_image(path: Path) -> np.ndarray:
@@ -41,6 +42,17 @@ def _convert(image: Image.Image, name: str) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
+    except Exception as error:  # whatever Pillow raises for a damaged header
+        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    return (width, height) if turned else (height, width)
 
 
 def decode_mask(path: Path) -> np.ndarray:

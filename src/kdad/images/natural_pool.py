@@ -1,10 +1,12 @@
 """The natural images that a teacher learns from, and the patches and triplets that are cut from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import skimage.data
 import sklearn.datasets
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image
+from kdad.images.decoding import decode_image, read_size
 from kdad.images.folder_layout import EXTENSIONS
 from kdad.images.image_set import hash_content
 
@@ -52,46 +54,73 @@ class NaturalPool:
         facts = [(path.name, path.stat().st_size) for path in self.paths]
         return hash_content(repr(facts).encode())
 
-    def patches(self, count: int, patch_size: int, generator: np.random.Generator) -> Tensor:
-        """Cut patches `(count, 3, p, p)` in [0, 1] at random places and scales, a tenth of them grey."""
-        rows = generator.integers(len(self.paths), size=count)
-        return torch.cat([self._cut(row, patch_size, generator)[0] for row in rows])
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Height and width of every image, upright, `(N, 2)`; of files that cannot be read 0."""
+        return np.array([read_size(path) for path in self.paths])
 
-    def triplets(self, count: int, patch_size: int, generator: np.random.Generator) -> Triplets:
-        """Cut `count` triplets (Bergmann et al. 2020, section 3.1).
+    def sample(
+        self, count: int, patch_size: int, generator: np.random.Generator, triplets: bool = False
+    ) -> pd.DataFrame:
+        """Choose places of `count` patches at random images, places and scales, a tenth of them grey.
+
+        Columns: image (its row), side, top, left (pixels of the image; `side` is zoomed to the patch's size), grey.
+        With `triplets` also those of the positive (moved_top, moved_left, gain, shift, noise_seed) and of the negative
+        (other_image, other_side, other_top, other_left, other_grey).
+        """
+        table = self._places(generator.integers(len(self.paths), size=count), generator)
+        if not triplets:
+            return table
+        others = (table["image"] + generator.integers(1, len(self.paths), size=count)) % len(self.paths)
+        reach = (patch_size - 1) / 4 / patch_size * table["side"].to_numpy()
+        for name, length in zip(("top", "left"), self.sizes[table["image"]].T, strict=True):
+            moved = np.rint(table[name] + generator.uniform(-1, 1, count) * reach)
+            table[f"moved_{name}"] = np.clip(moved, 0, length - table["side"]).astype(np.int32)
+        table["gain"], table["shift"] = generator.uniform(0.8, 1.2, count), generator.uniform(-0.1, 0.1, count)
+        table["noise_seed"] = generator.integers(2**31, size=count)
+        return table.join(self._places(others.to_numpy(), generator).add_prefix("other_"))
+
+    def cut(self, places: pd.DataFrame, patch_size: int) -> Tensor:
+        """Cut the patches `(B, 3, p, p)` in [0, 1] that a table of `sample` says."""
+        return self._cut(places, ("image", "side", "top", "left", "grey"), patch_size)
+
+    def cut_triplets(self, places: pd.DataFrame, patch_size: int) -> Triplets:
+        """Cut the triplets that a table of `sample` says (Bergmann et al. 2020, section 3.1).
 
         A positive is its anchor moved by up to (p - 1) / 4 pixels, with other luminance and Gaussian noise; a negative
         comes from another image.
         """
-        rows = generator.integers(len(self.paths), size=count)
-        others = (rows + generator.integers(1, len(self.paths), size=count)) % len(self.paths)
-        pairs = [self._cut(row, patch_size, generator, moved=True) for row in rows]
-        positives = torch.cat([positive for _, positive in pairs])
-        gain, shift = (
-            torch.from_numpy(generator.uniform(*limits, (count, 1, 1, 1))) for limits in ((0.8, 1.2), (-0.1, 0.1))
+        moved = self._cut(places, ("image", "side", "moved_top", "moved_left", "grey"), patch_size)
+        gain, shift = (torch.tensor(places[name].to_numpy()).view(-1, 1, 1, 1) for name in ("gain", "shift"))
+        draws = (
+            np.random.default_rng(seed).normal(0, 0.02, moved.shape[1:])
+            for seed in places["noise_seed"].astype(np.int64)
         )
-        noise = torch.from_numpy(generator.normal(0, 0.02, tuple(positives.shape)))
-        positives = (positives * gain + shift + noise).clamp(0, 1).float()
-        negatives = torch.cat([self._cut(row, patch_size, generator)[0] for row in others])
-        return Triplets(torch.cat([anchor for anchor, _ in pairs]), positives, negatives)
+        positives = (moved * gain + shift + torch.from_numpy(np.stack(list(draws)))).clamp(0, 1).float()
+        other = ("other_image", "other_side", "other_top", "other_left", "other_grey")
+        return Triplets(self.cut(places, patch_size), positives, self._cut(places, other, patch_size))
 
-    def _cut(
-        self, row: int, patch_size: int, generator: np.random.Generator, moved: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        image = self._read(self.paths[row])
-        shorter = min(image.shape[1:])
+    def _places(self, rows: np.ndarray, generator: np.random.Generator) -> pd.DataFrame:
+        height, width = self.sizes[rows].T
         # Zooming the whole image and cutting p pixels is cutting this many pixels and zooming those.
-        side = max(round(shorter / generator.uniform(*_ZOOM)), 4)
-        top, left = (int(generator.integers(0, length - side + 1)) for length in image.shape[1:])
-        if generator.random() < _GREY_SHARE:
+        side = np.maximum(np.rint(np.minimum(height, width) / generator.uniform(*_ZOOM, len(rows))), 4)
+        places = {
+            name: np.floor(generator.random(len(rows)) * np.maximum(length - side + 1, 1))
+            for name, length in (("top", height), ("left", width))
+        }
+        table = pd.DataFrame({"image": rows, "side": side, **places}).astype(np.int32)
+        return table.assign(grey=generator.random(len(rows)) < _GREY_SHARE)
+
+    def _cut(self, places: pd.DataFrame, columns: Sequence[str], patch_size: int) -> Tensor:
+        # Whole numbers are floats in a table where other rows have none.
+        rows = places[list(columns)].to_numpy(dtype=np.int64)
+        return torch.cat([self._cut_one(*row, patch_size) for row in rows.tolist()])
+
+    def _cut_one(self, row: int, side: int, top: int, left: int, grey: bool, patch_size: int) -> Tensor:
+        image = self._read(self.paths[row])
+        if grey:
             image = np.broadcast_to(image.mean(axis=0), image.shape)
-        anchor = _zoom(image, top, left, side, patch_size)
-        if not moved:
-            return anchor, anchor
-        reach = (patch_size - 1) / 4 * side / patch_size
-        places = zip((top, left), image.shape[1:], generator.uniform(-reach, reach, 2), strict=True)
-        top, left = (int(np.clip(round(place + offset), 0, length - side)) for place, length, offset in places)
-        return anchor, _zoom(image, top, left, side, patch_size)
+        return _zoom(image, top, left, side, patch_size)
 
 
 def _zoom(image: np.ndarray, top: int, left: int, side: int, patch_size: int) -> Tensor:

@@ -25,13 +25,17 @@ BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]
 
 @dataclass
 class TrainingTask:
-    """What is trained on which rows; the loop knows nothing of networks' inputs."""
+    """What is trained on which rows; the loop knows nothing of networks' inputs.
+
+    `begin` is told the number of each epoch, from 0, before it begins.
+    """
 
     name: str
     module: nn.Module
     loss: BatchLoss
     training_rows: np.ndarray
     validation_rows: np.ndarray
+    begin: Callable[[int], None] = lambda epoch: None
 
 
 def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
@@ -48,6 +52,7 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
         torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
         order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
+        task.begin(epoch)
         task.module.train()
         losses = []
         # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.

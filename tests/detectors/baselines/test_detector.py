@@ -57,8 +57,9 @@ def test_nearest_neighbour_of_pixels_does_not_look_through_the_source(fit, monke
 
 
 def grid_of(fitted, rows, chosen) -> np.ndarray:
-    """Return the chosen outputs on the finest grid, `(N, h, w, C)`."""
-    points = [torch.from_numpy(source_outputs(fitted, rows)[position]) for position in chosen]
+    """Return the chosen outputs, each over its sd on training images, on the finest grid, `(N, h, w, C)`."""
+    sd = [point.std() for point in source_outputs(fitted, TRAIN)]
+    points = [torch.from_numpy(source_outputs(fitted, rows)[position] / sd[position]) for position in chosen]
     grid = max(point.shape[-2:] for point in points)
     enlarged = [torch.nn.functional.interpolate(point, grid, mode="bilinear") for point in points]
     return torch.cat(enlarged, dim=1).permute(0, 2, 3, 1).numpy().astype(np.float64)

@@ -9,6 +9,7 @@ from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import PatchEmbedding, train_teacher
 from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
@@ -29,7 +30,9 @@ def _parameters(epochs=1, **top) -> TeacherParameters:
 def train(tmp_path):
     def run(parameters, seed=0, folder="first"):
         checkpoint = CheckpointFile(tmp_path / folder / "teacher.checkpoint", "key")
-        return train_teacher(17, NaturalPool(), parameters, _FLOAT32, seed, checkpoint)
+        pool = NaturalPool()
+        patches = sample_patches(pool, parameters, [17], seed)
+        return train_teacher(17, pool, patches, parameters, _FLOAT32, seed, checkpoint)
 
     return run
 
@@ -107,7 +110,8 @@ def test_training_lowers_each_term(train):
 
 
 def test_an_embedding_is_standardised_over_the_measured_patches():
-    patches = NaturalPool().patches(96, 17, np.random.default_rng(0))
+    pool = NaturalPool()
+    patches = pool.cut(pool.sample(96, 17, np.random.default_rng(0)), 17)
     parameters = _parameters()
     embedding = PatchEmbedding(prepare_source(parameters.source), 32, _FLOAT32).measure(patches)
     found = embedding(patches)

@@ -7,14 +7,23 @@ from kdad.detectors.detector import Workshop
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
 from kdad.provenance import code_digest
 
 
-def pretrain(parameters: TeacherParameters, receptive_fields: list[int], workshop: Workshop) -> dict[int, Trained]:
-    """Train a teacher for each receptive field, whatever images are judged by it later."""
+def pretrain(
+    parameters: TeacherParameters,
+    receptive_fields: list[int],
+    workshop: Workshop,
+    patches: pd.DataFrame | None = None,
+) -> dict[int, Trained]:
+    """Train a teacher for each receptive field, whatever images are judged by it later.
+
+    `patches` are those of `sample_patches`, which are sampled when they are needed and not given.
+    """
     pool = NaturalPool(parameters.pool)
     found = {}
     for patch_size in receptive_fields:
@@ -28,7 +37,9 @@ def pretrain(parameters: TeacherParameters, receptive_fields: list[int], worksho
         )
 
         def train(checkpoint, patch_size=patch_size):
-            return train_teacher(patch_size, pool, parameters, workshop.compute, workshop.seed, checkpoint)
+            own = sample_patches(pool, parameters, [patch_size], workshop.seed) if patches is None else patches
+            own = own[own["receptive_field"] == patch_size]
+            return train_teacher(patch_size, pool, own, parameters, workshop.compute, workshop.seed, checkpoint)
 
         found[patch_size] = train_once(workshop.models, key, train)
     return found

@@ -10,17 +10,17 @@ from torch.nn.functional import interpolate
 
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.patches import EMBEDDING, TRAINING, VALIDATION, part_of
 from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, knowledge_loss, metric_loss
 from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import Source
-from kdad.seeding import derive_seed, numpy_generator, torch_seed
+from kdad.seeding import derive_seed, torch_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 
-_MEASURED = 1024  # patches behind the embeddings' mean and standard deviation
 _BATCH = 64
 
 
@@ -59,26 +59,33 @@ class PatchEmbedding:
 
 @dataclass
 class TeacherLoss:
-    """L = lambda_k L_k + lambda_m L_m + lambda_c L_c of new patches in training, of fixed ones in validation."""
+    """L = lambda_k L_k + lambda_m L_m + lambda_c L_c of an epoch's own patches in training, fixed ones in validation.
+
+    `patches` is the table of `sample_patches`; a row of the training set is the same row of each epoch's part of it.
+    """
 
     networks: nn.ModuleDict
     patch_size: int
     pool: NaturalPool
+    patches: pd.DataFrame
     parameters: TeacherParameters
     embedding: PatchEmbedding | None
     compute: Compute
-    seed: int
+
+    def begin(self, epoch: int) -> None:
+        """Take the patches of an epoch, from 0."""
+        self._training = part_of(self.patches, TRAINING, epoch)
 
     def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Return each term `(B,)`; a term of weight 0 is left out, and what only it needs is not computed."""
         weights = self.parameters
-        generator = self._generator(int(rows[0]))
         descriptor = self.networks["descriptor"]
+        places = (self._training if self.networks.training else part_of(self.patches, VALIDATION)).iloc[rows]
         if weights.metric_weight:
-            cut = self.pool.triplets(len(rows), self.patch_size, generator)
+            cut = self.pool.cut_triplets(places, self.patch_size)
             patches = torch.cat([cut.anchors, cut.positives, cut.negatives])
         else:
-            patches = self.pool.patches(len(rows), self.patch_size, generator)
+            patches = self.pool.cut(places, self.patch_size)
         with self.compute.autocast():
             described = descriptor(self.compute.move(patches))
         described = described.float()
@@ -97,28 +104,25 @@ class TeacherLoss:
             total = total + weights.compactness_weight * terms["compactness"]
         return {"total": total, **terms}
 
-    def _generator(self, first_row: int) -> np.random.Generator:
-        if self.networks.training:  # the loop seeds torch in each epoch, so that a resumed run draws the same patches
-            return np.random.default_rng(int(torch.randint(2**62, ())))
-        return numpy_generator(self.seed, "teacher", "validation", self.patch_size, first_row)
-
 
 def train_teacher(
     patch_size: int,
     pool: NaturalPool,
+    patches: pd.DataFrame,
     parameters: TeacherParameters,
     compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
 ) -> tuple[PatchDescriptor, pd.DataFrame]:
-    """Train a teacher of receptive field `patch_size`; return it, without its decoder, and its loss history."""
+    """Train a teacher of receptive field `patch_size` on the `patches` of `sample_patches`.
+
+    Returns it, without its decoder, and its loss history.
+    """
     embedding, channels = None, 1
     if parameters.knowledge_weight:
         source = compute.place(prepare_source(parameters.source))
         embedding = PatchEmbedding(source, parameters.source_size, compute)
-        embedding.measure(
-            pool.patches(_MEASURED, patch_size, numpy_generator(seed, "teacher", "embedding", patch_size))
-        )
+        embedding.measure(pool.cut(part_of(patches, EMBEDDING), patch_size))
         channels = len(embedding.mean)
     with torch_seed(seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
@@ -126,13 +130,14 @@ def train_teacher(
         if parameters.knowledge_weight:
             networks["decoder"] = nn.Linear(parameters.depth, channels)
     compute.place(networks)
-    loss = TeacherLoss(networks, patch_size, pool, parameters, embedding, compute, seed)
+    loss = TeacherLoss(networks, patch_size, pool, patches, parameters, embedding, compute)
     task = TrainingTask(
         f"teacher p{patch_size}",
         networks,
         loss,
         np.arange(parameters.patches_per_epoch),
         np.arange(parameters.validation_patches),
+        loss.begin,
     )
     history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history

@@ -5,7 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
+from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.images.image_set import ImageSet, Sample
+from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_samples
 from kdad.images.statistics import measure_channels
 from kdad.images.validation import check_images
@@ -31,3 +34,11 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
 def compute_image_statistics(split_table: pd.DataFrame, image_set: ImageSet) -> dict[str, Any]:
     """Measure each channel's mean and standard deviation over the training images."""
     return measure_channels(image_set, Split(split_table).rows("train"))
+
+
+def sample_teacher_patches(teacher: TeacherParameters, students: StudentParameters, seed: int) -> pd.DataFrame:
+    """Sample every patch of natural images that the teachers will see, in each epoch.
+
+    Returns their places: receptive_field, use, epoch, image, side, top, left, grey, and those of triplets.
+    """
+    return sample_patches(NaturalPool(teacher.pool), teacher, students.receptive_fields, seed)

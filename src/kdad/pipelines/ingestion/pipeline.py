@@ -2,7 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.ingestion.nodes import compute_image_statistics, split_images, validate_images
+from kdad.pipelines.ingestion.nodes import (
+    compute_image_statistics,
+    sample_teacher_patches,
+    split_images,
+    validate_images,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -28,6 +33,18 @@ def create_statistics() -> Pipeline:
         inputs={"split_table": "split_table", "image_set": "image_set"},
         outputs="image_statistics",
         name="compute_image_statistics",
+        tags="training",
+    )
+    return Pipeline([node])
+
+
+def create_patches() -> Pipeline:
+    """Sample the natural patches that teachers are trained on."""
+    node = Node(
+        sample_teacher_patches,
+        inputs={"teacher": "params:teacher", "students": "params:students", "seed": "params:seed"},
+        outputs="teacher_patches",
+        name="sample_teacher_patches",
         tags="training",
     )
     return Pipeline([node])

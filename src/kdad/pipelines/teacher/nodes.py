@@ -23,6 +23,7 @@ from kdad.parameters.source import ComputeParameters
 def train_teachers(
     image_set: ImageSet,
     split_table: pd.DataFrame,
+    teacher_patches: pd.DataFrame,
     teacher: TeacherParameters,
     students: StudentParameters,
     student_scoring: StudentScoringParameters,
@@ -37,7 +38,7 @@ def train_teachers(
     settings = UninformedStudentsSettings(teacher=teacher, students=students, student_scoring=student_scoring)
     UninformedStudentsDetector.check_inputs(settings, SeenImages(image_set, Split(split_table), {}))
     workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)
-    trained = pretrain(teacher, students.receptive_fields, workshop)
+    trained = pretrain(teacher, students.receptive_fields, workshop, teacher_patches)
     references = {
         f"p{field}": reference_teacher(found, field, teacher, students.output_stride)
         for field, found in trained.items()

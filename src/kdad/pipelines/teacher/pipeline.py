@@ -13,7 +13,11 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 train_teachers,
-                inputs={"image_set": "image_set", "split_table": "split_table", "stores": "stores", **blocks},
+                inputs={
+                    **{name: name for name in ("image_set", "split_table", "stores")},
+                    "teacher_patches": "teacher_patches",
+                    **blocks,
+                },
                 outputs=["uninformed_students.frozen", "uninformed_students.teacher_loss_history"],
                 name="train_teachers",
                 tags=["training"],
