@@ -11,6 +11,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.folder import changed_by_hand, read_facts, read_state
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.soft_target.detector import SoftTargetDetector
+from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.errors import InputError
 
@@ -19,6 +20,7 @@ SYSTEMS: dict[str, type[Detector]] = {
     "uninformed_students": UninformedStudentsDetector,
     "baselines": BaselineDetector,
     "soft_target": SoftTargetDetector,
+    "stfpm": StfpmDetector,
 }
 
 

@@ -1,0 +1,142 @@
+"""STFPM as a detector: where the student's feature pyramid departs from the source's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdad.content_store import content_key
+from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
+from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
+from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.features.source import SourceReference, reference_source
+from kdad.networks.architectures import build_source
+from kdad.networks.points import choose_points
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.provenance import code_digest
+from kdad.scoring.image_score import ImageScore
+from kdad.seeding import torch_seed
+from kdad.training.loop import TrainingTask, train
+
+_MAP = "feature_distance"
+
+
+class StfpmDetector(Detector):
+    """A student of the source's own architecture learns its features of normal images, each of length 1.
+
+    Wang et al. 2021, "Student-Teacher Feature Pyramid Matching for Anomaly Detection". Map: ``feature_distance``.
+    """
+
+    system = "stfpm"
+    Settings = StfpmSettings
+    Reference = SourceReference
+    stands_among_baselines = True
+
+    @classmethod
+    def refer(cls, settings: StfpmSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the source."""
+        return {"source": reference_source(settings.stfpm.source, seen, workshop.statistics)}
+
+    @classmethod
+    def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> Passage:
+        """Return how many images the source sees at once."""
+        return Passage(settings.stfpm.features.batch_size)
+
+    @classmethod
+    def check(cls, settings: StfpmSettings, seen: SeenImages) -> None:
+        """Raise `InputError` for critical points that the source does not have."""
+        choose_points(settings.stfpm.points, seen.features["source"].names, "stfpm.points")
+
+    @classmethod
+    def describe(cls, settings: StfpmSettings) -> str:
+        """Name the source."""
+        return settings.stfpm.source.name
+
+    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+        """Train the student, or find it trained."""
+        cache, settings = seen.features["source"], self.settings.stfpm
+        self.size = cache.size
+        self.key = content_key(
+            source=cache.identity,
+            points=settings.points,
+            training=settings.training.model_dump(),
+            seed=workshop.seed,
+            code=code_digest(__name__),
+        )
+        positions = self._positions
+
+        def run(checkpoint):
+            with torch_seed(workshop.seed, "stfpm", "initialisation"):
+                student = self.compute.place(self._new_student())
+
+            def loss(rows: np.ndarray) -> dict[str, Tensor]:
+                source = [self.compute.move(cache.outputs(rows)[i]) for i in positions]
+                with self.compute.autocast():
+                    found = student(self.compute.move(cache.images(rows)))
+                return {"total": pyramid_loss(source, found)}
+
+            task = TrainingTask("stfpm", student, loss, seen.split.rows("train"), seen.split.rows("validation"))
+            return student, train(task, settings.training, workshop.seed, checkpoint)
+
+        trained = train_once(workshop.models, self.key, run)
+        self.restore(trained.state, {})
+        return Fitting(trained.history, trained.seconds, trained.reused, "student")
+
+    def learnt_state(self) -> dict[str, Tensor]:
+        """Return the student's weights."""
+        return state_of(self.student)
+
+    def learnt_facts(self) -> dict[str, Any]:
+        """Return nothing more: the source is named beside."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take a student."""
+        self.student = self._new_student()
+        self.student.load_state_dict(state)
+        self.compute.place(self.student).eval()
+
+    @property
+    def methods(self) -> list[str]:
+        """The one map."""
+        return [_MAP]
+
+    @property
+    def image_score(self) -> ImageScore:
+        """A rule of the map; published: its maximum."""
+        return ImageScore(_MAP, self.settings.stfpm.score, self.settings.stfpm.top_fraction)
+
+    def smoothing(self, method: str) -> SmoothingParameters:
+        """Return what the parameters say."""
+        return self.settings.stfpm.smoothing
+
+    def cost(self) -> dict[str, float]:
+        """Return the student's parameters, and the operations of its forward pass over one image."""
+        images = torch.zeros(1, 3, *self.size, device=self.compute.device)
+        return {"parameters": count_parameters(self.student), "flops": count_flops(lambda: self.student(images))}
+
+    @torch.no_grad()
+    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+        """Return the map."""
+        images = self.compute.move(images)
+        source = (self.outputs(images) if outputs is None else outputs)["source"]
+        with self.compute.autocast():
+            student = self.student(images)
+        chosen = [self.compute.move(source[i]) for i in self._positions]
+        return Raw({}, {_MAP: pyramid_map(chosen, student, self.size).cpu().numpy()})
+
+    @property
+    def _positions(self) -> list[int]:
+        names = tuple(self.references["source"].critical_points)
+        return choose_points(self.settings.stfpm.points, names, "stfpm.points")
+
+    def _new_student(self) -> nn.Module:
+        """Build the source's architecture up to the last chosen point, with weights of its own."""
+        source = self.references["source"]
+        student = build_source(source.name).select([source.critical_points[i] for i in self._positions])
+        return student.normalise_with(source.mean, source.sd)

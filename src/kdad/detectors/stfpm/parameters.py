@@ -1,0 +1,30 @@
+"""The ``stfpm:`` block (Wang et al. 2021): source, student's training, maps and score."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.parameters.strict import PointChoice, StrictModel
+from kdad.parameters.training import TrainingParameters
+
+
+class StfpmParameters(StrictModel):
+    """The ``stfpm:`` block."""
+
+    source: SourceParameters = Field(default_factory=SourceParameters, description="the teacher; published: resnet18")
+    features: FeatureParameters = Field(default_factory=FeatureParameters, description="how the source runs")
+    points: PointChoice = Field("first 3", description="critical points; published: layer1 to layer3 of resnet18")
+    training: TrainingParameters
+    smoothing: SmoothingParameters = Field(
+        default_factory=SmoothingParameters, description="of the map; published: none"
+    )
+    score: Literal["map_maximum", "map_top_mean"] = Field("map_maximum", description="an image's score")
+    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
+
+
+class StfpmSettings(StrictModel):
+    """Everything that makes an STFPM detector: the block of its parameters."""
+
+    stfpm: StfpmParameters

@@ -1,0 +1,53 @@
+"""STFPM: what learns, what the map is, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdad.detectors.stfpm.detector import StfpmDetector
+from kdad.detectors.stfpm.losses import pyramid_map
+from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.errors import InputError
+from kdad.networks.weights import fingerprint_weights
+
+ROWS = np.array([3, 0, 5])
+
+
+def settings(**changed) -> StfpmSettings:
+    training = {"epochs": 3, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
+    source = {"name": "timm:test_resnet", "weights": "random"}
+    return StfpmSettings(stfpm={"source": source, "training": training} | changed)
+
+
+def test_the_map_is_that_of_source_and_student_at_the_chosen_points(fit):
+    made = fit(StfpmDetector, settings(points="first 2"))
+    images = made.seen.batch(ROWS)
+    source = made.detector.frozen["source"].module
+    with torch.no_grad():
+        expected = pyramid_map(source(images)[:2], made.detector.student(images), made.detector.size)
+    found = made.detector.maps(images).maps["feature_distance"]
+    assert found.shape == (3, 32, 48)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_the_student_learns_and_the_source_does_not(fit):
+    made = fit(StfpmDetector, settings())
+    reference = made.detector.references["source"]
+    assert fingerprint_weights(made.detector.frozen["source"].module) == reference.fingerprint
+    assert fingerprint_weights(made.detector.student) != reference.fingerprint
+    totals = made.fitting.history.query("split == 'training'")["value"]
+    assert totals.iloc[-1] < totals.iloc[0]
+
+
+def test_a_second_fit_finds_the_student_trained_and_another_seed_does_not(fit, workshop):
+    first, again = (fit(StfpmDetector, settings()) for _ in range(2))
+    other = fit(StfpmDetector, settings(), workshop=type(workshop)(workshop.compute, 1, workshop.models))
+    assert [made.fitting.reused for made in (first, again, other)] == [False, True, False]
+    states = [made.detector.learnt_state() for made in (first, again, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_a_point_that_the_source_does_not_have_is_refused_before_training(prepare):
+    with pytest.raises(InputError, match=r"stfpm\.points: there is no critical point 'stage9'"):
+        prepare(StfpmDetector, settings(points=["stage9"]))
