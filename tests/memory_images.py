@@ -20,8 +20,9 @@ class MemoryImages(ImageSet):
     def __init__(self, size: tuple[int, int] = (32, 48), seed: int = 0, parts: list[str] = PARTS) -> None:
         self.size = size
         self.samples = [
-            Sample(f"image{row:02d}", int(row in ANOMALOUS), "patch" if row in ANOMALOUS else "good", part, True)
+            Sample(f"image{row:02d}", int(defect), "patch" if defect else "good", part, has_mask=defect)
             for row, part in enumerate(parts)
+            for defect in [row in ANOMALOUS]
         ]
         generator = np.random.default_rng(seed)
         shifts = generator.uniform(0, 2 * np.pi, (len(parts), 3, 1, 1))

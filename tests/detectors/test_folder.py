@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
@@ -87,7 +88,7 @@ def test_saved_again_it_is_the_same_file_by_file(make, tmp_path, weights):
     first = detector.save(tmp_path / "first")
     again = open_detector(first, "cpu").save(tmp_path / "again")
     names = sorted(path.name for path in first.iterdir())
-    assert names == ["detector.json", "learnt.safetensors", "source.pth"]
+    assert names == ["detector.json", "learnt.safetensors", "source.safetensors"]
     assert names == sorted(path.name for path in again.iterdir())
     assert all((first / name).read_bytes() == (again / name).read_bytes() for name in names)
 
@@ -220,12 +221,12 @@ def test_learnt_weights_of_another_hash(folder, damage):
 def test_weights_of_the_source_of_another_hash_or_missing(make, tmp_path, weights):
     detector, seen = make(weights=str(weights))
     folder = detector.save(tmp_path / "detector")
-    (folder / "source.pth").unlink()
-    torch.save(load_source(_NAME, "random", random_seed=4).pyramid.state_dict(), folder / "source.pth")
+    (folder / "source.safetensors").unlink()
+    save_file(load_source(_NAME, "random", random_seed=4).pyramid.state_dict(), folder / "source.safetensors")
     with pytest.raises(InputError, match="are not those that the detector was made with: their hash differs"):
         _judged(open_detector(folder, "cpu"), seen)
-    (folder / "source.pth").unlink()
-    with pytest.raises(InputError, match=r"there is no file '.*detector/source\.pth'"):
+    (folder / "source.safetensors").unlink()
+    with pytest.raises(InputError, match=r"there is no file '.*detector/source\.safetensors'"):
         _judged(open_detector(folder, "cpu"), seen)
 
 
@@ -278,5 +279,7 @@ def test_the_home_folder_is_found(make, tmp_path, monkeypatch):
     assert make()[0].save("~/detector") == tmp_path / "detector"
 
 
-def test_files_may_be_read_by_everyone_who_may_read_the_folder(folder):
+def test_files_may_be_read_by_everyone_who_may_read_the_folder(make, tmp_path, weights):
+    folder = make(weights=str(weights))[0].save(tmp_path / "detector")
     assert {path.stat().st_mode & 0o444 for path in folder.iterdir()} == {0o444}
+    assert len(list(folder.iterdir())) == 3

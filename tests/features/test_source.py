@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kdad.errors import InputError
 from kdad.features.seen import SeenImages
@@ -104,12 +105,17 @@ def test_published_and_random_weights_are_not_copied(seen, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, weights, tmp_path):
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, weights, tmp_path, suffix):
     path, fingerprint = weights
+    if suffix == ".safetensors":
+        save_file(torch.load(path, weights_only=True), path.with_suffix(suffix))
+        path = path.with_suffix(suffix)
     reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
     (tmp_path / "detector").mkdir()
     kept = reference.keep(tmp_path / "detector", "source")
-    assert kept.weights == "source.pth"
+    assert kept.weights == "source.safetensors"
+    assert kept.identity == reference.identity
     path.unlink()
     moved = (tmp_path / "detector").rename(tmp_path / "elsewhere")
     assert fingerprint_weights(kept.within(moved).open()) == fingerprint

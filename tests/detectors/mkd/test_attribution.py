@@ -203,7 +203,7 @@ def test_maps_leave_networks_and_images_as_they_were(real, networks, images, nam
     assert all(parameter.grad is None for network in (source, cloner) for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("method", ["gradients", "guided_backprop"])
+@pytest.mark.parametrize("method", _METHODS)
 def test_an_images_map_does_not_depend_on_its_batch(real, images, method):
     together = gradient_maps(real(), images, method, _FEW, seed=0)
     alone = gradient_maps(real(), images[1:], method, _FEW, seed=0)
