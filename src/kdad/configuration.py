@@ -3,15 +3,15 @@
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
-from kedro.validation.utils import resolve_nested_dict_path
+from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.command_line import CommandLineError
 from kdad.comparison.ablation_parameters import AblationParameters
@@ -28,6 +28,7 @@ from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 
 _BLOCKS = {
+    "seed": Annotated[int, Field(ge=0, strict=True)],
     "dataset": DatasetParameters,
     "compute": ComputeParameters,
     "measuring": MeasuringParameters,
@@ -38,16 +39,18 @@ _BLOCKS = {
 }
 
 
-def block_model(name: str) -> type | None:
-    """Return the model of a parameter block; None for a name that is no block."""
-    if name == "seed":
-        return int
+def block_model(name: str) -> Any:
+    """Return the model of a parameter block, of the seed its type; None for a name that is no block."""
     if name.endswith(SUFFIX) and system_of(name) in SYSTEMS:
         return AblationParameters
+    return _known_blocks().get(name)
+
+
+def _known_blocks() -> dict[str, Any]:
     of_systems = {
         block: field.annotation for system in SYSTEMS.values() for block, field in system.Settings.model_fields.items()
     }
-    return (_BLOCKS | of_systems).get(name)
+    return _BLOCKS | of_systems
 
 
 class RunConfigLoader(OmegaConfigLoader):
@@ -64,7 +67,7 @@ class RunConfigLoader(OmegaConfigLoader):
         _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Load a configuration; a mistake in the names of blocks, or in `dataset`, ends the run with one message."""
+        """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
         project = Path(self.conf_source).resolve().parent
         OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
@@ -80,7 +83,7 @@ class RunConfigLoader(OmegaConfigLoader):
         loaded = super().__getitem__(key)
         if key == "parameters":
             check_names(loaded)
-            check_values({"dataset": DatasetParameters}, loaded)
+            check_values({name: block_model(name) for name in ("seed", "dataset")}, loaded)
             loaded["categories"] = planned_categories(loaded)
         return loaded
 
@@ -127,17 +130,21 @@ def check_names(parameters: dict[str, Any]) -> None:
     """End the run for a parameter block that is unknown, naming the nearest."""
     unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
     if unknown:
-        known = [*_BLOCKS, *(block for system in SYSTEMS.values() for block in system.Settings.model_fields)]
+        known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
         lines = [f"  unknown parameter '{name}'{nearest_name(name, known)}" for name in unknown]
         raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
 
 
-def check_values(models: dict[str, type], parameters: dict[str, Any]) -> None:
+def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
     """End the run with one message for every value that does not fit its model; `models` by dotted name."""
     lines: list[str] = []
     for name, model in models.items():
+        value = resolve_nested_dict_path(parameters, name)
+        if value is _MISSING:
+            lines.append(f"  {name}: is missing")
+            continue
         try:
-            model.model_validate(resolve_nested_dict_path(parameters, name))
+            TypeAdapter(model).validate_python(value)
         except ValidationError as error:
             lines += every_message(error, name)
     if lines:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kdad.comparison.ablation_parameters import AxisParameters
+from kdad.comparison.result import CaseResult
 
 AXIS = AxisParameters(
     question="Is b better than a?",
@@ -14,26 +15,31 @@ AXIS = AxisParameters(
 LABELS = np.array([0] * 30 + [1] * 30)
 
 
-def result(variant: str, seed: int, gap: float, axis: str = "form") -> dict:
+def result(variant: str, seed: int, gap: float, axis: str = "form", **more) -> CaseResult:
     """Return a finished result whose anomalous scores lie `gap` standard deviations above the normal ones."""
     scores = np.random.default_rng(seed).normal(size=60) + gap * LABELS
     auroc = 0.5 + 0.1 * gap + 0.01 * seed
-    return {
+    known = {
         "axis": axis,
         "variant": variant,
         "category": "brick",
         "seed": seed,
+        "system": "mkd",
         "status": "finished",
-        "error": None,
         "metrics": {"image_auroc": auroc, "pixel_auroc": auroc, "pro_auc": None, "pixel_auroc_mkd_protocol": auroc},
         "labels": LABELS.tolist(),
         "scores": scores.tolist(),
-        "train_seconds": 10.0 + seed,
-        "parameters": 1000,
-        "flops": 2_000_000,
+        "costs": {"train_seconds": 10.0 + seed, "parameters": 1000, "flops": 2_000_000, "peak_megabytes": 3.0},
     }
+    return CaseResult(**known | more)
 
 
-def results() -> list[dict]:
+def failed(variant: str, error: str, seed: int = 0, axis: str = "form") -> CaseResult:
+    """Return a result of a case that died of `error`."""
+    head = {"axis": axis, "variant": variant, "category": "brick", "seed": seed, "system": "mkd"}
+    return CaseResult(**head, status="failed", error=error)
+
+
+def results() -> list[CaseResult]:
     """Return both variants with seeds 0 and 1; `b` is far better."""
     return [result(variant, seed, gap) for variant, gap in (("a", 0.2), ("b", 3.0)) for seed in (0, 1)]

@@ -1,8 +1,11 @@
 """The baselines' page, from a table by hand."""
 
 import pandas as pd
+from synthetic import failed, result
 
-from kdad.comparison.baseline_page import render_page, table_cells
+from kdad.comparison.baseline_page import baseline_table, render_page, sheets_of, table_cells
+from kdad.comparison.case import Case
+from kdad.detectors.baselines.parameters import BaselineSettings
 
 ROW = {
     "method": "nearest_source",
@@ -37,3 +40,32 @@ def test_names_are_escaped():
     page = render_page("a <b>", "facts", pd.DataFrame([ROW | {"method": "<script>"}]), {})
     assert "<script>" not in page
     assert "a &lt;b&gt;" in page
+
+
+def _case(name: str) -> Case:
+    methods = {name: {"detector": "knn", "representation": "pixels"}}
+    settings = BaselineSettings(source={}, features={}, baselines={"methods": methods})
+    return Case("baselines", name, "brick", 0, "baselines", settings, {})
+
+
+def test_a_row_says_what_the_method_sees_and_what_it_costs():
+    costs = {"train_seconds": 2.0, "milliseconds_an_image": 3.0, "kept_megabytes": 4.0, "peak_megabytes": 5.0}
+    nearest = result("nearest", 0, 1.0, costs=costs, training_images=7)
+    table = baseline_table([_case("nearest"), _case("other")], [nearest, failed("other", "broken")])
+    (row,) = table.to_dict("records")
+    assert [row[name] for name in ("method", "detector", "sees", "training_images")] == ["nearest", "knn", "pixels", 7]
+    assert [row[name] for name in ("fit_seconds", *list(costs)[1:])] == [2, 3, 4, 5]
+    assert row["image_auroc"] == nearest.metrics["image_auroc"]
+
+
+def test_without_a_finished_method_the_table_is_empty():
+    table = baseline_table([_case("other")], [failed("other", "broken")])
+    assert list(table.columns) == ["method", "detector", "sees"]
+    assert table_cells(table) == []
+
+
+def test_sheets_are_of_finished_methods_that_map(tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/heatmaps.png").write_bytes(b"picture")
+    found = [result("maps", 0, 1.0, folder=str(tmp_path / "maps")), result("scores", 0, 1.0, folder=str(tmp_path))]
+    assert sheets_of([*found, failed("other", "broken")]) == {"maps": b"picture"}

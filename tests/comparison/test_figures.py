@@ -39,7 +39,7 @@ def test_bars_show_each_variants_mean_and_spread():
 
 def test_one_case_has_its_bootstrap_interval_for_error_bars():
     rows = [result("a", 0, 0.2)]
-    rows[0]["metrics"] |= {"image_auroc_low": 0.4, "image_auroc_high": 0.6}
+    rows[0].metrics.update(image_auroc_low=0.4, image_auroc_high=0.6)
     image, pixel = draw_axis(axis_table(tidy(rows), "form", AXIS), "title").axes
     (bars,) = [found.errorbar for found in image.containers if hasattr(found, "errorbar")]
     np.testing.assert_allclose(bars.lines[2][0].get_segments()[0][:, 0], [0.4, 0.6])
@@ -58,7 +58,7 @@ def test_an_axis_without_results_says_so():
 
 def test_filter_lines_run_over_sigma_by_method():
     names = {"gradients": 0.1, "gradients_sigma_4": 0.9, "gradients_sigma_4_opening": 1.0, "discrepancy_sigma_2": 2.0}
-    rows = [{**found, "variant": name} for name, found in zip(names, results(), strict=True)]
+    rows = [found.model_copy(update={"variant": name}) for name, found in zip(names, results(), strict=True)]
     block = AXIS.model_copy(update={"variants": {name: {} for name in names}, "paper": {"gradients": 0.86}})
     figure = draw_filter(axis_table(tidy(rows), "form", block), "filter")
     lines = [container.lines[0].get_xdata().tolist() for container in figure.axes[0].containers]
@@ -70,6 +70,6 @@ def test_filter_lines_run_over_sigma_by_method():
 
 def test_marks_that_are_not_drawn_are_not_explained():
     block = AXIS.model_copy(update={"variants": {"gradients": {}}, "paper": {}})
-    rows = [{**results()[0], "variant": "gradients"}]
+    rows = [results()[0].model_copy(update={"variant": "gradients"})]
     figure = draw_filter(axis_table(tidy(rows), "form", block), "filter")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gradients"]

@@ -6,6 +6,7 @@ import pytest
 
 from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
 from kdad.comparison.paper_page import render_excerpt, render_tables
+from kdad.comparison.result import CaseResult
 from projects import PROJECT
 
 PAPER = pd.DataFrame(
@@ -22,15 +23,9 @@ PAPER = pd.DataFrame(
 )
 
 
-def result(category: str, seed: int, auroc: float, method: str = "mkd", **more) -> dict:
-    metrics = {"image_auroc": auroc, "pro_auc": None}
-    return {
-        "status": "finished",
-        "variant": method,
-        "category": f"class_{category}",
-        "seed": seed,
-        "metrics": metrics,
-    } | more
+def result(category: str, seed: int, auroc: float, method: str = "mkd", status: str = "finished") -> CaseResult:
+    head = {"axis": "paper_mkd", "variant": method, "category": f"class_{category}", "seed": seed, "system": "mkd"}
+    return CaseResult(**head, status=status, metrics={"image_auroc": auroc, "pro_auc": None})
 
 
 def cell(cells: pd.DataFrame, table: str, category: str, method: str) -> pd.Series:
@@ -80,7 +75,7 @@ def test_a_method_that_is_not_printed_has_rows_of_its_own():
 
 
 def test_failed_results_and_absent_metrics_have_no_figures():
-    found = our_figures([result("0", 0, 0.9), {"status": "failed", "variant": "mkd"}])
+    found = our_figures([result("0", 0, 0.9), result("1", 0, 0.8, status="failed")])
     assert list(found["metric"]) == ["image_auroc_percent"]
 
 

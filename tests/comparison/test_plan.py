@@ -1,8 +1,9 @@
 import pytest
 
-from kdad.comparison.plan import plan_ablation
+from kdad.command_line import CommandLineError
+from kdad.comparison.plan import Plan, plan_ablation, system_of
 from kdad.errors import InputError
-from kdad.parameters.run import bind_parameters
+from kdad.pipeline_registry import BuiltWhenAsked
 from parameter_blocks import changed, least_parameters
 
 
@@ -26,24 +27,53 @@ def parameters() -> dict:
     return least_parameters() | {"mkd_ablation": ablation}
 
 
+def plan_mkd(parameters: dict) -> Plan:
+    return plan_ablation(parameters, "mkd_ablation")
+
+
+def ask_for(parameters: dict, name: str = "mkd_ablation") -> None:
+    """Plan as the pipeline registry does when the pipeline is asked for."""
+    BuiltWhenAsked({name: lambda: plan_ablation(parameters, name)}, parameters)[name]
+
+
 def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):
-    case = next(case for case in plan_ablation(parameters).cases if case.variant == "value")
-    assert case.blocks["cloner"]["training"]["epochs"] == 5
-    assert case.blocks["cloner"]["loss"]["direction_weight"] == 0
-    assert case.blocks["cloner"]["loss"]["value_weight"] == 0.5
-    assert case.settings == {"cloner.loss.direction_weight": 0}
+    case = next(case for case in plan_mkd(parameters).cases if case.variant == "value")
+    assert case.settings.cloner.training.epochs == 5
+    assert case.settings.cloner.loss.direction_weight == 0
+    assert case.settings.cloner.loss.value_weight == 0.5
+    assert case.overrides == {"cloner.loss.direction_weight": 0}
 
 
-def test_only_a_variant_with_another_source_has_activations_of_its_own(parameters):
-    assert [case.variant for case in plan_ablation(parameters).cases if not case.shares_source] == ["random"]
+def test_the_base_is_what_variants_of_one_source_share(parameters):
+    plan = plan_mkd(parameters)
+    assert plan.bases["mkd"].cloner.training.epochs == 5
+    others = [case.variant for case in plan.cases if case.settings.source != plan.bases["mkd"].source]
+    assert others == ["random"]
+
+
+def test_a_key_tells_settings_places_and_code_apart(parameters, monkeypatch):
+    def keys(epochs: int) -> list[str]:
+        return [case.planned_key for case in plan_mkd(changed(parameters, path, epochs)).cases]
+
+    path = "mkd_ablation.base.cloner.training.epochs"
+    found = keys(5)
+    assert len(set(found)) == 4
+    assert keys(5) == found
+    assert not set(keys(6)) & set(found)
+    monkeypatch.setattr("kdad.comparison.case.code_digest", lambda *_: "other code")
+    assert not set(keys(5)) & set(found)
+
+
+def test_an_ablation_is_of_its_system():
+    assert [system_of(name) for name in ("mkd_ablation", "students_ablation")] == ["mkd", "uninformed_students"]
 
 
 def test_axes_categories_and_seeds_multiply(parameters):
     block = parameters["mkd_ablation"] | {"seeds": [0, 3], "categories": ["brick", "grass"], "axes": "loss_terms"}
-    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    plan = plan_mkd(parameters | {"mkd_ablation": block})
     assert len(plan.cases) == 2 * 2 * 2
     assert list(plan.datasets) == ["brick", "grass"]
-    assert plan.datasets["grass"]["category"] == "grass"
+    assert plan.datasets["grass"].category == "grass"
     assert plan.cases[0].namespace == "loss_terms.both.brick_seed_0"
     assert len({case.namespace for case in plan.cases}) == len(plan.cases)
 
@@ -51,14 +81,14 @@ def test_axes_categories_and_seeds_multiply(parameters):
 def test_classes_are_the_categories_of_class_sets(parameters):
     digits = {"name": "digits", "normal_class": 1, "image_size": 32}
     block = parameters["mkd_ablation"] | {"categories": [3, 8]}
-    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block})
-    assert {name: dataset["normal_class"] for name, dataset in plan.datasets.items()} == {"class_3": 3, "class_8": 8}
+    plan = plan_mkd(parameters | {"dataset": digits, "mkd_ablation": block})
+    assert {name: dataset.normal_class for name, dataset in plan.datasets.items()} == {"class_3": 3, "class_8": 8}
 
 
 @pytest.mark.parametrize(("given", "seeds"), [("0 3", [0, 3]), (2, [2]), ([4], [4])])
 def test_seeds_and_categories_can_come_from_the_command_line(parameters, given, seeds):
     block = parameters["mkd_ablation"] | {"seeds": given, "categories": "grass gravel"}
-    plan = plan_ablation(parameters | {"mkd_ablation": block})
+    plan = plan_mkd(parameters | {"mkd_ablation": block})
     assert sorted({case.seed for case in plan.cases}) == seeds
     assert list(plan.datasets) == ["grass", "gravel"]
 
@@ -66,14 +96,14 @@ def test_seeds_and_categories_can_come_from_the_command_line(parameters, given, 
 def test_classes_can_come_from_the_command_line(parameters):
     digits = {"name": "digits", "normal_class": 1, "image_size": 32}
     block = parameters["mkd_ablation"] | {"categories": "3 8"}
-    assert list(plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block}).datasets) == [
+    assert list(plan_mkd(parameters | {"dataset": digits, "mkd_ablation": block}).datasets) == [
         "class_3",
         "class_8",
     ]
 
 
 def test_a_variant_set_to_null_is_left_out(parameters):
-    plan = plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", None))
+    plan = plan_mkd(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", None))
     assert "value" not in {case.variant for case in plan.cases}
 
 
@@ -90,11 +120,13 @@ def test_a_variant_set_to_null_is_left_out(parameters):
         ("mkd_ablation.variants.loss_terms.variants", {}, "the axis has no variant"),
         ("mkd_ablation.variants.loss_terms.compare_with", "bothe", "names 'bothe'; did you mean 'both'"),
         ("mkd_ablation.variants.loss_terms.variants.value", {"reporting": {}}, "changes 'reporting'"),
+        ("mkd_ablation.base", {"clone": {}}, "mkd_ablation.base changes 'clone'; .*did you mean 'cloner'"),
+        ("mkd_ablation.seed", [1], "mkd_ablation: unknown parameter 'seed'; did you mean 'seeds'"),
     ],
 )
 def test_a_wrong_block_is_one_message(parameters, path, value, message):
-    with pytest.raises(InputError, match=message):
-        bind_parameters(changed(parameters, path, value))
+    with pytest.raises(CommandLineError, match=message):
+        ask_for(changed(parameters, path, value))
 
 
 @pytest.mark.parametrize(
@@ -107,13 +139,13 @@ def test_a_wrong_block_is_one_message(parameters, path, value, message):
 )
 def test_a_wrong_variant_is_named(parameters, overrides, message):
     with pytest.raises(InputError, match=message):
-        plan_ablation(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", overrides))
+        plan_mkd(changed(parameters, "mkd_ablation.variants.loss_terms.variants.value", overrides))
 
 
 def test_an_unknown_category_is_named(parameters):
     block = parameters["mkd_ablation"] | {"categories": ["brik"]}
     with pytest.raises(InputError, match=r"mkd_ablation\.categories.*did you mean 'brick'"):
-        plan_ablation(parameters | {"mkd_ablation": block})
+        plan_mkd(parameters | {"mkd_ablation": block})
 
 
 @pytest.fixture
@@ -138,18 +170,18 @@ def student_parameters() -> dict:
 
 def test_a_student_plan_lays_variants_over_teacher_students_and_scoring(student_parameters):
     plan = plan_ablation(student_parameters, "students_ablation")
-    found = {case.variant: case.blocks for case in plan.cases}
+    found = {case.variant: case.settings for case in plan.cases}
     assert list(found) == ["students_1", "students_3", "knowledge"]
-    assert [found[name]["students"]["count"] for name in found] == [1, 3, 3]
-    assert [found[name]["teacher"]["compactness_weight"] for name in found] == [1, 1, 0]
-    assert all(blocks["students"]["receptive_fields"] == [33] for blocks in found.values())
-    assert set(found["knowledge"]) == {"teacher", "students", "student_scoring"}
+    assert [found[name].students.count for name in found] == [1, 3, 3]
+    assert [found[name].teacher.compactness_weight for name in found] == [1, 1, 0]
+    assert all(settings.students.receptive_fields == [33] for settings in found.values())
+    assert set(type(found["knowledge"]).model_fields) == {"teacher", "students", "student_scoring"}
 
 
 def test_a_student_plan_does_not_know_the_blocks_of_mkd(student_parameters):
     path = "students_ablation.variants.student_count.variants.students_1"
-    with pytest.raises(InputError, match="changes 'cloner'"):
-        bind_parameters(changed(student_parameters, path, {"cloner": {}}))
+    with pytest.raises(CommandLineError, match="changes 'cloner'"):
+        ask_for(changed(student_parameters, path, {"cloner": {}}), "students_ablation")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +206,7 @@ def test_a_wrong_student_variant_is_named(student_parameters, overrides, message
 )
 def test_all_means_every_class_or_category(parameters, dataset, expected):
     block = parameters["mkd_ablation"] | {"categories": "all"}
-    plan = plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block})
+    plan = plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block})
     assert list(plan.datasets) == expected
     assert plan.shares_classes == (dataset["name"] == "digits")
 
@@ -184,12 +216,12 @@ def test_all_of_a_folder_are_those_with_a_train_part(parameters, tmp_path):
         (tmp_path / name).mkdir(parents=True)
     dataset = {"name": "folder", "root": str(tmp_path), "category": "bottle", "image_size": 64}
     block = parameters["mkd_ablation"] | {"categories": "all"}
-    assert list(plan_ablation(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
+    assert list(plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
 
 
 def test_classes_whose_inputs_are_normalised_by_their_own_statistics_share_nothing(parameters):
     digits = {"name": "digits", "normal_class": 1, "image_size": 32}
     block = parameters["mkd_ablation"] | {"categories": "all"}
     source = {"input_normalisation": "dataset"}
-    plan = plan_ablation(parameters | {"dataset": digits, "mkd_ablation": block, "source": source})
+    plan = plan_mkd(parameters | {"dataset": digits, "mkd_ablation": block, "source": source})
     assert not plan.shares_classes

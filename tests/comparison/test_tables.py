@@ -4,6 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kdad.comparison.ablation_parameters import AxisParameters
+from kdad.comparison.result import CaseResult
 from kdad.comparison.statistics import draw_weights
 from kdad.comparison.tables import PAIR_COLUMNS, axis_table, compare_pairs, reference_pairs
 
@@ -107,14 +108,17 @@ def test_variants_are_compared_with_the_reference_or_as_a_mapping_says():
 LABELS = np.repeat([0, 1], 12)
 
 
-def result(variant: str, scores: np.ndarray, category: str = "brick", seed: int = 0, **more) -> dict:
-    head = {"axis": "size", "variant": variant, "category": category, "seed": seed, "status": "finished"}
-    return {**head, "labels": LABELS.tolist(), "scores": scores.tolist(), "counts": None, **more}
+def result(variant: str, scores: np.ndarray, category: str = "brick", seed: int = 0, **more) -> CaseResult:
+    head = {"axis": "size", "variant": variant, "category": category, "seed": seed, "system": "mkd"}
+    return CaseResult(**{**head, "status": "finished", "labels": LABELS.tolist(), "scores": scores.tolist(), **more})
 
 
-def compare(results: list[dict], block: AxisParameters, resamples: int = 200, seed: int = 0) -> pd.DataFrame:
+def compare(
+    results: list[CaseResult], block: AxisParameters, resamples: int = 200, seed: int = 0, counts: dict | None = None
+) -> pd.DataFrame:
+    """Compare results; `counts` are the histograms of a variant's maps."""
     generator = np.random.default_rng(seed)
-    return compare_pairs(results, lambda one: one["counts"], "size", block, resamples, generator)
+    return compare_pairs(results, lambda one: (counts or {}).get(one.variant), "size", block, resamples, generator)
 
 
 def noisy(seed: int, strength: float = 1.0) -> np.ndarray:
@@ -152,12 +156,12 @@ def test_both_variants_seeds_and_categories_go_through_the_same_resamples():
     for resample in range(60):
         total = 0.0
         for one in results:
-            images = np.repeat(np.arange(LABELS.size), weights[one["category"]][resample])
-            area = roc_auc_score(LABELS[images], np.array(one["scores"])[images])
-            total += area / 4 if one["variant"] == "a" else -area / 4
+            images = np.repeat(np.arange(LABELS.size), weights[one.category][resample])
+            area = roc_auc_score(LABELS[images], np.array(one.scores)[images])
+            total += area / 4 if one.variant == "a" else -area / 4
         differences.append(total)
     assert [row["low"], row["high"]] == pytest.approx(np.quantile(differences, [0.025, 0.975]))
-    exact = [np.mean([roc_auc_score(LABELS, one["scores"]) for one in results if one["variant"] == v]) for v in "ab"]
+    exact = [np.mean([roc_auc_score(LABELS, one.scores) for one in results if one.variant == v]) for v in "ab"]
     assert row["difference"] == pytest.approx(exact[0] - exact[1])
     assert row["cases"] == 4
 
@@ -188,8 +192,8 @@ def counts(anomalous_bin: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_pixels_are_compared_where_there_are_masks():
     flat = np.zeros(LABELS.size)
-    results = [result("a", flat, counts=counts(2)), result("b", flat, counts=counts(1)), result("c", flat)]
-    found = compare(results, axis("a b c", "b")).set_index(["variant", "metric"])
+    results = [result(name, flat) for name in "abc"]
+    found = compare(results, axis("a b c", "b"), counts={"a": counts(2), "b": counts(1)}).set_index(["variant", "metric"])
     assert found.loc[("a", "pixel_auroc"), "difference"] == pytest.approx(1 / 2)
     assert found.loc[("a", "pixel_auroc"), "real"]
     assert ("c", "pixel_auroc") not in found.index
@@ -205,8 +209,8 @@ def test_more_comparisons_need_stronger_evidence():
 
 
 def test_failed_cases_other_axes_and_images_of_one_label_are_not_compared():
-    failed = {"axis": "size", "variant": "a", "category": "brick", "seed": 0, "status": "failed", "metrics": {}}
-    elsewhere = {**result("a", noisy(0)), "axis": "fusion"}
+    failed = result("a", noisy(0), status="failed")
+    elsewhere = result("a", noisy(0), axis="fusion")
     one_label = {"labels": [1] * 24}
     only = [result("a", noisy(1), "grass", **one_label), result("b", noisy(2), "grass", **one_label)]
     found = compare([failed, elsewhere, *only, result("b", noisy(0))], axis("a b", "b"))

@@ -4,7 +4,7 @@ from typing import Any
 
 from kdad.comparison.case import Case
 from kdad.comparison.paper_parameters import PaperMethodParameters, PaperTableParameters
-from kdad.comparison.plan import Plan, bind_settings, category_datasets, shares_classes
+from kdad.comparison.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import StrictModel, flatten, merge
@@ -56,6 +56,7 @@ def variant_settings(
     """Return a system's settings for the variant of this name; None for one that is left out."""
     detector = SYSTEMS[system]
     blocks = {field: parameters[field] for field in detector.Settings.model_fields}
+    check_blocks(overrides, list(blocks), where)
     chosen = detector.choose(merge(blocks, overrides), name, where)
     return None if chosen is None else bind_settings(system, chosen, where)
 

@@ -53,12 +53,13 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
     system = system_of(name)
     datasets = category_datasets(parameters["dataset"], ablation.categories, name)
     own = {field: parameters[field] for field in SYSTEMS[system].Settings.model_fields}
+    check_blocks(ablation.base, list(own), f"{name}.base")
     shared = merge(own, ablation.base)
     cases = []
     for axis, questions in ablation.chosen.items():
         for variant, overrides in questions.present.items():
             where = f"{name}.variants.{axis}.variants.{variant}"
-            _check_blocks(overrides, list(own), variant, f"{name}.variants.{axis}")
+            check_blocks(overrides, list(own), f"{name}.variants.{axis}: variant '{variant}'")
             settings = bind_settings(system, merge(shared, overrides), where)
             cases += [
                 Case(axis, variant, category, seed, system, settings, flatten(overrides))
@@ -129,8 +130,8 @@ def _every_category(dataset: dict[str, Any]) -> list[str | int]:
     return found or [dataset.get("category")]
 
 
-def _check_blocks(overrides: dict[str, Any], known: list[str], variant: str, where: str) -> None:
+def check_blocks(overrides: dict[str, Any], known: list[str], who: str) -> None:
+    """Raise `InputError` when a variant, named by `who`, changes a block that its system does not have."""
     for block in overrides:
         if block not in known:
-            hint = nearest_name(block, known)
-            raise InputError(f"{where}: variant '{variant}' changes '{block}'; a variant may change blocks{hint}")
+            raise InputError(f"{who} changes '{block}'; a variant may change blocks{nearest_name(block, known)}")

@@ -27,7 +27,7 @@ class CaseResult(StrictModel):
     costs: dict[str, float] = Field(default_factory=dict, description="seconds, milliseconds, megabytes, counts")
     training_images: int = 0
     network: str = Field("network", description="what the loss history is of")
-    reused: bool = Field(False, description="whether training, or all of it, was found done")
+    reused: bool = Field(False, description="whether all of it was found done")
     folder: str = Field("", description="detector, heat maps, scores, loss history")
     commit: str | None = Field(None, description="of the code that made it")
     made: str = Field("", description="when it was made, UTC")
