@@ -161,7 +161,10 @@ def _change(folder, change) -> None:
     [
         (lambda facts: facts.update(format=2), "a detector of format 2, and this version of kdad reads format 1"),
         (lambda facts: facts.pop("format"), "of format None"),
-        (lambda facts: facts.update(system="mdk"), "of the system 'mdk'; known: baselines, mkd, soft_target, unin"),
+        (
+            lambda facts: facts.update(system="mdk"),
+            "of the system 'mdk'; known: baselines, mkd, soft_target, stfpm",
+        ),
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
         (lambda facts: facts["learnt"]["point_means"].pop(), "it has 2 point_means for 3 mapped points"),
         (lambda facts: facts["learnt"].pop("scales"), "it lacks 'scales'"),

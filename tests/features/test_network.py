@@ -1,6 +1,7 @@
 """A frozen network is loaded when it is needed, once, and known without where its weights lie."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -78,7 +79,10 @@ def test_the_identity_is_everything_but_where_the_weights_lie():
 
 
 def test_weights_that_can_be_found_again_are_not_copied(tmp_path):
-    reference = _Reference(fingerprint="a")
+    class Named(_Reference):
+        in_a_file: ClassVar[bool] = False
+
+    reference = Named(fingerprint="a")
     assert reference.keep(tmp_path, "source") is reference
     assert reference.within(Path("anywhere")) is reference
     assert list(tmp_path.iterdir()) == []

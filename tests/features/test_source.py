@@ -1,10 +1,13 @@
 """A source by its parameters, and by a reference that opens it again and notices other weights."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from kdad.content_store import ContentStore
 from kdad.errors import InputError
 from kdad.features.seen import SeenImages
 from kdad.features.source import SourceReference, prepare_source, reference_source
@@ -20,6 +23,12 @@ def seen() -> SeenImages:
     """A few images that no network has seen yet."""
     images = MemoryImages()
     return SeenImages(images, split_of(images), {})
+
+
+@pytest.fixture
+def store(tmp_path) -> ContentStore:
+    """Where weights from files are kept."""
+    return ContentStore(tmp_path / "models")
 
 
 @pytest.fixture
@@ -57,9 +66,9 @@ def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
         prepare_source(parameters, {"mean": [0.5] * 3, "sd": [0.1, 0.0, 0.1]})
 
 
-def test_a_reference_opens_the_source_that_it_was_taken_of(seen):
+def test_a_reference_opens_the_source_that_it_was_taken_of(seen, store):
     parameters = _SOURCE.model_copy(update={"critical_points": ["stage3", "stage1"], "input_normalisation": "none"})
-    source, opened = prepare_source(parameters), reference_source(parameters, seen).open()
+    source, opened = prepare_source(parameters), reference_source(parameters, seen, store).open()
     images = torch.rand(2, 3, 32, 32)
     assert opened.critical_points == ("stage1", "stage3")
     for found, expected in zip(opened(images), source(images), strict=True):
@@ -68,13 +77,13 @@ def test_a_reference_opens_the_source_that_it_was_taken_of(seen):
     assert not any(parameter.requires_grad for parameter in opened.parameters())
 
 
-def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(seen):
+def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(seen, store):
     parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
     training = np.stack([seen.images.image(row) for row in seen.split.rows("train")]).astype(np.float64)
-    measured = reference_source(parameters, seen)
+    measured = reference_source(parameters, seen, store)
     np.testing.assert_allclose(measured.mean, training.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(measured.sd, training.std(axis=(0, 2, 3)), rtol=1e-6)
-    known = reference_source(parameters, seen, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
+    known = reference_source(parameters, seen, store, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
     assert known.mean == pytest.approx([0.1, 0.2, 0.3])
 
 
@@ -82,36 +91,39 @@ def test_the_training_images_own_statistics_are_measured_where_they_are_not_know
     "change",
     [{"critical_points": ["stage1"]}, {"input_normalisation": "none"}, {"name": "resnet18"}],
 )
-def test_the_identity_changes_with_what_the_outputs_depend_on(seen, change):
+def test_the_identity_changes_with_what_the_outputs_depend_on(seen, store, change):
     changed = _SOURCE.model_copy(update=change)
-    assert reference_source(changed, seen).identity != reference_source(_SOURCE, seen).identity
+    assert reference_source(changed, seen, store).identity != reference_source(_SOURCE, seen, store).identity
 
 
-def test_the_identity_changes_with_the_weights_and_not_with_their_place(seen, weights, tmp_path):
+def test_the_identity_changes_with_the_weights_and_not_with_their_place(seen, store, weights, tmp_path):
     path, fingerprint = weights
-    own = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
-    assert own.fingerprint == fingerprint
-    assert own.identity != reference_source(SourceParameters(name="timm:test_resnet", weights="random"), seen).identity
-    moved = path.rename(tmp_path / "moved.pth")
-    assert (
-        reference_source(SourceParameters(name="timm:test_resnet", weights=str(moved)), seen).identity == own.identity
+    own, random = (
+        reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen, store)
+        for given in (str(path), "random")
     )
+    assert own.fingerprint == fingerprint
+    assert own.identity != random.identity
+    moved = SourceParameters(name="timm:test_resnet", weights=str(path.rename(tmp_path / "moved.pth")))
+    assert reference_source(moved, seen, store).identity == own.identity
 
 
-def test_published_and_random_weights_are_not_copied(seen, tmp_path):
-    reference = reference_source(_SOURCE, seen)
-    assert reference.keep(tmp_path, "source") == reference
+def test_published_and_random_weights_are_not_copied(seen, store, tmp_path):
+    reference = reference_source(_SOURCE, seen, store)
+    (tmp_path / "detector").mkdir()
+    assert reference.keep(tmp_path / "detector", "source") == reference
     assert reference.within(tmp_path) == reference
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["detector"]
+    assert list((tmp_path / "detector").iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, weights, tmp_path, suffix):
+def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, store, weights, tmp_path, suffix):
     path, fingerprint = weights
     if suffix == ".safetensors":
         save_file(torch.load(path, weights_only=True), path.with_suffix(suffix))
         path = path.with_suffix(suffix)
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
     (tmp_path / "detector").mkdir()
     kept = reference.keep(tmp_path / "detector", "source")
     assert kept.weights == "source.safetensors"
@@ -121,26 +133,39 @@ def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, weights, t
     assert fingerprint_weights(kept.within(moved).open()) == fingerprint
 
 
-def test_weights_that_are_gone_or_are_others_are_an_input_error(seen, weights):
+def test_a_file_may_be_overwritten_after_its_weights_are_kept(seen, store, weights):
+    path, fingerprint = weights
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    path.write_bytes(b"other weights")
+    assert fingerprint_weights(reference.open()) == fingerprint
+    other = load_source("timm:test_resnet", "random", random_seed=8)
+    torch.save(other.pyramid.state_dict(), path)
+    again = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    assert again.fingerprint == fingerprint_weights(other) != fingerprint
+
+
+def test_kept_weights_that_are_gone_or_are_others_are_an_input_error(seen, store, weights):
     path, _ = weights
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen)
-    state = torch.load(path, weights_only=True)
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    kept = Path(reference.weights)
+    assert kept.is_relative_to(store.root)
+    state = load_file(kept)
     state["conv1.0.weight"][0, 0, 0, 0] += 1e-3
-    torch.save(state, path)
-    with pytest.raises(
-        InputError, match=rf"'timm:test_resnet' \(.*weights.pth\) are not those.*{reference.fingerprint}"
-    ):
+    save_file(state, kept)
+    expected = rf"'timm:test_resnet' \(.*weights.safetensors\) are not those.*{reference.fingerprint}"
+    with pytest.raises(InputError, match=expected):
         reference.open()
-    path.unlink()
-    with pytest.raises(InputError, match=r"there is no file '.*weights\.pth'"):
+    kept.unlink()
+    with pytest.raises(InputError, match=r"there is no file '.*weights\.safetensors'"):
         reference.open()
 
 
-def test_relative_paths_and_the_home_folder_are_resolved(seen, weights, monkeypatch):
-    path, _ = weights
+def test_relative_paths_and_the_home_folder_are_found(seen, store, weights, monkeypatch):
+    path, fingerprint = weights
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("HOME", str(path.parent))
     for given in ("weights.pth", "~/weights.pth"):
-        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen)
-        assert found.weights == str(path.resolve())
+        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen, store)
+        assert found.fingerprint == fingerprint
+        assert Path(found.weights).is_absolute()
     assert SourceReference.model_validate(found.model_dump(mode="json")) == found

@@ -1,17 +1,23 @@
 """A frozen network as a cache of its outputs and a detector know it: what it is, and how it is opened."""
 
+import os
+import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from kdad.compute import Compute
+from kdad.errors import InputError
 from kdad.networks.points import CriticalPoint
+from kdad.networks.weights import fingerprint_state
 
 
 class DescribingNetwork(Protocol):
@@ -28,7 +34,16 @@ class FrozenReference(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: What the name of a kept weights file begins with.
+    prefix: ClassVar[str] = ""
+
+    weights: str = Field(description="the safetensors file, or how they are found by the network's name")
     fingerprint: str = Field(description="hash of all weights, 16 hexadecimal digits")
+
+    @property
+    def in_a_file(self) -> bool:
+        """Whether the weights are in a file, and not found by a name."""
+        return True
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -39,13 +54,38 @@ class FrozenReference(BaseModel):
     def open(self) -> DescribingNetwork:
         """Load the network, frozen; raises `InputError` when the weights are gone or are others."""
 
-    def keep(self, folder: Path, name: str) -> "FrozenReference":
-        """Copy weights that could not be found elsewhere to `folder`, and return what then names the network."""
-        return self
+    def keep(self, folder: Path, name: str) -> Self:
+        """Copy weights that could not be found elsewhere to `folder`, and return what then names the network.
 
-    def within(self, folder: Path) -> "FrozenReference":
+        The copy is a second name of the same file where the disk can: many detectors of one network cost it once.
+        """
+        if not self.in_a_file:
+            return self
+        target = folder / f"{self.prefix}{name}.safetensors"
+        try:
+            os.link(self.weights, target)
+        except OSError:
+            shutil.copyfile(self.weights, target)
+        return self.model_copy(update={"weights": target.name})
+
+    def within(self, folder: Path) -> Self:
         """Return the reference with the weights that `keep` copied to `folder`."""
-        return self
+        if not self.in_a_file or Path(self.weights).is_absolute():
+            return self
+        return self.model_copy(update={"weights": str((folder / self.weights).resolve())})
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """Read the tensors from their file.
+
+        Raises `InputError` when it is gone, unreadable, or holds others than those that the fingerprint is of.
+        """
+        try:
+            state = load_file(self.weights)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"the weights '{self.weights}' cannot be read ({error}); make them again") from error
+        if fingerprint_state(state) != self.fingerprint:
+            raise InputError(f"'{self.weights}' holds other weights: their hash is not {self.fingerprint}")
+        return state
 
 
 class FrozenNetwork:

@@ -1,12 +1,11 @@
 """A source as a frozen network: loaded as its parameters say, and named so that it can be loaded again."""
 
-import os
-import shutil
 from pathlib import Path
 
 from pydantic import Field
 from safetensors.torch import save_file
 
+from kdad.content_store import ContentStore
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
@@ -16,13 +15,13 @@ from kdad.networks.weights import fingerprint_weights, load_source, read_state
 from kdad.parameters.source import SourceParameters
 
 _PUBLISHED = ("pretrained", "random")
+_KEPT = "weights.safetensors"
 
 
 class SourceReference(FrozenReference):
     """A source by name and weights' hash, its critical points and input normalisation."""
 
     name: str = Field(description="vgg16, resnet18, efficientnet_lite0 or timm:<name>")
-    weights: str = Field(description="pretrained, random, or the file that holds them")
     critical_points: list[str] = Field(description="in the network's order")
     mean: list[float] = Field(description="subtracted from images in [0, 1], a channel")
     sd: list[float] = Field(description="divided by, a channel")
@@ -38,23 +37,10 @@ class SourceReference(FrozenReference):
             )
         return source
 
-    def keep(self, folder: Path, name: str) -> "SourceReference":
-        """Copy a weights file to `folder`; published weights are found by their name."""
-        if self.weights in _PUBLISHED:
-            return self
-        target, path = folder / f"{name}.safetensors", Path(self.weights)
-        if path.suffix == ".safetensors":
-            _link_or_copy(path, target)
-        else:
-            save_file({key: value.contiguous() for key, value in read_state(path).items()}, target)
-            target.chmod(0o644)  # as any file: safetensors makes it its owner's alone
-        return self.model_copy(update={"weights": target.name})
-
-    def within(self, folder: Path) -> "SourceReference":
-        """Return the reference with the weights file that `keep` copied to `folder`."""
-        if self.weights in _PUBLISHED or Path(self.weights).is_absolute():
-            return self
-        return self.model_copy(update={"weights": str((folder / self.weights).resolve())})
+    @property
+    def in_a_file(self) -> bool:
+        """Whether the weights came from a file; published and random ones are found by their name."""
+        return self.weights not in _PUBLISHED
 
 
 def prepare_source(parameters: SourceParameters, image_statistics: dict[str, list[float]] | None = None) -> Source:
@@ -78,30 +64,39 @@ def prepare_source(parameters: SourceParameters, image_statistics: dict[str, lis
 
 
 def reference_source(
-    parameters: SourceParameters, seen: SeenImages, statistics: dict[str, list[float]] | None = None
+    parameters: SourceParameters,
+    seen: SeenImages,
+    store: ContentStore,
+    statistics: dict[str, list[float]] | None = None,
 ) -> SourceReference:
     """Return what names the source of these parameters; it is loaded once to take its weights' hash.
+
+    Weights from a file are kept in the `store`.
 
     `statistics` of the training images are measured when they are to be used and not known.
     """
     if parameters.input_normalisation == "dataset" and statistics is None:
         statistics = measure_channels(seen.images, seen.split.rows("train"))
     source = prepare_source(parameters, statistics)
-    weights = parameters.weights
+    fingerprint = fingerprint_weights(source)
     return SourceReference(
         name=parameters.name,
-        weights=weights if weights in _PUBLISHED else str(Path(weights).expanduser().resolve()),
+        weights=_kept_weights(parameters.weights, fingerprint, store),
         critical_points=list(source.critical_points),
         mean=source.mean.flatten().tolist(),
         sd=source.sd.flatten().tolist(),
-        fingerprint=fingerprint_weights(source),
+        fingerprint=fingerprint,
     )
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk can, so that many detectors of one source cost its weights once."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _kept_weights(weights: str, fingerprint: str, store: ContentStore) -> str:
+    """Return where weights are found from now on: those of a file are copied, as the user may overwrite it."""
+    if weights in _PUBLISHED:
+        return weights
+
+    def build(folder: Path) -> None:
+        save_file({key: value.contiguous() for key, value in read_state(Path(weights)).items()}, folder / _KEPT)
+        (folder / _KEPT).chmod(0o644)  # as any file: safetensors makes it its owner's alone
+
+    folder, _ = store.obtain(f"source_{fingerprint}", build)
+    return str((folder / _KEPT).resolve())

@@ -45,16 +45,16 @@ def test_it_is_frozen(reference):
 
 def test_a_classifier_of_the_same_form_but_another_hash_is_refused(reference):
     save_file(state_of(Classifier(reference.channels, 5, [4, 6], 7)), reference.weights)
-    with pytest.raises(InputError, match=f"is another classifier: its hash is not {reference.fingerprint}"):
+    with pytest.raises(InputError, match=f"holds other weights: their hash is not {reference.fingerprint}"):
         reference.open()
 
 
 def test_a_missing_and_a_damaged_file_are_refused(reference, tmp_path):
-    with pytest.raises(InputError, match=r"the classifier '.*none' cannot be read .* train it again"):
+    with pytest.raises(InputError, match=r"the weights '.*none' cannot be read .* make them again"):
         reference.model_copy(update={"weights": str(tmp_path / "none")}).open()
     with open(reference.weights, "r+b") as file:  # noqa: PTH123
         file.truncate(50)
-    with pytest.raises(InputError, match=r"cannot be read .* train it again"):
+    with pytest.raises(InputError, match=r"cannot be read .* make them again"):
         reference.open()
 
 

@@ -67,7 +67,7 @@ class BaselineDetector(Detector):
     @classmethod
     def refer(cls, settings: BaselineSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
         """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.statistics)}
+        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
 
     @classmethod
     def passage(cls, settings: BaselineSettings, size: tuple[int, int]) -> Passage:

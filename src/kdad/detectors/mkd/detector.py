@@ -45,7 +45,7 @@ class MkdDetector(Detector):
     @classmethod
     def refer(cls, settings: MkdSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
         """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.statistics)}
+        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
 
     @classmethod
     def passage(cls, settings: MkdSettings, size: tuple[int, int]) -> Passage:

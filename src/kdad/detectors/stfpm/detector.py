@@ -40,7 +40,7 @@ class StfpmDetector(Detector):
     @classmethod
     def refer(cls, settings: StfpmSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
         """Return the source."""
-        return {"source": reference_source(settings.stfpm.source, seen, workshop.statistics)}
+        return {"source": reference_source(settings.stfpm.source, seen, workshop.models, workshop.statistics)}
 
     @classmethod
     def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> Passage:
