@@ -14,9 +14,11 @@ from kdad.comparison.result import CaseResult
 from kdad.comparison.results import pixel_histograms
 from kdad.compute import Compute
 from kdad.content_store import ContentStore, Stores, content_key
-from kdad.detectors.detector import Detector, Fitting, Workshop, heat_limits
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import RawMaps, map_images
 from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.workshop import Fitting, Workshop
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import SeenImages, obtain_class_features, obtain_features

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from kdad.datasets.place import PlaceDataset
-from kdad.detectors.detector import JudgedFile
+from kdad.detectors.judgement import JudgedFile
 from kdad.reporting.heat_map import overlay_heat, thumbnail
 
 COLUMNS = (

@@ -1,5 +1,7 @@
 """A detector by where it lies: a folder, the latest of this project, or a run of MLflow; and files to judge."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +11,32 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.folder import FACTS
 from kdad.detectors.registry import open_detector
 from kdad.errors import InputError
-from kdad.images.labels import without_masks
-from kdad.images.reading import find_images
+from kdad.images.found import FoundImages, look_for_images
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
+_LATEST = "latest"
 
 
 class LocatedDetectorDataset(AbstractDataset[None, Detector]):
-    """A detector that was kept: a folder, ``latest``, or ``runs:/ID``, the artifact ``detector`` of that run."""
+    """A detector that was kept: a folder, ``latest``, or ``runs:/ID``, the artifact ``detector`` of that run.
 
-    def __init__(self, *, location: str, project: str, metadata: dict[str, Any] | None = None) -> None:
-        self._location, self._project = location, Path(project)
+    `successor` is where a detector made from it will be kept, which must be elsewhere.
+    """
+
+    def __init__(
+        self, *, location: str, project: str, successor: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._location, self._project, self._successor = location, Path(project), successor
         self.metadata = metadata
 
     def load(self) -> Detector:
         """Open the detector; its record says where it was found."""
-        folder = find_detector(self._location, self._project)
+        folder, how = find_detector(self._location, self._project)
+        if self._successor is not None:
+            check_successor(folder, self._project / self._successor)
         detector = open_detector(folder)
-        detector.record = detector.record | {"folder": str(folder)}
+        detector.record = detector.record | {"folder": str(folder), "found": how}
         return detector
 
     def save(self, data: None) -> None:
@@ -38,22 +47,22 @@ class LocatedDetectorDataset(AbstractDataset[None, Detector]):
         return {"location": self._location}
 
 
-class ImageFilesDataset(AbstractDataset[None, list[tuple[str, Path]]]):
-    """Image files at or below a place, with their names from there; masks below ``ground_truth`` are left out."""
+class ImageFilesDataset(AbstractDataset[None, FoundImages]):
+    """Image files at or below a place; masks below ``ground_truth`` are left out. `setting` is what names the place."""
 
-    def __init__(self, *, place: str | None, required: bool = True, metadata: dict[str, Any] | None = None) -> None:
-        self._place, self._required = place, required
+    def __init__(
+        self, *, place: str | None, setting: str, required: bool = True, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._place, self._setting, self._required = place, setting, required
         self.metadata = metadata
 
-    def load(self) -> list[tuple[str, Path]] | None:
+    def load(self) -> FoundImages | None:
         """List the files, None where no place is given and none is required; raises `InputError` without any."""
-        if self._place is None and not self._required:
-            return None
-        if self._place is None:
-            raise InputError("inference.images is not given; name the folder, or the file, that is to be judged")
-        place = Path(self._place).expanduser()
-        base = place.parent if place.is_file() else place
-        return [(path.relative_to(base).as_posix(), path) for path in without_masks(find_images(place), base)]
+        if self._place:
+            return look_for_images(Path(self._place).expanduser())
+        if self._required:
+            raise InputError(f"{self._setting} is not given; name the folder, or the file, that is to be judged")
+        return None
 
     def save(self, data: None) -> None:
         """Refuse: these images are read alone."""
@@ -63,30 +72,52 @@ class ImageFilesDataset(AbstractDataset[None, list[tuple[str, Path]]]):
         return {"place": self._place}
 
 
-def find_detector(location: str, project: Path) -> Path:
-    """Return the folder of a detector; raises `InputError` when there is none at this location."""
+def find_detector(location: str, project: Path) -> tuple[Path, str]:
+    """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
+
+    A relative folder is one of the project, or else of the working directory.
+    """
     if location.startswith(_RUNS):
-        return _download(location.removeprefix(_RUNS).strip("/"), project)
-    if location != "latest":
+        return _download(location.removeprefix(_RUNS).strip("/").removesuffix("/detector"), project), location
+    if location != _LATEST:
         folder = Path(location).expanduser()
-        return folder if folder.is_absolute() else project / folder
+        inside = project / folder
+        return (inside if inside.exists() else folder.absolute()), "the folder given"
     found = list((project / _MODELS).glob(f"*/*/*/detector/{FACTS}"))
     if not found:
         raise InputError(
             f"there is no detector in '{_MODELS}' yet; run a pipeline that makes one, such as `kedro run`, or give its "
             "folder"
         )
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+    return max(found, key=lambda path: path.stat().st_mtime).parent, f"the latest of {len(found)} below {_MODELS}"
+
+
+def check_successor(folder: Path, successor: Path) -> None:
+    """Raise `InputError` when a new detector would take the place of the one in `folder`, or of anything else."""
+    if successor.resolve() == folder.resolve():
+        raise InputError(
+            f"the new detector would take the place of the one that it is made from, '{folder}'; give "
+            "calibration.output another folder, or calibration.detector another detector"
+        )
+    if successor.exists() and not (successor / FACTS).is_file() and (successor.is_file() or any(successor.iterdir())):
+        raise InputError(f"'{successor}' is there already and is no detector; give calibration.output another folder")
 
 
 def _download(run: str, project: Path) -> Path:
-    """Fetch the artifact ``detector`` of an MLflow run."""
+    """Fetch the artifact ``detector`` of an MLflow run, all of it or nothing."""
     import mlflow
 
     target = project / _MODELS / "downloaded" / run
-    target.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        return Path(mlflow.artifacts.download_artifacts(f"{_RUNS}{run}/detector", dst_path=str(target)))
+        mlflow.artifacts.download_artifacts(f"{_RUNS}{run}/detector", dst_path=str(partial))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
         raise InputError(f"the run '{run}' has no detector that could be fetched ({reason}); check its ID") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target / "detector"

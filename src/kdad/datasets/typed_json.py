@@ -41,10 +41,13 @@ class CaseResultsDataset(PlaceDataset):
     """The results of an axis; loads None when they are missing."""
 
     def load(self) -> list[CaseResult] | None:
-        """Read them, or return None without a file."""
+        """Read them, or return None without a file, or for one that another version wrote."""
         if not self._filepath.is_file():
             return None
-        return [CaseResult.model_validate(found) for found in json.loads(self._filepath.read_text())]
+        try:
+            return [CaseResult.model_validate(found) for found in json.loads(self._filepath.read_text())]
+        except ValueError:
+            return None
 
     def save(self, data: list[CaseResult]) -> None:
         """Write them."""

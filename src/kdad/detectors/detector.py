@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -10,14 +9,15 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from kdad import __version__
 from kdad.compute import Compute
-from kdad.content_store import ContentStore, content_key
+from kdad.content_store import content_key
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
+from kdad.detectors.judgement import JudgedFile, Judgement, read_or_say
+from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import Passage, SeenImages
@@ -30,64 +30,6 @@ from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Threshold
-
-#: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
-Outputs = dict[str, list[Tensor]]
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
-
-    `split_seed` is the run's, by which images are held out; `statistics` are mean and sd of the training images by
-    channel, where they are known.
-    """
-
-    compute: Compute
-    seed: int
-    models: ContentStore
-    split_seed: int = 0
-    statistics: dict[str, list[float]] | None = None
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
-
-    history: pd.DataFrame | None
-    seconds: float
-    reused: bool
-    network: str = "network"
-
-
-@dataclass(frozen=True)
-class Raw:
-    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name; float32, NumPy."""
-
-    scores: dict[str, np.ndarray]
-    maps: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a detector says of one image: larger scores are more anomalous; the map `(H, W)` is None without one."""
-
-    score: float
-    threshold: float
-    decision: bool
-    percentile: float
-    map: np.ndarray | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class JudgedFile:
-    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none."""
-
-    path: Path
-    image: np.ndarray | None = field(repr=False)
-    judgement: Judgement | None
-    milliseconds: float
-    problem: str | None = None
 
 
 class Detector(nn.Module, ABC):
@@ -271,7 +213,7 @@ class Detector(nn.Module, ABC):
         waiting = iter(paths)
         while batch := list(islice(waiting, batch_size)):
             started = perf_counter()
-            read = [_read(path) for path in batch]
+            read = [read_or_say(path) for path in batch]
             resized = [resize_image(image, self.size) for image, _ in read if image is not None]
             found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)
@@ -326,21 +268,3 @@ class Detector(nn.Module, ABC):
         share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
         value = self.threshold.value
         return Judgement(score, value, score > value, float(share), anomaly_map)
-
-
-def heat_limits(maps: np.ndarray) -> tuple[float, float]:
-    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
-
-    From the median to twice as far above it as all but a thousandth of the pixels lie.
-    """
-    sample = np.asarray(maps).reshape(-1)[:: max(maps.size // 1_000_000, 1)]
-    middle, high = np.quantile(sample, [0.5, 0.999])
-    return float(middle), float(middle + 2 * (high - middle))
-
-
-def _read(path: Path) -> tuple[np.ndarray | None, str | None]:
-    """Return an image, or why it cannot be read."""
-    try:
-        return read_image(path), None
-    except InputError as error:
-        return None, str(error)

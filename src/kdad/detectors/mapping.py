@@ -12,7 +12,8 @@ import torch
 from rich.progress import track
 
 from kdad.content_store import ContentStore
-from kdad.detectors.detector import Detector, Raw
+from kdad.detectors.detector import Detector
+from kdad.detectors.workshop import Raw
 from kdad.features.seen import SeenImages
 from kdad.scoring.map_stack import write_stacks
 

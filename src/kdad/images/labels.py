@@ -1,18 +1,33 @@
 """Which images of a folder are labelled by where they lie."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 NORMAL = "good"
 MASKS = "ground_truth"
 
 
-def label_by_folder(paths: Sequence[Path]) -> list[int | None]:
-    """Return 0 for an image in a folder ``good``, 1 for one in a folder beside such, None where nothing is known."""
-    normal_places = {path.parent.parent for path in paths if path.parent.name == NORMAL}
-    return [None if path.parent.parent not in normal_places else int(path.parent.name != NORMAL) for path in paths]
+def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
+    """Return ``good`` for an image below a folder of this name, and the folder's name for one below a folder beside it.
+
+    `names` are paths with slashes. The innermost folder that has a ``good`` decides; None for an image outside of such,
+    of which nothing is known.
+    """
+    folders = [PurePosixPath(name).parent.parts for name in names]
+    deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if part == NORMAL}
+    return [_kind(parts, deciding) for parts in folders]
+
+
+def label_by_folder(names: Sequence[str]) -> list[int | None]:
+    """Return 0 for an image of kind ``good``, 1 for one of another kind, None for one of none (`kinds_by_folder`)."""
+    return [None if kind is None else int(kind != NORMAL) for kind in kinds_by_folder(names)]
 
 
 def without_masks(paths: Sequence[Path], base: Path) -> list[Path]:
     """Leave out what lies below a folder ``ground_truth`` in `base`: masks are no images to judge."""
     return [path for path in paths if MASKS not in path.relative_to(base).parts[:-1]]
+
+
+def _kind(parts: tuple[str, ...], deciding: set[tuple[str, ...]]) -> str | None:
+    inner_first = range(len(parts) - 1, -1, -1)
+    return next((parts[depth] for depth in inner_first if parts[:depth] in deciding), None)

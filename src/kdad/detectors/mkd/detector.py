@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdad.content_store import content_key
-from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
 from kdad.detectors.mkd.cloner import build_cloner
@@ -18,6 +18,7 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.forward_map import fuse_points, location_maps
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
+from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.cache import overall_sd
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages

@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdad.content_store import content_key
-from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
+from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.labelled import classified_images, one_class_split

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from kdad.content_store import content_key
-from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.features.source import SourceReference, reference_source

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.content_store import content_key
-from kdad.detectors.detector import Detector, Fitting, Outputs, Raw, Workshop
+from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.maps import (
@@ -23,6 +23,7 @@ from kdad.detectors.uninformed_students.maps import (
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
+from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages

@@ -3,12 +3,12 @@
 import pandas as pd
 
 from kdad.content_store import content_key
-from kdad.detectors.detector import Workshop
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
+from kdad.detectors.workshop import Workshop
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
 from kdad.provenance import code_digest

@@ -9,8 +9,10 @@ import pandas as pd
 from kdad.comparison.case import Bench, record_of, see
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
-from kdad.detectors.detector import Detector, Workshop, heat_limits
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import map_images as map_known_images
+from kdad.detectors.workshop import Workshop
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kdad.compute import prepare_compute
 from kdad.datasets.judgements import Judgements, JudgementStream
-from kdad.detectors.detector import Detector, JudgedFile
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.labels import label_by_folder
 from kdad.metrics.measure import measure_detection

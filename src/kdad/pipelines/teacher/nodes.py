@@ -4,7 +4,6 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
-from kdad.detectors.detector import Workshop
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import (
     StudentParameters,
@@ -13,6 +12,7 @@ from kdad.detectors.uninformed_students.parameters import (
     UninformedStudentsSettings,
 )
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet

@@ -1,0 +1,49 @@
+"""What a detector says of an image, and of a file that may not be one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kdad.errors import InputError
+from kdad.images.reading import read_image
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a detector says of one image: larger scores are more anomalous; the map `(H, W)` is None without one."""
+
+    score: float
+    threshold: float
+    decision: bool
+    percentile: float
+    map: np.ndarray | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class JudgedFile:
+    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none."""
+
+    path: Path
+    image: np.ndarray | None = field(repr=False)
+    judgement: Judgement | None
+    milliseconds: float
+    problem: str | None = None
+
+
+def heat_limits(maps: np.ndarray) -> tuple[float, float]:
+    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
+
+    From the median to twice as far above it as all but a thousandth of the pixels lie.
+    """
+    sample = np.asarray(maps).reshape(-1)[:: max(maps.size // 1_000_000, 1)]
+    middle, high = np.quantile(sample, [0.5, 0.999])
+    return float(middle), float(middle + 2 * (high - middle))
+
+
+def read_or_say(path: Path) -> tuple[np.ndarray | None, str | None]:
+    """Return an image, or why it cannot be read."""
+    try:
+        return read_image(path), None
+    except InputError as error:
+        return None, str(error)

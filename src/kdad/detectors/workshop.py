@@ -1,0 +1,46 @@
+"""What goes into making a detector, and what comes out of it beside the detector."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from kdad.compute import Compute
+from kdad.content_store import ContentStore
+
+#: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
+Outputs = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
+
+    `split_seed` is the run's, by which images are held out; `statistics` are mean and sd of the training images by
+    channel, where they are known.
+    """
+
+    compute: Compute
+    seed: int
+    models: ContentStore
+    split_seed: int = 0
+    statistics: dict[str, list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
+
+    history: pd.DataFrame | None
+    seconds: float
+    reused: bool
+    network: str = "network"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name; float32, NumPy."""
+
+    scores: dict[str, np.ndarray]
+    maps: dict[str, np.ndarray]

@@ -1,0 +1,118 @@
+"""The image files below a folder, what is known of them before they are decoded, and what is left out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from kdad.errors import InputError
+from kdad.images.decoding import read_size
+from kdad.images.folder_layout import EXTENSIONS
+from kdad.images.labels import MASKS, kinds_by_folder, label_by_folder, without_masks
+from kdad.images.reading import find_images
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Image files at or below `place`, in order, and in words what else lies there and is left out."""
+
+    place: Path
+    paths: list[Path]
+    left_out: list[str]
+
+    @property
+    def base(self) -> Path:
+        """The folder that names begin from."""
+        return self.place.parent if self.place.is_file() else self.place
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The files' paths from the base, with slashes."""
+        return [path.relative_to(self.base).as_posix() for path in self.paths]
+
+    @cached_property
+    def kinds(self) -> list[str | None]:
+        """``good``, or the name of the folder beside it, None where nothing is known; the base's own name counts."""
+        return kinds_by_folder(self._names_with_base)
+
+    @cached_property
+    def labels(self) -> list[int | None]:
+        """0 for normal, 1 for anomalous, None where nothing is known."""
+        return label_by_folder(self._names_with_base)
+
+    @cached_property
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """Height and width by the files' headers, None for those that cannot be read."""
+        return [_size(path) for path in self.paths]
+
+    @property
+    def _names_with_base(self) -> list[str]:
+        return [f"{self.base.resolve().name}/{name}" for name in self.names]
+
+
+def look_for_images(place: Path) -> FoundImages:
+    """Find the images at or below `place`; masks below ``ground_truth`` are none, and are counted with what is left out.
+
+    Raises `InputError` when there is nothing to judge.
+    """
+    found = find_images(place)
+    if place.is_file():
+        return FoundImages(place, found, [])
+    images = without_masks(found, place)
+    if not images:
+        raise InputError(f"'{place}' holds no images but masks below '{MASKS}'; give a folder with images to judge")
+    masks = len(found) - len(images)
+    left_out = [f"{masks} masks below '{MASKS}'"] if masks else []
+    return FoundImages(place, images, left_out + _count_others(place, set(found)))
+
+
+def _count_others(base: Path, found: set[Path]) -> list[str]:
+    """Say how many files and folders below `base` are not looked at, and why."""
+    closed: list[OSError] = []
+    hidden, linked, broken, suffixes = 0, 0, 0, Counter[str]()
+    for folder, folders, files in os.walk(base, onerror=closed.append):
+        for name in list(folders):
+            if name.startswith("."):
+                hidden += 1
+                folders.remove(name)
+            linked += (Path(folder) / name).is_symlink() and not name.startswith(".")
+        for name in files:
+            path = Path(folder, name)
+            if name.startswith("."):
+                hidden += 1
+            elif path.suffix.lower() in EXTENSIONS:
+                broken += path not in found
+            else:
+                suffixes[path.suffix.lower() or "without suffix"] += 1
+    said = {
+        "files that are no images (" + ", ".join(sorted(suffixes)[:5]) + ")": suffixes.total(),
+        "hidden files and folders": hidden,
+        "links to folders, which are not followed": linked,
+        "links to files that are not there": broken,
+        "folders that cannot be opened": len(closed),
+    }
+    return [f"{count} {what}" for what, count in said.items() if count]
+
+
+def batches_of(images: FoundImages, most: int, pixels: int) -> Iterator[list[Path]]:
+    """Yield the files in batches of up to `most`, and of up to `pixels` together where that is more than one file."""
+    batch: list[Path] = []
+    held = 0
+    for path, size in zip(images.paths, images.sizes, strict=True):
+        count = 0 if size is None else size[0] * size[1]
+        if batch and (len(batch) == most or held + count > pixels):
+            yield batch
+            batch, held = [], 0
+        batch.append(path)
+        held += count
+    if batch:
+        yield batch
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return read_size(path)
+    except InputError:
+        return None
