@@ -10,7 +10,8 @@ import torch
 
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
-from kdad.detectors.detector import Detector, Fitting, Workshop
+from kdad.detectors.detector import Detector
+from kdad.detectors.workshop import Fitting, Workshop
 from kdad.features.network import FrozenNetwork
 from kdad.features.seen import SeenImages, obtain_features
 from kdad.images.image_set import ImageSet

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kdad.detectors.detector import Detector, Fitting, Raw
+from kdad.detectors.detector import Detector
+from kdad.detectors.workshop import Fitting, Raw
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
@@ -125,7 +126,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     read = []
     monkeypatch.setattr(
-        "kdad.detectors.detector.read_image", lambda path: read.append(path) or np.zeros((3, 4, 4), np.float32)
+        "kdad.detectors.judgement.read_image", lambda path: read.append(path) or np.zeros((3, 4, 4), np.float32)
     )
     files = detector.judge_files(iter(paths), 2)
     next(files)

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.detectors import load
-from kdad.detectors.detector import Detector, Judgement, Raw, Workshop
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import Judgement
 from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.workshop import Raw, Workshop
 from kdad.features.network import FrozenNetwork
 from kdad.features.seen import SeenImages, obtain_features
 from kdad.images.image_set import ImageSet

@@ -9,11 +9,11 @@ import torch
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
-from kdad.detectors.detector import Workshop
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters, DiscrepancyParameters
 from kdad.detectors.mkd.training import train_cloner
+from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.networks.points import choose_points
 from kdad.networks.weights import fingerprint_weights

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr, softmax
 
 from kdad.detectors import load
-from kdad.detectors.detector import Workshop
 from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.detector import SoftTargetDetector
+from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.metrics.ranking import image_auroc
 from kdad.parameters.dataset import DatasetParameters

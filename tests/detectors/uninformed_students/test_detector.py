@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.detectors.detector import Workshop
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
+from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from memory_images import MemoryImages, split_of

@@ -4,10 +4,10 @@ import pandas as pd
 import torch
 
 from kdad.content_store import ContentStore
-from kdad.detectors.detector import Workshop
 from kdad.detectors.uninformed_students import pretraining as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.workshop import Workshop
 
 
 def _parameters(**top) -> TeacherParameters:

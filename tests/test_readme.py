@@ -1,0 +1,92 @@
+"""What the README tells people to type works."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+import torch
+from kedro.framework.project import configure_project, settings
+from PIL import Image
+
+from kdad.compute import Compute
+from kdad.configuration import RunConfigLoader, block_model
+from kdad.content_store import ContentStore
+from kdad.detectors.mkd.detector import MkdDetector
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.workshop import Workshop
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import SeenImages, obtain_features
+from kdad.pipeline_registry import register_pipelines
+from kdad.scoring.threshold import quantile_threshold
+from memory_images import MemoryImages, split_of
+from projects import PROJECT
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for kind, text in BLOCKS
+    if not kind
+    for line in text.splitlines()
+    if "kedro run" in line
+]
+
+
+@pytest.fixture(scope="module")
+def loader() -> RunConfigLoader:
+    configure_project("kdad")
+    return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A folder where a detector lies as `kedro run` leaves it, a part, and a folder of parts."""
+    source = {"name": "timm:test_resnet", "weights": "random"}
+    chosen = MkdSettings(
+        source=source,
+        features={},
+        cloner={"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1}},
+        scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
+    )
+    images = MemoryImages()
+    seen = SeenImages(images, split_of(images), {})
+    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(tmp_path / "models"))
+    references = MkdDetector.refer(chosen, seen, workshop)
+    network = FrozenNetwork(references["source"], workshop.compute)
+    passage = MkdDetector.passage(chosen, images.size)
+    cache = obtain_features(ContentStore(tmp_path / "features"), network, images, seen.split, passage)
+    detector = MkdDetector(chosen, references, workshop.compute)
+    detector.fit(SeenImages(images, seen.split, {"source": cache}), workshop)
+    detector.calibrated(quantile_threshold(np.zeros(4), 0.5), np.zeros(4))
+    detector.save(tmp_path / "data/06_models/textures/brick/mkd/detector")
+    (tmp_path / "parts").mkdir()
+    for path in ("part.png", "parts/a.png", "parts/b.png"):
+        Image.fromarray(np.full((40, 30), 128, np.uint8)).save(tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_three_lines_of_python_judge_a_part_and_a_folder(trained, capsys):
+    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "Judgement(score=" in said
+    assert "parts/a.png" in said and "parts/b.png" in said  # above a threshold of 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_names_pipelines_environments_and_parameters_that_there_are(loader, command):
+    words = shlex.split(command)
+    options = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    known = set(register_pipelines())
+    for name in (options.get("pipeline") or options.get("pipelines") or "__default__").split(","):
+        assert name in known
+    if "env" in options:
+        assert (PROJECT / "conf" / options["env"]).is_dir()
+    given = words[words.index("--params") + 1] if "--params" in words else ""
+    for setting in filter(None, given.split(",")):
+        block, *path = setting.partition("=")[0].split(".")
+        model = block_model(block)
+        for field in path:
+            assert field in model.model_fields, setting
+            model = model.model_fields[field].annotation
