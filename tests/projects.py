@@ -3,10 +3,15 @@
 import shutil
 from pathlib import Path
 
+import mlflow
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 PROJECT = Path(__file__).resolve().parents[1]
+#: Textures of few images: 12 to train on, 5 held out, 4 good ones and one of each defect to test.
+FEW = {"train_images": 12, "validation_images": 5, "test_normal": 4, "test_per_defect": 1}
+#: What makes a run small beyond the environment `test`: few images, and few of them on a sheet.
+SMALL = {"dataset": {"textures": FEW}, "reporting": {"sheet_rows": 1, "case_sheet_rows": 1}}
 
 
 def copy_project(folder: Path, database: Path) -> Path:
@@ -23,8 +28,29 @@ def copy_project(folder: Path, database: Path) -> Path:
 
 
 def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__", **options) -> None:
-    """Run a pipeline of `project` in this process; `options` go to Kedro (``runtime_params``, or those of ``run``)."""
+    """Run a pipeline of `project` in this process; `options` go to Kedro (``runtime_params``, or those of ``run``).
+
+    With the option ``pipeline_names`` these are run together instead.
+    """
     bootstrap_project(project)
     runtime = options.pop("runtime_params", {})
     with KedroSession.create(project_path=project, env=env, runtime_params=runtime) as session:
-        session.run(pipeline_names=[pipeline], **options)
+        session.run(**({"pipeline_names": [pipeline]} | options))
+
+
+def half_written(project: Path) -> list[Path]:
+    """Return what a finished run must not leave: files and folders under temporary names, and checkpoints."""
+    return [path for path in project.rglob("*") if path.suffix in (".tmp", ".partial", ".checkpoint")]
+
+
+def logged_runs(project: Path) -> list[mlflow.entities.Run]:
+    """Return every MLflow run of `project`, children too, the latest first."""
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return client.search_runs(experiments, max_results=1000, order_by=["attributes.start_time DESC"])
+
+
+def artifacts_of(project: Path, run: mlflow.entities.Run, folder: str | None = None) -> set[str]:
+    """Return the names of what a run has logged, at the top or in `folder`."""
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    return {found.path for found in client.list_artifacts(run.info.run_id, folder)}

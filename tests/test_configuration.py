@@ -5,8 +5,8 @@ import yaml
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
-from kdad.configuration import RunConfigLoader
-from kdad.parameters.run import bind_parameters
+from kdad.configuration import RunConfigLoader, block_model, check_values, results_place
+from kdad.detectors.registry import SYSTEMS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ENVIRONMENTS = sorted(
@@ -26,22 +26,16 @@ def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
 
 
 @pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
-def test_every_shipped_environment_binds(env):
-    parameters = loader(env, **NEEDED.get(env, {}))["parameters"]
-    found = bind_parameters({name: value for name, value in parameters.items() if name != "categories"})
-    assert found.dataset.size[0] > 0
-
-
-@pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
 def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
     config = loader(env, **NEEDED.get(env, {}))
-    assert config["catalog"]["metrics"]["filepath"].startswith("data/08_reporting/")
+    assert config["catalog"]["{system}.metrics"]["filepath"].startswith("data/08_reporting/")
     assert config["mlflow"]["server"]["mlflow_tracking_uri"].startswith("sqlite:////")
 
 
 def test_the_published_settings_of_uninformed_students():
     parameters = loader("paper", **NEEDED["paper"])["parameters"]
-    found = bind_parameters({name: value for name, value in parameters.items() if name != "categories"})
+    found = SYSTEMS["uninformed_students"].Settings
+    found = found.model_validate({name: parameters[name] for name in found.model_fields})
     teacher, students = found.teacher, found.students
     assert teacher.training.epochs * teacher.patches_per_epoch // teacher.training.batch_size == 50_000
     assert (teacher.width, teacher.depth, teacher.source.name) == (1.0, 128, "resnet18")
@@ -71,7 +65,7 @@ def test_an_environment_holds_only_what_differs_from_base():
 
 def test_outputs_of_data_sets_and_categories_lie_apart():
     places = {
-        loader(env, dataset=dataset)["catalog"]["metrics"]["filepath"]
+        loader(env, dataset=dataset)["catalog"]["{system}.metrics"]["filepath"]
         for env, dataset in [
             ("local", {"category": "brick"}),
             ("local", {"category": "grass"}),
@@ -83,23 +77,75 @@ def test_outputs_of_data_sets_and_categories_lie_apart():
         ]
     }
     assert len(places) == 7
-    assert "data/08_reporting/digits/class_1/mkd/metrics.json" in places
+    assert "data/08_reporting/digits/class_1/{system}/metrics.json" in places
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"datset": {}}, "did you mean 'dataset'"),
+        ({"clone": {"training": {}}}, "did you mean 'cloner'"),
+        ({"mkd_ablatoin": {}}, "did you mean 'mkd_ablation'"),
+        ({"dataset": {"category": "bricks"}}, "did you mean 'brick'"),
+        ({"dataset": {"imagesize": 64}}, "did you mean 'image_size'"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0 (given: -1)"),
+    ],
+)
+def test_a_mistake_that_concerns_every_pipeline_ends_the_run_with_one_message(given, said):
+    with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
+        loader(**given)["parameters"]
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"cloner": {"trainin": {}}}, "did you mean 'training'"),
-        ({"datset": {}}, "did you mean 'dataset'"),
         ({"cloner": {"training": {"epochs": 0}}}, "cloner.training.epochs"),
-        ({"dataset": {"category": "bricks"}}, "did you mean 'brick'"),
-        ({"scoring": {"threshold_quantile": 1.5}}, "scoring.threshold_quantile"),
+        ({"measuring": {"threshold_quantile": 1.5}}, "measuring.threshold_quantile"),
     ],
 )
-def test_a_wrong_parameter_ends_the_run_with_one_message(given, said):
+def test_a_mistake_in_a_block_is_one_message(given, said):
+    parameters = loader(**given)["parameters"]
     with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
-        loader(**given)["parameters"]
+        check_values({name: block_model(name) for name in given}, parameters)
     assert said in str(caught.value)
+
+
+def test_categories_of_plans_have_their_data_sets():
+    one = {"mkd_ablation": {"categories": "grass gravel"}, "paper_tables": {"categories": "brick"}}
+    found = loader(**one)["parameters"]["categories"]
+    assert set(found) == {"brick", "grass", "gravel"}
+    assert {name: block["dataset"]["category"] for name, block in found.items()} == {name: name for name in found}
+    assert found["grass"]["dataset"]["image_size"] == 64
+
+
+def test_a_plan_that_cannot_be_made_does_not_hide_the_categories_of_others():
+    wrong = {"paper_tables": {"seeds": "many"}, "mkd_ablation": {"axes": "nothing"}}
+    found = loader(**wrong, students_ablation={"categories": "grass"})["parameters"]["categories"]
+    assert {"grass", "brick"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "block", "place"),
+    [
+        ("inference", {"images": "a/photos/"}, "data/08_reporting/inference/photos"),
+        ("inference", {"images": "a/photos", "output": "/b/c"}, "/b/c"),
+        (
+            "calibration",
+            {"images": None, "rule": "quantile", "value": 0.9},
+            "data/06_models/calibrated/held_out/quanti",
+        ),
+        ("calibration", {"images": "a/x", "rule": "f1", "value": None}, "data/06_models/calibrated/x/f1"),
+    ],
+)
+def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place):
+    assert results_place(pipeline, {pipeline: block}).startswith(place)
+
+
+def test_results_of_one_folder_by_other_rules_lie_apart():
+    blocks = [{"images": None, "rule": "quantile", "value": value} for value in (0.9, 0.95)]
+    assert len({results_place("calibration", {"calibration": block}) for block in blocks}) == 2
 
 
 def test_every_catalog_entry_has_a_layer():

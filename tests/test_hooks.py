@@ -30,7 +30,7 @@ def test_a_failing_node_leaves_a_failed_run_with_the_error_and_the_next_session_
     run_pipeline(project, "test", pipeline="ingestion")
     assert sorted(run.info.status for run in runs(project)) == ["FAILED", "FINISHED"]
     finished = next(run for run in runs(project) if run.info.status == "FINISHED")
-    assert "seconds.train_cloner" not in finished.data.metrics
+    assert "seconds.mkd_fit_detector" not in finished.data.metrics
     assert "seconds.split_images" in finished.data.metrics
 
 

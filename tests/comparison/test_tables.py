@@ -193,7 +193,9 @@ def counts(anomalous_bin: int) -> tuple[np.ndarray, np.ndarray]:
 def test_pixels_are_compared_where_there_are_masks():
     flat = np.zeros(LABELS.size)
     results = [result(name, flat) for name in "abc"]
-    found = compare(results, axis("a b c", "b"), counts={"a": counts(2), "b": counts(1)}).set_index(["variant", "metric"])
+    found = compare(results, axis("a b c", "b"), counts={"a": counts(2), "b": counts(1)}).set_index(
+        ["variant", "metric"]
+    )
     assert found.loc[("a", "pixel_auroc"), "difference"] == pytest.approx(1 / 2)
     assert found.loc[("a", "pixel_auroc"), "real"]
     assert ("c", "pixel_auroc") not in found.index

@@ -14,18 +14,52 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-import kdad.comparison.stages
-import kdad.features.activations
-from projects import copy_project, run_pipeline
+import kdad.comparison.case
+import kdad.detectors.mkd.detector
+import kdad.features.seen
+from kdad.detectors.registry import open_detector
+from kdad.parameters.strict import flatten
+from projects import SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
-AXES = {"mkd_ablation": {"axes": "loss_terms direction_form fusion", "resamples": 100}}
+AXES = {
+    **SMALL,
+    "mkd_ablation": {"axes": "loss_terms direction_form fusion", "resamples": 100},
+}
+ONE_AXIS = AXES | {"mkd_ablation": {"axes": "loss_terms", "resamples": 100}}
+
+
+def count_work(patch: pytest.MonkeyPatch) -> Counter:
+    """Count from now on what is trained, and how many images the source sees."""
+    counts = Counter()
+    train, images = kdad.detectors.mkd.detector.train_cloner, kdad.features.seen._run
+
+    def counting_train(*arguments):
+        counts["trainings"] += 1
+        return train(*arguments)
+
+    def counting_images(*arguments):
+        for batch in images(*arguments):
+            counts["source images"] += len(batch[0])
+            yield batch
+
+    patch.setattr(kdad.detectors.mkd.detector, "train_cloner", counting_train)
+    patch.setattr(kdad.features.seen, "_run", counting_images)
+    return counts
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated_database) -> Path:
+def first_run(tmp_path_factory, migrated_database) -> tuple[Path, Counter]:
+    """A finished project, and what its one run took."""
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
-    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
-    return project
+    with pytest.MonkeyPatch.context() as patch:
+        counts = count_work(patch)
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+    return project, counts
+
+
+@pytest.fixture(scope="module")
+def finished(first_run) -> Path:
+    return first_run[0]
 
 
 @pytest.fixture
@@ -37,22 +71,7 @@ def project(finished, tmp_path) -> Path:
 
 @pytest.fixture
 def trained(monkeypatch) -> Counter:
-    """Counts what is trained, and how many images the source sees."""
-    counts = Counter()
-    train, images = kdad.comparison.stages.train_cloner, kdad.features.activations._run
-
-    def counting_train(*arguments):
-        counts["trainings"] += 1
-        return train(*arguments)
-
-    def counting_images(source, image_set, *arguments):
-        for batch in images(source, image_set, *arguments):
-            counts["source images"] += len(batch[0])
-            yield batch
-
-    monkeypatch.setattr(kdad.comparison.stages, "train_cloner", counting_train)
-    monkeypatch.setattr(kdad.features.activations, "_run", counting_images)
-    return counts
+    return count_work(monkeypatch)
 
 
 def report_of(project: Path) -> Path:
@@ -77,14 +96,12 @@ def test_summary_has_every_variant_of_the_chosen_axes(finished):
     assert (report_of(finished) / "mkd_ablation.html").stat().st_size > 50_000
 
 
-def test_equal_configurations_train_once_and_the_source_sees_each_image_once(project, trained):
-    for layer in ("04_feature", "06_models", "07_model_output"):
-        shutil.rmtree(project / f"data/{layer}/textures")
-    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+def test_equal_configurations_train_once_and_the_source_sees_each_image_once(first_run):
+    project, counts = first_run
     # loss_terms has five; of direction_form only whole_vector is new; fusion only maps anew.
-    assert trained["trainings"] == 6
+    assert counts["trainings"] == 6
     images = len(pd.read_csv(project / "data/03_primary/textures/brick/split.csv"))
-    assert trained["source images"] == images
+    assert counts["source images"] == images
 
 
 def test_a_repeated_run_trains_nothing_and_says_the_same(project, trained):
@@ -109,10 +126,10 @@ def test_a_changed_variant_alone_is_trained_again(project, trained):
 
 def test_a_killed_run_goes_on_where_it_was_to_the_same_summary(finished, tmp_path, migrated_database, trained):
     project = copy_project(tmp_path / "killed", migrated_database)
-    options = ",".join(f"mkd_ablation.{name}={value}" for name, value in AXES["mkd_ablation"].items())
+    options = ",".join(f"{name}={value}" for name, value in flatten(ONE_AXIS).items())
     command = [sys.executable, "-m", "kedro", "run", "--env=test", "--pipeline=mkd_ablation", f"--params={options}"]
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
-    models = project / "data/06_models/textures/mkd_ablation"
+    models = project / "data/06_models/store"
     deadline = time.monotonic() + 120
     while not (models.is_dir() and sum(path.suffix != ".partial" for path in models.iterdir()) >= 2):
         assert process.poll() is None
@@ -121,17 +138,16 @@ def test_a_killed_run_goes_on_where_it_was_to_the_same_summary(finished, tmp_pat
     process.kill()
     process.wait()
     done = len([path for path in models.iterdir() if path.suffix != ".partial"])
-    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
-    assert trained["trainings"] == 6 - done
-    pd.testing.assert_frame_equal(metrics_of(project), metrics_of(finished))
+    run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
+    assert trained["trainings"] == 5 - done
+    expected = metrics_of(finished).query("axis == 'loss_terms'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(metrics_of(project), expected)
+    assert not half_written(project)
 
 
 def children_of(project: Path) -> list[mlflow.entities.Run]:
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("kdad").experiment_id], max_results=1000)
-    parent = max(
-        (run for run in runs if "mlflow.parentRunId" not in run.data.tags), key=lambda run: run.info.start_time
-    )
+    runs = logged_runs(project)
+    parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
 
 
@@ -143,12 +159,33 @@ def test_each_case_is_a_finished_child_run_with_what_an_axis_is_compared_by(fini
     assert child.data.tags.items() >= {"axis": "loss_terms", "seed": "0", "category": "brick"}.items()
     assert child.data.params["cloner.loss.value_weight"] == "0.05"
     assert {"image_auroc", "pixel_auroc", "pro_auc", "cloner.validation.total", "flops"} <= set(child.data.metrics)
-    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"heatmaps.png", "scores.csv"}
+    assert artifacts_of(finished, child) == {"heatmaps.png", "scores.csv"}
+
+
+def test_each_case_keeps_its_detector_where_its_run_says(finished):
+    children = children_of(finished)
+    for child in children:
+        tags = child.data.tags
+        assert {"commit", "made", "detector", "reused"} <= set(tags)
+        kept = Path(tags["detector"])
+        assert kept.parent.parent == finished / "data/07_model_output/store"
+    reused = {
+        (run.data.tags["axis"], run.data.tags["variant"]) for run in children if run.data.tags["reused"] == "True"
+    }
+    # The same settings as loss_terms.both; which of the three comes first is Kedro's.
+    same = {("loss_terms", "both"), ("direction_form", "per_location"), ("fusion", "geometric_all")}
+    assert len(reused) == 2
+    assert reused < same
+    (child,) = [run for run in children if run.data.tags["variant"] == "value_tenth"]
+    detector = open_detector(Path(child.data.tags["detector"]))
+    assert detector.settings.cloner.loss.value_weight == 0.05
+    assert detector.record["metrics"]["image_auroc"] == child.data.metrics["image_auroc"]
+    assert detector.threshold.value == child.data.metrics["threshold"]
+    assert not half_written(finished)
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.comparison.measuring.localisation_metrics
+    measure = kdad.comparison.case.measure
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -156,20 +193,20 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
             raise RuntimeError("no memory left")
         return measure(*arguments)
 
-    shutil.rmtree(project / "data/07_model_output/textures/mkd_ablation")
-    monkeypatch.setattr(kdad.comparison.measuring, "localisation_metrics", failing)
+    shutil.rmtree(project / "data/07_model_output")
+    monkeypatch.setattr(kdad.comparison.case, "measure", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
-        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
     assert mlflow.active_run() is None
     statuses = Counter(run.info.status for run in children_of(project))
     assert statuses["FAILED"] == 1
-    assert statuses["FINISHED"] == 11
+    assert statuses["FINISHED"] == 4
     (missing,) = pd.read_csv(report_of(project) / "missing.csv").to_dict("records")
     table = summary_of(project)
-    assert len(table.groupby(["axis", "variant"])) == 11
+    assert len(table.groupby(["axis", "variant"])) == 4
     assert table[(table["axis"] == missing["axis"]) & (table["variant"] == missing["variant"])].empty
     assert "no memory left" in (report_of(project) / "mkd_ablation.html").read_text()
-    assert not list((project / "data").rglob("*.partial"))
+    assert not half_written(project)
 
 
 def test_an_axis_run_by_its_tag_does_not_take_stale_results_of_the_others(project):
@@ -205,6 +242,7 @@ def test_a_changed_mask_is_measured_again_without_training(project, tmp_path, tr
         Image.fromarray(mask).save(root / f"ground_truth/hole/{n}_mask.png")
     options = {
         "dataset": {"name": "folder", "category": None, "root": str(root)},
+        "reporting": SMALL["reporting"],
         "mkd_ablation": {"axes": "direction_form"},
     }
     summaries = []

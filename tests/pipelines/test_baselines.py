@@ -1,22 +1,27 @@
 """The pipeline `baselines` over the whole DAG of `conf/test`."""
 
+import json
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 from kedro.framework.cli.utils import KedroCliError
 
-import kdad.detectors.baselines.runs
+from kdad.detectors.baselines.detector import BaselineDetector
+from kdad.detectors.registry import open_detector
+from kdad.detectors.stfpm.detector import StfpmDetector
+from kdad.images.registry import open_image_set
+from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.smoothing import gaussian_filter
-from projects import copy_project, run_pipeline
+from projects import FEW, PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
-FEW = {"train_images": 12, "validation_images": 5, "test_normal": 4, "test_per_defect": 1}
-RUN = {"dataset": {"textures": FEW}, "baselines": {"smoothing": {"gaussian_sigma": 1.0}}}
+RUN = SMALL | {"baselines": {"smoothing": {"gaussian_sigma": 1.0}}}
 MAPPED = {
     *("memory_bank", "position_gaussian", "feature_dictionary", "patch_kmeans", "patch_ocsvm"),
-    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder"),
+    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder", "stfpm"),
 }
 PLACE = Path("data/08_reporting/textures/brick/baselines")
 
@@ -34,7 +39,9 @@ def table(finished) -> pd.DataFrame:
 
 
 def test_every_baseline_has_metrics_and_costs(table):
-    assert len(table) == 21
+    methods = yaml.safe_load((PROJECT / "conf/base/parameters/baselines.yml").read_text())["baselines"]["methods"]
+    assert len(methods) == 21
+    assert table.index.tolist() == [*methods, "stfpm"]
     assert table["image_auroc"].between(0, 1).all()
     assert (table[["fit_seconds", "milliseconds_an_image", "kept_megabytes"]] > 0).all(axis=None)
     assert (table["peak_megabytes"] >= 0).all()
@@ -45,35 +52,52 @@ def test_baselines_that_map_have_a_sheet(finished):
     assert {path.stem for path in (finished / PLACE / "heatmaps").iterdir()} == MAPPED
 
 
-def test_detection_by_maps_is_the_mean_of_their_largest_values(finished, table):
-    folders = pd.read_json(finished / "data/07_model_output/textures/brick/baselines/folders.json", typ="series")
-    folder = finished / folders["memory_bank"]
-    maps, scores = np.load(folder / "maps.npy"), np.load(folder / "scores.npy")
-    assert maps.shape == (5 + 4 + 5, 64, 64)
-    np.testing.assert_allclose(maps, gaussian_filter(np.load(folder / "raw_maps.npy"), 1.0), rtol=1e-5)
+def test_every_baseline_leaves_its_detector(finished, table):
+    folders = {path.parent.name: path for path in (finished / "data/06_models/textures/brick").glob("*/detector")}
+    assert set(folders) == set(table.index)
+    for name, folder in folders.items():
+        detector = open_detector(folder)
+        assert detector.record["metrics"]["image_auroc"] == table.loc[name, "image_auroc"]
+    assert not half_written(finished)
+
+
+def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
+    detector = open_detector(finished / "data/06_models/textures/brick/memory_bank/detector")
+    images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
+    rows = [row for row, sample in enumerate(images.samples) if sample.subset == "test"]
+    batch = torch.from_numpy(np.stack([images.image(row) for row in rows]))
+    judged = detector.judge_batch(batch)
+    maps, scores = np.stack([found.map for found in judged]), np.array([found.score for found in judged])
+    assert maps.shape == (4 + 5, 64, 64)
+    np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], 1.0), rtol=1e-5)
     largest = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -41:].mean(axis=1)  # 1 % of 4096 pixels, rounded
     np.testing.assert_allclose(scores, largest, rtol=5e-3)
+    results = finished / "data/07_model_output/textures/baselines/results"
+    measured = json.loads((results / "baselines.memory_bank.brick_seed_0.json").read_text())
+    np.testing.assert_allclose(scores, measured["scores"], rtol=1e-4)
 
 
-def test_baselines_none_of_which_maps_have_a_table_and_no_sheet(tmp_path, migrated_database, table):
+def test_baselines_none_of_which_maps_have_a_table_and_no_sheet(tmp_path, migrated_database, table, monkeypatch):
+    monkeypatch.setattr(StfpmDetector, "stands_among_baselines", False)
     project = copy_project(tmp_path / "no maps", migrated_database)
-    methods = dict.fromkeys(set(table.index) - {"nearest_source"})
+    methods = dict.fromkeys(set(table.index) - {"nearest_source", "stfpm"})
     run_pipeline(project, "test", "baselines", runtime_params=RUN | {"baselines": {"methods": methods}})
     assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["nearest_source"]
     assert not (project / PLACE / "heatmaps").exists()
 
 
-def test_the_table_is_in_mlflow(finished):
-    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    (run,) = client.search_runs([found.experiment_id for found in client.search_experiments()])
-    assert {"baselines.csv", "baselines.html"} <= {found.path for found in client.list_artifacts(run.info.run_id)}
-    shown = pd.read_csv(finished / PLACE / "baselines.csv").set_index("method")
-    assert run.data.metrics["nearest_source.image_auroc"] == shown.loc["nearest_source", "image_auroc"]
+def test_the_table_is_in_mlflow(finished, table):
+    runs = logged_runs(finished)
+    (run,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    assert {"baselines.csv", "baselines.html", *(f"{name}.png" for name in MAPPED)} <= artifacts_of(finished, run)
+    assert run.data.metrics["nearest_source.image_auroc"] == table.loc["nearest_source", "image_auroc"]
     assert "nearest_source.pro_auc" not in run.data.metrics
+    assert {found.data.tags["variant"] for found in runs if found != run} == set(table.index)
 
 
 def test_a_second_run_fits_nothing(finished, table, monkeypatch):
-    monkeypatch.setattr(kdad.detectors.baselines.runs.BaselineRun, "run", None)
+    for system in (BaselineDetector, StfpmDetector):
+        monkeypatch.setattr(system, "fit", None)
     run_pipeline(finished, "test", "baselines", runtime_params=RUN)
     again = pd.read_csv(finished / PLACE / "baselines.csv").set_index("method")
     pd.testing.assert_frame_equal(again, table)
@@ -106,18 +130,21 @@ def test_a_wrong_method_is_one_message(run, methods, message):
 def test_what_only_the_data_tell_is_one_message_before_anything_is_fitted(project, run, change, message):
     with pytest.raises(KedroCliError, match=message):
         run(pipeline="baselines", runtime_params={"dataset": RUN["dataset"], "baselines": change})
-    assert not list((project / "data/07_model_output/textures/brick/baselines").glob("*"))
+    for layer in ("06_models", "07_model_output"):
+        assert not (project / "data" / layer).exists()
 
 
-def test_a_method_that_fails_ends_the_run_by_its_name_and_leaves_what_is_done(project, run):
-    methods = {"gmm_pca": {"options": {"n_components": 50}}}
+def test_a_method_that_fails_ends_the_run_by_its_name_and_leaves_what_is_done(project, run, table):
+    methods = dict.fromkeys(set(table.index) - {"kde_pca", "stfpm"}) | {"gmm_pca": {"options": {"n_components": 50}}}
     with pytest.raises(
         KedroCliError, match=r"methods\.gmm_pca failed \(ValueError.*or leave it out with gmm_pca: null"
     ):
         run(pipeline="baselines", runtime_params={"dataset": RUN["dataset"], "baselines": {"methods": methods}})
-    done = [path.name for path in (project / "data/07_model_output/textures/brick/baselines").iterdir()]
-    assert len(done) == 1  # kde_pca comes first
-    assert not done[0].endswith(".partial")
+    assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["kde_pca", "stfpm"]
+    assert pd.read_csv(project / PLACE / "missing.csv")["variant"].tolist() == ["gmm_pca"]
+    kept = {path.parent.name for path in (project / "data/06_models/textures/brick").glob("*/detector")}
+    assert kept == {"kde_pca", "stfpm"}
+    assert not half_written(project)
 
 
 def test_the_page_shows_the_table_and_every_sheet(finished, table):

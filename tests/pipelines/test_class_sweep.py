@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kdad.features.image_descriptors
-import kdad.pipelines.features.nodes
-from kdad.features.cache import open_cache
+import kdad.features.seen
+from kdad.features.cache import FeatureCache, open_cache, overall_sd
 from kdad.images import digits
 from kdad.images.one_class import LabelledImages
 from projects import copy_project, run_pipeline
@@ -16,7 +15,6 @@ from projects import copy_project, run_pipeline
 DIGITS = {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}
 SOURCE = {"name": "timm:test_resnet", "weights": "random", "critical_points": None}
 AXIS = {"question": "?", "compare_with": "mkd", "variants": {"mkd": {}}}
-PLACE = Path("data/04_feature/digits")
 
 
 def parameters(categories) -> dict:
@@ -41,21 +39,38 @@ def _few_digits():
         yield
 
 
+@pytest.fixture
+def seen(monkeypatch) -> list[int]:
+    """The sizes of the sets that frozen networks ran over."""
+    return count_sets(monkeypatch)
+
+
+def count_sets(patch: pytest.MonkeyPatch) -> list[int]:
+    sizes = []
+    run = kdad.features.seen._run
+
+    def counted(network, images, training, *rest):
+        sizes.append(len(training))
+        return run(network, images, training, *rest)
+
+    patch.setattr(kdad.features.seen, "_run", counted)
+    return sizes
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, migrated_database, _few_digits) -> tuple[Path, list[int]]:
     """A finished sweep over all classes, and the sizes of the sets that the source ran over."""
     project = copy_project(tmp_path_factory.mktemp("sweep"), migrated_database)
-    seen = []
-    run_source = kdad.pipelines.features.nodes.cache_activations
-
-    def counted(*arguments):
-        seen.append(len(arguments[4]))
-        return run_source(*arguments)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kdad.pipelines.features.nodes, "cache_activations", counted)
+        sizes = count_sets(patch)
         run_pipeline(project, "test", "mkd_ablation", runtime_params=parameters("all"))
-    return project, seen
+    return project, sizes
+
+
+def cache_of(project: Path, number: int, plan: str, network: str) -> FeatureCache:
+    """Open what a network gave for the images of a class."""
+    path = project / f"data/04_feature/digits/class_{number}/{plan}.json"
+    return open_cache(path.parent / json.loads(path.read_text())[network])
 
 
 def result(project: Path, number: int) -> dict:
@@ -75,10 +90,10 @@ def test_each_class_has_a_result(swept):
 
 
 def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
-    folder = swept[0] / PLACE
-    caches = [open_cache(folder / f"class_{number}" / "activations") for number in (0, 7)]
-    assert not list((folder / "class_7/activations").glob("*images.npy"))
-    assert caches[0].scales != caches[1].scales
+    caches = [cache_of(swept[0], number, "mkd_ablation_mkd", "source") for number in (0, 7)]
+    assert {path.name for path in caches[1].folder.iterdir()} == {"manifest.json", "rows.npy"}
+    scales = [[overall_sd(found) for found in cache.statistics] for cache in caches]
+    assert all(first != second for first, second in zip(*scales, strict=True))
     assert [len(cache) for cache in caches] == [48, 48]
     assert caches[0].pixels.shape[0] == 120
 
@@ -96,31 +111,22 @@ def student_scores(project: Path, number: int) -> list[float]:
 
 
 def test_a_teacher_describes_all_classes_once_and_students_learn_as_from_a_class_alone(
-    tmp_path, migrated_database, _few_digits, monkeypatch
+    tmp_path, migrated_database, _few_digits, seen
 ):
-    described = []
-    describe = kdad.features.image_descriptors._describe_all
-
-    def counted(*arguments):
-        described.append(len(arguments[1]))
-        return describe(*arguments)
-
-    monkeypatch.setattr(kdad.features.image_descriptors, "_describe_all", counted)
     together, alone = (copy_project(tmp_path / name, migrated_database) for name in ("together", "alone"))
-    # Teachers depend on no data set, so the second project may have the first one's.
-    (alone / "data/06_models").mkdir()
-    (alone / "data/06_models/teachers").symlink_to(together / "data/06_models/teachers")
     run_pipeline(together, "test", "students_ablation", runtime_params=student_parameters([3, 7]))
-    assert described == [120]
+    assert seen == [120]
     run_pipeline(alone, "test", "students_ablation", runtime_params=student_parameters([7]))
-    assert described == [120, 48]
+    assert seen == [120, 48]
     np.testing.assert_allclose(student_scores(together, 7), student_scores(alone, 7), rtol=1e-3)
-    whole = open_cache(next((together / "data/04_feature/digits/every_class_descriptors").iterdir()))
-    assert (len(whole), whole.pixels.shape) == (120, (120, 3, 32, 32))
+    found = cache_of(together, 7, "students_ablation_uninformed_students", "p17")
+    whole = open_cache(found.folder / found.manifest["selected_from"])
+    assert (len(found), len(whole), found.pixels.shape) == (48, 120, (120, 3, 32, 32))
 
 
 def test_a_class_of_a_sweep_has_the_result_of_a_run_of_its_own(swept, tmp_path, migrated_database, _few_digits):
     alone = copy_project(tmp_path / "alone", migrated_database)
     run_pipeline(alone, "test", "mkd_ablation", runtime_params=parameters([7]))
-    assert not (alone / PLACE / "every_class").exists()
+    (only,) = (alone / "data/04_feature/store").iterdir()
+    assert len(open_cache(only)) == 48
     np.testing.assert_allclose(result(alone, 7)["scores"], result(swept[0], 7)["scores"], rtol=1e-3)

@@ -5,29 +5,41 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
 from kdad.errors import InputError
-from kdad.pipelines.ingestion.nodes import compute_image_statistics, index_patches, split_images, validate_images
+from kdad.images.registry import open_image_set
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.ingestion.nodes import (
+    compute_image_statistics,
+    sample_teacher_patches,
+    split_images,
+    validate_images,
+)
 
-TEXTURES = {
-    "name": "textures",
-    "category": "brick",
-    "image_size": 32,
-    "textures": {"train_images": 6, "validation_images": 2, "test_normal": 1, "test_per_defect": 1},
-}
+TEXTURES = DatasetParameters(
+    name="textures",
+    category="brick",
+    image_size=32,
+    textures={"train_images": 6, "validation_images": 2, "test_normal": 1, "test_per_defect": 1},
+)
 
 
 @pytest.fixture
-def folder(tmp_path) -> dict:
+def folder(tmp_path) -> DatasetParameters:
     """Six constant good images of value 0, 10, .., 50 and one white torn one."""
     for name, value in [(f"good/{number}", 10 * number) for number in range(6)] + [("torn/0", 255)]:
         path = tmp_path / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((16, 16), value, dtype=np.uint8)).save(path)
-    return {"name": "folder", "root": str(tmp_path), "image_size": 16, "validation_fraction": 0.2}
+    return DatasetParameters(name="folder", root=str(tmp_path), image_size=16, validation_fraction=0.2)
+
+
+def table_of(dataset: DatasetParameters) -> pd.DataFrame:
+    return validate_images(open_image_set(dataset))
 
 
 def test_textures_keep_their_own_validation_part():
-    table = validate_images(TEXTURES)
+    table = table_of(TEXTURES)
     assert list(table.columns) == ["id", "label", "kind", "subset", "has_mask", "fingerprint"]
     split = split_images(table, TEXTURES, 0)
     assert list(split.columns) == ["id", "label", "kind", "split", "has_mask", "fingerprint"]
@@ -39,7 +51,7 @@ def test_textures_keep_their_own_validation_part():
 
 
 def test_folder_is_split_by_seed(folder):
-    table = validate_images(folder)
+    table = table_of(folder)
     splits = [split_images(table, folder, seed) for seed in (0, 0, 1, 2, 3)]
     assert splits[0].equals(splits[1])
     assert len({tuple(split["split"]) for split in splits}) > 1
@@ -48,43 +60,50 @@ def test_folder_is_split_by_seed(folder):
 
 
 def test_split_survives_a_csv_file(folder, tmp_path):
-    table = validate_images(folder)
+    table = table_of(folder)
     table.to_csv(tmp_path / "images.csv", index=False)
     assert split_images(pd.read_csv(tmp_path / "images.csv"), folder, 0).equals(split_images(table, folder, 0))
 
 
 def test_statistics_are_of_training_images_alone(folder):
-    split = split_images(validate_images(folder), folder, 0)
+    split = split_images(table_of(folder), folder, 0)
     training = split.loc[split["split"] == "train", "id"]
     values = [int(name.removeprefix("good/").removesuffix(".png")) * 10 / 255 for name in training]
-    found = compute_image_statistics(split, folder)
+    found = compute_image_statistics(split, open_image_set(folder))
     assert found["images"] == 4
     np.testing.assert_allclose(found["mean"], [np.mean(values)] * 3, rtol=1e-6)
     np.testing.assert_allclose(found["sd"], [np.std(values)] * 3, rtol=1e-6)
 
 
-def test_patches_are_of_training_images(folder):
-    split = split_images(validate_images(folder), folder, 0)
-    index = index_patches(split, folder, {"size": 5, "per_image": 3}, seed=0)
-    assert list(index.columns) == ["row", "id", "top", "left"]
-    assert len(index) == 4 * 3
-    assert (split["split"].to_numpy()[index["row"]] == "train").all()
-    assert (split["id"].to_numpy()[index["row"]] == index["id"]).all()
-    assert index[["top", "left"]].to_numpy().max() <= 11
-    assert index.equals(index_patches(split, folder, {"size": 5, "per_image": 3}, seed=0))
-    assert not index.equals(index_patches(split, folder, {"size": 5, "per_image": 3}, seed=1))
+def test_patches_are_of_natural_images_for_every_receptive_field(tmp_path):
+    for number, side in enumerate((40, 64)):
+        Image.fromarray(np.zeros((side, side + 8), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    counts = {"patches_per_epoch": 3, "validation_patches": 2, "knowledge_weight": 0}
+    teacher = TeacherParameters(**counts, pool=str(tmp_path), training={"epochs": 4})
+    students = StudentParameters(receptive_fields=[17, 33], training={"epochs": 1})
+    found = sample_teacher_patches(teacher, students, seed=0)
+    assert found.columns.tolist() == ["receptive_field", "use", "epoch", "image", "side", "top", "left", "grey"]
+    uses = found.groupby(["receptive_field", "use"], observed=True).size().to_dict()
+    assert uses == {
+        (field, use): 3 * 4 if use == "training" else 2 for field in (17, 33) for use in ("training", "validation")
+    }
+    height = np.where(found["image"] == 0, 40, 64)
+    assert (found["top"] + found["side"] <= height).all()
+    assert (found["left"] + found["side"] <= height + 8).all()
+    assert found.equals(sample_teacher_patches(teacher, students, seed=0))
+    assert not found.equals(sample_teacher_patches(teacher, students, seed=1))
 
 
-def test_patches_larger_than_images(folder):
-    split = split_images(validate_images(folder), folder, 0)
-    with pytest.raises(InputError, match=r"patches\.size is 17, but images are 16 x 16"):
-        index_patches(split, folder, {"size": 17, "per_image": 1}, seed=0)
+def test_patches_of_a_folder_without_natural_images(tmp_path):
+    teacher = TeacherParameters(pool=str(tmp_path), training={"epochs": 1})
+    with pytest.raises(InputError, match="holds 0 images; at least 2 natural images are needed"):
+        sample_teacher_patches(teacher, StudentParameters(training={"epochs": 1}), seed=0)
 
 
 def test_bad_files_stop_before_anything_is_computed(folder, tmp_path):
     (tmp_path / "good" / "3.png").write_text("no image")
     (tmp_path / "torn" / "0.png").write_text("no image")
     with pytest.raises(InputError) as caught:
-        validate_images(folder)
+        table_of(folder)
     assert "good/3.png" in str(caught.value)
     assert "torn/0.png" in str(caught.value)

@@ -8,16 +8,22 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from projects import copy_project, run_pipeline
+from interruptions import train_killed_at
+from kdad.detectors.registry import open_detector
+from kdad.images.registry import open_image_set
+from kdad.parameters.dataset import DatasetParameters
+from projects import FEW, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
+RUN = SMALL | {"cloner": {"training": {"epochs": 3, "checkpoint_every": 1}}}
 METHODS = ["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, migrated_database) -> Path:
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
-    run_pipeline(project, "test")
+    run_pipeline(project, "test", runtime_params=RUN)
     return project
 
 
@@ -38,7 +44,10 @@ def test_metrics_say_what_was_measured_on_which_data(metrics):
         "seed": 0,
         "source": "efficientnet_lite0",
     }.items() <= metrics.items()
-    assert set(metrics["seconds"]) == {"features", "cloner", "scoring", "gradient_maps"}
+    assert set(metrics["seconds"]) == {"features", "fitting", "mapping"}
+    assert list(metrics["seconds"]["mapping"]) == METHODS
+    assert metrics["parameters"] > 0
+    assert metrics["flops"] > 0
     for name in (
         "image_auroc",
         "image_ap",
@@ -64,7 +73,12 @@ def test_threshold_comes_from_held_out_normal_images_only(report, metrics):
     held_out = scores.loc[scores["split"] == "validation", "score"]
     assert (scores.loc[scores["split"] == "validation", "label"] == 0).all()
     assert metrics["threshold"]["value"] in held_out.to_numpy()
-    assert metrics["threshold"]["held_out_images"] == len(held_out)
+    assert set(metrics["threshold"]) == {
+        *("value", "rule", "wanted", "expected_false_positive_rate", "false_positive_rate_bound"),
+        *("normal_images", "anomalous_images"),
+    }
+    assert metrics["threshold"]["normal_images"] == len(held_out)
+    assert metrics["threshold"]["anomalous_images"] == 0
 
 
 def test_maps_have_the_images_size(finished):
@@ -80,13 +94,26 @@ def test_figures_are_there_and_nothing_is_left_half_written(finished, report):
     assert {path.name for path in report.iterdir()} == {
         "metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png"
     }  # fmt: skip
-    assert not [path for path in finished.rglob("*") if path.suffix in (".tmp", ".checkpoint")]
+    assert not half_written(finished)
+
+
+def test_the_detector_judges_as_the_run_did(finished, report):
+    folder = finished / "data/06_models/textures/brick/mkd/detector"
+    assert {path.name for path in folder.iterdir()} == {"detector.json", "learnt.safetensors"}
+    detector = open_detector(folder)
+    images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
+    rows = {sample.id: row for row, sample in enumerate(images.samples)}
+    scores = pd.read_csv(report / "scores.csv")
+    batch = torch.from_numpy(np.stack([images.image(rows[name]) for name in scores["id"]]))
+    judged = detector.judge_batch(batch)
+    np.testing.assert_allclose([found.score for found in judged], scores["score"], rtol=1e-3)
+    assert detector.threshold.value == scores["threshold"].iloc[0]
+    assert detector.record["metrics"]["image_auroc"] == json.loads((report / "metrics.json").read_text())["image_auroc"]
 
 
 @pytest.fixture(scope="module")
 def logged(finished) -> mlflow.entities.Run:
-    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    (found,) = client.search_runs([client.get_experiment_by_name("kdad").experiment_id])
+    (found,) = logged_runs(finished)
     return found
 
 
@@ -94,7 +121,7 @@ def test_run_is_logged_finished_with_flat_parameters(logged):
     assert logged.info.status == "FINISHED"
     assert logged.info.run_name == "mkd textures/brick efficientnet_lite0 seed 0"
     assert logged.data.params["dataset.category"] == "brick"
-    assert logged.data.params["cloner.training.epochs"] == "2"
+    assert logged.data.params["cloner.training.epochs"] == "3"
     assert max(len(value) for value in logged.data.params.values()) <= 250
     assert logged.data.tags["commit"]
 
@@ -111,31 +138,44 @@ def test_every_node_left_its_duration_and_what_it_made(finished, logged):
 def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):
     client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     history = client.get_metric_history(logged.info.run_id, "cloner.validation.total")
-    assert [point.step for point in history] == [0, 1]
+    assert [point.step for point in history] == [0, 1, 2]
     assert logged.data.metrics["image_auroc"] == metrics["image_auroc"]
     assert logged.data.metrics["localisation.gradients.pro_auc"] == metrics["localisation"]["gradients"]["pro_auc"]
-    artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
     assert {
-        "metrics.json",
-        "scores.csv",
-        "heatmaps.png",
-        "roc.png",
-        "pro.png",
-        "loss.png",
-        "cloner.safetensors",
-    } <= artifacts
+        *("metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png", "detector")
+    } <= artifacts_of(finished, logged)
+    kept = artifacts_of(finished, logged, "detector")
+    assert kept == {"detector/detector.json", "detector/learnt.safetensors"}
 
 
 def test_no_run_stays_active(finished):
     assert mlflow.active_run() is None
 
 
-def test_a_second_run_reuses_the_activations_and_repeats_the_metrics(finished, report, metrics):
-    run_pipeline(finished, "test")
+def numbers(metrics: dict) -> dict:
+    """The metrics without what differs from run to run."""
+    volatile = {"seconds", "features_reused", "fitting_reused", "peak_memory_gb", "commit"}
+    return {name: value for name, value in metrics.items() if name not in volatile}
+
+
+def test_a_second_run_reuses_features_and_cloner_and_repeats_the_metrics(finished, report, metrics, logged):
+    run_pipeline(finished, "test", runtime_params=RUN)
     again = json.loads((report / "metrics.json").read_text())
-    assert again["source_activations_reused"]
-    assert not metrics["source_activations_reused"]
-    volatile = {"seconds", "source_activations_reused", "peak_memory_gb", "commit"}
-    assert {k: v for k, v in again.items() if k not in volatile} == {
-        k: v for k, v in metrics.items() if k not in volatile
-    }
+    assert again["features_reused"]
+    assert again["fitting_reused"]
+    assert not metrics["features_reused"]
+    assert not metrics["fitting_reused"]
+    assert numbers(again) == numbers(metrics)
+
+
+def test_a_run_killed_while_it_trains_goes_on_to_the_same_metrics(
+    tmp_path, migrated_database, metrics, monkeypatch, caplog
+):
+    project = copy_project(tmp_path / "killed", migrated_database)
+    train_killed_at(monkeypatch, 1, run_pipeline, project, "test", runtime_params=RUN)
+    mlflow.end_run("KILLED")
+    run_pipeline(project, "test", runtime_params=RUN)
+    assert "Resuming cloner after epoch 1" in caplog.text
+    report = project / "data/08_reporting/textures/brick/mkd"
+    assert numbers(json.loads((report / "metrics.json").read_text())) == numbers(metrics)
+    assert not half_written(project)

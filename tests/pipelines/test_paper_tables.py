@@ -4,13 +4,12 @@ import itertools
 import json
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import pytest
 import yaml
 from kedro.framework.cli.utils import KedroCliError
 
-from projects import PROJECT, copy_project, run_pipeline
+from projects import PROJECT, copy_project, half_written, logged_runs, run_pipeline
 
 METHODS = {
     "mkd": {"system": "mkd", "paper": ["MKD"]},
@@ -29,7 +28,8 @@ LEFT_OUT = (
     *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder"),
 )
 METHODS |= dict.fromkeys(LEFT_OUT)
-RUN_METHODS = ("mkd", "students_p33", "memory_bank", "ocsvm_pca")  # textures have no classes to distil from
+# Textures have no classes to distil from; stfpm stands beside the others without being named.
+RUN_METHODS = ("mkd", "students_p33", "memory_bank", "ocsvm_pca", "stfpm")
 BLOCK = {
     "paper_dataset": "mvtec_ad",
     "categories": ["brick", "grass"],
@@ -40,11 +40,13 @@ DIGITS = {"name": "digits", "category": None, "normal_class": 8, "image_size": 3
 FEW = {"train_images": 4, "validation_images": 3, "test_normal": 2, "test_per_defect": 1}
 RUN = {
     "dataset": {"textures": FEW},
+    "reporting": {"case_sheet_rows": 1},
     "scoring": {"localisation": ["discrepancy"]},
     "cloner": {"training": {"epochs": 1}},
     "teacher": {"training": {"epochs": 1}},
     "students": {"training": {"epochs": 1}},
     "student_scoring": {"localisation": ["regression_error"]},
+    "stfpm": {"training": {"epochs": 1}},
 }
 
 
@@ -86,18 +88,27 @@ def test_a_mean_over_fifteen_categories_is_not_made_of_two(cells):
 
 def test_page_names_what_was_not_run(finished):
     page = (finished / "data/08_reporting/textures/paper_tables/paper_tables.html").read_text()
-    assert "source efficientnet_lite0, teachers distilled from efficientnet_lite0, seeds 0, 1, commit" in page
+    for system in ("mkd", "baselines", "stfpm", "uninformed_students"):
+        source = "teacher of efficientnet_lite0" if system == "uninformed_students" else "efficientnet_lite0"
+        assert f"{system} through {source}" in page
+    assert "seeds 0, 1; results of commit " in page
     assert "Not run here:" in page
     assert "AnoGAN" in page
 
 
 def test_each_cell_is_a_run_in_mlflow(finished):
-    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    children = [run for run in runs if "axis" in run.data.tags]
+    children = [run for run in logged_runs(finished) if "axis" in run.data.tags]
     found = {(run.data.tags["variant"], run.data.tags["category"], run.data.tags["seed"]) for run in children}
     assert found == set(itertools.product(RUN_METHODS, ("brick", "grass"), "01"))
     assert all(run.info.status == "FINISHED" and "image_auroc" in run.data.metrics for run in children)
+    assert all((Path(run.data.tags["detector"]) / "detector.json").is_file() for run in children)
+    assert not half_written(finished)
+
+
+def results_of(project: Path, plan: str) -> dict[str, dict]:
+    """Every result of a plan by the name of its file."""
+    folder = project / "data/07_model_output/textures" / plan / "results"
+    return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
 
 
 def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(finished, cells):
@@ -108,17 +119,18 @@ def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(
     run_pipeline(finished, "test", "baselines", runtime_params=runtime)
     table = pd.read_csv(finished / "data/08_reporting/textures/brick/baselines/baselines.csv")
     own = table.set_index("method").loc["memory_bank"]
-    by_case = finished / "data/07_model_output/textures/paper_tables/results"
-    result = json.loads((by_case / "paper_baselines.memory_bank.brick_seed_0.json").read_text())
+    results = results_of(finished, "paper_baselines")
+    result = results["paper_baselines.memory_bank.brick_seed_0"]
     assert {name: result["metrics"][name] for name in ("image_auroc", "pro_auc")} == {
         name: own[name] for name in ("image_auroc", "pro_auc")
     }
     fitted = {
-        (name, seed): json.loads((by_case / f"paper_baselines.{name}.brick_seed_{seed}.json").read_text())["reused"]
+        (name, seed): results[f"paper_baselines.{name}.brick_seed_{seed}"]["reused"]
         for name in ("memory_bank", "ocsvm_pca")
         for seed in (0, 1)
     }
     assert [key for key, reused in fitted.items() if reused] == [("ocsvm_pca", 1)]  # the seed changes nothing in it
+    assert all(found["reused"] for found in results_of(finished, "baselines").values())
     shown = cells[(cells["table"] == "us_pro") & (cells["method"] == "1-NN") & (cells["category"] == "brick")]
     assert shown["paper"].notna().all()
     assert shown["seeds"].tolist() == [2]
@@ -129,7 +141,7 @@ def _only(*names: str) -> dict[str, None]:
     return {other: None for other in known if other not in names}
 
 
-def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path, migrated_database):
+def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path, migrated_database, few_digits):
     project = copy_project(tmp_path / "digits", migrated_database)
     methods = {**dict.fromkeys(METHODS), "soft_target": {"system": "soft_target"}, "mkd": None}
     students = {"receptive_fields": [33], "count": 1, "training": {"epochs": 1}}
@@ -150,10 +162,12 @@ def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path,
 
 
 def test_a_second_run_trains_nothing(finished, cells):
-    results = finished / "data/07_model_output/textures/mkd_ablation/results/paper_mkd.mkd.brick_seed_0.json"
-    assert not json.loads(results.read_text())["reused"]
+    plans = ("paper_mkd", "paper_uninformed_students", "paper_baselines", "paper_stfpm")
+    assert not results_of(finished, "paper_mkd")["paper_mkd.mkd.brick_seed_0"]["reused"]
     run_pipeline(finished, "test", "paper_tables", runtime_params=RUN | {"paper_tables": BLOCK})
-    assert json.loads(results.read_text())["reused"]
+    again = {name: found for plan in plans for name, found in results_of(finished, plan).items()}
+    assert len(again) == 2 * 2 * len(RUN_METHODS)
+    assert all(found["reused"] for found in again.values())
     again = pd.read_csv(finished / "data/08_reporting/textures/paper_tables/cells.csv")
     pd.testing.assert_frame_equal(again, cells)
 
@@ -167,9 +181,11 @@ def test_a_second_run_trains_nothing(finished, cells):
         ({"methods": {"mkd": {"system": "mkds"}}}, "paper_tables.methods.mkd.system"),
         ({"seeds": []}, "paper_tables.seeds"),
         ({"methods": {"memory_banc": {"system": "baselines"}}}, "no 'memory_banc'; did you mean 'memory_bank'"),
-        ({"methods": {"vae": {"system": "baselines", "settings": {"cloner": {}}}}}, "may change 'baselines' alone"),
+        (
+            {"methods": {"vae": {"system": "baselines", "settings": {"cloner": {}}}}},
+            "changes 'cloner'; a variant may change blocks",
+        ),
         ({"methods": {"mkd": {"system": "mkd", "tables": "us_prp"}}}, "there is no table 'us_prp'"),
-        ({"methods": {"mkd": {"system": "mkd", "image_size": 64}}}, "image_size is for uninformed_students"),
         ({"methods": {"students_p33": {"image_size": 4}}}, "each from 8 to 8192"),
     ],
 )

@@ -4,37 +4,22 @@ import itertools
 import json
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import kdad.detectors.soft_target.distillation
+from kdad.detectors.registry import open_detector
 from kdad.images import digits
-from kdad.images.one_class import LabelledImages
-from projects import copy_project, run_pipeline
+from kdad.metrics.ranking import image_auroc
+from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 DIGITS = {"dataset": {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}}
 
 
 @pytest.fixture(scope="module")
-def _few_digits():
-    """Forty images of each of ten classes that are easily told apart."""
-    generator = np.random.default_rng(0)
-    parts = []
-    for count in (30, 10):
-        classes = np.repeat(np.arange(10), count)
-        pixels = generator.integers(0, 60, (len(classes), 28, 28), dtype=np.uint8)
-        for row, number in enumerate(classes):
-            pixels[row, 2 * number : 2 * number + 8, 5:23] += 180
-        parts.append(LabelledImages(pixels, classes))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "_load_parts", lambda: tuple(parts))
-        yield
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated_database, _few_digits) -> Path:
+def finished(tmp_path_factory, migrated_database, few_digits) -> Path:
     project = copy_project(tmp_path_factory.mktemp("soft"), migrated_database)
     run_pipeline(project, "test", "soft_target", runtime_params=DIGITS)
     return project
@@ -78,10 +63,21 @@ def test_figures_and_summary(finished):
 
 
 def test_mlflow_has_the_summary_and_the_teachers_history(finished):
-    client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    (run,) = client.search_runs([found.experiment_id for found in client.search_experiments()])
+    (run,) = logged_runs(finished)
     assert "teacher.accuracy" in run.data.metrics
-    assert "soft_target.teacher.training.total" in run.data.metrics
+    assert "teacher.training.total" in run.data.metrics
+    assert artifacts_of(finished, run, "detector") >= {"detector/detector.json", "detector/learnt.safetensors"}
+
+
+def test_the_detector_on_the_runs_own_class_disagrees_as_the_table_says(finished, few_digits):
+    detector = open_detector(finished / "data/06_models/digits/class_0/soft_target/detector")
+    test = digits._load_parts()[1]
+    images = torch.from_numpy(test.pixels)[:, None].expand(-1, 3, -1, -1) / 255
+    scores = [found.score for found in detector.judge_batch(images)]
+    found = table(finished, "anomaly").query("seed == 0 and normal_class == 0")["image_auroc"].item()
+    assert image_auroc((test.classes != 0).astype(np.int64), np.array(scores)) == pytest.approx(found)
+    assert detector.record["metrics"]["image_auroc"] == pytest.approx(found)
+    assert not half_written(finished)
 
 
 def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
@@ -94,4 +90,4 @@ def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
 def test_a_set_without_classes_stops_before_training(project, run):
     with pytest.raises(Exception, match="soft_target needs a labelled set"):
         run(pipeline="soft_target")
-    assert not (project / "data/06_models/textures/soft_target").exists()
+    assert not (project / "data/06_models").exists()

@@ -1,17 +1,24 @@
 """Uninformed Students and their ablation over the whole DAG of `conf/test`, and what stops them early."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from kedro.framework.cli.utils import KedroCliError
 
-import kdad.pipelines.students.nodes
-import kdad.pipelines.teacher.nodes
-from projects import copy_project, run_pipeline
+import kdad.detectors.uninformed_students.detector
+import kdad.detectors.uninformed_students.pretraining
+from kdad.detectors.registry import open_detector
+from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
+from kdad.images.registry import open_image_set
+from kdad.parameters.dataset import DatasetParameters
+from kdad.training.checkpoints import CheckpointFile
+from projects import FEW, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 PLACE = "textures/brick"
 METHODS = ["combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33"]
@@ -20,7 +27,7 @@ METHODS = ["combined", "regression_error", "predictive_variance", "combined_p17"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, migrated_database) -> Path:
     project = copy_project(tmp_path_factory.mktemp("students"), migrated_database)
-    run_pipeline(project, "test", "uninformed_students")
+    run_pipeline(project, "test", "uninformed_students", runtime_params=SMALL)
     return project
 
 
@@ -34,9 +41,25 @@ def metrics(report) -> dict:
     return json.loads((report / "metrics.json").read_text())
 
 
-def test_metrics_of_each_map_and_scale(metrics):
+@pytest.fixture(scope="module")
+def detector(finished) -> UninformedStudentsDetector:
+    return open_detector(finished / "data/06_models" / PLACE / "uninformed_students/detector")
+
+
+@pytest.fixture(scope="module")
+def parts(finished, detector) -> dict[str, np.ndarray]:
+    """e and v of each receptive field on the grid, of the held-out and the test images, held-out ones first."""
+    images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
+    split = pd.read_csv(finished / "data/03_primary" / PLACE / "split.csv")["split"].to_numpy()
+    rows = [*np.flatnonzero(split == "validation"), *np.flatnonzero(split == "test")]
+    batch = torch.from_numpy(np.stack([images.image(int(row)) for row in rows]))
+    with torch.no_grad():
+        return {name: found.numpy() for name, found in detector._grid_maps(batch, None).items()}
+
+
+def test_metrics_of_each_map_and_scale(metrics, detector):
     assert list(metrics["localisation"]) == METHODS
-    assert metrics["receptive_fields"] == [17, 33]
+    assert detector.settings.students.receptive_fields == [17, 33]
     assert metrics["source"] == "teacher of efficientnet_lite0"
     assert 0 <= metrics["pro_auc"] <= 1
 
@@ -46,30 +69,23 @@ def test_the_same_figures_and_tables_as_mkd(finished, report):
         *("metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png"),
         "teacher_loss.png",
     }
-    assert not [path for path in finished.rglob("*") if path.suffix in (".tmp", ".checkpoint", ".partial")]
+    assert not half_written(finished)
 
 
-def test_constants_come_from_held_out_normal_images_only(finished, metrics):
-    maps = finished / "data/07_model_output" / PLACE / "uninformed_students/grid_maps"
+def test_constants_come_from_held_out_normal_images_only(finished, detector, parts):
     split = pd.read_csv(finished / "data/03_primary" / PLACE / "split.csv")
     held_out = int((split["split"] == "validation").sum())
-    error = np.load(maps / "e_p33.npy")
-    assert len(error) == (split["split"] != "train").sum()
-    assert metrics["map_constants"]["e_p33"]["mean"] == pytest.approx(error[:held_out].mean(), rel=1e-5)
-    assert metrics["map_constants"]["e_p33"]["sd"] == pytest.approx(error[:held_out].std(), rel=1e-5)
+    assert set(parts) == {"e_p17", "v_p17", "e_p33", "v_p33"}
+    for name, maps in parts.items():
+        assert len(maps) == (split["split"] != "train").sum()
+        assert detector.constants[name].mean == pytest.approx(maps[:held_out].mean(), rel=1e-5)
+        assert detector.constants[name].sd == pytest.approx(maps[:held_out].std(), rel=1e-5)
 
 
-def test_the_combined_map_is_the_mean_over_scales_of_normalised_error_and_variance(finished, metrics):
-    folder = finished / "data/07_model_output" / PLACE / "uninformed_students"
-    expected = 0.0
-    for field in (17, 33):
-        for part in ("e", "v"):
-            constants = metrics["map_constants"][f"{part}_p{field}"]
-            expected = (
-                expected + (np.load(folder / f"grid_maps/{part}_p{field}.npy") - constants["mean"]) / constants["sd"]
-            )
-    found = np.load(folder / "raw_maps/combined.npy")
-    np.testing.assert_allclose(found[:, ::4, ::4], expected / 2, rtol=1e-4, atol=1e-4)
+def test_the_combined_map_is_the_mean_over_scales_of_normalised_error_and_variance(finished, detector, parts):
+    expected = sum((parts[name] - found.mean) / found.sd for name, found in detector.constants.items()) / 2
+    found = np.load(finished / "data/07_model_output" / PLACE / "uninformed_students/raw_maps/combined.npy")
+    np.testing.assert_allclose(found[:, ::4, ::4], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_threshold_comes_from_held_out_images(report, metrics):
@@ -81,20 +97,33 @@ def test_threshold_comes_from_held_out_images(report, metrics):
 
 def test_teacher_and_student_losses_are_logged(finished):
     client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    (logged,) = client.search_runs([client.get_experiment_by_name("kdad").experiment_id])
+    (logged,) = logged_runs(finished)
     assert logged.info.status == "FINISHED"
     for name in ("teacher.validation.p17.knowledge", "students.validation.p33.total"):
         assert [point.step for point in client.get_metric_history(logged.info.run_id, name)] == [0, 1]
     assert "localisation.combined_p17.pro_auc" in logged.data.metrics
 
 
-def test_another_category_takes_the_same_teachers(finished, metrics, monkeypatch):
-    def fail(*_arguments) -> None:
-        raise AssertionError("a teacher was trained again")
+def test_the_detector_has_its_teachers_and_lies_in_mlflow_too(finished):
+    kept = finished / "data/06_models" / PLACE / "uninformed_students/detector"
+    names = {"detector.json", "learnt.safetensors", "teacher_p17.safetensors", "teacher_p33.safetensors"}
+    assert {path.name for path in kept.iterdir()} == names
+    (logged,) = logged_runs(finished)
+    assert artifacts_of(finished, logged, "detector") == {f"detector/{name}" for name in names}
 
-    monkeypatch.setattr(kdad.pipelines.teacher.nodes, "train_teacher", fail)
-    run_pipeline(finished, "test", "uninformed_students", runtime_params={"dataset": {"category": "grass"}})
-    run_pipeline(finished, "test", "uninformed_students")
+
+@pytest.fixture
+def no_teacher_is_trained(monkeypatch) -> None:
+    def fail(*_arguments) -> None:
+        raise AssertionError("a teacher was trained")
+
+    monkeypatch.setattr(kdad.detectors.uninformed_students.pretraining, "train_teacher", fail)
+
+
+def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_is_trained):
+    grass = SMALL | {"dataset": {"category": "grass", "textures": FEW}}
+    run_pipeline(finished, "test", "uninformed_students", runtime_params=grass)
+    run_pipeline(finished, "test", "uninformed_students", runtime_params=SMALL)
     path = finished / "data/08_reporting" / PLACE / "uninformed_students/metrics.json"
     assert json.loads(path.read_text())["image_auroc"] == metrics["image_auroc"]
 
@@ -112,55 +141,113 @@ def test_another_category_takes_the_same_teachers(finished, metrics, monkeypatch
         ({"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}}, "smaller than the receptive"),
     ],
 )
-def test_bad_input_is_one_message_before_anything_trains(project, monkeypatch, change, message):
-    def fail(*_arguments) -> None:
-        raise AssertionError("a teacher was trained")
-
-    monkeypatch.setattr(kdad.pipelines.teacher.nodes, "train_teacher", fail)
+def test_bad_input_is_one_message_before_anything_trains(project, no_teacher_is_trained, change, message):
     pipeline = "students_ablation" if "students_ablation" in change else "uninformed_students"
     with pytest.raises(KedroCliError, match=message):
         run_pipeline(project, "test", pipeline, runtime_params=change)
 
 
 def test_a_missing_or_foreign_teacher_is_an_error(finished):
-    path = finished / "data/06_models" / PLACE / "teachers.json"
+    path = finished / "data/06_models" / PLACE / "uninformed_students/frozen.json"
     kept = path.read_text()
     found = json.loads(kept)
     try:
-        path.write_text(json.dumps(found | {"17": found["33"]}))
+        path.write_text(json.dumps(found | {"p17": found["p33"]}))
         with pytest.raises(KedroCliError, match="its receptive_field is 33, not 17"):
-            run_pipeline(finished, "test", "students")
-        path.write_text(json.dumps({"17": found["17"] | {"file": "nothing.safetensors"}}))
+            run_pipeline(finished, "test", "students", runtime_params=SMALL)
+        path.write_text(json.dumps(found | {"p17": found["p17"] | {"weights": "nothing.safetensors"}}))
         with pytest.raises(
             KedroCliError, match=r"there is no teacher 'nothing.safetensors'; run the pipeline 'teacher'"
         ):
-            run_pipeline(finished, "test", "students")
+            run_pipeline(finished, "test", "students", runtime_params=SMALL)
+        path.write_text(json.dumps({"p17": found["p17"]}))
+        with pytest.raises(KedroCliError, match="no teacher of receptive field 33; run the pipeline 'teacher'"):
+            run_pipeline(finished, "test", "students", runtime_params=SMALL)
         path.write_text(kept)
         with pytest.raises(KedroCliError, match="its depth is 16, not 8"):
-            run_pipeline(finished, "test", "students", runtime_params={"teacher": {"depth": 8}})
+            run_pipeline(finished, "test", "students", runtime_params=SMALL | {"teacher": {"depth": 8}})
     finally:
         path.write_text(kept)
 
 
+def test_teachers_are_trained_on_the_patches_on_disk(finished, tmp_path):
+    project = Path(shutil.copytree(finished, tmp_path / "copy"))
+    frozen = project / "data/06_models" / PLACE / "uninformed_students/frozen.json"
+    before = json.loads(frozen.read_text())
+    table = project / "data/05_model_input/textures/teacher_patches.parquet"
+    patches = pd.read_parquet(table)
+    changed = patches["receptive_field"] == 17
+    patches.loc[changed, "grey"] = ~patches.loc[changed, "grey"]
+    patches.to_parquet(table)
+    run_pipeline(project, "test", "teacher", runtime_params=SMALL, node_names=["train_teachers"])
+    after = json.loads(frozen.read_text())
+    assert after["p17"]["fingerprint"] != before["p17"]["fingerprint"]
+    assert Path(after["p17"]["weights"]).parent != Path(before["p17"]["weights"]).parent
+    assert after["p33"]["fingerprint"] == before["p33"]["fingerprint"]
+    patches[~changed].to_parquet(table)
+    with pytest.raises(KedroCliError, match="holds 0 patches of receptive field 17"):
+        run_pipeline(project, "test", "teacher", runtime_params=SMALL, node_names=["train_teachers"])
+
+
+def test_a_run_killed_while_it_trains_goes_on_to_the_same_metrics(
+    tmp_path, migrated_database, metrics, monkeypatch, caplog
+):
+    project = copy_project(tmp_path / "killed", migrated_database)
+    save = CheckpointFile.save
+
+    def killed(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFile, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(project, "test", "uninformed_students", runtime_params=SMALL)
+    mlflow.end_run("KILLED")
+    run_pipeline(project, "test", "uninformed_students", runtime_params=SMALL)
+    assert "Resuming teacher p17 after epoch 1" in caplog.text
+    report = project / "data/08_reporting" / PLACE / "uninformed_students"
+    assert json.loads((report / "metrics.json").read_text())["localisation"] == metrics["localisation"]
+    assert not half_written(project)
+
+
+def test_both_systems_in_one_run_leave_a_table_and_a_detector_each(tmp_path, migrated_database, metrics, capsys):
+    project = copy_project(tmp_path / "both", migrated_database)
+    few = SMALL | {"scoring": {"localisation": ["discrepancy"]}}
+    run_pipeline(project, "test", runtime_params=few, pipeline_names=["mkd", "uninformed_students"])
+    shown = capsys.readouterr().out
+    found = {}
+    for system in ("mkd", "uninformed_students"):
+        assert f"data/06_models/{PLACE}/{system}/detector" in shown.replace("\n", "")
+        assert open_detector(project / f"data/06_models/{PLACE}/{system}/detector").system == system
+        found[system] = json.loads((project / f"data/08_reporting/{PLACE}/{system}/metrics.json").read_text())
+    for source in ("efficientnet_lite0", "teacher of efficientnet_lite0"):
+        assert f"textures / brick, {source}, seed 0" in shown
+    assert list(found["mkd"]["localisation"]) == ["discrepancy"]
+    assert found["uninformed_students"]["image_auroc"] == metrics["image_auroc"]
+
+
 def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
     trained = {"teachers": [], "ensembles": []}
-    teach, students = kdad.pipelines.teacher.nodes.train_teacher, kdad.pipelines.students.nodes.train_ensemble
+    pretraining = kdad.detectors.uninformed_students.pretraining
+    ensembles = kdad.detectors.uninformed_students.detector
+    teach, students = pretraining.train_teacher, ensembles.train_students
 
     def counting_teacher(patch_size, *rest):
         trained["teachers"].append(patch_size)
         return teach(patch_size, *rest)
 
-    def counting_students(opened, *rest):
-        trained["ensembles"].append(opened.teacher.patch_size)
-        return students(opened, *rest)
+    def counting_students(ensemble, *rest):
+        trained["ensembles"].append(ensemble.patch_size)
+        return students(ensemble, *rest)
 
-    monkeypatch.setattr(kdad.pipelines.teacher.nodes, "train_teacher", counting_teacher)
-    monkeypatch.setattr(kdad.pipelines.students.nodes, "train_ensemble", counting_students)
+    monkeypatch.setattr(pretraining, "train_teacher", counting_teacher)
+    monkeypatch.setattr(ensembles, "train_students", counting_students)
     axes = {"axes": "receptive_field map_parts", "variants": {"receptive_field": {"variants": {
         "p65": None, "all": {"students": {"receptive_fields": [17, 33]}}
     }}}}  # fmt: skip
     for _ in range(2):
-        run_pipeline(project, "test", "students_ablation", runtime_params={"students_ablation": axes})
+        run_pipeline(project, "test", "students_ablation", runtime_params=SMALL | {"students_ablation": axes})
     assert sorted(trained["teachers"]) == [17, 33]
     assert sorted(trained["ensembles"]) == [17, 33]
     folder = project / "data/08_reporting" / PLACE / "students_ablation"
@@ -171,7 +258,6 @@ def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
     page = (folder / "students_ablation.html").read_text()
     assert "Uninformed Students ablation" in page
     assert "Is the sum of error and variance better than either?" in page
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("kdad").experiment_id])
+    runs = logged_runs(project)
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert sum(run.data.tags.get("axis") == "map_parts" for run in runs) == 6

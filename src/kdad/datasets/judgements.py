@@ -1,12 +1,17 @@
 """What an inference leaves: a table, a heat map and a thumbnail an image, written as the images are judged."""
 
 import csv
+import logging
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -14,21 +19,30 @@ from PIL import Image
 
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
-from kdad.reporting.heat_map import overlay_heat, thumbnail
+from kdad.errors import InputError
+from kdad.images.decoding import resize_image
+from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
+from kdad.reporting.judgements import printable
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (
     *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label"),
     *("problem", "heat_map", "thumbnail"),
 )
+_TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail"), object)
 _TABLE = "judgements.csv"
 _MAPS = "maps.npy"
+_WRITTEN = ("heat_maps", "thumbnails", _MAPS, _TABLE)
+_LONGEST_NAME = 255  # in bytes, of a file
+_FAST = 1  # of zlib's levels: several times faster than the usual, files are a tenth larger
 
 
 @dataclass(frozen=True)
 class JudgementStream:
     """Files with their judgements, made one after another as they are written.
 
-    `limits` are what colours run between; `map_size` (H, W) of maps.npy, None without it.
+    `limits` are what colours run between; `map_size` (H, W) of maps.npy, None without; `place` where the images lie.
     """
 
     files: Iterable[tuple[str, JudgedFile, int | None]]
@@ -36,6 +50,7 @@ class JudgementStream:
     limits: tuple[float, float] | None
     heat_maps: bool
     map_size: tuple[int, int] | None
+    place: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,48 +66,102 @@ class Judgements:
 
 
 class JudgementsDataset(PlaceDataset):
-    """A folder with ``judgements.csv``, ``heat_maps``, ``thumbnails`` and perhaps ``maps.npy``; replaced as a whole."""
+    """A folder with ``judgements.csv``, ``heat_maps``, ``thumbnails`` and perhaps ``maps.npy``, a map a row.
+
+    They are replaced together; with them goes what earlier reports on them left, the files `reports`.
+    """
+
+    def __init__(self, *, filepath: str, reports: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._reports = reports
 
     def load(self) -> Judgements:
         """Read the table."""
-        table = pd.read_csv(self._filepath / _TABLE, dtype={"path": object}, keep_default_na=False, na_values=[""])
-        for name in ("problem", "heat_map", "thumbnail"):
-            table[name] = table[name].astype(object)
+        table = pd.read_csv(
+            self._filepath / _TABLE,
+            dtype=_TEXTS,
+            keep_default_na=False,
+            na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in COLUMNS},
+            float_precision="round_trip",
+        )
         return Judgements(table, self._filepath)
 
     def save(self, data: JudgementStream) -> None:
-        """Judge and write image by image under a temporary name; what an earlier run left is then replaced."""
-        temporary = self._filepath.with_name(self._filepath.name + ".partial")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            _write(temporary, data)
-            self._filepath.mkdir(parents=True, exist_ok=True)
-            for name in ("heat_maps", "thumbnails", _MAPS, _TABLE):
-                _replace(temporary / name, self._filepath / name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        """Judge and write image by image under a temporary name; what an earlier run left is then replaced.
+
+        Raises `InputError` for a folder that holds anything else, the images among them, or lies among the images.
+        """
+        folder = self._filepath
+        if data.place is not None:
+            _check_apart(folder.resolve(), data.place.resolve())
+        earlier = (folder / _TABLE).is_file()
+        if folder.exists() and not earlier and (folder.is_file() or any(folder.iterdir())):
+            raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
+        logger.info(
+            "Results: %s%s", printable(str(folder)), ", in place of earlier ones" if earlier else "", extra=_PLAIN
+        )
+        temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
+        with _sigterm_unwinds():
+            try:
+                _make_empty(temporary)
+                _write(temporary, data)
+                folder.mkdir(exist_ok=True)
+                _make_empty(older)
+                for name in (*_WRITTEN, *self._reports):
+                    _move(folder / name, older / name)
+                for name in _WRITTEN:
+                    _move(temporary / name, folder / name)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(older, ignore_errors=True)
+
+
+_PLAIN = {"markup": False}  # brackets in a file's name are no markup
+
+
+@dataclass
+class _Places:
+    """Where heat maps go: as the images lie, or by number where the name cannot be a file's beside the others."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def choose(self, name: str, number: int) -> str:
+        """Return the place of the heat map of the image with this name and number."""
+        place = f"heat_maps/{name}.png"
+        key = place.casefold()  # a disk may not tell A from a
+        above = {str(folder) for folder in PurePosixPath(key).parents}
+        if key in self.files | self.folders or above & self.files or not _can_be_a_file(place):
+            return f"heat_maps/{number:06d}.png"
+        self.files.add(key)
+        self.folders |= above
+        return place
 
 
 def _write(folder: Path, data: JudgementStream) -> None:
-    maps = None
-    if data.map_size is not None:
-        shape = (data.count, *data.map_size)
-        maps = np.lib.format.open_memmap(folder / _MAPS, mode="w+", dtype=np.float32, shape=shape)
-    with (folder / _TABLE).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    places = _Places()
+    maps = (folder / _MAPS).open("wb") if data.map_size is not None else nullcontext()
+    # Names that are no UTF-8 are written with escapes, so that every program can read the table.
+    table = (folder / _TABLE).open("w", newline="", encoding="utf-8", errors="backslashreplace")
+    with table as file, maps as stack:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
+        if stack is not None:
+            shape = (data.count, *data.map_size)
+            np.lib.format.write_array_header_1_0(stack, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for number, (name, judged, label) in enumerate(data.files):
             row = _row(name, judged, label)
             if judged.judgement is not None:
-                row |= _draw(folder, number, name, judged, data)
-                if maps is not None:
-                    maps[number] = judged.judgement.map
-            elif maps is not None:
-                maps[number] = np.nan
+                row |= _draw(folder, number, places.choose(name, number), judged, data)
             writer.writerow(row)
-    if maps is not None:
-        maps.flush()
+            if stack is not None:
+                _append_map(stack, judged, data.map_size)
+
+
+def _append_map(stack: IO[bytes], judged: JudgedFile, size: tuple[int, int]) -> None:
+    """Write a map, or for a file that could not be read one that is not a number anywhere."""
+    found = np.full(size, np.nan) if judged.judgement is None else judged.judgement.map
+    stack.write(np.ascontiguousarray(found, dtype="<f4").tobytes())
 
 
 def _row(name: str, judged: JudgedFile, label: int | None) -> dict[str, Any]:
@@ -112,26 +181,62 @@ def _row(name: str, judged: JudgedFile, label: int | None) -> dict[str, Any]:
     return row
 
 
-def _draw(folder: Path, number: int, name: str, judged: JudgedFile, data: JudgementStream) -> dict[str, str]:
-    """Write heat map and thumbnail; both have the image's place and name below their folders."""
-    drawn = overlay_heat(judged.image, judged.judgement.map, data.limits or (0.0, 1.0))
+def _draw(folder: Path, number: int, place: str, judged: JudgedFile, data: JudgementStream) -> dict[str, str]:
+    """Write the thumbnail, and at `place` the heat map, where one is wanted and the detector makes maps."""
+    image, anomaly_map, limits = judged.image, judged.judgement.map, data.limits or (0.0, 1.0)
     places = {"thumbnail": f"thumbnails/{number:06d}.png"}
-    small = folder / places["thumbnail"]
-    small.parent.mkdir(exist_ok=True)
-    thumbnail(drawn).save(small)
-    if data.heat_maps and judged.judgement.map is not None:
-        places["heat_map"] = f"heat_maps/{name}.png"
-        large = folder / places["heat_map"]
-        large.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(large)
+    if data.heat_maps and anomaly_map is not None:
+        places["heat_map"] = place
+        drawn = overlay_heat(image, anomaly_map, limits)
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(folder / place, compress_level=_FAST)
+        small = thumbnail(drawn)
+    else:
+        width, height = thumbnail_size(image.shape[2], image.shape[1])
+        small = overlay_heat(resize_image(image, (height, width)), anomaly_map, limits)
+    (folder / "thumbnails").mkdir(exist_ok=True)
+    small.save(folder / places["thumbnail"])
     return places
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Put what was written in the place of what an earlier run left, or take that away."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+def _can_be_a_file(place: str) -> bool:
+    try:
+        return max(len(part.encode()) for part in place.split("/")) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return False
+
+
+def _check_apart(folder: Path, images: Path) -> None:
+    """Raise `InputError` when results would lie among the images, and be judged next time, or replace them."""
+    if images.is_dir() and folder.is_relative_to(images):
+        raise InputError(
+            f"results would lie in '{folder}', among the images that are judged ('{images}'), and be judged with them "
+            "next time; give inference.output a folder elsewhere"
+        )
+    if images.is_relative_to(folder):
+        raise InputError(
+            f"the images '{images}' lie in the results' folder '{folder}'; give inference.output a folder elsewhere"
+        )
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _move(source: Path, target: Path) -> None:
     if source.exists():
         os.replace(source, target)
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, so that what is half-written is taken away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

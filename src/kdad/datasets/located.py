@@ -107,6 +107,8 @@ def _download(run: str, project: Path) -> Path:
     """Fetch the artifact ``detector`` of an MLflow run, all of it or nothing."""
     import mlflow
 
+    if not run.isalnum():  # it names a folder here
+        raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
     target = project / _MODELS / "downloaded" / run
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -11,8 +11,9 @@ class PngFilesDataset(PlaceDataset):
         return {path.name: path.read_bytes() for path in sorted(self._filepath.glob("*.png"))}
 
     def save(self, data: dict[str, bytes]) -> None:
-        """Write the files, and drop those of an earlier run."""
-        self._filepath.mkdir(parents=True, exist_ok=True)
+        """Write the files, and drop those of an earlier run; none leave no folder."""
+        if data:
+            self._filepath.mkdir(parents=True, exist_ok=True)
         for name, content in data.items():
             (self._filepath / name).write_bytes(content)
         for path in self._filepath.glob("*.png"):

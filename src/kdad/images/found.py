@@ -53,7 +53,7 @@ class FoundImages:
 
 
 def look_for_images(place: Path) -> FoundImages:
-    """Find the images at or below `place`; masks below ``ground_truth`` are none, and are counted with what is left out.
+    """Find the images at or below `place`; masks below ``ground_truth`` are counted with what is left out.
 
     Raises `InputError` when there is nothing to judge.
     """

@@ -30,10 +30,23 @@ class CalibrationParameters(StrictModel):
     output: str | None = Field(None, description="folder of the results; null: data/06_models/calibrated/...")
     batch_size: int = Field(8, ge=1, description="images in memory at once")
 
+    @property
+    def wanted(self) -> float | None:
+        """The value, for a rule that takes one."""
+        return None if self.rule in _WITHOUT_VALUE else self.value
+
     @model_validator(mode="after")
-    def _labels_can_be_there(self) -> "CalibrationParameters":
+    def _rule_has_what_it_takes(self) -> "CalibrationParameters":
         if self.images is None and self.rule in LABELLED_RULES:
             raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
-        if self.value is None and self.rule not in ("f1", "youden"):
+        if self.value is None and self.rule not in _WITHOUT_VALUE:
             raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
+        # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
+        if self.rule == "false_positive_rate" and self.value > 0.5:
+            raise ValueError(
+                f"a false positive rate of {self.value} is above 0.5; give calibration.value, such as 0.01"
+            )
         return self
+
+
+_WITHOUT_VALUE = ("f1", "youden")

@@ -99,6 +99,7 @@ class UninformedStudentsDetector(Detector):
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
         """Train the ensemble of each receptive field, or find it trained, and measure the maps of held-out images."""
+        self._require_teachers()
         found = {field: self._fit_field(field, seen, workshop) for field in self._fields}
         self.size = seen.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
@@ -173,6 +174,22 @@ class UninformedStudentsDetector(Detector):
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
             found[method] = spread_grid(fused, stride, self.size).cpu().numpy()
         return Raw({}, found)
+
+    def _require_teachers(self) -> None:
+        """Raise `InputError` for teachers that are gone, or of other settings, such as an earlier run has left."""
+        settings = self.settings
+        wanted = {"depth": settings.teacher.depth, "width": settings.teacher.width}
+        for field in self._fields:
+            found = self.references.get(f"p{field}")
+            if found is None:
+                raise InputError(f"there is no teacher of receptive field {field}; run the pipeline 'teacher' first")
+            for name, value in {"receptive_field": field, **wanted, "stride": settings.students.output_stride}.items():
+                if getattr(found, name) != value:
+                    raise InputError(
+                        f"'{found.weights}' is another teacher: its {name} is {getattr(found, name)}, not {value}; run "
+                        "the pipeline 'teacher' with these settings"
+                    )
+            found.open()
 
     def _grid_maps(self, images: Tensor, outputs: Outputs | None) -> dict[str, Tensor]:
         """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""

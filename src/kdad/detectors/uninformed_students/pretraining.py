@@ -6,9 +6,10 @@ from kdad.content_store import content_key
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patches import sample_patches
+from kdad.detectors.uninformed_students.patches import patches_of, sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.detectors.workshop import Workshop
+from kdad.images.image_set import hash_content
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
 from kdad.provenance import code_digest
@@ -22,23 +23,25 @@ def pretrain(
 ) -> dict[int, Trained]:
     """Train a teacher for each receptive field, whatever images are judged by it later.
 
-    `patches` are those of `sample_patches`, which are sampled when they are needed and not given.
+    `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
+    Raises `InputError` for one that does not have what these settings need.
     """
     pool = NaturalPool(parameters.pool)
     found = {}
     for patch_size in receptive_fields:
+        table = sample_patches(pool, parameters, [patch_size], workshop.seed) if patches is None else patches
+        own = patches_of(table, parameters, patch_size)
         key = content_key(
             teacher=parameters.model_dump(exclude={"pool"}),
             pool=pool.fingerprint(),
+            patches=hash_content(pd.util.hash_pandas_object(own, index=False).to_numpy().tobytes()),
             receptive_field=patch_size,
             seed=workshop.seed,
             code=code_digest("kdad.detectors.uninformed_students.teacher"),
             **workshop.compute.describe(),
         )
 
-        def train(checkpoint, patch_size=patch_size):
-            own = sample_patches(pool, parameters, [patch_size], workshop.seed) if patches is None else patches
-            own = own[own["receptive_field"] == patch_size]
+        def train(checkpoint, patch_size=patch_size, own=own):
             return train_teacher(patch_size, pool, own, parameters, workshop.compute, workshop.seed, checkpoint)
 
         found[patch_size] = train_once(workshop.models, key, train)

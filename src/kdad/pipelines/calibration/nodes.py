@@ -1,7 +1,7 @@
 """Nodes of the pipeline `calibration`."""
 
 import logging
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
@@ -9,67 +9,108 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import heat_limits
 from kdad.errors import InputError
-from kdad.images.labels import label_by_folder
+from kdad.images.found import FoundImages
+from kdad.images.labels import NORMAL
 from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
+from kdad.pipelines.inference.judging import judge_found
+from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
+from kdad.reporting.judgements import printable
 from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
 
 logger = logging.getLogger(__name__)
 
+_REMEMBERED = "the scores of the held-out images that the detector remembers"
+_SHOWN_PROBLEMS = 10
+_MAPS_FOR_LIMITS = 32
 
-def score_images(
-    detector: Detector,
-    images: list[tuple[str, Path]] | None,
-    calibration: CalibrationParameters,
-    compute: ComputeParameters,
-) -> pd.DataFrame:
-    """Score the calibration images, or take the held-out scores that the detector remembers: path, label, score.
 
-    Images in a folder ``good`` are normal, those in folders beside it anomalous; without such folders all are normal.
-    Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.
+def calibrate(
+    detector: Detector, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
+) -> tuple[pd.DataFrame, Detector, dict[str, Any]]:
+    """Set the threshold anew by the rule, on the images' scores, or without images on the held-out scores it remembers.
+
+    Returns the scores (path, label, score), the detector, and what the threshold was, is and promises. Raises
+    `InputError` before anything is written.
     """
     prepare_compute(compute)
+    understood = describe_detector(detector)
+    if images is not None:
+        understood += describe_images(images, detector.size, "these are taken for normal")
+    logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
+    before, limits, made = detector.threshold, detector.map_limits, detector.record
     if images is None:
-        return pd.DataFrame({"path": None, "label": 0, "score": detector.held_out_scores})
-    paths = [path for _, path in images]
-    labels = label_by_folder(paths)
-    if all(label is None for label in labels):
-        labels = [0] * len(paths)
-    unknown = [name for (name, _), label in zip(images, labels, strict=True) if label is None]
-    if unknown:
+        scores = pd.DataFrame({"path": None, "label": 0, "score": detector.held_out_scores})
+    else:
+        check_calibration_images(images)
+        scores, measured = score_images(detector, images, calibration.batch_size)
+        limits = limits or measured
+    threshold = new_threshold(scores, calibration)
+    said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
+    # Scores are ranked among the normal images that the threshold was set on, whichever those are.
+    detector.calibrated(threshold, scores.loc[scores["label"] == 0, "score"].to_numpy(), limits)
+    kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
+    source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
+    detector.record = kept | source | {"calibrated_on": said}
+    left_out = "" if calibration.rule in LABELLED_RULES else _left_out(scores)
+    logger.info(
+        "Threshold %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
+        "none" if before is None else f"{before.value:.6g}",
+        *(threshold.value, threshold.rule, said, threshold.normal_images, threshold.anomalous_images, left_out),
+        threshold.statement(),
+        extra=PLAIN,
+    )
+    facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
+    return scores, detector, facts | {"statement": threshold.statement()}
+
+
+def check_calibration_images(images: FoundImages) -> None:
+    """Raise `InputError` for images of which it is not known whether they are normal.
+
+    Without any folder ``good`` all are taken for normal, but not those of a folder that itself lies beside a ``good``.
+    """
+    unknown = [name for name, label in zip(images.names, images.labels, strict=True) if label is None]
+    if len(unknown) == len(images.paths):
+        place = images.base.resolve()
+        if (place.parent / NORMAL).is_dir():
+            raise InputError(
+                f"'{place}' lies beside a folder 'good', so that its images are anomalous; give the folder above for a "
+                "rule with labels, or 'good' for a rule of normal images"
+            )
+    elif unknown:
         raise InputError(
             f"{len(unknown)} images lie neither in a folder 'good' nor beside one, the first is '{unknown[0]}'; move "
             "them, or give a folder of normal images alone"
         )
-    found = list(detector.judge_files(paths, calibration.batch_size, with_images=False))
-    problems = [judged.problem for judged in found if judged.problem]
+
+
+def score_images(
+    detector: Detector, images: FoundImages, batch_size: int
+) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
+
+    Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.
+    """
+    if detector.threshold is None:  # any will do: decisions are not looked at
+        detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.map_limits)
+    labels = [label or 0 for label in images.labels]
+    scores, problems, maps = [], [], []
+    for label, judged in zip(labels, judge_found(detector, images, batch_size, with_images=False), strict=True):
+        if judged.judgement is None:
+            problems.append(printable(judged.problem))
+            continue
+        scores.append(judged.judgement.score)
+        if label == 0 and judged.judgement.map is not None and len(maps) < _MAPS_FOR_LIMITS:
+            maps.append(judged.judgement.map)
     if problems:
-        raise InputError(f"{len(problems)} calibration images cannot be read:\n  " + "\n  ".join(problems[:10]))
-    scores = [judged.judgement.score for judged in found]
-    return pd.DataFrame({"path": [name for name, _ in images], "label": labels, "score": scores})
-
-
-def calibrate(
-    detector: Detector, calibration_scores: pd.DataFrame, calibration: CalibrationParameters
-) -> tuple[Detector, dict[str, Any]]:
-    """Set the threshold anew by the rule; return the detector, and what the threshold was, is and promises."""
-    threshold = new_threshold(calibration_scores, calibration)
-    normal = calibration_scores.loc[calibration_scores["label"] == 0, "score"].to_numpy()
-    before = detector.threshold
-    # Scores are ranked among the normal images that the threshold was set on, whichever those are.
-    detector.calibrated(threshold, normal, detector.map_limits)
-    said = calibration.images or "the scores of the held-out images that the detector remembers"
-    detector.record = detector.record | {"calibrated_on": said, "calibrated_from": detector.record.get("folder")}
-    logger.info(
-        "Threshold %s -> %.6g by %s on %s (%d normal, %d anomalous): %s",
-        "none" if before is None else f"{before.value:.6g}",
-        *(threshold.value, threshold.rule, said, threshold.normal_images, threshold.anomalous_images),
-        threshold.statement(),
-    )
-    facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
-    return detector, facts | {"statement": threshold.statement()}
+        raise InputError(
+            f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
+        )
+    table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
+    return table, heat_limits(np.stack(maps)) if maps else None
 
 
 def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> Threshold:
@@ -80,7 +121,17 @@ def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> T
     normal = scores.loc[scores["label"] == 0, "score"].to_numpy(dtype=np.float64)
     if calibration.rule in LABELLED_RULES:
         labels = scores["label"].to_numpy(dtype=int)
-        return labelled_threshold(labels, scores["score"].to_numpy(), calibration.rule, calibration.value)
+        return labelled_threshold(labels, scores["score"].to_numpy(), calibration.rule, calibration.wanted)
     if calibration.rule == "quantile":
         return quantile_threshold(normal, calibration.value)
     return rate_threshold(normal, calibration.value)
+
+
+_NO_THRESHOLD = Threshold(
+    value=math.inf, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
+)
+
+
+def _left_out(scores: pd.DataFrame) -> str:
+    anomalous = int((scores["label"] == 1).sum())
+    return f"; {anomalous} anomalous ones are left out" if anomalous else ""

@@ -2,24 +2,22 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.calibration.nodes import calibrate, score_images
+from kdad.pipelines.calibration.nodes import calibrate
 
 
 def create_pipeline() -> Pipeline:
-    """Score the calibration images, set the threshold, keep the new detector."""
-    known = {"detector": "calibration.source", "calibration": "params:calibration"}
+    """Score the calibration images, set the threshold, keep the new detector; in one step, all of it or nothing."""
     return Pipeline(
         [
             Node(
-                score_images,
-                inputs={**known, "images": "calibration.images", "compute": "params:compute"},
-                outputs="calibration.scores",
-                name="score_calibration_images",
-            ),
-            Node(
                 calibrate,
-                inputs={**known, "calibration_scores": "calibration.scores"},
-                outputs=["calibration.detector", "calibration.threshold"],
+                inputs={
+                    "detector": "calibration.source",
+                    "images": "calibration.images",
+                    "calibration": "params:calibration",
+                    "compute": "params:compute",
+                },
+                outputs=["calibration.scores", "calibration.detector", "calibration.threshold"],
                 name="calibrate_detector",
             ),
         ]

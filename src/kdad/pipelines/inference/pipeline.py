@@ -7,20 +7,29 @@ from kdad.pipelines.inference.nodes import judge_images, report_judgements, stop
 
 def create_pipeline() -> Pipeline:
     """Judge images, report, and end with an error when files could not be read."""
-    detector = {"detector": "inference.detector", "inference": "params:inference"}
-    judged = {"judgements": "inference.judgements"}
+    wanted, judged = {"inference": "params:inference"}, {"judgements": "inference.judgements"}
     return Pipeline(
         [
             Node(
                 judge_images,
-                inputs={**detector, "images": "inference.images", "compute": "params:compute"},
-                outputs="inference.judgements",
+                inputs={
+                    **wanted,
+                    "detector": "inference.detector",
+                    "images": "inference.images",
+                    "compute": "params:compute",
+                },
+                outputs=["inference.judgements", "inference.understood"],
                 name="judge_images",
                 tags=["inference"],
             ),
             Node(
                 report_judgements,
-                inputs={**detector, **judged, "measuring": "params:measuring"},
+                inputs={
+                    **wanted,
+                    **judged,
+                    "understood": "inference.understood",
+                    "measuring": "params:measuring",
+                },
                 outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
                 name="report_judgements",
                 tags=["inference"],

@@ -1,9 +1,12 @@
 """The blocks of a run: defaults, ranges, fields that depend on one another, and one message for all that is wrong."""
 
-import pytest
+from typing import Any
 
-from kdad.errors import InputError
-from kdad.parameters.run import bind_parameters
+import pytest
+from pydantic import TypeAdapter
+
+from kdad.command_line import CommandLineError
+from kdad.configuration import block_model, check_names, check_values
 from parameter_blocks import changed, least_parameters
 
 
@@ -13,19 +16,36 @@ def least() -> dict:
     return changed(least_parameters(), "scoring.smoothing.gradients", {})
 
 
+def check(values: dict[str, Any]) -> None:
+    """Check names, and the values of every block that there is, as its pipeline does of its own."""
+    check_names(values)
+    check_values({name: block_model(name) for name in least_parameters()}, values)
+
+
+def bound(values: dict[str, Any], block: str) -> Any:
+    """Check everything, and return a block."""
+    check(values)
+    return TypeAdapter(block_model(block)).validate_python(values[block])
+
+
+def test_the_least_is_enough(least):
+    check(least)
+
+
 def test_defaults(least):
-    found = bind_parameters(least)
-    assert (found.source.name, found.source.weights) == ("efficientnet_lite0", "pretrained")
-    assert found.source.critical_points is None
-    assert found.features.activation_scaling == "per_point"
-    assert (found.compute.device, found.compute.precision, found.compute.threads) == ("auto", "auto", None)
-    assert (found.cloner.architecture.size, found.cloner.architecture.hidden_width) == ("small", 16)
-    assert (found.cloner.loss.value_weight, found.cloner.loss.direction_weight) == (0.5, 1.0)
-    assert found.cloner.training.schedule == "one_cycle"
-    assert found.scoring.gradient_map.smooth_grad_samples == 50
-    assert found.scoring.gradient_map.guided == "cloner"
-    assert found.scoring.smoothing["discrepancy"].gaussian_sigma == 0
-    assert found.scoring.max_fpr == 0.3
+    source, scoring, cloner = (bound(least, name) for name in ("source", "scoring", "cloner"))
+    compute, measuring = bound(least, "compute"), bound(least, "measuring")
+    assert (source.name, source.weights) == ("efficientnet_lite0", "pretrained")
+    assert source.critical_points is None
+    assert bound(least, "features").activation_scaling == "per_point"
+    assert (compute.device, compute.precision, compute.threads) == ("auto", "auto", None)
+    assert (cloner.architecture.size, cloner.architecture.hidden_width) == ("small", 16)
+    assert (cloner.loss.value_weight, cloner.loss.direction_weight) == (0.5, 1.0)
+    assert cloner.training.schedule == "one_cycle"
+    assert scoring.gradient_map.smooth_grad_samples == 50
+    assert scoring.gradient_map.guided == "cloner"
+    assert scoring.smoothing["discrepancy"].gaussian_sigma == 0
+    assert measuring.max_fpr == 0.3
 
 
 @pytest.mark.parametrize(
@@ -33,8 +53,8 @@ def test_defaults(least):
     [
         ("seed", -1),
         ("seed", 0.5),
-        ("patches.size", 0),
-        ("patches.per_image", 0),
+        ("seed", "0"),
+        ("seed", True),
         ("source.input_normalisation", "imagenet"),
         ("features.batch_size", 0),
         ("compute.device", "tpu"),
@@ -58,11 +78,18 @@ def test_defaults(least):
         ("scoring.gradient_map.smooth_grad_samples", 0),
         ("scoring.gradient_map.smooth_grad_sd", 0),
         ("scoring.gradient_map.guided", "source"),
-        ("scoring.threshold_quantile", 1),
-        ("scoring.bootstrap_resamples", 99),
-        ("scoring.max_fpr", 0),
-        ("scoring.max_fpr", 1.1),
+        ("measuring.threshold_quantile", 1),
+        ("measuring.bootstrap_resamples", 99),
+        ("measuring.max_fpr", 0),
+        ("measuring.max_fpr", 1.1),
         ("reporting.sheet_rows", 0),
+        ("reporting.case_sheet_rows", 0),
+        ("inference.batch_size", 0),
+        ("inference.sheet_images", 201),
+        ("calibration.rule", "mean"),
+        ("stfpm.training.optimiser", "rmsprop"),
+        ("stfpm.training.momentum", 1),
+        ("stfpm.score", "total_loss"),
         ("teacher.depth", 0),
         ("teacher.width", 0),
         ("teacher.knowledge_weight", -0.1),
@@ -78,8 +105,8 @@ def test_defaults(least):
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
-    with pytest.raises(InputError) as error:
-        bind_parameters(changed(least, path, value))
+    with pytest.raises(CommandLineError) as error:
+        check(changed(least, path, value))
     lines = str(error.value).splitlines()
     assert lines[0] == "parameters cannot be used:"
     assert lines[1].startswith(f"  {path}: ")
@@ -97,6 +124,8 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("scoring.localisation", ["gradients", "discrepancy", "gradients"], "localisation names a method twice"),
         ("scoring.localisation", ["smooth_grad"], "smoothing has no entry for smooth_grad"),
         ("cloner.architecture", {"size": "free", "widths": [[16, 0]]}, "widths holds a number below 1"),
+        ("calibration", {"rule": "f1"}, "rule 'f1' needs labelled images; give calibration.images"),
+        ("calibration", {"value": None}, "rule 'quantile' needs a value"),
         ("students.receptive_fields", [17, 29], "receptive field 29 is unknown; choose from 17, 33, 65"),
         ("students.receptive_fields", "33 33", "names a value twice"),
         ("student_scoring.localisation", ["regression_error"], "smoothing has no entry for regression_error"),
@@ -104,29 +133,29 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
     ],
 )
 def test_fields_that_do_not_go_together(least, path, value, message):
-    with pytest.raises(InputError, match=rf"{path.rpartition('.')[0]}.*: .*{message}"):
-        bind_parameters(changed(least, path, value))
+    with pytest.raises(CommandLineError, match=rf"{path.rpartition('.')[0]}.*: .*{message}"):
+        check(changed(least, path, value))
 
 
 def test_a_teacher_needs_something_to_learn_from(least):
     weights = {"knowledge_weight": 0, "metric_weight": 0, "compactness_weight": 0}
     nothing = changed(least, "teacher", least["teacher"] | weights)
-    with pytest.raises(InputError, match=r"teacher.*are all 0: nothing would be learnt"):
-        bind_parameters(nothing)
+    with pytest.raises(CommandLineError, match=r"teacher.*are all 0: nothing would be learnt"):
+        check(nothing)
     for name in weights:
-        bind_parameters(changed(nothing, f"teacher.{name}", 1))
+        check(changed(nothing, f"teacher.{name}", 1))
 
 
 def test_augmented_images_cannot_be_cached(least):
     flipped = changed(least, "students.augmentation", "flips")
-    assert bind_parameters(flipped).students.descriptors == "auto"
-    with pytest.raises(InputError, match="augmented images are new in every epoch"):
-        bind_parameters(changed(flipped, "students.descriptors", "cache"))
+    assert bound(flipped, "students").descriptors == "auto"
+    with pytest.raises(CommandLineError, match="augmented images are new in every epoch"):
+        check(changed(flipped, "students.descriptors", "cache"))
 
 
 @pytest.mark.parametrize(("given", "expected"), [("17 65", [17, 65]), (33, [33]), ("33", [33])])
 def test_receptive_fields_can_come_from_the_command_line(least, given, expected):
-    assert bind_parameters(changed(least, "students.receptive_fields", given)).students.receptive_fields == expected
+    assert bound(changed(least, "students.receptive_fields", given), "students").receptive_fields == expected
 
 
 @pytest.mark.parametrize(
@@ -140,17 +169,20 @@ def test_receptive_fields_can_come_from_the_command_line(least, given, expected)
         ("scoring.localisation", ["gradients", "discrepancy"]),
         ("scoring.detection.points", ["block2"]),
         ("scoring.detection.top_fraction", 1),
-        ("scoring.max_fpr", 1),
+        ("measuring.max_fpr", 1),
     ],
 )
 def test_fields_that_do_go_together(least, path, value):
-    bind_parameters(changed(least, path, value))
+    check(changed(least, path, value))
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("sead", "parameters: unknown parameter 'sead'; did you mean 'seed'"),
+        ("sead", "unknown parameter 'sead'; did you mean 'seed'"),
+        ("mkd_ablatoin", "unknown parameter 'mkd_ablatoin'; did you mean 'mkd_ablation'"),
+        ("clone", "unknown parameter 'clone'; did you mean 'cloner'"),
+        ("inferance", "unknown parameter 'inferance'; did you mean 'inference'"),
         ("cloner.training.epoch", "cloner.training: unknown parameter 'epoch'; did you mean 'epochs'"),
         (
             "scoring.smoothing.discrepancy.gauss_sigma",
@@ -160,21 +192,27 @@ def test_fields_that_do_go_together(least, path, value):
     ],
 )
 def test_an_unknown_key_offers_the_nearest_name(least, path, message):
-    with pytest.raises(InputError, match=message):
-        bind_parameters(changed(least, path, 1))
+    with pytest.raises(CommandLineError, match=message):
+        check(changed(least, path, 1))
 
 
 def test_a_method_that_does_not_exist_is_named(least):
-    with pytest.raises(InputError, match=r"scoring\.localisation\.0: .*'smooth_grad'.*given: 'smoothgrad'"):
-        bind_parameters(changed(least, "scoring.localisation", ["smoothgrad"]))
-    with pytest.raises(InputError, match=r"scoring\.smoothing\.grads"):
-        bind_parameters(changed(least, "scoring.smoothing", {"grads": {}}))
+    with pytest.raises(CommandLineError, match=r"scoring\.localisation\.0: .*'smooth_grad'.*given: 'smoothgrad'"):
+        check(changed(least, "scoring.localisation", ["smoothgrad"]))
+    with pytest.raises(CommandLineError, match=r"scoring\.smoothing\.grads"):
+        check(changed(least, "scoring.smoothing", {"grads": {}}))
 
 
 def test_everything_that_is_wrong_is_said_at_once(least):
     del least["reporting"]
     wrong = changed(changed(least, "cloner.training.epochs", "many"), "source.nam", "vgg16")
-    with pytest.raises(InputError) as error:
-        bind_parameters(wrong)
+    with pytest.raises(CommandLineError) as error:
+        check(wrong)
     lines = sorted(line.strip().split(":")[0] for line in str(error.value).splitlines()[1:])
     assert lines == ["cloner.training.epochs", "reporting", "source"]
+    assert "  reporting: is missing" in str(error.value).splitlines()
+
+
+def test_every_unknown_block_is_said_at_once(least):
+    with pytest.raises(CommandLineError, match=r"(?s)'sead'; did you mean 'seed'.*'datset'; did you mean 'dataset'"):
+        check_names(least | {"sead": 1, "datset": {}})

@@ -1,0 +1,37 @@
+"""Found images through a detector, a batch in memory at once."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import JudgedFile
+from kdad.images.found import FoundImages, batches_of
+
+_PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
+
+
+def judge_found(
+    detector: Detector, images: FoundImages, batch_size: int, with_images: bool = True
+) -> Iterator[JudgedFile]:
+    """Yield every file with its judgement, up to `batch_size` in memory at once, behind a progress bar.
+
+    A file that cannot be read, or whose score is no number, has a problem and no judgement.
+    """
+    columns = [TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task("", total=len(images.paths), rate="")
+        for batch in batches_of(images, batch_size, _PIXELS):
+            for judged in detector.judge_files(batch, len(batch), with_images):
+                yield _without_broken_score(judged)
+                speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+                bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+
+
+def _without_broken_score(judged: JudgedFile) -> JudgedFile:
+    if judged.judgement is None or math.isfinite(judged.judgement.score):
+        return judged
+    problem = f"{judged.path}: its score is {judged.judgement.score}, which says nothing; look at the image"
+    return replace(judged, judgement=None, problem=problem)

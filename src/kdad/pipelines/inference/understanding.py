@@ -1,0 +1,92 @@
+"""What a run took its detector and its images for, in a few lines: for the log and for the page."""
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+from kdad.detectors.detector import Detector
+from kdad.images.found import FoundImages
+from kdad.images.labels import NORMAL
+from kdad.reporting.judgements import printable
+
+_SHOWN_FOLDERS = 6
+_SHOWN_SIZES = 3
+
+#: For a record of the log: brackets in a file's name are no markup.
+PLAIN = {"markup": False}
+
+Facts = list[tuple[str, str]]
+
+
+def describe_detector(detector: Detector) -> Facts:
+    """Say which detector it is, where it was found, what it was made on, and what its threshold promises."""
+    made = detector.record
+    known = {name: made.get(name, "unknown") for name in ("dataset", "category", "seed", "made", "training_images")}
+    facts = [
+        ("Detector", f"{detector.system}, in {made.get('folder')} ({made.get('found')})"),
+        (
+            "Made on",
+            f"{known['dataset']} / {known['category']}, {known['training_images']} training images of "
+            f"{_size(detector.size)}, seed {known['seed']}, {known['made']}, commit {made.get('commit') or 'unknown'}",
+        ),
+    ]
+    if "calibrated_on" in made:
+        facts.append(("Calibrated on", str(made["calibrated_on"])))
+    threshold = detector.threshold
+    said = "none yet" if threshold is None else f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"
+    return [(name, printable(text)) for name, text in [*facts, ("Threshold", said)]]
+
+
+def describe_images(images: FoundImages, size: tuple[int, int], unlabelled: str) -> Facts:
+    """Say which images were found, how they become `size`, what labels they have, and what is left out.
+
+    `unlabelled` says what is made of images without a label.
+    """
+    facts = [("Images", _found(images)), ("Sizes", _sizes(images, size))]
+    facts += [("Labels", _labels(images, unlabelled)), ("Left out", ", ".join(images.left_out) or "nothing")]
+    return [(name, printable(text)) for name, text in facts]
+
+
+def as_lines(title: str, facts: Facts) -> str:
+    """Return facts as lines for the log."""
+    return "\n".join([f"{title}:", *(f"  {name}: {text}" for name, text in facts)])
+
+
+def _found(images: FoundImages) -> str:
+    folders = Counter(PurePosixPath(name).parent.as_posix() for name in images.names)
+    said = [f"{count} in {'the folder itself' if name == '.' else name}" for name, count in sorted(folders.items())]
+    more = [f"and more in {len(said) - _SHOWN_FOLDERS} other folders"] if len(said) > _SHOWN_FOLDERS else []
+    return f"{len(images.paths)} from {images.place.absolute()}: {', '.join(said[:_SHOWN_FOLDERS] + more)}"
+
+
+def _sizes(images: FoundImages, size: tuple[int, int]) -> str:
+    sizes = Counter(images.sizes)
+    unreadable = sizes.pop(None, 0)
+    said = [f"{count} of {_size(found)}" for found, count in sizes.most_common(_SHOWN_SIZES)]
+    if len(sizes) > _SHOWN_SIZES:
+        said.append(f"the rest of {len(sizes) - _SHOWN_SIZES} other sizes")
+    if unreadable:
+        said.append(f"{unreadable} without a size that can be read")
+    height, width = size
+    resized = sum(count for found, count in sizes.items() if found != size)
+    stretched = sum(count for (h, w), count in sizes.items() if abs(h * width - w * height) > 0.01 * h * width)
+    smaller = sum(count for (h, w), count in sizes.items() if h < height or w < width)
+    notes = [f"; {resized} are resized to {_size(size)}"] if resized else []
+    if stretched:
+        notes.append(f", {stretched} of them stretched, as they have another aspect ratio")
+    if smaller:
+        notes.append(f", {smaller} of them enlarged: they show less than the detector was made to see")
+    return ", ".join(said) + " (height x width)" + "".join(notes)
+
+
+def _labels(images: FoundImages, unlabelled: str) -> str:
+    kinds = Counter(images.kinds)
+    unknown, normal = kinds.pop(None, 0), kinds.pop(NORMAL, 0)
+    if not normal and not kinds:
+        return f"none: no image lies in a folder '{NORMAL}', or beside one; {unlabelled}"
+    of_kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no others"
+    said = f"{normal} normal (in '{NORMAL}'), {kinds.total()} anomalous (in folders beside it: {of_kinds})"
+    return said + (f", {unknown} without label: {unlabelled}" if unknown else "")
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

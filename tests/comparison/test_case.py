@@ -1,0 +1,267 @@
+"""A case on a tiny set: what it leaves, and when it is done again."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kdad.comparison.case import Bench, Case, failed_case, histograms_of, history_of, run_case, see
+from kdad.comparison.result import CaseResult
+from kdad.compute import Compute
+from kdad.content_store import Stores
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.mkd.detector import MkdDetector
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.registry import open_detector
+from kdad.errors import InputError
+from kdad.features.seen import SeenImages
+from kdad.images.splits import Split
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.provenance import code_version
+from memory_images import MemoryImages, split_of
+
+_SOURCE = {"name": "timm:test_resnet", "weights": "random"}
+
+
+def mkd(seed: int = 0, variant: str = "small", **scoring) -> Case:
+    cloner = {"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1, "batch_size": 4}}
+    maps = {"localisation": ["discrepancy"], "smoothing": {"discrepancy": {"gaussian_sigma": 1.0}}}
+    settings = MkdSettings(source=_SOURCE, features={}, cloner=cloner, scoring=maps | scoring)
+    return Case("size", variant, "waves", seed, "mkd", settings, {"cloner.architecture.hidden_width": 4})
+
+
+def nearest(seed: int = 0, detector: str = "knn", **options) -> Case:
+    method = {"detector": detector, "representation": "pixels", "options": options}
+    settings = BaselineSettings(source=_SOURCE, features={}, baselines={"methods": {"nearest": method}})
+    return Case("baselines", "nearest", "waves", seed, "baselines", settings, {})
+
+
+class Counted:
+    """How often detectors were fitted, cloners trained, and maps made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fitted = self.trained = self.mapped = 0
+        self._count(monkeypatch, "kdad.detectors.mkd.detector.MkdDetector.fit", "fitted")
+        self._count(monkeypatch, "kdad.detectors.baselines.detector.BaselineDetector.fit", "fitted")
+        self._count(monkeypatch, "kdad.detectors.mkd.training.train", "trained")
+        self._count(monkeypatch, "kdad.detectors.mkd.detector.MkdDetector.maps", "mapped")
+
+    def _count(self, monkeypatch: pytest.MonkeyPatch, name: str, counter: str) -> None:
+        owner, _, attribute = name.rpartition(".")
+        module, _, cls = owner.rpartition(".")
+        found = getattr(__import__(module, fromlist=[cls]), cls)
+        original = getattr(found, attribute)
+
+        def counting(*arguments, **named):
+            setattr(self, counter, getattr(self, counter) + 1)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(name, counting)
+
+
+@pytest.fixture
+def counted(monkeypatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    compute = Compute(torch.device("cpu"), torch.float32)
+    return Bench(compute, Stores.below(tmp_path / "stores"), MeasuringParameters(bootstrap_resamples=100), 1, 0)
+
+
+@pytest.fixture
+def seen() -> SeenImages:
+    images = MemoryImages()
+    return SeenImages(images, split_of(images), {})
+
+
+@pytest.fixture
+def run(seen, bench) -> Callable[..., CaseResult]:
+    """Run a case on the tiny set, or on another, with the stores of this test."""
+
+    def start(case: Case, images: MemoryImages | None = None, **bench_settings) -> CaseResult:
+        taken = seen if images is None else SeenImages(images, split_of(images), {})
+        return run_case(case, taken, replace(bench, **bench_settings))
+
+    return start
+
+
+def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
+    found = run(mkd())
+    folder = Path(found.folder)
+    assert {path.name for path in folder.iterdir()} == {
+        *("detector", "scores.csv", "heatmaps.png", "loss_history.csv", "histograms.npz", "result.json")
+    }
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores["id"].tolist() == seen.split.test_table["id"].tolist()
+    assert scores["score"].tolist() == pytest.approx(found.scores)
+    assert scores["label"].tolist() == found.labels == seen.split.test_table["label"].tolist()
+    assert (scores["decision"] == (scores["score"] > found.threshold)).all()
+    assert (folder / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
+    assert history_of(found).columns.tolist() == ["epoch", "split", "term", "value"]
+    normal, anomalous = histograms_of(found)
+    assert len(normal) == len(anomalous) == 6
+    assert (normal.sum(1) + anomalous.sum(1) == 32 * 48).all()
+
+
+def test_the_detector_that_is_kept_says_the_same_scores(run, seen):
+    found = run(mkd())
+    detector = open_detector(Path(found.folder) / "detector", "cpu")
+    images = torch.from_numpy(seen.images.pixels[seen.split.rows("test")])
+    assert [one.score for one in detector.judge_batch(images)] == pytest.approx(found.scores, rel=1e-4)
+    assert detector.threshold.value == found.threshold
+
+
+def test_a_result_remembers_commit_and_date_and_what_it_is_of(run):
+    before = datetime.now(UTC).replace(microsecond=0)
+    found = run(mkd())
+    assert found.commit == code_version(Path.cwd())
+    assert before <= datetime.fromisoformat(found.made) <= datetime.now(UTC)
+    assert (found.place, found.system, found.method) == (("size", "small", "waves", 0), "mkd", "discrepancy")
+    assert (found.status, found.error, found.training_images) == ("finished", None, 8)
+    assert found.overrides == {"cloner.architecture.hidden_width": 4}
+    assert found.planned == mkd().planned_key
+    made_by = json.loads((Path(found.folder) / "detector/detector.json").read_text())["made_by"]
+    assert (made_by["commit"], made_by["made"], made_by["metrics"]) == (found.commit, found.made, found.metrics)
+
+
+def test_a_second_call_trains_and_maps_nothing_and_says_reused(run, counted):
+    first = run(mkd())
+    assert (first.reused, counted.fitted, counted.trained) == (False, 1, 1)
+    mapped = counted.mapped
+    again = run(mkd())
+    assert again == first.model_copy(update={"reused": True})
+    assert (counted.fitted, counted.trained, counted.mapped) == (1, 1, mapped)
+
+
+def test_the_same_work_under_another_name_is_found_and_has_its_own_place(run, counted):
+    run(mkd())
+    other = run(mkd(variant="equal"))
+    assert (other.reused, other.variant, counted.trained) == (True, "equal", 1)
+    assert other.planned == mkd(variant="equal").planned_key != mkd().planned_key
+
+
+def test_another_seed_trains(run, counted):
+    first, second = run(mkd(0)), run(mkd(1))
+    assert (second.reused, second.seed, counted.trained) == (False, 1, 2)
+    assert first.scores != second.scores
+    assert first.folder != second.folder
+
+
+def test_a_deterministic_baseline_is_fitted_once_for_all_seeds(run, counted):
+    results = [run(nearest(seed)) for seed in (0, 1, 2)]
+    assert counted.fitted == 1
+    assert [result.reused for result in results] == [False, True, True]
+    assert [result.seed for result in results] == [0, 1, 2]
+    assert results[0].scores == results[2].scores
+
+
+def test_a_baseline_that_draws_is_fitted_for_each_seed(run, counted):
+    results = [run(nearest(seed, "kmeans", n_clusters=2)) for seed in (0, 1)]
+    assert counted.fitted == 2
+    assert not any(result.reused for result in results)
+
+
+def test_a_case_without_maps_or_history_leaves_neither(run):
+    found = run(nearest())
+    names = {path.name for path in Path(found.folder).iterdir()}
+    assert names == {"detector", "scores.csv", "result.json"}
+    assert (history_of(found), histograms_of(found)) == (None, None)
+    assert found.metrics["pixel_auroc"] is None
+
+
+def test_a_changed_mask_is_measured_again_without_training(run, counted, monkeypatch):
+    first = run(mkd())
+    mapped = counted.mapped
+    monkeypatch.setattr(MemoryImages, "mask", lambda self, index: np.roll(self._defect(index), 5, axis=1) * (index > 8))
+    again = run(mkd())
+    assert (again.reused, counted.trained, counted.mapped) == (False, 1, mapped)
+    assert again.metrics["pixel_auroc"] != first.metrics["pixel_auroc"]
+    assert again.scores == first.scores
+    assert run(mkd()).reused
+
+
+@pytest.mark.parametrize("changed", ["measuring", "sheet_rows"])
+def test_other_measuring_or_another_sheet_is_made_again_without_training(run, counted, changed):
+    run(mkd())
+    values = {"measuring": MeasuringParameters(bootstrap_resamples=100, threshold_quantile=0.5), "sheet_rows": 2}
+    again = run(mkd(), **{changed: values[changed]})
+    assert (again.reused, counted.trained) == (False, 1)
+
+
+def test_other_images_train(run, counted):
+    run(mkd())
+    assert not run(mkd(), MemoryImages(seed=1)).reused
+    assert counted.trained == 2
+
+
+def test_other_code_makes_the_case_again(run, counted, monkeypatch):
+    first = run(mkd())
+    monkeypatch.setattr("kdad.comparison.case.code_digest", lambda *_: "other code")
+    again = run(mkd())
+    assert not again.reused
+    assert again.planned != first.planned
+
+
+@pytest.mark.parametrize("place", ["kdad.comparison.case.measure", "kdad.detectors.detector.Detector.save"])
+def test_failing_leaves_nothing(run, bench, monkeypatch, place):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fail)
+        with pytest.raises(OSError, match="full"):
+            run(mkd())
+    assert not list(bench.stores.cases.rglob("result.json"))
+    assert not list(bench.stores.cases.rglob("*.partial"))
+    assert not run(mkd()).reused
+
+
+def test_settings_that_cannot_be_used_stop_before_anything_is_trained(run, counted, bench):
+    with pytest.raises(InputError, match="block7"):
+        run(mkd(forward_map={"points": ["block7"]}))
+    assert (counted.fitted, list(bench.stores.models.glob("*"))) == (0, [])
+
+
+def test_a_split_without_held_out_images_is_refused(seen, bench):
+    table = seen.split.table
+    bare = replace(seen, split=Split(table[table["split"] != "validation"].reset_index(drop=True)))
+    with pytest.raises(InputError, match="no validation image"):
+        run_case(mkd(), bare, bench)
+
+
+def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
+    asked = []
+
+    def obtain(store, network, *_):
+        asked.append(network.reference.name)
+        return f"features of {network.reference.critical_points}"
+
+    settings = mkd().settings
+    references = MkdDetector.refer(settings, seen, bench.workshop(0))
+    shared = see(MkdDetector, settings, seen, references, bench)
+    monkeypatch.setattr("kdad.comparison.case.obtain_features", obtain)
+    again = see(MkdDetector, settings, shared, references, bench)
+    assert again.features["source"] is shared.features["source"]
+    assert asked == []
+    fewer = references["source"].model_copy(update={"critical_points": references["source"].critical_points[:2]})
+    other = see(MkdDetector, settings, shared, {"source": fewer}, bench)
+    assert other.features == {"source": f"features of {fewer.critical_points}"}
+
+
+def test_a_failed_case_says_what_it_died_of_and_what_was_planned():
+    case = mkd(seed=2)
+    found = failed_case(case, "OSError: the disk is full")
+    assert (found.status, found.error, found.place) == ("failed", "OSError: the disk is full", case.place)
+    assert (found.planned, found.overrides) == (case.planned_key, case.overrides)
+
+
+def test_a_case_has_a_box_of_its_own():
+    assert mkd(seed=3).namespace == "size.small.waves_seed_3"

@@ -1,0 +1,62 @@
+"""A detector that was fitted on a few images in memory."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from kdad.comparison.case import Bench, see
+from kdad.compute import Compute
+from kdad.content_store import Stores
+from kdad.detectors.baselines.detector import BaselineDetector
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.detector import Detector
+from kdad.features.network import FrozenReference
+from kdad.features.seen import SeenImages
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.scoring.threshold import quantile_threshold
+from memory_images import MemoryImages, split_of
+
+FLOAT32 = Compute(torch.device("cpu"), torch.float32)
+SETTINGS = BaselineSettings(
+    source={"name": "timm:test_resnet", "weights": "random"},
+    features={},
+    baselines={"methods": {"nearest": {"detector": "knn", "representation": "pixels"}}},
+)
+
+
+class Made(NamedTuple):
+    """A calibrated detector, its frozen networks, and the images with what these gave for them."""
+
+    detector: Detector
+    references: dict[str, FrozenReference]
+    seen: SeenImages
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A baseline that sees pixels alone."""
+    place, images = tmp_path_factory.mktemp("made"), MemoryImages()
+    bench = Bench(FLOAT32, Stores.below(place), MeasuringParameters(), 1, 0)
+    seen = SeenImages(images, split_of(images), {})
+    references = BaselineDetector.refer(SETTINGS, seen, bench.workshop(0))
+    seen = see(BaselineDetector, SETTINGS, seen, references, bench)
+    detector = BaselineDetector(SETTINGS, references, FLOAT32)
+    detector.fit(seen, bench.workshop(0))
+    detector.record = {"dataset": "memory", "seed": 0}
+    detector.calibrated(quantile_threshold(np.arange(9.0), 0.5), np.arange(9.0)).eval()
+    return Made(detector, references, seen)
+
+
+@pytest.fixture
+def detector(made: Made) -> Detector:
+    """That detector."""
+    return made.detector
+
+
+@pytest.fixture
+def kept(detector: Detector, tmp_path: Path) -> Path:
+    """The folder of that detector."""
+    return detector.save(tmp_path / "kept/detector")

@@ -1,0 +1,52 @@
+"""Raw images by their block, or by the category of a plan."""
+
+import base64
+import io
+
+import pytest
+from kedro.io import DatasetError
+from PIL import Image
+
+from kdad.datasets.image_set import ImageSetDataset
+from kdad.errors import InputError
+
+BRICK = {
+    "name": "textures",
+    "category": "brick",
+    "image_size": 32,
+    "textures": {"train_images": 2, "validation_images": 1, "test_normal": 1, "test_per_defect": 1},
+}
+PLANNED = {name: {"dataset": BRICK | {"category": name}} for name in ("brick", "grass")}
+
+
+def test_a_set_is_opened_as_its_block_says():
+    found = ImageSetDataset(dataset=BRICK).load()
+    assert (found.name, found.category, found.size) == ("textures", "brick", (32, 32))
+    assert found.image(0).shape == (3, 32, 32)
+
+
+def test_a_planned_category_is_opened_by_its_name():
+    assert ImageSetDataset(datasets=PLANNED, category="grass").load().category == "grass"
+
+
+def test_a_category_that_is_not_planned_is_named():
+    with pytest.raises(DatasetError, match="no category 'gravel' is planned"):
+        ImageSetDataset(datasets=PLANNED, category="gravel").load()
+
+
+def test_a_folder_that_is_not_there_is_one_message(tmp_path):
+    block = {"name": "folder", "root": str(tmp_path / "nowhere"), "image_size": 32}
+    with pytest.raises(DatasetError, match="nowhere") as caught:
+        ImageSetDataset(dataset=block).load()
+    assert isinstance(caught.value.__cause__, InputError)
+
+
+def test_images_are_never_written():
+    with pytest.raises(DatasetError, match="never written"):
+        ImageSetDataset(dataset=BRICK).save("anything")
+
+
+def test_the_preview_shows_the_first_images_side_by_side():
+    picture = Image.open(io.BytesIO(base64.b64decode(ImageSetDataset(dataset=BRICK).preview())))
+    assert (picture.height, picture.width) == (96, 8 * 96)
+    assert picture.getextrema()[0][0] < picture.getextrema()[0][1]

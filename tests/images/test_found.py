@@ -1,0 +1,97 @@
+"""What is found below a folder, and what is said of the rest."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from kdad.errors import InputError
+from kdad.images.found import batches_of, look_for_images
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Write a picture of this name and size (width, height)."""
+
+    def write(name, size=(4, 3)):
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size).save(path)
+        return path
+
+    return write
+
+
+def test_images_with_their_names_kinds_and_sizes(tmp_path, picture):
+    for name in ("good/b.png", "torn/a.png", "a.png"):
+        picture(name)
+    (tmp_path / "pictures/z.png").write_bytes(b"no image")
+    found = look_for_images(tmp_path / "pictures")
+    assert found.names == ["a.png", "good/b.png", "torn/a.png", "z.png"]
+    assert found.labels == [None, 0, 1, None]
+    assert found.sizes == [(3, 4), (3, 4), (3, 4), None]
+    assert found.left_out == []
+
+
+def test_a_folder_that_is_called_good_is_of_normal_images(tmp_path, picture):
+    picture("good/deep/a.png")
+    assert look_for_images(tmp_path / "pictures/good").labels == [0]
+    assert look_for_images(tmp_path / "pictures/good/deep").labels == [None]
+
+
+def test_one_file(picture):
+    path = picture("torn/a.png")
+    picture("good/a.png")
+    found = look_for_images(path)
+    assert (found.names, found.labels, found.left_out) == (["a.png"], [None], [])
+
+
+def test_what_is_left_out_is_said(tmp_path, picture):
+    for name in ("a.png", "ground_truth/torn/1.png", "ground_truth/torn/2.png", ".hidden/b.png", ".b.png"):
+        picture(name)
+    base = tmp_path / "pictures"
+    for name in ("notes.txt", "data.csv", "README"):
+        (base / name).touch()
+    (base / "gone.png").symlink_to(base / "nowhere.png")
+    (base / "elsewhere").symlink_to(tmp_path)
+    assert look_for_images(base).left_out == [
+        "2 masks below 'ground_truth'",
+        "3 files that are no images (.csv, .txt, without suffix)",
+        "2 hidden files and folders",
+        "1 links to folders, which are not followed",
+        "1 links to files that are not there",
+    ]
+
+
+def test_a_linked_file_is_an_image_and_a_linked_folder_can_be_given(tmp_path, picture):
+    picture("a.png")
+    (tmp_path / "pictures/b.png").symlink_to(tmp_path / "pictures/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    assert look_for_images(tmp_path / "link").names == ["a.png", "b.png"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may open every folder")
+def test_a_folder_that_cannot_be_opened_is_said(tmp_path, picture):
+    picture("a.png")
+    picture("closed/b.png").parent.chmod(0)
+    assert look_for_images(tmp_path / "pictures").left_out == ["1 folders that cannot be opened"]
+    (tmp_path / "pictures/closed").chmod(0o755)
+
+
+def test_masks_alone_are_nothing_to_judge(tmp_path, picture):
+    picture("ground_truth/torn/1.png")
+    with pytest.raises(InputError, match="holds no images but masks below 'ground_truth'"):
+        look_for_images(tmp_path / "pictures")
+    assert look_for_images(tmp_path / "pictures/ground_truth").names == ["torn/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("most", "pixels", "expected"),
+    [(2, 99, ["ab", "cd"]), (9, 24, ["ab", "cd"]), (9, 12, ["a", "b", "cd"]), (9, 1, ["a", "b", "c", "d"])],
+)
+def test_batches_are_bounded_by_count_and_by_pixels(tmp_path, picture, most, pixels, expected):
+    for name in "abc":
+        picture(f"{name}.png")  # of 12 pixels
+    (tmp_path / "pictures/d.png").touch()
+    batches = batches_of(look_for_images(tmp_path / "pictures"), most, pixels)
+    assert ["".join(path.stem for path in batch) for batch in batches] == expected

@@ -1,0 +1,192 @@
+"""A kept detector gets another threshold without training; the old one stays as it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.framework.cli.utils import KedroCliError
+
+from kept_detectors import DETECTOR, REPORT, judge, nothing_new, train_on_bricks, write_crop
+from projects import half_written, logged_runs, run_pipeline
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, migrated_database) -> Path:
+    return train_on_bricks(tmp_path_factory.mktemp("calibration"), migrated_database)
+
+
+@pytest.fixture(scope="module")
+def bricks(project) -> Path:
+    return project / "pictures/brick"
+
+
+@pytest.fixture
+def calibrate(project, tmp_path):
+    """Run the pipeline `calibration` on the detector; return its results' folder and what it says of the threshold."""
+
+    def run(**block) -> tuple[Path, dict]:
+        wanted = {"detector": str(DETECTOR), "output": str(tmp_path / "new"), **block}
+        run_pipeline(project, "test", "calibration", runtime_params={"calibration": wanted})
+        folder = Path(wanted["output"])
+        return folder, json.loads((folder / "threshold.json").read_text())
+
+    return run
+
+
+def _scores(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "calibration_scores.csv")
+
+
+def test_a_quantile_of_normal_images(project, bricks, calibrate):
+    with nothing_new(project):
+        folder, facts = calibrate(images=str(bricks / "train/good"), rule="quantile", value=0.9)
+    scores = np.sort(_scores(folder)["score"])
+    assert len(scores) == 20
+    assert facts["threshold"]["value"] == scores[18]  # the 19th of 20: ceil(21 * 0.9)
+    assert facts["threshold"]["expected_false_positive_rate"] == pytest.approx(2 / 21)
+    assert "9.52% of new normal images are expected above it" in facts["statement"]
+    assert (
+        facts["before"]["value"] == json.loads((project / DETECTOR / "detector.json").read_text())["threshold"]["value"]
+    )
+
+
+def test_inference_with_the_new_folder_decides_and_ranks_by_the_new_images(project, bricks, calibrate):
+    folder, facts = calibrate(images=str(bricks / "train"), rule="quantile", value=0.5)
+    normal = _scores(folder)["score"].to_numpy()
+    before, after = judge(project, bricks / "test"), judge(project, bricks / "test", folder / "detector")
+    np.testing.assert_allclose(after["score"], before["score"], rtol=1e-6)
+    assert after["threshold"].tolist() == pytest.approx([facts["threshold"]["value"]] * 12)
+    assert after["decision"].tolist() == (after["score"] > facts["threshold"]["value"]).astype(int).tolist()
+    assert after["decision"].sum() > before["decision"].sum()
+    assert after["percentile"].tolist() == [(normal < score).mean() for score in after["score"]]
+
+
+def test_a_wanted_false_positive_rate_is_promised(bricks, calibrate):
+    folder, facts = calibrate(images=str(bricks), rule="false_positive_rate", value=0.1)
+    table = _scores(folder)
+    assert table["label"].value_counts().to_dict() == {0: 26, 1: 6}  # those 6 are left out
+    normal = np.sort(table.loc[table["label"] == 0, "score"])
+    assert facts["threshold"]["value"] == normal[24]  # the 25th of 26: ceil(27 * 0.9)
+    assert facts["threshold"]["expected_false_positive_rate"] == pytest.approx(2 / 27)
+    assert (facts["threshold"]["normal_images"], facts["threshold"]["anomalous_images"]) == (26, 0)
+
+
+def _best(table: pd.DataFrame, rule: str, wanted: float) -> float:
+    """Return the best value of the rule's aim over every cut between scores."""
+    label, score = table["label"].to_numpy(), table["score"].to_numpy()
+    aims = []
+    for cut in [-np.inf, *score]:
+        found, false = ((score > cut) & (label == 1)).sum(), ((score > cut) & (label == 0)).sum()
+        aims.append(_aim(rule, wanted, found / 6, false / 6, found, false))
+    return max(aims)
+
+
+def _aim(rule: str, wanted: float, true_rate: float, false_rate: float, found: int, false: int) -> float:
+    if rule == "f1":
+        return 2 * found / (found + false + 6)
+    if rule == "youden":
+        return true_rate - false_rate
+    return -false_rate if true_rate >= wanted else -np.inf
+
+
+@pytest.mark.parametrize(("rule", "wanted"), [("f1", None), ("youden", None), ("true_positive_rate", 0.8)])
+def test_rules_with_labels_are_the_best_of_all_cuts(bricks, calibrate, rule, wanted):
+    folder, facts = calibrate(images=str(bricks / "test"), rule=rule, value=wanted)
+    table, value = _scores(folder), facts["threshold"]["value"]
+    found, false = (int(((table["score"] > value) & (table["label"] == label)).sum()) for label in (1, 0))
+    assert _aim(rule, wanted, found / 6, false / 6, found, false) == _best(table, rule, wanted)
+    assert (facts["threshold"]["rule"], facts["threshold"]["wanted"]) == (rule, wanted)
+    assert (facts["threshold"]["normal_images"], facts["threshold"]["anomalous_images"]) == (6, 6)
+
+
+def test_without_images_the_scores_that_the_detector_remembers_are_taken(project, calibrate):
+    folder, facts = calibrate(rule="quantile", value=0.25)
+    held_out = pd.read_csv(project / REPORT / "scores.csv").query("split == 'validation'")["score"]
+    assert facts["threshold"]["value"] == pytest.approx(np.sort(held_out)[2], rel=1e-12)  # the third of 8: ceil(9 / 4)
+    np.testing.assert_allclose(np.sort(_scores(folder)["score"]), np.sort(held_out), rtol=1e-12)
+
+
+def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibrate):
+    folder, _ = calibrate(images=str(bricks / "train/good"))
+    runs = logged_runs(project)
+    calibration = max((run for run in runs if run.info.run_name.startswith("calibration")), key=_start)
+    (training,) = [run for run in runs if run.info.run_name.startswith("stfpm")]
+    made = json.loads((folder / "detector/detector.json").read_text())["made_by"]
+    assert made["calibrated_from"] == str(project / DETECTOR)
+    assert made["calibrated_from_run"] == training.info.run_id
+    assert made["mlflow_run"] == calibration.info.run_id
+    assert made["calibrated_on"] == str(bricks / "train/good")
+    assert "folder" not in made
+    assert calibration.data.tags["detector_run"] == training.info.run_id
+    assert {"threshold.value", "before.value"} <= set(calibration.data.metrics)
+
+
+def _start(run) -> int:
+    return run.info.start_time
+
+
+def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bricks, calibrate):
+    fitted = project / DETECTOR.with_name("fitted")
+    folder, facts = calibrate(detector=str(fitted), images=str(bricks / "train/good"))
+    assert facts["before"] is None
+    kept = json.loads((folder / "detector/detector.json").read_text())
+    low, high = kept["map_limits"]
+    assert low < high
+    assert judge(project, bricks / "test", folder / "detector")["score"].notna().all()
+
+
+def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
+    block = {"detector": str(DETECTOR), "images": str(bricks / "test"), "rule": "true_positive_rate", "value": 0.5}
+    run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
+    folder = project / "data/06_models/calibrated/test/true_positive_rate_0.5"
+    assert {path.name for path in folder.iterdir()} == {"calibration_scores.csv", "detector", "threshold.json"}
+    with nothing_new(project), pytest.raises(KedroCliError, match="would take the place of the one that it is made"):
+        run_pipeline(
+            project,
+            "test",
+            "calibration",
+            runtime_params={"calibration": block | {"detector": str(folder / "detector")}},
+        )
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (
+            {"rule": "false_positive_rate", "value": 0.001},
+            "at best, not 0.10%; give at least 999, or want a higher rate",
+        ),
+        ({"rule": "false_positive_rate", "value": 0.95}, "is above 0.5; give calibration.value, such as 0.01"),
+        ({"rule": "quantile", "value": 1.5}, "quantile is 1.5; it must lie between 0 and 1"),
+        ({"rule": "quantile", "value": None}, "needs a value"),
+        ({"rule": "f1", "images": None}, "needs labelled images; give calibration.images"),
+        ({"rule": "f1", "images": "{bricks}/train"}, "needs normal and anomalous images; there are 20 and 0"),
+        ({"rule": "best"}, r"calibration\.rule"),
+        ({"images": "{bricks}/test/torn"}, "lies beside a folder 'good', so that its images are anomalous"),
+        ({"images": "{mixed}"}, "1 images lie neither in a folder 'good' nor beside one, the first is 'stray.png'"),
+        ({"images": "{cut}"}, r"1 calibration images cannot be used:\n.*cut\.png: cannot be read as an image"),
+        ({"images": "{bricks}/nowhere"}, "there is no file or folder"),
+        ({"output": "{project}/data/06_models/folder/brick/stfpm"}, "would take the place of the one that it is made"),
+        ({"output": "{mixed}"}, "is there already and is no detector; give calibration.output another folder"),
+        (
+            {"detector": "{project}/data/06_models/folder/brick/stfpm/fitted", "images": None},
+            "no held-out normal scores",
+        ),
+        ({"detector": "{bricks}"}, "is no detector"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message(project, bricks, tmp_path, block, message):
+    for name in ("mixed/good/a.png", "mixed/stray.png", "mixed/detector/notes.png", "cut/good/a.png"):
+        write_crop(tmp_path / name, 0)
+    (tmp_path / "cut/good/cut.png").write_bytes((tmp_path / "cut/good/a.png").read_bytes()[:300])
+    (tmp_path / "mixed/detector/notes.png").rename(tmp_path / "mixed/detector/.notes")
+    places = {"bricks": bricks, "project": project, "mixed": tmp_path / "mixed", "cut": tmp_path / "cut"}
+    wanted = {"images": "{bricks}/train/good", "detector": str(DETECTOR), "output": str(tmp_path / "new")} | block
+    filled = {key: value.format(**places) if isinstance(value, str) else value for key, value in wanted.items()}
+    with nothing_new(project, tmp_path), pytest.raises(KedroCliError, match=message):
+        run_pipeline(project, "test", "calibration", runtime_params={"calibration": filled})
+    assert half_written(project) == half_written(tmp_path) == []

@@ -1,0 +1,81 @@
+"""A system of a folder and a registry line: it runs alone, and stands in both tables without being named."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import kdad.detectors.stfpm.detector
+from kdad.detectors.registry import open_detector
+from projects import PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+
+PLACE = "textures/brick"
+
+
+def only(block: str, *names: str) -> dict[str, dict[str, None]]:
+    """Leave every method of a block out but these."""
+    methods = yaml.safe_load((PROJECT / f"conf/base/parameters/{block}.yml").read_text())[block]["methods"]
+    return {"methods": dict.fromkeys(set(methods) - set(names))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, migrated_database) -> Path:
+    project = copy_project(tmp_path_factory.mktemp("stfpm"), migrated_database)
+    run_pipeline(project, "test", "stfpm", runtime_params=SMALL)
+    return project
+
+
+@pytest.fixture(scope="module")
+def metrics(finished) -> dict:
+    return json.loads((finished / f"data/08_reporting/{PLACE}/stfpm/metrics.json").read_text())
+
+
+@pytest.fixture
+def trained(monkeypatch) -> Counter:
+    counts = Counter()
+    train = kdad.detectors.stfpm.detector.train
+
+    def counting(*arguments):
+        counts["students"] += 1
+        return train(*arguments)
+
+    monkeypatch.setattr(kdad.detectors.stfpm.detector, "train", counting)
+    return counts
+
+
+def test_its_pipeline_leaves_metrics_sheet_and_detector(finished, metrics):
+    report = finished / f"data/08_reporting/{PLACE}/stfpm"
+    assert {path.name for path in report.iterdir()} == {
+        *("metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png")
+    }
+    assert 0 <= metrics["image_auroc"] <= 1
+    assert 0 <= metrics["pro_auc"] <= 1
+    detector = open_detector(finished / f"data/06_models/{PLACE}/stfpm/detector")
+    assert (detector.system, detector.threshold.value) == ("stfpm", metrics["threshold"]["value"])
+    (run,) = logged_runs(finished)
+    assert artifacts_of(finished, run, "detector") == {"detector/detector.json", "detector/learnt.safetensors"}
+    assert not half_written(finished)
+
+
+def test_it_has_a_row_of_the_baselines_without_being_named_and_is_not_trained_again(finished, metrics, trained):
+    blocks = SMALL | {"baselines": only("baselines", "nearest_pixels")}
+    run_pipeline(finished, "test", "baselines", runtime_params=blocks)
+    table = pd.read_csv(finished / f"data/08_reporting/{PLACE}/baselines/baselines.csv").set_index("method")
+    assert table.index.tolist() == ["nearest_pixels", "stfpm"]
+    assert table.loc["stfpm", "image_auroc"] == metrics["image_auroc"]
+    assert table.loc["stfpm", "pro_auc"] == metrics["pro_auc"]
+    assert not trained
+
+
+def test_it_has_cells_of_the_papers_tables_without_being_named_and_is_not_trained_again(finished, metrics, trained):
+    block = only("paper_tables", "nearest_pixels") | {"categories": ["brick"], "seeds": [0]}
+    run_pipeline(finished, "test", "paper_tables", runtime_params=SMALL | {"paper_tables": block})
+    cells = pd.read_csv(finished / "data/08_reporting/textures/paper_tables/cells.csv")
+    ours = cells[(cells["category"] == "brick") & cells["ours"].notna()]
+    assert set(ours["method"]) == {"nearest_pixels", "stfpm"}
+    (auroc,) = ours.query("method == 'stfpm' and metric == 'image_auroc_percent'")["ours"]
+    assert auroc == pytest.approx(100 * metrics["image_auroc"])
+    assert not trained

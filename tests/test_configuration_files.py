@@ -1,0 +1,112 @@
+"""The files of `conf` name every parameter that there is, and nothing else."""
+
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, settings
+from pydantic import BaseModel
+
+from kdad.configuration import RunConfigLoader, block_model, check_names, check_values
+from kdad.detectors.registry import SYSTEMS
+from kdad.pipeline_registry import register_pipelines
+from projects import PROJECT
+
+CONF = PROJECT / "conf"
+ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
+#: Lists of methods and variants, each of which says only what is its own.
+OWN_ALONE = {
+    *("baselines.methods", "paper_tables.methods"),
+    *("mkd_ablation.variants", "students_ablation.variants"),
+}
+#: What an environment asks the user for.
+NEEDED = {name: {"dataset": {"root": "photos"}} for name in ("folder", "mvtec", "paper")}
+
+
+def base() -> dict[str, Any]:
+    """Return all blocks of `conf/base`, each once."""
+    found: dict[str, Any] = {}
+    for path in sorted((CONF / "base/parameters").glob("*.yml")):
+        blocks = yaml.safe_load(path.read_text())
+        assert not found.keys() & blocks.keys(), path
+        found |= blocks
+    return found
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation is, or may be."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        found = [inner_model(inner) for inner in get_args(annotation) if inner is not NoneType]
+        return next((model for model in found if model is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def unnamed(model: type[BaseModel], values: dict[str, Any], place: str) -> Iterator[str]:
+    """Yield the fields of a model, and of the models in it, that `values` do not name."""
+    for name, field in model.model_fields.items():
+        here = f"{place}.{name}"
+        if name not in values:
+            yield here
+        elif here in OWN_ALONE or values[name] is None:
+            continue
+        elif (inner := inner_model(field.annotation)) is not None:
+            yield from unnamed(inner, values[name], here)
+        elif get_origin(field.annotation) is dict and inner_model(get_args(field.annotation)[1]):
+            for key, value in values[name].items():
+                yield from unnamed(inner_model(get_args(field.annotation)[1]), value, f"{here}.{key}")
+
+
+@pytest.mark.parametrize("block", [name for name in base() if name != "seed"])
+def test_every_field_stands_in_the_base(block):
+    assert list(unnamed(block_model(block), base()[block], block)) == []
+
+
+def test_a_field_that_is_not_named_is_found():
+    class Inner(BaseModel):
+        a: int = 1
+        b: int | None = 2
+
+    class Outer(BaseModel):
+        inner: Inner | None = None
+        by_name: dict[str, Inner] = {}
+        plain: list[int] = []
+
+    values = {"inner": {"a": 3}, "by_name": {"x": {"b": None}}}
+    assert list(unnamed(Outer, values, "block")) == ["block.inner.b", "block.by_name.x.a", "block.plain"]
+
+
+def test_every_block_of_every_system_has_a_place_in_the_base():
+    of_systems = {block for system in SYSTEMS.values() for block in system.Settings.model_fields}
+    assert of_systems <= set(base())
+    assert all(block_model(block) is not None for block in base())
+
+
+def environment(name: str) -> dict[str, Any]:
+    configure_project("kdad")
+    loader = RunConfigLoader(str(CONF), env=name, runtime_params=NEEDED.get(name, {}), **settings.CONFIG_LOADER_ARGS)
+    return loader["parameters"]
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "local"])
+def test_every_environment_binds(name):
+    parameters = environment(name)
+    check_names(parameters)
+    check_values({block: block_model(block) for block in base()}, parameters)
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "local"])
+def test_every_pipeline_of_every_environment_can_be_built(name):
+    configure_project("kdad")
+    loader = RunConfigLoader(str(CONF), env=name, runtime_params=NEEDED.get(name, {}), **settings.CONFIG_LOADER_ARGS)
+    labelled = loader["parameters"]["dataset"]["normal_class"] is not None
+    for pipeline, built in register_pipelines().items():
+        assert built.nodes, pipeline
+    assert labelled == (name in ("cifar10", "digits", "fashion_mnist", "mnist"))
+
+
+def test_every_file_of_parameters_is_known_to_these_tests():
+    found = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yml") if "catalog" not in path.parts}
+    assert {name for name in found if not name.endswith(".yml")} - {"local"} == {"base", *ENVIRONMENTS}
+    assert not list(CONF.rglob("*.yaml"))
