@@ -23,7 +23,7 @@ from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
-from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 
@@ -117,8 +117,9 @@ def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
     images = Path(block.get("images") or "held_out").expanduser().resolve().name
     if pipeline == "inference":
         return f"data/08_reporting/inference/{images}"
-    value = block.get("value")
-    return f"data/06_models/calibrated/{images}/{block['rule']}{'' if value is None else f'_{value}'}"
+    rule, value = block["rule"], block.get("value")
+    alone = value is None or rule in RULES_WITHOUT_VALUE
+    return f"data/06_models/calibrated/{images}/{rule if alone else f'{rule}_{value}'}"
 
 
 def session_parameters() -> dict[str, Any]:

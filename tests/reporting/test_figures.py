@@ -4,6 +4,7 @@ import pandas as pd
 from kdad.reporting.loss_curves import draw_loss_curves
 from kdad.reporting.ranking_curves import draw_pro, draw_roc
 from kdad.reporting.score_histogram import draw_score_histogram
+from kdad.scoring.threshold import Threshold
 
 
 def texts(figure) -> str:
@@ -35,6 +36,17 @@ def test_pro_is_cut_at_its_limit_and_says_why_it_is_missing():
     assert "this image set has no masks" in texts(draw_pro({}, {}, 0.3, "this image set has no masks"))
 
 
+def threshold_of(value: float, rate: float) -> Threshold:
+    return Threshold(
+        value=value,
+        rule="quantile",
+        wanted=0.5,
+        expected_false_positive_rate=rate,
+        false_positive_rate_bound=0.9,
+        normal_images=2,
+    )
+
+
 def test_histogram_counts_every_image_once_and_states_the_promised_rate():
     scores = pd.DataFrame(
         {
@@ -43,7 +55,7 @@ def test_histogram_counts_every_image_once_and_states_the_promised_rate():
             "score": [1.0, 2.0, 1.5, 3.0, 4.0, 5.0],
         }
     )
-    figure = draw_score_histogram(scores, {"value": 2.0, "expected_false_positive_rate": 1 / 3})
+    figure = draw_score_histogram(scores, threshold_of(2.0, 1 / 3))
     text = texts(figure)
     assert "held-out normal (2)" in text
     assert "test normal (1)" in text
@@ -53,7 +65,7 @@ def test_histogram_counts_every_image_once_and_states_the_promised_rate():
 
 def test_histogram_of_equal_scores_can_be_drawn():
     scores = pd.DataFrame({"split": ["validation", "test"], "label": [0, 0], "score": [1.0, 1.0]})
-    texts(draw_score_histogram(scores, {"value": 1.0, "expected_false_positive_rate": 0.5}))
+    texts(draw_score_histogram(scores, threshold_of(1.0, 0.5)))
 
 
 def test_loss_curves_have_a_panel_for_each_term_and_a_line_for_each_split():

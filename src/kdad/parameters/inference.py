@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.scoring import LABELLED_RULES, ThresholdRule
+from kdad.parameters.scoring import LABELLED_RULES, RULES_WITHOUT_VALUE, ThresholdRule
 from kdad.parameters.strict import StrictModel
 
 
@@ -33,13 +33,13 @@ class CalibrationParameters(StrictModel):
     @property
     def wanted(self) -> float | None:
         """The value, for a rule that takes one."""
-        return None if self.rule in _WITHOUT_VALUE else self.value
+        return None if self.rule in RULES_WITHOUT_VALUE else self.value
 
     @model_validator(mode="after")
     def _rule_has_what_it_takes(self) -> "CalibrationParameters":
         if self.images is None and self.rule in LABELLED_RULES:
             raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
-        if self.value is None and self.rule not in _WITHOUT_VALUE:
+        if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
             raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
         # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
         if self.rule == "false_positive_rate" and self.value > 0.5:
@@ -47,6 +47,3 @@ class CalibrationParameters(StrictModel):
                 f"a false positive rate of {self.value} is above 0.5; give calibration.value, such as 0.01"
             )
         return self
-
-
-_WITHOUT_VALUE = ("f1", "youden")

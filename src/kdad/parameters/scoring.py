@@ -53,3 +53,4 @@ ScoreRule = Literal["raw", "map_maximum", "map_top_mean"]
 #: How a threshold is set: on normal images alone, or, by those of `LABELLED_RULES`, on anomalous ones too.
 ThresholdRule = Literal["quantile", "false_positive_rate", "f1", "youden", "true_positive_rate"]
 LABELLED_RULES = ("f1", "youden", "true_positive_rate")
+RULES_WITHOUT_VALUE = ("f1", "youden")
