@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.comparison.case import Bench, see
+from kdad.comparison.bench import Bench, see
 from kdad.compute import Compute
 from kdad.content_store import Stores
 from kdad.detectors.baselines.detector import BaselineDetector

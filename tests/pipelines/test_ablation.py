@@ -14,7 +14,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-import kdad.comparison.case
+import kdad.comparison.run
 import kdad.detectors.mkd.detector
 import kdad.features.seen
 from kdad.detectors.registry import open_detector
@@ -185,7 +185,7 @@ def test_each_case_keeps_its_detector_where_its_run_says(finished):
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.comparison.case.measure
+    measure = kdad.comparison.run.measure
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -194,7 +194,7 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
         return measure(*arguments)
 
     shutil.rmtree(project / "data/07_model_output")
-    monkeypatch.setattr(kdad.comparison.case, "measure", failing)
+    monkeypatch.setattr(kdad.comparison.run, "measure", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
         run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
     assert mlflow.active_run() is None

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-import kdad.comparison.case
+import kdad.comparison.run
 import kdad.detectors.mkd.detector
 import kdad.features.seen
 from kdad.detectors.stfpm.detector import StfpmDetector
@@ -38,7 +38,7 @@ def done(monkeypatch) -> Counter:
     places = {
         "trainings": (kdad.detectors.mkd.detector, "train_cloner"),
         "passages": (kdad.features.seen, "_run"),
-        "cases": (kdad.comparison.case, "measure"),
+        "cases": (kdad.comparison.run, "measure"),
     }
     for what, (module, name) in places.items():
         original = getattr(module, name)

@@ -1,7 +1,10 @@
 """What a case leaves: one typed object, the same for all systems."""
 
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from kdad.parameters.strict import StrictModel
@@ -41,3 +44,18 @@ class CaseResult(StrictModel):
     def place(self) -> tuple[str, str, str, int]:
         """Axis, variant, category and seed."""
         return self.axis, self.variant, self.category, self.seed
+
+
+def histograms_of(result: CaseResult) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read what the pixel bootstrap needs of a result's maps; None without masks."""
+    path = Path(result.folder) / "histograms.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as found:
+        return found["normal"], found["anomalous"]
+
+
+def history_of(result: CaseResult) -> pd.DataFrame | None:
+    """Read a result's loss history; None where nothing was trained epoch by epoch."""
+    path = Path(result.folder) / "loss_history.csv"
+    return pd.read_csv(path) if path.exists() else None

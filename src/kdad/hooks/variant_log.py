@@ -9,8 +9,7 @@ from kedro.framework.hooks import hook_impl
 from mlflow.entities import Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from kdad.comparison.case import history_of
-from kdad.comparison.result import CaseResult
+from kdad.comparison.result import CaseResult, history_of
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
 
 _LAST_NODE = "run_case"

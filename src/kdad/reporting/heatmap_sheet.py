@@ -7,6 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdad.images.ground_truth import GroundTruth
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
 from kdad.reporting.heat_map import blend_heat
 from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, new_figure
 
@@ -34,6 +37,15 @@ def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
 def are_ratios(scores: pd.DataFrame) -> bool:
     """Tell whether scores are distances from zero, so that a multiple of the threshold means something."""
     return bool(scores["score"].min() > 0 and scores["threshold"].min() > 0)
+
+
+def draw_test_sheet(
+    scores: pd.DataFrame, maps: np.ndarray, images: ImageSet, split: Split, truth: GroundTruth, rows: int, title: str
+) -> Figure:
+    """Draw test images with their maps `(N, H, W)`."""
+    test = split.rows("test")
+    shown = scores[scores["split"] == "test"].reset_index(drop=True)
+    return draw_heatmap_sheet(shown, maps, lambda position: images.image(test[position]), truth.shown, rows, title)
 
 
 def draw_heatmap_sheet(

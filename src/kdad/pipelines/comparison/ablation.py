@@ -7,11 +7,10 @@ from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
 from kdad.comparison.ablation_parameters import AblationParameters
-from kdad.comparison.case import histograms_of
 from kdad.comparison.figures import draw_axis, draw_filter
 from kdad.comparison.page import AxisSection, render_page
 from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult
+from kdad.comparison.result import CaseResult, histograms_of
 from kdad.comparison.results import current_results, made_by, missing, tidy
 from kdad.comparison.tables import axis_table, compare_pairs
 from kdad.detectors.registry import SYSTEMS

@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.comparison.case import Bench, Case, failed_case, run_case, see
+from kdad.comparison.bench import Bench, see
+from kdad.comparison.case import Case, failed_case
 from kdad.comparison.plan import Plan
 from kdad.comparison.result import CaseResult
+from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import Stores
 from kdad.errors import InputError

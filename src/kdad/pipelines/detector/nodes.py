@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.comparison.case import Bench, record_of, see
+from kdad.comparison.bench import Bench, record_of, see
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.detector import Detector

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.comparison.case import draw_sheet
 from kdad.detectors.detector import Detector
 from kdad.images.ground_truth import read_ground_truth
 from kdad.images.image_set import ImageSet
@@ -18,7 +17,7 @@ from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.provenance import code_version
-from kdad.reporting import loss_curves, ranking_curves, score_histogram
+from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
 from kdad.scoring.threshold import Threshold
 
 
@@ -125,7 +124,7 @@ def draw_heatmap_sheet(
     split, method = Split(split_table), detector.methods[0]
     title = f"{image_set.name} / {image_set.category}: {method.replace('_', ' ')} maps"
     truth, maps = read_ground_truth(split, image_set), split.test_maps(anomaly_maps[method])
-    return draw_sheet(scores, maps, image_set, split, truth, reporting.sheet_rows, title)
+    return heatmap_sheet.draw_test_sheet(scores, maps, image_set, split, truth, reporting.sheet_rows, title)
 
 
 def _peak_memory() -> float | None:

@@ -13,7 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from kdad.comparison.case import Bench, Case, run_case
+from kdad.comparison.bench import Bench
+from kdad.comparison.case import Case
+from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.detector import Detector

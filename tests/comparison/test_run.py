@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.comparison.case import Bench, Case, failed_case, histograms_of, history_of, run_case, see
-from kdad.comparison.result import CaseResult
+from kdad.comparison.bench import Bench, see
+from kdad.comparison.case import Case, failed_case
+from kdad.comparison.result import CaseResult, histograms_of, history_of
+from kdad.comparison.run import run_case
 from kdad.compute import Compute
 from kdad.content_store import Stores
 from kdad.detectors.baselines.parameters import BaselineSettings
@@ -210,7 +212,7 @@ def test_other_code_makes_the_case_again(run, counted, monkeypatch):
     assert again.planned != first.planned
 
 
-@pytest.mark.parametrize("place", ["kdad.comparison.case.measure", "kdad.detectors.detector.Detector.save"])
+@pytest.mark.parametrize("place", ["kdad.comparison.run.measure", "kdad.detectors.detector.Detector.save"])
 def test_failing_leaves_nothing(run, bench, monkeypatch, place):
     def fail(*_):
         raise OSError("the disk is full")
@@ -247,7 +249,7 @@ def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
     settings = mkd().settings
     references = MkdDetector.refer(settings, seen, bench.workshop(0))
     shared = see(MkdDetector, settings, seen, references, bench)
-    monkeypatch.setattr("kdad.comparison.case.obtain_features", obtain)
+    monkeypatch.setattr("kdad.comparison.bench.obtain_features", obtain)
     again = see(MkdDetector, settings, shared, references, bench)
     assert again.features["source"] is shared.features["source"]
     assert asked == []
