@@ -5,7 +5,7 @@ from kedro.framework.project import configure_project, settings
 
 from kdad.comparison.plan import plan_ablation
 from kdad.configuration import RunConfigLoader
-from kdad.pipelines.ablation import create_pipeline
+from kdad.pipelines.comparison.ablation import create_pipeline
 
 
 def _hundred_variants() -> dict:
@@ -20,6 +20,6 @@ def _hundred_variants() -> dict:
 
 def test_plan_and_dag_of_100_variants(benchmark):
     parameters = _hundred_variants()
-    pipeline = benchmark.pedantic(lambda: create_pipeline(plan_ablation(parameters)), rounds=3)
+    pipeline = benchmark.pedantic(lambda: create_pipeline(plan_ablation(parameters, "mkd_ablation")), rounds=3)
     benchmark.extra_info["nodes"] = len(pipeline.nodes)
     print(f"\n{len(pipeline.nodes)} nodes, {benchmark.stats.stats.min:.2f} s")

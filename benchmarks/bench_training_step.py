@@ -15,7 +15,7 @@ from kdad.compute import Compute, choose_compute
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
-from kdad.features.cache import write_cache
+from kdad.features.cache import open_cache, write_cache
 from kdad.networks.weights import load_source
 
 _BATCHES = [(64, 32), (16, 128)]  # images, side in pixels
@@ -48,14 +48,15 @@ def _cached_step(count: int, side: int, folder: Path):
     source = load_source("vgg16", "random")
     points, cloner, optimiser = _cloner(source, compute, side)
     images = torch.rand(count, 3, side, side)
-    manifest = {**compute.describe(), "image_size": [side, side]}
+    manifest = {**compute.describe(), "image_size": [side, side], "count": count}
     with torch.no_grad():
         batches = iter([(images.numpy(), source(images))])
-    cache = write_cache(folder / "activations", manifest, points, count, batches, {"scales": [1.0] * len(points)})
+    write_cache(folder, manifest, points, batches, {})
+    cache = open_cache(folder)
     rows = np.arange(count)
 
     def step() -> None:
-        targets = [compute.move(activation) for activation in cache.activations(rows)]
+        targets = [compute.move(activation) for activation in cache.outputs(rows)]
         with compute.autocast():
             found = cloner(compute.move(cache.images(rows)))
         loss = discrepancy_terms(targets, found, _LOSS)["total"].mean()

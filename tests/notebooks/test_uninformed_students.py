@@ -3,11 +3,12 @@
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from test_mkd_ablation import images
 
-from projects import PROJECT, copy_project, run_pipeline
+from projects import FEW, PROJECT, copy_project, run_pipeline
 
 NOTEBOOK = PROJECT / "notebooks" / "uninformed_students.ipynb"
 
@@ -23,6 +24,10 @@ def execute(project, monkeypatch) -> nbformat.NotebookNode:
 
 def test_the_notebook_draws_patches_descriptors_and_maps(tmp_path, migrated_database, monkeypatch):
     project = copy_project(tmp_path / "project", migrated_database)
+    # The notebook reads the same configuration as the run, so few images are asked for there.
+    path = project / "conf/test/parameters.yml"
+    parameters = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(parameters | {"dataset": parameters["dataset"] | {"textures": FEW}}))
     run_pipeline(project, "test", "uninformed_students")
     drawn = images(execute(project, monkeypatch))
     assert len(drawn) == 3
@@ -35,7 +40,7 @@ def test_a_project_without_a_run_stops_the_notebook(project, monkeypatch):
     with pytest.raises(CellExecutionError) as stopped:
         execute(project, monkeypatch)
     assert stopped.value.ename == "DatasetError"  # rich has replaced the traceback, so the message has none
-    assert "teachers.json" in stopped.value.evalue
+    assert "uninformed_students/frozen.json" in stopped.value.evalue
 
 
 def test_the_notebook_is_stored_without_outputs():
