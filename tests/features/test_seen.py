@@ -42,7 +42,7 @@ class _Case:
     """One call of `obtain_features`, whose arguments can be varied."""
 
     def __init__(self, folder) -> None:
-        self.store = ContentStore(folder)
+        self.store, self.weights = ContentStore(folder), ContentStore(folder.parent / "weights")
         self.images = MemoryImages(parts=_PARTS)
         self.split = split_of(self.images)
         self.passage = Passage(2)
@@ -53,7 +53,7 @@ class _Case:
     @property
     def network(self) -> FrozenNetwork:
         """Return the source as a frozen network that has not been loaded."""
-        reference = reference_source(self.parameters, SeenImages(self.images, self.split, {}))
+        reference = reference_source(self.parameters, SeenImages(self.images, self.split, {}), self.weights)
         return FrozenNetwork(reference.model_copy(update=self.changes), self.compute)
 
     def run(self, network=None):
@@ -297,8 +297,9 @@ def _one_class(normal: int) -> tuple[OneClassSet, Split]:
     return images, Split(split.table.assign(split=parts))
 
 
-def _network(images, split) -> FrozenNetwork:
-    return FrozenNetwork(reference_source(_SOURCE, SeenImages(images, split, {})), Compute(_CPU, torch.float32))
+def _network(images, split, weights: ContentStore) -> FrozenNetwork:
+    reference = reference_source(_SOURCE, SeenImages(images, split, {}), weights)
+    return FrozenNetwork(reference, Compute(_CPU, torch.float32))
 
 
 def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own(tmp_path, passes):
@@ -306,10 +307,16 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
     for normal in (0, 1):
         images, split = _one_class(normal)
         passes.clear()
-        found = obtain_class_features(shared, _network(images, split), images, split, Passage(4))
+        found = obtain_class_features(
+            shared, _network(images, split, ContentStore(tmp_path / "weights")), images, split, Passage(4)
+        )
         assert passes == ([4, 4, 3] if normal == 0 else [])  # all eleven images, once
         alone = obtain_features(
-            ContentStore(tmp_path / f"alone{normal}"), _network(images, split), images, split, Passage(4)
+            ContentStore(tmp_path / f"alone{normal}"),
+            _network(images, split, ContentStore(tmp_path / "weights")),
+            images,
+            split,
+            Passage(4),
         )
         rows = np.arange(len(split))
         assert len(found) == len(alone) == len(split)
@@ -320,12 +327,14 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
             np.testing.assert_allclose(statistics["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(statistics["sd"], expected["sd"], rtol=1e-4, atol=1e-6)
         assert found.points == alone.points
-        assert obtain_class_features(shared, _network(images, split), images, split, Passage(4)).reused
+        assert obtain_class_features(
+            shared, _network(images, split, ContentStore(tmp_path / "weights")), images, split, Passage(4)
+        ).reused
 
 
 def test_classes_do_not_share_what_is_not_kept(tmp_path):
     images, split = _one_class(0)
-    network = _network(images, split)
+    network = _network(images, split, ContentStore(tmp_path / "weights"))
     found = obtain_class_features(ContentStore(tmp_path), network, images, split, Passage(4, keep=False))
     alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, Passage(4, keep=False))
     assert not found.kept
