@@ -303,13 +303,11 @@ def _network(images, split, weights: ContentStore) -> FrozenNetwork:
 
 
 def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own(tmp_path, passes):
-    shared = ContentStore(tmp_path / "shared")
+    shared, weights = ContentStore(tmp_path / "shared"), ContentStore(tmp_path / "weights")
     for normal in (0, 1):
         images, split = _one_class(normal)
         passes.clear()
-        found = obtain_class_features(
-            shared, _network(images, split, ContentStore(tmp_path / "weights")), images, split, Passage(4)
-        )
+        found = obtain_class_features(shared, _network(images, split, weights), images, split, Passage(4))
         assert passes == ([4, 4, 3] if normal == 0 else [])  # all eleven images, once
         alone = obtain_features(
             ContentStore(tmp_path / f"alone{normal}"),
@@ -327,9 +325,7 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
             np.testing.assert_allclose(statistics["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(statistics["sd"], expected["sd"], rtol=1e-4, atol=1e-6)
         assert found.points == alone.points
-        assert obtain_class_features(
-            shared, _network(images, split, ContentStore(tmp_path / "weights")), images, split, Passage(4)
-        ).reused
+        assert obtain_class_features(shared, _network(images, split, weights), images, split, Passage(4)).reused
 
 
 def test_classes_do_not_share_what_is_not_kept(tmp_path):
