@@ -171,6 +171,7 @@ def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
         ({"mkd_ablation": {"resamples": 3}}, "mkd_ablation", "mkd_ablation.resamples: "),
         ({"students_ablation": {"base": {"student": {}}}}, "students_ablation", "did you mean 'students'"),
         ({"baselines": {"pixel_side": 1}}, "baselines", "baselines.pixel_side: "),
+        ({"baselines": {"methods": None}}, "baselines", "baselines.methods: Input should be a valid dictionary"),
         ({"calibration": {"rule": "f1"}}, "calibration", "calibration: rule 'f1' needs labelled images"),
         ({"inference": {"image": "x"}}, "inference", "did you mean 'images'"),
         ({"stfpm": {"training": {"epochs": 0}}}, "stfpm", "stfpm.training.epochs: "),
@@ -208,7 +209,6 @@ def test_an_unknown_block_is_refused_with_the_nearest_name():
 
 def _axes(project: Path, axes: str) -> set[str]:
     """Return the axes that a session of its own finds planned."""
-    bootstrap_project(project)
     chosen = {"mkd_ablation": {"axes": axes}}
     with KedroSession.create(project_path=project, env="test", runtime_params=chosen) as session:
         session.load_context()
@@ -217,6 +217,7 @@ def _axes(project: Path, axes: str) -> set[str]:
 
 
 def test_two_sessions_of_one_process_have_a_plan_each(project):
+    bootstrap_project(project)  # once, as a notebook does
     assert _axes(project, "loss_terms") == {"loss_terms"}
     assert _axes(project, "layer_count fusion") == {"layer_count", "fusion"}
     assert _axes(project, "loss_terms") == {"loss_terms"}

@@ -35,9 +35,13 @@ def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
 
 
 def plan_baselines(parameters: dict[str, Any]) -> Plan:
-    """Return a case for every baseline, and for every system that stands among them, on the run's own category."""
+    """Return a case for every baseline, and for every system that stands among them, on the run's own category.
+
+    Raises `InputError` when the settings of any are not valid.
+    """
     datasets = category_datasets(parameters["dataset"], None, "baselines")
     (category,) = datasets
+    bind_settings("baselines", parameters, "parameters")
     variants = [
         ("baselines", name) for name, method in parameters["baselines"]["methods"].items() if method is not None
     ]
