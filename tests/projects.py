@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import kedro.framework.project
 import mlflow
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -32,7 +33,8 @@ def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__"
 
     With the option ``pipeline_names`` these are run together instead.
     """
-    bootstrap_project(project)
+    if kedro.framework.project.PACKAGE_NAME is None:  # it is the same package for every project, and slow to read
+        bootstrap_project(project)
     runtime = options.pop("runtime_params", {})
     with KedroSession.create(project_path=project, env=env, runtime_params=runtime) as session:
         session.run(**({"pipeline_names": [pipeline]} | options))

@@ -148,14 +148,15 @@ def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path,
     methods["students_p33"] = {"system": "uninformed_students", "paper": ["U-Std"], "settings": {"students": students}}
     methods["students_p33"]["image_size"] = 36  # images of 32 pixels are smaller than the receptive field
     block = {"categories": [3, 8], "seeds": [0], "methods": methods}
-    run_pipeline(project, "test", "paper_tables", runtime_params={"dataset": DIGITS, "paper_tables": block})
+    run = {"dataset": DIGITS, "soft_target": {"seeds": [0], "temperatures": [4], "alphas": [0.5]}}
+    run_pipeline(project, "test", "paper_tables", runtime_params=run | {"paper_tables": block})
     cells = pd.read_csv(project / "data/08_reporting/digits/paper_tables/cells.csv", dtype={"category": str})
     shown = cells[(cells["method"] == "soft_target") & cells["ours"].notna()]
     assert shown["category"].tolist() == ["3", "8"]
     assert shown["ours"].between(0, 100).all()
     printed = cells[(cells["method"] == "U-Std") & cells["ours"].notna()]
     assert printed[["category", "paper"]].values.tolist() == [["3", 99.3], ["8", 98.6]]
-    run_pipeline(project, "test", "soft_target", runtime_params={"dataset": DIGITS})
+    run_pipeline(project, "test", "soft_target", runtime_params=run)
     table = pd.read_csv(project / "data/08_reporting/digits/soft_target/anomaly.csv")
     own = table[(table["seed"] == 0) & table["normal_class"].isin([3, 8])]
     assert own["image_auroc"].tolist() == pytest.approx((shown["ours"] / 100).tolist())
