@@ -1,12 +1,12 @@
 """A detector's folder as a Kedro dataset."""
 
-import os
 import shutil
 from pathlib import Path
 
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.detector import Detector
 from kdad.detectors.registry import open_detector
+from kdad.replacing import link_or_copy, replacing
 
 
 class DetectorDataset(PlaceDataset):
@@ -31,17 +31,5 @@ class DetectorCopiesDataset(PlaceDataset):
     def save(self, data: dict[str, Path]) -> None:
         """Copy each folder, large files by a second name where the disk can; one that is there is replaced."""
         for name, folder in data.items():
-            target = self._filepath / name / "detector"
-            partial = target.with_name("detector.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(folder, partial, copy_function=_link_or_copy)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+            with replacing(self._filepath / name / "detector") as partial:
+                shutil.copytree(folder, partial, copy_function=link_or_copy, dirs_exist_ok=True)

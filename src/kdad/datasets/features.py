@@ -9,6 +9,7 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.cache import FeatureCache, open_cache
 from kdad.features.network import FrozenReference
+from kdad.replacing import replace_text
 
 
 class FrozenDataset(PlaceDataset):
@@ -25,7 +26,8 @@ class FrozenDataset(PlaceDataset):
 
     def save(self, data: dict[str, FrozenReference]) -> None:
         """Write the references."""
-        _write(self, {name: reference.model_dump(mode="json") for name, reference in data.items()})
+        content = {name: reference.model_dump(mode="json") for name, reference in data.items()}
+        replace_text(self._filepath, json.dumps(content, indent=1))
 
 
 class FeaturesDataset(PlaceDataset):
@@ -37,7 +39,8 @@ class FeaturesDataset(PlaceDataset):
 
     def save(self, data: dict[str, FeatureCache]) -> None:
         """Write where the caches lie."""
-        _write(self, {name: os.path.relpath(cache.folder, self._filepath.parent) for name, cache in data.items()})
+        content = {name: os.path.relpath(cache.folder, self._filepath.parent) for name, cache in data.items()}
+        replace_text(self._filepath, json.dumps(content, indent=1))
 
 
 def _read(dataset: PlaceDataset) -> dict[str, Any]:
@@ -45,11 +48,3 @@ def _read(dataset: PlaceDataset) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no '{path}' yet; run the whole pipeline, or the step that makes it, first")
     return json.loads(path.read_text())
-
-
-def _write(dataset: PlaceDataset, content: dict[str, Any]) -> None:
-    path = dataset._filepath
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)

@@ -21,6 +21,7 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
+from kdad.replacing import is_taken
 from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
 from kdad.reporting.judgements import printable
 
@@ -94,12 +95,10 @@ class JudgementsDataset(PlaceDataset):
         folder = self._filepath
         if data.place is not None:
             _check_apart(folder.resolve(), data.place.resolve())
-        earlier = (folder / _TABLE).is_file()
-        if folder.exists() and not earlier and (folder.is_file() or any(folder.iterdir())):
+        if is_taken(folder, _TABLE):
             raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
-        logger.info(
-            "Results: %s%s", printable(str(folder)), ", in place of earlier ones" if earlier else "", extra=_PLAIN
-        )
+        earlier = ", in place of earlier ones" if (folder / _TABLE).is_file() else ""
+        logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
         temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
         with _sigterm_unwinds():
             try:

@@ -1,7 +1,5 @@
 """A detector by where it lies: a folder, the latest of this project, or a run of MLflow; and files to judge."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from kdad.detectors.folder import FACTS
 from kdad.detectors.registry import open_detector
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
+from kdad.replacing import is_taken, replacing
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
@@ -99,7 +98,7 @@ def check_successor(folder: Path, successor: Path) -> None:
             f"the new detector would take the place of the one that it is made from, '{folder}'; give "
             "calibration.output another folder, or calibration.detector another detector"
         )
-    if successor.exists() and not (successor / FACTS).is_file() and (successor.is_file() or any(successor.iterdir())):
+    if is_taken(successor, FACTS):
         raise InputError(f"'{successor}' is there already and is no detector; give calibration.output another folder")
 
 
@@ -110,16 +109,10 @@ def _download(run: str, project: Path) -> Path:
     if not run.isalnum():  # it names a folder here
         raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
     target = project / _MODELS / "downloaded" / run
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        mlflow.artifacts.download_artifacts(f"{_RUNS}{run}/detector", dst_path=str(partial))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            mlflow.artifacts.download_artifacts(f"{_RUNS}{run}/detector", dst_path=str(partial))
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
         raise InputError(f"the run '{run}' has no detector that could be fetched ({reason}); check its ID") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target / "detector"

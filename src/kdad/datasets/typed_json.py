@@ -1,10 +1,10 @@
 """Typed objects as JSON files: thresholds, and results of cases that need not be there yet."""
 
 import json
-import os
 
 from kdad.comparison.result import CaseResult
 from kdad.datasets.place import PlaceDataset
+from kdad.replacing import replace_text
 from kdad.scoring.threshold import Threshold
 
 
@@ -17,7 +17,7 @@ class ThresholdDataset(PlaceDataset):
 
     def save(self, data: Threshold) -> None:
         """Write it; the file is replaced as a whole."""
-        _write(self, data.model_dump_json(indent=1))
+        replace_text(self._filepath, data.model_dump_json(indent=1))
 
 
 class CaseResultDataset(PlaceDataset):
@@ -34,7 +34,7 @@ class CaseResultDataset(PlaceDataset):
 
     def save(self, data: CaseResult) -> None:
         """Write it."""
-        _write(self, data.model_dump_json())
+        replace_text(self._filepath, data.model_dump_json())
 
 
 class CaseResultsDataset(PlaceDataset):
@@ -51,12 +51,4 @@ class CaseResultsDataset(PlaceDataset):
 
     def save(self, data: list[CaseResult]) -> None:
         """Write them."""
-        _write(self, json.dumps([result.model_dump(mode="json") for result in data]))
-
-
-def _write(dataset: PlaceDataset, text: str) -> None:
-    path = dataset._filepath
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+        replace_text(self._filepath, json.dumps([result.model_dump(mode="json") for result in data]))

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
+from kdad.replacing import is_taken, replacing
 from kdad.scoring.threshold import Threshold
 
 FORMAT = 1
@@ -54,23 +53,13 @@ def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Pat
 
     A detector that is there already is replaced; raises `InputError` when the folder holds anything else.
     """
-    if folder.exists() and not (folder / FACTS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+    if is_taken(folder, FACTS):
         raise InputError(f"'{folder}' is there already and is no detector; give a new folder, or remove it first")
-    temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        save_file(state, temporary / _LEARNT)
-        facts = describe(temporary).model_copy(update={"learnt_sha256": _hash(temporary / _LEARNT)})
-        (temporary / FACTS).write_text(json.dumps(facts.model_dump(mode="json"), indent=1))
-        (temporary / _LEARNT).chmod(0o644)  # as any file: safetensors makes it its owner's alone
-        shutil.rmtree(older, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, older)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(older, ignore_errors=True)
+    with replacing(folder) as partial:
+        save_file(state, partial / _LEARNT)
+        facts = describe(partial).model_copy(update={"learnt_sha256": _hash(partial / _LEARNT)})
+        (partial / FACTS).write_text(json.dumps(facts.model_dump(mode="json"), indent=1))
+        (partial / _LEARNT).chmod(0o644)  # as any file: safetensors makes it its owner's alone
     return folder
 
 

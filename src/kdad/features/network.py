@@ -1,7 +1,5 @@
 """A frozen network as a cache of its outputs and a detector know it: what it is, and how it is opened."""
 
-import os
-import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +16,7 @@ from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.networks.points import CriticalPoint
 from kdad.networks.weights import fingerprint_state
+from kdad.replacing import link_or_copy
 
 
 class DescribingNetwork(Protocol):
@@ -62,10 +61,7 @@ class FrozenReference(BaseModel):
         if not self.in_a_file:
             return self
         target = folder / f"{self.prefix}{name}.safetensors"
-        try:
-            os.link(self.weights, target)
-        except OSError:
-            shutil.copyfile(self.weights, target)
+        link_or_copy(self.weights, target)
         return self.model_copy(update={"weights": target.name})
 
     def within(self, folder: Path) -> Self:
