@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from sqlalchemy import Engine, event
 
+from kdad.networks.source import Source
+from kdad.networks.weights import load_source
 from projects import PROJECT, copy_project, run_pipeline
 
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
@@ -77,3 +80,46 @@ def run(project: Path) -> Callable[..., None]:
         run_pipeline(project, env, pipeline, **options)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window, whose console is kept."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+@cache
+def _frozen(name: str) -> Source:
+    return load_source(name, "random")
+
+
+@pytest.fixture(params=["vgg16", "resnet18", "efficientnet_lite0", "timm:test_resnet"])
+def source_name(request) -> str:
+    """Each kind of source."""
+    return request.param
+
+
+@pytest.fixture
+def source(source_name) -> Source:
+    """The source of that name with random weights; shared, so only to be read."""
+    return _frozen(source_name)
+
+
+@pytest.fixture
+def source_of():
+    """Sources by name with random weights; shared, so only to be read."""
+    return _frozen
+
+
+@pytest.fixture
+def vgg16() -> Source:
+    """VGG-16 with random weights; shared, so only to be read."""
+    return _frozen("vgg16")

@@ -1,10 +1,12 @@
-"""A small image set in memory, with its split."""
+"""Small image sets in memory, with their splits."""
 
 import numpy as np
 import pandas as pd
 
 from kdad.images.image_set import ImageSet, Sample
+from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.images.splits import Split
+from kdad.parameters.dataset import DatasetParameters
 
 #: Which part each image is of: 8 train, 4 are held out, 6 are tested, in no order.
 PARTS = ["test", "train", "train", "validation", "train", "test", "test", "train", "validation"] * 2
@@ -53,3 +55,18 @@ def split_of(images: ImageSet) -> Split:
         for index, sample in enumerate(images.samples)
     ]
     return Split(pd.DataFrame(rows, columns=["id", "label", "kind", "split", "has_mask", "fingerprint"]))
+
+
+def labelled_bars(channels: int = 1, normal: int = 1) -> OneClassSet:
+    """Return 48 training and 18 test images of 12 x 10 pixels: a noisy bar, each of three classes at another place."""
+    generator = np.random.default_rng(0)
+
+    def part(count: int) -> LabelledImages:
+        classes = np.arange(count) % 3
+        pixels = generator.integers(0, 120, (count, 12, 10, channels), dtype=np.uint8)
+        for row, number in enumerate(classes):
+            pixels[row, 3 * number : 3 * number + 3] += 120
+        return LabelledImages(pixels[..., 0] if channels == 1 else pixels, classes)
+
+    parameters = DatasetParameters(name="digits", normal_class=normal, image_size=32, validation_fraction=0.25)
+    return OneClassSet(parameters, part(48), part(18), ("low", "middle", "high"))

@@ -4,19 +4,6 @@ from pages import imagined_page
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
-
-
 def test_the_page_shows_its_tables_and_figures_without_a_complaint(browser, tmp_path):
     (tmp_path / "page.html").write_text(imagined_page(), encoding="utf-8")
     browser.get(f"file://{tmp_path}/page.html")

@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.comparison.bench import Bench, see
+from kdad.comparison.bench import Bench
 from kdad.comparison.case import Case, failed_case
 from kdad.comparison.result import CaseResult, histograms_of, history_of
 from kdad.comparison.run import run_case
 from kdad.compute import Compute
-from kdad.content_store import Stores
+from kdad.content_store import ContentStore, Stores
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.registry import open_detector
+from kdad.detectors.seeing import see
 from kdad.errors import InputError
 from kdad.features.seen import SeenImages
 from kdad.images.splits import Split
@@ -248,13 +249,14 @@ def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
 
     settings = mkd().settings
     references = MkdDetector.refer(settings, seen, bench.workshop(0))
-    shared = see(MkdDetector, settings, seen, references, bench)
-    monkeypatch.setattr("kdad.comparison.bench.obtain_features", obtain)
-    again = see(MkdDetector, settings, shared, references, bench)
+    store = ContentStore(bench.stores.features)
+    shared = see(MkdDetector, settings, seen, references, bench.compute, store)
+    monkeypatch.setattr("kdad.detectors.seeing.obtain_features", obtain)
+    again = see(MkdDetector, settings, shared, references, bench.compute, store)
     assert again.features["source"] is shared.features["source"]
     assert asked == []
     fewer = references["source"].model_copy(update={"critical_points": references["source"].critical_points[:2]})
-    other = see(MkdDetector, settings, shared, {"source": fewer}, bench)
+    other = see(MkdDetector, settings, shared, {"source": fewer}, bench.compute, store)
     assert other.features == {"source": f"features of {fewer.critical_points}"}
 
 

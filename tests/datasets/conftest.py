@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.comparison.bench import Bench, see
 from kdad.compute import Compute
-from kdad.content_store import Stores
+from kdad.content_store import ContentStore
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.detector import Detector
+from kdad.detectors.seeing import see
+from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
-from kdad.parameters.scoring import MeasuringParameters
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 
@@ -39,12 +39,12 @@ class Made(NamedTuple):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A baseline that sees pixels alone."""
     place, images = tmp_path_factory.mktemp("made"), MemoryImages()
-    bench = Bench(FLOAT32, Stores.below(place), MeasuringParameters(), 1, 0)
+    workshop = Workshop(FLOAT32, 0, ContentStore(place / "models"))
     seen = SeenImages(images, split_of(images), {})
-    references = BaselineDetector.refer(SETTINGS, seen, bench.workshop(0))
-    seen = see(BaselineDetector, SETTINGS, seen, references, bench)
+    references = BaselineDetector.refer(SETTINGS, seen, workshop)
+    seen = see(BaselineDetector, SETTINGS, seen, references, FLOAT32, ContentStore(place / "features"))
     detector = BaselineDetector(SETTINGS, references, FLOAT32)
-    detector.fit(seen, bench.workshop(0))
+    detector.fit(seen, workshop)
     detector.record = {"dataset": "memory", "seed": 0}
     detector.calibrated(quantile_threshold(np.arange(9.0), 0.5), np.arange(9.0)).eval()
     return Made(detector, references, seen)

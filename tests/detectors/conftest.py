@@ -1,7 +1,6 @@
 """A few images in memory, and detectors of any system made of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +10,9 @@ import torch
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.detectors.detector import Detector
+from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Fitting, Workshop
-from kdad.features.network import FrozenNetwork
-from kdad.features.seen import SeenImages, obtain_features
+from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
@@ -73,12 +72,7 @@ def prepare(tmp_path: Path, images: MemoryImages, split: Split, workshop: Worksh
         seen = system.adapt(settings, seen, place.split_seed)
         system.check_inputs(settings, seen)
         references = system.refer(settings, seen, place)
-        store, passage = ContentStore(tmp_path / "features"), system.passage(settings, seen.images.size)
-        features = {
-            name: obtain_features(store, FrozenNetwork(reference, place.compute), seen.images, seen.split, passage)
-            for name, reference in references.items()
-        }
-        seen = replace(seen, features=features)
+        seen = see(system, settings, seen, references, place.compute, ContentStore(tmp_path / "features"))
         system.check(settings, seen)
         return Prepared(system(settings, references, place.compute), seen)
 

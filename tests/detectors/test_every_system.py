@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,13 @@ from kdad.detectors import load
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import Judgement
 from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Raw, Workshop
-from kdad.features.network import FrozenNetwork
-from kdad.features.seen import SeenImages, obtain_features
+from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
-from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.networks.weights import load_source
-from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.threshold import quantile_threshold
-from memory_images import PARTS, MemoryImages, split_of
+from memory_images import PARTS, MemoryImages, labelled_bars, split_of
 from projects import PROJECT
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_neighbors .20. is greater than the total number of samples")
@@ -116,24 +114,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _labelled(channels: int) -> OneClassSet:
-    """Return three classes of 12 x 10 pixels, the second normal: noisy bars, each class at another place."""
-    generator = np.random.default_rng(0)
-
-    def part(count: int) -> LabelledImages:
-        classes = np.arange(count) % 3
-        pixels = generator.integers(0, 120, (count, 12, 10, channels), dtype=np.uint8)
-        for row, number in enumerate(classes):
-            pixels[row, 3 * number : 3 * number + 3] += 120
-        return LabelledImages(pixels[..., 0] if channels == 1 else pixels, classes)
-
-    parameters = DatasetParameters(name="digits", normal_class=1, image_size=32, validation_fraction=0.25)
-    return OneClassSet(parameters, part(48), part(18), ("a", "b", "c"))
-
-
 def _images_for(name: str) -> ImageSet:
     if name.startswith("soft_target"):
-        return _labelled(1 if name.endswith("grey") else 3)
+        return labelled_bars(1 if name.endswith("grey") else 3)
     return MemoryImages((32, 48) if "p33" not in name else (34, 45), parts=PARTS * 2)
 
 
@@ -164,12 +147,7 @@ def make(name: str, folder: Path) -> Made:
     seen = kind.adapt(settings, SeenImages(images, split, {}), workshop.split_seed)
     kind.check_inputs(settings, seen)
     references = kind.refer(settings, seen, workshop)
-    store, passage = ContentStore(folder / "features"), kind.passage(settings, seen.images.size)
-    features = {
-        key: obtain_features(store, FrozenNetwork(reference, workshop.compute), seen.images, seen.split, passage)
-        for key, reference in references.items()
-    }
-    seen = replace(seen, features=features)
+    seen = see(kind, settings, seen, references, workshop.compute, ContentStore(folder / "features"))
     kind.check(settings, seen)
     detector = kind(settings, references, workshop.compute)
     detector.fit(seen, workshop)

@@ -21,19 +21,6 @@ BY_SCORE = sorted(SCORES, key=SCORES.get, reverse=True)
 FOLDER = "pictures of #1"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def page(browser, tmp_path):
     """The browser with the page of five images and an unreadable file opened from its folder."""

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from kdad.comparison.bench import Bench, record_of, see
+from kdad.comparison.bench import Bench, record_of
 from kdad.comparison.case import Case, code_of
 from kdad.comparison.memory import ResidentRise
 from kdad.comparison.result import CaseResult
@@ -15,6 +15,7 @@ from kdad.content_store import ContentStore, content_key
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import RawMaps, map_images
+from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Fitting
 from kdad.features.seen import SeenImages
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
@@ -35,7 +36,8 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
     detector.check_inputs(settings, seen)
     workshop = bench.workshop(case.seed)
     references = detector.refer(settings, seen, workshop)
-    seen = see(detector, settings, seen, references, bench)
+    features = ContentStore(bench.stores.features)
+    seen = see(detector, settings, seen, references, bench.compute, features, bench.shares_classes)
     detector.check(settings, seen)
     truth = read_ground_truth(seen.split, seen.images)
     key = content_key(

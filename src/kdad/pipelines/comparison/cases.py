@@ -8,7 +8,7 @@ from kdad.pipelines import ingestion
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.nodes import run_one_case, see_category
 
-_SHARED = {"stores": "stores", "compute": "params:compute", "measuring": "params:measuring", "seed": "params:seed"}
+_SHARED = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
 
 
 def create_cases(plan: Plan) -> Pipeline:
@@ -47,6 +47,7 @@ def _case(plan: Plan, case: Case) -> Node:
             **_SHARED,
             **_images(case.category),
             "features": f"{case.category}.{_features(plan, case.system)}.features",
+            "measuring": "params:measuring",
             "reporting": "params:reporting",
         },
         outputs=result_name(plan, case),

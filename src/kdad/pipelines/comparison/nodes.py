@@ -6,13 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.comparison.bench import Bench, see
+from kdad.comparison.bench import Bench
 from kdad.comparison.case import Case, failed_case
 from kdad.comparison.plan import Plan
 from kdad.comparison.result import CaseResult
 from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
-from kdad.content_store import Stores
+from kdad.content_store import ContentStore, Stores
+from kdad.detectors.seeing import see
+from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
@@ -31,19 +33,18 @@ def see_category(
     split_table: pd.DataFrame,
     stores: Stores,
     compute: ComputeParameters,
-    measuring: MeasuringParameters,
     seed: int,
 ) -> dict[str, FeatureCache]:
     """Check every case of a system on a category before anything trains, and run what frozen networks they share."""
     plan, category, system = prepared
-    bench = Bench(prepare_compute(compute), stores, measuring, 0, seed, plan.shares_classes)
+    machine = prepare_compute(compute)
     cases = [case for case in plan.cases if (case.category, case.system) == (category, system)]
     plain, detector, base = SeenImages(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
     seen = detector.adapt(base, plain, seed)
     for case in cases:
         _checking(case, plan, lambda settings: detector.check_inputs(settings, seen))
-    references = detector.refer(base, seen, bench.workshop(cases[0].seed))
-    seen = see(detector, base, seen, references, bench)
+    references = detector.refer(base, seen, Workshop(machine, cases[0].seed, ContentStore(stores.models), seed))
+    seen = see(detector, base, seen, references, machine, ContentStore(stores.features), plan.shares_classes)
     for case in cases:
         if getattr(case.settings, "source", None) == getattr(base, "source", None):
             _checking(case, plan, lambda settings: detector.check(settings, seen))

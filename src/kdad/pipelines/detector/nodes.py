@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.comparison.bench import Bench, record_of, see
+from kdad.comparison.bench import record_of
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import map_images as map_known_images
+from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenReference
@@ -51,17 +52,15 @@ def compute_features(
     frozen: dict[str, FrozenReference],
     stores: Stores,
     compute: ComputeParameters,
-    measuring: MeasuringParameters,
-    seed: int,
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
     started = time.perf_counter()
-    bench = Bench(prepare_compute(compute), stores, measuring, 0, seed)
-    seen = see(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, bench)
+    machine, store = prepare_compute(compute), ContentStore(stores.features)
+    seen = see(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, machine, store)
     detector.check(settings, seen)
     reused = all(cache.reused for cache in seen.features.values())
     cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused}
-    return seen.features, cost | bench.compute.describe()
+    return seen.features, cost | machine.describe()
 
 
 def fit_detector(

@@ -26,8 +26,7 @@ def create_frozen(system: str, statistics: bool = False) -> Pipeline:
 
 def create_features(system: str) -> Pipeline:
     """Run the frozen networks over every image, once."""
-    inputs = {**_IMAGES, **_MACHINE, "measuring": "params:measuring", "seed": "params:seed"}
-    inputs["frozen"] = f"{system}.frozen"
+    inputs = {**_IMAGES, **_MACHINE, "frozen": f"{system}.frozen"}
     outputs = [f"{system}.features", f"{system}.feature_cost"]
     return Pipeline([_settings_node(compute_features, system, inputs, outputs)])
 
