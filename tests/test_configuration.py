@@ -159,3 +159,9 @@ def test_two_variants_of_one_name_are_an_error(project):
     path.write_text(text.replace("        last_2:\n", "        last_1:\n", 1))
     with pytest.raises(Exception, match=r"(?s)[Dd]uplicate.*last_1"):
         RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+
+
+def test_parameters_changed_by_who_asked_for_them_are_not_the_sessions():
+    one = loader()
+    one["parameters"]["dataset"]["image_size"] = 8
+    assert one["parameters"]["dataset"]["image_size"] != 8

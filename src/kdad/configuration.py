@@ -1,6 +1,7 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
 import weakref
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,10 +65,13 @@ class RunConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._parameters: dict[str, Any] | None = None
         _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
+        if key == "parameters" and self._parameters is not None:
+            return deepcopy(self._parameters)  # Kedro writes into what it is given
         project = Path(self.conf_source).resolve().parent
         OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
@@ -85,6 +89,7 @@ class RunConfigLoader(OmegaConfigLoader):
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset")}, loaded)
             loaded["categories"] = planned_categories(loaded)
+            self._parameters = deepcopy(loaded)
         return loaded
 
 

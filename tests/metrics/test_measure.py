@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from kdad.images.ground_truth import GroundTruth
 from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
 from kdad.metrics.measure import TestMaps as MeasuredMaps
-from kdad.metrics.measure import measure
+from kdad.metrics.measure import measure, numbers_of
 from kdad.parameters.scoring import MeasuringParameters
 
 _MEASURING = MeasuringParameters(bootstrap_resamples=100)
@@ -82,3 +82,12 @@ def test_without_masks_or_maps_the_reason_stands_in_their_place(test_table, trut
 def test_rates_of_a_test_with_one_label_are_none(test_table, truth):
     found = measure(test_table[test_table["label"] == 0], {}, truth, _MEASURING)
     assert (found["false_positive_rate"], found["true_positive_rate"]) == (1 / 4, None)
+
+
+@pytest.mark.parametrize("reason", [None, "there are no masks"])
+def test_a_reason_is_no_number(test_table, truth, reason):
+    told = GroundTruth(truth.positions, truth.masks, reason, truth.unmasked)
+    numbers = numbers_of(measure(test_table, {"forward": _maps(0)}, told, _MEASURING))
+    assert "localisation_left_out" not in numbers
+    assert (numbers["pixel_auroc"] is None) == (reason is not None)
+    assert numbers["true_positive_rate"] == 2 / 3

@@ -12,17 +12,16 @@ from kdad.comparison.memory import ResidentRise
 from kdad.comparison.result import CaseResult
 from kdad.comparison.results import pixel_histograms
 from kdad.content_store import ContentStore, content_key
+from kdad.detectors.deciding import calibrate_on, decide_known, maps_to_measure
 from kdad.detectors.detector import Detector
-from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import RawMaps, map_images
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Fitting
 from kdad.features.seen import SeenImages
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.image_set import hash_content
-from kdad.metrics.measure import TestMaps, measure
+from kdad.metrics.measure import measure, numbers_of
 from kdad.reporting.heatmap_sheet import draw_test_sheet
-from kdad.scoring.decisions import decide
 from kdad.scoring.map_stack import smooth_stack
 
 
@@ -92,19 +91,13 @@ def _measure_into(
         method: smooth_stack(stack, detector.smoothing(method), folder / f"{method}.npy")
         for method, stack in raw.stacks.items()
     }
-    numbers = {name: raw.scores[name].to_numpy() for name in raw.scores if name != "row"}
-    scores = detector.image_score.of_images(numbers, smoothed)
-    table, threshold = decide(seen.split, raw.scores["row"].to_numpy(), scores, bench.measuring.threshold_quantile)
-    held_out = table["split"] == "validation"
-    limits = [heat_limits(smoothed[method][: held_out.sum()]) for method in detector.methods[:1]]
-    detector.calibrated(threshold, table.loc[held_out, "score"].to_numpy(), *limits)
+    table, threshold = decide_known(detector, seen.split, raw.scores, smoothed, bench.measuring.threshold_quantile)
+    calibrate_on(detector, table, threshold, smoothed)
     test = table[table["split"] == "test"].reset_index(drop=True)
-    maps = {}
-    for method in detector.methods[:1]:
-        stacks = (seen.split.test_maps(found[method]) for found in (smoothed, raw.stacks))
-        maps[method] = TestMaps(*stacks, detector.smoothing(method).gaussian_sigma)
+    shown = {method: smoothed[method] for method in detector.methods[:1]}
+    maps = maps_to_measure(detector, seen.split, raw.stacks, shown)
     measured = measure(test, maps, truth, bench.measuring)
-    metrics = {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
+    metrics = numbers_of(measured)
     for found in maps.values():
         if truth.reason is None:
             normal, anomalous = pixel_histograms(truth.masks, found.smoothed[truth.positions])

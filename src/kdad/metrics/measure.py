@@ -44,6 +44,13 @@ def measure(
     }
 
 
+def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
+    """Return what `measure` found that is a number; None where it is undefined."""
+    numbers = {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
+    numbers.pop("localisation_left_out", None)
+    return numbers
+
+
 def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
     """Return ranking metrics with their interval, the rates of the decisions, and how many images there are."""
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()

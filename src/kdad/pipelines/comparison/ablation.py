@@ -1,7 +1,5 @@
 """The pipeline of an ablation: its cases, results by axis, tables, a page, and an error when something is missing."""
 
-from pathlib import Path
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
@@ -16,9 +14,8 @@ from kdad.comparison.tables import axis_table, compare_pairs
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
-from kdad.pipelines.comparison.cases import create_cases, result_name
-from kdad.pipelines.comparison.nodes import collect_results, stop_on_failures
-from kdad.provenance import code_version
+from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
+from kdad.pipelines.comparison.nodes import collect_results, describe_origin
 from kdad.seeding import numpy_generator
 
 _PROTOCOL = (
@@ -63,13 +60,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
             name="draw_ablation",
             tags=plan.axes,
         ),
-        Node(
-            stop_on_failures,
-            inputs=[own("missing"), own("page")],
-            outputs=None,
-            name="report_missing_variants",
-            tags=plan.axes,
-        ),
+        report_missing(plan.name, "variants", plan.axes),
     ]
     return create_cases(plan) + Pipeline([*collected, *ended])
 
@@ -111,8 +102,7 @@ def write_page(
         sections.append(AxisSection(name, axis.question, rows, pairs[pairs["axis"] == name], figure, found))
     facts = (
         f"{dataset.name} ({', '.join(plan.datasets)}), {dataset.size[0]} x {dataset.size[1]} pixels, "
-        f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; results of {origin}; "
-        f"page of commit {code_version(Path.cwd()) or 'unknown'}"
+        f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; {describe_origin(origin)}"
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
     page = render_page(title, facts, _PROTOCOL, sections, missing)

@@ -12,9 +12,8 @@ from kdad.comparison.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import create_cases, result_name
-from kdad.pipelines.comparison.nodes import stop_on_failures
-from kdad.provenance import code_version
+from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
+from kdad.pipelines.comparison.nodes import describe_origin
 
 _MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
 
@@ -27,13 +26,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
         outputs=[f"baselines.{name}" for name in _MADE],
         name="compare_baselines",
     )
-    ended = Node(
-        stop_on_failures,
-        inputs=["baselines.missing", "baselines.page"],
-        outputs=None,
-        name="report_missing_baselines",
-    )
-    return create_cases(plan) + Pipeline([summary, ended])
+    return create_cases(plan) + Pipeline([summary, report_missing(plan.name, "baselines")])
 
 
 def compare_baselines(
@@ -48,8 +41,8 @@ def compare_baselines(
     numbers = table.set_index("method").select_dtypes("number")
     sheets = sheets_of(current)
     facts = (
-        f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; results of "
-        f"{made_by(current)}; page of commit {code_version(Path.cwd()) or 'unknown'}"
+        f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; "
+        f"{describe_origin(made_by(current))}"
     )
     page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets)
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}

@@ -6,7 +6,7 @@ from kdad.comparison.case import Case
 from kdad.comparison.plan import Plan
 from kdad.pipelines import ingestion
 from kdad.pipelines.binding import bind_first
-from kdad.pipelines.comparison.nodes import run_one_case, see_category
+from kdad.pipelines.comparison.nodes import run_one_case, see_category, stop_on_failures
 
 _SHARED = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
 
@@ -22,6 +22,17 @@ def create_cases(plan: Plan) -> Pipeline:
 def result_name(plan: Plan, case: Case) -> str:
     """Return the name of the data set that holds a case's result."""
     return f"{plan.name}.{case.namespace}.result"
+
+
+def report_missing(plan_name: str, what: str, tags: list[str] | None = None) -> Node:
+    """Return the node that ends the run with an error for missing cases, after the page is written."""
+    return Node(
+        stop_on_failures,
+        inputs=[f"{plan_name}.missing", f"{plan_name}.page"],
+        outputs=None,
+        name=f"report_missing_{what}",
+        tags=tags,
+    )
 
 
 def _ingest(category: str, axes: list[str]) -> Pipeline:

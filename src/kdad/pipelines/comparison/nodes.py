@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from kdad.images.splits import Split
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
+from kdad.provenance import code_version
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,11 @@ def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
             f"  {row.axis}.{row.variant}, {row.category}, seed {row.seed}: {row.error}" for row in missing.itertuples()
         ]
         raise InputError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
+
+
+def describe_origin(origin: str) -> str:
+    """Say which code made the results, and which the page."""
+    return f"results of {origin}; page of commit {code_version(Path.cwd()) or 'unknown'}"
 
 
 def page_title(page: str) -> str:

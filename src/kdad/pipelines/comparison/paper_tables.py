@@ -1,7 +1,5 @@
 """The pipeline `paper_tables`: every cell's case, then one comparison with the printed tables."""
 
-from pathlib import Path
-
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
@@ -14,9 +12,8 @@ from kdad.comparison.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import create_cases, result_name
-from kdad.pipelines.comparison.nodes import stop_on_failures
-from kdad.provenance import code_version
+from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
+from kdad.pipelines.comparison.nodes import describe_origin
 
 _PAPER_NAMES = {"digits": "mnist"}
 
@@ -33,13 +30,7 @@ def create_pipeline(plans: list[Plan]) -> Pipeline:
         outputs=[f"paper_tables.{name}" for name in ("cells", "page", "excerpt", "missing")],
         name="compare_with_papers",
     )
-    ended = Node(
-        stop_on_failures,
-        inputs=["paper_tables.missing", "paper_tables.page"],
-        outputs=None,
-        name="report_missing_cells",
-    )
-    return cases + Pipeline([compared, ended])
+    return cases + Pipeline([compared, report_missing("paper_tables", "cells")])
 
 
 def compare_with_papers(
@@ -82,6 +73,5 @@ def _facts(
     looked = "; ".join(describe_bases(plan) for plan in plans)
     return (
         f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}, {looked}, seeds "
-        f"{', '.join(map(str, paper_tables.seeds))}; results of {origin}; page of commit "
-        f"{code_version(Path.cwd()) or 'unknown'}"
+        f"{', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
     )

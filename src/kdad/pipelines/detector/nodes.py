@@ -9,8 +9,8 @@ import pandas as pd
 from kdad.comparison.bench import record_of
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.deciding import calibrate_on, decide_known
 from kdad.detectors.detector import Detector
-from kdad.detectors.judgement import heat_limits
 from kdad.detectors.mapping import map_images as map_known_images
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
@@ -19,10 +19,10 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.metrics.measure import numbers_of
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.decisions import decide
 from kdad.scoring.map_stack import MapStream, stream_smoothed
 from kdad.scoring.threshold import Threshold
 
@@ -117,14 +117,7 @@ def calibrate_threshold(
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    raw = {name: raw_scores[name].to_numpy() for name in raw_scores if name != "row"}
-    found = detector.image_score.of_images(raw, anomaly_maps)
-    split = Split(split_table)
-    scores, threshold = decide(split, raw_scores["row"].to_numpy(), found, measuring.threshold_quantile)
-    for name, values in raw.items():
-        if name not in scores:
-            scores.insert(5, name, values)
-    return scores, threshold
+    return decide_known(detector, Split(split_table), raw_scores, anomaly_maps, measuring.threshold_quantile)
 
 
 def keep_detector(
@@ -135,8 +128,5 @@ def keep_detector(
     metrics: dict[str, Any],
 ) -> Detector:
     """Give the fitted detector its threshold, the held-out scores that others are ranked among, and its metrics."""
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float | None)}
-    fitted.record = fitted.record | {"metrics": numbers}
-    held_out = scores["split"] == "validation"
-    limits = [heat_limits(anomaly_maps[method][: held_out.sum()]) for method in fitted.methods[:1]]
-    return fitted.calibrated(threshold, scores.loc[held_out, "score"].to_numpy(), *limits)
+    fitted.record = fitted.record | {"metrics": numbers_of(metrics)}
+    return calibrate_on(fitted, scores, threshold, anomaly_maps)

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kdad.detectors.deciding import maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.images.ground_truth import read_ground_truth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.metrics.measure import TestMaps, measure
+from kdad.metrics.measure import measure
 from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.reporting import ReportingParameters
@@ -32,14 +33,7 @@ def measure_detector(
 ) -> dict[str, Any]:
     """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise."""
     split = Split(split_table)
-    maps = {
-        method: TestMaps(
-            split.test_maps(anomaly_maps[method]),
-            split.test_maps(raw_maps[method]),
-            detector.smoothing(method).gaussian_sigma,
-        )
-        for method in detector.methods
-    }
+    maps = maps_to_measure(detector, split, raw_maps, anomaly_maps)
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     return measure(test, maps, read_ground_truth(split, image_set), measuring)
 
