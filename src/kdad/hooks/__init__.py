@@ -3,6 +3,7 @@
 from kdad.hooks.input_errors import InputErrorHook
 from kdad.hooks.parameter_log import ParameterLogHook
 from kdad.hooks.run_log import RunLogHook
+from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.variant_log import VariantLogHook
 
-__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "VariantLogHook"]
+__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "RunReportHook", "VariantLogHook"]

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow, and how it ends on the console."""
+"""What a run leaves in MLflow."""
 
 import time
 from pathlib import Path
@@ -9,13 +9,12 @@ import pandas as pd
 from kedro.framework.hooks import hook_impl
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
-from rich.console import Console
 
 from kdad.detectors.detector import Detector
 from kdad.hooks.measurements import history_metrics, log_metrics, metrics_of
+from kdad.hooks.run_report import file_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.provenance import code_version
-from kdad.reporting.metrics_table import console_table, places_text
 
 
 class RunLogHook:
@@ -103,31 +102,13 @@ class RunLogHook:
             mlflow.set_tag(dataset_name.rpartition(".")[2], data)
         if isinstance(data, dict) and not data:
             return  # figures of nothing leave no folder
-        path = Path(_file_of(dataset))
+        path = file_of(dataset)
         if kind == "folder":
             mlflow.log_artifacts(str(path), path.name)
         elif kind == "judgements":
             mlflow.log_artifact(str(path / "judgements.csv"))
         else:
             (mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact)(str(path))
-
-    @hook_impl(tryfirst=True)
-    def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
-        """End with a short table, and say where the heat-map sheet and the run are."""
-        console = Console()
-        run = mlflow.active_run()
-        place = f"{self._run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
-        for name in sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics")):
-            metrics, space = catalog.load(name), name.removesuffix("metrics")
-            if "localisation" not in metrics:
-                continue
-            console.print(console_table(metrics))
-            places = {"Heat maps": space + "heatmap_sheet", "Detector": space + "detector"}
-            found = {title: _from_here(Path(_file_of(catalog.get(entry)))) for title, entry in places.items()}
-            console.print(places_text(found, place), soft_wrap=True, highlight=False)
-        if "inference.metrics" in pipeline.all_outputs():
-            found = {"Judgements": _from_here(Path(_file_of(catalog.get("inference.page"))))}
-            console.print(places_text(found, place), soft_wrap=True, highlight=False)
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
@@ -138,14 +119,6 @@ class RunLogHook:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-
-
-def _file_of(dataset: Any) -> str:
-    return str(dataset._filepath)
-
-
-def _from_here(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _describe(data: Any) -> str:
