@@ -27,6 +27,7 @@ from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.tracking import TrackingParameters
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -37,6 +38,7 @@ _BLOCKS = {
     "paper_tables": PaperTableParameters,
     "inference": InferenceParameters,
     "calibration": CalibrationParameters,
+    "tracking": TrackingParameters,
 }
 
 
@@ -65,6 +67,8 @@ class RunConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        #: Until a session says where its project is: beside the configuration.
+        self.project = Path(self.conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
         _Session.begin(self)
 
@@ -72,8 +76,7 @@ class RunConfigLoader(OmegaConfigLoader):
         """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
-        project = Path(self.conf_source).resolve().parent
-        OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
+        OmegaConf.register_resolver("project", lambda path: (self.project / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
             dataset = DatasetParameters.model_validate(parameters["dataset"])

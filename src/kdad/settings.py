@@ -10,10 +10,18 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
 from kdad.configuration import RunConfigLoader  # noqa: E402
-from kdad.hooks import InputErrorHook, ParameterLogHook, RunLogHook, RunReportHook, VariantLogHook  # noqa: E402
+from kdad.hooks import (  # noqa: E402
+    CurrentRun,
+    InputErrorHook,
+    RunLogHook,
+    RunReportHook,
+    RunTrackingHook,
+    VariantLogHook,
+)
 
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `ParameterLogHook` here
-HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # `RunTrackingHook` does its work
+_run = CurrentRun()
+HOOKS = (RunTrackingHook(_run), RunLogHook(_run), VariantLogHook(_run), RunReportHook(_run), InputErrorHook())
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -1,6 +1,6 @@
 """A case: a detector's settings on one category with one seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdad.comparison.result import CaseResult
@@ -15,7 +15,8 @@ from kdad.provenance import code_digest
 class Case:
     """One variant of a system on one category with one seed: the unit that is trained, scored and measured.
 
-    `settings` are complete; `overrides` say, by dotted names, what differs from the run's own.
+    `settings` are complete; `overrides` say, by dotted names, what differs from the run's own, and `varied` are the
+    values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric.
     """
 
     axis: str
@@ -25,6 +26,8 @@ class Case:
     system: str
     settings: StrictModel
     overrides: dict[str, Any]
+    varied: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
 
     @property
     def detector(self) -> type[Detector]:
@@ -67,5 +70,7 @@ def failed_case(case: Case, error: str) -> CaseResult:
         status="failed",
         error=error,
         overrides=case.overrides,
+        varied=case.varied,
+        paper=case.paper,
         planned=case.planned_key,
     )
