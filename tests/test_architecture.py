@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline_registry", "settings", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-#: It loads the registry when a detector is opened, and not before.
+#: It imports what opens detectors when one is opened, and not before.
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
@@ -106,8 +106,8 @@ def test_no_modules_form_a_circle():
     assert circle(IMPORTS | {LATE: set()}) == []
 
 
-def test_the_one_late_import_is_of_the_registry():
-    assert IMPORTS[LATE] & set(SOURCES) == {"kdad.detectors.registry"}
+def test_the_one_late_import_is_of_what_opens_detectors():
+    assert IMPORTS[LATE] & set(SOURCES) == {"kdad.detectors.opening"}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if part(name) in MATHEMATICS])

@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
 from kdad.parameters.strict import SpacedList, StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
 RECEPTIVE_FIELDS = (17, 33, 65)
@@ -88,9 +90,13 @@ class StudentScoringParameters(MappingParameters):
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
 
 
-class UninformedStudentsSettings(StrictModel):
+class UninformedStudentsSettings(SystemSettings):
     """Everything that makes a detector of Uninformed Students: the blocks of its parameters."""
 
     teacher: TeacherParameters
     students: StudentParameters
     student_scoring: StudentScoringParameters
+
+    def applies(self, dataset: DatasetParameters) -> bool:
+        """Tell whether images are as large as the largest receptive field."""
+        return max(self.students.receptive_fields) <= min(dataset.size)

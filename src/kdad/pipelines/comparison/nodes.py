@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case, failed_case
+from kdad.comparison.case import Case
 from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult
+from kdad.comparison.result import CaseResult, failed_case
 from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
