@@ -19,7 +19,7 @@ from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.detector import Detector
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.detectors.soft_target.class_offset import best_offset
 from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.losses import softened_divergence
