@@ -12,8 +12,9 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line"),
+    ("errors", "seeding", "command_line", "plugins"),
     ("parameters",),
+    ("given_parameters", "choices"),
     ("compute", "content_store", "provenance", "replacing"),
     ("images", "training", "networks"),
     ("scoring", "features"),
@@ -24,7 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("pipelines",),
     ("configuration", "hooks"),
-    ("pipeline_registry", "settings", "__main__"),
+    ("pipeline_registry",),
+    ("settings", "cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It imports what opens detectors when one is opened, and not before.

@@ -1,5 +1,6 @@
 """Kedro's settings of this project."""
 
+import os
 import warnings
 
 # OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
@@ -9,11 +10,24 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 # An ablation's nodes name data sets of other namespaces, as they must.
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
+# MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 from kdad.configuration import RunConfigLoader  # noqa: E402
-from kdad.hooks import InputErrorHook, ParameterLogHook, RunLogHook, RunReportHook, VariantLogHook  # noqa: E402
+from kdad.hooks import (  # noqa: E402
+    InputErrorHook,
+    ParameterLogHook,
+    RunLogHook,
+    RunReportHook,
+    StartUpHook,
+    VariantLogHook,
+)
+from kdad.plugins import defer_commands  # noqa: E402
+
+defer_commands()
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `ParameterLogHook` here
-HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
+HOOKS = (StartUpHook(), ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -4,6 +4,7 @@ from kdad.hooks.input_errors import InputErrorHook
 from kdad.hooks.parameter_log import ParameterLogHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
+from kdad.hooks.start_up import StartUpHook
 from kdad.hooks.variant_log import VariantLogHook
 
-__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "RunReportHook", "VariantLogHook"]
+__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "RunReportHook", "StartUpHook", "VariantLogHook"]

@@ -1,13 +1,13 @@
 """The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
-from kdad.parameters.strict import SpacedList, StrictModel
+from kdad.parameters.strict import StrictModel
 from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
@@ -49,9 +49,7 @@ class TeacherParameters(StrictModel):
 class StudentParameters(StrictModel):
     """The ``students:`` block: which ensembles, and how they are trained."""
 
-    receptive_fields: Annotated[list[int], SpacedList] = Field(
-        [17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65"
-    )
+    receptive_fields: list[int] = Field([17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65")
     count: int = Field(3, ge=1, le=50, description="M, students of each scale")
     output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
     descriptors: Literal["auto", "cache", "recompute"] = Field(

@@ -16,7 +16,7 @@ from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
-from kdad.errors import InputError
+from kdad.errors import IncompleteError, InputError
 from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
@@ -83,12 +83,12 @@ def collect_results(*results: CaseResult | None) -> list[CaseResult]:
 
 
 def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
-    """Raise `InputError` when a case is missing; taking the `page`, it comes after everything else is reported."""
+    """Raise `IncompleteError` when a case is missing; taking the `page`, it comes after everything else is reported."""
     if len(missing):
         lines = [
             f"  {row.axis}.{row.variant}, {row.category}, seed {row.seed}: {row.error}" for row in missing.itertuples()
         ]
-        raise InputError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
+        raise IncompleteError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
 
 
 def describe_origin(origin: str) -> str:
