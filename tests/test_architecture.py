@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("detectors",),
     ("reporting",),
     ("comparison",),
-    ("datasets",),
+    ("datasets", "tracking"),
     ("pipelines",),
     ("configuration", "hooks"),
     ("pipeline_registry",),
@@ -117,11 +117,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_hooks_and_located_detectors_know_mlflow():
+def test_only_tracking_and_located_detectors_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "hooks"} == {"kdad.datasets.located"}
+    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located"}
 
 
 @pytest.mark.parametrize(

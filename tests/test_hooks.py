@@ -1,10 +1,13 @@
 import json
 
 import mlflow
+import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.session import KedroSession
 
 import kdad.detectors.mkd.training
+from kdad.hooks.run_tracking import command_of
 from projects import run_pipeline
 
 
@@ -30,8 +33,9 @@ def test_a_failing_node_leaves_a_failed_run_with_the_error_and_the_next_session_
     run_pipeline(project, "test", pipeline="ingestion")
     assert sorted(run.info.status for run in runs(project)) == ["FAILED", "FINISHED"]
     finished = next(run for run in runs(project) if run.info.status == "FINISHED")
-    assert "seconds.mkd_fit_detector" not in finished.data.metrics
-    assert "seconds.split_images" in finished.data.metrics
+    (table,) = project.glob(f"mlruns/{finished.info.run_id}/artifacts/nodes.csv")
+    assert set(pd.read_csv(table)["node"]) >= {"split_images"}
+    assert "mkd_fit_detector" not in table.read_text()
 
 
 def test_unusable_input_is_one_message_before_training(project, capsys):
@@ -63,3 +67,92 @@ def test_metrics_without_masks_are_null_with_a_reason(project):
     assert metrics["pixel_auroc"] is None
     assert "no masks" in metrics["localisation_left_out"]
     assert metrics["image_auroc"] > 0.5
+
+
+def test_an_interrupted_run_is_killed_and_the_next_session_its_own(project, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kdad.detectors.mkd.training.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(project, "test")
+    run_pipeline(project, "test", pipeline="ingestion")
+    assert {run.info.run_name.split()[0]: run.info.status for run in runs(project)} == {
+        "mkd": "KILLED",
+        "ingestion": "FINISHED",
+    }
+    assert not list((project / "mlruns/waiting").iterdir())
+
+
+def test_nothing_to_do_leaves_no_run(project):
+    run_pipeline(project, "test", pipeline="ingestion")
+    run_pipeline(project, "test", pipeline="ingestion", only_missing_outputs=True)
+    assert len(runs(project)) == 1
+
+
+def test_a_run_below_an_open_run_of_a_notebook_is_its_child(project):
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    with mlflow.start_run(run_name="my notebook") as mine:
+        run_pipeline(project, "test", pipeline="ingestion")
+        assert mlflow.active_run().info.run_id == mine.info.run_id
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    assert client.get_run(mine.info.run_id).info.run_name == "my notebook"
+    (made,) = runs(project)
+    assert made.data.tags["mlflow.parentRunId"] == mine.info.run_id
+
+
+def test_the_images_of_a_run_are_its_data_sets(project):
+    run_pipeline(project, "test", pipeline="ingestion")
+    (run,) = runs(project)
+    found = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
+    assert set(found) == {"training", "held-out", "test"}
+    assert {one.name for one in found.values()} == {"textures/brick"}
+    assert len({one.digest for one in found.values()}) == 3
+    parts = pd.read_csv(project / "data/03_primary/textures/brick/split.csv")["split"].value_counts()
+    assert json.loads(found["training"].profile)["images"] == parts["train"]
+    assert json.loads(found["test"].profile)["images"] == parts["test"]
+
+
+def test_a_run_that_must_be_logged_does_not_begin_without_mlflow(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(KedroCliError, match=r"127\.0\.0\.1:9 does not answer.*when_unreachable"):
+        run_pipeline(project, "test", runtime_params={"tracking": {"when_unreachable": "stop"}})
+    assert not (project / "data/03_primary").exists()
+
+
+def test_a_server_that_is_down_costs_nothing(project, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    run_pipeline(project, "test", pipeline="ingestion", runtime_params={"tracking": {"patience": 1.0}})
+    assert (project / "data/03_primary/textures/brick/split.csv").exists()
+    (waiting,) = (project / "mlruns/waiting").glob("*/head.json")
+    assert str(waiting.parent) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/bin/kedro", "run", "--env=test", "--params=seed=1"], "kedro run --env=test --params=seed=1"),
+        (
+            ["pytest"],
+            "kedro run --pipelines=mkd_ablation --env=test --tags=fusion --params=dataset.category=grass,seed=1",
+        ),
+    ],
+)
+def test_the_command_can_be_given_again(arguments, command):
+    given = {
+        "pipeline_names": ["mkd_ablation"],
+        "env": "test",
+        "tags": ["fusion"],
+        "runtime_params": {"dataset": {"category": "grass"}, "seed": 1},
+    }
+    assert command_of(given, arguments) == command
+
+
+def test_a_configuration_elsewhere_leaves_the_database_in_the_project(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "conf"
+    (project / "conf").rename(elsewhere)
+    with KedroSession.create(project_path=project, env="test", conf_source=str(elsewhere)) as session:
+        session.run(pipeline_names=["ingestion"])
+    assert len(runs(project)) == 1
+    assert not (elsewhere.parent / "mlflow.db").exists()

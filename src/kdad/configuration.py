@@ -25,6 +25,7 @@ from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.tracking import TrackingParameters
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -35,6 +36,7 @@ _BLOCKS = {
     "paper_tables": PaperTableParameters,
     "inference": InferenceParameters,
     "calibration": CalibrationParameters,
+    "tracking": TrackingParameters,
 }
 
 
@@ -64,15 +66,16 @@ class RunConfigLoader(OmegaConfigLoader):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         check_environment(self.env, Path(self.conf_source))
+        #: Until a session says where its project is: beside the configuration.
+        self.project = Path(self.conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
         _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
+        """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
-        project = Path(self.conf_source).resolve().parent
-        OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
+        OmegaConf.register_resolver("project", lambda path: (self.project / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
             dataset = DatasetParameters.model_validate(parameters["dataset"])
@@ -86,7 +89,7 @@ class RunConfigLoader(OmegaConfigLoader):
         loaded = super().__getitem__(key)
         if key == "parameters":
             check_names(loaded)
-            check_values({name: block_model(name) for name in ("seed", "dataset")}, loaded)
+            check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded

@@ -15,10 +15,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
+    CurrentRun,
     InputErrorHook,
-    ParameterLogHook,
     RunLogHook,
     RunReportHook,
+    RunTrackingHook,
     StartUpHook,
     VariantLogHook,
 )
@@ -26,8 +27,16 @@ from kdad.plugins import defer_commands  # noqa: E402
 
 defer_commands()
 
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `ParameterLogHook` here
-HOOKS = (StartUpHook(), ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # `RunTrackingHook` does its work
+_run = CurrentRun()
+HOOKS = (
+    StartUpHook(),
+    RunTrackingHook(_run),
+    RunLogHook(_run),
+    VariantLogHook(_run),
+    RunReportHook(_run),
+    InputErrorHook(),
+)
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

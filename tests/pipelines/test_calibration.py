@@ -121,7 +121,7 @@ def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibra
     assert made["calibrated_on"] == str(bricks / "train/good")
     assert "folder" not in made
     assert calibration.data.tags["detector_run"] == training.info.run_id
-    assert {"threshold.value", "before.value"} <= set(calibration.data.metrics)
+    assert {"threshold", "before.value"} <= set(calibration.data.metrics)
 
 
 def _start(run) -> int:

@@ -1,6 +1,6 @@
 """A case: a detector's settings on one category with one seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdad.content_store import content_key
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Case:
     """One variant of a system on one category with one seed: the unit that is trained, scored and measured.
 
-    `settings` are complete; `overrides` say, by dotted names, what differs from the run's own.
+    `settings` are complete; `overrides` say, by dotted names, what differs from the run's own, and `varied` are the
+    values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric.
     """
 
     axis: str
@@ -26,6 +27,8 @@ class Case:
     system: str
     settings: SystemSettings
     overrides: dict[str, Any]
+    varied: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
 
     @property
     def detector(self) -> "type[Detector]":

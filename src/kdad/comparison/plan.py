@@ -58,17 +58,27 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
     shared = merge(own, ablation.base)
     cases = []
     for axis, questions in ablation.chosen.items():
+        names = sorted({name for overrides in questions.present.values() for name in flatten(overrides)})
         for variant, overrides in questions.present.items():
             where = f"{name}.variants.{axis}.variants.{variant}"
             check_blocks(overrides, list(own), f"{name}.variants.{axis}: variant '{variant}'")
             settings = bind_settings(system, merge(shared, overrides), where)
+            varied = _values(settings, names)
+            has_paper = questions.paper_metric is not None and variant in questions.paper
+            paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
             cases += [
-                Case(axis, variant, category, seed, system, settings, flatten(overrides))
+                Case(axis, variant, category, seed, system, settings, flatten(overrides), varied, paper)
                 for category in datasets
                 for seed in ablation.seeds
             ]
     base = bind_settings(system, shared, f"{name}.base")
     return Plan(name, tuple(cases), datasets, {system: base}, shares_classes(datasets, base))
+
+
+def _values(settings: SystemSettings, names: list[str]) -> dict[str, Any]:
+    """Return the values of complete settings by dotted names."""
+    every = flatten(settings.model_dump(mode="json"))
+    return {name: every[name] for name in names if name in every}
 
 
 def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSettings:

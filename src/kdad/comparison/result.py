@@ -22,6 +22,8 @@ class CaseResult(StrictModel):
     status: Literal["finished", "failed"]
     error: str | None = Field(None, description="what a failed case died of")
     overrides: dict[str, Any] = Field(default_factory=dict, description="what differs from the run's own settings")
+    varied: dict[str, Any] = Field(default_factory=dict, description="its values of what the axis' variants differ in")
+    paper: dict[str, float] = Field(default_factory=dict, description="the paper's figures by metric")
     planned: str = Field("", description="key of what the plan wanted")
     method: str = Field("", description="the map that is shown, or the raw score")
     metrics: dict[str, float | None] = Field(default_factory=dict, description="on test images")
@@ -55,6 +57,8 @@ def failed_case(case: Case, error: str) -> CaseResult:
         status="failed",
         error=error,
         overrides=case.overrides,
+        varied=case.varied,
+        paper=case.paper,
         planned=case.planned_key,
     )
 

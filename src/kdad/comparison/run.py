@@ -64,6 +64,8 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
         update={
             **case.head,
             "overrides": case.overrides,
+            "varied": case.varied,
+            "paper": case.paper,
             "planned": case.planned_key,
             "folder": str(folder),
             "reused": reused,

@@ -52,6 +52,17 @@ def axis_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> pd.DataF
     return table
 
 
+def axis_headline(table: pd.DataFrame, block: AxisParameters) -> dict[str, float]:
+    """Return the image AUROC of an axis' reference and of its best variant, those that have finished."""
+    if "image_auroc" not in table:
+        return {}
+    found = table.set_index("variant")["image_auroc"].dropna()
+    compare_with = block.compare_with
+    reference = next(iter(compare_with.values())) if isinstance(compare_with, dict) else compare_with
+    headline = {"reference": float(found[reference])} if reference in found else {}
+    return headline | ({"best": float(found.max())} if len(found) else {})
+
+
 def reference_pairs(block: AxisParameters) -> list[tuple[str, str]]:
     """Return which variants are compared: each with the axis's reference, or as its mapping says."""
     if isinstance(block.compare_with, dict):

@@ -1,10 +1,19 @@
-"""Kedro hooks; nothing else in the project knows MLflow while a pipeline runs."""
+"""Kedro hooks: what a run says, logs, and ends with."""
 
+from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.input_errors import InputErrorHook
-from kdad.hooks.parameter_log import ParameterLogHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
+from kdad.hooks.run_tracking import RunTrackingHook
 from kdad.hooks.start_up import StartUpHook
 from kdad.hooks.variant_log import VariantLogHook
 
-__all__ = ["InputErrorHook", "ParameterLogHook", "RunLogHook", "RunReportHook", "StartUpHook", "VariantLogHook"]
+__all__ = [
+    "CurrentRun",
+    "InputErrorHook",
+    "RunLogHook",
+    "RunReportHook",
+    "RunTrackingHook",
+    "StartUpHook",
+    "VariantLogHook",
+]

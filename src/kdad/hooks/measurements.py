@@ -1,42 +1,45 @@
-"""Numbers in the form that MLflow takes."""
+"""A run's results as MLflow's metrics: one name each, the same in all pipelines."""
 
 import time
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Metric
-from mlflow.tracking import MlflowClient
 
-_BATCH = 1000  # MLflow's limit a request
+#: What `metrics.json` says beside results: whose they are, and what they cost.
+_NO_RESULTS = ("seed", "image_size", "seconds", "peak_memory_gb", "features_reused", "fitting_reused")
 
 
-def numbers_of(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """List the numbers of nested dictionaries with their dotted names."""
-    found: list[tuple[str, float]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found += numbers_of(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((f"{prefix}{name}", float(value)))
+def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return a run's results: metrics, rates, threshold, counts.
+
+    Of several localisation methods the first has the plain names, and others follow by ``<metric>.<method>``.
+    """
+    values = {name: value for name, value in metrics.items() if name not in _NO_RESULTS}
+    threshold, methods = values.pop("threshold", None), values.pop("localisation", None) or {}
+    found = _numbers(values)
+    if isinstance(threshold, dict):
+        threshold = threshold.get("value")
+    if threshold is not None:
+        found["threshold"] = float(threshold)
+    for method in list(methods)[1:]:
+        found |= {f"{name}.{method}": value for name, value in _numbers(methods[method]).items()}
     return found
 
 
-def metrics_of(values: dict[str, Any]) -> list[Metric]:
-    """Return the numbers of nested dictionaries as metrics of step 0."""
-    now = int(time.time() * 1000)
-    return [Metric(name, value, now, 0) for name, value in numbers_of(values)]
-
-
-def history_metrics(history: pd.DataFrame, network: str) -> list[Metric]:
-    """Return a loss history (epoch, split, term, value) as metrics ``network.split.term``, the epoch being the step."""
+def loss_series(history: pd.DataFrame, network: str) -> list[tuple[str, float, int, int]]:
+    """Return a loss history (epoch, split, term, value) as ``network.split.term`` by epoch: name, value, time, step."""
     now = int(time.time() * 1000)
     return [
-        Metric(f"{network}.{row.split}.{row.term}", float(row.value), now, int(row.epoch))
+        (f"{network}.{row.split}.{row.term}", float(row.value), now, int(row.epoch))
         for row in history.itertuples(index=False)
     ]
 
 
-def log_metrics(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-    """Log metrics to a run, as many a request as MLflow takes."""
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+def _numbers(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{name}"] = float(value)
+    return found

@@ -3,22 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from kedro.framework.hooks import hook_impl
 from rich.console import Console
 
+from kdad.hooks.current_run import CurrentRun
 from kdad.reporting.metrics_table import console_table, places_text
 
 
 class RunReportHook:
     """Ends a run with its table, and says where its results are."""
 
+    def __init__(self, current: CurrentRun) -> None:
+        self._current = current
+
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """End with a short table, and say where the heat-map sheet and the run are."""
         console = Console()
-        run = mlflow.active_run()
-        place = f"{run.info.run_name} ({run.info.run_id}); `make mlflow` opens the UI" if run else "not logged"
+        run = self._current.identity
+        place = f"{run}; `make mlflow` opens the UI" if run else "not logged"
         for name in sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics")):
             metrics, space = catalog.load(name), name.removesuffix("metrics")
             if "localisation" not in metrics:

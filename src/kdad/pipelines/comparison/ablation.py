@@ -10,7 +10,7 @@ from kdad.comparison.page import AxisSection, render_page
 from kdad.comparison.plan import Plan
 from kdad.comparison.result import CaseResult, histograms_of
 from kdad.comparison.results import current_results, made_by, missing, tidy
-from kdad.comparison.tables import axis_table, compare_pairs
+from kdad.comparison.tables import axis_headline, axis_table, compare_pairs
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
@@ -56,7 +56,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
                 "ablation": block,
                 "dataset": "params:dataset",
             },
-            outputs=[own("figures"), own("page")],
+            outputs=[own("figures"), own("page"), own("headline")],
             name="draw_ablation",
             tags=plan.axes,
         ),
@@ -90,12 +90,13 @@ def write_page(
     origin: str,
     ablation: AblationParameters,
     dataset: DatasetParameters,
-) -> tuple[dict[str, Figure], str]:
-    """Draw a figure for each axis, and write the page that holds everything."""
+) -> tuple[dict[str, Figure], str, dict[str, dict[str, float]]]:
+    """Draw a figure for each axis, write the page that holds everything, and return each axis' reference and best."""
     settings = {(case.axis, case.variant): case.overrides for case in plan.cases}
-    sections = []
+    sections, headline = [], {}
     for name, axis in ablation.chosen.items():
         rows = axis_table(summary, name, axis)
+        headline[name] = axis_headline(rows, axis)
         draw = draw_filter if name == "filter" else draw_axis
         found = {variant: settings[name, variant] for variant in axis.present}
         figure = draw(rows, axis.question)
@@ -106,7 +107,7 @@ def write_page(
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
     page = render_page(title, facts, _PROTOCOL, sections, missing)
-    return {f"{section.name}.png": section.figure for section in sections}, page
+    return {f"{section.name}.png": section.figure for section in sections}, page, headline
 
 
 def describe_bases(plan: Plan) -> str:

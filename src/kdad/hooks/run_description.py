@@ -1,0 +1,30 @@
+"""The description that a run has in MLflow: its results as a table, and its heat-map sheet."""
+
+from pathlib import Path
+from typing import Any
+
+from kdad.hooks.measurements import headline
+from kdad.tracking.spool import RUN_ID
+
+#: Of several results those that are read first.
+_FIRST = ("image_auroc", "pixel_auroc", "pro_auc", "false_positive_rate", "true_positive_rate", "threshold")
+_SHEETS = ("heatmap_sheet", "contact_sheet")
+
+
+def describe_run(pipeline: Any, catalog: Any) -> str:
+    """Return markdown: a table of the first results of each metrics file, then the sheets of images."""
+    parts = []
+    for name in sorted(pipeline.all_outputs()):
+        system, _, kind = name.rpartition(".")
+        if kind == "metrics" and catalog.exists(name):
+            found = headline(catalog.load(name))
+            rows = [f"| {key} | {found[key]:.4g} |" for key in _FIRST if key in found]
+            if rows:
+                parts.append("\n".join([f"| {system} | |", "|---|---|", *rows]))
+        elif kind in _SHEETS and catalog.exists(name):
+            file = Path(str(catalog.get(name)._filepath)).name
+            parts.append(f"![{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
+        elif kind == "page" and catalog.exists(name):
+            file = Path(str(catalog.get(name)._filepath)).name
+            parts.append(f"Page: [{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
+    return "\n\n".join(parts)

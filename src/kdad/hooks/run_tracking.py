@@ -1,0 +1,207 @@
+"""A run is begun, named, and ended as what it was: FINISHED, FAILED or KILLED."""
+
+import atexit
+import getpass
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+from kdad.command_line import CommandLineError
+from kdad.hooks.current_run import CurrentRun
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.strict import flatten
+from kdad.parameters.tracking import TrackingParameters
+from kdad.provenance import code_version
+from kdad.tracking.destination import destination_of, unreachable
+from kdad.tracking.run import begin_run, forget_run
+
+logger = logging.getLogger(__name__)
+
+#: Below the project: what MLflow has not taken yet.
+WAITING = Path("mlruns") / "waiting"
+#: Blocks that say nothing of what a run computes.
+_MACHINERY = ("categories", "tracking")
+
+
+class RunTrackingHook:
+    """Begins a run for every `kedro run`, with its parameters, and ends it whatever happens.
+
+    Records go to disk first (`kdad.tracking`); no trouble with MLflow reaches the pipeline.
+    """
+
+    def __init__(self, current: CurrentRun) -> None:
+        self._current = current
+        self._configuration: dict[str, Any] = {}
+        self._before: Any = None
+        atexit.register(self._end_killed)
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep what the session is configured with; its configuration may lie outside its project."""
+        context.config_loader.project = Path(context.project_path)
+        self._configuration = context.config_loader["mlflow"]
+        self._current.parameters = context.params
+        self._current.project = Path(context.project_path)
+        self._current.settings = TrackingParameters.model_validate(context.params.get("tracking", {}))
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:
+        """Begin the run; ends it with one message when it shall not begin without MLflow."""
+        self._end_killed()  # of an earlier session of this process that was interrupted
+        if not self._current.settings.enabled:
+            return
+        destination = destination_of(self._configuration, os.environ, "kdad")
+        if self._current.settings.when_unreachable == "stop":
+            reason = unreachable(destination)
+            if reason is not None:
+                raise CommandLineError(
+                    f"MLflow at {destination.uri} does not answer ({reason}), and tracking.when_unreachable is 'stop'; "
+                    "start it, or let it be 'wait' to log the run later"
+                )
+        for said in destination.said:
+            logger.info(said)
+        names = _pipeline_names(run_params)
+        tags = _tags(run_params, names, self._current.project)
+        waiting = self._current.project / WAITING
+        try:
+            run, sender = begin_run(destination, waiting, self._name(names), tags, _active_run())
+        except OSError as error:
+            logger.warning("the run is not logged, as '%s' cannot be written: %s", waiting, error)
+            return
+        sender.system_metrics = self._current.settings.system_metrics
+        self._current.run, self._current.sender, self._current.destination = run, sender, destination
+        run.parameters(self._parameters_of(pipeline))
+        sender.start()
+        self._catch_termination()
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """End the run as FINISHED."""
+        self._end("FINISHED")
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """End the run as FAILED, with the error."""
+        run = self._current.run
+        if run is not None:
+            run.tags({"error": f"{type(error).__name__}: {error}"})
+            run.spool.mark_begun()
+        self._end("FAILED")
+
+    def _name(self, names: list[str]) -> str:
+        """Name a run after pipeline, data and source, or, of a kept detector, after what it is given."""
+        parameters = self._current.parameters
+        if names in (["inference"], ["calibration"]):
+            block = parameters[names[0]]
+            return f"{names[0]} {block['images'] or 'held-out scores'} by {block['detector']}"
+        dataset = parameters["dataset"]
+        category = DatasetParameters.model_validate(dataset).category_name
+        source = (parameters.get("source") or {}).get("name", "")
+        return f"{'+'.join(names)} {dataset['name']}/{category} {source} seed {parameters['seed']}"
+
+    def _parameters_of(self, pipeline: Any) -> dict[str, Any]:
+        """Return every parameter that the pipeline takes, by dotted names."""
+        blocks = {name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:")}
+        chosen = sorted(name for name in blocks if name.partition(".")[0] not in _MACHINERY)
+        found = {name: _resolve(self._current.parameters, name) for name in chosen}
+        return flatten({name: value for name, value in found.items() if value is not None})
+
+    def _catch_termination(self) -> None:
+        """Let SIGTERM end the process in order, as Ctrl-C does: children, workers and partial folders too."""
+        default = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM)
+        if default is signal.SIG_DFL:
+            self._before = default
+            signal.signal(signal.SIGTERM, _terminate)
+
+    def _end(self, status: str) -> None:
+        run, sender = self._current.run, self._current.sender
+        self._current.run = self._current.sender = None
+        forget_run()
+        if self._before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+        if run is None or sender is None or not run.is_open:
+            return
+        run.end(status)
+        if not run.spool.has_begun:  # nothing was to be done, so there is nothing to log
+            sender.stop()
+            run.spool.remove()
+            return
+        sent = sender.flush(self._current.settings.patience)
+        sender.stop()
+        if sent:
+            run.spool.remove()
+        else:
+            logger.warning(
+                "MLflow at %s has not taken all of this run%s; the rest waits in %s and is sent by the next run, or by "
+                "`python -m kdad.tracking`",
+                *(self._current.destination.uri, f" ({sender.trouble})" if sender.trouble else "", run.spool.folder),
+            )
+
+    def _end_killed(self) -> None:
+        if self._current.run is not None and self._current.run.is_owner:
+            self._current.run.spool.mark_begun()
+            self._end("KILLED")
+
+
+def _pipeline_names(run_params: dict[str, Any]) -> list[str]:
+    names = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
+    return ["mkd" if name in (None, "__default__") else name for name in names]
+
+
+def _tags(run_params: dict[str, Any], names: list[str], project: Path) -> dict[str, str]:
+    commit = code_version(project) or "unknown"
+    return {
+        "pipeline": "+".join(names),
+        "environment": run_params.get("env") or "local",
+        "command": command_of(run_params),
+        "commit": commit,
+        "mlflow.source.git.commit": commit.partition("+")[0],
+        "mlflow.source.name": project.name,
+        "mlflow.source.type": "PROJECT",
+        "mlflow.user": getpass.getuser(),
+    }
+
+
+def command_of(run_params: dict[str, Any], arguments: list[str] | None = None) -> str:
+    """Return the command that began a run, as it can be given again; of a session in Python, the one that equals it."""
+    given = sys.argv if arguments is None else arguments
+    if len(given) > 1 and Path(given[0]).name in ("kedro", "kedro.exe") and "run" in given:
+        return shlex.join(["kedro", *given[1:]])
+    words = ["kedro", "run", f"--pipelines={','.join(_pipeline_names(run_params))}"]
+    options = {"env": run_params.get("env"), "tags": ",".join(run_params.get("tags") or [])}
+    options |= {"nodes": ",".join(run_params.get("node_names") or [])}
+    for name in ("from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces"):
+        options[name.replace("_", "-")] = ",".join(run_params.get(name) or [])
+    words += [f"--{name}={value}" for name, value in options.items() if value]
+    extra = flatten(run_params.get("runtime_params") or run_params.get("extra_params") or {})
+    if extra:
+        words.append("--params=" + ",".join(f"{name}={value}" for name, value in extra.items()))
+    return shlex.join(words)
+
+
+def _active_run() -> str | None:
+    """Return the run that a notebook has opened: this one becomes its child, and that one stays as it is."""
+    mlflow = sys.modules.get("mlflow")
+    active = mlflow.active_run() if mlflow is not None else None
+    if active is None:
+        return None
+    logger.info("this run is logged as a child of the active MLflow run '%s'", active.info.run_name)
+    return active.info.run_id
+
+
+def _resolve(values: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, dict) else None  # type: ignore[assignment]
+    return values
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)

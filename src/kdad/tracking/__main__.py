@@ -1,0 +1,30 @@
+"""Send what waits for MLflow: ``python -m kdad.tracking [FOLDER]``, by default ``mlruns/waiting``."""
+
+import sys
+from pathlib import Path
+
+from kdad.tracking.delivery import Delivery
+from kdad.tracking.destination import Destination
+from kdad.tracking.leftovers import close_left_runs
+from kdad.tracking.spool import Spool
+
+
+def main(waiting: Path) -> int:
+    """Send every spool of a process that is gone to where it belongs; return 1 when some could not be sent."""
+    destinations = {tuple(sorted(spool.destination.items())) for spool in Spool.find(waiting)}
+    failed = 0
+    for facts in destinations:
+        destination = Destination(**dict(facts))
+        try:
+            settled = close_left_runs(waiting, Delivery(destination))
+            print(f"{destination.uri}: {settled} runs sent")
+        except Exception as error:  # whatever a server or a database says
+            print(f"{destination.uri}: {(str(error).splitlines() or [type(error).__name__])[0]}", file=sys.stderr)
+            failed = 1
+    if not destinations:
+        print(f"nothing waits in {waiting}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "mlruns/waiting")))

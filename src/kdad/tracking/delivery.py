@@ -1,0 +1,181 @@
+"""What a spool holds is sent to MLflow: the only module that writes there."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from kdad.tracking.destination import Destination, unreachable
+from kdad.tracking.spool import RUN_ID, Spool
+
+logger = logging.getLogger(__name__)
+
+#: By this tag a run is found again whose creation was sent and not answered.
+KEY_TAG = "kdad.run"
+_BATCH = 1000  # metrics a request, MLflow's limit
+_PARAMETERS = 100
+#: What will never be taken, however often it is sent.
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
+
+
+@dataclass
+class Delivery:
+    """Sends the records of spools to one destination; raises `OSError` or what MLflow raises without an answer."""
+
+    destination: Destination
+    _client: MlflowClient | None = None
+    _experiment: str | None = None
+    _doubtful: bool = True
+    _actions: dict[str, Callable[..., None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._actions = {
+            "metrics": self._metrics,
+            "parameters": self._parameters,
+            "tags": self._tags,
+            "artifact": self._artifact,
+            "inputs": self._inputs,
+            "text": self._text,
+        }
+
+    def deliver(self, spool: Spool, delivered: Callable[[], None] = lambda: None) -> None:
+        """Send every record in order, and take out what was sent; one that MLflow refuses is kept aside, and said."""
+        with FileLock(spool.folder / "delivering.lock"):
+            if self._doubtful and not spool.is_empty:
+                self._ask()
+            self._doubtful = True
+            for path, record in spool.records():
+                try:
+                    self._send(spool, record)
+                    refused = None
+                except MlflowException as error:
+                    if error.error_code not in _REFUSALS:
+                        raise
+                    refused = str(error).splitlines()[0]
+                    logger.warning("MLflow refused %s: %s", record["what"], refused)
+                spool.done(path, record, refused)
+                delivered()
+            self._doubtful = False
+
+    def _ask(self) -> None:
+        """Raise `ConnectionError` when there is no answer: MLflow itself would go on asking for minutes."""
+        reason = unreachable(self.destination)
+        if reason is not None:
+            raise ConnectionError(reason)
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client; a local database is made, or migrated, by one process at a time."""
+        if self._client is None:
+            if self.destination.is_local:
+                self.destination.database.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.destination.database.with_suffix(".lock")):
+                    self._client = MlflowClient(self.destination.uri)
+                    self._client.search_experiments(max_results=1)
+            else:
+                self._client = MlflowClient(self.destination.uri)
+        return self._client
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's ID; it is made, or restored, when it is not there."""
+        if self._experiment is None:
+            name, artifacts = self.destination.experiment, self.destination.artifacts
+            found = self.client.get_experiment_by_name(name)
+            if found is not None and artifacts and _path_of(found.artifact_location) != _path_of(artifacts):
+                # The project was moved: its old place is no longer written to.
+                other = f"{name} in {_path_of(artifacts).parent.name}"
+                logger.warning(
+                    "the experiment '%s' keeps its files in %s; this project logs to the experiment '%s'",
+                    *(name, found.artifact_location, other),
+                )
+                name, found = other, self.client.get_experiment_by_name(other)
+            if found is None:
+                self._experiment = self._make_experiment(name, artifacts)
+            else:
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
+                self._experiment = found.experiment_id
+        return self._experiment
+
+    def _make_experiment(self, name: str, artifacts: str | None) -> str:
+        try:
+            return self.client.create_experiment(name, artifacts)
+        except MlflowException:
+            found = self.client.get_experiment_by_name(name)  # another process was first
+            if found is None:
+                raise
+            return found.experiment_id
+
+    def _send(self, spool: Spool, record: dict[str, Any]) -> None:
+        key, what = record["run"], record["what"]
+        if what == "create":
+            self._create(spool, key, record)
+            return
+        run = spool.sent[key]["id"]
+        if what == "end":
+            self.client.set_terminated(run, record["status"], record["time"])
+            spool.note(key, ended=record["status"])
+        elif what == "artifact":
+            self._artifact(run, {**record, "file": spool.folder / record["file"]})
+        else:
+            self._actions[what](run, record)
+
+    def _create(self, spool: Spool, key: str, record: dict[str, Any]) -> None:
+        known = spool.sent.get(key, {})
+        if "id" in known:
+            return
+        if known.get("tried"):
+            for found in self.client.search_runs([self.experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1):
+                spool.note(key, id=found.info.run_id, experiment=self.experiment)
+                return
+        experiment = self.experiment
+        spool.note(key, tried=True)
+        tags = {**record["tags"], KEY_TAG: key}
+        if record["parent"] is not None:
+            tags["mlflow.parentRunId"] = spool.sent.get(record["parent"], {}).get("id", record["parent"])
+        run = self.client.create_run(experiment, record["time"], tags, record["name"])
+        spool.note(key, id=run.info.run_id, experiment=experiment)
+
+    def _metrics(self, run: str, record: dict[str, Any]) -> None:
+        metrics = [Metric(*one) for one in record["metrics"]]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
+
+    def _parameters(self, run: str, record: dict[str, Any]) -> None:
+        parameters = [Param(name, value) for name, value in record["parameters"].items()]
+        for start in range(0, len(parameters), _PARAMETERS):
+            self.client.log_batch(run, params=parameters[start : start + _PARAMETERS])
+
+    def _tags(self, run: str, record: dict[str, Any]) -> None:
+        tags = [RunTag(name, value.replace(RUN_ID, run)) for name, value in record["tags"].items()]
+        self.client.log_batch(run, tags=tags)
+
+    def _artifact(self, run: str, record: dict[str, Any]) -> None:
+        path = Path(record["file"])
+        if not path.exists():
+            logger.warning("%s, which was to be logged, is gone", path.name)
+        elif path.is_dir():
+            self.client.log_artifacts(run, str(path), record["folder"] or path.name)
+        else:
+            self.client.log_artifact(run, str(path), record["folder"])
+
+    def _text(self, run: str, record: dict[str, Any]) -> None:
+        self.client.log_text(run, record["text"], record["name"])
+
+    def _inputs(self, run: str, record: dict[str, Any]) -> None:
+        found = [
+            DatasetInput(Dataset(**one["dataset"]), [InputTag("mlflow.data.context", one["context"])])
+            for one in record["inputs"]
+        ]
+        self.client.log_inputs(run, found)
+
+
+def _path_of(location: str) -> Path:
+    return Path(location.removeprefix("file://")).resolve()

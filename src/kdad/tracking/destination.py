@@ -1,0 +1,75 @@
+"""Which MLflow a run goes to: from ``mlflow.yml``, or from MLflow's own environment variables."""
+
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_SQLITE = "sqlite:///"
+_SECONDS = 3.0  # to answer that it is there
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A tracking server or database, the experiment, and where a local database's artifacts lie."""
+
+    uri: str
+    experiment: str
+    artifacts: str | None
+    said: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a database of this machine, whose artifacts are files beside it."""
+        return self.uri.startswith(_SQLITE)
+
+    @property
+    def database(self) -> Path:
+        """The file of a local database."""
+        return Path(self.uri.removeprefix(_SQLITE))
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {name: value for name, value in asdict(self).items() if name != "said"}
+
+
+def destination_of(configuration: Mapping[str, Any], environment: Mapping[str, str], default: str) -> Destination:
+    """Read ``mlflow.yml``; MLflow's variables of the environment go first, and that is said.
+
+    An experiment without a name has the name `default`. A server keeps artifacts where it is told to, so that a place
+    of this machine is given to local databases alone.
+    """
+    experiment = configuration.get("tracking", {}).get("experiment", {})
+    uri = configuration.get("server", {}).get("mlflow_tracking_uri") or ""
+    name = experiment.get("name") or default
+    said = []
+    given = environment.get("MLFLOW_TRACKING_URI")
+    if given and given != uri:
+        uri, said = given, [f"runs are logged to {given}, as MLFLOW_TRACKING_URI says, not to {uri or 'mlflow.yml'}"]
+    given = environment.get("MLFLOW_EXPERIMENT_NAME")
+    if given and given != name:
+        said.append(f"the experiment is '{given}', as MLFLOW_EXPERIMENT_NAME says, not '{name}'")
+        name = given
+    artifacts = (experiment.get("create_experiment_kwargs") or {}).get("artifact_location")
+    local = uri.startswith(_SQLITE)
+    return Destination(uri, name, artifacts if local else None, tuple(said))
+
+
+def unreachable(destination: Destination) -> str | None:
+    """Return why a run cannot be logged there now, None when it can; takes a few seconds at most."""
+    try:
+        if destination.is_local:
+            if destination.database.exists():
+                with sqlite3.connect(destination.database, timeout=_SECONDS) as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.rollback()
+        elif destination.uri.startswith(("http://", "https://")):
+            urllib.request.urlopen(f"{destination.uri.rstrip('/')}/health", timeout=_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return f"it answers {error.code}" if error.code >= 500 else None
+    except (OSError, sqlite3.Error) as error:
+        return str(getattr(error, "reason", error))
+    return None

@@ -1,0 +1,148 @@
+"""MLflow dies, or its database is locked, while a run goes on: the training is kept, and the record comes complete."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from projects import copy_project
+
+pytestmark = pytest.mark.faults
+
+_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
+_PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1,scoring.localisation=discrepancy,tracking.patience=3"
+_MOMENTS = 10
+
+
+class _Server:
+    """A tracking server on the loopback, with a database and artifacts below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--port={self.port}"]
+        command += [f"--backend-store-uri=sqlite:///{self.folder / 'server.db'}"]
+        command += [f"--artifacts-destination={self.folder / 'artifacts'}"]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
+            )
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        """Kill it and its workers."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, migrated_database) -> Iterator[_Server]:
+    """A server that is up."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated_database, folder / "server.db")
+    made = _Server(folder)
+    made.start()
+    yield made
+    made.kill()
+
+
+def _start(project: Path, uri: str | None, seed: int) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
+    if uri is not None:
+        environment["MLFLOW_TRACKING_URI"] = uri
+    command = [sys.executable, "-m", "kedro", "run", "--env=test", f"--params={_PARAMETERS},seed={seed}"]
+    return subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _send(project: Path) -> str:
+    command = [sys.executable, "-m", "kdad.tracking"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def _content(uri: str, seed: int) -> dict[str, object]:
+    """What MLflow holds of the run with a seed, without its values."""
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("kdad")
+    (run,) = client.search_runs([experiment.experiment_id], f"params.seed = '{seed}'")
+    return {
+        "status": run.info.status,
+        "parameters": set(run.data.params),
+        "metrics": {name: len(client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics},
+        "artifacts": {found.path for found in client.list_artifacts(run.info.run_id)},
+        "inputs": sorted(found.tags[0].value for found in run.inputs.dataset_inputs),
+    }
+
+
+def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, server):
+    project = copy_project(tmp_path / "project", migrated_database)
+    began = time.monotonic()
+    whole = _start(project, server.uri, 1000)
+    assert whole.wait() == 0, whole.stdout.read()
+    seconds = time.monotonic() - began
+    expected = _content(server.uri, 1000)
+    assert expected["status"] == "FINISHED" and "detector" in expected["artifacts"]
+    draw = random.Random(0)
+    for seed in range(_MOMENTS):
+        running = _start(project, server.uri, seed)
+        time.sleep(draw.uniform(0.2, 1.0) * seconds)
+        server.kill()
+        output, _ = running.communicate(timeout=300)
+        assert running.returncode == 0, output
+        assert "Traceback" not in output
+        server.start()
+        _send(project)
+        assert _content(server.uri, seed) == expected, output
+    assert not list((project / "mlruns/waiting").glob("*/head.json"))
+
+
+def test_the_database_is_locked_at_random_moments(tmp_path, migrated_database):
+    project = copy_project(tmp_path / "project", migrated_database)
+    uri = f"sqlite:///{project / 'mlflow.db'}"
+    began = time.monotonic()
+    whole = _start(project, None, 1000)
+    assert whole.wait() == 0, whole.stdout.read()
+    seconds = time.monotonic() - began
+    expected = _content(uri, 1000)
+    draw = random.Random(0)
+    for seed in range(_MOMENTS):
+        running = _start(project, None, seed)
+        time.sleep(draw.uniform(0.2, 0.9) * seconds)
+        lock = sqlite3.connect(project / "mlflow.db", isolation_level=None, timeout=30)
+        lock.execute("BEGIN EXCLUSIVE")
+        output, _ = running.communicate(timeout=300)
+        lock.rollback()
+        lock.close()
+        assert running.returncode == 0, output
+        assert "Traceback" not in output
+        _send(project)
+        assert _content(uri, seed) == expected, output

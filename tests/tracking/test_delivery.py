@@ -1,0 +1,122 @@
+"""What is recorded arrives in MLflow, once, whatever happens between."""
+
+import json
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from kdad.tracking import delivery as delivering
+from kdad.tracking.delivery import KEY_TAG, Delivery
+from kdad.tracking.destination import Destination
+from kdad.tracking.run import begin_run
+from kdad.tracking.spool import RUN_ID
+
+
+@pytest.fixture
+def begun(tmp_path, destination):
+    """A run that is recorded, and nothing of it sent."""
+    run, _ = begin_run(destination, tmp_path / "waiting", "a run", {"commit": "abc"}, None)
+    return run
+
+
+def test_everything_that_a_run_records(tmp_path, destination, begun, logged):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/inside.txt").write_text("inside")
+    (tmp_path / "single.txt").write_text("single")
+    begun.parameters({"dataset.name": "textures", "long": "x" * 6001})
+    begun.metrics({"image_auroc": 0.5})
+    begun.series([("loss", 3.0, 1000, 0), ("loss", 2.0, 2000, 1)])
+    begun.tags({"place": f"of {RUN_ID}"})
+    begun.artifact(tmp_path / "folder")
+    begun.artifact(tmp_path / "single.txt")
+    begun.text("a,b\n", "table.csv")
+    begun.inputs(
+        [
+            {
+                "context": "test",
+                "dataset": {"name": "bricks", "digest": "d1", "source_type": "kdad", "source": "{}"},
+            }
+        ]
+    )
+    begun.end("FINISHED")
+    (tmp_path / "single.txt").write_text("changed before it was sent")
+    Delivery(destination).deliver(begun.spool)
+    (run,) = logged()
+    assert (run.info.run_name, run.info.status) == ("a run", "FINISHED")
+    assert run.data.params == {"dataset.name": "textures"}
+    assert run.data.metrics == {"image_auroc": 0.5, "loss": 2.0}
+    assert run.data.tags["commit"] == "abc"
+    assert run.data.tags["place"] == f"of {run.info.run_id}"
+    assert run.data.tags["long"] == "x" * 5000
+    client = mlflow.MlflowClient(destination.uri)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]
+    (found,) = run.inputs.dataset_inputs
+    assert (found.dataset.name, found.tags[0].value) == ("bricks", "test")
+    kept = tmp_path / "mlruns" / run.info.run_id / "artifacts"
+    assert (kept / "folder/inside.txt").read_text() == "inside"
+    assert (kept / "single.txt").read_text() == "single"
+    assert (kept / "table.csv").read_text() == "a,b\n"
+    assert begun.spool.is_empty
+    assert not any((begun.spool.folder / "files").iterdir())
+
+
+def test_children_stand_under_their_parent(destination, begun, logged):
+    child = begun.child("a case", {"axis": "layers"})
+    child.metrics({"image_auroc": 0.75})
+    begun.end("FAILED")
+    Delivery(destination).deliver(begun.spool)
+    by_name = {run.info.run_name: run for run in logged()}
+    assert by_name["a case"].data.tags["mlflow.parentRunId"] == by_name["a run"].info.run_id
+    assert by_name["a case"].info.status == "FAILED"  # it was open as its parent ended
+    assert by_name["a case"].data.metrics == {"image_auroc": 0.75}
+
+
+def test_a_broken_connection_loses_and_doubles_nothing(destination, begun, logged, monkeypatch):
+    begun.metrics({"image_auroc": 0.5})
+    begun.end("FINISHED")
+    create = mlflow.MlflowClient.create_run
+
+    def answers_late(self, *arguments, **named):
+        create(self, *arguments, **named)
+        raise MlflowException("the answer did not come")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivering.MlflowClient, "create_run", answers_late)
+        with pytest.raises(MlflowException, match="did not come"):
+            Delivery(destination).deliver(begun.spool)
+    Delivery(destination).deliver(begun.spool)
+    (run,) = logged()
+    assert run.data.metrics == {"image_auroc": 0.5}
+    assert run.data.tags[KEY_TAG] == begun.key
+
+
+def test_what_mlflow_refuses_does_not_hold_up_the_rest(destination, begun, logged, caplog):
+    begun.parameters({"seed": 0})
+    begun.parameters({"seed": 1})  # MLflow lets no parameter be changed
+    begun.metrics({"image_auroc": 0.5})
+    Delivery(destination).deliver(begun.spool)
+    (run,) = logged()
+    assert run.data.params == {"seed": "0"}
+    assert run.data.metrics == {"image_auroc": 0.5}
+    assert "refused" in caplog.text
+    (aside,) = (begun.spool.folder / "refused").iterdir()
+    assert json.loads(aside.read_text())["parameters"] == {"seed": "1"}
+
+
+def test_a_project_that_was_moved_logs_beside_its_old_place(tmp_path, destination, begun, logged, caplog):
+    Delivery(destination).deliver(begun.spool)
+    moved = Destination(destination.uri, "kdad", str(tmp_path / "renamed" / "mlruns"))
+    run, _ = begin_run(moved, tmp_path / "waiting", "after the move", {}, None)
+    run.text("here", "where.txt")
+    Delivery(moved).deliver(run.spool)
+    found = next(one for one in logged() if one.info.run_name == "after the move")
+    assert found.info.artifact_uri.startswith(str(tmp_path / "renamed/mlruns"))
+    assert "'kdad in renamed'" in caplog.text
+
+
+def test_a_deleted_experiment_comes_back(destination, begun, logged):
+    client = mlflow.MlflowClient(destination.uri)
+    client.delete_experiment(client.create_experiment("kdad", destination.artifacts))
+    Delivery(destination).deliver(begun.spool)
+    assert len(logged()) == 1

@@ -1,0 +1,83 @@
+"""Which MLflow a run goes to, and whether it answers."""
+
+import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from kdad.tracking.destination import Destination, destination_of, unreachable
+
+_LOCAL = {
+    "server": {"mlflow_tracking_uri": "sqlite:////place/mlflow.db"},
+    "tracking": {"experiment": {"name": "kdad", "create_experiment_kwargs": {"artifact_location": "/place/mlruns"}}},
+}
+
+
+def test_a_local_database_is_told_where_artifacts_lie():
+    found = destination_of(_LOCAL, {}, "other")
+    assert found == Destination("sqlite:////place/mlflow.db", "kdad", "/place/mlruns")
+    assert str(found.database) == "/place/mlflow.db"
+
+
+def test_a_server_is_told_no_place_of_this_machine():
+    configured = _LOCAL | {"server": {"mlflow_tracking_uri": "http://there:5000"}}
+    assert destination_of(configured, {}, "other").artifacts is None
+    assert destination_of(_LOCAL, {"MLFLOW_TRACKING_URI": "http://there:5000"}, "other").artifacts is None
+
+
+def test_the_environment_goes_first_and_is_said():
+    found = destination_of(
+        _LOCAL, {"MLFLOW_TRACKING_URI": "http://there:5000", "MLFLOW_EXPERIMENT_NAME": "mine"}, "other"
+    )
+    assert (found.uri, found.experiment) == ("http://there:5000", "mine")
+    uri, experiment = found.said
+    assert "MLFLOW_TRACKING_URI" in uri and "sqlite:////place/mlflow.db" in uri
+    assert "MLFLOW_EXPERIMENT_NAME" in experiment and "'kdad'" in experiment
+
+
+def test_what_the_environment_repeats_is_not_said():
+    assert destination_of(_LOCAL, {"MLFLOW_EXPERIMENT_NAME": "kdad"}, "other").said == ()
+
+
+def test_an_experiment_without_a_name():
+    assert destination_of({}, {"MLFLOW_TRACKING_URI": "http://there"}, "other").experiment == "other"
+
+
+def test_a_database_that_is_not_there_yet_will_be_made(tmp_path):
+    assert unreachable(Destination(f"sqlite:///{tmp_path / 'new.db'}", "kdad", None)) is None
+
+
+def test_a_locked_database(destination, monkeypatch):
+    monkeypatch.setattr("kdad.tracking.destination._SECONDS", 0.1)
+    assert unreachable(destination) is None
+    with sqlite3.connect(destination.database) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "locked" in unreachable(destination)
+        other.rollback()
+
+
+class _Answers(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("status", "said"), [(200, None), (404, None), (503, "it answers 503")])
+def test_a_server_that_answers(status, said, monkeypatch):
+    monkeypatch.setattr(_Answers, "status", status)
+    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert unreachable(Destination(f"http://127.0.0.1:{server.server_port}", "kdad", None)) == said
+        server.shutdown()
+
+
+def test_a_server_that_is_down():
+    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        port = server.server_port
+    assert "refused" in unreachable(Destination(f"http://127.0.0.1:{port}", "kdad", None))
