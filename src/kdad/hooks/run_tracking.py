@@ -13,7 +13,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.hooks.current_run import CurrentRun
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
@@ -47,9 +47,11 @@ class RunTrackingHook:
         """Keep what the session is configured with; its configuration may lie outside its project."""
         context.config_loader.project = Path(context.project_path)
         self._configuration = context.config_loader["mlflow"]
-        self._current.parameters = context.params
+        # As they are, not `context.params`, for which Kedro builds pipelines and binds what they take.
+        parameters = context.config_loader["parameters"]
+        self._current.parameters = parameters
         self._current.project = Path(context.project_path)
-        self._current.settings = TrackingParameters.model_validate(context.params.get("tracking", {}))
+        self._current.settings = TrackingParameters.model_validate(parameters.get("tracking", {}))
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:
@@ -63,7 +65,8 @@ class RunTrackingHook:
             if reason is not None:
                 raise CommandLineError(
                     f"MLflow at {destination.uri} does not answer ({reason}), and tracking.when_unreachable is 'stop'; "
-                    "start it, or let it be 'wait' to log the run later"
+                    "start it, or let it be 'wait' to log the run later",
+                    ExitCode.NOT_TRACKED,
                 )
         for said in destination.said:
             logger.info(said)
