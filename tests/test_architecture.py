@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "seeding", "command_line", "plugins"),
     ("parameters",),
     ("given_parameters", "choices"),
-    ("compute", "content_store", "provenance", "replacing"),
+    ("compute", "content_store", "provenance", "progress", "replacing"),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -33,7 +33,18 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "seeding", "parameters", "compute", "content_store", "provenance", "replacing", "images", "networks"),
+    *(
+        "errors",
+        "seeding",
+        "parameters",
+        "compute",
+        "content_store",
+        "provenance",
+        "progress",
+        "replacing",
+        "images",
+        "networks",
+    ),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}

@@ -8,12 +8,13 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS
-from kedro.framework.project import pipelines
+from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
 
 from kdad.choices import check_choices, check_runner, check_some_node
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.given_parameters import parse_parameters
+from kdad.hooks import StageLinesHook
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "
@@ -43,6 +44,9 @@ class RunCommand(click.Command):
             raise CommandLineError(message, ExitCode.INTERRUPTED) from None
         finally:
             gc.enable()
+            for hook in settings.HOOKS:  # on Ctrl-C Kedro calls none
+                if isinstance(hook, StageLinesHook):
+                    hook.close()
 
 
 def _run(**options: Any) -> Any:

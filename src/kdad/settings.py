@@ -20,6 +20,7 @@ from kdad.hooks import (  # noqa: E402
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
+    StageLinesHook,
     StartUpHook,
     VariantLogHook,
 )
@@ -35,6 +36,7 @@ HOOKS = (
     RunLogHook(_run),
     VariantLogHook(_run),
     RunReportHook(_run),
+    StageLinesHook(),  # after the report, as Kedro calls the last one first
     InputErrorHook(),
 )
 CONFIG_LOADER_CLASS = RunConfigLoader

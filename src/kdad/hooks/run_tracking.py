@@ -47,11 +47,9 @@ class RunTrackingHook:
         """Keep what the session is configured with; its configuration may lie outside its project."""
         context.config_loader.project = Path(context.project_path)
         self._configuration = context.config_loader["mlflow"]
-        # As they are, not `context.params`, for which Kedro builds pipelines and binds what they take.
-        parameters = context.config_loader["parameters"]
-        self._current.parameters = parameters
+        self._current.parameters = context.config_loader["parameters"]  # plain: the context has bound its own to models
         self._current.project = Path(context.project_path)
-        self._current.settings = TrackingParameters.model_validate(parameters.get("tracking", {}))
+        self._current.settings = TrackingParameters.model_validate(self._current.parameters.get("tracking", {}))
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from torch import Tensor, nn
 
 from kdad.errors import DivergedError
 from kdad.parameters.training import TrainingParameters
+from kdad.progress import progress_bar
 from kdad.seeding import derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
 
@@ -137,9 +138,8 @@ def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list
 
 def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterator[int]:
     """Count epochs with a bar on a terminal, and with a line at each tenth of the way in a log."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     started = time.perf_counter()
-    with Progress(*columns, TextColumn("{task.fields[loss]}"), transient=True) as bar:
+    with progress_bar(TextColumn("{task.fields[loss]}")) as bar:
         shown = bar.add_task(f"Training {name}", total=epochs, completed=first, loss="")
         for epoch in range(first, epochs):
             yield epoch

@@ -73,7 +73,6 @@ def run_one_case(
         logger.error("%s failed: %s", case.namespace, error)
         logger.debug("%s", traceback.format_exc())
         return failed_case(case, f"{type(error).__name__}: {error}")
-    logger.info("%s: %s", case.namespace, "found done" if result.reused else "finished")
     return result
 
 
