@@ -13,6 +13,8 @@ _LISTED = 40
 
 def nearest_name(name: str, known: list[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of `known`, or 40 of them at most when none is close."""
+    if not known:
+        return "; there is none"
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; did you mean '{close[0]}'?"

@@ -45,8 +45,6 @@ def said(value: Any) -> str:
 
 
 def _empty(title: str) -> Table:
-    # As wide as its title, which would be wrapped to the width of the numbers.
-    width = min(len(title), _TITLE)
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, min_width=width
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.min_width = min(len(title), _TITLE)  # else the title is wrapped to the width of the numbers
+    return table
