@@ -7,7 +7,7 @@ export KEDRO_DISABLE_TELEMETRY := 1
 # kedro-mlflow starts `mlflow` by its name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run students test lint format mlflow viz benchmark clean
+.PHONY: run students test test-long faults lint format mlflow viz benchmark clean
 
 run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLflow run
 	$(BIN)/kedro run --env=$(ENVIRONMENT)
@@ -15,8 +15,14 @@ run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLf
 students: .venv/installed  ## Uninformed Students on the embedded textures, teachers included
 	$(BIN)/kedro run --env=$(ENVIRONMENT) --pipelines=uninformed_students
 
-test: .venv/installed  ## all tests
+test: .venv/installed  ## all tests but the long ones
 	$(BIN)/python -m pytest
+
+test-long: .venv/installed  ## the tests that `make test` leaves out for their length
+	$(BIN)/python -m pytest -m long
+
+faults: .venv/installed  ## killed processes and servers, locked databases, full disks
+	$(BIN)/python -m pytest -m faults
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

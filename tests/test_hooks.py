@@ -91,7 +91,8 @@ def test_nothing_to_do_leaves_no_run(project):
     assert len(runs(project)) == 1
 
 
-def test_a_run_below_an_open_run_of_a_notebook_is_its_child(project):
+def test_a_run_below_an_open_run_of_a_notebook_is_its_child(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets, and is as before after the test
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
     with mlflow.start_run(run_name="my notebook") as mine:
         run_pipeline(project, "test", pipeline="ingestion")

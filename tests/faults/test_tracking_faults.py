@@ -3,13 +3,10 @@
 import os
 import random
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import mlflow
 import pytest
 
 from projects import copy_project
+from tracking_server import TrackingServer
 
 pytestmark = pytest.mark.faults
 
@@ -25,50 +23,12 @@ _PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1,scoring.localisation=d
 _MOMENTS = 10
 
 
-class _Server:
-    """A tracking server on the loopback, with a database and artifacts below a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--port={self.port}"]
-        command += [f"--backend-store-uri=sqlite:///{self.folder / 'server.db'}"]
-        command += [f"--artifacts-destination={self.folder / 'artifacts'}"]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
-            )
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError((self.folder / "server.log").read_text())
-
-    def kill(self) -> None:
-        """Kill it and its workers."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, migrated_database) -> Iterator[_Server]:
+def server(tmp_path_factory, migrated_database) -> Iterator[TrackingServer]:
     """A server that is up."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(migrated_database, folder / "server.db")
-    made = _Server(folder)
+    made = TrackingServer(folder)
     made.start()
     yield made
     made.kill()

@@ -10,7 +10,7 @@ from kdad.tracking import delivery as delivering
 from kdad.tracking.delivery import KEY_TAG, Delivery
 from kdad.tracking.destination import Destination
 from kdad.tracking.run import begin_run
-from kdad.tracking.spool import RUN_ID
+from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_everything_that_a_run_records(tmp_path, destination, begun, logged):
     begun.parameters({"dataset.name": "textures", "long": "x" * 6001})
     begun.metrics({"image_auroc": 0.5})
     begun.series([("loss", 3.0, 1000, 0), ("loss", 2.0, 2000, 1)])
-    begun.tags({"place": f"of {RUN_ID}"})
+    begun.tags({"place": f"of {RUN_ID} in {EXPERIMENT_ID}"})
     begun.artifact(tmp_path / "folder")
     begun.artifact(tmp_path / "single.txt")
     begun.text("a,b\n", "table.csv")
@@ -47,7 +47,7 @@ def test_everything_that_a_run_records(tmp_path, destination, begun, logged):
     assert run.data.params == {"dataset.name": "textures"}
     assert run.data.metrics == {"image_auroc": 0.5, "loss": 2.0}
     assert run.data.tags["commit"] == "abc"
-    assert run.data.tags["place"] == f"of {run.info.run_id}"
+    assert run.data.tags["place"] == f"of {run.info.run_id} in {run.info.experiment_id}"
     assert run.data.tags["long"] == "x" * 5000
     client = mlflow.MlflowClient(destination.uri)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]

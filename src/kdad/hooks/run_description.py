@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from kdad.hooks.measurements import headline
-from kdad.tracking.spool import RUN_ID
+from kdad.tracking.links import axis_link
+from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
 
 #: Of several results those that are read first.
 _FIRST = ("image_auroc", "pixel_auroc", "pro_auc", "false_positive_rate", "true_positive_rate", "threshold")
@@ -12,8 +13,10 @@ _SHEETS = ("heatmap_sheet", "contact_sheet")
 
 
 def describe_run(pipeline: Any, catalog: Any) -> str:
-    """Return markdown: a table of the first results of each metrics file, then the sheets of images."""
-    parts = []
+    """Return markdown: how axes are compared, a table of first results of each metrics file, sheets and pages."""
+    axes = sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})
+    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in axes]
+    parts = [f"Compare, by selecting all and then Compare: {', '.join(links)}"] if links else []
     for name in sorted(pipeline.all_outputs()):
         system, _, kind = name.rpartition(".")
         if kind == "metrics" and catalog.exists(name):

@@ -43,7 +43,7 @@ def settings_inputs(detector: type[Detector]) -> dict[str, str]:
 def bind_first(function: Callable[..., Any], first: Any) -> Callable[..., Any]:
     """Return `function` with its first argument fixed, under its own name.
 
-    Plans are bound and not inputs, because kedro-mlflow would log every variant's parameters in the parent run.
+    Plans are bound and not inputs, because what a node takes as parameters is logged in the parent run.
     """
     bound = partial(function, first)
     signature, hints = inspect.signature(bound), get_type_hints(function)

@@ -12,7 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from kdad.tracking.destination import Destination, unreachable
-from kdad.tracking.spool import RUN_ID, Spool
+from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,12 @@ class Delivery:
             self.client.log_batch(run, params=parameters[start : start + _PARAMETERS])
 
     def _tags(self, run: str, record: dict[str, Any]) -> None:
-        tags = [RunTag(name, value.replace(RUN_ID, run)) for name, value in record["tags"].items()]
+        known = {RUN_ID: run, EXPERIMENT_ID: self.experiment}
+        tags = []
+        for name, value in record["tags"].items():
+            for word, found in known.items():
+                value = value.replace(word, found)
+            tags.append(RunTag(name, value))
         self.client.log_batch(run, tags=tags)
 
     def _artifact(self, run: str, record: dict[str, Any]) -> None:

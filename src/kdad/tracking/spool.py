@@ -18,6 +18,8 @@ from kdad.replacing import replace_text
 
 #: In a tag: MLflow's ID of the run, which is known when the record is sent.
 RUN_ID = "{run_id}"
+#: The same of its experiment.
+EXPERIMENT_ID = "{experiment_id}"
 _HEAD, _SENT, _RECORDS, _FILES, _REFUSED = "head.json", "sent.json", "records", "files", "refused"
 _BEGUN = "begun"
 _NUMBERS = itertools.count()
