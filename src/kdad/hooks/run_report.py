@@ -9,9 +9,9 @@ from rich.console import Console
 from kdad.errors import IncompleteError
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.input_errors import known_error_of
-from kdad.hooks.run_link import run_link
 from kdad.hooks.run_results import tables_of
 from kdad.reporting.metrics_table import places_text
+from kdad.tracking.links import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.
 _PLACES = {"page": "Page", "heatmap_sheet": "Heat maps", "contact_sheet": "Contact sheet", "detector": "Detector"}
@@ -22,6 +22,12 @@ class RunReportHook:
 
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
+        self._ui: dict[str, str] = {}
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep where MLflow's pages are shown."""
+        self._ui = context.config_loader["mlflow"].get("ui", {})
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(
@@ -49,11 +55,11 @@ class RunReportHook:
             if kind in _PLACES:
                 title = _PLACES[kind]
                 places[title if title not in places else f"{title}, {space}"] = _from_here(file_of(catalog.get(name)))
-        compared = any("variant" in node.tags for node in pipeline.nodes)
-        console.print(places_text(places | self._links(compared)), soft_wrap=True, highlight=False)
+        axes = sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})
+        console.print(places_text(places | self._links(axes)), soft_wrap=True, highlight=False)
 
-    def _links(self, compared: bool) -> dict[str, str]:
-        """Return where MLflow shows the run and, of several cases, compares them."""
+    def _links(self, axes: list[str]) -> dict[str, str]:
+        """Return where MLflow shows the run, and where it compares the cases of each axis."""
         tracked, destination = self._current.tracked, self._current.destination
         if tracked is None or destination is None:
             return {"MLflow": "not logged"}
@@ -61,9 +67,10 @@ class RunReportHook:
         experiment = tracked.spool.sent.get(tracked.key, {}).get("experiment")
         if experiment is None:
             return {"MLflow": f"run {run} is sent when it answers"}
-        opened = "" if destination.uri.startswith("http") else "  (`make mlflow` opens it)"
-        links = {"MLflow run": run_link(run, experiment, destination.uri) + opened}
-        return ({"Compare": run_link(None, experiment, destination.uri)} if compared else {}) | links
+        place = place_of_ui(destination, self._ui)
+        opened = "  (`make mlflow` opens it)" if destination.is_local else ""
+        compared = {f"Compare {axis}": axis_link(place, experiment, run, axis) for axis in axes}
+        return compared | {"MLflow run": run_link(place, experiment, run) + opened}
 
 
 def file_of(dataset: Any) -> Path:
