@@ -12,9 +12,10 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line"),
+    ("errors", "seeding", "command_line", "plugins"),
     ("parameters",),
-    ("compute", "content_store", "provenance", "replacing"),
+    ("given_parameters", "choices"),
+    ("compute", "content_store", "provenance", "progress", "replacing"),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -24,14 +25,26 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets", "tracking"),
     ("pipelines",),
     ("configuration", "hooks"),
-    ("pipeline_registry", "settings", "__main__"),
+    ("pipeline_registry",),
+    ("settings", "cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-#: It loads the registry when a detector is opened, and not before.
+#: It imports what opens detectors when one is opened, and not before.
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "seeding", "parameters", "compute", "content_store", "provenance", "replacing", "images", "networks"),
+    *(
+        "errors",
+        "seeding",
+        "parameters",
+        "compute",
+        "content_store",
+        "provenance",
+        "progress",
+        "replacing",
+        "images",
+        "networks",
+    ),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
@@ -106,8 +119,8 @@ def test_no_modules_form_a_circle():
     assert circle(IMPORTS | {LATE: set()}) == []
 
 
-def test_the_one_late_import_is_of_the_registry():
-    assert IMPORTS[LATE] & set(SOURCES) == {"kdad.detectors.registry"}
+def test_the_one_late_import_is_of_what_opens_detectors():
+    assert IMPORTS[LATE] & set(SOURCES) == {"kdad.detectors.opening"}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if part(name) in MATHEMATICS])

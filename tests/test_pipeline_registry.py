@@ -1,5 +1,7 @@
 """Which pipelines there are, what they hold, and whose mistakes stop which."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import CatalogConfigResolver
 from kedro.pipeline import Pipeline
+from kedro.validation import TypeExtractor
 
-from kdad.configuration import RunConfigLoader
+from kdad.command_line import CommandLineError
+from kdad.configuration import RunConfigLoader, block_model
 from kdad.detectors.registry import SYSTEMS
-from kdad.pipeline_registry import BuiltWhenAsked, register_pipelines
+from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
 from projects import PROJECT
 
 NAMES = {
@@ -69,11 +73,48 @@ def test_the_default_is_mkd(registered):
 
 
 def test_a_pipeline_is_built_once_and_not_before_it_is_asked_for():
-    built = []
-    found = BuiltWhenAsked({name: lambda name=name: built.append(name) or Pipeline([]) for name in "ab"}, {})
-    assert (sorted(found), built) == (["a", "b"], [])
+    found = BuiltWhenAsked({name: Registered((), "ingestion.create_pipeline") for name in "ab"}, {})
+    assert (sorted(found), len(found), found._built) == (["a", "b"], 2, {})
     assert found["b"] is found["b"]
-    assert built == ["b"]
+    assert set(found._built) == {"b"}
+
+
+def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name(registered):
+    with pytest.raises(CommandLineError, match=r"there is no pipeline 'mkd_ablaton'; did you mean 'mkd_ablation'\?"):
+        registered["mkd_ablaton"]
+    assert "mkd_ablaton" not in registered
+
+
+@pytest.mark.parametrize("pipeline", sorted(NAMES))
+def test_the_blocks_that_are_checked_are_those_that_nodes_take(registered, pipeline):
+    taken = TypeExtractor({"": registered[pipeline]}).extract_types_from_pipelines()
+    models = {
+        name: model
+        for name, model in taken.items()
+        if hasattr(model, "model_validate") and not name.startswith("categories.")  # checked as they are planned
+    }
+    assert models == {name: block_model(name) for name in registered._registered[pipeline].blocks}
+
+
+def test_a_mistake_is_told_before_any_network_is_imported():
+    code = f"""
+import sys
+from kedro.framework.project import configure_project, settings
+from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError
+from kdad.configuration import RunConfigLoader, block_model
+from kdad.pipeline_registry import register_pipelines
+arguments = dict(base_env="base", default_run_env="local", merge_strategy={{"parameters": "soft"}})
+wrong = {{"cloner": {{"training": {{"epochs": 0}}}}}}
+loader = RunConfigLoader({str(PROJECT / "conf")!r}, env="test", runtime_params=wrong, **arguments)
+try:
+    register_pipelines()["mkd"]
+except CommandLineError as error:
+    print(error, sorted({{"torch", "pandas", "mlflow", "matplotlib", "sklearn", "captum"}} & set(sys.modules)))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert "cloner.training.epochs: " in found.stdout
+    assert found.stdout.rstrip().endswith("[]")
 
 
 @pytest.mark.parametrize("system", ["mkd", "stfpm", "uninformed_students"])

@@ -17,6 +17,8 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenNetwork
 from kdad.features.seen import SeenImages, obtain_features
+from kdad.given_parameters import parse_parameters
+from kdad.parameters.strict import flatten
 from kdad.pipeline_registry import register_pipelines
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
@@ -84,8 +86,8 @@ def test_a_command_names_pipelines_environments_and_parameters_that_there_are(lo
     if "env" in options:
         assert (PROJECT / "conf" / options["env"]).is_dir()
     given = words[words.index("--params") + 1] if "--params" in words else ""
-    for setting in filter(None, given.split(",")):
-        block, *path = setting.partition("=")[0].split(".")
+    for setting in flatten(parse_parameters(given)):
+        block, *path = setting.split(".")
         model = block_model(block)
         for field in path:
             assert field in model.model_fields, setting

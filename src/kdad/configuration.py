@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
-from kedro.pipeline import Pipeline
-from kedro.validation import TypeExtractor
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.comparison.ablation_parameters import AblationParameters
 from kdad.comparison.paper_parameters import PaperTableParameters
 from kdad.comparison.paper_plan import plan_baselines, plan_tables
@@ -67,13 +65,14 @@ class RunConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        check_environment(self.env, Path(self.conf_source))
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(self.conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
         _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
+        """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
         OmegaConf.register_resolver("project", lambda path: (self.project / path).as_posix(), replace=True)
@@ -90,7 +89,7 @@ class RunConfigLoader(OmegaConfigLoader):
         loaded = super().__getitem__(key)
         if key == "parameters":
             check_names(loaded)
-            check_values({name: block_model(name) for name in ("seed", "dataset")}, loaded)
+            check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
@@ -135,6 +134,18 @@ def session_parameters() -> dict[str, Any]:
     return _Session.parameters()
 
 
+def check_environment(name: str | None, conf_source: Path) -> None:
+    """End the run for an environment that has no folder in `conf_source`, naming the nearest; an archive is not looked
+    into, and ``local`` need not be there.
+    """
+    if name in (None, "local") or not conf_source.is_dir() or (conf_source / name).is_dir():
+        return
+    known = [folder.name for folder in conf_source.iterdir() if folder.is_dir() and folder.name != "base"]
+    raise CommandLineError(
+        f"there is no environment '{name}' in '{conf_source}'{nearest_name(name, known)}", ExitCode.WRONG_COMMAND
+    )
+
+
 def check_names(parameters: dict[str, Any]) -> None:
     """End the run for a parameter block that is unknown, naming the nearest."""
     unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
@@ -158,12 +169,6 @@ def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
             lines += every_message(error, name)
     if lines:
         raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
-
-
-def check_pipeline(pipeline: Pipeline, parameters: dict[str, Any]) -> None:
-    """End the run for a value that does not fit what a node of `pipeline` takes it for, before anything runs."""
-    models = TypeExtractor({"": pipeline}).extract_types_from_pipelines()
-    check_values({name: model for name, model in models.items() if hasattr(model, "model_validate")}, parameters)
 
 
 def planned_categories(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:

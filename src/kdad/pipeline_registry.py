@@ -1,106 +1,133 @@
 """The pipelines that users can name."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from kedro.pipeline import Pipeline
-from pydantic import ValidationError
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.comparison.paper_plan import plan_baselines, plan_tables
 from kdad.comparison.plan import SUFFIX, plan_ablation
-from kdad.configuration import check_pipeline, session_parameters
+from kdad.configuration import block_model, check_values, session_parameters
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.parameters.strict import every_message
-from kdad.pipelines import calibration, inference, ingestion, reporting, soft_target
-from kdad.pipelines.comparison import ablation, baselines, paper_tables
-from kdad.pipelines.detector.pipeline import create_features, create_fitting, create_frozen, create_scoring
-from kdad.pipelines.teacher import create_pipeline as create_teacher
+from kdad.parameters.strict import nearest_name
 
 #: Systems whose pipeline is not the common sum of steps.
-_OF_THEIR_OWN = ("baselines", "soft_target")
+_OF_THEIR_OWN = ("uninformed_students", "baselines", "soft_target")
+_MEASURED = ("compute", "measuring", "reporting")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A pipeline that can be named: the parameter blocks that its nodes take, and the function that builds it.
+
+    The function is named below ``kdad.pipelines``, and imported when the pipeline is built: nodes import torch, which
+    takes longer than to say that a parameter is wrong. A pipeline with a plan is built from that.
+    """
+
+    blocks: tuple[str, ...]
+    function: str
+    arguments: tuple[Any, ...] = ()
+    plan: Callable[[], Any] | None = None
+
+    def check(self, parameters: dict[str, Any]) -> None:
+        """End the run with one message for a block that does not fit its model, or a plan that cannot be made."""
+        check_values({name: block_model(name) for name in self.blocks}, parameters)
+        try:
+            if self.plan is not None:
+                self.plan()
+        except InputError as error:
+            raise CommandLineError(str(error)) from error
+
+    def build(self) -> Pipeline:
+        """Import the function and call it."""
+        module, _, name = f"kdad.pipelines.{self.function}".rpartition(".")
+        arguments = self.arguments if self.plan is None else (self.plan(),)
+        return getattr(import_module(module), name)(*arguments)
 
 
 def register_pipelines() -> Mapping[str, Pipeline]:
     """Return the pipelines by name, each built when it is asked for: a mistake stops those alone that it concerns."""
     parameters = session_parameters()
-    systems = {name: (lambda name=name: _system(name, parameters)) for name in SYSTEMS if name not in _OF_THEIR_OWN}
-    ablations = {
-        name: (lambda name=name: ablation.create_pipeline(plan_ablation(parameters, name)))
-        for name in parameters
-        if name.endswith(SUFFIX)
-    }
+    mkd, taught = _blocks("mkd"), _blocks("uninformed_students")
+    by_sum = {name: _system(name, parameters) for name in SYSTEMS if name not in _OF_THEIR_OWN}
     return BuiltWhenAsked(
         {
-            "__default__": systems["mkd"],
-            **systems,
-            **ablations,
-            "baselines": lambda: baselines.create_pipeline(plan_baselines(parameters)),
-            "soft_target": soft_target.create_pipeline,
-            "paper_tables": lambda: paper_tables.create_pipeline(plan_tables(parameters)),
-            "inference": inference.create_pipeline,
-            "calibration": calibration.create_pipeline,
-            # Steps alone, on what the steps before them have left.
-            "ingestion": lambda: (
-                ingestion.create_pipeline() + ingestion.create_statistics() + ingestion.create_patches()
+            "__default__": by_sum["mkd"],
+            **by_sum,
+            "uninformed_students": Registered(("dataset", *taught, *_MEASURED), "teacher.sums.create_system"),
+            "soft_target": Registered(
+                ("dataset", *_blocks("soft_target"), "compute", "measuring"), "soft_target.create_pipeline"
             ),
-            "features": lambda: create_frozen("mkd") + create_features("mkd"),
-            "cloner": lambda: create_fitting("mkd"),
-            "scoring": lambda: create_scoring("mkd"),
-            "reporting": lambda: reporting.create_pipeline("mkd"),
-            "teacher": lambda: ingestion.create_pipeline() + ingestion.create_patches() + create_teacher(),
-            "students": lambda: create_features("uninformed_students") + create_fitting("uninformed_students"),
-            "ensemble_scoring": lambda: create_scoring("uninformed_students"),
-            "ensemble_reporting": lambda: reporting.create_pipeline("uninformed_students"),
+            "baselines": _planned("baselines", lambda: plan_baselines(parameters)),
+            "paper_tables": _planned("paper_tables", lambda: plan_tables(parameters), "paper_tables"),
+            **{name: _ablation(name, parameters) for name in parameters if name.endswith(SUFFIX)},
+            "inference": Registered(("inference", "compute", "measuring"), "inference.create_pipeline"),
+            "calibration": Registered(("calibration", "compute"), "calibration.create_pipeline"),
+            # Steps alone, on what the steps before them have left.
+            "ingestion": Registered(("dataset", "teacher", "students"), "sums.create_ingestion"),
+            "features": Registered((*mkd, "compute"), "sums.create_seen", ("mkd",)),
+            "cloner": Registered((*mkd, "compute"), "detector.pipeline.create_fitting", ("mkd",)),
+            "scoring": Registered(("compute", "measuring"), "detector.pipeline.create_scoring", ("mkd",)),
+            "reporting": Registered(("measuring", "reporting"), "reporting.create_pipeline", ("mkd",)),
+            "teacher": Registered(("dataset", *taught, "compute"), "teacher.sums.create_taught"),
+            "students": Registered((*taught, "compute"), "teacher.sums.create_students"),
+            "ensemble_scoring": Registered(
+                ("compute", "measuring"), "detector.pipeline.create_scoring", ("uninformed_students",)
+            ),
+            "ensemble_reporting": Registered(
+                ("measuring", "reporting"), "reporting.create_pipeline", ("uninformed_students",)
+            ),
         },
         parameters,
     )
 
 
-def _system(name: str, parameters: dict[str, Any]) -> Pipeline:
-    """Return a system as the sum of its steps."""
+def _blocks(system: str) -> tuple[str, ...]:
+    return tuple(SYSTEMS[system].Settings.model_fields)
+
+
+def _system(name: str, parameters: dict[str, Any]) -> Registered:
     by_dataset = (parameters.get("source") or {}).get("input_normalisation") == "dataset"
-    statistics = by_dataset and "source" in SYSTEMS[name].Settings.model_fields
-    if name == "uninformed_students":
-        prepared = ingestion.create_patches() + create_teacher()
-    else:
-        prepared = create_frozen(name, statistics)
-    return (
-        ingestion.create_pipeline()
-        + (ingestion.create_statistics() if statistics else Pipeline([]))
-        + prepared
-        + create_features(name)
-        + create_fitting(name)
-        + create_scoring(name)
-        + reporting.create_pipeline(name)
-    )
+    statistics = by_dataset and "source" in _blocks(name)
+    return Registered(("dataset", *_blocks(name), *_MEASURED), "sums.create_system", (name, statistics))
+
+
+def _planned(module: str, plan: Callable[[], Any], *blocks: str) -> Registered:
+    function = f"comparison.{module}.create_pipeline"
+    return Registered((*blocks, "dataset", *_MEASURED), function, plan=cache(plan))
+
+
+def _ablation(name: str, parameters: dict[str, Any]) -> Registered:
+    return _planned("ablation", lambda: plan_ablation(parameters, name), name)
 
 
 class BuiltWhenAsked(Mapping[str, Pipeline]):
-    """Pipelines by name; one is built, and its parameters are checked, when it is first asked for."""
+    """Pipelines by name; one is built, and its parameters are checked before, when it is first asked for."""
 
-    def __init__(self, builders: dict[str, Callable[[], Pipeline]], parameters: dict[str, Any]) -> None:
-        self._builders, self._parameters = builders, parameters
+    def __init__(self, registered: Mapping[str, Registered], parameters: dict[str, Any]) -> None:
+        self._registered, self._parameters = registered, parameters
         self._built: dict[str, Pipeline] = {}
 
     def __getitem__(self, name: str) -> Pipeline:
-        """Build a pipeline; a mistake in its parameters ends the run with one message."""
+        """Build a pipeline; a name that is unknown, or a mistake in its parameters, ends the run with one message."""
+        if name not in self:
+            near = nearest_name(name, list(self._registered))
+            raise CommandLineError(f"there is no pipeline '{name}'{near}", ExitCode.WRONG_COMMAND)
         if name not in self._built:
-            build = self._builders[name]
-            try:
-                found = build()
-            except InputError as error:
-                raise CommandLineError(str(error)) from error
-            except ValidationError as error:
-                lines = every_message(error, name)
-                raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines)) from error
-            check_pipeline(found, self._parameters)
-            self._built[name] = found
+            self._registered[name].check(self._parameters)
+            self._built[name] = self._registered[name].build()
         return self._built[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._registered
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._builders)
+        return iter(self._registered)
 
     def __len__(self) -> int:
-        return len(self._builders)
+        return len(self._registered)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -22,6 +21,8 @@ def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
 @contextmanager
 def torch_seed(seed: int, *names: str | int) -> Iterator[None]:
     """Run the block on the consumer's own torch stream and restore the one around it."""
+    import torch  # here, since what splits images or draws them is imported long before any network
+
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, *names))
         yield

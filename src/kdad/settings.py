@@ -1,5 +1,6 @@
 """Kedro's settings of this project."""
 
+import os
 import warnings
 
 # OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
@@ -9,6 +10,9 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 # An ablation's nodes name data sets of other namespaces, as they must.
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
+# MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
@@ -16,12 +20,25 @@ from kdad.hooks import (  # noqa: E402
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
+    StageLinesHook,
+    StartUpHook,
     VariantLogHook,
 )
+from kdad.plugins import defer_commands  # noqa: E402
+
+defer_commands()
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # `RunTrackingHook` does its work
 _run = CurrentRun()
-HOOKS = (RunTrackingHook(_run), RunLogHook(_run), VariantLogHook(_run), RunReportHook(_run), InputErrorHook())
+HOOKS = (
+    StartUpHook(),
+    RunTrackingHook(_run),
+    RunLogHook(_run),
+    VariantLogHook(_run),
+    RunReportHook(_run),
+    StageLinesHook(),  # after the report, as Kedro calls the last one first
+    InputErrorHook(),
+)
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -61,7 +61,7 @@ def test_methods_of_tables_that_are_not_chosen_are_not_planned():
 
 
 def test_a_system_among_the_baselines_is_planned_without_being_named_and_once():
-    others = [system for system, detector in SYSTEMS.items() if detector.stands_among_baselines]
+    others = [system for system, known in SYSTEMS.items() if known.Settings.stands_among_baselines]
     for system in others:
         (name,) = {case.variant for case in plans(mkd={"system": "mkd"})[f"paper_{system}"].cases}
         assert name == system
@@ -108,6 +108,6 @@ def test_the_baselines_plan_has_a_case_for_each_method_and_for_every_system_amon
     base["baselines"]["methods"]["vae"] = None
     found = plan_baselines(base | {"seed": 5})
     methods = [name for name, method in base["baselines"]["methods"].items() if method is not None]
-    others = [system for system, detector in SYSTEMS.items() if detector.stands_among_baselines]
+    others = [system for system, known in SYSTEMS.items() if known.Settings.stands_among_baselines]
     assert [case.variant for case in found.cases] == methods + others
     assert {(case.category, case.seed) for case in found.cases} == {("brick", 5)}

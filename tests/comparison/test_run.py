@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case, failed_case
-from kdad.comparison.result import CaseResult, histograms_of, history_of
+from kdad.comparison.case import Case
+from kdad.comparison.result import CaseResult, failed_case, histograms_of, history_of
 from kdad.comparison.run import run_case
 from kdad.compute import Compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.detectors.seeing import see
 from kdad.errors import InputError
 from kdad.features.seen import SeenImages

@@ -5,7 +5,7 @@ from kedro.io import DatasetError
 
 from kdad.datasets.detector import DetectorCopiesDataset, DetectorDataset
 from kdad.detectors.folder import FACTS
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from memory_images import MemoryImages
 

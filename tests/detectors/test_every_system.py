@@ -140,7 +140,7 @@ def make(name: str, folder: Path) -> Made:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(load_source(_SOURCE, "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
         blocks = blocks | {"source": blocks["source"] | {"weights": str(folder / _WEIGHTS)}}
-    kind, images = SYSTEMS[system], _images_for(name)
+    kind, images = SYSTEMS[system].detector, _images_for(name)
     settings = kind.Settings.model_validate(blocks)
     workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
     split = split_of(images) if system != "soft_target" else None

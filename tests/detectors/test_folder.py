@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold

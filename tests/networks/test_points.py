@@ -19,6 +19,8 @@ _POINTS = ("pool2", "pool3", "pool4", "pool5")
         ("last 4", [0, 1, 2, 3]),
         (["pool5", "pool2"], [0, 3]),
         (["pool3", "pool3"], [1]),
+        ("pool5 pool2", [0, 3]),
+        ("pool3", [1]),
     ],
 )
 def test_choices_are_positions_in_the_networks_order(choice, expected):
@@ -29,8 +31,8 @@ def test_choices_are_positions_in_the_networks_order(choice, expected):
     ("choice", "message"),
     [
         ("last 5", r"field is 'last 5', but there are 4 critical points: pool2, pool3, pool4, pool5"),
-        ("last 0", "field is 'last 0'; give 'all', 'first N', 'last N' or a list of names"),
-        ("pool2", "field is 'pool2'; give 'all'"),
+        ("last 0", "field is 'last 0'; give 'all', 'first N', 'last N' or a list of names of: "),
+        ("pool2 poll4", "field is 'pool2 poll4'; give 'all'"),
         ("first three", "field is 'first three'; give 'all'"),
         ("first 3 ", "give 'all'"),
         ([], "field is empty; choose from: pool2, pool3, pool4, pool5"),

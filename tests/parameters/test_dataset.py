@@ -12,7 +12,9 @@ def bind(**settings) -> DatasetParameters:
     return DatasetParameters(**({"image_size": 32} | settings))
 
 
-@pytest.mark.parametrize(("image_size", "size"), [(64, (64, 64)), ([48, 96], (48, 96))])
+@pytest.mark.parametrize(
+    ("image_size", "size"), [(64, (64, 64)), ([48, 96], (48, 96)), ("48 96", (48, 96)), ("48,96", (48, 96))]
+)
 def test_size_is_height_and_width(image_size, size):
     assert bind(name="textures", category="brick", image_size=image_size).size == size
 

@@ -17,7 +17,7 @@ from PIL import Image
 import kdad.comparison.run
 import kdad.detectors.mkd.detector
 import kdad.features.seen
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.parameters.strict import flatten
 from projects import SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 

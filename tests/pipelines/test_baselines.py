@@ -11,8 +11,9 @@ import yaml
 from kedro.framework.cli.utils import KedroCliError
 
 from kdad.detectors.baselines.detector import BaselineDetector
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.detectors.stfpm.detector import StfpmDetector
+from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.smoothing import gaussian_filter
@@ -78,7 +79,7 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
 
 
 def test_baselines_none_of_which_maps_have_a_table_and_no_sheet(tmp_path, migrated_database, table, monkeypatch):
-    monkeypatch.setattr(StfpmDetector, "stands_among_baselines", False)
+    monkeypatch.setattr(StfpmSettings, "stands_among_baselines", False)
     project = copy_project(tmp_path / "no maps", migrated_database)
     methods = dict.fromkeys(set(table.index) - {"nearest_source", "stfpm"})
     run_pipeline(project, "test", "baselines", runtime_params=RUN | {"baselines": {"methods": methods}})

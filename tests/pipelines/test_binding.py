@@ -37,7 +37,7 @@ def models_of(function, inputs) -> dict[str, type]:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_kedro_finds_the_model_of_every_block_of_a_system(system):
-    detector = SYSTEMS[system]
+    detector = SYSTEMS[system].detector
     inputs = settings_inputs(detector) | {"image_set": "image_set", "measuring": "params:measuring"}
     found = models_of(with_settings(general, detector), inputs)
     own = {name: field.annotation for name, field in detector.Settings.model_fields.items()}
@@ -45,10 +45,10 @@ def test_kedro_finds_the_model_of_every_block_of_a_system(system):
 
 
 def test_optional_arguments_come_last_and_the_bound_ones_are_gone():
-    parameters = inspect.signature(with_settings(general, SYSTEMS["mkd"])).parameters
+    parameters = inspect.signature(with_settings(general, SYSTEMS["mkd"].detector)).parameters
     assert list(parameters) == ["image_set", "measuring", *MkdSettings.model_fields, "statistics"]
     assert parameters["statistics"].default is None
-    hints = inspect.get_annotations(with_settings(general, SYSTEMS["mkd"]))
+    hints = inspect.get_annotations(with_settings(general, SYSTEMS["mkd"].detector))
     assert not {"detector", "settings"} & set(hints)
     assert set(parameters) <= set(hints)
 
@@ -63,13 +63,13 @@ def test_blocks_become_the_settings_again(statistics):
     }
     settings = MkdSettings(**blocks)
     bound = {name: getattr(settings, name) for name in blocks}
-    run = with_settings(general, SYSTEMS["mkd"])
+    run = with_settings(general, SYSTEMS["mkd"].detector)
     found = run(image_set=[1], measuring=MeasuringParameters(), **bound, **statistics)
-    assert found == (SYSTEMS["mkd"], settings, [1], MeasuringParameters(), statistics.get("statistics"))
+    assert found == (SYSTEMS["mkd"].detector, settings, [1], MeasuringParameters(), statistics.get("statistics"))
 
 
 def test_kedro_accepts_inputs_without_the_optional_one():
-    detector = SYSTEMS["stfpm"]
+    detector = SYSTEMS["stfpm"].detector
     inputs = settings_inputs(detector) | {"image_set": "image_set", "measuring": "params:measuring"}
     Node(with_settings(general, detector), inputs, "made")
     Node(with_settings(general, detector), inputs | {"statistics": "statistics"}, "made")
@@ -78,7 +78,7 @@ def test_kedro_accepts_inputs_without_the_optional_one():
 
 
 def test_a_function_keeps_its_name_and_text():
-    for made in (with_settings(general, SYSTEMS["mkd"]), bind_first(general, SYSTEMS["mkd"])):
+    for made in (with_settings(general, SYSTEMS["mkd"].detector), bind_first(general, SYSTEMS["mkd"].detector)):
         assert (made.__name__, made.__doc__) == ("general", "Return what came in.")
 
 
@@ -91,7 +91,7 @@ def test_a_plan_is_bound_and_its_argument_is_gone():
 
 
 def test_functions_bound_to_different_things_do_not_share_their_hints():
-    first, second = (with_settings(general, SYSTEMS[name]) for name in ("mkd", "stfpm"))
+    first, second = (with_settings(general, SYSTEMS[name].detector) for name in ("mkd", "stfpm"))
     assert "stfpm" in second.__annotations__
     assert "stfpm" not in first.__annotations__
     assert list(inspect.signature(general).parameters)[:2] == ["detector", "settings"]

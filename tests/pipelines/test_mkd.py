@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from interruptions import train_killed_at
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from projects import FEW, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline

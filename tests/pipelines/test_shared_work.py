@@ -11,7 +11,7 @@ import yaml
 import kdad.comparison.run
 import kdad.detectors.mkd.detector
 import kdad.features.seen
-from kdad.detectors.stfpm.detector import StfpmDetector
+from kdad.detectors.stfpm.parameters import StfpmSettings
 from projects import PROJECT, SMALL
 
 #: `base` of an ablation repeats what the run's own blocks say, so that its variant is the run itself.
@@ -63,7 +63,7 @@ def ablation_auroc(project: Path) -> float:
 
 
 def test_what_mkd_has_trained_an_ablation_and_the_tables_take(project, run, done, monkeypatch):
-    monkeypatch.setattr(StfpmDetector, "stands_among_baselines", False)
+    monkeypatch.setattr(StfpmSettings, "stands_among_baselines", False)
     run(runtime_params=RUN)
     assert done == {"trainings": 1, "passages": 1}
     run(pipeline="mkd_ablation", runtime_params=RUN)

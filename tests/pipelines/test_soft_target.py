@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kdad.detectors.soft_target.distillation
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.images import digits
 from kdad.metrics.ranking import image_auroc
 from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline

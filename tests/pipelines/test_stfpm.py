@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import kdad.detectors.stfpm.detector
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from projects import PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 PLACE = "textures/brick"

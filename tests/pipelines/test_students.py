@@ -13,7 +13,7 @@ from kedro.framework.cli.utils import KedroCliError
 
 import kdad.detectors.uninformed_students.detector
 import kdad.detectors.uninformed_students.pretraining
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdad.errors import DivergedError
 from kdad.parameters.training import TrainingParameters
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
@@ -217,7 +218,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, 
         return {name: np.where(spoilt & (name == term), value, 1.0) + 0 * rows for name in ("total", "last")}
 
     with pytest.raises(
-        FloatingPointError, match="the loss of constant is not finite in epoch 0; lower the learning rate"
+        DivergedError, match=r"the loss of constant is not finite in epoch 1 of .; lower its learning_rate, which is "
     ):
         _Constant(terms).train(tmp_path, checkpoint_every=1)
     assert list(tmp_path.iterdir()) == []

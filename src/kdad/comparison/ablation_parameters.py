@@ -1,11 +1,11 @@
 """The block of an ablation, such as ``mkd_ablation:``: axes of variants, each holding only what differs."""
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
+from kdad.parameters.strict import StrictModel, nearest_name
 
 Overrides = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # what Kedro allows between the dots of a namespace
@@ -39,9 +39,9 @@ class AxisParameters(StrictModel):
 class AblationParameters(StrictModel):
     """The block of an ablation."""
 
-    axes: str = Field("all", description="all, or the names of the axes to run, separated by spaces")
-    seeds: Seeds = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
-    categories: Annotated[list[str | int] | None, SpacedList] = Field(
+    axes: list[str] = Field(["all"], description="all, or the names of the axes to run")
+    seeds: list[int] = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
+    categories: list[str | int] | None = Field(
         None, description="categories or classes, or all; null: the data set's own"
     )
     base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
@@ -51,21 +51,19 @@ class AblationParameters(StrictModel):
     @property
     def chosen(self) -> dict[str, AxisParameters]:
         """The axes to run."""
-        names = list(self.variants) if self.axes == "all" else self.axes.split()
-        return {name: self.variants[name] for name in names}
+        return {name: self.variants[name] for name in (self.variants if self.axes == ["all"] else self.axes)}
 
     @model_validator(mode="after")
     def _names_are_known_once(self) -> "AblationParameters":
-        names = self.axes.split()
-        if not names:
-            raise ValueError("axes is empty; give 'all' or names separated by spaces")
+        if not self.axes:
+            raise ValueError("axes is empty; give 'all' or names")
         for name in [*self.variants, *(variant for axis in self.variants.values() for variant in axis.variants)]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"'{name}' cannot name an axis or variant; use letters, digits, - and _")
-        for name in names if self.axes != "all" else []:
+        for name in self.axes if self.axes != ["all"] else []:
             if name not in self.variants:
                 raise ValueError(f"there is no axis '{name}'{nearest_name(name, list(self.variants))}")
-        for field, values in (("seeds", self.seeds), ("categories", self.categories or []), ("axes", names)):
+        for field, values in (("seeds", self.seeds), ("categories", self.categories or []), ("axes", self.axes)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names a value twice: {values}")
         if any(seed < 0 for seed in self.seeds):

@@ -1,14 +1,15 @@
 """A case: a detector's settings on one category with one seed."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdad.comparison.result import CaseResult
 from kdad.content_store import content_key
-from kdad.detectors.detector import Detector
 from kdad.detectors.registry import SYSTEMS
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.provenance import code_digest
+
+if TYPE_CHECKING:
+    from kdad.detectors.detector import Detector
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Case:
     category: str
     seed: int
     system: str
-    settings: StrictModel
+    settings: SystemSettings
     overrides: dict[str, Any]
     varied: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
 
     @property
-    def detector(self) -> type[Detector]:
+    def detector(self) -> "type[Detector]":
         """The system's class."""
-        return SYSTEMS[self.system]
+        return SYSTEMS[self.system].detector
 
     @property
     def head(self) -> dict[str, Any]:
@@ -53,24 +54,10 @@ class Case:
     def planned_key(self) -> str:
         """A key of what the plan wants, by which a summary tells results of other settings or other code."""
         return content_key(
-            **self.head, system=self.system, settings=self.settings.model_dump(mode="json"), code=code_of(self.detector)
+            **self.head, system=self.system, settings=self.settings.model_dump(mode="json"), code=code_of(self.system)
         )
 
 
-def code_of(detector: type[Detector]) -> str:
+def code_of(system: str) -> str:
     """Return a digest of the code behind a system's results: its own, and that of fitting, mapping and measuring."""
-    return code_digest(detector.__module__, "kdad.detectors.mapping", "kdad.metrics.measure", "kdad.features.seen")
-
-
-def failed_case(case: Case, error: str) -> CaseResult:
-    """Return the result of a case that failed."""
-    return CaseResult(
-        **case.head,
-        system=case.system,
-        status="failed",
-        error=error,
-        overrides=case.overrides,
-        varied=case.varied,
-        paper=case.paper,
-        planned=case.planned_key,
-    )
+    return code_digest(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.metrics.measure", "kdad.features.seen")

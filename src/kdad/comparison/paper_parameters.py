@@ -1,13 +1,13 @@
 """The ``paper_tables:`` block: which of our methods stand beside which of the papers' figures."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from kdad.comparison.ablation_parameters import Overrides
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import check_sides
-from kdad.parameters.strict import Seeds, SpacedList, StrictModel, nearest_name
+from kdad.parameters.strict import StrictModel, nearest_name
 
 TABLES = ("mkd_one_class", "mkd_mvtec", "mkd_gaussian_ablation", "us_pro")
 
@@ -19,7 +19,7 @@ class PaperMethodParameters(StrictModel):
     """
 
     system: str = Field(description="which system runs")
-    tables: Annotated[list[str], SpacedList] = Field(["all"], description="tables that show it, or all")
+    tables: list[str] = Field(["all"], description="tables that show it, or all")
     paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
     image_size: int | list[int] | None = Field(
@@ -43,29 +43,27 @@ class PaperMethodParameters(StrictModel):
 class PaperTableParameters(StrictModel):
     """The ``paper_tables:`` block."""
 
-    tables: str = Field("all", description="all that the data set has, or names separated by spaces")
+    tables: list[str] = Field(["all"], description="all that the data set has, or names")
     paper_dataset: str | None = Field(None, description="the papers' name of the data set; null: by dataset.name")
-    categories: Annotated[list[str | int], SpacedList] = Field(
-        ["all"], min_length=1, description="categories or classes, or all"
-    )
-    seeds: Seeds = Field([0, 1, 2], min_length=1, description="of initialisation and order")
+    categories: list[str | int] = Field(["all"], min_length=1, description="categories or classes, or all")
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of initialisation and order")
     methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> "PaperTableParameters":
-        named = [self.tables.split(), *(method.tables for method in self.present.values())]
+        named = [self.tables, *(method.tables for method in self.present.values())]
         for name in [name for names in named if names != ["all"] for name in names]:
             if name not in TABLES:
                 raise ValueError(f"there is no table '{name}'{nearest_name(name, list(TABLES))}")
-        if not self.tables.split():
-            raise ValueError("tables is empty; give 'all' or names separated by spaces")
+        if not self.tables:
+            raise ValueError("tables is empty; give 'all' or names")
         if not self.present:
             raise ValueError("methods leaves every method out; keep one")
         return self
 
     def shows_any(self, named: list[str]) -> bool:
         """Whether one of the `named` tables of a method (``["all"]``: those that compare methods) is chosen."""
-        return self.tables == "all" or named == ["all"] or bool(set(named) & set(self.tables.split()))
+        return self.tables == ["all"] or named == ["all"] or bool(set(named) & set(self.tables))
 
     @property
     def present(self) -> dict[str, PaperMethodParameters]:

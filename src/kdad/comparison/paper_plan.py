@@ -7,7 +7,8 @@ from kdad.comparison.paper_parameters import PaperMethodParameters, PaperTablePa
 from kdad.comparison.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.strict import StrictModel, flatten, merge
+from kdad.parameters.strict import flatten, merge
+from kdad.parameters.system import SystemSettings
 
 
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
@@ -45,7 +46,7 @@ def plan_baselines(parameters: dict[str, Any]) -> Plan:
     variants = [
         ("baselines", name) for name, method in parameters["baselines"]["methods"].items() if method is not None
     ]
-    variants += [(system, system) for system, detector in SYSTEMS.items() if detector.stands_among_baselines]
+    variants += [(system, system) for system, known in SYSTEMS.items() if known.Settings.stands_among_baselines]
     cases, bases = [], {}
     for system, name in variants:
         settings = variant_settings(parameters, system, name, {}, f"baselines.methods.{name}")
@@ -56,12 +57,12 @@ def plan_baselines(parameters: dict[str, Any]) -> Plan:
 
 def variant_settings(
     parameters: dict[str, Any], system: str, name: str, overrides: dict[str, Any], where: str
-) -> StrictModel | None:
+) -> SystemSettings | None:
     """Return a system's settings for the variant of this name; None for one that is left out."""
-    detector = SYSTEMS[system]
-    blocks = {field: parameters[field] for field in detector.Settings.model_fields}
+    model = SYSTEMS[system].Settings
+    blocks = {field: parameters[field] for field in model.model_fields}
     check_blocks(overrides, list(blocks), where)
-    chosen = detector.choose(merge(blocks, overrides), name, where)
+    chosen = model.choose(merge(blocks, overrides), name, where)
     return None if chosen is None else bind_settings(system, chosen, where)
 
 
@@ -69,8 +70,8 @@ def _unnamed(block: PaperTableParameters) -> dict[str, PaperMethodParameters]:
     named = {method.system for method in block.methods.values() if method is not None} | set(block.methods)
     return {
         system: PaperMethodParameters(system=system)
-        for system, detector in SYSTEMS.items()
-        if detector.stands_among_baselines and system not in named
+        for system, known in SYSTEMS.items()
+        if known.Settings.stands_among_baselines and system not in named
     }
 
 
@@ -87,7 +88,7 @@ def _plan_methods(
     for name, method in methods.items():
         where = f"paper_tables.methods.{name}"
         settings = variant_settings(parameters, system, name, method.settings, where)
-        if settings is None or not SYSTEMS[system].applies(settings, first):
+        if settings is None or not settings.applies(first):
             continue
         cases += [
             Case(f"paper_{system}", name, names[category], seed, system, settings, flatten(method.settings))

@@ -12,7 +12,8 @@ from kdad.comparison.case import Case
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import CLASS_SETS, TEXTURES, DatasetParameters
-from kdad.parameters.strict import StrictModel, first_message, flatten, merge, nearest_name
+from kdad.parameters.strict import first_message, flatten, merge, nearest_name
+from kdad.parameters.system import SystemSettings
 
 #: Ablations whose name is not that of their system.
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}
@@ -30,7 +31,7 @@ class Plan:
     name: str
     cases: tuple[Case, ...]
     datasets: dict[str, DatasetParameters]
-    bases: dict[str, StrictModel]
+    bases: dict[str, SystemSettings]
     shares_classes: bool = False
 
     @property
@@ -74,13 +75,13 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
     return Plan(name, tuple(cases), datasets, {system: base}, shares_classes(datasets, base))
 
 
-def _values(settings: StrictModel, names: list[str]) -> dict[str, Any]:
+def _values(settings: SystemSettings, names: list[str]) -> dict[str, Any]:
     """Return the values of complete settings by dotted names."""
     every = flatten(settings.model_dump(mode="json"))
     return {name: every[name] for name in names if name in every}
 
 
-def bind_settings(system: str, blocks: dict[str, Any], where: str) -> StrictModel:
+def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSettings:
     """Bind a system's parameter blocks; raises `InputError` that names the field below `where`."""
     model = SYSTEMS[system].Settings
     try:
@@ -112,7 +113,7 @@ def category_datasets(
     return found
 
 
-def shares_classes(datasets: dict[str, DatasetParameters], settings: StrictModel) -> bool:
+def shares_classes(datasets: dict[str, DatasetParameters], settings: SystemSettings) -> bool:
     """Say whether several classes of a labelled set are planned whose images a frozen network sees alike."""
     labelled = all(dataset.name in CLASS_SETS for dataset in datasets.values())
     # Statistics of the training images differ with the class that is normal.

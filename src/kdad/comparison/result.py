@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from kdad.comparison.case import Case
 from kdad.parameters.strict import StrictModel
 
 
@@ -46,6 +47,20 @@ class CaseResult(StrictModel):
     def place(self) -> tuple[str, str, str, int]:
         """Axis, variant, category and seed."""
         return self.axis, self.variant, self.category, self.seed
+
+
+def failed_case(case: Case, error: str) -> CaseResult:
+    """Return the result of a case that failed."""
+    return CaseResult(
+        **case.head,
+        system=case.system,
+        status="failed",
+        error=error,
+        overrides=case.overrides,
+        varied=case.varied,
+        paper=case.paper,
+        planned=case.planned_key,
+    )
 
 
 def histograms_of(result: CaseResult) -> tuple[np.ndarray, np.ndarray] | None:

@@ -48,7 +48,7 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
         measuring=bench.measuring.model_dump(),
         sheet_rows=bench.sheet_rows,
         seed=case.seed if detector.draws(settings) else None,
-        code=code_of(detector),
+        code=code_of(case.system),
     )
 
     def build(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.detector import Detector
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.replacing import link_or_copy, replacing
 
 

@@ -22,7 +22,7 @@ class FrozenDataset(PlaceDataset):
     def load(self) -> dict[str, FrozenReference]:
         """Read the references."""
         found = _read(self)
-        return {name: SYSTEMS[self._system].Reference.model_validate(values) for name, values in found.items()}
+        return {name: SYSTEMS[self._system].detector.Reference.model_validate(values) for name, values in found.items()}
 
     def save(self, data: dict[str, FrozenReference]) -> None:
         """Write the references."""

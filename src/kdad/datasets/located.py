@@ -7,7 +7,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.folder import FACTS
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing

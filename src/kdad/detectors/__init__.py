@@ -13,6 +13,6 @@ def load(folder: str | Path, device: str = "auto") -> "Detector":
     It runs in the number format that it was made in, where this machine has it. Raises `InputError` when the folder is
     incomplete, of another version, or was changed by hand.
     """
-    from kdad.detectors.registry import open_detector
+    from kdad.detectors.opening import open_detector
 
     return open_detector(Path(folder).expanduser(), device)

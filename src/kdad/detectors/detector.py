@@ -23,9 +23,8 @@ from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.decoding import resize_image
 from kdad.images.reading import AnyImage, find_images, read_image
-from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import SmoothingParameters
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
@@ -41,12 +40,10 @@ class Detector(nn.Module, ABC):
     """
 
     system: ClassVar[str]
-    Settings: ClassVar[type[StrictModel]]
+    Settings: ClassVar[type[SystemSettings]]
     Reference: ClassVar[type[FrozenReference]]
-    #: Whether the system stands in the table of the baselines beside them.
-    stands_among_baselines: ClassVar[bool] = False
 
-    def __init__(self, settings: StrictModel, references: dict[str, FrozenReference], compute: Compute) -> None:
+    def __init__(self, settings: SystemSettings, references: dict[str, FrozenReference], compute: Compute) -> None:
         super().__init__()
         self.settings, self.references, self.compute = settings, references, compute
         self.size: tuple[int, int] = (0, 0)
@@ -59,54 +56,41 @@ class Detector(nn.Module, ABC):
     # What a system says of itself, before anything is trained.
 
     @classmethod
-    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
-        """Return the parameter blocks of the variant of this name: of a system that is one method of many, its own.
-
-        None when it is left out; raises `InputError`, naming `where`, when there is none.
-        """
-        return blocks
-
-    @classmethod
-    def applies(cls, settings: StrictModel, dataset: DatasetParameters) -> bool:
-        """Tell whether the system can see such images at all."""
-        return True
-
-    @classmethod
-    def adapt(cls, settings: StrictModel, seen: SeenImages, split_seed: int) -> SeenImages:
+    def adapt(cls, settings: SystemSettings, seen: SeenImages, split_seed: int) -> SeenImages:
         """Return the images as the system takes them, where that is not as they are."""
         return seen
 
     @classmethod
     @abstractmethod
-    def refer(cls, settings: StrictModel, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
         """Return the frozen networks by name; those that have to be trained are trained, or found."""
 
     @classmethod
-    def passage(cls, settings: StrictModel, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
         """Return how the frozen networks run over images of `size`."""
         return Passage(32)
 
     @classmethod
-    def check_inputs(cls, settings: StrictModel, seen: SeenImages) -> None:
+    def check_inputs(cls, settings: SystemSettings, seen: SeenImages) -> None:
         """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
         seen.split.require_normal()
 
     @classmethod
-    def draws(cls, settings: StrictModel) -> bool:
+    def draws(cls, settings: SystemSettings) -> bool:
         """Tell whether the seed changes anything."""
         return True
 
     @classmethod
-    def check(cls, settings: StrictModel, seen: SeenImages) -> None:
+    def check(cls, settings: SystemSettings, seen: SeenImages) -> None:
         """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
 
     @classmethod
-    def describe(cls, settings: StrictModel) -> str:
+    def describe(cls, settings: SystemSettings) -> str:
         """Say in a few words what the detector looks through."""
         return settings.source.name if hasattr(settings, "source") else cls.system
 
     @classmethod
-    def label(cls, settings: StrictModel) -> dict[str, str]:
+    def label(cls, settings: SystemSettings) -> dict[str, str]:
         """Return what a table of baselines says of the system: ``detector``, and what it ``sees``."""
         return {"detector": cls.system, "sees": "images"}
 

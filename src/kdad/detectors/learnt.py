@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from kdad.content_store import ContentStore
 from kdad.training.checkpoints import CheckpointFile
@@ -80,6 +79,8 @@ def count_parameters(network: nn.Module) -> int:
 
 def count_flops(run: Callable[[], Any]) -> int:
     """Return the multiplications and additions of what `run` computes."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, since it imports Triton
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()

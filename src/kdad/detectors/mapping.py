@@ -9,12 +9,12 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import track
 
 from kdad.content_store import ContentStore
 from kdad.detectors.detector import Detector
 from kdad.detectors.workshop import Raw
 from kdad.features.seen import SeenImages
+from kdad.progress import counted
 from kdad.scoring.map_stack import write_stacks
 
 _SCORES = "raw_scores.csv"
@@ -83,6 +83,6 @@ def run_over(detector: Detector, seen: SeenImages, rows: np.ndarray, methods: Se
     detector.eval()
     size = detector.batch_size(methods[0] if methods else None)
     title = f"Mapping {methods[0].replace('_', ' ')}" if methods else "Scoring"
-    for start in track(range(0, len(rows), size), description=title, transient=True):
+    for start in counted(range(0, len(rows), size), title):
         batch = rows[start : start + size]
         yield detector.maps(seen.batch(batch), seen.outputs(batch), methods)

@@ -1,55 +1,43 @@
 """The systems by name: a new one is a folder beside these, a line here, a block in `conf/base`, and its tests."""
 
-from pathlib import Path
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import numpy as np
-from pydantic import ValidationError
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.soft_target.parameters import SoftTargetSettings
+from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
+from kdad.parameters.system import SystemSettings
 
-from kdad.compute import Compute, bfloat16_is_native, choose_compute
-from kdad.detectors.baselines.detector import BaselineDetector
-from kdad.detectors.detector import Detector
-from kdad.detectors.folder import changed_by_hand, read_facts, read_state
-from kdad.detectors.mkd.detector import MkdDetector
-from kdad.detectors.soft_target.detector import SoftTargetDetector
-from kdad.detectors.stfpm.detector import StfpmDetector
-from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
-from kdad.errors import InputError
-
-SYSTEMS: dict[str, type[Detector]] = {
-    "mkd": MkdDetector,
-    "uninformed_students": UninformedStudentsDetector,
-    "baselines": BaselineDetector,
-    "soft_target": SoftTargetDetector,
-    "stfpm": StfpmDetector,
-}
+if TYPE_CHECKING:
+    from kdad.detectors.detector import Detector
 
 
-def open_detector(folder: Path, device: str = "auto") -> Detector:
-    """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
+@dataclass(frozen=True)
+class System:
+    """A system's settings, and where its detector is: its networks are imported when it is asked for, and not before.
 
-    Raises `InputError` when the folder is incomplete, was changed by hand, or is of an unknown system or format.
+    So parameters are checked, and pipelines planned, in a fraction of the time that networks take to be imported.
     """
-    facts = read_facts(folder)
-    if facts.system not in SYSTEMS:
-        raise InputError(f"'{folder}' is of the system '{facts.system}'; known: {', '.join(sorted(SYSTEMS))}")
-    system, state = SYSTEMS[facts.system], read_state(folder, facts)
-    try:
-        references = {
-            name: system.Reference.model_validate(values).within(folder) for name, values in facts.frozen.items()
-        }
-        detector = system(system.Settings.model_validate(facts.settings), references, _compute(device, facts.precision))
-        detector.size, detector.key = facts.image.size, facts.key
-        detector.restore(state, facts.learnt)
-    except InputError:
-        raise
-    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise changed_by_hand(folder, error) from error
-    if facts.threshold is not None:
-        detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
-    detector.record = facts.made_by
-    return detector.eval()
+
+    Settings: type[SystemSettings]
+    module: str
+    class_name: str
+
+    @property
+    def detector(self) -> "type[Detector]":
+        """The detector's class."""
+        return getattr(import_module(self.module), self.class_name)
 
 
-def _compute(device: str, precision: str) -> Compute:
-    chosen = choose_compute(device, "float32").device
-    return choose_compute(device, "bfloat16" if precision == "bfloat16" and bfloat16_is_native(chosen) else "float32")
+SYSTEMS: dict[str, System] = {
+    "mkd": System(MkdSettings, "kdad.detectors.mkd.detector", "MkdDetector"),
+    "uninformed_students": System(
+        UninformedStudentsSettings, "kdad.detectors.uninformed_students.detector", "UninformedStudentsDetector"
+    ),
+    "baselines": System(BaselineSettings, "kdad.detectors.baselines.detector", "BaselineDetector"),
+    "soft_target": System(SoftTargetSettings, "kdad.detectors.soft_target.detector", "SoftTargetDetector"),
+    "stfpm": System(StfpmSettings, "kdad.detectors.stfpm.detector", "StfpmDetector"),
+}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from kdad.content_store import ContentStore, content_key
@@ -27,6 +26,7 @@ from kdad.images.one_class import EveryClass
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.points import CriticalPoint
+from kdad.progress import counted
 
 logger = logging.getLogger(__name__)
 _SELECTION_BATCH = 64
@@ -161,7 +161,7 @@ def _run(
     network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
-    for start in track(range(0, len(training), batch_size), description="Frozen network", transient=True):
+    for start in counted(range(0, len(training), batch_size), "Frozen network"):
         rows = np.arange(start, min(start + batch_size, len(training)))
         batch = read_images(images, rows)
         outputs = network.outputs(batch)

@@ -5,6 +5,17 @@ from kdad.hooks.input_errors import InputErrorHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.run_tracking import RunTrackingHook
+from kdad.hooks.stage_lines import StageLinesHook
+from kdad.hooks.start_up import StartUpHook
 from kdad.hooks.variant_log import VariantLogHook
 
-__all__ = ["CurrentRun", "InputErrorHook", "RunLogHook", "RunReportHook", "RunTrackingHook", "VariantLogHook"]
+__all__ = [
+    "CurrentRun",
+    "InputErrorHook",
+    "RunLogHook",
+    "RunReportHook",
+    "RunTrackingHook",
+    "StageLinesHook",
+    "StartUpHook",
+    "VariantLogHook",
+]

@@ -1,24 +1,32 @@
-"""How a run ends that met unusable input."""
+"""How a run ends that met something a person has to put right."""
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError
-from kdad.errors import InputError
+from kdad.command_line import CommandLineError, ExitCode
+from kdad.errors import DivergedError, IncompleteError, InputError
+
+#: The exit code of each kind of error; the first that fits.
+_KINDS: dict[type[Exception], ExitCode] = {
+    IncompleteError: ExitCode.INCOMPLETE,
+    InputError: ExitCode.UNUSABLE_INPUT,
+    DivergedError: ExitCode.DIVERGED,
+}
 
 
 class InputErrorHook:
-    """Ends a run that met unusable input with its one message, without a traceback."""
+    """Ends a run that met such an error with its one message, without a traceback, and the exit code of its kind."""
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
-        """Turn `InputError` into a message of the command line, after the others have closed their runs."""
-        found = input_error_of(error)
+        """Turn the error into a message of the command line, after the others have closed their runs."""
+        found = known_error_of(error)
         if found is not None:
-            raise CommandLineError(str(found)) from error
+            code = next(code for kind, code in _KINDS.items() if isinstance(found, kind))
+            raise CommandLineError(str(found), code) from error
 
 
-def input_error_of(error: BaseException | None) -> InputError | None:
-    """Return the `InputError` behind an error: Kedro wraps what a dataset raises."""
-    while error is not None and not isinstance(error, InputError):
+def known_error_of(error: BaseException | None) -> BaseException | None:
+    """Return the error of a known kind behind an error: Kedro wraps what a dataset raises."""
+    while error is not None and not isinstance(error, tuple(_KINDS)):
         error = error.__cause__
     return error

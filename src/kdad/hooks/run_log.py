@@ -1,6 +1,7 @@
 """What a run leaves in MLflow: results, losses, figures, data, detector, and a table of its nodes."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pandas as pd
 from kedro.framework.hooks import hook_impl
 
-from kdad.detectors.detector import Detector
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
@@ -44,14 +44,14 @@ class RunLogHook:
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Let a detector that is kept remember its run."""
-        if isinstance(data, Detector) and self._current.tracked is not None:
+        if _is_detector(data) and self._current.tracked is not None:
             data.record = data.record | {"mlflow_run": self._current.identity}
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Name the run of a kept detector that is used."""
         run = self._current.tracked
-        if isinstance(data, Detector) and "folder" in data.record and run is not None:
+        if _is_detector(data) and "folder" in data.record and run is not None:
             made = data.record.get("mlflow_run", "unknown")
             run.tags({"detector": data.record["folder"], "detector_system": data.system, "detector_run": made})
 
@@ -101,6 +101,12 @@ class RunLogHook:
         """Log what has run."""
         if self._current.run is not None:
             _log_nodes(self._current.run, time.perf_counter() - self._began)
+
+
+def _is_detector(data: Any) -> bool:
+    """Tell a detector without importing torch, which would hold up every start: where there is one, it is imported."""
+    module = sys.modules.get("kdad.detectors.detector")
+    return module is not None and isinstance(data, module.Detector)
 
 
 def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.hooks.current_run import CurrentRun
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
@@ -63,7 +63,8 @@ class RunTrackingHook:
             if reason is not None:
                 raise CommandLineError(
                     f"MLflow at {destination.uri} does not answer ({reason}), and tracking.when_unreachable is 'stop'; "
-                    "start it, or let it be 'wait' to log the run later"
+                    "start it, or let it be 'wait' to log the run later",
+                    ExitCode.NOT_TRACKED,
                 )
         for said in destination.said:
             logger.info(said)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision.datasets import CIFAR10
 
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, resize_image
@@ -38,6 +37,8 @@ class CifarSet(OneClassSet):
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
+        from torchvision.datasets import CIFAR10  # here, since torchvision takes a second
+
         root = find_published(parameters, _find_root, CIFAR10, _ABSENT)
         parts = _load_folders(root, parameters.size) if (root / "train").is_dir() else _load_batches(root.resolve())
         super().__init__(parameters, *parts, CLASS_NAMES)

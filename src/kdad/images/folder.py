@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, decode_mask, resize_image, resize_mask
 from kdad.images.folder_layout import find_category, read_layout
 from kdad.images.image_set import ImageSet, Sample, hash_content
 from kdad.parameters.dataset import DatasetParameters
+from kdad.progress import counted
 
 
 class FolderSet(ImageSet):
@@ -48,7 +48,7 @@ class FolderSet(ImageSet):
     def problems(self) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once."""
         found = list(self._layout.problems)
-        for file in track(self._files, description="Checking images", transient=True):
+        for file in counted(self._files, "Checking images"):
             image = _decode_or_note(decode_image, file.path, found)
             mask = _decode_or_note(decode_mask, file.mask, found) if file.mask is not None else None
             if image is None or mask is None:

@@ -3,8 +3,6 @@
 from functools import cache, partial
 from pathlib import Path
 
-from torchvision.datasets import MNIST, FashionMNIST
-
 from kdad.errors import InputError
 from kdad.images.digits import DIGIT_NAMES
 from kdad.images.idx import read_idx
@@ -25,7 +23,7 @@ _FASHION_NAMES = (
     "ankle_boot",
 )
 _CLASS_NAMES = {"mnist": DIGIT_NAMES, "fashion_mnist": _FASHION_NAMES}
-_DOWNLOADERS = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
+_PUBLISHED = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 _PREFIXES = ("train", "t10k")
 
 
@@ -37,7 +35,9 @@ class IdxSet(OneClassSet):
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
-        downloader = _DOWNLOADERS[parameters.name]
+        from torchvision import datasets  # here, since torchvision takes a second
+
+        downloader = getattr(datasets, _PUBLISHED[parameters.name])
         find = partial(_find_folder, subfolder=downloader.__name__)
         absent = f"and its {downloader.__name__}/raw hold no train-images-idx3-ubyte(.gz)"
         folder = find_published(parameters, find, downloader, absent)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import skimage.data
-import sklearn.datasets
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -129,6 +127,9 @@ def _zoom(image: np.ndarray, top: int, left: int, side: int, patch_size: int) ->
 
 
 def _embedded() -> list[Path]:
+    import skimage.data  # here, since few runs need them and they take a second
+    import sklearn.datasets
+
     photographs = Path(skimage.data.__file__).parent, Path(sklearn.datasets.__file__).parent / "images"
     names = _SCIKIT_IMAGE, _SCIKIT_LEARN
     return [folder / name for folder, group in zip(photographs, names, strict=True) for name in group]

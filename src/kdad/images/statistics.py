@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from kdad.images.image_set import ImageSet
+from kdad.progress import counted
 
 
 class ChannelStatistics:
@@ -63,6 +63,6 @@ class ChannelStatistics:
 def measure_channels(images: ImageSet, rows: np.ndarray) -> dict[str, Any]:
     """Return ``mean`` and ``sd`` of each channel over these images, and how many they are."""
     statistics = ChannelStatistics()
-    for row in track(rows, description="Image statistics", transient=True):
+    for row in counted(rows, "Image statistics"):
         statistics.update(images.image(int(row))[None])
     return {"mean": statistics.mean.tolist(), "sd": statistics.sd.tolist(), "images": len(rows)}

@@ -1,7 +1,9 @@
-"""How well detection scores rank images."""
+"""How well detection scores rank images.
+
+scikit-learn is imported by what needs it, since it takes a second, and a run begins long before it measures.
+"""
 
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from kdad.errors import InputError
 
@@ -16,12 +18,16 @@ def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     below raise `InputError` when lengths differ, a label is not 0 or 1 or one of the two is absent, or a score is not
     finite.
     """
+    from sklearn.metrics import roc_auc_score
+
     _check_both_labels(labels, scores)
     return float(roc_auc_score(labels, scores))
 
 
 def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the average precision: sum over thresholds of (recall step) * precision."""
+    from sklearn.metrics import average_precision_score
+
     _check_both_labels(labels, scores)
     return float(average_precision_score(labels, scores))
 
@@ -31,6 +37,8 @@ def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
     The threshold is chosen with the labels at hand: a bound on what any threshold can do, not one to decide with.
     """
+    from sklearn.metrics import precision_recall_curve
+
     _check_both_labels(labels, scores)
     precision, recall, thresholds = precision_recall_curve(labels, scores)
     precision, recall = precision[:-1], recall[:-1]  # scikit-learn's last point belongs to no threshold

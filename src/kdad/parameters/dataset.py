@@ -14,7 +14,9 @@ DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
 def check_sides(value: Any) -> Any:
-    """Return an image size as it is; raises `ValueError` for what is neither a number of pixels nor two."""
+    """Return an image size, sides in words as numbers; raises `ValueError` for what is neither one number nor two."""
+    if isinstance(value, list):
+        value = [int(side) if isinstance(side, str) and side.isdecimal() else side for side in value]
     sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
     if not all(type(side) is int and 8 <= side <= 8192 for side in sides):
         raise ValueError("image_size is a number of pixels or [height, width], each from 8 to 8192")

@@ -1,34 +1,53 @@
 """The base of all parameter blocks: an unknown key is an error that names the nearest known one."""
 
 import difflib
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 #: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
 PointChoice = str | list[str]
-
-
-def _split_text(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.split()
-    return [value] if isinstance(value, int) else value
-
-
-#: In an annotation: a list may also be given as ``"0 1 2"`` or as one number, since the command line has no lists.
-SpacedList = BeforeValidator(_split_text)
-#: Seeds of the same work, each once.
-Seeds = Annotated[list[int], SpacedList]
+_LISTED = 40
 
 
 def nearest_name(name: str, known: list[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest of `known`, or the list of all when none is close."""
+    """Return ``"; did you mean 'x'?"`` for the closest of `known`, or 40 of them at most when none is close."""
+    if not known:
+        return "; there is none"
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return f"; known: {', '.join(sorted(known)[:_LISTED])}{more}"
+
+
+def split_list(text: str) -> list[str]:
+    """Return the items of a list in words: separated by spaces or commas."""
+    return text.replace(",", " ").split()
+
+
+def as_list(value: Any, annotation: Any) -> Any:
+    """Return a list for text or one number, where `annotation` takes a list and neither of them; else `value`."""
+    kinds = set(_kinds(annotation))
+    if list not in kinds or type(value) in kinds:
+        return value
+    if isinstance(value, str):
+        return split_list(value)
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _kinds(annotation: Any) -> list[type]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [kind for each in get_args(annotation) for kind in _kinds(each)]
+    return [origin or annotation]
 
 
 class StrictModel(BaseModel):
-    """A frozen parameter block that rejects unknown keys."""
+    """A frozen parameter block that rejects unknown keys; a list may be given as ``"0 1 2"``, or as one number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,6 +59,7 @@ class StrictModel(BaseModel):
             unknown = [str(key) for key in values if key not in cls.model_fields]
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
+            return {name: as_list(value, cls.model_fields[name].annotation) for name, value in values.items()}
         return values
 
 

@@ -33,9 +33,9 @@ def console_table(metrics: dict) -> Table:
     return table
 
 
-def places_text(places: dict[str, Path], run: str) -> str:
-    """Return the lines that say where results and the MLflow run are."""
-    return "\n".join(f"{title}: {place}" for title, place in (places | {"MLflow run": run}).items())
+def places_text(places: dict[str, Path | str]) -> str:
+    """Return the lines that say where results are."""
+    return "\n".join(f"{title}: {place}" for title, place in places.items())
 
 
 def _cell(found: dict, key: str | None) -> str:

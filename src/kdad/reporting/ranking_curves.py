@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from kdad.reporting.style import CYCLE, INK, MUTED, draw_message, new_figure, plain_axes
 
@@ -27,6 +26,8 @@ def draw_roc(
     figure = new_figure(4.8 * panels, 4.4)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     if image_auroc is not None:
+        from sklearn.metrics import roc_curve  # here, since it takes a second, and a run begins long before
+
         fpr, tpr, _ = roc_curve(labels, scores)
         curves = {"image score": (fpr, tpr)}
         _draw(axes.pop(0), curves, {"image score": image_auroc}, "Detection: images", "true positive rate")

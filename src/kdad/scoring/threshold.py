@@ -1,11 +1,12 @@
-"""A decision threshold from normal scores alone, or from labelled ones."""
+"""A decision threshold from normal scores alone, or from labelled ones.
+
+scikit-learn and scipy.stats are imported by what needs them, since they take a second, and a run begins long before.
+"""
 
 import math
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import beta
-from sklearn.metrics import roc_curve
 
 from kdad.errors import InputError
 from kdad.parameters.scoring import ThresholdRule
@@ -83,6 +84,8 @@ def labelled_threshold(
     false positives among those that find the share `wanted` of the anomalous. `labels` are 0 and 1. Raises `InputError`
     without both labels, for scores that are not finite, and for a rate outside (0, 1].
     """
+    from sklearn.metrics import roc_curve
+
     anomalous, normal = int((labels == 1).sum()), int((labels == 0).sum())
     if not anomalous or not normal:
         raise InputError(f"the rule '{rule}' needs normal and anomalous images; there are {normal} and {anomalous}")
@@ -121,6 +124,8 @@ def _below(cut: float, scores: np.ndarray) -> float:
 
 def _promise(value: float, rule: ThresholdRule, wanted: float | None, exceeding: int, count: int) -> Threshold:
     """State what a threshold promises that `exceeding` of `count` normal scores exceed."""
+    from scipy.stats import beta
+
     return Threshold(
         value=value,
         rule=rule,

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from torch import Tensor, nn
 
+from kdad.errors import DivergedError
 from kdad.parameters.training import TrainingParameters
+from kdad.progress import progress_bar
 from kdad.seeding import derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
 
@@ -43,7 +45,7 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
 
     The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
     Each epoch's order is drawn from the seed and the epoch's number, so a resumed run meets the same batches.
-    Raises `FloatingPointError` when the loss is no longer finite.
+    Raises `DivergedError` when the loss is no longer finite.
     """
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
@@ -62,7 +64,10 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
         measured = _rows(epoch, "training", losses) + _rows(epoch, "validation", _validate(task, parameters.batch_size))
         history += measured
         if not all(math.isfinite(row["value"]) for row in measured):
-            raise FloatingPointError(f"the loss of {task.name} is not finite in epoch {epoch}; lower the learning rate")
+            raise DivergedError(
+                f"the loss of {task.name} is not finite in epoch {epoch + 1} of {parameters.epochs}; lower its "
+                f"learning_rate, which is {parameters.learning_rate:g}"
+            )
         if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
             checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()
@@ -133,9 +138,8 @@ def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list
 
 def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterator[int]:
     """Count epochs with a bar on a terminal, and with a line at each tenth of the way in a log."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     started = time.perf_counter()
-    with Progress(*columns, TextColumn("{task.fields[loss]}"), transient=True) as bar:
+    with progress_bar(TextColumn("{task.fields[loss]}")) as bar:
         shown = bar.add_task(f"Training {name}", total=epochs, completed=first, loss="")
         for epoch in range(first, epochs):
             yield epoch

@@ -176,11 +176,11 @@ def test_only_methods_that_draw_depend_on_the_seed():
 def test_one_method_is_chosen_of_many_and_one_that_is_left_out_is_none():
     knn = {"detector": "knn", "representation": "source"}
     blocks = {"seed": 1, "baselines": {"pixel_side": 8, "methods": {"nearest": knn, "left_out": None}}}
-    chosen = BaselineDetector.choose(blocks, "nearest", "paper_tables.methods.a")
+    chosen = BaselineSettings.choose(blocks, "nearest", "paper_tables.methods.a")
     assert chosen == {"seed": 1, "baselines": {"pixel_side": 8, "methods": {"nearest": knn}}}
-    assert BaselineDetector.choose(blocks, "left_out", "there") is None
+    assert BaselineSettings.choose(blocks, "left_out", "there") is None
     with pytest.raises(InputError, match=r"there: baselines.methods has no 'neares'; did you mean 'nearest'\?"):
-        BaselineDetector.choose(blocks, "neares", "there")
+        BaselineSettings.choose(blocks, "neares", "there")
 
 
 def test_a_table_says_what_a_method_is_and_sees():

@@ -116,5 +116,5 @@ def test_a_set_without_classes_is_refused(settings, prepare):
 def test_only_labelled_sets_can_be_seen(settings):
     labelled = DatasetParameters(name="digits", normal_class=3, image_size=32)
     textures = DatasetParameters(name="textures", category="brick", image_size=64)
-    assert SoftTargetDetector.applies(settings, labelled)
-    assert not SoftTargetDetector.applies(settings, textures)
+    assert settings.applies(labelled)
+    assert not settings.applies(textures)

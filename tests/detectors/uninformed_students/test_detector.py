@@ -164,4 +164,4 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare,
 @pytest.mark.parametrize(("size", "applies"), [(33, True), ([64, 32], False), ([33, 64], True)])
 def test_images_smaller_than_a_receptive_field_cannot_be_seen(size, applies):
     dataset = DatasetParameters(name="textures", category="brick", image_size=size)
-    assert UninformedStudentsDetector.applies(settings((17, 33)), dataset) == applies
+    assert settings((17, 33)).applies(dataset) == applies

@@ -19,7 +19,6 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.features.source import SourceReference, reference_source
 from kdad.parameters.scoring import SmoothingParameters
-from kdad.parameters.strict import nearest_name
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 
@@ -39,16 +38,6 @@ class BaselineDetector(Detector):
         self.method: BaselineMethodParameters = self.settings.baselines.only
         kinds = {"images": AutoencoderHalf, "patches": PatchHalf}
         self.half: LearntHalf = kinds.get(self.method.seen, VectorHalf)(self)
-
-    @classmethod
-    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
-        """Return the blocks with one method alone: what others are set to is nothing to it."""
-        methods = blocks["baselines"]["methods"]
-        if variant not in methods:
-            raise InputError(f"{where}: baselines.methods has no '{variant}'{nearest_name(variant, list(methods))}")
-        if methods[variant] is None:
-            return None
-        return blocks | {"baselines": blocks["baselines"] | {"methods": {variant: methods[variant]}}}
 
     @classmethod
     def refer(cls, settings: BaselineSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:

@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from kdad.errors import InputError
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
-from kdad.parameters.strict import StrictModel
+from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
 
@@ -199,9 +201,19 @@ class BaselineParameters(StrictModel):
         return self
 
 
-class BaselineSettings(StrictModel):
+class BaselineSettings(SystemSettings):
     """Everything that makes a baseline: the blocks of its parameters, of `baselines` one method alone."""
 
     source: SourceParameters
     features: FeatureParameters
     baselines: BaselineParameters
+
+    @classmethod
+    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
+        """Return the blocks with one method alone: what others are set to is nothing to it."""
+        methods = blocks["baselines"]["methods"]
+        if variant not in methods:
+            raise InputError(f"{where}: baselines.methods has no '{variant}'{nearest_name(variant, list(methods))}")
+        if methods[variant] is None:
+            return None
+        return blocks | {"baselines": blocks["baselines"] | {"methods": {variant: methods[variant]}}}

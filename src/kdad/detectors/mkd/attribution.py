@@ -3,7 +3,6 @@
 import warnings
 
 import torch
-from captum.attr import GuidedBackprop, Saliency
 from torch import Tensor, nn
 
 from kdad.compute import Compute
@@ -54,6 +53,8 @@ def gradient_maps(
     ``smooth_grad`` averages the signed gradient over noisy copies first; ``guided_backprop`` passes only positive
     gradients through ReLUs. No hook is left behind, also when the forward pass raises.
     """
+    from captum.attr import GuidedBackprop, Saliency  # here, since few runs need it
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU|Input Tensor .* require gradients")
         if method == "gradients":
@@ -70,6 +71,8 @@ def _smooth_grad(total: TotalDiscrepancy, images: Tensor, parameters: GradientMa
 
     So an image's map does not depend on the images beside it, as it would with Captum's `NoiseTunnel`.
     """
+    from captum.attr import Saliency
+
     mean = torch.zeros_like(images)
     with torch_seed(seed, "smooth_grad"):
         noises = torch.randn(parameters.smooth_grad_samples, 1, *images.shape[1:]) * parameters.smooth_grad_sd

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from kdad.parameters.scoring import MappingParameters, SmoothingParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
@@ -97,7 +98,7 @@ class ScoringParameters(MappingParameters):
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
 
 
-class MkdSettings(StrictModel):
+class MkdSettings(SystemSettings):
     """Everything that makes an MKD detector: the blocks of its parameters."""
 
     source: SourceParameters

@@ -21,7 +21,6 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.labelled import classified_images, one_class_split
 from kdad.networks.weights import fingerprint_state
-from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 
@@ -39,11 +38,6 @@ class SoftTargetDetector(Detector):
     system = "soft_target"
     Settings = SoftTargetSettings
     Reference = ClassifierReference
-
-    @classmethod
-    def applies(cls, settings: SoftTargetSettings, dataset: DatasetParameters) -> bool:
-        """Tell whether the images have classes to distil."""
-        return dataset.name in CLASS_SETS
 
     @classmethod
     def adapt(cls, settings: SoftTargetSettings, seen: SeenImages, split_seed: int) -> SeenImages:

@@ -2,7 +2,9 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from kdad.parameters.strict import Seeds, StrictModel
+from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
+from kdad.parameters.strict import StrictModel
+from kdad.parameters.system import SystemSettings
 
 
 class ClassifierParameters(StrictModel):
@@ -25,7 +27,7 @@ class ClassifierParameters(StrictModel):
 class SoftTargetParameters(StrictModel):
     """The ``soft_target:`` block."""
 
-    seeds: Seeds = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
     teacher: ClassifierParameters
     student: ClassifierParameters
     temperature: float = Field(4.0, gt=0, description="T outside the sweep")
@@ -50,7 +52,11 @@ class SoftTargetParameters(StrictModel):
         return self
 
 
-class SoftTargetSettings(StrictModel):
+class SoftTargetSettings(SystemSettings):
     """Everything that makes a detector by disagreement: the block of its parameters."""
 
     soft_target: SoftTargetParameters
+
+    def applies(self, dataset: DatasetParameters) -> bool:
+        """Tell whether the images have classes to distil."""
+        return dataset.name in CLASS_SETS

@@ -36,7 +36,6 @@ class StfpmDetector(Detector):
     system = "stfpm"
     Settings = StfpmSettings
     Reference = SourceReference
-    stands_among_baselines = True
 
     @classmethod
     def refer(cls, settings: StfpmSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:

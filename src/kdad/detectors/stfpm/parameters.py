@@ -7,6 +7,7 @@ from pydantic import Field
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
 
@@ -24,7 +25,9 @@ class StfpmParameters(StrictModel):
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
 
 
-class StfpmSettings(StrictModel):
+class StfpmSettings(SystemSettings):
     """Everything that makes an STFPM detector: the block of its parameters."""
+
+    stands_among_baselines = True
 
     stfpm: StfpmParameters

@@ -29,7 +29,6 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import StudentEnsemble
-from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
@@ -55,11 +54,6 @@ class UninformedStudentsDetector(Detector):
         self.ensembles = nn.ModuleDict()
         self.standardisations: dict[int, Standardisation] = {}
         self.constants: dict[str, MapConstants] = {}
-
-    @classmethod
-    def applies(cls, settings: UninformedStudentsSettings, dataset: DatasetParameters) -> bool:
-        """Tell whether images are as large as the largest receptive field."""
-        return max(settings.students.receptive_fields) <= min(dataset.size)
 
     @classmethod
     def refer(

@@ -1,12 +1,14 @@
 """The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
-from kdad.parameters.strict import SpacedList, StrictModel
+from kdad.parameters.strict import StrictModel
+from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
 RECEPTIVE_FIELDS = (17, 33, 65)
@@ -47,9 +49,7 @@ class TeacherParameters(StrictModel):
 class StudentParameters(StrictModel):
     """The ``students:`` block: which ensembles, and how they are trained."""
 
-    receptive_fields: Annotated[list[int], SpacedList] = Field(
-        [17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65"
-    )
+    receptive_fields: list[int] = Field([17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65")
     count: int = Field(3, ge=1, le=50, description="M, students of each scale")
     output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
     descriptors: Literal["auto", "cache", "recompute"] = Field(
@@ -88,9 +88,13 @@ class StudentScoringParameters(MappingParameters):
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
 
 
-class UninformedStudentsSettings(StrictModel):
+class UninformedStudentsSettings(SystemSettings):
     """Everything that makes a detector of Uninformed Students: the blocks of its parameters."""
 
     teacher: TeacherParameters
     students: StudentParameters
     student_scoring: StudentScoringParameters
+
+    def applies(self, dataset: DatasetParameters) -> bool:
+        """Tell whether images are as large as the largest receptive field."""
+        return max(self.students.receptive_fields) <= min(dataset.size)

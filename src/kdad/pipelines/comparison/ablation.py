@@ -112,4 +112,5 @@ def write_page(
 
 def describe_bases(plan: Plan) -> str:
     """Say what the cases look through; single variants may look through something else."""
-    return ", ".join(f"{system} through {SYSTEMS[system].describe(base)}" for system, base in plan.bases.items())
+    seen = {system: SYSTEMS[system].detector.describe(base) for system, base in plan.bases.items()}
+    return ", ".join(f"{system} through {what}" for system, what in seen.items())

@@ -8,15 +8,15 @@ from typing import Any
 import pandas as pd
 
 from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case, failed_case
+from kdad.comparison.case import Case
 from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult
+from kdad.comparison.result import CaseResult, failed_case
 from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
-from kdad.errors import InputError
+from kdad.errors import IncompleteError, InputError
 from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
@@ -73,7 +73,6 @@ def run_one_case(
         logger.error("%s failed: %s", case.namespace, error)
         logger.debug("%s", traceback.format_exc())
         return failed_case(case, f"{type(error).__name__}: {error}")
-    logger.info("%s: %s", case.namespace, "found done" if result.reused else "finished")
     return result
 
 
@@ -83,12 +82,12 @@ def collect_results(*results: CaseResult | None) -> list[CaseResult]:
 
 
 def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
-    """Raise `InputError` when a case is missing; taking the `page`, it comes after everything else is reported."""
+    """Raise `IncompleteError` when a case is missing; taking the `page`, it comes after everything else is reported."""
     if len(missing):
         lines = [
             f"  {row.axis}.{row.variant}, {row.category}, seed {row.seed}: {row.error}" for row in missing.itertuples()
         ]
-        raise InputError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
+        raise IncompleteError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
 
 
 def describe_origin(origin: str) -> str:

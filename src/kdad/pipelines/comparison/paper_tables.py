@@ -51,8 +51,8 @@ def compare_with_papers(
     ]
     name = paper_tables.paper_dataset or _PAPER_NAMES.get(dataset.name, dataset.name)
     printed = paper_results[paper_results["dataset"] == name]
-    if paper_tables.tables != "all":
-        printed = printed[printed["table"].isin(paper_tables.tables.split())]
+    if paper_tables.tables != ["all"]:
+        printed = printed[printed["table"].isin(paper_tables.tables)]
     named = {own: method.paper for own, method in paper_tables.present.items()}
     names = {case.variant: named.get(case.variant, []) for plan in plans for case in plan.cases}
     shown = {own: method.tables for own, method in paper_tables.present.items()}

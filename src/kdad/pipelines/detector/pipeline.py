@@ -76,7 +76,7 @@ def create_scoring(system: str) -> Pipeline:
 
 
 def _settings_node(function, system: str, inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    detector = SYSTEMS[system]
+    detector = SYSTEMS[system].detector
     return Node(
         with_settings(function, detector),
         inputs=settings_inputs(detector) | inputs,

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import JudgedFile
 from kdad.images.found import FoundImages, batches_of
+from kdad.progress import progress_bar
 
 _PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
 
@@ -20,9 +21,8 @@ def judge_found(
 
     A file that cannot be read, or whose score is no number, has a problem and no judgement.
     """
-    columns = [TextColumn("Judging"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        task = bar.add_task("", total=len(images.paths), rate="")
+    with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
+        task = bar.add_task("Judging", total=len(images.paths), rate="")
         for batch in batches_of(images, batch_size, _PIXELS):
             for judged in detector.judge_files(batch, len(batch), with_images):
                 yield _without_broken_score(judged)

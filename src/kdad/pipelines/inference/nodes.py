@@ -10,7 +10,7 @@ from kdad.compute import prepare_compute
 from kdad.datasets.judgements import Judgements, JudgementStream
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import JudgedFile
-from kdad.errors import InputError
+from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.inference import InferenceParameters
@@ -84,13 +84,13 @@ def report_judgements(
 
 
 def stop_on_unreadable(judgements: Judgements, page: str) -> None:
-    """Raise `InputError` when files could not be read; taking the `page`, it comes after everything is reported."""
+    """Raise `IncompleteError` when files could not be read; taking the `page`, it comes after all is reported."""
     table = judgements.table
     problems = table.loc[table["score"].isna(), "problem"].tolist()
     if problems:
         lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
         more = [f"  and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
-        raise InputError(
+        raise IncompleteError(
             f"{len(problems)} of {len(table)} files could not be read; all others are judged, see "
             f"{judgements.folder}:\n" + "\n".join(lines + more)
         )

@@ -11,7 +11,6 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.progress import track
 
 from kdad.comparison.bench import Bench
 from kdad.comparison.case import Case
@@ -19,7 +18,7 @@ from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.detector import Detector
-from kdad.detectors.registry import open_detector
+from kdad.detectors.opening import open_detector
 from kdad.detectors.soft_target.class_offset import best_offset
 from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.losses import softened_divergence
@@ -33,6 +32,7 @@ from kdad.metrics.classification import classification_metrics
 from kdad.metrics.ranking import image_auroc
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
+from kdad.progress import counted
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 
 _SHOWN_CLASSES = 5
@@ -233,4 +233,4 @@ def summarise_soft_targets(
 
 
 def _progress(description: str, *axes: Any) -> Iterator[tuple]:
-    return track(list(itertools.product(*axes)), description=description, transient=True)
+    return counted(list(itertools.product(*axes)), description)

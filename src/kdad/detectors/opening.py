@@ -1,0 +1,43 @@
+"""Opening a detector that was kept, of whichever system."""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from kdad.compute import Compute, bfloat16_is_native, choose_compute
+from kdad.detectors.detector import Detector
+from kdad.detectors.folder import changed_by_hand, read_facts, read_state
+from kdad.detectors.registry import SYSTEMS
+from kdad.errors import InputError
+
+
+def open_detector(folder: Path, device: str = "auto") -> Detector:
+    """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
+
+    Raises `InputError` when the folder is incomplete, was changed by hand, or is of an unknown system or format.
+    """
+    facts = read_facts(folder)
+    if facts.system not in SYSTEMS:
+        raise InputError(f"'{folder}' is of the system '{facts.system}'; known: {', '.join(sorted(SYSTEMS))}")
+    system, state = SYSTEMS[facts.system].detector, read_state(folder, facts)
+    try:
+        references = {
+            name: system.Reference.model_validate(values).within(folder) for name, values in facts.frozen.items()
+        }
+        detector = system(system.Settings.model_validate(facts.settings), references, _compute(device, facts.precision))
+        detector.size, detector.key = facts.image.size, facts.key
+        detector.restore(state, facts.learnt)
+    except InputError:
+        raise
+    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise changed_by_hand(folder, error) from error
+    if facts.threshold is not None:
+        detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
+    detector.record = facts.made_by
+    return detector.eval()
+
+
+def _compute(device: str, precision: str) -> Compute:
+    chosen = choose_compute(device, "float32").device
+    return choose_compute(device, "bfloat16" if precision == "bfloat16" and bfloat16_is_native(chosen) else "float32")

@@ -1,0 +1,92 @@
+"""A line for each node, and a bar that is gone whatever happens."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from kdad.hooks import stage_lines
+from kdad.hooks.stage_lines import StageLinesHook, said_seconds
+
+SEQUENTIAL = {"runner": "<kedro.runner.sequential_runner.SequentialRunner object at 0x1>"}
+TWO = SimpleNamespace(nodes=[SimpleNamespace(name="split_images"), SimpleNamespace(name="run_case")])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    found = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(stage_lines, "perf_counter", lambda: found.now)
+    return found
+
+
+@pytest.fixture
+def lines(caplog):
+    caplog.set_level(logging.INFO, "kdad")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def run_two(hook: StageLinesHook, clock, outputs: dict, parameters=SEQUENTIAL) -> None:
+    hook.before_pipeline_run(parameters, TWO)
+    for node, seconds, made in zip(TWO.nodes, (2.25, 65.0), ({}, outputs), strict=True):
+        hook.before_node_run(node)
+        clock.now += seconds
+        hook.after_node_run(node, made)
+    hook.after_pipeline_run()
+
+
+@pytest.mark.parametrize(
+    ("made", "ending"),
+    [
+        ({"result": SimpleNamespace(status="finished", reused=False)}, ""),
+        ({"result": SimpleNamespace(status="finished", reused=True)}, ", found done"),
+        ({"result": SimpleNamespace(status="failed", reused=False)}, ", failed"),
+        ({"table": [1, 2]}, ""),
+    ],
+)
+def test_a_line_for_each_node_and_one_for_all(clock, lines, made, ending):
+    run_two(StageLinesHook(), clock, made)
+    assert lines() == ["1/2 split_images: 2.2 s", f"2/2 run_case: 1 min 05 s{ending}", "Done in 1 min 07 s"]
+
+
+def test_how_many_nodes_only_missing_outputs_leave_is_not_known(clock, lines):
+    run_two(StageLinesHook(), clock, {}, SEQUENTIAL | {"only_missing_outputs": True})
+    assert lines()[0] == "1 split_images: 2.2 s"
+
+
+def test_a_worker_process_numbers_nothing(clock, lines, monkeypatch):
+    monkeypatch.setattr(stage_lines.multiprocessing, "parent_process", object)
+    run_two(StageLinesHook(), clock, {})
+    assert lines()[:2] == ["split_images: 2.2 s", "run_case: 1 min 05 s"]
+
+
+@pytest.mark.parametrize("end", ["after_pipeline_run", "on_pipeline_error", "close"])
+def test_on_a_terminal_a_bar_names_the_node_and_is_gone_in_the_end(monkeypatch, end):
+    console = Console(force_terminal=True, width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    monkeypatch.setattr("rich._console", console)
+    hook = StageLinesHook()
+    hook.before_pipeline_run(SEQUENTIAL, TWO)
+    hook.before_node_run(TWO.nodes[0])
+    (task,) = hook._bar.tasks
+    assert (task.description, task.completed, task.total) == ("split_images", 0, 2)
+    assert hook._bar.live.is_started
+    bar = hook._bar
+    getattr(hook, end)()
+    assert not bar.live.is_started
+    assert hook._bar is None
+
+
+@pytest.mark.parametrize("runner", ["<kedro.runner.parallel_runner.ParallelRunner object>", "ThreadRunner"])
+def test_where_others_write_on_the_terminal_there_is_no_bar(runner):
+    hook = StageLinesHook()
+    hook.before_pipeline_run({"runner": runner}, TWO)
+    assert hook._bar is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (60.0, "1 min 00 s"), (3599.0, "59 min 59 s"), (7380.0, "2 h 03 min")],
+)
+def test_durations_as_people_say_them(seconds, said):
+    assert said_seconds(seconds) == said

@@ -1,0 +1,101 @@
+"""`kedro run` as people type it: what it takes, and what it ends with."""
+
+import re
+
+import pytest
+from click.testing import CliRunner, Result
+from kedro.framework.startup import bootstrap_project
+
+from kdad.cli import run
+from kdad.command_line import ExitCode
+from kdad.errors import DivergedError, IncompleteError, InputError
+from projects import PROJECT
+
+TYPED = "dataset.image_size=[64,128],dataset.root=/data/a, b,mkd_ablation.seeds=0 1 2"
+
+
+@pytest.fixture
+def kedro_run(project, monkeypatch):
+    """Run a command in a project of its own, in this process."""
+    monkeypatch.chdir(project)
+    bootstrap_project(project)
+
+    def start(*arguments: str) -> Result:
+        return CliRunner().invoke(run, arguments)
+
+    return start
+
+
+def options_of(*arguments: str) -> dict:
+    return run.make_context("run", list(arguments)).params
+
+
+def test_parameters_are_read_as_they_are_typed():
+    assert options_of(f"--params={TYPED}")["params"] == {
+        "dataset": {"image_size": [64, 128], "root": "/data/a, b"},
+        "mkd_ablation": {"seeds": "0 1 2"},
+    }
+    assert options_of()["params"] == {}
+
+
+def test_parameters_of_a_configuration_file_are_a_dictionary_already(tmp_path):
+    (tmp_path / "run.yml").write_text("run: {env: test, params: {dataset: {image_size: [64, 128]}}}")
+    options = options_of(f"--config={tmp_path / 'run.yml'}")
+    assert (options["params"], options["env"]) == ({"dataset": {"image_size": [64, 128]}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--env=tset"], ExitCode.WRONG_COMMAND, r"no environment 'tset' in '.*conf'; did you mean 'test'\?"),
+        (["--env=test", "--pipeline=mdk"], ExitCode.WRONG_COMMAND, r"no pipeline 'mdk'; did you mean 'mkd'\?"),
+        (["--env=test", "--pipelines=ingestion,mdk"], ExitCode.WRONG_COMMAND, "no pipeline 'mdk'"),
+        (["--env=test", "--nodes=split_image"], ExitCode.WRONG_COMMAND, "did you mean 'split_images'"),
+        (["--env=test", "--pipeline=ingestion", "--tags=trainin"], ExitCode.WRONG_COMMAND, "did you mean 'training'"),
+        (["--env=test", "--tags=reporting", "--nodes=split_images"], ExitCode.WRONG_COMMAND, "leave something out"),
+        (["--env=test", "--namespaces=mkd"], ExitCode.WRONG_COMMAND, "no namespace 'mkd'; there is none"),
+        (["--env=test", "--to-outputs=mkd.metric"], ExitCode.WRONG_COMMAND, "did you mean 'mkd.metrics'"),
+        (["--env=test", "--params=seed"], ExitCode.WRONG_COMMAND, "--params: 'seed' has no name"),
+        (["--env=test", "--params=sede=1"], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),
+        (["--env=test", "--params=cloner.training.epochs=0"], ExitCode.WRONG_PARAMETERS, r"cloner\.training\.epochs: "),
+        (["--env=folder", "--params=dataset.root=/no/where"], ExitCode.UNUSABLE_INPUT, "no folder /no/where"),
+    ],
+)
+def test_a_mistake_is_one_message_with_the_exit_code_of_its_kind(kedro_run, arguments, code, said):
+    found = kedro_run(*arguments)
+    assert found.exit_code == code
+    assert re.search(said, found.stderr)
+    assert found.stderr.count("Error: ") == 1
+    assert "Traceback" not in found.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted; the same command again takes what is finished"),
+        (DivergedError("the loss is not finite"), ExitCode.DIVERGED, "the loss is not finite"),
+        (IncompleteError("2 cases are missing"), ExitCode.INCOMPLETE, "2 cases are missing"),
+        (InputError("no masks"), ExitCode.UNUSABLE_INPUT, "no masks"),
+    ],
+)
+def test_what_happens_in_a_node_has_the_exit_code_of_its_kind(kedro_run, monkeypatch, error, code, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("kdad.images.textures.TextureSet.image", fail)
+    found = kedro_run("--env=test", "--pipeline=ingestion")
+    assert (found.exit_code, found.stderr.count(said)) == (code, 1)
+    assert "Traceback" not in found.output
+
+
+def test_the_option_of_old_is_taken_without_a_warning(kedro_run, recwarn):
+    found = kedro_run("--env=test", "--pipeline=ingestion")
+    assert found.exit_code == 0, found.output
+    assert not [warning for warning in recwarn if "--pipeline" in str(warning.message)]
+    assert "http://127.0.0.1:5000/#/experiments/" in found.stdout
+
+
+def test_every_exit_code_stands_in_the_readme():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ", readme, flags=re.MULTILINE)
+    assert set(map(int, rows)) == {0, 1, *ExitCode, 143}

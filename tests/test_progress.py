@@ -1,0 +1,33 @@
+"""Bars on terminals, and nothing at all elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from kdad.progress import counted, progress_bar
+
+
+@pytest.fixture
+def console_of(monkeypatch):
+    def make(is_terminal: bool) -> io.StringIO:
+        written = io.StringIO()
+        monkeypatch.setattr("rich._console", Console(file=written, force_terminal=is_terminal, width=80))
+        return written
+
+    return make
+
+
+def test_a_log_has_no_bar_and_no_empty_line(console_of):
+    written = console_of(False)
+    assert list(counted(range(3), "Counting")) == [0, 1, 2]
+    assert written.getvalue() == ""
+
+
+def test_a_terminal_has_a_bar_which_is_taken_away(console_of):
+    written = console_of(True)
+    assert list(counted("ab", "Counting")) == ["a", "b"]
+    assert "Counting" in written.getvalue()
+    assert written.getvalue().endswith("\x1b[2K")  # the line is cleared
+    with progress_bar() as bar:
+        assert bar.live.transient
