@@ -1,6 +1,10 @@
 """Kedro's settings of this project."""
 
+import os
 import warnings
+
+# GitPython, which MLflow asks for a commit too, would refuse to be imported where there is no git, in many lines.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 # OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
