@@ -14,7 +14,9 @@ ROOT = Path(kdad.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "seeding", "command_line"),
     ("parameters",),
-    ("compute", "content_store", "provenance", "replacing"),
+    ("disk_space", "process_lock"),
+    ("compute", "provenance", "replacing"),
+    ("content_store",),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -31,7 +33,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "seeding", "parameters", "compute", "content_store", "provenance", "replacing", "images", "networks"),
+    *("errors", "seeding", "parameters", "disk_space", "process_lock", "compute"),
+    *("provenance", "replacing", "content_store", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
