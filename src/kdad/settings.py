@@ -14,10 +14,21 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
 from kdad.configuration import RunConfigLoader  # noqa: E402
-from kdad.hooks import InputErrorHook, ParameterLogHook, RunLogHook, RunReportHook, VariantLogHook  # noqa: E402
+from kdad.hooks import (  # noqa: E402
+    FullDiskHook,
+    InputErrorHook,
+    ParameterLogHook,
+    PlaceLockHook,
+    RunLogHook,
+    RunReportHook,
+    VariantLogHook,
+)
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `ParameterLogHook` here
-HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
+HOOKS = (
+    *(ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), FullDiskHook(), InputErrorHook()),
+    PlaceLockHook(),  # last, so that it is asked first
+)
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
