@@ -47,4 +47,4 @@ benchmark: .venv/installed
 	@touch $@
 
 clean:  ## remove what runs have made; keeps .venv and data/01_raw
-	rm -rf mlruns data/0[2-8]_*/*
+	rm -rf mlruns data/.locks data/0[2-8]_*/*

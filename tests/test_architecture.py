@@ -15,7 +15,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "seeding", "command_line", "plugins"),
     ("parameters",),
     ("given_parameters", "choices"),
-    ("compute", "content_store", "provenance", "progress", "replacing"),
+    ("disk_space", "process_lock", "progress"),
+    ("compute", "provenance", "replacing"),
+    ("content_store",),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -33,18 +35,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *(
-        "errors",
-        "seeding",
-        "parameters",
-        "compute",
-        "content_store",
-        "provenance",
-        "progress",
-        "replacing",
-        "images",
-        "networks",
-    ),
+    *("errors", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
+    *("provenance", "replacing", "content_store", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}

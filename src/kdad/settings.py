@@ -3,6 +3,9 @@
 import os
 import warnings
 
+# GitPython, which MLflow asks for a commit too, would refuse to be imported where there is no git, in many lines.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
 # OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
 warnings.filterwarnings("ignore", message=".*register_resolver.*")
@@ -16,7 +19,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
+    FullDiskHook,
     InputErrorHook,
+    PlaceLockHook,
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
@@ -37,7 +42,9 @@ HOOKS = (
     VariantLogHook(_run),
     RunReportHook(_run),
     StageLinesHook(),  # after the report, as Kedro calls the last one first
+    FullDiskHook(),
     InputErrorHook(),
+    PlaceLockHook(),  # last, so that it is asked first
 )
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
