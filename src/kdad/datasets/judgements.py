@@ -22,8 +22,8 @@ from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
 from kdad.replacing import is_taken
+from kdad.reporting.file_names import printable
 from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
-from kdad.reporting.judgements import printable
 
 logger = logging.getLogger(__name__)
 

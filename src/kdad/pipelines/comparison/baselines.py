@@ -44,7 +44,8 @@ def compare_baselines(
         f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; "
         f"{describe_origin(made_by(current))}"
     )
-    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets)
+    absent = missing(current)
+    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
     metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
-    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, missing(current), kept
+    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept
