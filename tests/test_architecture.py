@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("datasets",),
     ("pipelines",),
-    ("configuration", "hooks"),
+    ("configuration", "hooks", "session"),
     ("pipeline_registry", "settings", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

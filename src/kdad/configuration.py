@@ -59,8 +59,9 @@ class RunConfigLoader(OmegaConfigLoader):
 
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
-    absolute path inside the project; ``${block:dataset}`` is a parameter block. Categories that a plan runs over find
-    theirs in ``categories.<category>.dataset``.
+    absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
+    ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
+    ``categories.<category>.dataset``.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -73,6 +74,8 @@ class RunConfigLoader(OmegaConfigLoader):
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
         project = Path(self.conf_source).resolve().parent
+        package = Path(__file__).parent
+        OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
         OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]

@@ -10,10 +10,19 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
 from kdad.configuration import RunConfigLoader  # noqa: E402
-from kdad.hooks import InputErrorHook, ParameterLogHook, RunLogHook, RunReportHook, VariantLogHook  # noqa: E402
+from kdad.hooks import (  # noqa: E402
+    InputErrorHook,
+    MissingInputHook,
+    ParameterLogHook,
+    RunLogHook,
+    RunReportHook,
+    VariantLogHook,
+)
+from kdad.session import FindingSession  # noqa: E402
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `ParameterLogHook` here
-HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook())
+HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook(), MissingInputHook())
+SESSION_CLASS = FindingSession
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

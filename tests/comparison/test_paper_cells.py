@@ -152,7 +152,7 @@ def test_a_printed_mean_that_rounding_explains_is_no_misprint():
 
 
 def test_the_two_known_slips_of_the_papers_are_found():
-    paper = pd.read_csv(PROJECT / "data/01_raw/paper_results.csv", dtype={"category": str})
+    paper = pd.read_csv(PROJECT / "src/kdad/comparison/paper_results.csv", dtype={"category": str})
     slips = [slip for _, block in paper.groupby("dataset") for slip in misprinted_means(block)]
     assert {(slip["method"], slip["printed"]) for slip in slips} == {("AnoGAN", 0.443), ("CapsNetpp", 61.2)}
 
