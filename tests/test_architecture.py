@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line"),
+    ("errors", "seeding", "command_line", "conf_files"),
     ("parameters",),
     ("compute", "content_store", "provenance", "replacing"),
     ("images", "training", "networks"),
@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("pipelines",),
     ("configuration", "hooks", "session"),
-    ("pipeline_registry", "settings", "__main__"),
+    ("pipeline_registry", "settings", "__main__", "tracking_ui"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It loads the registry when a detector is opened, and not before.
@@ -115,11 +115,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_hooks_and_located_detectors_know_mlflow():
+def test_only_hooks_located_detectors_and_the_ui_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "hooks"} == {"kdad.datasets.located"}
+    assert {name for name in knowing if part(name) != "hooks"} == {"kdad.datasets.located", "kdad.tracking_ui"}
 
 
 @pytest.mark.parametrize(

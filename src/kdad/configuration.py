@@ -19,6 +19,7 @@ from kdad.comparison.ablation_parameters import AblationParameters
 from kdad.comparison.paper_parameters import PaperTableParameters
 from kdad.comparison.paper_plan import plan_baselines, plan_tables
 from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
+from kdad.conf_files import register_project
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
@@ -73,10 +74,9 @@ class RunConfigLoader(OmegaConfigLoader):
         """Load a configuration; a mistake in names of blocks, `seed` or `dataset` ends the run with one message."""
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
-        project = Path(self.conf_source).resolve().parent
+        register_project(self.conf_source)
         package = Path(__file__).parent
         OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
-        OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
             dataset = DatasetParameters.model_validate(parameters["dataset"])

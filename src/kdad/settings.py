@@ -9,6 +9,7 @@ warnings.filterwarnings("ignore", message=".*register_resolver.*")
 # An ablation's nodes name data sets of other namespaces, as they must.
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
+from kdad.conf_files import LOADER_ARGS  # noqa: E402
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
     InputErrorHook,
@@ -24,10 +25,4 @@ DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")  # its hook is `Par
 HOOKS = (ParameterLogHook(), RunLogHook(), RunReportHook(), VariantLogHook(), InputErrorHook(), MissingInputHook())
 SESSION_CLASS = FindingSession
 CONFIG_LOADER_CLASS = RunConfigLoader
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    # An environment holds only what differs, at any depth.
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
-}
+CONFIG_LOADER_ARGS = LOADER_ARGS
