@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line", "plugins"),
+    ("errors", "seeding", "command_line", "plugins", "conf_files"),
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
@@ -26,9 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("datasets", "tracking"),
     ("pipelines",),
-    ("configuration", "hooks"),
+    ("configuration", "hooks", "session"),
     ("pipeline_registry",),
-    ("settings", "cli", "__main__"),
+    ("settings", "cli", "__main__", "tracking_ui"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It imports what opens detectors when one is opened, and not before.
@@ -120,11 +120,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_tracking_and_located_detectors_know_mlflow():
+def test_only_tracking_its_ui_and_located_detectors_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located"}
+    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located", "kdad.tracking_ui"}
 
 
 @pytest.mark.parametrize(

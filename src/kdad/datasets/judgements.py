@@ -21,8 +21,8 @@ from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
+from kdad.reporting.file_names import printable
 from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
-from kdad.reporting.judgements import printable
 
 logger = logging.getLogger(__name__)
 

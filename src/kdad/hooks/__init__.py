@@ -3,6 +3,7 @@
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.full_disk import FullDiskHook
 from kdad.hooks.input_errors import InputErrorHook
+from kdad.hooks.missing_inputs import MissingInputHook
 from kdad.hooks.place_lock import PlaceLockHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
@@ -15,6 +16,7 @@ __all__ = [
     "CurrentRun",
     "FullDiskHook",
     "InputErrorHook",
+    "MissingInputHook",
     "PlaceLockHook",
     "RunLogHook",
     "RunReportHook",
