@@ -5,10 +5,10 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.datasets.place import PlaceDataset
 from kdad.disk_space import disk_full, is_full
-from kdad.hooks.input_errors import input_error_of
+from kdad.hooks.input_errors import known_error_of
 
 
 class FullDiskHook:
@@ -49,5 +49,5 @@ class FullDiskHook:
         for path in begun:
             if path.is_file():
                 path.unlink()
-        if input_error_of(error) is None:  # which says it already
-            raise CommandLineError(str(disk_full(begun[0] if begun else Path.cwd()))) from error
+        if known_error_of(error) is None:  # which says it already
+            raise CommandLineError(str(disk_full(begun[0] if begun else Path.cwd())), ExitCode.DISK_FULL) from error

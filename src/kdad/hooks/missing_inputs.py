@@ -6,7 +6,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.hooks.run_report import file_of
 
 
@@ -24,7 +24,8 @@ class MissingInputHook:
             if not name.startswith("params:") and _is_missing(catalog.get(name))
         ]
         if lines:
-            raise CommandLineError("these files are read and are not there:\n" + "\n".join(lines))
+            message = "these files are read and are not there:\n" + "\n".join(lines)
+            raise CommandLineError(message, ExitCode.UNUSABLE_INPUT)
 
 
 def _is_missing(dataset: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError
+from kdad.command_line import CommandLineError, ExitCode
 from kdad.process_lock import ProcessLock
 
 _DATA = "data"
@@ -58,7 +58,8 @@ class PlaceLockHook:
         if not lock.take(wait=False):
             raise CommandLineError(
                 f"another run is writing to '{place}': {lock.holder()}. Wait until it ends, run another category, or "
-                "use a second checkout"
+                "use a second checkout",
+                ExitCode.OCCUPIED,
             )
         self._held.append(lock)
 
