@@ -1,5 +1,7 @@
 """What a run leaves in MLflow: results, losses, figures, data, detector, and a table of its nodes."""
 
+import csv
+import io
 import json
 import sys
 import time
@@ -127,7 +129,11 @@ def _log_nodes(run: TrackedRun, seconds: float) -> None:
     path = run.spool.folder / _NODES
     if path.exists():
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        run.text(pd.DataFrame(rows).to_csv(index=False), "nodes.csv")
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ["node", "seconds", "made"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        run.text(table.getvalue(), "nodes.csv")
     run.metrics({"seconds_total": round(seconds, 3)})
 
 
