@@ -193,7 +193,7 @@ def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
     found = register(mkd_ablation=one)["mkd_ablation"]
     assert len(nodes_with(found, "run_case")) == 5 * 2 * 2
     assert sorted(nodes_with(found, "see_")) == [f"{name}.see_mkd_ablation_mkd" for name in ("brick", "grass")]
-    assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures")}
+    assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline")}
 
 
 def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
