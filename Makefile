@@ -3,9 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENVIRONMENT ?= local
 VIZ_PORT ?= 4141
+MLFLOW_PORT ?= 5000
 export KEDRO_DISABLE_TELEMETRY := 1
-# kedro-mlflow starts `mlflow` by its name.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: run students test test-long faults lint format mlflow viz benchmark clean
 
@@ -30,8 +29,8 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-mlflow: .venv/installed  ## compare runs at http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/kedro mlflow ui
+mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
+	$(BIN)/python -m kdad.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
 
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
@@ -47,4 +46,4 @@ benchmark: .venv/installed
 	@touch $@
 
 clean:  ## remove what runs have made; keeps .venv and data/01_raw
-	rm -rf mlruns data/0[2-8]_*/*
+	rm -rf mlruns data/.locks data/0[2-8]_*/*

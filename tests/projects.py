@@ -22,7 +22,6 @@ def copy_project(folder: Path, database: Path) -> Path:
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
     (folder / "data/01_raw").mkdir(parents=True)
-    shutil.copy(PROJECT / "data/01_raw/paper_results.csv", folder / "data/01_raw")
     (folder / "src").mkdir()  # Kedro wants it to be there; the installed package is used
     shutil.copy(database, folder / "mlflow.db")
     return folder

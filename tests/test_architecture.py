@@ -12,10 +12,12 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line", "plugins"),
+    ("errors", "seeding", "command_line", "plugins", "conf_files"),
     ("parameters",),
     ("given_parameters", "choices"),
-    ("compute", "content_store", "provenance", "progress", "replacing"),
+    ("disk_space", "process_lock", "progress"),
+    ("compute", "provenance", "replacing"),
+    ("content_store",),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -24,27 +26,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("datasets", "tracking"),
     ("pipelines",),
-    ("configuration", "hooks"),
+    ("configuration", "hooks", "session"),
     ("pipeline_registry",),
-    ("settings", "cli", "__main__"),
+    ("settings", "cli", "__main__", "tracking_ui"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It imports what opens detectors when one is opened, and not before.
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *(
-        "errors",
-        "seeding",
-        "parameters",
-        "compute",
-        "content_store",
-        "provenance",
-        "progress",
-        "replacing",
-        "images",
-        "networks",
-    ),
+    *("errors", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
+    *("provenance", "replacing", "content_store", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
@@ -128,11 +120,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_tracking_and_located_detectors_know_mlflow():
+def test_only_tracking_its_ui_and_located_detectors_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located"}
+    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located", "kdad.tracking_ui"}
 
 
 @pytest.mark.parametrize(

@@ -148,9 +148,13 @@ def test_results_of_one_folder_by_other_rules_lie_apart():
     assert len({results_place("calibration", {"calibration": block}) for block in blocks}) == 2
 
 
-def test_every_catalog_entry_has_a_layer():
+def test_every_catalog_entry_has_a_layer_but_the_stores_which_are_places():
+    without = [
+        name for name, entry in loader()["catalog"].items() if not (entry.get("metadata") or {}).get("kedro-viz")
+    ]
+    assert without == ["stores"]
     for name, entry in loader()["catalog"].items():
-        assert entry["metadata"]["kedro-viz"]["layer"], name
+        assert name == "stores" or entry["metadata"]["kedro-viz"]["layer"], name
 
 
 def test_two_variants_of_one_name_are_an_error(project):

@@ -1,22 +1,34 @@
 import importlib
+import os
+import subprocess
 import sys
 
 import git
 import pytest
 
 import kdad
+import kdad.settings
 from kdad import provenance
 from kdad.provenance import code_digest, code_version, imported_modules, meaning_of
 
 
-def test_version_is_the_commit_and_tells_changed_files(tmp_path):
-    repository = git.Repo.init(tmp_path)
+@pytest.fixture
+def repository(tmp_path):
+    """Make a repository of one file and one commit."""
+    made, author = git.Repo.init(tmp_path), git.Actor("a", "a@b")
     (tmp_path / "file").write_text("one")
-    repository.index.add(["file"])
-    commit = repository.index.commit("first", author=git.Actor("a", "a@b"), committer=git.Actor("a", "a@b")).hexsha
+    made.index.add(["file"])
+    made.index.commit("first", author=author, committer=author)
+    return made
+
+
+def test_version_is_the_commit_and_tells_changed_files(tmp_path, repository):
+    commit = repository.head.commit.hexsha
+    assert code_version(tmp_path) == commit[:12]
+    (tmp_path / "another").write_text("not of the repository")
     assert code_version(tmp_path) == commit[:12]
     (tmp_path / "file").write_text("two")
-    assert code_version(tmp_path) == f"{commit[:12]}-dirty"
+    assert code_version(tmp_path) == f"{commit[:12]}+changes"
 
 
 def test_no_version_outside_git_or_before_the_first_commit(tmp_path, monkeypatch):
@@ -24,6 +36,33 @@ def test_no_version_outside_git_or_before_the_first_commit(tmp_path, monkeypatch
     assert code_version(tmp_path) is None
     git.Repo.init(tmp_path)
     assert code_version(tmp_path) is None
+
+
+def test_no_version_of_a_repository_that_git_does_not_trust(tmp_path, repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # "dubious ownership", as in another user's folder
+    monkeypatch.setenv("HOME", str(tmp_path))  # whose settings may trust every folder
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    assert code_version(tmp_path) is None
+
+
+@pytest.mark.parametrize("setting", [{}, {"GIT_PYTHON_REFRESH": "quiet"}])
+def test_no_version_and_not_a_word_without_git_on_the_path(tmp_path, repository, setting):
+    """With the setting GitPython can be imported and finds no git; without it it cannot be imported."""
+    code = "import sys; from pathlib import Path; from kdad.provenance import code_version; "
+    code += "assert 'git' not in sys.modules; print(code_version(Path(sys.argv[1])))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment | setting | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (found.stdout, found.stderr, found.returncode) == ("None\n", "", 0)
+
+
+def test_settings_let_others_look_for_git_quietly():
+    assert kdad.settings
+    assert os.environ["GIT_PYTHON_REFRESH"] == "quiet"
 
 
 _SOURCES = {

@@ -1,10 +1,12 @@
 """Folders and files take their place whole, or leave what was there."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from kdad.replacing import is_taken, link_or_copy, replace_text, replacing
+from kdad.replacing import flush_to_disk, is_taken, link_or_copy, put_back, replace_text, replacing
 
 
 @pytest.fixture
@@ -96,3 +98,81 @@ def test_a_file_gets_a_second_name_or_a_copy(kept, monkeypatch, can_link):
     assert link_or_copy(source, target) == target
     assert target.read_text() == "old"
     assert target.samefile(source) is can_link
+
+
+def swap_killed(monkeypatch, folder):
+    """Replace a folder by one with a file ``new``, in a process that is killed between the swap's two moves."""
+    moved = os.replace
+
+    def killed(source, target):
+        if os.fspath(source).endswith(".partial"):
+            raise SystemExit
+        moved(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("kdad.replacing.os.replace", killed)
+        patch.setattr("kdad.replacing._put_back", lambda *_: None)  # it has no time for that
+        with replacing(folder) as partial:
+            (partial / "new").touch()
+
+
+def test_what_a_killed_swap_had_set_aside_is_put_back(kept, monkeypatch):
+    swap_killed(monkeypatch, kept)
+    assert names(kept.parent) == ["kept.older"]
+    put_back(kept)
+    assert names(kept.parent) == ["kept"]
+    assert names(kept) == ["old"]
+    put_back(kept)  # there is nothing to do
+    assert names(kept) == ["old"]
+
+
+def test_a_failure_after_a_killed_swap_does_not_cost_the_older_folder(kept, monkeypatch):
+    swap_killed(monkeypatch, kept)
+    with pytest.raises(OSError, match="the disk is gone"), replacing(kept):
+        raise OSError("the disk is gone")
+    assert names(kept) == ["old"]
+    assert names(kept.parent) == ["kept"]
+
+
+_REPLACER = """
+import sys
+from pathlib import Path
+from kdad.replacing import flush_to_disk, is_taken, link_or_copy, put_back, replace_text, replacing
+
+with replacing(Path(sys.argv[1])) as partial:
+    (partial / "first").touch()
+    print("begun", flush=True)
+    sys.stdin.readline()
+    (partial / "second").touch()
+"""
+
+
+def test_two_processes_replace_a_folder_one_after_the_other(kept, monkeypatch):
+    command = [sys.executable, "-c", _REPLACER, str(kept)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "begun\n"
+    said = []
+
+    def wait_said(*line):
+        said.append(line)
+        assert names(kept) == ["old"]
+        other.stdin.write("go on\n")
+        other.stdin.flush()
+
+    monkeypatch.setattr("kdad.process_lock.logger.info", wait_said)
+    with replacing(kept) as partial:
+        assert names(kept) == ["first", "second"]
+        assert names(partial) == []
+        (partial / "mine").touch()
+    other.communicate()
+    assert other.returncode == 0
+    assert len(said) == 1
+    assert names(kept) == ["mine"]
+    assert names(kept.parent) == ["kept"]
+
+
+def test_what_is_flushed_may_hold_folders_and_links_that_lead_nowhere(kept):
+    (kept / "more").mkdir()
+    (kept / "link").symlink_to("nowhere")
+    flush_to_disk(kept)
+    assert names(kept) == ["link", "more", "old"]

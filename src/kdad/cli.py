@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 from kdad.choices import check_choices, check_runner, check_some_node
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.given_parameters import parse_parameters
-from kdad.hooks import StageLinesHook
+from kdad.hooks import RunTrackingHook, StageLinesHook
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "
@@ -45,7 +45,7 @@ class RunCommand(click.Command):
         finally:
             gc.enable()
             for hook in settings.HOOKS:  # on Ctrl-C Kedro calls none
-                if isinstance(hook, StageLinesHook):
+                if isinstance(hook, StageLinesHook | RunTrackingHook):
                     hook.close()
 
 

@@ -16,6 +16,8 @@ class ExitCode(IntEnum):
     INCOMPLETE = 5  # cases that failed, files that could not be read; everything else is done
     DIVERGED = 6
     NOT_TRACKED = 7  # the tracking store cannot be used, and the run was told to need it
+    DISK_FULL = 8
+    OCCUPIED = 9  # another run writes to the same place
     INTERRUPTED = 130
 
 

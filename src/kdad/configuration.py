@@ -17,6 +17,7 @@ from kdad.comparison.ablation_parameters import AblationParameters
 from kdad.comparison.paper_parameters import PaperTableParameters
 from kdad.comparison.paper_plan import plan_baselines, plan_tables
 from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
+from kdad.conf_files import register_project
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
@@ -59,8 +60,9 @@ class RunConfigLoader(OmegaConfigLoader):
 
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
-    absolute path inside the project; ``${block:dataset}`` is a parameter block. Categories that a plan runs over find
-    theirs in ``categories.<category>.dataset``.
+    absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
+    ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
+    ``categories.<category>.dataset``.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -75,7 +77,9 @@ class RunConfigLoader(OmegaConfigLoader):
         """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
         if key == "parameters" and self._parameters is not None:
             return deepcopy(self._parameters)  # Kedro writes into what it is given
-        OmegaConf.register_resolver("project", lambda path: (self.project / path).as_posix(), replace=True)
+        register_project(self.project)
+        package = Path(__file__).parent
+        OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
             dataset = DatasetParameters.model_validate(parameters["dataset"])

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdad.disk_space import DiskFullError, told_when_full
+from kdad.errors import InputError
+from kdad.process_lock import one_at_a_time
+from kdad.replacing import flush_to_disk
+
 
 def content_key(**content: Any) -> str:
     """Return 16 hexadecimal digits that differ whenever any of `content` (anything that JSON can hold) does."""
@@ -18,28 +23,59 @@ def content_key(**content: Any) -> str:
 
 @dataclass(frozen=True)
 class ContentStore:
-    """Folders named by keys, in `root`; a folder that exists is complete."""
+    """Folders named by keys, in `root`; a folder that exists is complete, and on the disk."""
 
     root: Path
 
-    def obtain(self, key: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
+    def obtain(self, key: str, build: Callable[[Path], None], progress: str | None = None) -> tuple[Path, bool]:
         """Return the key's folder and whether it was there already; else `build` fills it.
 
-        It is filled under a temporary name, which stays when the process is killed: `build` may find there what an
-        interrupted run left, such as a checkpoint, and go on. What fails leaves nothing.
+        It is filled under a temporary name by one process at a time: another waits and finds it done. What was half
+        built by a process that was killed is still there for the next `build`. What fails leaves nothing, except the
+        file named `progress`, by which a build goes on: it goes when the folder is in its place, or when the build
+        itself finds that there is nothing to go on with (`InputError`, `ArithmeticError`).
         """
         folder = self.root / key
-        if folder.is_dir():
-            return folder, True
-        partial = self.root / f"{key}.partial"
-        partial.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(self.root / f"{key}.lock", f"'{folder}'"):
+                if not folder.is_dir():
+                    self._build(folder, build, progress)
+                    _drop(folder, progress)
+                    return folder, False
+        _drop(folder, progress)  # left by a process that was killed just before
+        return folder, True
+
+    def _build(self, folder: Path, build: Callable[[Path], None], progress: str | None) -> None:
+        partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir(exist_ok=True)
         try:
-            build(partial)
-        except Exception:
-            shutil.rmtree(partial, ignore_errors=True)
+            with told_when_full(partial):
+                build(partial)
+                flush_to_disk(partial)
+        except Exception as error:
+            is_final = isinstance(error, InputError | ArithmeticError) and not isinstance(error, DiskFullError)
+            _clear(partial, None if is_final else progress)
             raise
         os.replace(partial, folder)
-        return folder, False
+        flush_to_disk(self.root, whole=False)
+
+
+def _drop(folder: Path, progress: str | None) -> None:
+    if progress is not None:
+        (folder / progress).unlink(missing_ok=True)
+
+
+def _clear(partial: Path, kept: str | None) -> None:
+    """Remove a folder, or all in it but the file named `kept`."""
+    if kept is None or not (partial / kept).exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        return
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != kept:
+            path.unlink()
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,23 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import git
-
 _PACKAGE = __name__.partition(".")[0]
 
 
 def code_version(folder: Path) -> str | None:
-    """Return the commit that `folder` is checked out at, ``-dirty`` when files differ from it; None without git."""
+    """Return the commit that `folder` is checked out at, ``+changes`` when files differ from it.
+
+    None where it cannot be known: no git, no repository, no commit yet, or a repository that git does not trust.
+    """
     try:
-        repository = git.Repo(folder, search_parent_directories=True)
-        commit = repository.head.commit.hexsha[:12]
-        return f"{commit}-dirty" if repository.is_dirty(untracked_files=False) else commit
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError):
+        import git  # late: it is slow to import, and without git on the PATH it cannot be imported
+    except ImportError:
+        return None
+    try:
+        with git.Repo(folder, search_parent_directories=True) as repository:
+            commit = repository.head.commit.hexsha[:12]
+            return f"{commit}+changes" if repository.is_dirty(untracked_files=False) else commit
+    except (git.GitError, OSError, ValueError):
         return None
 
 

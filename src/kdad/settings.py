@@ -3,6 +3,9 @@
 import os
 import warnings
 
+# GitPython, which MLflow asks for a commit too, would refuse to be imported where there is no git, in many lines.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
 # OmegaConf deprecates a call that Kedro's resolvers make; no user can act on it.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
 warnings.filterwarnings("ignore", message=".*register_resolver.*")
@@ -13,10 +16,14 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from kdad.conf_files import LOADER_ARGS  # noqa: E402
 from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
+    FullDiskHook,
     InputErrorHook,
+    MissingInputHook,
+    PlaceLockHook,
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
@@ -25,6 +32,7 @@ from kdad.hooks import (  # noqa: E402
     VariantLogHook,
 )
 from kdad.plugins import defer_commands  # noqa: E402
+from kdad.session import FindingSession  # noqa: E402
 
 defer_commands()
 
@@ -37,13 +45,11 @@ HOOKS = (
     VariantLogHook(_run),
     RunReportHook(_run),
     StageLinesHook(),  # after the report, as Kedro calls the last one first
+    FullDiskHook(),
     InputErrorHook(),
+    PlaceLockHook(),  # last but one, so that it is asked before the others
+    MissingInputHook(),
 )
+SESSION_CLASS = FindingSession
 CONFIG_LOADER_CLASS = RunConfigLoader
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    # An environment holds only what differs, at any depth.
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
-}
+CONFIG_LOADER_ARGS = LOADER_ARGS

@@ -1,13 +1,21 @@
-"""The page of an imagined ablation, for tests."""
+"""Pages of imagined comparisons, for tests."""
+
+import io
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from synthetic import AXIS, results
 
+from kdad.comparison.baseline_page import render_page as render_baselines
 from kdad.comparison.figures import draw_axis
 from kdad.comparison.page import AxisSection, render_page
+from kdad.comparison.paper_cells import compare
+from kdad.comparison.paper_page import render_tables
 from kdad.comparison.results import tidy
 from kdad.comparison.tables import axis_table, compare_pairs
+
+METHODS = ("nearest", "memory_bank", "vae")
 
 
 def imagined_page(missing: list[dict] | None = None) -> str:
@@ -17,3 +25,35 @@ def imagined_page(missing: list[dict] | None = None) -> str:
     settings = {"a": {}, "b": {"cloner.loss.value_weight": 2, "note": "<script>alert(1)</script>"}}
     section = AxisSection("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
     return render_page("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
+
+
+def imagined_baselines() -> str:
+    """Return a page of three methods, of which the last does not map, with a sheet of 1900 pixels."""
+    rows = [
+        {"method": name, "sees": "source", "image_auroc": auroc, "image_auroc_low": auroc - 0.05}
+        | {"image_auroc_high": auroc + 0.05, "pixel_auroc": pixel, "pro_auc": pixel, "pixel_auroc_mkd_protocol": pixel}
+        | {"fit_seconds": 12.0, "milliseconds_an_image": 2.0, "kept_megabytes": 1.0, "peak_megabytes": 9.0}
+        for name, auroc, pixel in zip(METHODS, (0.7, 0.9, 0.8), (0.85, 0.95, np.nan), strict=True)
+    ]
+    sheet = io.BytesIO()
+    Image.new("RGB", (1900, 900), "navy").save(sheet, format="png")
+    return render_baselines("Baselines", "textures", pd.DataFrame(rows), {"nearest": sheet.getvalue()}, pd.DataFrame())
+
+
+def imagined_papers() -> str:
+    """Return a page of a table of three classes and their mean, of one method that was run and eleven printed ones."""
+    columns = ["table", "metric", "category", "method", "value", "std", "source"]
+    printed = pd.DataFrame(
+        [
+            ("mkd_one_class", "image_auroc_percent", category, method, 90.0 - place, None, "Table 2")
+            for category in ("0", "1", "10", "mean")
+            for place, method in enumerate(["MKD", *(f"Method {number}" for number in range(11))])
+        ],
+        columns=columns,
+    )
+    figures = [("mkd", category, 0, "image_auroc_percent", value) for category, value in _OURS.items()]
+    ours = pd.DataFrame(figures, columns=["method", "category", "seed", "metric", "value"])
+    return render_tables("The papers' tables", "digits", compare(printed, ours, {"mkd": ["MKD"]}), pd.DataFrame(), [])
+
+
+_OURS = {"0": 95.0, "1": 85.5, "10": 99.0}

@@ -37,9 +37,23 @@ def test_without_anomalous_test_images_there_is_no_interval():
 
 
 def test_names_are_escaped():
-    page = render_page("a <b>", "facts", pd.DataFrame([ROW | {"method": "<script>"}]), {})
-    assert "<script>" not in page
+    page = render_page("a <b>", "facts", pd.DataFrame([ROW | {"method": "<script>x"}]), {}, pd.DataFrame())
+    assert "<script>x" not in page
     assert "a &lt;b&gt;" in page
+
+
+def test_page_shows_the_methods_as_points_and_says_what_is_missing():
+    absent = pd.DataFrame([{"axis": "baselines", "variant": "vae", "category": "brick", "seed": 0, "error": "no disk"}])
+    page = render_page("title", "facts", pd.DataFrame([ROW]), {"maps": b"picture"}, absent)
+    assert "1 cases are missing" in page
+    assert "no disk" in page
+    assert page.count("data:image/svg+xml;base64,") == 1
+    assert "data:image/png;base64,cGljdHVyZQ==" in page
+
+
+def test_a_page_without_a_finished_method_can_be_written():
+    table = baseline_table([_case("other")], [failed("other", "broken")])
+    assert 'class="sortable baselines"' in render_page("title", "facts", table, {}, pd.DataFrame())
 
 
 def _case(name: str) -> Case:

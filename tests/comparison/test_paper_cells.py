@@ -7,6 +7,7 @@ import pytest
 from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
 from kdad.comparison.paper_page import render_excerpt, render_tables
 from kdad.comparison.result import CaseResult
+from kdad.reporting.html_tables import first_table
 from projects import PROJECT
 
 PAPER = pd.DataFrame(
@@ -86,16 +87,14 @@ def test_a_data_set_that_is_not_printed_shows_ours_alone():
 
 
 def test_page_and_excerpt_show_the_cells(cells):
-    failed = pd.DataFrame([{"variant": "mkd", "category": "class_1", "seed": 2, "error": "<out of memory>"}])
+    failed = pd.DataFrame(
+        [{"axis": "paper_mkd", "variant": "mkd", "category": "class_1", "seed": 2, "error": "<out of memory>"}]
+    )
     slips = [{"table": "us_pro", "metric": "pro_auc_fpr0.3", "method": "<i>", "printed": 0.443, "of_rows": 0.447}]
     page = render_tables("title", "facts", cells, failed, slips)
     for text in (
         "Printed figures: Table 2.",
         "The printed mean of &lt;i&gt; is 0.443, that of its printed rows 0.447",
-        '80.00 <span class="sd">± 0.25</span> | 81.00',
-        "90.00 | 92.00",
-        "± 2.83",
-        "+2.00",
         "Not run here: AnoGAN.",
         "&lt;out of memory&gt;",
         "MKD by &lt;b&gt;",
@@ -107,6 +106,43 @@ def test_page_and_excerpt_show_the_cells(cells):
     assert "AnoGAN" not in excerpt
 
 
+def head_of(page: str) -> str:
+    return page.partition("<thead>")[2].partition("</thead>")[0]
+
+
+def test_a_column_holds_one_figure(cells):
+    page = render_tables("title", "facts", cells, pd.DataFrame(), [])
+    table = first_table(page)
+    assert list(table.columns) == ["category", "MKD paper", "MKD ours", "MKD difference", "AnoGAN paper"]
+    assert table.values.tolist() == [
+        ["0", "90.00", "92.00 ± 2.83", "+2.00", "70.00"],
+        ["1", "80.00 ± 0.25", "81.00 ± 1.41", "+1.00", "60.20"],
+        ["mean", "85.00", "86.50 ± 2.12", "+1.50", "65.30"],
+    ]
+    assert page.partition("<tfoot>")[2].partition("</tfoot>")[0].count("<tr>") == 1  # the mean is not sorted away
+
+
+@pytest.mark.parametrize(
+    ("paper", "said"),
+    [(PAPER.iloc[:0], "Every figure is ours."), (PAPER[PAPER["method"] == "AnoGAN"], "")],
+)
+def test_heads_name_kinds_of_figures_only_where_there_are_several(paper, said):
+    ours = our_figures([result("0", 0, 0.9), result("1", 0, 0.8)])
+    page = render_tables("title", "facts", compare(paper, ours, {"mkd": ["MKD"]}), pd.DataFrame(), [])
+    if said:
+        assert said in page
+        assert head_of(page).count("<tr>") == 1
+        assert "paper" not in head_of(page)
+    else:
+        assert list(first_table(page).columns) == ["category", "mkd ours", "AnoGAN paper"]
+
+
+def test_a_table_that_is_only_printed_says_so():
+    page = render_tables("title", "facts", compare(PAPER, our_figures([]), {}), pd.DataFrame(), [])
+    assert "Every figure is the papers&#39;." in page
+    assert "ours" not in head_of(page)
+
+
 def test_a_printed_mean_that_rounding_explains_is_no_misprint():
     # 65.1 is the mean of 70.0 and 60.2; a mean of 65.3 is off by more than rows of one decimal can be.
     (slip,) = misprinted_means(PAPER)
@@ -116,7 +152,7 @@ def test_a_printed_mean_that_rounding_explains_is_no_misprint():
 
 
 def test_the_two_known_slips_of_the_papers_are_found():
-    paper = pd.read_csv(PROJECT / "data/01_raw/paper_results.csv", dtype={"category": str})
+    paper = pd.read_csv(PROJECT / "src/kdad/comparison/paper_results.csv", dtype={"category": str})
     slips = [slip for _, block in paper.groupby("dataset") for slip in misprinted_means(block)]
     assert {(slip["method"], slip["printed"]) for slip in slips} == {("AnoGAN", 0.443), ("CapsNetpp", 61.2)}
 

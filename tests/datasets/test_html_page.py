@@ -1,5 +1,3 @@
-import base64
-
 import pytest
 
 from kdad.datasets.html_page import HtmlPageDataset
@@ -25,12 +23,15 @@ def test_an_older_page_is_replaced_and_nothing_else_is_left(dataset):
     assert [path.name for path in dataset._filepath.parent.iterdir()] == ["page.html"]
 
 
-def test_the_preview_is_the_first_figure(dataset):
-    figures = [base64.b64encode(content).decode() for content in (b"first", b"second")]
-    dataset.save("".join(f'<img src="data:image/png;base64,{figure}">' for figure in figures))
-    assert base64.b64decode(dataset.preview()) == b"first"
+def test_the_preview_is_the_first_table(dataset):
+    head = "<table><thead><tr><th>method</th><th>PRO</th></tr></thead><tbody>"
+    dataset.save(head + "".join(f"<tr><td>m{row}</td><td>0.{row}</td></tr>" for row in range(50)) + "</tbody></table>")
+    shown = dataset.preview()
+    assert shown["columns"] == ["method", "PRO"]
+    assert shown["data"][:2] == [["m0", "0.0"], ["m1", "0.1"]]
+    assert len(shown["data"]) == 40  # as many as a person looks at
 
 
-def test_a_page_without_figures_has_an_empty_preview(dataset):
+def test_a_page_without_tables_has_an_empty_preview(dataset):
     dataset.save("<p>text</p>")
-    assert dataset.preview() == ""
+    assert dataset.preview() == {"index": [], "columns": [], "data": []}

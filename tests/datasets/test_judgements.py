@@ -1,5 +1,6 @@
 """An inference: a stream goes in, a table comes out; complete, or as it was before."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,3 +159,48 @@ def test_heat_maps_whose_names_would_meet_are_numbered(dataset):
 def test_a_name_that_is_no_text_is_written_with_escapes(dataset):
     dataset.save(stream([("bad\udcff.png", judged(0.1), None)], maps=False))
     assert dataset.load().table["path"].tolist() == ["bad\\udcff.png"]
+
+
+def test_a_process_killed_between_the_two_moves_of_the_swap_leaves_the_older_result(dataset, monkeypatch):
+    dataset.save(stream())
+    (dataset._filepath / "notes.txt").touch()
+    before = {name: (dataset._filepath / name).read_bytes() for name in names(dataset)}
+    moved = os.replace
+
+    def killed(source, target):
+        if os.fspath(source).endswith(".partial"):
+            raise SystemExit
+        moved(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("kdad.replacing.os.replace", killed)
+        patch.setattr("kdad.replacing._put_back", lambda *_: None)  # it has no time for that
+        dataset.save(stream([("b.png", judged(0.3), None)]))
+    assert not dataset._filepath.exists()
+    assert dataset.load().table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]
+    assert {name: (dataset._filepath / name).read_bytes() for name in names(dataset)} == before
+    dataset.save(stream([("b.png", judged(0.3), None)]))
+    assert dataset.load().table["path"].tolist() == ["b.png"]
+    assert [path.name for path in dataset._filepath.parent.iterdir()] == ["photos"]
+
+
+def test_what_a_user_keeps_among_the_results_stays_as_it_is(dataset):
+    dataset.save(stream())
+    kept = dataset._filepath / "mine/deep"
+    kept.mkdir(parents=True)
+    (kept / "notes.txt").write_text("notes")
+    (dataset._filepath / "link").symlink_to("nowhere")
+    dataset.save(stream())
+    assert (kept / "notes.txt").read_text() == "notes"
+    assert (dataset._filepath / "link").readlink() == Path("nowhere")
+
+
+def test_a_link_to_the_results_stays_a_link(dataset, tmp_path):
+    (tmp_path / "disk").mkdir()
+    dataset._filepath.parent.mkdir()
+    dataset._filepath.symlink_to(tmp_path / "disk")
+    dataset.save(stream())
+    dataset.save(stream([("b.png", judged(0.3), None)]))
+    assert dataset._filepath.is_symlink()
+    assert dataset.load().table["path"].tolist() == ["b.png"]
+    assert (tmp_path / "disk/judgements.csv").exists()

@@ -1,5 +1,8 @@
 """A network is trained once; what a killed training left is gone on with, and what is there is not trained again."""
 
+import errno
+import os
+
 import pandas as pd
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 
 from kdad.content_store import ContentStore
 from kdad.detectors.learnt import count_flops, count_parameters, prefixed, state_of, train_once, without_prefix
+from kdad.errors import InputError
 
 _HISTORY = pd.DataFrame({"epoch": [0], "split": ["training"], "term": ["total"], "value": [0.125]})
 
@@ -89,3 +93,52 @@ def test_costs_by_hand():
     assert count_parameters(network) == 2 * 3 * 9 + 3
     # a multiplication and an addition for each weight at each of 4 x 5 pixels
     assert count_flops(lambda: network(torch.zeros(1, 2, 4, 5))) == 2 * 2 * 3 * 9 * 20
+
+
+@pytest.mark.parametrize("step", ["write_text", "flush_to_disk", "replace"])
+def test_a_training_whose_result_cannot_be_saved_goes_on_from_its_checkpoint(store, monkeypatch, step):
+    """Whether the disk is full, or the process is killed: the checkpoint is there until the network is in the store."""
+
+    def train(checkpoint):
+        checkpoint.save({"epoch": 3})
+        return _train(checkpoint)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    moved = os.replace
+
+    def killed(source, target):
+        if os.fspath(source).endswith(".partial"):
+            raise KeyboardInterrupt
+        moved(source, target)
+
+    places = {
+        "write_text": ("pathlib.Path.write_text", full),
+        "flush_to_disk": ("kdad.content_store.flush_to_disk", full),
+        "replace": ("kdad.content_store.os.replace", killed),
+    }
+    with monkeypatch.context() as patch, pytest.raises((InputError, KeyboardInterrupt)):
+        patch.setattr(*places[step])
+        train_once(store, "key", train)
+    found = []
+    trained = train_once(store, "key", lambda checkpoint: found.append(checkpoint.load()) or _train(checkpoint))
+    assert [state["epoch"] for state in found] == [3]
+    assert sorted(path.name for path in trained.folder.iterdir()) == [
+        *("cost.json", "loss_history.csv", "weights.safetensors")
+    ]
+
+
+def test_a_process_killed_once_the_network_is_in_the_store_leaves_a_finished_training(store, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def train(checkpoint):
+        checkpoint.save({"epoch": 3})
+        return _train(checkpoint)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kdad.content_store._drop", killed)
+        train_once(store, "key", train)
+    assert train_once(store, "key", lambda _: 1 / 0).reused
+    assert not list(store.root.rglob("*.checkpoint"))

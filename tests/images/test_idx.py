@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.MNIST", downloader(download))
     assert len(open_set(None).samples) == len(open_set(None).samples) == 11
     assert calls == [Path("data/01_raw")]
+
+
+def test_a_download_that_another_process_has_just_ended_is_not_begun(tmp_path, monkeypatch):
+    @contextmanager
+    def wait(path: Path, what: str):
+        assert path == Path("data/01_raw/.mnist.lock")
+        write_set(Path("data/01_raw/MNIST/raw"))
+        yield
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdad.images.published_files.one_at_a_time", wait)
+    monkeypatch.setitem(idx_classes._DOWNLOADERS, "mnist", downloader(lambda root: pytest.fail("downloaded")))
+    assert len(open_set(None).samples) == 11
 
 
 def downloader(action):

@@ -54,8 +54,11 @@ RUN = {
 def finished(tmp_path_factory, migrated_database) -> Path:
     project = copy_project(tmp_path_factory.mktemp("tables"), migrated_database)
     # The papers do not have textures: bottle and cable lend their names to two of them.
-    path = project / "data/01_raw/paper_results.csv"
-    path.write_text(path.read_text().replace(",bottle,", ",brick,").replace(",cable,", ",grass,"))
+    printed = (PROJECT / "src/kdad/comparison/paper_results.csv").read_text()
+    (project / "printed.csv").write_text(printed.replace(",bottle,", ",brick,").replace(",cable,", ",grass,"))
+    entry = yaml.safe_load((PROJECT / "conf/base/catalog/paper_tables.yml").read_text())["paper_results"]
+    entry["filepath"] = "printed.csv"
+    (project / "conf/test/catalog.yml").write_text(yaml.safe_dump({"paper_results": entry}))
     run_pipeline(project, "test", "paper_tables", runtime_params=RUN | {"paper_tables": BLOCK})
     return project
 

@@ -175,7 +175,7 @@ def test_teachers_are_trained_on_the_patches_on_disk(finished, tmp_path):
     project = Path(shutil.copytree(finished, tmp_path / "copy"))
     frozen = project / "data/06_models" / PLACE / "uninformed_students/frozen.json"
     before = json.loads(frozen.read_text())
-    table = project / "data/05_model_input/textures/teacher_patches.parquet"
+    table = project / "data/05_model_input/textures/brick/teacher_patches.parquet"
     patches = pd.read_parquet(table)
     changed = patches["receptive_field"] == 17
     patches.loc[changed, "grey"] = ~patches.loc[changed, "grey"]

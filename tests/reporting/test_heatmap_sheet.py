@@ -9,6 +9,7 @@ from kdad.reporting.heatmap_sheet import choose_sheet_rows, draw_heatmap_sheet
 def scores() -> pd.DataFrame:
     table = pd.DataFrame(
         {
+            "id": ["a.png", "b.png", "c.png", "d.png", "hole/$e_$.png", "f.png"],
             "kind": ["good", "good", "good", "hole", "hole", "hole"],
             "label": [0, 0, 0, 1, 1, 1],
             "score": [0.5, 3.0, 1.0, 4.0, 0.1, 1.5],
@@ -58,6 +59,23 @@ def test_all_maps_share_one_colour_scale(scores):
     assert len(scales) == 1
 
 
+def captions(figure) -> list[str]:
+    titles = [axes.get_title(loc="left") for part in figure.subfigs for axes in part.axes]
+    return [title for title in titles if title]
+
+
+def test_every_image_has_its_file_its_score_and_the_threshold_beside_it(scores):
+    maps = np.zeros((6, 4, 4), np.float32)
+    figure = draw_heatmap_sheet(scores, maps, lambda i: np.zeros((3, 4, 4), np.float32), lambda i: None, 2, "title")
+    figure.canvas.draw()  # a name with dollar signs is no formula
+    assert captions(figure) == [
+        *("a.png\ngood: 0.5 = 0.25 x threshold 2", "c.png\ngood: 1 = 0.50 x threshold 2"),
+        *("d.png\nhole: 4 = 2.00 x threshold 2", "f.png\nhole: 1.5 = 0.75 x threshold 2 (below!)"),
+        "hole/$e_$.png\nhole: 0.1 = 0.05 x threshold 2 (below!)",
+        "b.png\ngood: 3 = 1.50 x threshold 2 (above!)",
+    ]
+
+
 def test_mistakes_of_scores_below_zero_are_ordered_by_their_difference(scores):
     # Threshold -1: wrong are the good image of score 0 (1 away) and the holes of -3 (2 away) and -1.5 (0.5 away).
     table = scores.assign(score=[-2.5, 0.0, -2.0, 1.0, -3.0, -1.5], threshold=-1.0)
@@ -70,5 +88,4 @@ def test_a_sheet_of_scores_below_zero_can_be_drawn(scores):
     maps = np.random.default_rng(0).normal(size=(6, 4, 4)).astype(np.float32)
     figure = draw_heatmap_sheet(table, maps, lambda i: np.zeros((3, 4, 4), np.float32), lambda i: None, 2, "title")
     figure.canvas.draw()
-    written = " ".join(text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text")))
-    assert "nan" not in written
+    assert captions(figure)[0] == "a.png\ngood: -1.5, threshold -0.5"

@@ -112,6 +112,22 @@ def test_text_finds_accents_however_they_are_spelled(page):
     assert _shown(page) == ['line 1/<b>&"%#ü.png']
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_rows_are_sorted_by_score_and_by_file_on_any_screen(page, width):
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        heads = {head.text.split("\n")[0]: head for head in page.find_elements("css selector", "#judged th[aria-sort]")}
+        score, file = (heads[name].find_element("css selector", "button") for name in ("score", "file"))
+        score.click()
+        score.click()
+        assert _shown(page) == [*BY_SCORE[::-1], "line 1/cut.png"]
+        file.click()
+        assert [path[:6] for path in _shown(page)] == ["line 1"] * 2 + ["line 2"] * 3 + ["line 1"]  # the last is no row
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @pytest.mark.parametrize("width", [360, 800, 1280])
 def test_page_fits_its_screen(page, width):
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}

@@ -28,6 +28,7 @@ def test_everything_that_a_run_records(tmp_path, destination, begun, logged):
     begun.metrics({"image_auroc": 0.5})
     begun.series([("loss", 3.0, 1000, 0), ("loss", 2.0, 2000, 1)])
     begun.tags({"place": f"of {RUN_ID} in {EXPERIMENT_ID}"})
+    begun.artifact(tmp_path / "folder", "folder")
     begun.artifact(tmp_path / "folder")
     begun.artifact(tmp_path / "single.txt")
     begun.text("a,b\n", "table.csv")
@@ -54,7 +55,7 @@ def test_everything_that_a_run_records(tmp_path, destination, begun, logged):
     (found,) = run.inputs.dataset_inputs
     assert (found.dataset.name, found.tags[0].value) == ("bricks", "test")
     kept = tmp_path / "mlruns" / run.info.run_id / "artifacts"
-    assert (kept / "folder/inside.txt").read_text() == "inside"
+    assert (kept / "folder/inside.txt").read_text() == (kept / "inside.txt").read_text() == "inside"
     assert (kept / "single.txt").read_text() == "single"
     assert (kept / "table.csv").read_text() == "a,b\n"
     assert begun.spool.is_empty

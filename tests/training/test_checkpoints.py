@@ -49,10 +49,3 @@ def test_a_damaged_checkpoint_is_an_input_error_that_says_what_to_do(checkpoint,
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-20] if damage == "cut" else damage)
     with pytest.raises(InputError, match=r"cloner\.checkpoint' cannot be read; delete it"):
         checkpoint.load()
-
-
-def test_clear_removes_the_file_and_may_be_repeated(checkpoint):
-    checkpoint.save({"epoch": 3})
-    checkpoint.clear()
-    checkpoint.clear()
-    assert checkpoint.load() is None

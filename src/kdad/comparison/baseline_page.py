@@ -1,14 +1,15 @@
 """The baselines' table with their heat maps, as a page that works offline."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kdad.comparison.case import Case
+from kdad.comparison.figures import PANELS, draw_axis
 from kdad.comparison.result import CaseResult
-from kdad.reporting.html import render_html
+from kdad.reporting.html import embedded_figure, embedded_png, render_html
 
 PROTOCOL = (
     "Fitted on training images alone; the threshold comes from held-out normal images; test images are scored once. "
@@ -16,7 +17,7 @@ PROTOCOL = (
     "much the process grew while it was fitted and scored."
 )
 _COLUMNS = (
-    *("", "sees", "image AUROC", "pixel AUROC", "PRO", "pixel AUROC, MKD protocol"),
+    *("method", "sees", "image AUROC", "pixel AUROC", "PRO", "pixel AUROC, MKD protocol"),
     *("fit, s", "score, ms an image", "memory, MB"),
 )
 
@@ -41,20 +42,27 @@ def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
-def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes]) -> str:
-    """Return the page as HTML: a row for each method of `table`, then the sheets (PNG) by method."""
+def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes], missing: pd.DataFrame) -> str:
+    """Return the page as HTML: a row for each method of `table`, what is `missing`, the sheets (PNG) by method."""
     return render_html(
         "kdad.comparison",
         "baselines",
         title=title,
         facts=facts,
         protocol=PROTOCOL,
+        missing=missing.to_dict("records"),
+        figure=embedded_figure(_draw_methods(table)),
         columns=_COLUMNS,
         rows=table_cells(table),
-        sheets=[
-            {"name": name.replace("_", " "), "png": base64.b64encode(png).decode()} for name, png in sheets.items()
-        ],
+        sheets=[{"name": name.replace("_", " "), "picture": embedded_png(png)} for name, png in sheets.items()],
     )
+
+
+def _draw_methods(table: pd.DataFrame) -> Figure:
+    """Draw each method's metrics; with one seed, image AUROC alone has an interval."""
+    shown = table.rename(columns={"method": "variant"})
+    unknown = {f"{name}_sd": float("nan") for name in PANELS if name in table}
+    return draw_axis(shown.assign(**unknown), "Baselines")
 
 
 def table_cells(table: pd.DataFrame) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Figures of an ablation in the papers' form: bars with error bars, and curves over the filter's width."""
+"""Figures of an ablation: points with their intervals, and curves over the filter's width."""
 
 import re
 
@@ -13,44 +13,40 @@ from kdad.comparison.tables import SHOWN
 from kdad.reporting.style import CYCLE, INK, draw_message, new_figure, plain_axes
 
 _SIGMA = re.compile(r"(?P<method>.+?)(?:_sigma_(?P<sigma>[\d.]+))?(?P<opening>_opening)?")
-_PANELS = ("image_auroc", "pixel_auroc", "pro_auc")
+#: Metrics that have a panel each.
+PANELS = ("image_auroc", "pixel_auroc", "pro_auc")
 
 
 def draw_axis(table: pd.DataFrame, title: str) -> Figure:
-    """Draw a panel of horizontal bars for each metric of an `axis_table`, over a cut axis.
+    """Draw a panel for each metric of an `axis_table`: a point a variant, with its interval and its figure above it.
 
-    Error bars are the sd over seeds; with one seed and category, image AUROC has its bootstrap interval instead.
+    Intervals are the sd over seeds; with one seed and category, image AUROC has its bootstrap interval instead.
     """
-    metrics = [name for name in _PANELS if name in table and table[name].notna().any()]
+    metrics = [name for name in PANELS if name in table and table[name].notna().any()]
     if not metrics:
         return draw_message(f"{title}: nothing was measured")
-    figure = new_figure(3.5 * len(metrics) + 1.0, 0.42 * len(table) + 1.5)
+    figure = new_figure(3.5 * len(metrics) + 1.0, 0.36 * len(table) + 1.4)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
     grid = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axes, metric, colour in zip(grid, metrics, CYCLE, strict=False):
-        _draw_bars(axes, table, metric, colour)
+        _draw_points(axes, table, metric, colour)
     return figure
 
 
-def _draw_bars(axes: Axes, table: pd.DataFrame, metric: str, colour: str) -> None:
+def _draw_points(axes: Axes, table: pd.DataFrame, metric: str, colour: str) -> None:
     places = np.arange(len(table))[::-1]
     below, above = _spread(table, metric)
     error = np.stack([below, above]) if (below + above).any() else None
-    plain_axes(axes, "", f"{SHOWN[metric]} (axis cut)", "").set_axisbelow(True)
-    axes.barh(
-        places, table[metric], color=colour, alpha=0.85, height=0.62, xerr=error, capsize=3, error_kw={"ecolor": INK}
-    )
+    plain_axes(axes, "", SHOWN[metric], "").set_axisbelow(True)
+    axes.errorbar(table[metric], places, xerr=error, fmt="o", color=colour, markersize=6, capsize=3)
     axes.set_yticks(places, [name.replace("_", " ") for name in table["variant"]])
-    values = pd.concat([table[metric] - below, table[metric] + above]).dropna()
-    margin = max((values.max() - values.min()) * 0.35, 0.004)
-    left, right = max(values.min() - margin, 0), min(values.max() + margin, 1.0) + margin * 0.6
-    axes.set_xlim(left, right)
+    axes.set_ylim(-0.5, len(table) - 0.3)
+    axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    for place, value in [pair for pair in zip(places, table[metric], strict=True) if pd.notna(pair[1])]:
-        axes.annotate(
-            f"{value:.3f}", (left, place), (4, 0), textcoords="offset points", va="center", fontsize=8, color="white"
-        )
-    axes.grid(axis="y", visible=False)
+    for place, value in zip(places, table[metric], strict=True):
+        if pd.notna(value):
+            at = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
+            axes.annotate(f"{value:.3f}", (value, place), (0, 4), fontsize=8, color=INK, **at)
 
 
 def _spread(table: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:

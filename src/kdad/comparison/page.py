@@ -7,7 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.comparison.tables import COSTS, SHOWN
-from kdad.reporting.html import embedded_png, render_html
+from kdad.reporting.html import embedded_figure, render_html
+
+_PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ def _section(section: AxisSection) -> dict[str, Any]:
     costs = [name for name in COSTS if name in table]
     has_paper = "paper" in table
     paper_header = ["paper", "ours - paper"] if has_paper else []
+    # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
+    pairs = [record for record in section.pairs.to_dict("records") if record["low"] or record["high"]]
     rows = []
     for record in table.to_dict("records"):
         cells = [record["variant"].replace("_", " ")]
@@ -50,12 +54,13 @@ def _section(section: AxisSection) -> dict[str, Any]:
     return {
         "name": section.name,
         "question": section.question,
-        "figure": embedded_png(section.figure),
+        "figure": embedded_figure(section.figure),
         "header": ["variant", *(SHOWN[name] for name in metrics), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
-        # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
-        "pairs": [_pair(record) for record in section.pairs.to_dict("records") if record["low"] or record["high"]],
+        "pairs_header": _PAIRS,
+        "pairs": [_pair(record) for record in pairs],
+        "real": ["real" if record["real"] else "" for record in pairs],
         "settings": [
             (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base")
             for name, found in section.settings.items()
@@ -63,8 +68,8 @@ def _section(section: AxisSection) -> dict[str, Any]:
     }
 
 
-def _pair(record: dict[str, Any]) -> dict[str, Any]:
-    cells = [
+def _pair(record: dict[str, Any]) -> list[str]:
+    return [
         record["variant"].replace("_", " "),
         record["reference"].replace("_", " "),
         SHOWN[record["metric"]],
@@ -72,7 +77,6 @@ def _pair(record: dict[str, Any]) -> dict[str, Any]:
         f"{record['low']:+.4f} to {record['high']:+.4f}",
         f"{record['p_holm']:.3g}",
     ]
-    return {"cells": cells, "real": record["real"]}
 
 
 def _with_spread(mean: float, sd: float) -> str:

@@ -20,6 +20,9 @@ _SOURCES = {
     "not printed": "Not in the papers",
 }
 _DECIMALS = {"pro_auc_fpr0.3": 3}
+_PARTS = ("paper", "ours", "difference")
+_SPREADS = {"paper": "paper_sd", "ours": "sd"}
+_ALONE = {("ours",): "Every figure is ours.", ("paper",): "Every figure is the papers'."}
 PROTOCOL = (
     "Last epoch; thresholds and settings come from normal images or other data; test images are scored once a cell. "
     "The spread is the standard deviation over seeds. An empty cell was not run, or is not printed."
@@ -66,24 +69,24 @@ def render_excerpt(facts: str, cells: pd.DataFrame) -> str:
 def _section(table: str, metric: str, block: pd.DataFrame, misprints: list[dict[str, Any]]) -> dict[str, Any]:
     ours = set(block.loc[block["ours"].notna(), "method"])
     methods = sorted(dict.fromkeys(block["method"]), key=lambda name: name not in ours)
-    categories = sorted(dict.fromkeys(block["category"]), key=lambda name: name == MEAN)
     decimals = _DECIMALS.get(metric, 2)
     records = {(record["category"], record["method"]): record for record in block.to_dict("records")}
-    rows = [
-        {
-            "name": category,
-            "cells": [
-                _cell(records.get((category, method), {}), metric) | {"ours_column": method in ours}
-                for method in methods
-            ],
-        }
-        for category in categories
-    ]
+    columns = [{"name": name, "ours": name in ours, "parts": _parts(block, name)} for name in methods]
+    rows = {
+        category: {"name": category, "cells": _cells(records, category, columns, metric)}
+        for category in dict.fromkeys(block["category"])
+    }
+    mean = rows.pop(MEAN, None)
+    kinds = {tuple(column["parts"]) for column in columns}
     return {
         "name": f"{table}-{metric}",
         "heading": f"{_SOURCES[table]}: {_HEADINGS[metric]}",
-        "columns": [{"name": method, "ours": method in ours} for method in methods],
-        "rows": rows,
+        "columns": columns,
+        # Heads of one word say nothing where all columns have the same one.
+        "labelled": len(kinds) > 1 or len(*kinds) > 1,
+        "rows": list(rows.values()),
+        "mean": mean,
+        "said": _ALONE.get(next(iter(kinds))) if len(kinds) == 1 else None,
         "sources": "; ".join(block["source"].dropna().unique()),
         "misprints": [
             f"The printed mean of {slip['method']} is {_number(slip['printed'], decimals)}, that of its printed rows "
@@ -95,13 +98,32 @@ def _section(table: str, metric: str, block: pd.DataFrame, misprints: list[dict[
     }
 
 
+def _parts(block: pd.DataFrame, method: str) -> list[str]:
+    """Return which figures a table has of a method."""
+    own = block[block["method"] == method]
+    return [part for part in _PARTS if own[part].notna().any()]
+
+
+def _cells(
+    records: dict[tuple[str, str], dict[str, Any]], category: str, columns: list[dict[str, Any]], metric: str
+) -> list[dict[str, Any]]:
+    """Return a row's cells: as many of a method as it has figures."""
+    cells = []
+    for column in columns:
+        cell = _cell(records.get((category, column["name"]), {}), metric)
+        for part in column["parts"]:
+            found = {"text": cell[part], "sd": cell.get(_SPREADS.get(part, ""), ""), "ours_column": column["ours"]}
+            cells.append(found | {"direction": cell["direction"] if part == "difference" else ""})
+    return cells
+
+
 def _cell(record: dict[str, Any], metric: str) -> dict[str, str]:
     decimals = _DECIMALS.get(metric, 2)
     difference = record.get("difference")
     return {
         **{name: _number(record.get(name), decimals) for name in ("paper", "paper_sd", "ours", "sd")},
         "difference": "" if pd.isna(difference) else f"{difference:+.{decimals}f}",
-        "direction": "" if pd.isna(difference) else "up" if difference >= 0 else "down",
+        "direction": "" if pd.isna(difference) else "good" if difference >= 0 else "bad",
     }
 
 

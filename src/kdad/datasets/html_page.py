@@ -1,13 +1,12 @@
-"""An HTML page that stands alone, with its first figure as the preview."""
+"""An HTML page that stands alone, with its first table as the preview."""
 
-import re
-
-from kedro_datasets._typing import ImagePreview
+from kedro_datasets._typing import TablePreview
 
 from kdad.datasets.place import PlaceDataset
 from kdad.replacing import replace_text
+from kdad.reporting.html_tables import first_table
 
-_EMBEDDED_PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+_PREVIEWED = 40  # rows
 
 
 class HtmlPageDataset(PlaceDataset):
@@ -21,7 +20,6 @@ class HtmlPageDataset(PlaceDataset):
         """Write the page."""
         replace_text(self._filepath, data)
 
-    def preview(self) -> ImagePreview:
-        """Return the page's first embedded figure, base64 PNG, for Kedro-Viz, which shows no HTML."""
-        found = _EMBEDDED_PNG.search(self.load())
-        return ImagePreview(found[1] if found else "")
+    def preview(self) -> TablePreview:
+        """Return the page's first table for Kedro-Viz, which shows no HTML."""
+        return TablePreview(first_table(self.load()).head(_PREVIEWED).to_dict(orient="split"))

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -21,9 +20,9 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
-from kdad.replacing import is_taken
+from kdad.replacing import is_taken, link_or_copy, put_back, replacing
+from kdad.reporting.file_names import printable
 from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
-from kdad.reporting.judgements import printable
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class Judgements:
 class JudgementsDataset(PlaceDataset):
     """A folder with ``judgements.csv``, ``heat_maps``, ``thumbnails`` and perhaps ``maps.npy``, a map a row.
 
-    They are replaced together; with them goes what earlier reports on them left, the files `reports`.
+    They are replaced in one swap; with them goes what earlier reports on them left, the files `reports`.
     """
 
     def __init__(self, *, filepath: str, reports: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> None:
@@ -78,6 +77,7 @@ class JudgementsDataset(PlaceDataset):
 
     def load(self) -> Judgements:
         """Read the table."""
+        put_back(self._filepath.resolve())
         table = pd.read_csv(
             self._filepath / _TABLE,
             dtype=_TEXTS,
@@ -92,27 +92,17 @@ class JudgementsDataset(PlaceDataset):
 
         Raises `InputError` for a folder that holds anything else, the images among them, or lies among the images.
         """
-        folder = self._filepath
+        folder, whole = self._filepath, self._filepath.resolve()  # a link stays, and what it leads to is replaced
+        put_back(whole)
         if data.place is not None:
-            _check_apart(folder.resolve(), data.place.resolve())
+            _check_apart(whole, data.place.resolve())
         if is_taken(folder, _TABLE):
             raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / _TABLE).is_file() else ""
         logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
-        temporary, older = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "older"))
-        with _sigterm_unwinds():
-            try:
-                _make_empty(temporary)
-                _write(temporary, data)
-                folder.mkdir(exist_ok=True)
-                _make_empty(older)
-                for name in (*_WRITTEN, *self._reports):
-                    _move(folder / name, older / name)
-                for name in _WRITTEN:
-                    _move(temporary / name, folder / name)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-                shutil.rmtree(older, ignore_errors=True)
+        with _sigterm_unwinds(), replacing(whole) as partial:
+            _write(partial, data)
+            _take_along(whole, partial, (*_WRITTEN, *self._reports))
 
 
 _PLAIN = {"markup": False}  # brackets in a file's name are no markup
@@ -218,14 +208,15 @@ def _check_apart(folder: Path, images: Path) -> None:
         )
 
 
-def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-
-
-def _move(source: Path, target: Path) -> None:
-    if source.exists():
-        os.replace(source, target)
+def _take_along(folder: Path, successor: Path, own: Sequence[str]) -> None:
+    """Give what a user keeps in a folder, all but the `own` names, a second place in its successor."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name in own:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, successor / path.name, symlinks=True, copy_function=link_or_copy)
+        else:
+            link_or_copy(path, successor / path.name)
 
 
 @contextmanager

@@ -7,7 +7,12 @@ from kedro.io import AbstractDataset
 
 
 class PlaceDataset(AbstractDataset):
-    """A dataset at one path, a file or a folder."""
+    """A dataset at one path, a file or a folder.
+
+    One that may be absent loads None then; any other is looked for before a run begins.
+    """
+
+    may_be_absent = False
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

@@ -23,6 +23,8 @@ class ThresholdDataset(PlaceDataset):
 class CaseResultDataset(PlaceDataset):
     """A case's result; loads None when it is missing, so that a summary can say what has not been run."""
 
+    may_be_absent = True
+
     def load(self) -> CaseResult | None:
         """Read it, or return None without a file, or for one that another version wrote."""
         if not self._filepath.is_file():
@@ -39,6 +41,8 @@ class CaseResultDataset(PlaceDataset):
 
 class CaseResultsDataset(PlaceDataset):
     """The results of an axis; loads None when they are missing."""
+
+    may_be_absent = True
 
     def load(self) -> list[CaseResult] | None:
         """Read them, or return None without a file, or for one that another version wrote."""

@@ -42,10 +42,13 @@ def calibrate_on(
 def maps_to_measure(
     detector: Detector, split: Split, raw_maps: dict[str, np.ndarray], anomaly_maps: dict[str, np.ndarray]
 ) -> dict[str, TestMaps]:
-    """Return the test images' maps by each method, raw and smoothed."""
+    """Return the test images' maps by each method that has some, in the detector's order, raw and smoothed."""
     return {
         method: TestMaps(
-            split.test_maps(smoothed), split.test_maps(raw_maps[method]), detector.smoothing(method).gaussian_sigma
+            split.test_maps(anomaly_maps[method]),
+            split.test_maps(raw_maps[method]),
+            detector.smoothing(method).gaussian_sigma,
         )
-        for method, smoothed in anomaly_maps.items()
+        for method in detector.methods
+        if method in anomaly_maps
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
-from kdad.replacing import is_taken, replacing
+from kdad.replacing import is_taken, put_back, replacing
 from kdad.scoring.threshold import Threshold
 
 FORMAT = 1
@@ -65,6 +65,7 @@ def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Pat
 
 def read_facts(folder: Path) -> DetectorFacts:
     """Read ``detector.json``; raises `InputError` when it is missing, of another format, or not as it was written."""
+    put_back(folder)
     path = folder / FACTS
     if not path.is_file():
         raise InputError(f"'{folder}' is no detector: it has no {FACTS}; give the folder that a pipeline has left")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdad.content_store import ContentStore
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
 
 _HISTORY = "loss_history.csv"
 _WEIGHTS = "weights.safetensors"
@@ -52,18 +52,17 @@ class Trained:
 def train_once(
     store: ContentStore, key: str, train: Callable[[CheckpointFile], tuple[nn.Module, pd.DataFrame]]
 ) -> Trained:
-    """Train a network, or find it trained; the checkpoint goes when the weights are saved."""
+    """Train a network, or find it trained; the checkpoint goes when the network is in the store."""
 
     def build(folder: Path) -> None:
         started = perf_counter()
-        checkpoint = CheckpointFile(folder / "training.checkpoint", key)
+        checkpoint = CheckpointFile(folder / CHECKPOINT, key)
         network, history = train(checkpoint)
         save_file(state_of(network), folder / _WEIGHTS)
         history.to_csv(folder / _HISTORY, index=False)
         (folder / _COST).write_text(json.dumps({"seconds": perf_counter() - started}))
-        checkpoint.clear()
 
-    folder, reused = store.obtain(key, build)
+    folder, reused = store.obtain(key, build, progress=CHECKPOINT)
     return Trained(key, folder, reused)
 
 

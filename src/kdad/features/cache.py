@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kdad.content_store import content_key
+from kdad.disk_space import create_map
 from kdad.errors import InputError
 from kdad.networks.points import CriticalPoint
 
@@ -179,14 +180,12 @@ def _write_arrays(
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
 ) -> None:
     half, count = manifest["dtype"] == "bfloat16", manifest["count"]
-    create = np.lib.format.open_memmap
-    pixels = create(folder / _PIXELS, mode="w+", dtype=np.float32, shape=(count, 3, *manifest["image_size"]))
+    pixels = create_map(folder / _PIXELS, np.float32, (count, 3, *manifest["image_size"]))
     arrays = [
-        create(
+        create_map(
             folder / f"{point.name}.npy",
-            mode="w+",
-            dtype=np.uint16 if half else np.float32,
-            shape=(count, point.height, point.width, point.channels),
+            np.uint16 if half else np.float32,
+            (count, point.height, point.width, point.channels),
         )
         for point in points
     ]

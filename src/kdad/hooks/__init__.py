@@ -1,7 +1,10 @@
 """Kedro hooks: what a run says, logs, and ends with."""
 
 from kdad.hooks.current_run import CurrentRun
+from kdad.hooks.full_disk import FullDiskHook
 from kdad.hooks.input_errors import InputErrorHook
+from kdad.hooks.missing_inputs import MissingInputHook
+from kdad.hooks.place_lock import PlaceLockHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.run_tracking import RunTrackingHook
@@ -11,7 +14,10 @@ from kdad.hooks.variant_log import VariantLogHook
 
 __all__ = [
     "CurrentRun",
+    "FullDiskHook",
     "InputErrorHook",
+    "MissingInputHook",
+    "PlaceLockHook",
     "RunLogHook",
     "RunReportHook",
     "RunTrackingHook",

@@ -3,11 +3,13 @@
 from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.disk_space import DiskFullError
 from kdad.errors import DivergedError, IncompleteError, InputError
 
 #: The exit code of each kind of error; the first that fits.
 _KINDS: dict[type[Exception], ExitCode] = {
     IncompleteError: ExitCode.INCOMPLETE,
+    DiskFullError: ExitCode.DISK_FULL,
     InputError: ExitCode.UNUSABLE_INPUT,
     DivergedError: ExitCode.DIVERGED,
 }

@@ -119,7 +119,8 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
     path = Path(str(dataset._filepath))
-    run.artifact(path / "judgements.csv" if kind == "judgements" else path)
+    file = path / "judgements.csv" if kind == "judgements" else path
+    run.artifact(file, path.name if kind == "folder" else None)
 
 
 def _log_nodes(run: TrackedRun, seconds: float) -> None:

@@ -41,7 +41,7 @@ class RunTrackingHook:
         self._current = current
         self._configuration: dict[str, Any] = {}
         self._before: Any = None
-        atexit.register(self._end_killed)
+        atexit.register(self.close)
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -55,7 +55,7 @@ class RunTrackingHook:
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:
         """Begin the run; ends it with one message when it shall not begin without MLflow."""
-        self._end_killed()  # of an earlier session of this process that was interrupted
+        self.close()  # of an earlier session of this process that was interrupted
         if not self._current.settings.enabled:
             return
         destination = destination_of(self._configuration, os.environ, "kdad")
@@ -147,7 +147,8 @@ class RunTrackingHook:
                 *(self._current.destination.uri, f" ({sender.trouble})" if sender.trouble else "", run.spool.folder),
             )
 
-    def _end_killed(self) -> None:
+    def close(self) -> None:
+        """End as KILLED a run that is still open: it was interrupted."""
         if self._current.run is not None and self._current.run.is_owner:
             self._current.run.spool.mark_begun()
             self._end("KILLED")

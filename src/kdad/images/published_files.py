@@ -6,6 +6,7 @@ from typing import Any
 
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
+from kdad.process_lock import one_at_a_time
 
 _DOWNLOAD_ROOT = Path("data/01_raw")
 
@@ -27,7 +28,9 @@ def find_published(
     if not parameters.download:
         raise InputError(f"{root} {absent}; set dataset.root to their folder, or dataset.download: true")
     try:
-        downloader(root, download=True)
+        with one_at_a_time(root / f".{parameters.name}.lock", f"'{root}' by a download"):
+            if find(root) is None:  # another process has not just fetched it
+                downloader(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from kdad.images.ground_truth import GroundTruth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.reporting.file_names import printable, shorten_name
 from kdad.reporting.heat_map import blend_heat
 from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, new_figure
 
 _SECTIONS = ("most normal", "most anomalous", "worst mistakes")
+_NAME_LENGTH = 48  # as long as the pictures of a row are wide
 
 
 def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
@@ -58,8 +60,8 @@ def draw_heatmap_sheet(
 ) -> Figure:
     """Draw the sheet of test images; all maps share one colour scale, so that they can be compared.
 
-    `scores` has a row a test image (columns label, kind, score, threshold, decision), `maps` `(N, H, W)` in its order;
-    `image(i)` gives `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` or None.
+    `scores` has a row a test image (columns id, label, kind, score, threshold, decision), `maps` `(N, H, W)` in its
+    order; `image(i)` gives `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` or None.
     """
     sections = choose_sheet_rows(scores, count)
     if not sections:
@@ -74,7 +76,7 @@ def draw_heatmap_sheet(
     low, high = np.quantile(maps[shown], [0.02, 0.999])
     aspect = maps.shape[1] / maps.shape[2]
     rows = max(len(chosen) for chosen in sections.values())
-    figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.22) * rows + 0.9)
+    figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.36) * rows + 0.9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
     ratios = are_ratios(scores)
     for part, (name, chosen) in zip(
@@ -106,11 +108,16 @@ def _draw_row(
         axes["mask"].imshow(mask, cmap="gray", vmin=0, vmax=1)
         if mask.any():
             axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
-    side = "above" if score["decision"] else "below"
+    colour = ANOMALOUS if score["label"] else NORMAL
+    # Dollar signs in a file's name are no formula.
+    axes["image"].set_title(_caption(score, ratios), loc="left", fontsize=7, color=colour, parse_math=False)
+
+
+def _caption(score: pd.Series, ratios: bool) -> str:
+    """Return an image's file name, kind, score and threshold, and on which side of it a mistake lies."""
     value, threshold = score["score"], score["threshold"]
-    place = f"{value / threshold:.2f} x threshold" if ratios else f"{value:.1f} (threshold {threshold:.1f})"
-    text = f"{score['kind'].replace('_', ' ')}: {place}"
-    right = score["label"] == score["decision"]
-    axes["image"].set_title(
-        text if right else f"{text} ({side}!)", loc="left", fontsize=7.5, color=ANOMALOUS if score["label"] else NORMAL
-    )
+    place = f"{value:.4g} = {value / threshold:.2f} x" if ratios else f"{value:.4g},"
+    text = f"{score['kind'].replace('_', ' ')}: {place} threshold {threshold:.4g}"
+    side = "above" if score["decision"] else "below"
+    mistake = "" if score["label"] == score["decision"] else f" ({side}!)"
+    return f"{shorten_name(printable(score['id']), _NAME_LENGTH)}\n{text}{mistake}"

@@ -2,22 +2,53 @@
 
 import base64
 import io
-from importlib.resources import files
+from functools import cache
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+import matplotlib
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+
+from kdad.reporting.style import DARK
+
+_SHARED = "kdad.reporting"  # its templates are the frame, style and script of all pages
 
 
 def render_html(package: str, page: str, **values: Any) -> str:
     """Fill a page's template in `package` with `values`; text is escaped, and a value that is missing is an error."""
-    template = files(package).joinpath(f"templates/{page}.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(**values)
+    return _environment(package).get_template(f"{page}.html.j2").render(**values)
 
 
-def embedded_png(figure: Figure) -> str:
-    """Return the figure as PNG in base64."""
+@cache
+def _environment(package: str) -> Environment:
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader(_SHARED)])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def embedded_figure(figure: Figure) -> str:
+    """Return the figure as the source of an `img`: an SVG that is sharp at any size, and dark on a dark page."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
+    # Without a date and random names, equal figures are equal files.
+    with matplotlib.rc_context({"svg.hashsalt": "figure"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _embedded(_follow_colour_scheme(buffer.getvalue().decode()).encode(), "svg+xml")
+
+
+def embedded_png(content: bytes) -> str:
+    """Return a PNG as the source of an `img`."""
+    return _embedded(content, "png")
+
+
+def _embedded(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _follow_colour_scheme(svg: str) -> str:
+    """Replace the project's colours in an SVG by variables, which a dark page gives other values."""
+    for place, colour in enumerate(DARK):
+        for use in ("fill", "stroke"):
+            svg = svg.replace(f"{use}: {colour}", f"{use}: var(--c{place})")
+    bright = "".join(f"--c{place}:{colour};" for place, colour in enumerate(DARK))
+    dark = "".join(f"--c{place}:{colour};" for place, colour in enumerate(DARK.values()))
+    style = f":root{{{bright}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return svg.replace("<defs>", f"<defs><style>{style}</style>", 1)

@@ -8,7 +8,6 @@ and no score.
 
 import math
 import os
-import unicodedata
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kdad.reporting.file_names import printable, shorten_name
 from kdad.reporting.heat_map import thumbnail_size
 from kdad.reporting.heatmap_sheet import are_ratios
 from kdad.reporting.html import render_html
@@ -72,19 +72,6 @@ def _score_text(row: Any, ratios: bool) -> str:
     return f"{row['score'] / row['threshold']:.2f} x threshold" if ratios else f"{row['score']:.4g}"
 
 
-def shorten_name(name: str, length: int = 22) -> str:
-    """Shorten a file's name to `length` characters by leaving out its middle: names often differ at their ends."""
-    if len(name) <= length:
-        return name
-    tail = (length - 1) // 2
-    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
-
-
-def printable(text: str) -> str:
-    """Return the text with a replacement character for line breaks, other controls and bytes that are no UTF-8."""
-    return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
-
-
 def render_judgements(
     title: str, facts: list[tuple[str, str]], table: pd.DataFrame, metrics: dict[str, float] | None
 ) -> str:
@@ -118,6 +105,7 @@ def _judged(record: dict[str, Any], ratios: bool, has_labels: bool) -> dict[str,
         **_path(record),
         "decision": _WORDS[decision],
         "score": _score_text(record, ratios),
+        "value": record["score"],
         "detail": f"score {score}" if ratios else f"threshold {threshold}",
         "percentile": _number(record["percentile"], ".1%").replace("%", " %"),
         "size": f"{width} x {height}",

@@ -10,6 +10,14 @@ INK = "#2b2b2b"
 MUTED = "#8a8a8a"
 #: Lines of several methods or terms; told apart also without colour vision.
 CYCLE = ("#3a6ea5", "#c8452f", "#2f8f6b", "#b8862b", "#7a5195", "#5c6670")
+#: What a dark page shows in place of a figure's colours.
+DARK = {
+    "#ffffff": "#1b1d20",
+    "#000000": "#e8e8e8",
+    INK: "#e8e8e8",
+    MUTED: "#9a9a9a",
+    **dict(zip(CYCLE, ("#7fb0e6", "#f08a78", "#6cc7a1", "#dcb765", "#b79bd6", "#aab4be"), strict=True)),
+}
 #: Anomaly maps: dark blue is normal, yellow is anomalous, even in luminance.
 HEAT = LinearSegmentedColormap.from_list("heat", ["#0d1b3e", "#4a2377", "#a62c6d", "#e8603c", "#fbb61a", "#fcfdbf"])
 

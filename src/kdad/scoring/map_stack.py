@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdad.disk_space import create_map
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 
@@ -19,15 +20,13 @@ def write_stacks(
     """Write each batch's maps `(B, H, W)` by name into float32 ``<name>.npy`` of `shape`; return them memory-mapped.
 
     They are written under temporary names and renamed when complete; an interruption leaves older stacks as they were.
+    Raises `DiskFullError` before the first batch when there is no room for them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = {name: folder / f"{name}.tmp" for name in names}
-    stacks = {
-        name: np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        for name, path in temporary.items()
-    }
     start = 0
     try:
+        stacks = {name: create_map(path, np.float32, shape) for name, path in temporary.items()}
         for batch in batches:
             count = 0
             for name, stack in stacks.items():

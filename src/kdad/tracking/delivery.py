@@ -167,7 +167,7 @@ class Delivery:
         if not path.exists():
             logger.warning("%s, which was to be logged, is gone", path.name)
         elif path.is_dir():
-            self.client.log_artifacts(run, str(path), record["folder"] or path.name)
+            self.client.log_artifacts(run, str(path), record["folder"])
         else:
             self.client.log_artifact(run, str(path), record["folder"])
 

@@ -64,7 +64,7 @@ class TrackedRun:
             self._add("tags", tags={name: str(value)[:_TEXT_LIMIT] for name, value in values.items()})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Record a file, or a folder, as it is now."""
+        """Record a file, or what is in a folder, as it is now; `folder` is where it goes, None the top."""
         self._guard(lambda: self.spool.add_file(self.key, path, folder))
 
     def text(self, text: str, name: str) -> None:

@@ -16,10 +16,10 @@ import psutil
 
 from kdad.replacing import replace_text
 
-#: In a tag: MLflow's ID of the run, which is known when the record is sent.
-RUN_ID = "{run_id}"
+#: In a tag: MLflow's ID of the run, known when the record is sent; as it is in a link too.
+RUN_ID = "__run_id__"
 #: The same of its experiment.
-EXPERIMENT_ID = "{experiment_id}"
+EXPERIMENT_ID = "__experiment_id__"
 _HEAD, _SENT, _RECORDS, _FILES, _REFUSED = "head.json", "sent.json", "records", "files", "refused"
 _BEGUN = "begun"
 _NUMBERS = itertools.count()
@@ -80,7 +80,7 @@ class Spool:
         replace_text(self.folder / _RECORDS / name, json.dumps({"run": run, "what": what, **content}))
 
     def add_file(self, run: str, path: Path, folder: str | None = None) -> None:
-        """Add a copy of a file, or of a folder and what is in it, as an artifact of `run` in `folder`."""
+        """Add a copy of a file, or of what is in a folder, as artifacts of `run` in `folder`, None for the top."""
         kept = self.folder / _FILES / uuid.uuid4().hex / path.name
         kept.parent.mkdir(parents=True)
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, kept)

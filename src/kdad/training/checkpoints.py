@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
+from kdad.disk_space import told_when_full
 from kdad.errors import InputError
+
+#: The name of a training's checkpoint in the folder that it fills.
+CHECKPOINT = "training.checkpoint"
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,17 @@ class CheckpointFile:
     key: str
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write to a temporary name, then rename: a kill leaves the older checkpoint."""
+        """Write to a temporary name, then rename: a kill, or a disk that is full, leaves the older checkpoint."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
-        torch.save({"key": self.key, **state}, temporary)
-        os.replace(temporary, self.path)
+        try:
+            with told_when_full(self.path), temporary.open("wb") as file:
+                torch.save({"key": self.key, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None when there is none or it belongs to a training with other settings.
@@ -38,7 +48,3 @@ class CheckpointFile:
                 f"the checkpoint '{self.path}' cannot be read; delete it to train from the start"
             ) from error
         return state if state.get("key") == self.key else None
-
-    def clear(self) -> None:
-        """Remove the file; the training is complete."""
-        self.path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from kdad.images.image_set import hash_content
 from kdad.images.labelled import ClassifiedImages
 from kdad.metrics.classification import classification_metrics
 from kdad.provenance import code_digest
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Distillation:
 
         def build(folder: Path) -> None:
             started = perf_counter()
-            checkpoint = CheckpointFile(folder / "training.checkpoint", key)
+            checkpoint = CheckpointFile(folder / CHECKPOINT, key)
             logits = None if teacher is None else teacher.train_logits
             trained, history = train_classifier(self.images, lesson, logits, network, self.compute, seed, checkpoint)
             parts = {"train": self.images.train, "test": self.images.test}
@@ -104,8 +104,7 @@ class Distillation:
             save_file(state_of(trained), folder / "network.safetensors")
             history.to_csv(folder / "loss_history.csv", index=False)
             (folder / "cost.json").write_text(json.dumps({"seconds": perf_counter() - started}))
-            checkpoint.clear()
 
-        folder, reused = self.store.obtain(key, build)
+        folder, reused = self.store.obtain(key, build, progress=CHECKPOINT)
         logits = load_file(folder / "logits.safetensors")
         return Taught(key, logits["train"], logits["test"], folder, reused)

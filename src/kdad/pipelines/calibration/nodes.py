@@ -18,7 +18,7 @@ from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.inference.judging import judge_found
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
-from kdad.reporting.judgements import printable
+from kdad.reporting.file_names import printable
 from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
 
 logger = logging.getLogger(__name__)

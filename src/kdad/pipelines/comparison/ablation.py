@@ -14,8 +14,8 @@ from kdad.comparison.tables import axis_headline, axis_table, compare_pairs
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
-from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
-from kdad.pipelines.comparison.nodes import collect_results, describe_origin
+from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
+from kdad.pipelines.comparison.nodes import describe_origin
 from kdad.seeding import numpy_generator
 
 _PROTOCOL = (
@@ -28,23 +28,11 @@ _TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Stud
 
 def create_pipeline(plan: Plan) -> Pipeline:
     """Run every case, collect each axis's results, summarise and draw them, and end with an error for missing ones."""
-    collected = [
-        Node(
-            collect_results,
-            inputs=[result_name(plan, case) for case in plan.cases if case.axis == axis],
-            outputs=f"{plan.name}.{axis}.results",
-            name="collect_results",
-            namespace=axis,
-            tags=axis,
-        )
-        for axis in plan.axes
-    ]
-    results = [f"{plan.name}.{axis}.results" for axis in plan.axes]
     own, block = (lambda name: f"{plan.name}.{name}"), f"params:{plan.name}"
     ended = [
         Node(
             bind_first(summarise, plan),
-            inputs=[block, *results],
+            inputs=[block, *collected_names(plan)],
             outputs=[own(name) for name in ("summary", "summary_csv", "pairs", "missing", "origin")],
             name="summarise_variants",
             tags=plan.axes,
@@ -62,7 +50,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
         ),
         report_missing(plan.name, "variants", plan.axes),
     ]
-    return create_cases(plan) + Pipeline([*collected, *ended])
+    return create_cases(plan) + Pipeline(ended)
 
 
 def summarise(

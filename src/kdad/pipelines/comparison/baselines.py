@@ -12,7 +12,7 @@ from kdad.comparison.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
+from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
 from kdad.pipelines.comparison.nodes import describe_origin
 
 _MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
@@ -22,7 +22,7 @@ def create_pipeline(plan: Plan) -> Pipeline:
     """Run every baseline, and compare them."""
     summary = Node(
         bind_first(compare_baselines, plan),
-        inputs=["params:dataset", *(result_name(plan, case) for case in plan.cases)],
+        inputs=["params:dataset", *collected_names(plan)],
         outputs=[f"baselines.{name}" for name in _MADE],
         name="compare_baselines",
     )
@@ -30,13 +30,13 @@ def create_pipeline(plan: Plan) -> Pipeline:
 
 
 def compare_baselines(
-    plan: Plan, dataset: DatasetParameters, *results: CaseResult | None
+    plan: Plan, dataset: DatasetParameters, results: list[CaseResult] | None
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]], dict[str, bytes], str, pd.DataFrame, dict[str, Path]]:
     """Return a row a baseline with its metrics and cost, its numbers, its sheets, the page, what is missing, detectors.
 
     Detectors are the folders where their cases keep them.
     """
-    current = current_results(plan.cases, [result for result in results if result is not None])
+    current = current_results(plan.cases, results or [])
     table = baseline_table(plan.cases, current)
     numbers = table.set_index("method").select_dtypes("number")
     sheets = sheets_of(current)
@@ -44,7 +44,8 @@ def compare_baselines(
         f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; "
         f"{describe_origin(made_by(current))}"
     )
-    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets)
+    absent = missing(current)
+    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
     metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
-    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, missing(current), kept
+    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept

@@ -1,4 +1,7 @@
-"""Every case of a plan as a node in a box of its own, after each category has been prepared once."""
+"""Every case of a plan as a node in a box of its own, after each category has been prepared once.
+
+Results are collected by axis inside the axis's box: outside, a plan of hundreds of cases is a few boxes.
+"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,13 +9,44 @@ from kdad.comparison.case import Case
 from kdad.comparison.plan import Plan
 from kdad.pipelines import ingestion
 from kdad.pipelines.binding import bind_first
-from kdad.pipelines.comparison.nodes import run_one_case, see_category, stop_on_failures
+from kdad.pipelines.comparison.nodes import collect_results, run_one_case, see_category, stop_on_failures
 
 _SHARED = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
 
 
-def create_cases(plan: Plan) -> Pipeline:
-    """Prepare each category once, and run every case on it."""
+def create_cases(*plans: Plan) -> Pipeline:
+    """Prepare each category once, run every case of `plans` on it, and collect the results by axis."""
+    collected = [_collect(name, results) for name, results in _results_by_axis(plans).items()]
+    return sum((_create_plan(plan) for plan in plans), Pipeline([])) + Pipeline(collected)
+
+
+def collected_names(*plans: Plan) -> list[str]:
+    """Return the names of the data sets that hold the results of each axis of `plans`."""
+    return [f"{plan}.{axis}.results" for plan, axis in _results_by_axis(plans)]
+
+
+def _results_by_axis(plans: tuple[Plan, ...]) -> dict[tuple[str, str], list[str]]:
+    """Return the names of results by plan and axis; plans of different image sizes share theirs."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for plan in plans:
+        for case in plan.cases:
+            found.setdefault((plan.name, case.axis), []).append(result_name(plan, case))
+    return found
+
+
+def _collect(name: tuple[str, str], results: list[str]) -> Node:
+    plan, axis = name
+    return Node(
+        collect_results,
+        inputs=results,
+        outputs=f"{plan}.{axis}.results",
+        name="collect_results",
+        namespace=axis,
+        tags=axis,
+    )
+
+
+def _create_plan(plan: Plan) -> Pipeline:
     prepared = sum((_ingest(category, plan.axes) for category in plan.datasets), Pipeline([]))
     systems = {(case.category, case.system): None for case in plan.cases}
     seeing = [_see(plan, category, system) for category, system in systems]
@@ -41,12 +75,13 @@ def _ingest(category: str, axes: list[str]) -> Pipeline:
 
 
 def _see(plan: Plan, category: str, system: str) -> Node:
+    alone = plan.axes == [plan.name]  # what such a plan sees stays inside its box; axes of an ablation share it
     return Node(
         bind_first(see_category, (plan, category, system)),
         inputs={**_SHARED, **_images(category)},
         outputs=f"{category}.{_features(plan, system)}.features",
         name=f"see_{_features(plan, system)}",
-        namespace=category,
+        namespace=f"{plan.name}.{category}" if alone else category,
         tags=plan.axes,
     )
 

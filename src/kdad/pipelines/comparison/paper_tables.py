@@ -12,7 +12,7 @@ from kdad.comparison.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import create_cases, report_missing, result_name
+from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
 from kdad.pipelines.comparison.nodes import describe_origin
 
 _PAPER_NAMES = {"digits": "mnist"}
@@ -20,17 +20,16 @@ _PAPER_NAMES = {"digits": "mnist"}
 
 def create_pipeline(plans: list[Plan]) -> Pipeline:
     """Run every case of `plans` and compare them with the papers."""
-    cases = sum((create_cases(plan) for plan in plans), Pipeline([]))
     compared = Node(
         bind_first(compare_with_papers, plans),
         inputs=[
             *("paper_results", "params:paper_tables", "params:dataset"),
-            *(result_name(plan, case) for plan in plans for case in plan.cases),
+            *collected_names(*plans),
         ],
         outputs=[f"paper_tables.{name}" for name in ("cells", "page", "excerpt", "missing")],
         name="compare_with_papers",
     )
-    return cases + Pipeline([compared, report_missing("paper_tables", "cells")])
+    return create_cases(*plans) + Pipeline([compared, report_missing("paper_tables", "cells")])
 
 
 def compare_with_papers(
@@ -38,10 +37,10 @@ def compare_with_papers(
     paper_results: pd.DataFrame,
     paper_tables: PaperTableParameters,
     dataset: DatasetParameters,
-    *results: CaseResult | None,
+    *axes: list[CaseResult] | None,
 ) -> tuple[pd.DataFrame, str, str, pd.DataFrame]:
     """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
-    found = [result for result in results if result is not None]
+    found = [result for results in axes for result in results or []]
     # A category at an image size of its own is the same category of the papers.
     labels = {name: category_namespace(one) for plan in plans for name, one in plan.datasets.items()}
     current = [

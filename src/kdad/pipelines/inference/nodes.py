@@ -18,7 +18,8 @@ from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.inference.judging import judge_found
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
-from kdad.reporting.judgements import draw_contact_sheet, printable, render_judgements
+from kdad.reporting.file_names import printable
+from kdad.reporting.judgements import draw_contact_sheet, render_judgements
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from kdad.detectors.detector import Detector
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
-from kdad.reporting.judgements import printable
+from kdad.reporting.file_names import printable
 
 _SHOWN_FOLDERS = 6
 _SHOWN_SIZES = 3

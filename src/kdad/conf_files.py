@@ -1,0 +1,18 @@
+"""How the files of `conf` are found and read; knows none of the parameters, so that it is read in no time."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment holds only what differs, at any depth.
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+}
+
+
+def register_project(project: Path) -> None:
+    """Make ``${project:mlruns}`` an absolute path inside the project."""
+    OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)

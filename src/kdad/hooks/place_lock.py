@@ -1,0 +1,96 @@
+"""One run at a time writes to a place."""
+
+import hashlib
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+from kdad.command_line import CommandLineError, ExitCode
+from kdad.process_lock import ProcessLock
+
+_DATA = "data"
+_LOCKS = ".locks"
+
+
+class PlaceLockHook:
+    """Holds a lock on every place that a run writes to, from before its first node to its end.
+
+    A run that meets another one there ends with a message, before anything of it is logged or written. Kedro runs one
+    session at a time in a process: what an earlier session still holds, being interrupted, is the next one's.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[ProcessLock] = []
+
+    @hook_impl(wrapper=True, tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> Generator[None, Any, Any]:
+        """Take the locks; raises `CommandLineError` that names the process which holds one."""
+        self._free()
+        data = Path(run_params["project_path"]) / _DATA
+        try:
+            for place in places_of(_files_of(pipeline, catalog), data.resolve()):
+                self._take(place, data / _LOCKS)
+            return (yield)
+        except BaseException:  # here or in another hook: the run does not begin
+            self._free()
+            raise
+
+    @hook_impl(wrapper=True)
+    def on_pipeline_error(self) -> Generator[None, Any, Any]:
+        """Free the places of a failed run, when the other hooks are done with them."""
+        try:
+            return (yield)
+        finally:
+            self._free()
+
+    @hook_impl(wrapper=True)
+    def after_pipeline_run(self) -> Generator[None, Any, Any]:
+        """Free the places, when the other hooks are done with them."""
+        try:
+            return (yield)
+        finally:
+            self._free()
+
+    def _take(self, place: str, folder: Path) -> None:
+        lock = ProcessLock(folder / f"{_file_name(place)}.lock")
+        if not lock.take(wait=False):
+            raise CommandLineError(
+                f"another run is writing to '{place}': {lock.holder()}. Wait until it ends, run another category, or "
+                "use a second checkout",
+                ExitCode.OCCUPIED,
+            )
+        self._held.append(lock)
+
+    def _free(self) -> None:
+        while self._held:
+            self._held.pop().free()
+
+
+def places_of(files: Iterable[Path], data: Path) -> list[str]:
+    """Return what runs that write these files must not share: ``<dataset>/<category>`` in `data`, folders elsewhere.
+
+    Files in `data` lie at ``<layer>/<dataset>/<category>/...``; what the categories of a data set share, such as the
+    results of a plan over several, has its own name in the category's stead.
+    """
+    found: set[str] = set()
+    for file in files:
+        path = file.resolve()
+        if path.is_relative_to(data) and len(path.relative_to(data).parts) > 2:
+            _, *place = path.relative_to(data).parts
+            found.add("/".join(place[:2]))
+        else:
+            found.add(str(path.parent if path.suffix else path))
+    return sorted(found)  # the same order in every process
+
+
+def _files_of(pipeline: Any, catalog: Any) -> list[Path]:
+    datasets = [catalog.get(name) for name in pipeline.all_outputs()]
+    return [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+
+
+def _file_name(place: str) -> str:
+    """Return a readable file name that is of this place alone."""
+    readable = "".join(letter if letter.isalnum() else "_" for letter in place)[-60:]
+    return f"{readable}.{hashlib.sha256(place.encode()).hexdigest()[:8]}"

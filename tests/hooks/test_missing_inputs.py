@@ -1,0 +1,63 @@
+"""Files that a run reads and that are not there are told before anything is computed."""
+
+import pytest
+from kedro.framework.cli.utils import KedroCliError
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+from kedro_datasets.pandas import CSVDataset
+
+from kdad.datasets.typed_json import CaseResultDataset, ThresholdDataset
+from kdad.hooks.missing_inputs import MissingInputHook
+from projects import logged_runs
+
+
+def _use(*values: object) -> int:
+    return len(values)
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Ask the hook about a pipeline that reads entries of a catalog."""
+    (tmp_path / "there.csv").write_text("a\n1\n")
+    entries = {
+        "there": CSVDataset(filepath=str(tmp_path / "there.csv")),
+        "absent": CSVDataset(filepath=str(tmp_path / "absent.csv")),
+        "gone": ThresholdDataset(filepath=str(tmp_path / "gone.json")),
+        "case": CaseResultDataset(filepath=str(tmp_path / "case.json")),
+        "memory": MemoryDataset(1),
+        "params:seed": MemoryDataset(0),
+        "made": CSVDataset(filepath=str(tmp_path / "made.csv")),
+    }
+
+    def ask(*names: str, **run_params) -> None:
+        nodes = [Node(_use, list(names), "made"), Node(_use, "made", "out")]
+        MissingInputHook().before_pipeline_run(run_params, Pipeline(nodes), DataCatalog(entries))
+
+    return ask
+
+
+def test_what_is_there_or_is_made_by_the_run_or_may_be_absent_stops_nothing(look):
+    look("there", "case", "memory", "params:seed")
+
+
+def test_every_missing_file_is_named_in_one_message(look, tmp_path):
+    with pytest.raises(KedroCliError) as error:
+        look("there", "absent", "gone")
+    assert str(error.value).splitlines() == [
+        "these files are read and are not there:",
+        f"  'absent', {tmp_path}/absent.csv",
+        f"  'gone', {tmp_path}/gone.json",
+    ]
+
+
+def test_a_run_of_missing_outputs_reads_what_it_finds(look):
+    look("absent", only_missing_outputs=True)
+
+
+def test_a_step_without_what_comes_before_it_names_the_pipeline_that_makes_it(project, run):
+    with pytest.raises(KedroCliError) as error:
+        run(pipeline="reporting", to_nodes=["mkd_draw_score_histogram"])
+    scores, threshold = str(error.value).splitlines()[1:]
+    assert scores.endswith("textures/brick/mkd/scores.csv: `kedro run` makes it")
+    assert threshold.endswith("textures/brick/mkd/threshold.json: `kedro run` makes it")
+    assert logged_runs(project) == []  # it came before a run of MLflow was opened
