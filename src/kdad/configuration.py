@@ -65,12 +65,12 @@ class RunConfigLoader(OmegaConfigLoader):
     ``categories.<category>.dataset``.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        check_environment(self.env, Path(self.conf_source))
+    def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
         #: Until a session says where its project is: beside the configuration.
-        self.project = Path(self.conf_source).resolve().parent
+        self.project = Path(conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
+        super().__init__(conf_source, *arguments, **options)
+        check_environment(self.env, Path(self.conf_source))
         _Session.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
