@@ -3,7 +3,7 @@
 import pytest
 
 from kdad.command_line import CommandLineError, ExitCode
-from kdad.given_parameters import parse_parameters
+from kdad.given_parameters import parse_parameters, say_parameters
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,17 @@ def test_what_cannot_be_meant_is_one_message_of_a_wrong_command(text, message):
     with pytest.raises(CommandLineError, match=f"--params: {message}") as caught:
         parse_parameters(text)
     assert caught.value.exit_code == ExitCode.WRONG_COMMAND == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"dataset": {"root": "/data/run=3, b"}, "seed": 1}, "dataset.root=/data/run=3, b,seed=1"),
+        ({"a": "b, c=3", "d": "003"}, 'a="b, c=3",d="003"'),
+        ({"a": "null", "b": None, "c": True, "d": " x"}, 'a="null",b=null,c=true,d=" x"'),
+        ({"a": [64, "b, c"], "d": "[x"}, 'a=[64, "b, c"],d="[x"'),
+    ],
+)
+def test_what_is_said_again_is_read_the_same(values, text):
+    assert say_parameters(values) == text
+    assert parse_parameters(text) == values

@@ -1,5 +1,6 @@
 """What ``--params`` says: ``name=value`` separated by commas, where a value is whatever YAML can say in one line."""
 
+import json
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.parameters.strict import flatten
 
 _NAME = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=")
 _CLOSING = {"[": "]", "{": "}"}
@@ -30,6 +32,25 @@ def parse_parameters(text: str) -> dict[str, Any]:
         _put(found, match[1], _value(text[match.end() : end].strip(), match[1]))
         position = end + 1
     return found
+
+
+def say_parameters(values: dict[str, Any]) -> str:
+    """Return the text that `parse_parameters` reads as `values`."""
+    return ",".join(f"{name}={_say(value)}" for name, value in flatten(values).items())
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, str) and _means(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)  # which is YAML as well
+
+
+def _means(text: str) -> bool:
+    """Tell whether text may stand as it is, with another parameter after it."""
+    try:
+        return parse_parameters(f"value={text},next=1") == {"value": text, "next": 1}
+    except CommandLineError:
+        return False
 
 
 def _end_of_value(text: str, start: int, name: str) -> int:

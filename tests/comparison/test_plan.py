@@ -3,7 +3,7 @@ import pytest
 from kdad.command_line import CommandLineError
 from kdad.comparison.plan import Plan, plan_ablation, system_of
 from kdad.errors import InputError
-from kdad.pipeline_registry import BuiltWhenAsked
+from kdad.pipeline_registry import BuiltWhenAsked, Registered
 from parameter_blocks import changed, least_parameters
 
 
@@ -33,7 +33,10 @@ def plan_mkd(parameters: dict) -> Plan:
 
 def ask_for(parameters: dict, name: str = "mkd_ablation") -> None:
     """Plan as the pipeline registry does when the pipeline is asked for."""
-    BuiltWhenAsked({name: lambda: plan_ablation(parameters, name)}, parameters)[name]
+    registered = Registered(
+        (name,), "comparison.ablation.create_pipeline", plan=lambda: plan_ablation(parameters, name)
+    )
+    BuiltWhenAsked({name: registered}, parameters)[name]
 
 
 def test_a_variant_lies_over_the_base_which_lies_over_the_run(parameters):

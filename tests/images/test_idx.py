@@ -142,7 +142,7 @@ def test_part_without_images(tmp_path):
 
 def test_no_download_when_it_is_not_allowed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(idx_classes._DOWNLOADERS, "mnist", downloader(lambda root: pytest.fail("downloaded")))
+    monkeypatch.setattr("torchvision.datasets.MNIST", downloader(lambda root: pytest.fail("downloaded")))
     with pytest.raises(InputError, match=r"dataset\.download: true"):
         open_set(None, download=False)
 
@@ -152,7 +152,7 @@ def test_no_internet(tmp_path, monkeypatch):
         raise RuntimeError("Error downloading\nName or service not known")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(idx_classes._DOWNLOADERS, "mnist", downloader(fail))
+    monkeypatch.setattr("torchvision.datasets.MNIST", downloader(fail))
     with pytest.raises(
         InputError, match=r"mnist could not be downloaded \(Error downloading Name .*internet"
     ) as caught:
@@ -168,7 +168,7 @@ def test_downloaded_once(tmp_path, monkeypatch):
         write_set(root / "MNIST" / "raw")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(idx_classes._DOWNLOADERS, "mnist", downloader(download))
+    monkeypatch.setattr("torchvision.datasets.MNIST", downloader(download))
     assert len(open_set(None).samples) == len(open_set(None).samples) == 11
     assert calls == [Path("data/01_raw")]
 

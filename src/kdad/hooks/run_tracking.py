@@ -14,6 +14,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.given_parameters import say_parameters
 from kdad.hooks.current_run import CurrentRun
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
@@ -183,9 +184,9 @@ def command_of(run_params: dict[str, Any], arguments: list[str] | None = None) -
     for name in ("from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces"):
         options[name.replace("_", "-")] = ",".join(run_params.get(name) or [])
     words += [f"--{name}={value}" for name, value in options.items() if value]
-    extra = flatten(run_params.get("runtime_params") or run_params.get("extra_params") or {})
+    extra = run_params.get("runtime_params") or run_params.get("extra_params")
     if extra:
-        words.append("--params=" + ",".join(f"{name}={value}" for name, value in extra.items()))
+        words.append(f"--params={say_parameters(extra)}")
     return shlex.join(words)
 
 
