@@ -41,7 +41,7 @@ def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__"
 
 def half_written(project: Path) -> list[Path]:
     """Return what a finished run must not leave: files and folders under temporary names, and checkpoints."""
-    return [path for path in project.rglob("*") if path.suffix in (".tmp", ".partial", ".checkpoint")]
+    return [path for path in project.rglob("*") if path.suffix in (".tmp", ".partial", ".older", ".checkpoint")]
 
 
 def logged_runs(project: Path) -> list[mlflow.entities.Run]:

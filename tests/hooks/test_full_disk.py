@@ -18,15 +18,16 @@ def fail_when_half_written(table, path_or_buf, **_):
 
 
 def test_an_ordinary_file_is_not_left_half_written(project, monkeypatch):
-    table = project / "data/03_primary/textures/brick/split.csv"
+    images = project / "data/02_intermediate/textures/brick/images.csv"
+    split = project / "data/03_primary/textures/brick/split.csv"
     run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)
-    assert table.exists()
+    assert images.exists()
     with monkeypatch.context() as patch, pytest.raises(KedroCliError) as caught:
         patch.setattr(pd.DataFrame, "to_csv", fail_when_half_written)
         run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)
     assert "images.csv' could not be written whole, where" in str(caught.value)
-    assert not table.with_name("images.csv").exists()
-    assert table.exists()  # of the earlier run, and not yet begun by this one
+    assert not images.exists()
+    assert split.exists()  # of the earlier run, and not yet begun by this one
     assert [run.info.status for run in logged_runs(project)] == ["FAILED", "FINISHED"]
 
 

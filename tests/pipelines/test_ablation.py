@@ -131,13 +131,13 @@ def test_a_killed_run_goes_on_where_it_was_to_the_same_summary(finished, tmp_pat
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
     models = project / "data/06_models/store"
     deadline = time.monotonic() + 120
-    while not (models.is_dir() and sum(path.suffix != ".partial" for path in models.iterdir()) >= 2):
+    while not (models.is_dir() and sum(not path.suffix for path in models.iterdir()) >= 2):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.kill()
     process.wait()
-    done = len([path for path in models.iterdir() if path.suffix != ".partial"])
+    done = len([path for path in models.iterdir() if not path.suffix])
     run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
     assert trained["trainings"] == 5 - done
     expected = metrics_of(finished).query("axis == 'loss_terms'").reset_index(drop=True)
