@@ -152,5 +152,5 @@ def test_the_page_shows_the_table_and_every_sheet(finished, table):
     page = (finished / PLACE / "baselines.html").read_text()
     assert page.count("data:image/png;base64,") == len(MAPPED)
     for name in table.index:
-        assert f"<td>{name.replace('_', ' ')}</td>" in page
+        assert f'<th scope="row">{name.replace("_", " ")}</th>' in page
     assert f"{table.loc['memory_bank', 'pro_auc']:.3f}" in page

@@ -109,9 +109,9 @@ def test_each_cell_is_a_run_in_mlflow(finished):
 
 
 def results_of(project: Path, plan: str) -> dict[str, dict]:
-    """Every result of a plan by the name of its file."""
+    """The result of every case of a plan by the name of its file; beside them lie those that are collected by axis."""
     folder = project / "data/07_model_output/textures" / plan / "results"
-    return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.*.*.json")}
 
 
 def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(finished, cells):
