@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("datasets", "tracking"),
     ("pipelines",),
-    ("configuration", "hooks", "session"),
-    ("pipeline_registry",),
+    ("configuration", "hooks"),
+    ("pipeline_registry", "session"),
     ("settings", "cli", "__main__", "tracking_ui"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

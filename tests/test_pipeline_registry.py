@@ -17,7 +17,8 @@ from kdad.command_line import CommandLineError
 from kdad.configuration import RunConfigLoader, block_model
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
-from projects import PROJECT
+from kdad.session import FindingSession
+from projects import FEW, PROJECT
 
 NAMES = {
     *("__default__", "mkd_ablation", "students_ablation", "paper_tables", "inference", "calibration", *SYSTEMS),
@@ -267,7 +268,22 @@ def test_two_sessions_of_one_process_have_a_plan_each(project):
 def test_without_a_session_the_pipelines_are_those_of_base(project, monkeypatch):
     monkeypatch.chdir(project)
     bootstrap_project(project)
-    monkeypatch.setattr("kdad.configuration._Session._loader", None)
+    monkeypatch.setattr("kdad.configuration.PlanningSession._loader", None)
     found = register_pipelines()
     axes = {node.namespace.split(".")[0] for node in found["mkd_ablation"].nodes if "variant" in node.tags}
     assert {"loss_terms", "filter", "fusion"} <= axes
+
+
+@pytest.mark.parametrize("kind", [KedroSession, FindingSession])
+def test_a_session_that_runs_after_another_has_begun_has_its_own_plan(project, kind):
+    bootstrap_project(project)
+    grass = {"mkd_ablation": {"axes": ["fusion"]}, "dataset": {"category": "grass", "textures": FEW}}
+    brick = {"mkd_ablation": {"axes": ["loss_terms"]}, "dataset": {"textures": FEW}}
+    first, second = (kind.create(project_path=project, env="test", runtime_params=given) for given in (brick, grass))
+    first.load_context()
+    second.load_context()
+    first.run(pipeline_names=["mkd_ablation"], to_outputs=["brick.split_table"])
+    assert {node.namespace.split(".")[0] for node in pipelines["mkd_ablation"].nodes if "variant" in node.tags} == {
+        "loss_terms"
+    }
+    assert [path.name for path in (project / "data/03_primary/textures").iterdir()] == ["brick"]

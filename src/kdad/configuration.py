@@ -71,7 +71,7 @@ class RunConfigLoader(OmegaConfigLoader):
         self._parameters: dict[str, Any] | None = None
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
-        _Session.begin(self)
+        PlanningSession.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
@@ -99,8 +99,8 @@ class RunConfigLoader(OmegaConfigLoader):
         return loaded
 
 
-class _Session:
-    """The session that Kedro has begun last, as its pipeline registry is given no parameters."""
+class PlanningSession:
+    """The session whose parameters pipelines are planned with, as Kedro's pipeline registry is given none."""
 
     _loader: "weakref.ref[RunConfigLoader] | None" = None
 
@@ -135,7 +135,7 @@ def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
 
 def session_parameters() -> dict[str, Any]:
     """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
-    return _Session.parameters()
+    return PlanningSession.parameters()
 
 
 def check_environment(name: str | None, conf_source: Path) -> None:

@@ -10,6 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.pipeline import Pipeline
 
 from kdad.command_line import CommandLineError
+from kdad.configuration import PlanningSession
 
 _NODES = ("node_names", "from_nodes", "to_nodes")
 _DATA = ("from_inputs", "to_outputs")
@@ -25,6 +26,8 @@ class FindingSession(KedroSession):
         self, pipeline_name: str | None = None, pipeline_names: list[str] | None = None, **options: Any
     ) -> dict[str, Any]:
         """Run pipelines, or what `options` name of one."""
+        if "_loaded" in vars(self):  # another session of this process may have begun since
+            PlanningSession.begin(self._loaded.config_loader)
         named = pipeline_name or pipeline_names
         if not named and any(options.get(name) for name in (*_NODES, *_DATA, "namespaces")):
             pipelines.set_requested(None)

@@ -9,6 +9,7 @@ import click
 from kedro.config import OmegaConfigLoader
 
 from kdad.conf_files import LOADER_ARGS, register_project
+from kdad.tracking.destination import destination_of
 
 
 @click.command()
@@ -20,7 +21,10 @@ def main(env: str | None, conf_source: str, host: str | None, port: str | None) 
     """Serve the UI until it is interrupted; of a tracking server, which has its own, say the address."""
     register_project(Path.cwd())
     settings = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)["mlflow"]
-    uri, ui = settings["server"]["mlflow_tracking_uri"], settings["ui"]
+    destination, ui = destination_of(settings, os.environ, "kdad"), settings["ui"]
+    for said in destination.said:
+        click.echo(said)
+    uri = destination.uri
     if uri.startswith("http"):
         click.echo(f"Runs are tracked by a server that has its own UI: {uri}")
         return

@@ -18,13 +18,15 @@ from kdad.hooks.run_description import describe_run
 from kdad.tracking.run import TrackedRun
 
 _NODES = "nodes.jsonl"
+_FIRST = "image_auroc"
 
 
 class RunLogHook:
     """Logs what a pipeline saves, in the way that the catalog names.
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers), ``history``
-    (a table epoch, split, term, value), ``folder``, ``judgements`` (their table), ``tag`` (a text).
+    (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``folder``, ``judgements``
+    (their table), ``tag`` (a text).
     """
 
     def __init__(self, current: CurrentRun) -> None:
@@ -114,6 +116,8 @@ def _is_detector(data: Any) -> bool:
 def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None:
     if kind == "metrics":
         run.metrics(headline(data))
+    elif kind == "methods":  # whose other metrics are those of their own runs
+        run.metrics({f"{method}.{_FIRST}": found[_FIRST] for method, found in data.items() if _FIRST in found})
     elif kind == "history":
         run.series(loss_series(data, data.attrs.get("network", name.removesuffix("_loss_history"))))
     elif kind == "tag":
