@@ -27,6 +27,7 @@ from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
+from kdad.places import Claim, dataset_claims, folder_claim
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -39,6 +40,9 @@ _BLOCKS = {
     "calibration": CalibrationParameters,
     "tracking": TrackingParameters,
 }
+
+#: What the results of a kept detector lie below, by pipeline.
+_RESULTS = {"inference": "inference", "calibration": "calibrated"}
 
 
 def block_model(name: str) -> Any:
@@ -59,15 +63,17 @@ class RunConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with resolvers and the names of parameter blocks checked.
 
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
-    not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
-    absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
-    ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
-    ``categories.<category>.dataset``.
+    not overwrite each other (nor roots of one name: `kdad.places`); ``${layer:04_feature}`` is
+    ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
+    ``${package:comparison}`` one inside the package, wherever it is installed; ``${block:dataset}`` is a parameter
+    block. Categories that a plan runs over find theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
+        #: Whose results the places are that this session may write to, known with its catalog.
+        self.claims: list[Claim] = []
         self._parameters: dict[str, Any] | None = None
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
@@ -82,13 +88,17 @@ class RunConfigLoader(OmegaConfigLoader):
         OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
-            dataset = DatasetParameters.model_validate(parameters["dataset"])
-            name, category = dataset.name, dataset.category_name
-            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{name}/{category}", replace=True)
-            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{name}", replace=True)
+            dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
+            claims = dataset_claims(data, dataset, parameters["categories"])
+            place = claims[dataset.category_name].place
+            folder = place.partition("/")[0]
+            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
+            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{folder}", replace=True)
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
-            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
+            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
+            given = [results_claim(name, parameters[name], data) for name in _RESULTS if name in parameters]
+            self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
@@ -120,17 +130,29 @@ class PlanningSession:
         return loader["parameters"]
 
 
-def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
-    """Return where `inference` or `calibration` leaves its results, named after what it was given."""
+def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
+    """Return where `inference` or `calibration` leaves its results, named after what it was given.
+
+    `data` holds the records of which images a place's results are of.
+    """
     block = parameters[pipeline]
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
-    images = Path(block.get("images") or "held_out").expanduser().resolve().name
+    claim = results_claim(pipeline, block, data)
+    place = f"{_RESULTS[pipeline]}/held_out" if claim is None else claim.place
     if pipeline == "inference":
-        return f"data/08_reporting/inference/{images}"
+        return f"data/08_reporting/{place}"
     rule, value = block["rule"], block.get("value")
     alone = value is None or rule in RULES_WITHOUT_VALUE
-    return f"data/06_models/calibrated/{images}/{rule if alone else f'{rule}_{value}'}"
+    return f"data/06_models/{place}/{rule if alone else f'{rule}_{value}'}"
+
+
+def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:
+    """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
+    images = block.get("images")
+    if block.get("output") or not images:
+        return None
+    return folder_claim(data, _RESULTS[pipeline], Path(images).expanduser().resolve())
 
 
 def session_parameters() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.process_lock import ProcessLock
 
-_DATA = "data"
+DATA = "data"
 _LOCKS = ".locks"
 
 
@@ -28,9 +28,9 @@ class PlaceLockHook:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> Generator[None, Any, Any]:
         """Take the locks; raises `CommandLineError` that names the process which holds one."""
         self._free()
-        data = Path(run_params["project_path"]) / _DATA
+        data = Path(run_params["project_path"]) / DATA
         try:
-            for place in places_of(_files_of(pipeline, catalog), data.resolve()):
+            for place in places_written(pipeline, catalog, data):
                 self._take(place, data / _LOCKS)
             return (yield)
         except BaseException:  # here or in another hook: the run does not begin
@@ -85,9 +85,11 @@ def places_of(files: Iterable[Path], data: Path) -> list[str]:
     return sorted(found)  # the same order in every process
 
 
-def _files_of(pipeline: Any, catalog: Any) -> list[Path]:
+def places_written(pipeline: Any, catalog: Any, data: Path) -> list[str]:
+    """Return the places, as `places_of` does, of the files that a pipeline writes."""
     datasets = [catalog.get(name) for name in pipeline.all_outputs()]
-    return [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+    files = [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+    return places_of(files, data.resolve())
 
 
 def _file_name(place: str) -> str:

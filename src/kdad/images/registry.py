@@ -19,4 +19,6 @@ def open_image_set(parameters: DatasetParameters) -> ImageSet:
         "fashion_mnist": IdxSet,
         "cifar10": CifarSet,
     }
-    return sets[parameters.name](parameters)
+    images = sets[parameters.name](parameters)
+    images.root = parameters.origin
+    return images

@@ -10,6 +10,8 @@ from kdad.parameters.strict import StrictModel, nearest_name
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+#: Sets that come with the package, or a library of it, and have no root.
+EMBEDDED = ("textures", "digits")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
@@ -90,6 +92,13 @@ class DatasetParameters(StrictModel):
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
         return self.category or Path(self.root).expanduser().resolve().name or "root"
+
+    @property
+    def origin(self) -> str | None:
+        """Where the files are, an absolute path, or ``downloaded``; None for an embedded set."""
+        if self.name in EMBEDDED:
+            return None
+        return str(Path(self.root).expanduser().resolve()) if self.root else "downloaded"
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":

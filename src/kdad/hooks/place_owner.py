@@ -1,0 +1,48 @@
+"""A place that a run writes to remembers whose results it holds."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+from kdad.command_line import CommandLineError, ExitCode
+from kdad.errors import InputError
+from kdad.hooks.place_lock import DATA, places_written
+from kdad.places import take_place
+
+logger = logging.getLogger(__name__)
+
+
+class PlaceOwnerHook:
+    """Records the root of every place that a run writes to, and says when results go elsewhere than usual.
+
+    Runs once the places are locked, so that of two runs begun at once on roots of one name the second is refused.
+    """
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep the loader, which knows the claims when the catalog is made."""
+        self._loader = context.config_loader
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Take the places; raises `CommandLineError` when another root has taken one since the catalog was made."""
+        data = Path(run_params["project_path"]) / DATA
+        written = set(places_written(pipeline, catalog, data))
+        for claim in self._loader.claims if self._loader is not None else []:
+            if claim.place not in written:
+                continue
+            try:
+                take_place(data, claim)
+            except InputError as error:
+                raise CommandLineError(str(error), ExitCode.OCCUPIED) from None
+            if claim.taken is not None:
+                logger.info(
+                    "Results of '%s' lie in %s/*/%s, as %s/*/%s holds those of another root of that name",
+                    *(claim.root, DATA, claim.place, DATA, claim.taken),
+                    extra={"markup": False},
+                )
