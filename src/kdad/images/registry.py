@@ -1,6 +1,7 @@
 """From parameters to the image set that they name."""
 
 from kdad.images.cifar import CifarSet
+from kdad.images.contamination import ContaminatedSet
 from kdad.images.digits import DigitSet
 from kdad.images.folder import FolderSet
 from kdad.images.idx_classes import IdxSet
@@ -20,5 +21,7 @@ def open_image_set(parameters: DatasetParameters) -> ImageSet:
         "cifar10": CifarSet,
     }
     images = sets[parameters.name](parameters)
+    if parameters.contamination:
+        images = ContaminatedSet(images, parameters)
     images.root = parameters.origin
     return images

@@ -75,6 +75,12 @@ class DatasetParameters(StrictModel):
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
     )
+    contamination: float = Field(
+        0.0, ge=0, lt=0.5, description="share of anomalous images that is put among the training images; 0 in earnest"
+    )
+    contamination_by: Literal["drawn", "test"] = Field(
+        "drawn", description="drawn: defects on training images; test: anomalous test images, then tested no more"
+    )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
 
     _sides = field_validator("image_size", mode="before")(check_sides)
@@ -88,10 +94,17 @@ class DatasetParameters(StrictModel):
 
     @property
     def category_name(self) -> str:
-        """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`."""
+        """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`.
+
+        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent).
+        """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        return self.category or Path(self.root).expanduser().resolve().name or "root"
+        name = self.category or Path(self.root).expanduser().resolve().name or "root"
+        if not self.contamination:
+            return name
+        moved = "_by_test" if self.contamination_by == "test" else ""
+        return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
 
     @property
     def origin(self) -> str | None:
@@ -128,6 +141,8 @@ class DatasetParameters(StrictModel):
         self._leave_out("normal_class")
 
     def _check_class(self) -> None:
+        if self.contamination:
+            raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
         if self.normal_class is None:
             raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
         if not 0 <= self.normal_class <= 9:

@@ -1,8 +1,8 @@
 """What every system's maps and scores pass through: smoothing, the score of an image, what is measured."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.strict import StrictModel
 
@@ -45,6 +45,16 @@ class MeasuringParameters(StrictModel):
     threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
+    cross_fit: Literal["auto", "off"] | Annotated[int, Field(ge=2, strict=True)] = Field(
+        "auto",
+        description="parts of the normal images, each judged by a detector fitted on the others, for the threshold; "
+        "auto: 5 where fewer than 10 are held out, in a system's own pipeline alone",
+    )
+
+    @field_validator("cross_fit", mode="before")
+    @classmethod
+    def _off_in_yaml(cls, value: Any) -> Any:
+        return "off" if value is False else value  # as YAML reads `off`
 
 
 #: How an image's score comes about: a number of its own, or a map's maximum or the mean of its highest values.

@@ -49,6 +49,8 @@ def calibrate(
         scores, measured = score_images(detector, images, calibration.batch_size)
         limits = limits or measured
     threshold = new_threshold(scores, calibration)
+    if images is None and before is not None:  # the same scores promise what they did
+        threshold = threshold.model_copy(update={"scores_of": before.scores_of, "folds": before.folds})
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     detector.calibrated(threshold, scores.loc[scores["label"] == 0, "score"].to_numpy(), limits)

@@ -89,10 +89,10 @@ def write_page(
         found = {variant: settings[name, variant] for variant in axis.present}
         figure = draw(rows, axis.question)
         sections.append(AxisSection(name, axis.question, rows, pairs[pairs["axis"] == name], figure, found))
+    categories = ", ".join(dict.fromkeys(case.category for case in plan.cases))
     facts = (
-        f"{dataset.name} ({', '.join(plan.datasets)}), {dataset.size[0]} x {dataset.size[1]} pixels"
-        f"{describe_root(dataset)}, {describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; "
-        f"{describe_origin(origin)}"
+        f"{dataset.name} ({categories}), {dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, "
+        f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; {describe_origin(origin)}"
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
     page = render_page(title, facts, _PROTOCOL, sections, missing)

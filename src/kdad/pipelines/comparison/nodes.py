@@ -42,7 +42,7 @@ def see_category(
     """Check every case of a system on a category before anything trains, and run what frozen networks they share."""
     plan, category, system = prepared
     machine = prepare_compute(compute)
-    cases = [case for case in plan.cases if (case.category, case.system) == (category, system)]
+    cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
     plain, detector, base = SeenImages(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
     seen = detector.adapt(base, plain, seed)
     for case in cases:

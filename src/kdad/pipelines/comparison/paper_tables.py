@@ -71,6 +71,6 @@ def _facts(
     )
     looked = "; ".join(describe_bases(plan) for plan in plans)
     return (
-        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}{describe_root(dataset)}, {looked}, "
-        f"seeds {', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
+        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}{describe_root(dataset)}, "
+        f"{looked}, seeds {', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
     )
