@@ -240,3 +240,63 @@ def test_sgd_steps_as_torch_does_by_hand(tmp_path):
     first = 1.0 - 0.1 * (2.0 + 0.5 * 1.0)
     velocity = 0.5 * (2.0 + 0.5 * 1.0) + (2.0 + 0.5 * first)
     assert network.weight.item() == pytest.approx(first - 0.1 * velocity)
+
+
+class _Lines:
+    """Two parameters, each pulled to 1 by its own rows: those of `far` by a loss that is a hundred times as large."""
+
+    def __init__(self, far: tuple[int, ...]) -> None:
+        self.module, self.far = nn.Linear(1, 2, bias=False), np.array(far)
+        nn.init.zeros_(self.module.weight)
+
+    def train(self, path, **parameters) -> pd.DataFrame:
+        settings = TrainingParameters(
+            **{"epochs": 5, "batch_size": 4, "optimiser": "sgd", "momentum": 0.0, "schedule": "constant"} | parameters
+        )
+        task = TrainingTask("lines", self.module, self._loss, np.arange(10), np.array([10]))
+        return train(task, settings, 0, CheckpointFile(path / "lines.checkpoint", "key"))
+
+    def _loss(self, rows):
+        is_far = torch.from_numpy(np.isin(rows, self.far))
+        near, far = (self.module.weight[:, 0] - 1) ** 2
+        return {"total": torch.where(is_far, 100 * far, near)}
+
+
+def test_images_of_the_highest_losses_sit_out_every_epoch_but_the_first(tmp_path):
+    settings = {"learning_rate": 1e-3, "loss_quantile": 0.8}
+    first, trimmed, whole = _Lines((3, 7)), _Lines((3, 7)), _Lines((3, 7))
+    first.train(tmp_path / "first", **settings | {"epochs": 1})
+    trimmed.train(tmp_path / "trimmed", **settings)
+    whole.train(tmp_path / "whole", **settings | {"loss_quantile": 1.0})
+    far = [one.module.weight[1, 0].item() for one in (first, trimmed, whole)]
+    assert far[0] > 0
+    assert far[1] == far[0]  # nothing pulled at it after the first epoch
+    assert far[2] > far[0]
+    assert trimmed.module.weight[0, 0] > first.module.weight[0, 0]
+
+
+def test_history_still_has_the_mean_over_all_images(tmp_path):
+    history = _Lines((3, 7)).train(tmp_path, learning_rate=1e-9, loss_quantile=0.5)
+    found = history.loc[(history["split"] == "training") & (history["epoch"] == 4), "value"].item()
+    assert found == pytest.approx((8 * 1 + 2 * 100) / 10, rel=1e-4)
+
+
+def test_an_interrupted_trimmed_run_equals_an_uninterrupted_one(tmp_path):
+    whole = _Regression()
+    history = whole.train(tmp_path / "whole", checkpoint_every=2, loss_quantile=0.7)
+    plain = _Regression()
+    plain.train(tmp_path / "plain")
+    assert not whole.same_weights(plain)
+    with pytest.raises(KeyboardInterrupt):
+        _Regression(stop_at=18).train(tmp_path / "cut", checkpoint_every=2, loss_quantile=0.7)
+    resumed = _Regression()
+    found = resumed.train(tmp_path / "cut", checkpoint_every=2, loss_quantile=0.7)
+    pd.testing.assert_frame_equal(found, history, check_exact=True)
+    assert resumed.same_weights(whole)
+
+
+def test_a_batch_of_which_nothing_trains_makes_no_step(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *_: steps.append(1))
+    _Lines((3, 7)).train(tmp_path, epochs=2, batch_size=1, loss_quantile=0.8)
+    assert len(steps) == 10 + 8
