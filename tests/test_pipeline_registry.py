@@ -197,6 +197,14 @@ def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
     assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline")}
 
 
+@pytest.mark.parametrize(("name", "cases", "prepared"), [("mkd_ablation", 6, 4), ("students_ablation", 3, 2)])
+def test_contamination_is_an_axis_that_is_asked_for(registered, name, cases, prepared):
+    assert not nodes_with(registered[name], "contamina")
+    found = register(**{name: {"axes": "contamination"}})[name]
+    assert len(nodes_with(found, "run_case")) == cases
+    assert len(nodes_with(found, "see_")) == prepared
+
+
 def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
     found = register("digits", paper_tables={"seeds": "0", "categories": "3"})["paper_tables"]
     assert {name.rpartition(".")[2] for name in nodes_with(found, "see_")} == {

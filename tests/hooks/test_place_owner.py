@@ -1,0 +1,59 @@
+"""A place remembers the root that its results are of; a run on another root is told where its own go."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from kedro.framework.cli.utils import KedroCliError
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+
+from kdad.datasets.typed_json import ThresholdDataset
+from kdad.hooks.place_owner import PlaceOwnerHook
+from kdad.places import Claim, owner_of
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Begin a run that writes to places, with claims."""
+
+    def begin(places: list[str], *claims: Claim) -> None:
+        hook = PlaceOwnerHook()
+        hook.after_context_created(SimpleNamespace(config_loader=SimpleNamespace(claims=claims)))
+        names = {f"out{number}": place for number, place in enumerate(places)}
+        catalog = DataCatalog(
+            {
+                name: ThresholdDataset(filepath=str(tmp_path / f"data/07_model_output/{place}/threshold.json"))
+                for name, place in names.items()
+            }
+        )
+        nodes = [Node(abs, "in", name, name=name) for name in names]
+        hook.before_pipeline_run({"project_path": str(tmp_path)}, Pipeline(nodes), catalog)
+
+    return begin
+
+
+def test_the_places_that_a_run_writes_to_are_recorded_and_no_others(run, tmp_path):
+    run(["folder/images"], Claim("folder/images", "/screw/images"), Claim("folder/other", "/screw/images"))
+    assert owner_of(tmp_path / "data", "folder/images") == "/screw/images"
+    assert owner_of(tmp_path / "data", "folder/other") is None
+
+
+def test_an_embedded_set_leaves_no_record(run, tmp_path):
+    run(["textures/brick"], Claim("textures/brick", ""))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_place_of_another_name_is_said(run, caplog):
+    caplog.set_level(logging.INFO, "kdad")
+    run(["folder-1/images"], Claim("folder-1/images", "/nut/images", "folder/images"))
+    assert caplog.messages == [
+        "Results of '/nut/images' lie in data/*/folder-1/images, as data/*/folder/images holds those of another root of "
+        "that name"
+    ]
+
+
+def test_a_place_that_another_root_has_taken_since_is_refused(run):
+    run(["folder/images"], Claim("folder/images", "/screw/images"))
+    with pytest.raises(KedroCliError, match="has just been taken by a run on '/screw/images'; give the same command"):
+        run(["folder/images"], Claim("folder/images", "/nut/images"))
