@@ -127,10 +127,11 @@ def main() -> None:
                     rates = np.array([outcome.rate for outcome in made])
                     first = made[0].threshold
                     low, high = np.quantile(rates, [0.05, 0.95])
+                    inside = np.mean([outcome.is_inside for outcome in made])
                     print(
                         f"| {name} | {detector} | {count} | {parts or '-'} | {first.normal_images} "
                         f"| {first.expected_false_positive_rate:.1%} | {rates.mean():.1%} | {low:.1%} to {high:.1%} "
-                        f"| {np.mean([outcome.is_inside for outcome in made]):.1%} |",
+                        f"| {inside:.1%} |",
                         flush=True,
                     )
 

@@ -47,10 +47,10 @@ def test_an_embedded_set_leaves_no_record(run, tmp_path):
 def test_a_place_of_another_name_is_said(run, caplog):
     caplog.set_level(logging.INFO, "kdad")
     run(["folder-1/images"], Claim("folder-1/images", "/nut/images", "folder/images"))
-    assert caplog.messages == [
-        "Results of '/nut/images' lie in data/*/folder-1/images, as data/*/folder/images holds those of another root of "
-        "that name"
-    ]
+    (said,) = caplog.messages
+    assert said.startswith(
+        "Results of '/nut/images' lie in data/*/folder-1/images, as data/*/folder/images holds those"
+    )
 
 
 def test_a_place_that_another_root_has_taken_since_is_refused(run):
