@@ -115,10 +115,8 @@ def main() -> None:
     torch.set_num_threads(1)
     images = {name: crops(name, given.population) for name in ("brick", "grass", "gravel")} | {"digits": digits()}
     features = {name: mean_activations(found) for name, found in images.items()}
-    print(
-        "| images | detector | normal images | parts | scores | promised | observed, mean | 5 to 95 % | in the interval |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| images | detector | normal | parts | scores | promised | observed, mean | 5 to 95 % | in the interval |")
+    print(9 * "|---" + "|")
     for name, found in features.items():
         for detector, fit in FITS.items():
             for count in COUNTS:
