@@ -9,7 +9,7 @@ from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.replacing import replace_text
 
-_RECORD = "root.txt"
+RECORD = "root.txt"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def folder_claim(data: Path, kind: str, folder: Path) -> Claim:
 
     `kind` is what all results of that kind lie below, such as ``inference``.
     """
-    root, plain = str(folder), f"{kind}/{folder.name}"
+    root, plain = str(folder), f"{kind}/{folder.name or 'root'}"
     apart = f"{plain}-{_digest(root)}"
     if owner_of(data, apart) != root and _is_free(data, plain, root):
         return Claim(plain, root)
@@ -62,13 +62,14 @@ def owner_of(data: Path, place: str) -> str | None:
     return record.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") if record.is_file() else None
 
 
-def take_place(data: Path, claim: Claim) -> None:
-    """Record whose a place is; raises `InputError` when another root has taken it since the claim was made."""
-    if not claim.root:
-        return
+def take_place(data: Path, claim: Claim) -> bool:
+    """Record whose a place is, and return whether it was nobody's.
+
+    Raises `InputError` when another root has taken it since the claim was made.
+    """
     owner = owner_of(data, claim.place)
-    if owner == claim.root:
-        return
+    if not claim.root or owner == claim.root:
+        return False
     if owner is not None:
         raise InputError(
             f"'{claim.place}' has just been taken by a run on '{owner}'; give the same command again, and the results "
@@ -77,6 +78,12 @@ def take_place(data: Path, claim: Claim) -> None:
     record = _record(data, claim.place)
     record.parent.mkdir(parents=True, exist_ok=True)
     replace_text(record, f"{claim.root}\n")
+    return True
+
+
+def give_back(data: Path, claim: Claim) -> None:
+    """Forget whose a place is: nothing has come of it."""
+    _record(data, claim.place).unlink(missing_ok=True)
 
 
 def _is_free(data: Path, place: str, root: str) -> bool:
@@ -84,7 +91,7 @@ def _is_free(data: Path, place: str, root: str) -> bool:
 
 
 def _record(data: Path, place: str) -> Path:
-    return data / "02_intermediate" / place / _RECORD
+    return data / "02_intermediate" / place / RECORD
 
 
 def _digest(root: str) -> str:

@@ -9,7 +9,7 @@ from kedro.framework.hooks import hook_impl
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.errors import InputError
 from kdad.hooks.place_lock import DATA, places_written
-from kdad.places import take_place
+from kdad.places import RECORD, Claim, give_back, take_place
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ class PlaceOwnerHook:
 
     def __init__(self) -> None:
         self._loader: Any = None
+        self._new: list[tuple[Path, Claim]] = []
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -33,11 +34,13 @@ class PlaceOwnerHook:
         """Take the places; raises `CommandLineError` when another root has taken one since the catalog was made."""
         data = Path(run_params["project_path"]) / DATA
         written = set(places_written(pipeline, catalog, data))
+        self._new = []
         for claim in self._loader.claims if self._loader is not None else []:
             if claim.place not in written:
                 continue
             try:
-                take_place(data, claim)
+                if take_place(data, claim):
+                    self._new.append((data, claim))
             except InputError as error:
                 raise CommandLineError(str(error), ExitCode.OCCUPIED) from None
             if claim.taken is not None:
@@ -46,3 +49,12 @@ class PlaceOwnerHook:
                     *(claim.root, DATA, claim.place, DATA, claim.taken),
                     extra={"markup": False},
                 )
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Give back new places where nothing was left: a root that was mistyped does not keep the plain name."""
+        for data, claim in self._new:
+            left = [path for path in data.glob(f"*/{claim.place}/**/*") if path.is_file() and path.name != RECORD]
+            if not left:
+                give_back(data, claim)
+        self._new = []
