@@ -17,7 +17,7 @@ from kdad.places import Claim, owner_of
 def run(tmp_path):
     """Begin a run that writes to places, with claims."""
 
-    def begin(places: list[str], *claims: Claim) -> None:
+    def begin(places: list[str], *claims: Claim) -> PlaceOwnerHook:
         hook = PlaceOwnerHook()
         hook.after_context_created(SimpleNamespace(config_loader=SimpleNamespace(claims=claims)))
         names = {f"out{number}": place for number, place in enumerate(places)}
@@ -29,6 +29,7 @@ def run(tmp_path):
         )
         nodes = [Node(abs, "in", name, name=name) for name in names]
         hook.before_pipeline_run({"project_path": str(tmp_path)}, Pipeline(nodes), catalog)
+        return hook
 
     return begin
 
@@ -57,3 +58,19 @@ def test_a_place_that_another_root_has_taken_since_is_refused(run):
     run(["folder/images"], Claim("folder/images", "/screw/images"))
     with pytest.raises(KedroCliError, match="has just been taken by a run on '/screw/images'; give the same command"):
         run(["folder/images"], Claim("folder/images", "/nut/images"))
+
+
+@pytest.mark.parametrize(("left", "owner"), [(None, None), ("images.csv", "/screw/[1]/images")])
+def test_a_new_place_is_given_back_when_a_failed_run_left_nothing_there(run, tmp_path, left, owner):
+    place = "folder/[1]"
+    hook = run([place], Claim(place, "/screw/[1]/images"))
+    if left is not None:
+        (tmp_path / "data/02_intermediate" / place / left).write_text("")
+    hook.on_pipeline_error()
+    assert owner_of(tmp_path / "data", place) == owner
+
+
+def test_a_place_that_was_its_own_before_is_not_given_back(run, tmp_path):
+    run(["folder/images"], Claim("folder/images", "/screw/images"))
+    run(["folder/images"], Claim("folder/images", "/screw/images")).on_pipeline_error()
+    assert owner_of(tmp_path / "data", "folder/images") == "/screw/images"

@@ -54,7 +54,7 @@ class PlaceOwnerHook:
     def on_pipeline_error(self) -> None:
         """Give back new places where nothing was left: a root that was mistyped does not keep the plain name."""
         for data, claim in self._new:
-            left = [path for path in data.glob(f"*/{claim.place}/**/*") if path.is_file() and path.name != RECORD]
-            if not left:
+            files = (path for layer in data.iterdir() for path in (layer / claim.place).rglob("*") if path.is_file())
+            if all(path.name == RECORD for path in files):
                 give_back(data, claim)
         self._new = []
