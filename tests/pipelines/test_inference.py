@@ -147,7 +147,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     text = "\n".join(said)
     for part in (
         f"Detector: stfpm, in {project / DETECTOR} (the latest of 1 below data/06_models)",
-        "Made on: folder / brick, 12 training images of 64 x 64, seed 0",
+        f"Made on: folder / brick, from {project / 'pictures'}, 12 training images of 64 x 64, seed 0",
         "by quantile: 11.11% of new normal images are expected above it",
         f"Images: 34 from {tmp_path / 'brick'}: 2 in the folder itself, 6 in test/good, 6 in test/torn, 20 in train/",
         "Sizes: 32 of 64 x 64, 1 of 16 x 16, 1 of 64 x 128 (height x width); 2 are resized to 64 x 64, 1 of them "
