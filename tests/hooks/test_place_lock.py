@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
 import pytest
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.hooks import hook_impl
@@ -260,4 +261,5 @@ def test_an_interrupted_session_does_not_block_the_next_of_its_process(project, 
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr("kdad.detectors.mkd.training.train", interrupted)
         run_pipeline(project, pipeline="mkd", runtime_params=SMALL)
+    mlflow.end_run("KILLED")  # as the end of the process does
     run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)
