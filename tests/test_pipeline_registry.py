@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
 
 from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model
+from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
 from kdad.session import FindingSession
@@ -80,6 +80,16 @@ def test_a_pipeline_is_built_once_and_not_before_it_is_asked_for():
     assert set(found._built) == {"b"}
 
 
+def test_names_are_told_without_a_pipeline_built():
+    configure_project("kdad")
+    mistaken = {"paper_tables": {"seeds": "many"}}  # who asks for names hears nothing of it
+    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", runtime_params=mistaken, **settings.CONFIG_LOADER_ARGS)
+    found = registered_pipelines()
+    assert loader["parameters"]["paper_tables"]["seeds"] == "many"
+    assert set(found) == NAMES
+    assert found._built == {}
+
+
 def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name(registered):
     with pytest.raises(CommandLineError, match=r"there is no pipeline 'mkd_ablaton'; did you mean 'mkd_ablation'\?"):
         registered["mkd_ablaton"]
@@ -103,7 +113,7 @@ import sys
 from kedro.framework.project import configure_project, settings
 from kdad.command_line import CommandLineError
 from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model
+from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.pipeline_registry import register_pipelines
 arguments = dict(base_env="base", default_run_env="local", merge_strategy={{"parameters": "soft"}})
 wrong = {{"cloner": {{"training": {{"epochs": 0}}}}}}

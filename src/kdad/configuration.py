@@ -1,6 +1,7 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
 import weakref
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
@@ -118,6 +120,11 @@ class PlanningSession:
             conf_source = str(Path.cwd() / settings.CONF_SOURCE)
             loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
         return loader["parameters"]
+
+
+def registered_pipelines() -> Mapping[str, Pipeline]:
+    """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
+    return pipelines._load_data()
 
 
 def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
