@@ -24,7 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("detectors",),
     ("reporting",),
     ("comparison",),
-    ("datasets", "tracking"),
+    ("tracking",),
+    ("datasets",),
     ("pipelines",),
     ("configuration",),
     ("hooks", "session"),
@@ -121,11 +122,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_tracking_its_ui_and_located_detectors_know_mlflow():
+def test_only_tracking_and_its_ui_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located", "kdad.tracking_ui"}
+    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.tracking_ui"}
 
 
 @pytest.mark.parametrize(

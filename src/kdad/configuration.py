@@ -1,5 +1,6 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
+import os
 import weakref
 from collections.abc import Mapping
 from copy import deepcopy
@@ -29,6 +30,7 @@ from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
+from kdad.tracking.destination import Destination, destination_of
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -63,8 +65,8 @@ class RunConfigLoader(OmegaConfigLoader):
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
     absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
-    ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
-    ``categories.<category>.dataset``.
+    ``${tracking:uri}`` is where runs are logged; ``${block:dataset}`` is a parameter block. Categories that a plan runs
+    over find theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -91,6 +93,7 @@ class RunConfigLoader(OmegaConfigLoader):
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
+            OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
@@ -99,6 +102,9 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
+
+    def _destination(self) -> Destination:
+        return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
 
 
 class PlanningSession:

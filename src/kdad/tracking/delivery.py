@@ -12,12 +12,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from kdad.tracking.destination import Destination, unreachable
+from kdad.tracking.fetching import KEY_TAG
 from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID, Spool
 
 logger = logging.getLogger(__name__)
 
-#: By this tag a run is found again whose creation was sent and not answered.
-KEY_TAG = "kdad.run"
 _BATCH = 1000  # metrics a request, MLflow's limit
 _PARAMETERS = 100
 #: What will never be taken, however often it is sent.
