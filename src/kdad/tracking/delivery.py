@@ -74,7 +74,7 @@ class Delivery:
         if self._client is None:
             if self.destination.is_local:
                 self.destination.database.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.destination.database.with_suffix(".lock")):
+                with FileLock(f"{self.destination.database}.lock"):
                     self._client = MlflowClient(self.destination.uri)
                     self._client.search_experiments(max_results=1)
             else:
