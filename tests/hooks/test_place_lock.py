@@ -16,6 +16,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner
 
+from kdad.command_line import ExitCode
 from kdad.datasets.typed_json import ThresholdDataset
 from kdad.hooks.place_lock import PlaceLockHook, places_of
 from projects import SMALL, logged_runs, run_pipeline
@@ -212,7 +213,7 @@ def test_of_two_runs_started_together_one_ends_with_its_numbers_and_one_is_refus
     said = {seed: process.communicate()[0] for seed, process in both.items()}
     (winner,) = (seed for seed, process in both.items() if process.returncode == 0)
     loser = 3 - winner
-    assert both[loser].returncode == 1
+    assert both[loser].returncode == ExitCode.OCCUPIED
     text = " ".join(said[loser].split())
     assert f"another run is writing to 'textures/brick': process {both[winner].pid} (`python" in text
     assert f"seed={winner}" in text
