@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line", "plugins", "conf_files"),
+    ("errors", "seeding", "command_line", "plugins", "conf_files", "interruption"),
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
