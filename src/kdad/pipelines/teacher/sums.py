@@ -11,7 +11,8 @@ _SYSTEM = "uninformed_students"
 
 def create_system() -> Pipeline:
     """Return the pipeline of Uninformed Students."""
-    return create_taught() + create_students() + create_scoring(_SYSTEM) + reporting.create_pipeline(_SYSTEM)
+    images = ingestion.create_report() + create_taught()
+    return images + create_students() + create_scoring(_SYSTEM) + reporting.create_pipeline(_SYSTEM)
 
 
 def create_taught() -> Pipeline:
