@@ -34,9 +34,9 @@ class RawImage:
             return _by_type(self.pixels, name)
         if values.kind != kind:
             raise InputError(
-                f"{name}: holds {kind} values (mode {self.mode}) where training images hold {values.kind} ones, which are "
-                "no measure for them; convert it, or train with dataset.value_range=type, which scales each file by its "
-                "type's limits"
+                f"{name}: holds {kind} values (mode {self.mode}) where training images hold {values.kind} ones, which "
+                "are no measure for them; convert it, or train with dataset.value_range=type, which scales each file "
+                "by its type's limits"
             )
         return values
 

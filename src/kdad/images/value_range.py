@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
@@ -26,8 +27,14 @@ class ValueRange(StrictModel):
     """The values of files of one `kind` that become 0 and 1; those beyond are cut off."""
 
     kind: ValueKind
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "ValueRange":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
 
     @property
     def is_types_own(self) -> bool:
