@@ -34,11 +34,14 @@ class FileFacts:
 
 
 def measure_file(path: Path, raw: RawImage) -> FileFacts:
-    """Return the facts of a file that was decoded to `raw`."""
-    with Image.open(path) as file:
-        # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
-        deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
-        frames = getattr(file, "n_frames", 1)
+    """Return the facts of a file that was decoded to `raw`; raises `InputError` when frames after the first are torn."""
+    try:
+        with Image.open(path) as file:
+            # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
+            deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
+            frames = getattr(file, "n_frames", 1)
+    except Exception as error:  # whatever Pillow raises for a damaged page
+        raise InputError(f"{path}: its pages cannot be counted ({error}); replace or remove the file") from error
     height, width = raw.pixels.shape[:2]
     return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *used_limits(raw.pixels))
 

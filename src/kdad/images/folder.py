@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import RawImage, decode_image, decode_mask, decode_raw
+from kdad.images.decoding import decode_image, decode_mask, decode_raw
 from kdad.images.file_facts import FileFacts, measure_file
 from kdad.images.fitting import fit_image, fit_mask
 from kdad.images.folder_layout import find_category, read_layout
@@ -68,21 +68,20 @@ class FolderSet(ImageSet):
         except InputError as error:
             return [*found, str(error)]
 
-        def decode(path: Path) -> RawImage:
+        def measure(path: Path) -> FileFacts:
             raw = decode_raw(path)
             raw.range_of(values, str(path))
-            return raw
+            return measure_file(path, raw)
 
         for index, file in enumerate(counted(self._files, "Checking images")):
-            raw = _decode_or_note(decode, file.path, found)
+            facts = _decode_or_note(measure, file.path, found)
             mask = _decode_or_note(decode_mask, file.mask, found) if file.mask is not None else None
-            if raw is None:
+            if facts is None:
                 continue
-            self._facts[index] = measure_file(file.path, raw)
-            own = raw.pixels.shape[:2]
-            if mask is not None and mask.shape != own:
+            self._facts[index] = facts
+            if mask is not None and mask.shape != (facts.height, facts.width):
                 found.append(
-                    f"{file.mask}: is {mask.shape[0]} x {mask.shape[1]}, its image {own[0]} x {own[1]} "
+                    f"{file.mask}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
                     "(height x width); make them equal"
                 )
         return found
