@@ -34,7 +34,7 @@ class FileFacts:
 
 
 def measure_file(path: Path, raw: RawImage) -> FileFacts:
-    """Return the facts of a file that was decoded to `raw`; raises `InputError` when frames after the first are torn."""
+    """Return the facts of a file that was decoded to `raw`; raises `InputError` when later frames are torn."""
     try:
         with Image.open(path) as file:
             # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
