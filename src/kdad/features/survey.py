@@ -12,7 +12,7 @@ from kdad.images.splits import Split
 from kdad.networks.source import Source
 from kdad.progress import counted
 
-_SIDE = 96  # pixels that a source sees of each image: enough to tell one that does not belong
+_SMALLEST, _LARGEST = 32, 96  # pixels a side that a source sees: enough to tell an image that does not belong
 _BATCH = 16
 _OUTLYING = 5.0  # robust standard deviations of the outlyingness itself
 _LEAST = 8  # images that say what is usual
@@ -65,7 +65,8 @@ def survey_images(images: ImageSet, split: Split, source: Source) -> Survey:
 
 def mean_activations(images: torch.Tensor, source: Source) -> np.ndarray:
     """Return the mean of each channel at each critical point `(B, C)` for images `(B, 3, H, W)`, seen small."""
-    small = interpolate(images, size=(_SIDE, _SIDE), mode="bilinear", antialias=True)
+    sides = [min(max(side, _SMALLEST), _LARGEST) for side in images.shape[2:]]
+    small = interpolate(images, size=sides, mode="bilinear", antialias=True)
     return np.concatenate([found.mean(dim=(2, 3)).numpy() for found in source.activations(small)], axis=1)
 
 
