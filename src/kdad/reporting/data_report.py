@@ -106,7 +106,8 @@ def count_rows(images: pd.DataFrame) -> list[list[str]]:
 def type_rows(images: pd.DataFrame) -> list[list[str]]:
     """Return images by size, mode, values and part, the commonest first; empty where there are no files."""
     known = images.dropna(subset=["height"])
-    counted = known.groupby(["height", "width", "mode", "values", "split"]).size().sort_values(ascending=False)
+    counted = known.groupby(["height", "width", "mode", "values", "split"], sort=False).size()
+    counted = counted.sort_values(ascending=False, kind="stable")
     return [
         [f"{int(height)} x {int(width)}", mode, values, _PARTS[part], f"{count:,}"]
         for (height, width, mode, values, part), count in counted.head(_SHOWN_ROWS).items()
