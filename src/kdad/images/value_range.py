@@ -43,8 +43,9 @@ class ValueRange(StrictModel):
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Return raw `values` as float32 in [0, 1]."""
-        scaled = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        return scaled.clip(0, 1).astype(np.float32)
+        scaled = np.subtract(values, self.low, dtype=np.float64)
+        scaled /= self.high - self.low
+        return np.clip(scaled, 0, 1, out=scaled).astype(np.float32)
 
 
 #: What files of photographs are.
