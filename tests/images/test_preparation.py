@@ -24,7 +24,7 @@ def thermal(tmp_path) -> Path:
     """Six images of 16 bits, 24 x 48 pixels of 51,000 and 52,000, and a hot one with a mask."""
     cold = np.repeat(np.uint16([51000, 52000]), 24)[None].repeat(24, axis=0)
     for number in range(6):
-        write(tmp_path / f"good/{number}.png", cold + np.uint16(number == 5))
+        write(tmp_path / f"good/{number}.png", cold)
     hot = cold.copy()
     hot[:, 20:28] = 60000
     write(tmp_path / "hot/0.png", hot)
@@ -75,7 +75,8 @@ def test_images_and_masks_are_fitted_alike(thermal, fit):
     expected = {"letterbox": 12 * 4, "centre_crop": 24 * 8}[fit]  # half as large, or the middle as it is
     assert images.mask(row).sum() == expected
     assert images.image(row).shape == (3, 24, 24)
-    assert (images.image(row)[0][images.mask(row)] > 0.9).mean() > 0.8
+    # colder columns beside it have a share in its edge where it is made smaller
+    assert images.image(row)[0][images.mask(row)].min() > 0.85
 
 
 def test_eight_bits_are_the_same_numbers_as_ever(tmp_path):

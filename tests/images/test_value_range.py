@@ -78,6 +78,11 @@ def test_what_is_said_names_the_values_and_the_parameter():
     )
 
 
+def test_large_fractions_are_said_as_whole_numbers():
+    said = describe_range(ValueRange(kind="float", low=-0.5, high=2000.5), (0.25, 1500.5))
+    assert "use 0.25 to 1,500 (the type: 0 to 1); -0.5 becomes 0 and 2,000 becomes 1" in said
+
+
 def test_less_than_a_quarter_of_the_range_is_advised_upon():
     assert advise_on_range(EIGHT_BITS, (100, 164)) is None  # 64 of 255 are more than a quarter
     assert "use 24.7% of the range" in advise_on_range(EIGHT_BITS, (100, 163))

