@@ -31,7 +31,7 @@ _OF_IMAGES = {"data_report", "data_report_table", "duplicates"}
 _OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
-    "ingestion": {"split_table", "image_statistics", "teacher_patches"} | _OF_IMAGES,
+    "ingestion": {"image_statistics", "teacher_patches"} | _OF_IMAGES,
     "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "uninformed_students": {

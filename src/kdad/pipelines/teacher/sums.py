@@ -11,13 +11,13 @@ _SYSTEM = "uninformed_students"
 
 def create_system() -> Pipeline:
     """Return the pipeline of Uninformed Students."""
-    images = ingestion.create_report() + create_taught()
-    return images + create_students() + create_scoring(_SYSTEM) + reporting.create_pipeline(_SYSTEM)
+    return create_taught() + create_students() + create_scoring(_SYSTEM) + reporting.create_pipeline(_SYSTEM)
 
 
 def create_taught() -> Pipeline:
     """Return images and patches, and the teachers that are trained on the patches."""
-    return ingestion.create_pipeline() + ingestion.create_patches() + create_pipeline()
+    images = ingestion.create_pipeline() + ingestion.create_report()
+    return images + ingestion.create_patches() + create_pipeline()
 
 
 def create_students() -> Pipeline:
