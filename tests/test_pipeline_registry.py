@@ -25,13 +25,17 @@ NAMES = {
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
+#: What is said of the images before anything is trained.
+_OF_IMAGES = {"data_report", "data_report_table", "duplicates"}
 #: What a run of a system leaves for its user: nothing reads it.
 _OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
-    "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM},
-    "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM},
+    "ingestion": {"image_statistics", "teacher_patches"} | _OF_IMAGES,
+    "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
+    "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "uninformed_students": {
+        *_OF_IMAGES,
         *(f"uninformed_students.{name}" for name in _OF_A_SYSTEM),
         "uninformed_students.teacher_loss_figure",
     },
@@ -131,7 +135,7 @@ except CommandLineError as error:
 @pytest.mark.parametrize("system", ["mkd", "stfpm", "uninformed_students"])
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
-        *("validate_images", "split_images"),
+        *("validate_images", "split_images", "report_images"),
         *(f"{system}_{name}" for name in ("compute_features", "fit_detector", "map_images", "smooth_maps")),
         *(f"{system}_{name}" for name in ("calibrate_threshold", "measure_detector", "write_metrics", "draw_curves")),
         *(f"{system}_{name}" for name in ("draw_score_histogram", "draw_loss_curves", "draw_heatmap_sheet")),

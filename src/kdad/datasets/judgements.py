@@ -22,7 +22,7 @@ from kdad.errors import InputError
 from kdad.images.decoding import resize_image
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
 from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
+from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 
 logger = logging.getLogger(__name__)
 
@@ -176,13 +176,16 @@ def _draw(folder: Path, number: int, place: str, judged: JudgedFile, data: Judge
     places = {"thumbnail": f"thumbnails/{number:06d}.png"}
     if data.heat_maps and anomaly_map is not None:
         places["heat_map"] = place
-        drawn = overlay_heat(image, anomaly_map, limits)
+        drawn = overlay_placed(image, anomaly_map, limits, judged.placement)
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         drawn.save(folder / place, compress_level=_FAST)
         small = thumbnail(drawn)
     else:
         width, height = thumbnail_size(image.shape[2], image.shape[1])
-        small = overlay_heat(resize_image(image, (height, width)), anomaly_map, limits)
+        reduced = resize_image(image, (height, width))
+        small = overlay_placed(
+            reduced, anomaly_map, limits, judged.placement and judged.placement.of_size(height, width)
+        )
     (folder / "thumbnails").mkdir(exist_ok=True)
     small.save(folder / places["thumbnail"])
     return places

@@ -14,7 +14,13 @@ from kdad.reporting.metrics_table import places_text
 from kdad.tracking.links import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.
-_PLACES = {"page": "Page", "heatmap_sheet": "Heat maps", "contact_sheet": "Contact sheet", "detector": "Detector"}
+_PLACES = {
+    "page": "Page",
+    "data_report": "Data report",
+    "heatmap_sheet": "Heat maps",
+    "contact_sheet": "Contact sheet",
+    "detector": "Detector",
+}
 
 
 class RunReportHook:
