@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
 from kdad.images.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
@@ -120,7 +118,10 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize `(C, H, W)` to `size` (height, width), bilinear and antialiased; the aspect ratio is not kept."""
     if image.shape[1:] == tuple(size):
         return image
-    resized = interpolate(torch.from_numpy(image)[None], size=size, mode="bilinear", antialias=True)[0]
+    import torch  # late: what an image set is, is known without
+
+    values = torch.from_numpy(image)[None]
+    resized = torch.nn.functional.interpolate(values, size=size, mode="bilinear", antialias=True)[0]
     return resized.clamp_(0, 1).numpy()
 
 
@@ -128,7 +129,10 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize bool `(H, W)` to `size` (height, width) by the nearest pixel."""
     if mask.shape == tuple(size):
         return mask
-    return interpolate(torch.from_numpy(mask)[None, None].float(), size=size, mode="nearest-exact")[0, 0].bool().numpy()
+    import torch
+
+    values = torch.from_numpy(mask)[None, None].float()
+    return torch.nn.functional.interpolate(values, size=size, mode="nearest-exact")[0, 0].bool().numpy()
 
 
 @contextmanager
