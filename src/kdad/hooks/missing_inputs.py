@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline
 
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.configuration import registered_pipelines
-from kdad.hooks.run_report import file_of
+from kdad.datasets.place import file_of
 
 
 class MissingInputHook:

@@ -4,12 +4,12 @@ import csv
 import io
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from kedro.framework.hooks import hook_impl
 
+from kdad.datasets.place import file_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
@@ -119,7 +119,7 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
         run.tags({name: data})
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
-    path = Path(str(dataset._filepath))
+    path = file_of(dataset)
     file = path / "judgements.csv" if kind == "judgements" else path
     run.artifact(file, path.name if kind == "folder" else None)
 
