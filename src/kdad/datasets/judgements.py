@@ -3,11 +3,8 @@
 import csv
 import logging
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -20,6 +17,7 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
+from kdad.interruption import InsistentSignals
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
 from kdad.reporting.file_names import printable
 from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
@@ -100,7 +98,7 @@ class JudgementsDataset(PlaceDataset):
             raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / _TABLE).is_file() else ""
         logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
-        with _sigterm_unwinds(), replacing(whole) as partial:
+        with InsistentSignals(), replacing(whole) as partial:
             _write(partial, data)
             _take_along(whole, partial, (*_WRITTEN, *self._reports))
 
@@ -220,16 +218,3 @@ def _take_along(folder: Path, successor: Path, own: Sequence[str]) -> None:
             shutil.copytree(path, successor / path.name, symlinks=True, copy_function=link_or_copy)
         else:
             link_or_copy(path, successor / path.name)
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that what is half-written is taken away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
