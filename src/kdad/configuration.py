@@ -1,6 +1,8 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
+import os
 import weakref
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Annotated, Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
@@ -28,6 +31,7 @@ from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
 from kdad.places import Claim, dataset_claims, folder_claim
+from kdad.tracking.destination import Destination, destination_of
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -65,8 +69,9 @@ class RunConfigLoader(OmegaConfigLoader):
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other (nor roots of one name: `kdad.places`); ``${layer:04_feature}`` is
     ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
-    ``${package:comparison}`` one inside the package, wherever it is installed; ``${block:dataset}`` is a parameter
-    block. Categories that a plan runs over find theirs in ``categories.<category>.dataset``.
+    ``${package:comparison}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
+    logged; ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
+    ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -99,6 +104,7 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
             given = [results_claim(name, parameters[name], data) for name in _RESULTS if name in parameters]
             self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
+            OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
@@ -107,6 +113,9 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
+
+    def _destination(self) -> Destination:
+        return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
 
 
 class PlanningSession:
@@ -128,6 +137,11 @@ class PlanningSession:
             conf_source = str(Path.cwd() / settings.CONF_SOURCE)
             loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
         return loader["parameters"]
+
+
+def registered_pipelines() -> Mapping[str, Pipeline]:
+    """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
+    return pipelines._load_data()
 
 
 def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:

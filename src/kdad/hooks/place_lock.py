@@ -8,6 +8,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.datasets.place import file_of
 from kdad.process_lock import ProcessLock
 
 DATA = "data"
@@ -88,7 +89,7 @@ def places_of(files: Iterable[Path], data: Path) -> list[str]:
 def places_written(pipeline: Any, catalog: Any, data: Path) -> list[str]:
     """Return the places, as `places_of` does, of the files that a pipeline writes."""
     datasets = [catalog.get(name) for name in pipeline.all_outputs()]
-    files = [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+    files = [file_of(dataset) for dataset in datasets if hasattr(dataset, "_filepath")]
     return places_of(files, data.resolve())
 
 
