@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from kdad.errors import InputError
@@ -68,6 +69,21 @@ def test_a_defect_changes_the_channels_of_a_colour_image_alike():
     change = made.image(row) - images.image(row)
     inside = (made.image(row) > 0).all(axis=0) & (made.image(row) < 1).all(axis=0)
     np.testing.assert_allclose(change[0][inside], change[2][inside], atol=1e-6)
+
+
+def test_files_of_wide_values_are_scaled_and_described_as_without_contamination(tmp_path):
+    for number in range(6):
+        pixels = (21000 + 100 * np.arange(32 * 32).reshape(32, 32) / 32 + number).astype(np.uint16)
+        for name in (f"train/good/{number}.png", f"test/hole/{number}.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / name)
+    given = {"name": "folder", "root": str(tmp_path), "image_size": 32, "fit": "letterbox"}
+    clean = open_image_set(DatasetParameters(**given))
+    made = open_image_set(DatasetParameters(**given, contamination=0.2))
+    assert clean.preparation.values.high < 30000  # not the type's, that would be lost otherwise
+    assert made.preparation == clean.preparation
+    (row,) = anomalous(made)
+    assert made.facts(row) == clean.facts(row) is not None
 
 
 def test_anomalous_test_images_train_and_are_tested_no_more():

@@ -7,7 +7,9 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.defects import draw_defect
+from kdad.images.file_facts import FileFacts
 from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.preparation import Preparation
 from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import derive_seed, numpy_generator
 
@@ -38,6 +40,11 @@ class ContaminatedSet(ImageSet):
             self._defects[row] = (kind, chosen[number - 1] if len(chosen) > 1 else (row + 1) % len(self.samples))
             self.samples[row] = Sample(sample.id, 1, kind, "train", has_mask=False)
 
+    @property
+    def preparation(self) -> Preparation:
+        """How files become the images of the set as it was."""
+        return self._images.preparation
+
     def image(self, index: int) -> np.ndarray:
         """Return the image, with its defect if it has one; a defect changes all channels alike."""
         image = self._images.image(index)
@@ -56,6 +63,10 @@ class ContaminatedSet(ImageSet):
     def problems(self) -> list[str]:
         """List what is wrong with the set as it was."""
         return self._images.problems()
+
+    def facts(self, index: int) -> FileFacts | None:
+        """Return what is known of the image's file, in which a drawn defect is not."""
+        return self._images.facts(index)
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image's content."""
