@@ -60,12 +60,21 @@ def test_a_place_that_another_root_has_taken_since_is_refused(run):
         run(["folder/images"], Claim("folder/images", "/nut/images"))
 
 
-@pytest.mark.parametrize(("left", "owner"), [(None, None), ("images.csv", "/screw/[1]/images")])
-def test_a_new_place_is_given_back_when_a_failed_run_left_nothing_there(run, tmp_path, left, owner):
+@pytest.mark.parametrize(
+    ("layer", "left", "owner"),
+    [
+        (None, None, None),
+        ("02_intermediate", "images.csv", "/screw/[1]/images"),
+        ("05_model_input", "teacher_patches.parquet", None),  # of natural images
+    ],
+)
+def test_a_new_place_is_given_back_when_a_failed_run_left_nothing_of_the_root(run, tmp_path, layer, left, owner):
     place = "folder/[1]"
     hook = run([place], Claim(place, "/screw/[1]/images"))
     if left is not None:
-        (tmp_path / "data/02_intermediate" / place / left).write_text("")
+        folder = tmp_path / "data" / layer / place
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_text("")
     hook.on_pipeline_error()
     assert owner_of(tmp_path / "data", place) == owner
 

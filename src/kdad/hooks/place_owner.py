@@ -13,6 +13,9 @@ from kdad.places import RECORD, Claim, give_back, take_place
 
 logger = logging.getLogger(__name__)
 
+#: The layer of patches of natural images, which no root has a part in.
+_OF_NO_ROOT = "05_model_input"
+
 
 class PlaceOwnerHook:
     """Records the root of every place that a run writes to, and says when results go elsewhere than usual.
@@ -52,9 +55,10 @@ class PlaceOwnerHook:
 
     @hook_impl
     def on_pipeline_error(self) -> None:
-        """Give back new places where nothing was left: a root that was mistyped does not keep the plain name."""
+        """Give back new places where nothing of the root was left: one that was mistyped does not keep the name."""
         for data, claim in self._new:
-            files = (path for layer in data.iterdir() for path in (layer / claim.place).rglob("*") if path.is_file())
+            layers = (layer for layer in data.iterdir() if layer.name != _OF_NO_ROOT)
+            files = (path for layer in layers for path in (layer / claim.place).rglob("*") if path.is_file())
             if all(path.name == RECORD for path in files):
                 give_back(data, claim)
         self._new = []
