@@ -43,6 +43,15 @@ def test_what_is_remarked_upon(given, said):
         assert part in remark
 
 
+def test_of_folds_more_images_are_wanted_and_no_more_folds():
+    given = metrics(12, 0.05, 1.0)
+    given["threshold"] |= {"scores_of": "folds", "folds": 5}
+    (remark,) = threshold_remarks(given)
+    # 0.95 takes 19 scores.
+    assert "add 7 more normal images" in remark
+    assert "cross_fit" not in remark
+
+
 def test_without_a_threshold_nothing_is_remarked_upon():
     assert threshold_remarks({"image_auroc": 1.0}) == []
 

@@ -35,11 +35,15 @@ def _out_of_reach(threshold: Threshold) -> str | None:
     if not threshold.images_missing:
         return None
     few, wanted = threshold.normal_images, 1 - threshold.wanted  # type: ignore[operator]
-    return (
+    said = (
         f"{few} normal scores cannot promise a false positive rate of {wanted:.1%}: the highest of them promises "
-        f"{threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); hold out {threshold.images_missing} "
-        "more, by more normal images or a larger dataset.validation_fraction, or let measuring.cross_fit be a number "
-        "of folds"
+        f"{threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
+    )
+    if threshold.scores_of == "folds":
+        return f"{said}add {threshold.images_missing} more normal images: each has its score already"
+    return (
+        f"{said}hold out {threshold.images_missing} more, by more normal images or a larger "
+        "dataset.validation_fraction, or let measuring.cross_fit be a number of folds"
     )
 
 

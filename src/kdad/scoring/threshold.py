@@ -50,7 +50,8 @@ class Threshold(StrictModel):
             said += f", if detectors of {self.folds} folds score as this one does: an estimate, no guarantee"
         missing = self.images_missing
         if missing:
-            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more held-out normal images"  # type: ignore[operator]
+            kind = "normal" if self.scores_of == "folds" else "held-out normal"
+            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more {kind} images"  # type: ignore[operator]
         return said
 
     @property
