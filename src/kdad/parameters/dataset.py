@@ -6,10 +6,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.written_names import written
 
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+#: Types of solar cells in the set `elpv`.
+CELLS = ("mono", "poly")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
@@ -57,15 +60,56 @@ class TextureParameters(StrictModel):
         return self
 
 
+class LayoutParameters(StrictModel):
+    """What names in a folder or list mean, where usual words do not say it (docs/data.md)."""
+
+    normal: list[str] = Field([], description="folders, or labels in a list, of normal images, besides good, ok, ...")
+    anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")
+    masks: list[str] = Field([], description="folders of masks, besides ground_truth, masks, ...")
+    anomalous_in_masks: Literal["bright", "dark"] | None = Field(
+        None, description="which pixels of masks are anomalous; null is bright, and a question where that seems wrong"
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> "LayoutParameters":
+        said = [name for names in (self.normal, self.anomalous, self.masks) for name in names]
+        twice = sorted({name for name in said if said.count(name) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' is said twice in layout; a name has one meaning")
+        return self
+
+
+class ElpvParameters(StrictModel):
+    """The set `elpv`: which cells are normal, by the probability of a defect that experts gave (0, 1/3, 2/3 or 1)."""
+
+    normal_up_to: float = Field(0.0, ge=0, lt=1, description="cells of at most this probability are normal")
+    anomalous_from: float = Field(0.5, gt=0, le=1, description="from this on anomalous; cells between are left out")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the normal cells that is tested")
+
+    @model_validator(mode="after")
+    def _apart(self) -> "ElpvParameters":
+        if self.anomalous_from <= self.normal_up_to:
+            raise ValueError(
+                f"anomalous_from {self.anomalous_from} must be above normal_up_to {self.normal_up_to}: a cell is one "
+                "or the other"
+            )
+        return self
+
+
 class DatasetParameters(StrictModel):
     """The ``dataset:`` block."""
 
-    name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder"] = Field(
+    name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder", "csv", "elpv"] = Field(
         description="the image set"
     )
-    category: str | None = Field(None, description="textures: brick, grass, gravel; folder: a folder in root, or null")
+    category: str | None = Field(
+        None,
+        description="textures: brick, grass, gravel; folder: in root, or null; csv: of its column; elpv: mono, poly",
+    )
     normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist, cifar10: the normal class, 0..9")
-    root: str | None = Field(None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files")
+    root: str | None = Field(
+        None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files; csv: the CSV file"
+    )
     download: bool = Field(True, description="mnist, fashion_mnist, cifar10 without root: download to data/01_raw")
     image_size: int | list[int] = Field(
         description="pixels that images are resized to (textures: cropped), a number or [height, width]"
@@ -74,8 +118,16 @@ class DatasetParameters(StrictModel):
         0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
     )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
+    layout: LayoutParameters = Field(default_factory=LayoutParameters, description="of the sets folder and csv")
+    elpv: ElpvParameters = Field(default_factory=ElpvParameters, description="settings of the set elpv")
 
     _sides = field_validator("image_size", mode="before")(check_sides)
+
+    @field_validator("category", mode="before")
+    @classmethod
+    def _digits_are_a_name(cls, value: Any) -> Any:
+        """Take a number for the name of a folder, as YAML and command lines give it."""
+        return str(value) if type(value) is int else value
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,14 +141,19 @@ class DatasetParameters(StrictModel):
         """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`."""
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        return self.category or Path(self.root).expanduser().resolve().name or "root"
+        if self.name == "elpv":
+            return self.category or "_and_".join(CELLS)
+        place = Path(self.root).expanduser().resolve()
+        return written(self.category or (place.stem if self.name == "csv" else place.name) or "root")
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
         if self.name == "textures":
             self._check_texture()
-        elif self.name == "folder":
+        elif self.name in ("folder", "csv"):
             self._check_folder()
+        elif self.name == "elpv":
+            self._check_cells()
         else:
             self._check_class()
         return self
@@ -110,13 +167,19 @@ class DatasetParameters(StrictModel):
 
     def _check_folder(self) -> None:
         if not self.root:
-            raise ValueError("folder needs root, the folder with the images")
+            what = "folder with the images" if self.name == "folder" else "CSV file that lists the images"
+            raise ValueError(f"{self.name} needs root, the {what}")
         # The category becomes a folder's name under data/, and must not lead out of it.
         if self.category is not None and (self.category in ("", ".", "..") or set(self.category) & set("/\\:\0")):
             raise ValueError(
                 f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
             )
         self._leave_out("normal_class")
+
+    def _check_cells(self) -> None:
+        if self.category is not None and self.category not in CELLS:
+            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(CELLS))}")
+        self._leave_out("normal_class", "root")
 
     def _check_class(self) -> None:
         if self.normal_class is None:

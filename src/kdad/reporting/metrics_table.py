@@ -28,14 +28,24 @@ def console_table(metrics: dict) -> Table:
     for name, (of_images, of_pixels) in _ROWS.items():
         cells = [_cell(found, of_pixels) for found in metrics["localisation"].values()]
         table.add_row(name, _cell(detection, of_images), *cells)
-    if metrics["localisation_left_out"]:
-        table.caption = f"pixel metrics left out: {metrics['localisation_left_out']}"
+    table.caption = _left_out(metrics)
     return table
 
 
 def places_text(places: dict[str, Path | str]) -> str:
     """Return the lines that say where results are."""
     return "\n".join(f"{title}: {place}" for title, place in places.items())
+
+
+def _left_out(metrics: dict) -> str | None:
+    """Say what was not measured, and why."""
+    if metrics["localisation_left_out"]:
+        return f"pixel metrics left out: {metrics['localisation_left_out']}"
+    said = [f"left out: {metrics['metrics_left_out']}"] if metrics.get("metrics_left_out") else []
+    for name, what in (("without_mask", "have no mask"), ("with_empty_mask", "have an empty mask")):
+        count = metrics.get(f"anomalous_images_{name}")
+        said += [f"{count} anomalous images {what}, and are not in pixel metrics"] if count else []
+    return "; ".join(said) or None
 
 
 def _cell(found: dict, key: str | None) -> str:

@@ -1,5 +1,6 @@
 """Nodes of the pipeline `ingestion`."""
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -11,15 +12,25 @@ from kdad.images.image_set import ImageSet, Sample
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_samples
 from kdad.images.statistics import measure_channels
+from kdad.images.understanding import understand
 from kdad.images.validation import check_images
 from kdad.parameters.dataset import DatasetParameters
+from kdad.reporting.file_names import printable
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
 
 
 def validate_images(image_set: ImageSet) -> pd.DataFrame:
-    """Check the image set and list its images in order: id, label, kind, subset, has_mask, fingerprint."""
+    """Check the image set, say what it was understood to be, and list its images in order.
+
+    Columns: id, label, kind, subset, has_mask, fingerprint.
+    """
     check_images(image_set)
+    understood = understand(image_set)
+    lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
+    logger.info("\n".join(map(printable, lines)), extra={"markup": False})
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
     return table.assign(fingerprint=[image_set.fingerprint(row) for row in range(len(table))])
 
