@@ -39,7 +39,8 @@ def pro_curve(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> ProCurve
 
     `masks` and `maps` are `(N, H, W)`, or N images each. A region is an 8-connected set of mask pixels; overlap is
     averaged over all regions of the stack, the false positive rate is that of all normal pixels of the stack. Values
-    that tie are found together. Raises `InputError` when there is no region or no normal pixel, shapes differ or a value is not finite.
+    that tie are found together. Raises `InputError` when there is no region or no normal pixel, shapes differ or a
+    value is not finite.
     """
     if not 0 < max_fpr <= 1:
         raise InputError(f"max_fpr is {max_fpr}; it must be above 0 and at most 1")

@@ -39,7 +39,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
     level = _level_of_kinds(lying, vocabulary, files.base)
     kinds = _Kinds(files.base, vocabulary, level)
     layout = kinds.with_parts(lying) if has_parts else kinds.without_parts(lying)
-    layout.unused += unused
+    layout.unused += [*files.unused, *unused]
     if has_parts:
         for found in outside:
             if found.names:
@@ -52,7 +52,15 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
     by_path = {found.path: found for found in lying}
     places = [Placed(image.path, _lower(by_path[image.path].names)) for image in layout.images]
     paired = pair_masks(layout.images, places, masks)
-    layout.images, layout.problems = paired.images, layout.problems + paired.problems
+    layout.images = paired.images
+    layout.problems += paired.problems
+    if masks and len(paired.ownerless) == len(masks):
+        layout.problems.append(_ask_for_masks(masks, files, vocabulary))
+    else:
+        layout.problems += [
+            f"{path}: is a mask without an image; name it like its image, with _mask at the end, or remove it"
+            for path in paired.ownerless
+        ]
     layout.unused += [Unused(path, "a mask of a normal image, which needs none") for path in paired.of_normal]
     return layout
 
@@ -217,6 +225,16 @@ class _Kinds:
             f"normal, ok, pass, negative); say it: dataset.layout.normal=['{unknown[0]}'], or, if all are, "
             f"dataset.layout.normal=[{_quoted(unknown)}]"
         )
+
+
+def _ask_for_masks(masks: list[Placed], files: FoundFiles, vocabulary: Vocabulary) -> str:
+    """Return the question, as a problem, that a folder of masks raises of which none has an image."""
+    path = masks[0].path
+    name = next(name for name in files.inside(path) if vocabulary.holds_masks(name))
+    return (
+        f"{path}: is a mask without an image, as are all {len(masks)} of '{name}'; are they masks? Name each like its "
+        f"image, with _mask at the end; or, if they are images of a kind, say it: dataset.layout.anomalous=['{name}']"
+    )
 
 
 def _empty_kinds(base: Path) -> list[str]:

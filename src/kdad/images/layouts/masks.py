@@ -23,10 +23,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Paired:
-    """Images with their masks, the masks of normal images, which need none, and what is wrong with the others."""
+    """Images with their masks, masks of normal images, which need none, those without an image, and questions."""
 
     images: list[ImageFile]
     of_normal: list[Path]
+    ownerless: list[Path]
     problems: list[str]
 
 
@@ -44,25 +45,23 @@ def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Seq
     (MVTec LOCO). The first of these rules that any image meets decides; several images meeting it are a problem.
     """
     found: dict[int, list[Path]] = {}
-    of_normal, problems = [], []
+    of_normal, ownerless, problems = [], [], []
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
         rows.setdefault(place.path.stem.lower(), []).append(row)
     for mask in masks:
         owners = _owners(mask, images, places, rows)
         if not owners:
-            problems.append(
-                f"{mask.path}: is a mask without an image; name it like its image, with _mask at the end, or remove it"
-            )
+            ownerless.append(mask.path)
+        elif all(images[row].is_normal for row in owners):
+            of_normal.append(mask.path)
         elif len(owners) > 1:
             names = " or of ".join(str(places[row].path) for row in owners[:2])
             problems.append(f"{mask.path}: may be the mask of {names}; name it like its image, ending and all")
-        elif images[owners[0]].is_normal:
-            of_normal.append(mask.path)
         else:
             found.setdefault(owners[0], []).append(mask.path)
     paired = [replace(image, masks=tuple(found.get(row, image.masks))) for row, image in enumerate(images)]
-    return Paired(paired, of_normal, problems)
+    return Paired(paired, of_normal, ownerless, problems)
 
 
 def _owners(
