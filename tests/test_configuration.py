@@ -168,3 +168,11 @@ def test_parameters_changed_by_who_asked_for_them_are_not_the_sessions():
     one = loader()
     one["parameters"]["dataset"]["image_size"] = 8
     assert one["parameters"]["dataset"]["image_size"] != 8
+
+
+def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
+    found = loader("folder", dataset={"root": "/data/a${b}", "category": "c${d"})
+    assert found["parameters"]["dataset"]["root"] == "/data/a${b}"
+    catalog = found["catalog"]
+    assert catalog["image_set"]["dataset"]["category"] == "c${d"
+    assert catalog["split_table"]["filepath"] == "data/03_primary/folder/c${d/split.csv"

@@ -69,6 +69,7 @@ class RunConfigLoader(OmegaConfigLoader):
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
+        options["runtime_params"] = _literal(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
         PlanningSession.begin(self)
@@ -89,7 +90,9 @@ class RunConfigLoader(OmegaConfigLoader):
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
-            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
+            OmegaConf.register_resolver(
+                "block", lambda block: OmegaConf.create(_literal(parameters[block])), replace=True
+            )
         loaded = super().__getitem__(key)
         if key == "parameters":
             check_names(loaded)
@@ -97,6 +100,15 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
+
+
+def _literal(value: Any) -> Any:
+    """Return values in which ``${`` stands for itself, as in the name of a folder, and refers to nothing."""
+    if isinstance(value, dict):
+        return {name: _literal(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(one) for one in value]
+    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 class PlanningSession:

@@ -143,8 +143,10 @@ class DatasetParameters(StrictModel):
             return f"class_{self.normal_class}"
         if self.name == "elpv":
             return self.category or "_and_".join(CELLS)
+        if self.category:
+            return written(self.category)
         place = Path(self.root).expanduser().resolve()
-        return written(self.category or (place.stem if self.name == "csv" else place.name) or "root")
+        return written((place.stem if self.name == "csv" else place.name) or "root")
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
