@@ -141,6 +141,10 @@ def test_a_train_folder_without_kinds_is_of_normal_images(tmp_path):
             r"test/normals: are its 2 images normal",
         ),
         (
+            [*numbered("train/good", 3), *numbered("test/0", 2), *numbered("test/1", 2)],
+            r"test/0: are its 2 images normal",
+        ),
+        (
             [*numbered("day1", 3), *numbered("day2", 2)],
             r"which of its folders hold normal images: day1 \(3 images\), day2 \(2 images\)\? .*\['day1', 'day2'\]",
         ),

@@ -50,7 +50,7 @@ class Vocabulary:
     masks: tuple[str, ...] = ()
 
     def meaning(self, name: str) -> Meaning:
-        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``, ``normals``)."""
+        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or the number of a class."""
         word = plain(name)
         if word in map(plain, self.normal):
             return "normal"
@@ -62,7 +62,7 @@ class Vocabulary:
             return "anomalous"
         parts = set(re.split(r"[\W\d_]+", word))
         alike = len(word) > 3 and difflib.get_close_matches(word, NORMAL_NAMES, n=1, cutoff=_ALIKE)
-        return "doubtful" if parts & set(NORMAL_NAMES) or alike else "unknown"
+        return "doubtful" if parts & set(NORMAL_NAMES) or alike or word in ("0", "1") else "unknown"
 
     def holds_masks(self, name: str) -> bool:
         """Tell whether a folder of this name holds masks."""
