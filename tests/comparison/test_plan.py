@@ -222,6 +222,16 @@ def test_all_of_a_folder_are_those_with_parts_or_kinds(parameters, tmp_path):
     assert list(plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
 
 
+def test_categories_of_other_scripts_stay_apart(parameters, tmp_path):
+    for name in ("零件", "划痕", "003"):
+        (tmp_path / name / "good").mkdir(parents=True)
+    dataset = {"name": "folder", "root": str(tmp_path), "category": "003", "image_size": 64}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    found = plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets
+    assert sorted(one.category_name for one in found.values()) == ["003", "划痕", "零件"]
+    assert "003" in found
+
+
 def test_all_of_a_list_and_of_cells(parameters, tmp_path):
     (tmp_path / "list.csv").write_text("path,label,category\na.png,0,nut\nb.png,0,bolt\n")
     block = parameters["mkd_ablation"] | {"categories": "all"}

@@ -1,5 +1,6 @@
 """Plans: which cases answer a question; an ablation's variants, each with its complete settings."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,10 @@ def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSett
 
 
 def category_namespace(dataset: DatasetParameters) -> str:
-    """Return the category's name with what a Kedro namespace cannot hold replaced by underscores."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", dataset.category_name)
+    """Return the category's name as a Kedro namespace; where that cannot hold all letters, with a hash of the name."""
+    name = dataset.category_name
+    found = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return found if found == name else f"{found}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def category_datasets(

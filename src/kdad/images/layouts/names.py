@@ -50,7 +50,7 @@ class Vocabulary:
     masks: tuple[str, ...] = ()
 
     def meaning(self, name: str) -> Meaning:
-        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or the number of a class."""
+        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or a class's number."""
         word = plain(name)
         if word in map(plain, self.normal):
             return "normal"
