@@ -173,3 +173,16 @@ def test_a_json_that_is_no_list_of_real_iad(tmp_path):
         file.write_text(content)
         with pytest.raises(InputError, match=problem):
             open_set(root, "jack")
+
+
+def test_another_json_of_the_folders_name_is_not_used(tmp_path):
+    write_all(tmp_path / "nut", *numbered("good", 4))
+    for content in ('{"images": []}', "{", "[]"):
+        (tmp_path / "nut/nut.json").write_text(content)
+        assert len(open_set(tmp_path, "nut").samples) == 4
+
+
+def test_real_iad_with_its_list_beside_the_images(tmp_path):
+    root = write_real_iad(tmp_path)
+    (tmp_path / "realiad_jsons/realiad_jsons/jack.json").rename(root / "jack.json")
+    assert len(open_set(root, "jack").samples) == 5

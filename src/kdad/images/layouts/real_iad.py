@@ -47,12 +47,24 @@ class _List(BaseModel):
 
 
 def find_json(base: Path) -> Path | None:
-    """Return the list of the category in `base`: of its name, in it, beside it, or in a folder ``realiad_jsons``."""
+    """Return the list of the category in `base`: of its name, in a folder ``realiad_jsons``, in it, or beside it.
+
+    In and beside it a file of that name is one only when it speaks of training and test images.
+    """
     name = f"{base.name}.json"
-    above = (base.parent, base.parent.parent)
-    places = [base, base.parent, *(found for place in above for found in sorted(place.glob("realiad_jsons*")))]
-    places += [found for place in places[2:] for found in sorted(place.glob("realiad_jsons*"))]
-    return next((place / name for place in places if (place / name).is_file()), None)
+    folders = [found for place in (base.parent, base.parent.parent) for found in sorted(place.glob("realiad_jsons*"))]
+    folders += [inner for found in folders for inner in sorted(found.glob("realiad_jsons*"))]
+    own = [folder / name for folder in folders if (folder / name).is_file()]
+    other = (file for file in (base / name, base.parent / name) if file.is_file() and _is_list(file))
+    return next(iter(own), None) or next(other, None)
+
+
+def _is_list(file: Path) -> bool:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"meta", "train", "test"}
 
 
 def read_json(file: Path) -> list[Row]:
