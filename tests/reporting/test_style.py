@@ -33,7 +33,7 @@ def installed(monkeypatch):
 def test_what_no_font_has_is_shown_as_codes_and_said_once(monkeypatch, caplog):
     monkeypatch.setattr(style, "_OTHER_SCRIPTS", ())
     with caplog.at_level(logging.WARNING):
-        assert style.drawable("划痕 Größe é 1") == "U+5212 U+75D5  Größe α 1"
+        assert style.drawable("划痕 Größe é 1") == "U+5212 U+75D5  Größe é 1"
         assert style.drawable("划") == "U+5212 "
     (message,) = caplog.messages
     assert "Noto Sans CJK" in message
