@@ -12,8 +12,8 @@ from kdad.comparison.ablation_parameters import AblationParameters
 from kdad.comparison.case import Case
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.images.layouts.categories import list_categories
 from kdad.images.layouts.csv_list import list_csv_categories
-from kdad.images.layouts.reading import list_categories
 from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters
 from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 from kdad.parameters.system import SystemSettings

@@ -9,9 +9,10 @@ import numpy as np
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, read_size, resize_image, resize_mask
 from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.layouts.categories import find_category
 from kdad.images.layouts.layout import Layout
 from kdad.images.layouts.names import Vocabulary
-from kdad.images.layouts.reading import find_category, read_layout, read_list
+from kdad.images.layouts.reading import read_layout, read_list
 from kdad.images.layouts.remarks import ask_for_inverted, describe_layout, describe_masks
 from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.parameters.dataset import DatasetParameters

@@ -1,4 +1,4 @@
-"""Which layout the files of a folder have; where it is, and which categories there are."""
+"""Which layout the files of a folder have, or a list of them."""
 
 import hashlib
 from dataclasses import replace
@@ -9,36 +9,14 @@ from kdad.images.extensions import EXTENSIONS
 from kdad.images.layouts.beside import labelled_by_masks, masks_beside
 from kdad.images.layouts.by_folder import read_folders
 from kdad.images.layouts.csv_list import read_csv_list
-from kdad.images.layouts.files import FoundFiles, find_files, subfolders
+from kdad.images.layouts.files import FoundFiles, find_files
 from kdad.images.layouts.layout import Layout
 from kdad.images.layouts.listed import read_rows
 from kdad.images.layouts.names import WRAPPERS, Vocabulary, part_of, plain
 from kdad.images.layouts.real_iad import find_json, read_json
-from kdad.parameters.strict import nearest_name
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"
-_WORDLESS = Vocabulary()
-
-
-def find_category(root: Path, category: str | None) -> Path:
-    """Return the folder of `category` in `root`, or `root` without one; raises `InputError` when there is none."""
-    if not root.is_dir():
-        raise InputError(f"dataset.root: there is no folder {root}; give the folder that holds the images")
-    if category is None:
-        return root
-    if not (root / category).is_dir():
-        known = subfolders(root)
-        hint = nearest_name(category, known) if known else ""
-        raise InputError(f"dataset.category: there is no folder '{category}' in {root}{hint}")
-    return root / category
-
-
-def list_categories(root: Path) -> list[str]:
-    """Return the folders of `root` that are image sets of their own, as far as names say so: with parts or kinds."""
-    if not root.is_dir():
-        return []
-    return [name for name in subfolders(root) if part_of(name) is None and _is_set(root / name)]
 
 
 def read_layout(base: Path, vocabulary: Vocabulary) -> Layout:
@@ -136,14 +114,6 @@ def _refuse_categories(files: FoundFiles, vocabulary: Vocabulary) -> None:
             f"{files.base}: holds no images of one set itself; set dataset.category to one of its folders: "
             f"{', '.join(list(dict.fromkeys(found))[:20])}"
         )
-
-
-def _is_set(folder: Path) -> bool:
-    """Tell whether a folder holds parts or kinds, directly or in a folder that says nothing."""
-    names = subfolders(folder)
-    if any(part_of(name) or _WORDLESS.meaning(name) in ("normal", "anomalous") for name in names):
-        return True
-    return any(_is_set(folder / name) for name in names if plain(name) in WRAPPERS)
 
 
 def _keep_normal_for_test(layout: Layout, base: Path) -> int:
