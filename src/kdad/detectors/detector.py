@@ -21,7 +21,8 @@ from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import Passage, SeenImages
-from kdad.images.decoding import resize_image
+from kdad.images.fitting import fit_image, place
+from kdad.images.preparation import Preparation
 from kdad.images.reading import AnyImage, find_images, read_image
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.system import SystemSettings
@@ -47,6 +48,7 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.settings, self.references, self.compute = settings, references, compute
         self.size: tuple[int, int] = (0, 0)
+        self.preparation = Preparation()  # of the images that it is made of, and of those that it judges
         self.key = ""  # of the learnt half; names what is made of it
         self.threshold: Threshold | None = None
         self.held_out_scores = np.empty(0)
@@ -182,8 +184,8 @@ class Detector(nn.Module, ABC):
         return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
 
     def judge(self, image: AnyImage) -> Judgement:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; it is resized."""
-        return self.judge_batch(torch.from_numpy(resize_image(read_image(image), self.size))[None])[0]
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training."""
+        return self.judge_batch(torch.from_numpy(self._fitted(read_image(image, self.preparation.values)))[None])[0]
 
     def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
         """Yield every image file at or below a folder with its judgement, in the order of their names."""
@@ -197,13 +199,19 @@ class Detector(nn.Module, ABC):
         waiting = iter(paths)
         while batch := list(islice(waiting, batch_size)):
             started = perf_counter()
-            read = [read_or_say(path) for path in batch]
-            resized = [resize_image(image, self.size) for image, _ in read if image is not None]
+            read = [read_or_say(path, self.preparation.values) for path in batch]
+            resized = [self._fitted(image) for image, _ in read if image is not None]
             found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)
             for path, (image, problem) in zip(batch, read, strict=True):
-                judgement = None if image is None else next(found)
-                yield JudgedFile(path, image if with_images else None, judgement, share, problem)
+                if image is None:
+                    yield JudgedFile(path, None, None, share, problem)
+                    continue
+                placement = place(image.shape[1:], self.size, self.preparation.fit)
+                yield JudgedFile(path, image if with_images else None, next(found), share, None, placement)
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        return fit_image(image, self.size, self.preparation.fit)
 
     def save(self, folder: str | Path) -> Path:
         """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
@@ -217,7 +225,7 @@ class Detector(nn.Module, ABC):
             system=self.system,
             package=__version__,
             settings=self.settings.model_dump(mode="json"),
-            image=ImageFacts(size=self.size),
+            image=ImageFacts.describe(self.size, self.preparation),
             precision=self.compute.describe()["dtype"],
             frozen={name: reference.model_dump(mode="json") for name, reference in kept.items()},
             learnt=self.learnt_facts(),

@@ -2,19 +2,25 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, read_size, resize_image, resize_mask
+from kdad.images.decoding import decode_image, decode_raw, read_size
+from kdad.images.file_facts import FileFacts, measure_file
+from kdad.images.fitting import fit_image, fit_mask, frame_of
 from kdad.images.image_set import ImageSet, Sample, hash_content
 from kdad.images.layouts.categories import find_category
-from kdad.images.layouts.layout import Layout
+from kdad.images.layouts.layout import ImageFile, Layout
 from kdad.images.layouts.names import Vocabulary
 from kdad.images.layouts.reading import read_layout, read_list
 from kdad.images.layouts.remarks import ask_for_inverted, describe_layout, describe_masks
 from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
+from kdad.images.preparation import Preparation
+from kdad.images.training_range import find_range
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
 from kdad.progress import counted
@@ -34,6 +40,8 @@ class FileSet(ImageSet):
         )
         self._said_of_masks, self._anomalous = said.anomalous_in_masks, said.anomalous_in_masks or "bright"
         self._mask_facts: dict[int, MaskFacts] = {}
+        self._fit, self._range_rule = parameters.fit, parameters.value_range
+        self._facts: dict[int, FileFacts] = {}
         self._files = self._layout.images
         self.samples = [
             Sample(
@@ -50,38 +58,59 @@ class FileSet(ImageSet):
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         """Return the base and what lies below it."""
 
+    @cached_property
+    def preparation(self) -> Preparation:
+        """The fit that the parameters say, and the range of values that they say or that training images use."""
+        training = [file.path for file in self._files if file.subset == "train"]
+        return Preparation(self._fit, find_range(training, self._range_rule))
+
     def image(self, index: int) -> np.ndarray:
-        """Return the image, resized; raises `InputError` when the file cannot be read."""
-        return resize_image(decode_image(self._files[index].path), self.size)
+        """Return the image, fitted; raises `InputError` when the file cannot be read."""
+        decoded = decode_image(self._files[index].path, self.preparation.values)
+        return fit_image(decoded, self.size, self.preparation.fit)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Return the mask, resized, or None; raises `InputError` when the file cannot be read."""
-        own = self.own_mask(index)
-        return None if own is None else resize_mask(own, self.size)
+        """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""
+        mask = self._file_mask(self._files[index])
+        return None if mask is None else fit_mask(mask, self.size, self._fit)
 
     def own_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask at its file's size, or None; raises `InputError` when the file cannot be read."""
-        paths = self._files[index].masks
-        return read_masks(paths, self._anomalous) if paths else None
+        """Return the mask in the frame of `own_size`, or None; raises `InputError` when the file cannot be read."""
+        mask = self._file_mask(self._files[index])
+        return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
 
     def own_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of the image's file; raises `InputError` when it cannot be read."""
-        return read_size(self._files[index].path)
+        """Return height and width of the image's file, fitted without scaling; raises `InputError` as `mask`."""
+        return frame_of(read_size(self._files[index].path), self.size, self._fit)
+
+    def _file_mask(self, file: ImageFile) -> np.ndarray | None:
+        return read_masks(file.masks, self._anomalous) if file.masks else None
 
     def problems(self) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once."""
         found = list(self._layout.problems)
+        try:
+            values = self.preparation.values
+        except InputError as error:
+            return [*found, str(error)]
+
+        def measure(path: Path) -> FileFacts:
+            raw = decode_raw(path)
+            raw.range_of(values, str(path))
+            return measure_file(path, raw)
+
         for index, file in enumerate(counted(self._files, "Checking images")):
-            image = _decode_or_note(lambda path=file.path: decode_image(path), found)
-            mask = _decode_or_note(lambda index=index: self.own_mask(index), found)
+            facts = _found_or_noted(partial(measure, file.path), found)
+            mask = _found_or_noted(partial(self._file_mask, file), found)
             if mask is not None:
-                self._mask_facts[index] = describe_mask(mask, resize_mask(mask, self.size))
-            if image is None or mask is None:
+                self._mask_facts[index] = describe_mask(mask, fit_mask(mask, self.size, self._fit))
+            if facts is None:
                 continue
-            if mask.shape != image.shape[1:]:
+            self._facts[index] = facts
+            if mask is not None and mask.shape != (facts.height, facts.width):
                 found.append(
-                    f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {image.shape[1]} x "
-                    f"{image.shape[2]} (height x width); make them equal"
+                    f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
+                    "(height x width); make them equal"
                 )
         return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
 
@@ -89,9 +118,17 @@ class FileSet(ImageSet):
         """Say how the files were understood; of masks what `problems` found, if it was asked."""
         return [*describe_layout(self._layout, self._base), describe_masks(self._layout, self._mask_facts)]
 
+    def facts(self, index: int) -> FileFacts:
+        """Return what is known of the image's file since `problems`, or what it is found to be now."""
+        if index not in self._facts:
+            path = self._files[index].path
+            self._facts[index] = measure_file(path, decode_raw(path))
+        return self._facts[index]
+
     def fingerprint(self, index: int) -> str:
-        """Return a hash of the image file's bytes."""
-        return hash_content(self._files[index].path.read_bytes())
+        """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
+        content = self._files[index].path.read_bytes()
+        return hash_content(content if self.preparation.is_usual else content + repr(self.preparation).encode())
 
 
 class FolderSet(FileSet):
@@ -110,10 +147,10 @@ class CsvSet(FileSet):
         return file.parent, read_list(file, parameters.category, vocabulary)
 
 
-def _decode_or_note(decode: Callable[[], np.ndarray | None], problems: list[str]) -> np.ndarray | None:
-    """Decode something, or add to `problems` why that fails."""
+def _found_or_noted(find: Callable[[], Any], problems: list[str]) -> Any | None:
+    """Return what is found, or None after adding to `problems` why it is not."""
     try:
-        return decode()
+        return find()
     except InputError as error:
         problems.append(str(error))
         return None

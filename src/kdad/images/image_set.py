@@ -7,6 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from kdad.images.file_facts import FileFacts
+from kdad.images.preparation import Preparation
+
 Subset = Literal["train", "validation", "test"]
 
 
@@ -28,6 +31,11 @@ class ImageSet(ABC):
     category: str
     size: tuple[int, int]
     samples: list[Sample]
+
+    @property
+    def preparation(self) -> Preparation:
+        """How files become these images; raises `InputError` where that cannot be found out."""
+        return Preparation()
 
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
@@ -57,6 +65,10 @@ class ImageSet(ABC):
     def remarks(self) -> list[tuple[str, str]]:
         """Say what else was understood of the set, a title and a sentence each."""
         return []
+
+    def facts(self, index: int) -> FileFacts | None:
+        """Return what is known of the image's file; None for images that do not lie in a file each."""
+        return None
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image's content, 16 hexadecimal digits."""
