@@ -58,6 +58,10 @@ def _known_blocks() -> dict[str, Any]:
     }
     return _BLOCKS | of_systems
 
+#: Stands for ``${`` in given values while Kedro reads parameters, which it does twice: in the name of a folder it refers
+#: to nothing. A character of private use is in no name.
+_STAND_IN = "\ue000"
+
 
 class RunConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with resolvers and the names of parameter blocks checked.
@@ -73,7 +77,7 @@ class RunConfigLoader(OmegaConfigLoader):
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
-        options["runtime_params"] = _literal(options.get("runtime_params"))
+        options["runtime_params"] = _replaced(options.get("runtime_params"), "${", _STAND_IN)
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
         PlanningSession.begin(self)
@@ -95,11 +99,11 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
-            OmegaConf.register_resolver(
-                "block", lambda block: OmegaConf.create(_literal(parameters[block])), replace=True
-            )
+            literal = _replaced(parameters, "${", r"\${")
+            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(literal[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
+            loaded = _replaced(loaded, _STAND_IN, "${")
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)
@@ -110,13 +114,13 @@ class RunConfigLoader(OmegaConfigLoader):
         return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
 
 
-def _literal(value: Any) -> Any:
-    """Return values in which ``${`` stands for itself, as in the name of a folder, and refers to nothing."""
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """Return values, nested to any depth, with one piece of text in them replaced."""
     if isinstance(value, dict):
-        return {name: _literal(one) for name, one in value.items()}
+        return {name: _replaced(one, old, new) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_literal(one) for one in value]
-    return value.replace("${", r"\${") if isinstance(value, str) else value
+        return [_replaced(one, old, new) for one in value]
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 class PlanningSession:
