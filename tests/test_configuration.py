@@ -7,6 +7,7 @@ from kedro.framework.project import configure_project, settings
 
 from kdad.configuration import RunConfigLoader, block_model, check_values, results_place
 from kdad.detectors.registry import SYSTEMS
+from kdad.parameters.braces import show_braces
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ENVIRONMENTS = sorted(
@@ -174,5 +175,5 @@ def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
     found = loader("folder", dataset={"root": "/data/a${b}", "category": "c${d"})
     assert found["parameters"]["dataset"]["root"] == "/data/a${b}"
     catalog = found["catalog"]
-    assert catalog["image_set"]["dataset"]["category"] == "c${d"
-    assert catalog["split_table"]["filepath"] == "data/03_primary/folder/c${d/split.csv"
+    assert show_braces(catalog["image_set"])["dataset"]["category"] == "c${d"
+    assert catalog["split_table"]["filepath"] == r"data/03_primary/folder/c$\x7bd/split.csv"

@@ -23,6 +23,7 @@ from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
 from kdad.conf_files import register_project
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.parameters.braces import hide_braces, show_braces
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
@@ -58,10 +59,6 @@ def _known_blocks() -> dict[str, Any]:
     }
     return _BLOCKS | of_systems
 
-#: Stands for ``${`` in given values while Kedro reads parameters, which it does twice: in the name of a folder it refers
-#: to nothing. A character of private use is in no name.
-_STAND_IN = "\ue000"
-
 
 class RunConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with resolvers and the names of parameter blocks checked.
@@ -69,15 +66,15 @@ class RunConfigLoader(OmegaConfigLoader):
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
     absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
-    ``${tracking:uri}`` is where runs are logged; ``${block:dataset}`` is a parameter block. Categories that a plan runs
-    over find theirs in ``categories.<category>.dataset``.
+    ``${tracking:uri}`` is where runs are logged; ``${block:dataset}`` is a parameter block, its braces hidden.
+    Categories that a plan runs over find theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
         self._parameters: dict[str, Any] | None = None
-        options["runtime_params"] = _replaced(options.get("runtime_params"), "${", _STAND_IN)
+        options["runtime_params"] = hide_braces(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
         PlanningSession.begin(self)
@@ -99,11 +96,11 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
-            literal = _replaced(parameters, "${", r"\${")
-            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(literal[block]), replace=True)
+            hidden = hide_braces(parameters)
+            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
-            loaded = _replaced(loaded, _STAND_IN, "${")
+            loaded = show_braces(loaded)
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)
@@ -112,15 +109,6 @@ class RunConfigLoader(OmegaConfigLoader):
 
     def _destination(self) -> Destination:
         return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
-
-
-def _replaced(value: Any, old: str, new: str) -> Any:
-    """Return values, nested to any depth, with one piece of text in them replaced."""
-    if isinstance(value, dict):
-        return {name: _replaced(one, old, new) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replaced(one, old, new) for one in value]
-    return value.replace(old, new) if isinstance(value, str) else value
 
 
 class PlanningSession:

@@ -10,8 +10,8 @@ from PIL import Image, features
 
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, decode_raw
-from kdad.images.file_facts import FileFacts, kind_by_header, measure_file, unusual_files
 from kdad.images.extensions import EXTENSIONS
+from kdad.images.file_facts import FileFacts, kind_by_header, measure_file, unusual_files
 from kdad.images.reading import find_images
 
 #: By extension, whether the format keeps every value.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kdad.parameters.written_names import written
+from kdad.parameters.written_names import folder_name, written
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ from kdad.parameters.written_names import written
 def test_what_cannot_be_written_is_escaped_and_names_stay_different(name, expected):
     assert written(name) == expected
     expected.encode()
+
+
+def test_braces_are_escaped_in_names_of_folders_and_names_stay_different():
+    assert folder_name("a${b}") == r"a$\x7bb\x7d"
+    assert folder_name(r"a\x7bb") == r"a\\x7bb"

@@ -60,7 +60,7 @@ def test_images_that_are_anomalous_as_a_whole_and_names_of_any_kind(tmp_path, ru
         save(part(50 + number), base / f"test/Normal/{number}.png")
         save(part(90 + number).T.copy(), base / f"test/划痕, 大$x_{{c$/{number}.png")
         save(np.full((SIDE, SIDE), 255, np.uint8), base / f"ground_truth/划痕, 大$x_{{c$/{number}_mask.png")
-    metrics, scores = run(base, base.name)
+    metrics, scores = run(base, r"零件 a$\x7bb\x7d")
     assert (metrics["test_normal"], metrics["test_anomalous"]) == (3, 3)
     assert 0 <= metrics["pixel_auroc"] <= 1
     assert metrics["pixel_auroc_mkd_protocol"] is None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.parameters.written_names import written
+from kdad.parameters.written_names import folder_name
 
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
@@ -135,7 +135,7 @@ class DatasetParameters(StrictModel):
         0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
     )
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
-        "resize", description="folder, csv: how images come to image_size: stretched, filled up with their border, or cut"
+        "resize", description="folder, csv: how images come to image_size: stretched, filled up with the border, or cut"
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",
@@ -173,9 +173,9 @@ class DatasetParameters(StrictModel):
         if self.name == "elpv":
             return self.category or "_and_".join(CELLS)
         if self.category:
-            return written(self.category)
+            return folder_name(self.category)
         place = Path(self.root).expanduser().resolve()
-        return written((place.stem if self.name == "csv" else place.name) or "root")
+        return folder_name((place.stem if self.name == "csv" else place.name) or "root")
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":

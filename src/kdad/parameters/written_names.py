@@ -14,3 +14,8 @@ def written(name: str) -> str:
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter
         for letter in text
     )
+
+
+def folder_name(name: str) -> str:
+    """Return a name as `written`, with braces as escapes too: in a path of Kedro's catalog they are placeholders."""
+    return written(name).replace("{", "\\x7b").replace("}", "\\x7d")
