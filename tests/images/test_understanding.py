@@ -35,6 +35,11 @@ def test_counts_by_part_and_kind_and_every_decision(tmp_path):
     ]
 
 
+def test_parts_are_in_their_order_whatever_folders_are_called(tmp_path):
+    write_all(tmp_path, *numbered("bad", 2), *numbered("good", 10))
+    assert [part for part, _ in understand(open_set(tmp_path)).facts()[:2]] == ["train", "test"]
+
+
 def test_names_that_are_no_text_become_ids_that_are(tmp_path):
     write_all(tmp_path, *numbered("good", 3))
     write(tmp_path / "good" / "a\nb.png")

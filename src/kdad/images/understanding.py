@@ -1,10 +1,11 @@
 """What an image set was understood to be, in a table and a few lines: said before anything is trained on it."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import pandas as pd
 
-from kdad.images.image_set import ImageSet
+from kdad.images.image_set import ImageSet, Subset
 
 Facts = list[tuple[str, str]]
 
@@ -35,6 +36,8 @@ def understand(images: ImageSet) -> Understanding:
         [(sample.subset, sample.kind, sample.label, sample.has_mask) for sample in images.samples],
         columns=["part", "kind", "label", "masks"],
     )
+    samples["part"] = pd.Categorical(samples["part"], get_args(Subset))
+    samples = samples.sort_values("part", kind="stable").astype({"part": str})
     counted = samples.groupby(["part", "kind", "label"], sort=False)["masks"].agg(["size", "sum"]).reset_index()
     table = counted.rename(columns={"size": "images", "sum": "masks"})
     return Understanding(f"Understood of {images.name} / {images.category}", table, images.remarks())
