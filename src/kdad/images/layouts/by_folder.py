@@ -41,6 +41,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
     paired = pair_masks(layout.images, places, masks)
     layout.images = paired.images
     layout.problems += paired.problems
+    layout.notes += paired.notes
     if masks and len(paired.ownerless) == len(masks):
         layout.problems.append(_ask_for_masks(masks, files, vocabulary))
     else:
