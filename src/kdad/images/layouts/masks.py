@@ -23,7 +23,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Paired:
-    """Images with their masks, masks of normal images, which need none, those without an image, questions, decisions."""
+    """Images with their masks; masks of normal images, which need none, and of no image; questions, and decisions."""
 
     images: list[ImageFile]
     of_normal: list[Path]
@@ -67,8 +67,8 @@ def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Seq
     notes = []
     if by_ending:
         notes.append(
-            f"masks whose name is that of several images, such as {by_ending[0].name}, are taken for those of the image "
-            f"with their ending ({len(by_ending)})"
+            f"masks whose name is that of several images, such as {by_ending[0].name}, are taken for those of the "
+            f"image with their ending ({len(by_ending)})"
         )
     return Paired(paired, of_normal, ownerless, problems, notes)
 
