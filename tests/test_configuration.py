@@ -7,6 +7,7 @@ from kedro.framework.project import configure_project, settings
 
 from kdad.configuration import RunConfigLoader, block_model, check_values, results_claim, results_place
 from kdad.detectors.registry import SYSTEMS
+from kdad.parameters.braces import show_braces
 from kdad.places import take_place
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -196,3 +197,11 @@ def test_parameters_changed_by_who_asked_for_them_are_not_the_sessions():
     one = loader()
     one["parameters"]["dataset"]["image_size"] = 8
     assert one["parameters"]["dataset"]["image_size"] != 8
+
+
+def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
+    found = loader("folder", dataset={"root": "/data/a${b}", "category": "c${d"})
+    assert found["parameters"]["dataset"]["root"] == "/data/a${b}"
+    catalog = found["catalog"]
+    assert show_braces(catalog["image_set"])["dataset"]["category"] == "c${d"
+    assert catalog["split_table"]["filepath"] == r"data/03_primary/folder/c$\x7bd/split.csv"

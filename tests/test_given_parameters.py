@@ -29,6 +29,8 @@ from kdad.given_parameters import parse_parameters, say_parameters
         # Text that holds `, name=`, or that looks like something else, is quoted.
         ("root='a, b=3',seed=1", {"root": "a, b=3", "seed": 1}),
         ('category="003"', {"category": "003"}),
+        # Digits that nobody writes a number with are a name.
+        ("category=01,seed=0,a=0.5,b=-01", {"category": "01", "seed": 0, "a": 0.5, "b": "-01"}),
         ("a=null,b=true,c='null'", {"a": None, "b": True, "c": "null"}),
         ("a='it''s'", {"a": "it's"}),
     ],
@@ -59,7 +61,7 @@ def test_what_cannot_be_meant_is_one_message_of_a_wrong_command(text, message):
     ("values", "text"),
     [
         ({"dataset": {"root": "/data/run=3, b"}, "seed": 1}, "dataset.root=/data/run=3, b,seed=1"),
-        ({"a": "b, c=3", "d": "003"}, 'a="b, c=3",d="003"'),
+        ({"a": "b, c=3", "d": "003"}, 'a="b, c=3",d=003'),
         ({"a": "null", "b": None, "c": True, "d": " x"}, 'a="null",b=null,c=true,d=" x"'),
         ({"a": [64, "b, c"], "d": "[x"}, 'a=[64, "b, c"],d="[x"'),
     ],

@@ -212,12 +212,12 @@ def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
     assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline")}
 
 
-@pytest.mark.parametrize(("name", "cases", "prepared"), [("mkd_ablation", 6, 4), ("students_ablation", 3, 2)])
-def test_contamination_is_an_axis_that_is_asked_for(registered, name, cases, prepared):
+@pytest.mark.parametrize("name", ["mkd_ablation", "students_ablation"])
+def test_contamination_is_an_axis_that_is_asked_for(registered, name):
     assert not nodes_with(registered[name], "contamina")
     found = register(**{name: {"axes": "contamination"}})[name]
-    assert len(nodes_with(found, "run_case")) == cases
-    assert len(nodes_with(found, "see_")) == prepared
+    assert len(nodes_with(found, "run_case")) == 7  # 0, 1, 5 and 10 %; trimmed with 0, 5 and 10 %
+    assert len(nodes_with(found, "see_")) == 4
 
 
 def test_paper_tables_have_cases_of_every_system_that_sees_such_images():

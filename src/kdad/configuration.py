@@ -23,6 +23,7 @@ from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
 from kdad.conf_files import register_project
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.parameters.braces import hide_braces, show_braces
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
@@ -70,8 +71,8 @@ class RunConfigLoader(OmegaConfigLoader):
     not overwrite each other (nor roots of one name: `kdad.places`); ``${layer:04_feature}`` is
     ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
     ``${package:comparison}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
-    logged; ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
-    ``categories.<category>.dataset``.
+    logged; ``${block:dataset}`` is a parameter block, its braces hidden. Categories that a plan runs over find
+    theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -80,6 +81,7 @@ class RunConfigLoader(OmegaConfigLoader):
         #: Whose results the places are that this session may write to, known with its catalog.
         self.claims: list[Claim] = []
         self._parameters: dict[str, Any] | None = None
+        options["runtime_params"] = hide_braces(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
         PlanningSession.begin(self)
@@ -105,9 +107,11 @@ class RunConfigLoader(OmegaConfigLoader):
             given = [results_claim(name, parameters[name], data) for name in _RESULTS if name in parameters]
             self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
-            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
+            hidden = hide_braces(parameters)
+            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
         loaded = super().__getitem__(key)
         if key == "parameters":
+            loaded = show_braces(loaded)
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)

@@ -12,6 +12,8 @@ from kdad.command_line import CommandLineError, ExitCode
 from kdad.parameters.strict import flatten
 
 _NAME = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=")
+#: Digits that are no number as people write them: a name, like the category ``01``.
+_LEADING_ZERO = re.compile(r"-?0\d+")
 _CLOSING = {"[": "]", "{": "}"}
 
 
@@ -97,6 +99,8 @@ def _value(text: str, name: str) -> Any:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         if text[:1] in _CLOSING:
             raise _wrong(f"{name}: '{text}' is not YAML: {str(error).splitlines()[0]}") from None
+        return text
+    if _LEADING_ZERO.fullmatch(text):
         return text
     quoted = text[:1] in ("'", '"')
     return value if quoted or text[:1] in _CLOSING or isinstance(value, int | float | None) else text

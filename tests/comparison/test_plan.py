@@ -275,12 +275,33 @@ def test_all_means_every_class_or_category(parameters, dataset, expected):
     assert plan.shares_classes == (dataset["name"] == "digits")
 
 
-def test_all_of_a_folder_are_those_with_a_train_part(parameters, tmp_path):
-    for name in ("bottle/train", "cable/train", "notes"):
+def test_all_of_a_folder_are_those_with_parts_or_kinds(parameters, tmp_path):
+    for name in ("bottle/train", "cable/good", "notes"):
         (tmp_path / name).mkdir(parents=True)
     dataset = {"name": "folder", "root": str(tmp_path), "category": "bottle", "image_size": 64}
     block = parameters["mkd_ablation"] | {"categories": "all"}
     assert list(plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets) == ["bottle", "cable"]
+
+
+def test_categories_of_other_scripts_stay_apart(parameters, tmp_path):
+    for name in ("零件", "划痕", "003"):
+        (tmp_path / name / "good").mkdir(parents=True)
+    dataset = {"name": "folder", "root": str(tmp_path), "category": "003", "image_size": 64}
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    found = plan_mkd(parameters | {"dataset": dataset, "mkd_ablation": block}).datasets
+    assert sorted(one.category_name for one in found.values()) == ["003", "划痕", "零件"]
+    assert "003" in found
+
+
+def test_all_of_a_list_and_of_cells(parameters, tmp_path):
+    (tmp_path / "list.csv").write_text("path,label,category\na.png,0,nut\nb.png,0,bolt\n")
+    block = parameters["mkd_ablation"] | {"categories": "all"}
+    for dataset, expected in (
+        ({"name": "csv", "root": str(tmp_path / "list.csv")}, ["bolt", "nut"]),
+        ({"name": "elpv"}, ["mono", "poly"]),
+    ):
+        found = plan_mkd(parameters | {"dataset": dataset | {"image_size": 64}, "mkd_ablation": block})
+        assert list(found.datasets) == expected
 
 
 def test_classes_whose_inputs_are_normalised_by_their_own_statistics_share_nothing(parameters):

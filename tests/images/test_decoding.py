@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, decode_mask, resize_image, resize_mask
+from kdad.images.decoding import decode_image, resize_image, resize_mask
 
 
 def save(image: Image.Image, path: Path, **options) -> Path:
@@ -89,15 +89,13 @@ def test_values_out_of_range_name_the_file(tmp_path, values):
         decode_image(path)
 
 
-def test_exif_rotation_turns_image_and_mask_upright(tmp_path):
+def test_exif_rotation_turns_the_image_upright(tmp_path):
     stored = np.zeros((2, 3), dtype=np.uint8)
     stored[0, 0] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned a quarter clockwise: the stored upper left is shown at the upper right
     path = save(Image.fromarray(stored), tmp_path / "a.png", exif=exif)
-    expected = [[0, 1], [0, 0], [0, 0]]
-    assert decode_image(path)[0].tolist() == expected
-    assert decode_mask(path).astype(int).tolist() == expected
+    assert decode_image(path)[0].tolist() == [[0, 1], [0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "bmp", "webp"])
@@ -106,9 +104,8 @@ def test_truncated_file_names_itself(tmp_path, extension):
     path = save(Image.fromarray(noise), tmp_path / f"short.{extension}")
     decode_image(path)
     path.write_bytes(path.read_bytes()[:2000])
-    for decode in (decode_image, decode_mask):
-        with pytest.raises(InputError, match=rf"short\.{extension}: cannot be read"):
-            decode(path)
+    with pytest.raises(InputError, match=rf"short\.{extension}: cannot be read"):
+        decode_image(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"plain text"])
@@ -122,23 +119,6 @@ def test_file_that_is_no_image(tmp_path, content):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"gone\.png"):
         decode_image(tmp_path / "gone.png")
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.fromarray(np.array([[0, 1, 255]], dtype=np.uint8)),
-        Image.fromarray(np.array([[0, 1, 65535]], dtype=np.uint16)),
-        Image.fromarray(np.array([[[0, 0, 0], [0, 0, 1], [9, 0, 0]]], dtype=np.uint8)),
-        Image.fromarray(np.array([[False, True, True]])),
-        Image.fromarray(np.array([[[0, 0, 0, 255], [9, 9, 9, 0], [1, 0, 0, 255]]], dtype=np.uint8)),
-    ],
-    ids=["8 bits", "16 bits", "rgb", "1 bit", "rgba"],
-)
-def test_mask_is_whatever_is_not_zero(tmp_path, image):
-    mask = decode_mask(save(image, tmp_path / "mask.png"))
-    assert mask.dtype == bool
-    assert mask.tolist() == [[False, True, True]]
 
 
 def test_shrinking_averages_and_does_not_skip_pixels():

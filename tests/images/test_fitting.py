@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdad.images.fitting import Box, Placement, fit_image, fit_mask, place
+from kdad.images.fitting import Box, Placement, fit_image, fit_mask, frame_of, place
 
 FITS = ("resize", "letterbox", "centre_crop")
 
@@ -26,6 +26,14 @@ def test_cut_the_middle_is_seen_everywhere():
     assert place((100, 50), (32, 32), "centre_crop") == Placement((100, 50), Box(25, 0, 50, 50), Box(0, 0, 32, 32))
     # 40 x 30 to 10 x 20: 30 columns are 20, and 15 of the 40 rows are 10
     assert place((40, 30), (10, 20), "centre_crop").seen == Box(12, 0, 15, 30)
+
+
+def test_the_frame_that_an_image_fits_unscaled():
+    assert frame_of((100, 50), (32, 32), "resize") == (100, 50)
+    assert frame_of((100, 50), (32, 32), "letterbox") == (100, 100)  # 25 columns more at either side
+    assert frame_of((100, 50), (32, 32), "centre_crop") == (50, 50)
+    assert frame_of((40, 30), (10, 20), "letterbox") == (40, 80)
+    assert frame_of((40, 30), (10, 20), "centre_crop") == (15, 30)
 
 
 def test_a_letterbox_is_filled_with_the_border_and_its_mask_with_nothing():

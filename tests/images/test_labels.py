@@ -36,7 +36,12 @@ def test_the_innermost_folder_with_a_good_decides():
     assert kinds_by_folder(names) == ["good", "good", "torn", "torn", "bad"]
 
 
-@pytest.mark.parametrize("name", ["Good/1.png", "goods/1.png", "good", "good.png", "not good/1.png"])
+@pytest.mark.parametrize("name", ["Good", "OK", "normal", "defect-free"])
+def test_normal_images_have_any_of_their_names(name):
+    assert kinds_by_folder([f"{name}/1.png", "torn/1.png"]) == ["good", "torn"]
+
+
+@pytest.mark.parametrize("name", ["goods/1.png", "good", "good.png", "not good/1.png"])
 def test_another_name_is_no_good(name):
     assert label_by_folder([name, "torn/1.png"]) == [None, None]
 

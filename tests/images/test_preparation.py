@@ -65,6 +65,18 @@ def test_eight_bits_and_files_of_another_kind_among_sixteen_are_problems(thermal
     assert open_set(thermal, value_range="type").problems() == []
 
 
+def test_a_masks_own_resolution_is_that_of_the_fit(thermal):
+    """Of 24 x 48 pixels eight columns from 20 are hot: filled up by 12 rows above and below, or cut by 12 columns."""
+    for fit, (rows, columns) in {"resize": (24, 48), "letterbox": (48, 48), "centre_crop": (24, 24)}.items():
+        images = open_set(thermal, fit=fit)
+        hot = row_of(images, "hot/0.png")
+        expected = np.zeros((rows, columns), bool)
+        top, left = (rows - 24) // 2, 20 - (48 - columns) // 2
+        expected[top : top + 24, left : left + 8] = True
+        np.testing.assert_array_equal(images.own_mask(hot), expected)
+        assert images.own_size(hot) == (rows, columns)
+
+
 @pytest.mark.parametrize("fit", ["letterbox", "centre_crop"])
 def test_images_and_masks_are_fitted_alike(thermal, fit):
     images = open_set(thermal, fit=fit)

@@ -59,7 +59,7 @@ def test_maps_are_measured_where_masks_are_and_the_first_method_stands_on_top(te
     found = measure(test_table, maps, truth, _MEASURING)
     at = truth.positions
     for name, own in maps.items():
-        arguments = (truth.masks, own.smoothed[at], own.raw[at], own.gaussian_sigma, _MEASURING.max_fpr)
+        arguments = (truth, own.smoothed[at], own.raw[at], own.gaussian_sigma, _MEASURING.max_fpr)
         assert found["localisation"][name] == localisation_metrics(*arguments)
     labels = truth.masks.ravel()
     assert found["pixel_auroc"] == pytest.approx(roc_auc_score(labels, maps["one"].smoothed[at].ravel()), abs=1e-6)
@@ -88,6 +88,35 @@ def test_rates_of_a_test_with_one_label_are_none(test_table, truth):
 def test_a_reason_is_no_number(test_table, truth, reason):
     told = GroundTruth(truth.positions, truth.masks, reason, truth.unmasked)
     numbers = numbers_of(measure(test_table, {"forward": _maps(0)}, told, _MEASURING))
-    assert "localisation_left_out" not in numbers
+    assert not {"localisation_left_out", "metrics_left_out", "localisation_resolution"} & set(numbers)
     assert (numbers["pixel_auroc"] is None) == (reason is not None)
     assert numbers["true_positive_rate"] == 2 / 3
+
+
+def test_pixels_are_measured_at_the_masks_own_resolution():
+    # Maps of 2 x 2 become 2 x 4: between two pixels a quarter and three quarters of the way are taken.
+    maps = np.zeros((2, 2, 2), dtype=np.float32)
+    maps[1, 0, 1] = 1.0
+    own = [np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)]
+    own[1][0, 3] = True  # a defect of one pixel, where the enlarged map is 1; beside it are 0.75 and 0.25
+    truth = GroundTruth(np.array([0, 1]), np.zeros((2, 2, 2), dtype=bool), None, own_masks=own)
+    test = pd.DataFrame({"label": [0, 1], "score": [0.0, 1.0], "decision": [0, 1]})
+    found = measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)
+    assert (found["pixel_auroc"], found["pixel_ap"], found["pro_auc"]) == (1.0, 1.0, 1.0)
+    assert found["localisation_resolution"] == "the masks' own resolution"
+    assert found["pixel_auroc_mkd_protocol"] is None
+    assert found["metrics_left_out"] == "pixel_auroc_mkd_protocol: no mask is left at 2 x 2 pixels"
+    own[1][0, 3], own[1][0, 2] = False, True  # 14 of 15 normal pixels lie below 0.75, one above
+    assert measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)["pixel_auroc"] == 14 / 15
+
+
+def test_images_that_are_anomalous_as_a_whole_leave_out_the_protocol_alone(test_table):
+    masks = np.zeros((7, 8, 9), dtype=bool)
+    masks[4:] = True
+    truth = GroundTruth(np.arange(7), masks, None)
+    found = measure(test_table, {"one": _maps(0)}, truth, _MEASURING)
+    assert 0 <= found["pixel_auroc"] <= 1
+    assert 0 <= found["pro_auc"] <= 1
+    assert found["pixel_auroc_mkd_protocol"] is None
+    assert found["metrics_left_out"].startswith("pixel_auroc_mkd_protocol: it is of masked images alone")
+    assert found["localisation_left_out"] is None

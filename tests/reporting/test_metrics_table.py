@@ -64,3 +64,18 @@ def test_what_is_odd_about_the_threshold_is_said_in_the_table():
     text = " ".join(rendered(metrics).split())
     assert "pixel metrics left out: no masks" in text
     assert "remark: images are ranked well (AUROC 0.988), but the threshold finds 0 of 6 (0.0 %)" in text
+
+
+def test_what_is_left_out_alone_is_said():
+    found = {"pixel_auroc": 0.9, "pixel_ap": 0.5, "pro_auc": 0.7, "pixel_auroc_mkd_protocol": None}
+    said = {
+        "localisation_left_out": None,
+        "metrics_left_out": "pixel_auroc_mkd_protocol: no normal pixel",
+        "anomalous_images_without_mask": 2,
+        "anomalous_images_with_empty_mask": 1,
+    }
+    text = rendered({**HEAD, **DETECTION, "localisation": {"discrepancy": found}, **said})
+    assert "left out: pixel_auroc_mkd_protocol: no normal pixel" in text
+    words = " ".join(text.split())
+    assert "2 anomalous images have no mask" in words
+    assert "1 anomalous images have an empty mask" in words

@@ -1,5 +1,6 @@
 """Plans: which cases answer a question; an ablation's variants, each with its complete settings."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from kdad.comparison.ablation_parameters import AblationParameters
 from kdad.comparison.case import Case
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.parameters.dataset import CLASS_SETS, TEXTURES, DatasetParameters
+from kdad.images.layouts.categories import list_categories
+from kdad.images.layouts.csv_list import list_csv_categories
+from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters
 from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 from kdad.parameters.system import SystemSettings
 
@@ -105,8 +108,10 @@ def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSett
 
 
 def category_namespace(dataset: DatasetParameters) -> str:
-    """Return the category's name with what a Kedro namespace cannot hold replaced by underscores."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", dataset.category_name)
+    """Return the category's name as a Kedro namespace; where that cannot hold all letters, with a hash of the name."""
+    name = dataset.category_name
+    found = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return found if found == name else f"{found}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def category_datasets(
@@ -118,7 +123,7 @@ def category_datasets(
         return {category_namespace(bound): bound}
     if categories == ["all"]:
         categories = _every_category(dataset)
-    field = "category" if dataset["name"] in ("textures", "folder") else "normal_class"
+    field = "normal_class" if dataset["name"] in CLASS_SETS else "category"
     found = {}
     for category in categories:
         is_number = field == "normal_class" and str(category).isdigit()
@@ -144,14 +149,16 @@ def _bind_dataset(dataset: dict[str, Any], where: str) -> DatasetParameters:
 
 
 def _every_category(dataset: dict[str, Any]) -> list[str | int]:
-    """List what `categories: all` means: every class, texture, or folder in root that has a train part."""
+    """List what `categories: all` means: every class, texture, type of cell, or folder in root that is a set."""
     if dataset["name"] in CLASS_SETS:
         return list(range(10))
     if dataset["name"] == "textures":
         return list(TEXTURES)
+    if dataset["name"] == "elpv":
+        return list(CELLS)
     root = Path(dataset.get("root") or "").expanduser()
-    found = sorted(folder.parent.name for folder in root.glob("*/train") if folder.is_dir())
-    # A folder that is not there or has no such part is reported when its images are validated.
+    found = list_csv_categories(root) if dataset["name"] == "csv" else list_categories(root)
+    # A place that is not there or holds no sets is reported when its images are validated.
     return found or [dataset.get("category")]
 
 

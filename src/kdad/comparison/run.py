@@ -41,13 +41,13 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
     features = ContentStore(bench.stores.features)
     seen = see(detector, settings, seen, references, bench.compute, features, bench.shares_classes)
     detector.check(settings, seen)
-    truth = read_ground_truth(seen.split, seen.images)
+    truth = read_ground_truth(seen.split, seen.images, bench.measuring.resolution)
     key = content_key(
         system=case.system,
         settings=settings.model_dump(mode="json"),
         features={name: cache.identity for name, cache in seen.features.items()},
         images=seen.split.digest,
-        masks=[truth.reason, hash_content(truth.masks.tobytes())],
+        masks=[truth.reason, *(hash_content(mask.tobytes()) for mask in (truth.masks, *(truth.own_masks or ())))],
         measuring=bench.measuring.model_dump(),
         sheet_rows=bench.sheet_rows,
         seed=case.seed if detector.draws(settings) else None,
@@ -119,7 +119,7 @@ def _measure_into(
     measured = measure(test, maps, truth, bench.measuring)
     metrics = numbers_of(measured)
     for found in maps.values():
-        if truth.reason is None:
+        if truth.reason is None and truth.masks.any() and not truth.masks.all():
             normal, anomalous = pixel_histograms(truth.masks, found.smoothed[truth.positions])
             np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
         title = f"{seen.images.name} / {seen.images.category}: {case.variant.replace('_', ' ')}"

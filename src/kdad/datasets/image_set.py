@@ -11,6 +11,7 @@ from PIL import Image
 
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
+from kdad.parameters.braces import show_braces
 from kdad.parameters.dataset import DatasetParameters
 
 _PREVIEWED = 8
@@ -18,7 +19,7 @@ _SIDE = 96
 
 
 class ImageSetDataset(AbstractDataset[None, ImageSet]):
-    """An image set; `category` is the namespace of one of several `datasets` blocks."""
+    """An image set; `category` is the namespace of one of several `datasets` blocks, whose braces are hidden."""
 
     def __init__(
         self,
@@ -28,7 +29,8 @@ class ImageSetDataset(AbstractDataset[None, ImageSet]):
         category: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
+        block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
+        self._block = show_braces(block)
         self._category = category
         self.metadata = metadata
 

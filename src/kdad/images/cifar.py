@@ -9,7 +9,7 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, resize_image
-from kdad.images.folder_layout import EXTENSIONS
+from kdad.images.extensions import EXTENSIONS
 from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.images.published_files import find_published
 from kdad.parameters.dataset import DatasetParameters

@@ -60,6 +60,18 @@ class ContaminatedSet(ImageSet):
         """Return the mask of the image as it was."""
         return self._images.mask(index)
 
+    def own_mask(self, index: int) -> np.ndarray | None:
+        """Return the mask of the image as it was, at its own resolution."""
+        return self._images.own_mask(index)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the image before it is resized."""
+        return self._images.own_size(index)
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Say what was understood of the set as it was."""
+        return self._images.remarks()
+
     def problems(self) -> list[str]:
         """List what is wrong with the set as it was."""
         return self._images.problems()

@@ -1,4 +1,4 @@
-"""From a file to an RGB image or a mask, whatever the file's mode."""
+"""From a file to an RGB image, whatever the file's mode."""
 
 import warnings
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def decode_image(path: Path, values: ValueRange | None = None) -> np.ndarray:
 
 def decode_raw(path: Path) -> RawImage:
     """Decode an image file to its own values, turned upright; raises `InputError` as `decode_image` does."""
-    with _open(path) as image:
+    with open_upright(path) as (image, _):
         return _raw(image, str(path))
 
 
@@ -103,17 +103,6 @@ def read_size(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def decode_mask(path: Path) -> np.ndarray:
-    """Decode a mask file to bool `(H, W)`, True where any colour is not 0 (transparency is ignored).
-
-    Raises `InputError` as `decode_image` does.
-    """
-    with _open(path) as image:
-        if is_wide(image.mode):
-            return np.asarray(image) != 0
-        return np.asarray(image.convert("RGB")).any(axis=2)
-
-
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize `(C, H, W)` to `size` (height, width), bilinear and antialiased; the aspect ratio is not kept."""
     if image.shape[1:] == tuple(size):
@@ -136,13 +125,14 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Give the whole image, upright; raises `InputError` as `_readable` does."""
+def open_upright(path: Path) -> Iterator[tuple[Image.Image, str | None]]:
+    """Give the whole image, upright, and its file's format; raises `InputError` for a file that cannot be read."""
     with _readable(str(path)):
         with Image.open(path) as file:
             file.load()
             image = ImageOps.exif_transpose(file)
-        yield image
+            file_format = file.format
+        yield image, file_format
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
@@ -15,7 +16,7 @@ class FileFacts:
     """A file's size in pixels (upright), mode as Pillow names it, frames, and the values that its pixels lie between.
 
     All but a thousandth of the pixels lie from `low` to `high`. `deep` says that colours of 16 bits were read as their
-    upper 8.
+    upper 8, and `two_values` that the pixels hold two values at most, as masks do.
     """
 
     height: int
@@ -26,6 +27,7 @@ class FileFacts:
     deep: bool
     low: float
     high: float
+    two_values: bool
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -43,7 +45,14 @@ def measure_file(path: Path, raw: RawImage) -> FileFacts:
     except Exception as error:  # whatever Pillow raises for a damaged page
         raise InputError(f"{path}: its pages cannot be counted ({error}); replace or remove the file") from error
     height, width = raw.pixels.shape[:2]
-    return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *used_limits(raw.pixels))
+    limits = used_limits(raw.pixels)
+    return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *limits, _holds_two(raw.pixels))
+
+
+def _holds_two(pixels: np.ndarray) -> bool:
+    """Tell whether pixels hold two values at most; of most images a few say that they do not."""
+    some = pixels[:: max(pixels.shape[0] // 16, 1), :: max(pixels.shape[1] // 16, 1)]
+    return np.unique(some).size <= 2 and np.unique(pixels).size <= 2
 
 
 def kind_by_header(path: Path) -> ValueKind:

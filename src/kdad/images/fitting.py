@@ -55,6 +55,19 @@ def place(own: Size, size: Size, fit: Fit) -> Placement:
     return Placement(own, whole, full)
 
 
+def frame_of(own: Size, size: Size, fit: Fit) -> Size:
+    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`.
+
+    Stretched images have none but their own.
+    """
+    scales = (size[0] / own[0], size[1] / own[1])
+    if fit == "resize":
+        return own
+    scale = min(scales) if fit == "letterbox" else max(scales)
+    height, width = (max(round(side / scale), 1) for side in size)
+    return height, width
+
+
 def fit_image(image: np.ndarray, size: Size, fit: Fit) -> np.ndarray:
     """Fit `(C, H, W)` to `size` (height, width), bilinear and antialiased."""
     placed = place(image.shape[1:], size, fit)

@@ -1,48 +1,61 @@
-"""Images and masks from a folder of files."""
+"""Images and masks from files: a folder of them, or a list."""
 
+from abc import abstractmethod
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, decode_mask, decode_raw
+from kdad.images.decoding import decode_image, decode_raw, read_size
 from kdad.images.file_facts import FileFacts, measure_file
-from kdad.images.fitting import fit_image, fit_mask
-from kdad.images.folder_layout import find_category, read_layout
+from kdad.images.fitting import fit_image, fit_mask, frame_of
 from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.layouts.categories import find_category
+from kdad.images.layouts.layout import ImageFile, Layout
+from kdad.images.layouts.names import Vocabulary
+from kdad.images.layouts.reading import read_layout, read_list
+from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describe_layout, describe_masks
+from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.preparation import Preparation
 from kdad.images.training_range import find_range
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.written_names import written
 from kdad.progress import counted
 
 
-class FolderSet(ImageSet):
-    """The files below `root` / `category` (layouts: `read_layout`); ids are paths from there, in sorted order.
+class FileSet(ImageSet):
+    """The files of a layout; ids are paths from its base.
 
-    Raises `InputError` for a missing root or category, or when there is no image; what is wrong with single files is
-    in `problems`.
+    Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`.
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
-        base = find_category(Path(parameters.root).expanduser(), parameters.category)
+        said = parameters.layout
+        self._vocabulary = Vocabulary(tuple(said.normal), tuple(said.anomalous), tuple(said.masks))
+        self._base, self._layout = self._read(parameters, self._vocabulary)
+        self._said_of_masks, self._anomalous = said.anomalous_in_masks, said.anomalous_in_masks or "bright"
+        self._mask_facts: dict[int, MaskFacts] = {}
         self._fit, self._range_rule = parameters.fit, parameters.value_range
         self._facts: dict[int, FileFacts] = {}
-        self._layout = read_layout(base)
         self._files = self._layout.images
         self.samples = [
             Sample(
-                file.path.relative_to(base).as_posix(),
-                int(file.kind != "good"),
-                file.kind,
+                written(file.path.relative_to(self._base).as_posix()),
+                int(not file.is_normal),
+                written(file.kind),
                 file.subset,
-                file.mask is not None,
+                bool(file.masks),
             )
             for file in self._files
         ]
+
+    @abstractmethod
+    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
+        """Return the base and what lies below it."""
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -57,8 +70,20 @@ class FolderSet(ImageSet):
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""
-        path = self._files[index].mask
-        return None if path is None else fit_mask(decode_mask(path), self.size, self.preparation.fit)
+        mask = self._file_mask(self._files[index])
+        return None if mask is None else fit_mask(mask, self.size, self._fit)
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        """Return the mask in the frame of `own_size`, or None; raises `InputError` when the file cannot be read."""
+        mask = self._file_mask(self._files[index])
+        return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the image's file, fitted without scaling; raises `InputError` as `mask`."""
+        return frame_of(read_size(self._files[index].path), self.size, self._fit)
+
+    def _file_mask(self, file: ImageFile) -> np.ndarray | None:
+        return read_masks(file.masks, self._anomalous) if file.masks else None
 
     def problems(self) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once."""
@@ -74,17 +99,25 @@ class FolderSet(ImageSet):
             return measure_file(path, raw)
 
         for index, file in enumerate(counted(self._files, "Checking images")):
-            facts = _decode_or_note(measure, file.path, found)
-            mask = _decode_or_note(decode_mask, file.mask, found) if file.mask is not None else None
+            facts = _found_or_noted(partial(measure, file.path), found)
+            mask = _found_or_noted(partial(self._file_mask, file), found)
+            if mask is not None:
+                self._mask_facts[index] = describe_mask(mask, fit_mask(mask, self.size, self._fit))
             if facts is None:
                 continue
             self._facts[index] = facts
             if mask is not None and mask.shape != (facts.height, facts.width):
                 found.append(
-                    f"{file.mask}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
+                    f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
                     "(height x width); make them equal"
                 )
-        return found
+        two_valued = {index for index, facts in self._facts.items() if facts.two_values}
+        found += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
+        return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Say how the files were understood; of masks what `problems` found, if it was asked."""
+        return [*describe_layout(self._layout, self._base), describe_masks(self._layout, self._mask_facts)]
 
     def facts(self, index: int) -> FileFacts:
         """Return what is known of the image's file since `problems`, or what it is found to be now."""
@@ -99,10 +132,26 @@ class FolderSet(ImageSet):
         return hash_content(content if self.preparation.is_usual else content + repr(self.preparation).encode())
 
 
-def _decode_or_note(decode: Callable[[Path], Any], path: Path, problems: list[str]) -> Any | None:
-    """Decode a file, or add to `problems` why that fails."""
+class FolderSet(FileSet):
+    """The files below `root` / `category` (layouts: `read_layout`)."""
+
+    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
+        base = find_category(Path(parameters.root).expanduser(), parameters.category).absolute()
+        return base, read_layout(base, vocabulary)
+
+
+class CsvSet(FileSet):
+    """The files that the CSV file `root` lists (columns: `read_csv_list`), of one category where it lists several."""
+
+    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
+        file = Path(parameters.root).expanduser().absolute()
+        return file.parent, read_list(file, parameters.category, vocabulary)
+
+
+def _found_or_noted(find: Callable[[], Any], problems: list[str]) -> Any | None:
+    """Return what is found, or None after adding to `problems` why it is not."""
     try:
-        return decode(path)
+        return find()
     except InputError as error:
         problems.append(str(error))
         return None

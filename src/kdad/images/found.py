@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.decoding import read_size
-from kdad.images.folder_layout import EXTENSIONS
+from kdad.images.extensions import EXTENSIONS
 from kdad.images.labels import MASKS, kinds_by_folder, label_by_folder, without_masks
 from kdad.images.reading import find_images
 

@@ -47,6 +47,14 @@ class ImageSet(ABC):
         """Return the mask of a sample, bool `(H, W)`, True where anomalous; None where `has_mask` is False."""
         return None
 
+    def own_mask(self, index: int) -> np.ndarray | None:
+        """Return the mask of a sample at its own resolution, bool; None as `mask`."""
+        return self.mask(index)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a sample before it is resized, which are those of its own mask."""
+        return self.size
+
     @property
     def has_masks(self) -> bool:
         """Whether any anomalous sample has a mask; normal images have an all-False mask by nature."""
@@ -54,6 +62,10 @@ class ImageSet(ABC):
 
     def problems(self) -> list[str]:
         """List what keeps the set from being used, one line a file, each with what to do; empty when all is well."""
+        return []
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Say what else was understood of the set, a title and a sentence each."""
         return []
 
     def facts(self, index: int) -> FileFacts | None:

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-NORMAL = "good"
+from kdad.images.layouts.names import NORMAL, Vocabulary
+
+_WORDS = Vocabulary()
 MASKS = "ground_truth"
 
 
 def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
-    """Return ``good`` for an image below a folder of this name, and the folder's name for one below a folder beside it.
+    """Return ``good`` for an image below a folder with a normal name, and the folder's name for one beside that.
 
-    `names` are paths with slashes. The innermost folder that has a ``good`` decides; None for an image outside of such,
-    of which nothing is known.
+    `names` are paths with slashes; ``good``, ``normal``, ``OK`` and the like are normal. The innermost folder that has
+    one of them decides; None for an image outside of such, of which nothing is known.
     """
     folders = [PurePosixPath(name).parent.parts for name in names]
-    deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if part == NORMAL}
+    deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if _is_normal(part)}
     return [_kind(parts, deciding) for parts in folders]
 
 
@@ -30,4 +32,9 @@ def without_masks(paths: Sequence[Path], base: Path) -> list[Path]:
 
 def _kind(parts: tuple[str, ...], deciding: set[tuple[str, ...]]) -> str | None:
     inner_first = range(len(parts) - 1, -1, -1)
-    return next((parts[depth] for depth in inner_first if parts[:depth] in deciding), None)
+    found = next((parts[depth] for depth in inner_first if parts[:depth] in deciding), None)
+    return NORMAL if found is not None and _is_normal(found) else found
+
+
+def _is_normal(name: str) -> bool:
+    return _WORDS.meaning(name) == "normal"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.decoding import convert_pillow, decode_image
-from kdad.images.folder_layout import EXTENSIONS
+from kdad.images.extensions import EXTENSIONS
 from kdad.images.value_range import EIGHT_BITS, ValueRange, kind_of
 
 AnyImage = str | Path | Image.Image | np.ndarray

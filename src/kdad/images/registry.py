@@ -3,7 +3,8 @@
 from kdad.images.cifar import CifarSet
 from kdad.images.contamination import ContaminatedSet
 from kdad.images.digits import DigitSet
-from kdad.images.folder import FolderSet
+from kdad.images.elpv import ElpvSet
+from kdad.images.folder import CsvSet, FolderSet
 from kdad.images.idx_classes import IdxSet
 from kdad.images.image_set import ImageSet
 from kdad.images.textures import TextureSet
@@ -16,6 +17,8 @@ def open_image_set(parameters: DatasetParameters) -> ImageSet:
         "textures": TextureSet,
         "digits": DigitSet,
         "folder": FolderSet,
+        "csv": CsvSet,
+        "elpv": ElpvSet,
         "mnist": IdxSet,
         "fashion_mnist": IdxSet,
         "cifar10": CifarSet,

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from kdad.images.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
+from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics, undefined_metrics
 from kdad.metrics.ranking import detection_metrics
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.seeding import numpy_generator
 
 #: Of the bootstrap: the interval of the same scores is the same, whichever run asks.
 _BOOTSTRAP_SEED = 0
+#: What is said in words, or None.
+_WORDS = ("localisation_left_out", "metrics_left_out", "localisation_resolution")
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,28 @@ def measure(
     """Return how test scores rank and how the threshold decides, and how maps localise by each method.
 
     `test` has a row a test image (label, score, decision). Pixel metrics on top are those of the first method; None
-    without masks, and ``localisation_left_out`` says why.
+    without masks, and ``localisation_left_out`` says why; of single ones ``metrics_left_out`` does.
     """
     localisation = {method: measure_localisation(found, truth, measuring) for method, found in maps.items()}
     first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
+    undefined = undefined_metrics(truth) if maps and truth.reason is None else {}
     return {
         **measure_detection(test, measuring),
         **first,
         "localisation": localisation,
         "localisation_left_out": truth.reason if maps else "the system makes no maps",
+        "metrics_left_out": "; ".join(f"{name}: {why}" for name, why in undefined.items()) or None,
+        "localisation_resolution": truth.resolution if maps and truth.reason is None else None,
         "anomalous_images_without_mask": truth.unmasked,
+        "anomalous_images_with_empty_mask": truth.empty,
     }
 
 
 def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
     """Return what `measure` found that is a number; None where it is undefined."""
     numbers = {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
-    numbers.pop("localisation_left_out", None)
+    for words in _WORDS:
+        numbers.pop(words, None)
     return numbers
 
 
@@ -70,7 +77,7 @@ def measure_localisation(maps: TestMaps, truth: GroundTruth, measuring: Measurin
     if truth.reason:
         return dict.fromkeys(PIXEL_METRICS)
     at = truth.positions
-    return localisation_metrics(truth.masks, maps.smoothed[at], maps.raw[at], maps.gaussian_sigma, measuring.max_fpr)
+    return localisation_metrics(truth, maps.smoothed[at], maps.raw[at], maps.gaussian_sigma, measuring.max_fpr)
 
 
 def _share(decisions: np.ndarray) -> float | None:

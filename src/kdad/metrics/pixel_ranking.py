@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import split_values
+from kdad.metrics.pixel_values import Pictures, split_values
 
 #: Values looked up at once; their 64-bit counts are what costs memory.
 _CHUNK = 1 << 20
 
 
-def pixel_auroc(masks: np.ndarray, maps: np.ndarray) -> float:
+def pixel_auroc(masks: Pictures, maps: Pictures) -> float:
     """Return the area under the ROC curve over all pixels: P(anomalous > normal) + P(equal) / 2 (Mann-Whitney).
 
-    `masks` and `maps` are `(N, H, W)`; raises `InputError` as `split_values` does.
+    `masks` and `maps` are `(N, H, W)`, or N images each; raises `InputError` as `split_values` does.
     """
     normal, anomalous = _sorted_values(masks, maps)
     # Whole numbers of pairs, counted twice so that a tie's half is whole: exact.
@@ -25,10 +25,10 @@ def pixel_auroc(masks: np.ndarray, maps: np.ndarray) -> float:
     return doubled / (2 * normal.size * anomalous.size)
 
 
-def pixel_ap(masks: np.ndarray, maps: np.ndarray) -> float:
+def pixel_ap(masks: Pictures, maps: Pictures) -> float:
     """Return the average precision over all pixels: sum over thresholds of (recall step) * precision.
 
-    `masks` and `maps` are `(N, H, W)`; raises `InputError` as `split_values` does.
+    `masks` and `maps` are `(N, H, W)`, or N images each; raises `InputError` as `split_values` does.
     """
     normal, anomalous = _sorted_values(masks, maps)
     total = 0.0
@@ -38,7 +38,7 @@ def pixel_ap(masks: np.ndarray, maps: np.ndarray) -> float:
     return total / anomalous.size
 
 
-def pixel_roc(masks: np.ndarray, maps: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
+def pixel_roc(masks: Pictures, maps: Pictures, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
     """Return false and true positive rates of at most `points` (3 or more) exact points of the ROC curve, for a plot.
 
     They are spaced evenly by either rate, run from (0, 0) to (1, 1) and never fall. Raises `InputError` as
@@ -55,7 +55,7 @@ def pixel_roc(masks: np.ndarray, maps: np.ndarray, points: int = 500) -> tuple[n
     return fpr, tpr
 
 
-def _sorted_values(masks: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarray]:
     normal, anomalous = split_values(masks, maps)
     normal.sort()
     anomalous.sort()

@@ -1,27 +1,36 @@
 """A stack of anomaly maps as two flat sets of values: those of normal and those of anomalous pixels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kdad.errors import InputError
 
+#: A stack `(N, H, W)`, or N images `(H, W)` of sizes of their own.
+Pictures = np.ndarray | Sequence[np.ndarray]
 
-def split_values(masks: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarray]:
     """Return the map values of normal and of anomalous pixels, each flat and in the order of the stack.
 
-    `masks` are `(N, H, W)`, non-zero where anomalous; `maps` `(N, H, W)`, larger is more anomalous, may be a memmap.
+    `masks` are non-zero where anomalous; of `maps`, of the same sizes, larger is more anomalous; it may be a memmap.
     Raises `InputError` when shapes differ, a value is not finite, or all pixels are of one kind.
     """
     check_shapes(masks, maps)
-    anomalous_count = int(np.count_nonzero(masks))
-    if anomalous_count in (0, masks.size):
+    anomalous_count, pixels = sum(int(np.count_nonzero(mask)) for mask in masks), sum(mask.size for mask in masks)
+    if anomalous_count in (0, pixels):
         kind = "anomalous" if anomalous_count == 0 else "normal"
         raise InputError(f"the masks leave no {kind} pixel; give masks with pixels of both kinds")
-    anomalous = np.empty(anomalous_count, maps.dtype)
-    normal = np.empty(masks.size - anomalous_count, maps.dtype)
+    dtype = maps.dtype if isinstance(maps, np.ndarray) else np.float32
+    anomalous = np.empty(anomalous_count, dtype)
+    normal = np.empty(pixels - anomalous_count, dtype)
     # Image by image into arrays of the final size, so that nothing as large as the stack is held twice.
     normal_end = anomalous_end = 0
-    for position, (mask, anomaly_map) in enumerate(zip(masks.astype(bool, copy=False), maps, strict=True)):
+    for position, (marked, anomaly_map) in enumerate(zip(masks, maps, strict=True)):
         check_finite(anomaly_map, position)
+        mask = marked.astype(bool, copy=False)
+        if mask.shape != anomaly_map.shape:
+            raise InputError(f"mask {position} has shape {mask.shape} and its map {anomaly_map.shape}; make them equal")
         inside, outside = anomaly_map[mask], anomaly_map[~mask]
         anomalous[anomalous_end : anomalous_end + inside.size] = inside
         normal[normal_end : normal_end + outside.size] = outside
@@ -29,9 +38,12 @@ def split_values(masks: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.nd
     return normal, anomalous
 
 
-def check_shapes(masks: np.ndarray, maps: np.ndarray) -> None:
-    """Raise `InputError` unless both are `(N, H, W)` with the same sizes."""
-    if masks.ndim != 3 or masks.shape != maps.shape:
+def check_shapes(masks: Pictures, maps: Pictures) -> None:
+    """Raise `InputError` unless both are `(N, H, W)` with the same sizes, or as many images."""
+    if not isinstance(masks, np.ndarray) or not isinstance(maps, np.ndarray):
+        if len(masks) != len(maps):
+            raise InputError(f"there are {len(masks)} masks and {len(maps)} maps; give as many of both")
+    elif masks.ndim != 3 or masks.shape != maps.shape:
         raise InputError(
             f"masks have shape {masks.shape} and maps {maps.shape}; both must be (images, height, width) and the same"
         )

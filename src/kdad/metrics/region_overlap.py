@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import split_values
+from kdad.metrics.pixel_values import Pictures, split_values
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -34,12 +34,13 @@ class ProCurve:
         return ProCurve(self.fpr[chosen], self.pro[chosen])
 
 
-def pro_curve(masks: np.ndarray, maps: np.ndarray, max_fpr: float = 0.3) -> ProCurve:
+def pro_curve(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> ProCurve:
     """Return the exact PRO curve up to `max_fpr` in (0, 1]: a threshold at every distinct value, map >= threshold.
 
-    `masks` and `maps` are `(N, H, W)`. A region is an 8-connected set of mask pixels; overlap is averaged over all
-    regions of the stack, the false positive rate is that of all normal pixels of the stack. Values that tie are found
-    together. Raises `InputError` when there is no region or no normal pixel, shapes differ or a value is not finite.
+    `masks` and `maps` are `(N, H, W)`, or N images each. A region is an 8-connected set of mask pixels; overlap is
+    averaged over all regions of the stack, the false positive rate is that of all normal pixels of the stack. Values
+    that tie are found together. Raises `InputError` when there is no region or no normal pixel, shapes differ or a
+    value is not finite.
     """
     if not 0 < max_fpr <= 1:
         raise InputError(f"max_fpr is {max_fpr}; it must be above 0 and at most 1")
@@ -64,12 +65,12 @@ def pro_curve(masks: np.ndarray, maps: np.ndarray, max_fpr: float = 0.3) -> ProC
     return _end_at(max_fpr, fpr, pro)
 
 
-def pro_auc(masks: np.ndarray, maps: np.ndarray, max_fpr: float = 0.3) -> float:
+def pro_auc(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> float:
     """Return the area under `pro_curve` divided by `max_fpr`, in [0, 1]; raises `InputError` as it does."""
     return pro_curve(masks, maps, max_fpr).area
 
 
-def _region_weights(masks: np.ndarray, pixel_count: int) -> np.ndarray:
+def _region_weights(masks: Pictures, pixel_count: int) -> np.ndarray:
     """Return for each mask pixel, in the order of the stack, its share of the mean overlap: 1 / (area * regions)."""
     weights = np.empty(pixel_count)
     end = region_count = 0

@@ -7,12 +7,15 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.written_names import folder_name
 
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 #: Sets that come with the package, or a library of it, and have no root.
-EMBEDDED = ("textures", "digits")
+EMBEDDED = ("textures", "digits", "elpv")
+#: Types of solar cells in the set `elpv`.
+CELLS = ("mono", "poly")
 #: What the limits of values are taken from, where they are not given.
 RANGE_RULES = ("auto", "type", "data")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
@@ -76,15 +79,56 @@ class TextureParameters(StrictModel):
         return self
 
 
+class LayoutParameters(StrictModel):
+    """What names in a folder or list mean, where usual words do not say it (docs/data.md)."""
+
+    normal: list[str] = Field([], description="folders, or labels in a list, of normal images, besides good, ok, ...")
+    anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")
+    masks: list[str] = Field([], description="folders of masks, besides ground_truth, masks, ...")
+    anomalous_in_masks: Literal["bright", "dark"] | None = Field(
+        None, description="which pixels of masks are anomalous; null is bright, and a question where that seems wrong"
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> "LayoutParameters":
+        said = [name for names in (self.normal, self.anomalous, self.masks) for name in names]
+        twice = sorted({name for name in said if said.count(name) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' is said twice in layout; a name has one meaning")
+        return self
+
+
+class ElpvParameters(StrictModel):
+    """The set `elpv`: which cells are normal, by the probability of a defect that experts gave (0, 1/3, 2/3 or 1)."""
+
+    normal_up_to: float = Field(0.0, ge=0, lt=1, description="cells of at most this probability are normal")
+    anomalous_from: float = Field(0.5, gt=0, le=1, description="from this on anomalous; cells between are left out")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the normal cells that is tested")
+
+    @model_validator(mode="after")
+    def _apart(self) -> "ElpvParameters":
+        if self.anomalous_from <= self.normal_up_to:
+            raise ValueError(
+                f"anomalous_from {self.anomalous_from} must be above normal_up_to {self.normal_up_to}: a cell is one "
+                "or the other"
+            )
+        return self
+
+
 class DatasetParameters(StrictModel):
     """The ``dataset:`` block."""
 
-    name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder"] = Field(
+    name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder", "csv", "elpv"] = Field(
         description="the image set"
     )
-    category: str | None = Field(None, description="textures: brick, grass, gravel; folder: a folder in root, or null")
+    category: str | None = Field(
+        None,
+        description="textures: brick, grass, gravel; folder: in root, or null; csv: of its column; elpv: mono, poly",
+    )
     normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist, cifar10: the normal class, 0..9")
-    root: str | None = Field(None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files")
+    root: str | None = Field(
+        None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files; csv: the CSV file"
+    )
     download: bool = Field(True, description="mnist, fashion_mnist, cifar10 without root: download to data/01_raw")
     image_size: int | list[int] = Field(
         description="pixels that images are resized to (textures: cropped), a number or [height, width]"
@@ -93,11 +137,11 @@ class DatasetParameters(StrictModel):
         0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
     )
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
-        "resize", description="folder: how images come to image_size: stretched, filled up with their border, or cut"
+        "resize", description="folder, csv: how images come to image_size: stretched, filled up with the border, or cut"
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",
-        description="folder: what becomes 0 and 1: 8 bits as they are and of wider types what training images use "
+        description="folder, csv: what becomes 0 and 1: 8 bits as they are and of wider types what training images use "
         "(auto), each type's limits, what training images use in any case (data), or [low, high]",
     )
     duplicates: Literal["warn", "refuse"] = Field(
@@ -110,10 +154,17 @@ class DatasetParameters(StrictModel):
         "drawn", description="drawn: defects on training images; test: anomalous test images, then tested no more"
     )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
+    layout: LayoutParameters = Field(default_factory=LayoutParameters, description="of the sets folder and csv")
+    elpv: ElpvParameters = Field(default_factory=ElpvParameters, description="settings of the set elpv")
 
     _sides = field_validator("image_size", mode="before")(check_sides)
-
     _limits = field_validator("value_range", mode="before")(check_value_range)
+
+    @field_validator("category", mode="before")
+    @classmethod
+    def _digits_are_a_name(cls, value: Any) -> Any:
+        """Take a number for the name of a folder, as YAML and command lines give it."""
+        return str(value) if type(value) is int else value
 
     @property
     def size(self) -> tuple[int, int]:
@@ -130,11 +181,19 @@ class DatasetParameters(StrictModel):
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        name = self.category or Path(self.root).expanduser().resolve().name or "root"
+        name = self._own_name()
         if not self.contamination:
             return name
         moved = "_by_test" if self.contamination_by == "test" else ""
         return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
+
+    def _own_name(self) -> str:
+        if self.name == "elpv":
+            return self.category or "_and_".join(CELLS)
+        if self.category:
+            return folder_name(self.category)
+        place = Path(self.root).expanduser().resolve()
+        return folder_name((place.stem if self.name == "csv" else place.name) or "root")
 
     @property
     def origin(self) -> str | None:
@@ -147,11 +206,13 @@ class DatasetParameters(StrictModel):
     def _fields_belong_to_name(self) -> "DatasetParameters":
         if self.name == "textures":
             self._check_texture()
-        elif self.name == "folder":
+        elif self.name in ("folder", "csv"):
             self._check_folder()
+        elif self.name == "elpv":
+            self._check_cells()
         else:
             self._check_class()
-        if self.name != "folder":
+        if self.name not in ("folder", "csv"):
             self._check_alike()
         return self
 
@@ -172,13 +233,19 @@ class DatasetParameters(StrictModel):
 
     def _check_folder(self) -> None:
         if not self.root:
-            raise ValueError("folder needs root, the folder with the images")
+            what = "folder with the images" if self.name == "folder" else "CSV file that lists the images"
+            raise ValueError(f"{self.name} needs root, the {what}")
         # The category becomes a folder's name under data/, and must not lead out of it.
         if self.category is not None and (self.category in ("", ".", "..") or set(self.category) & set("/\\:\0")):
             raise ValueError(
                 f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
             )
         self._leave_out("normal_class")
+
+    def _check_cells(self) -> None:
+        if self.category is not None and self.category not in CELLS:
+            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(CELLS))}")
+        self._leave_out("normal_class", "root")
 
     def _check_class(self) -> None:
         if self.contamination:

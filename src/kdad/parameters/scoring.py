@@ -39,12 +39,19 @@ class MappingParameters(StrictModel):
         return self
 
 
+#: Whether pixels are measured at the masks' own resolution, or at the size that images are resized to.
+MaskResolution = Literal["masks", "model"]
+
+
 class MeasuringParameters(StrictModel):
     """The ``measuring:`` block: one for all systems, so that no table compares unequal metrics."""
 
     threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
+    resolution: MaskResolution = Field(
+        "masks", description="where pixels are measured: by maps enlarged to the masks' own size, or at the model's"
+    )
     cross_fit: Literal["auto", "off"] | Annotated[int, Field(ge=2, strict=True)] = Field(
         "auto",
         description="parts of the normal images, each judged by a detector fitted on the others, for the threshold; "

@@ -12,7 +12,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.reporting.file_names import printable, shorten_name
 from kdad.reporting.heat_map import blend_heat
-from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, new_figure
+from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, drawable, new_figure
 
 _SECTIONS = ("most normal", "most anomalous", "worst mistakes")
 _NAME_LENGTH = 48  # as long as the pictures of a row are wide
@@ -77,7 +77,9 @@ def draw_heatmap_sheet(
     aspect = maps.shape[1] / maps.shape[2]
     rows = max(len(chosen) for chosen in sections.values())
     figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.36) * rows + 0.9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    # Dollar signs in names are no formula.
+    heading = {"x": 0.01, "ha": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
+    figure.suptitle(drawable(printable(title)), parse_math=False, **heading)
     ratios = are_ratios(scores)
     for part, (name, chosen) in zip(
         figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
@@ -109,8 +111,7 @@ def _draw_row(
         if mask.any():
             axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
     colour = ANOMALOUS if score["label"] else NORMAL
-    # Dollar signs in a file's name are no formula.
-    axes["image"].set_title(_caption(score, ratios), loc="left", fontsize=7, color=colour, parse_math=False)
+    axes["image"].set_title(drawable(_caption(score, ratios)), loc="left", fontsize=7, color=colour, parse_math=False)
 
 
 def _caption(score: pd.Series, ratios: bool) -> str:

@@ -22,7 +22,7 @@ from kdad.reporting.file_names import printable, shorten_name
 from kdad.reporting.heat_map import thumbnail_size
 from kdad.reporting.heatmap_sheet import are_ratios
 from kdad.reporting.html import render_html
-from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, new_figure
+from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
 
 _WORDS = ("normal", "anomalous")
 _MISTAKES = {(0, 1): "false alarm", (1, 0): "missed"}  # by label and decision
@@ -65,7 +65,7 @@ def _draw_picture(axes: Axes, row: pd.Series, picture: Image.Image, ratios: bool
     axes.spines[:].set(color=colour, linewidth=1.5)
     name = shorten_name(printable(PurePosixPath(row["path"]).name))
     # Dollar signs in a file's name are no formula.
-    axes.set_title(f"{name}\n{_score_text(row, ratios)}", fontsize=6.5, color=colour, parse_math=False)
+    axes.set_title(f"{drawable(name)}\n{_score_text(row, ratios)}", fontsize=6.5, color=colour, parse_math=False)
 
 
 def _score_text(row: Any, ratios: bool) -> str:

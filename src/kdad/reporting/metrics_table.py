@@ -26,8 +26,9 @@ def console_table(metrics: dict) -> Group:
     threshold is said below, in words.
     """
     notes = [f"remark: {remark}" for remark in threshold_remarks(metrics)]
-    if metrics["localisation_left_out"]:
-        notes.insert(0, f"pixel metrics left out: {metrics['localisation_left_out']}")
+    left_out = _left_out(metrics)
+    if left_out is not None:
+        notes.insert(0, left_out)
     # A table of its own: beside four methods' columns, words are broken on a console of 80.
     tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
     return Group(*tables, *(Text(note, style="italic") for note in notes))
@@ -69,6 +70,17 @@ def _threshold_table(metrics: dict) -> Table:
     for row in rows.items():
         table.add_row(*row)
     return table
+
+
+def _left_out(metrics: dict) -> str | None:
+    """Say what was not measured, and why."""
+    if metrics["localisation_left_out"]:
+        return f"pixel metrics left out: {metrics['localisation_left_out']}"
+    said = [f"left out: {metrics['metrics_left_out']}"] if metrics.get("metrics_left_out") else []
+    for name, what in (("without_mask", "have no mask"), ("with_empty_mask", "have an empty mask")):
+        count = metrics.get(f"anomalous_images_{name}")
+        said += [f"{count} anomalous images {what}, and are not in pixel metrics"] if count else []
+    return "; ".join(said) or None
 
 
 def _cell(found: dict, key: str | None) -> str:

@@ -1,8 +1,15 @@
-"""The look that all figures share."""
+"""The look that all figures share, and how names are written on them."""
 
+import logging
+from functools import cache
+from pathlib import Path
+
+from matplotlib import font_manager, ft2font, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 NORMAL = "#3a6ea5"
 ANOMALOUS = "#c8452f"
@@ -21,10 +28,48 @@ DARK = {
 #: Anomaly maps: dark blue is normal, yellow is anomalous, even in luminance.
 HEAT = LinearSegmentedColormap.from_list("heat", ["#0d1b3e", "#4a2377", "#a62c6d", "#e8603c", "#fbb61a", "#fcfdbf"])
 
+#: Fonts of other scripts than Latin, Greek and Cyrillic, as far as they are installed: for names of files and kinds.
+_OTHER_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei"),
+    *("WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei"),
+    *("Malgun Gothic", "Arial Unicode MS", "Unifont"),
+)
+
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty white figure of this size in inches, laid out without overlaps and apart from pyplot's state."""
+    rcParams["font.family"] = list(_families())
     return Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=130)
+
+
+def drawable(text: str) -> str:
+    """Return text with what no font here can draw as codes (``U+5212``), and say once which font to install."""
+    missing = sorted({letter for letter in text if ord(letter) > 0x7F and ord(letter) not in _letters()})
+    if missing:
+        _warn_once()
+    return "".join(f"U+{ord(letter):04X} " if letter in missing else letter for letter in text)
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    """Return the usual font and those of other scripts that are installed."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed))
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Return the codes of all letters that the fonts have."""
+    files = {Path(font_manager.findfont(name)) for name in _families()}
+    return frozenset(code for file in files for code in ft2font.FT2Font(str(file)).get_charmap())
+
+
+@cache
+def _warn_once() -> None:
+    logger.warning(
+        "No installed font has all letters of the names on the figures, which show their codes instead; install one "
+        "that has, such as Noto Sans CJK (Debian: fonts-noto-cjk)"
+    )
 
 
 def plain_axes(axes: Axes, title: str, x_label: str, y_label: str) -> Axes:

@@ -16,6 +16,7 @@ from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_samples
 from kdad.images.statistics import measure_channels
 from kdad.images.training_range import say_range
+from kdad.images.understanding import understand
 from kdad.images.validation import check_images
 from kdad.images.value_range import advise_on_range, describe_range, summed_limits
 from kdad.networks.weights import load_source
@@ -32,11 +33,14 @@ _FACTS = [field.name for field in fields(FileFacts)]
 
 
 def validate_images(image_set: ImageSet) -> pd.DataFrame:
-    """Check the image set, say how its values are scaled, and list its images in order.
+    """Check the image set, say what it was understood to be and how values are scaled, and list its images in order.
 
     Columns: id, label, kind, subset, has_mask, fingerprint, and what is known of the files (`FileFacts`).
     """
     check_images(image_set)
+    understood = understand(image_set)
+    lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
+    logger.info("\n".join(map(printable, lines)), extra={"markup": False})
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
     rows = range(len(table))
     facts = [image_set.facts(row) for row in rows]

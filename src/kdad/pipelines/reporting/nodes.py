@@ -12,6 +12,7 @@ from kdad.detectors.detector import Detector
 from kdad.images.ground_truth import read_ground_truth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.metrics.enlarged import measured_pair
 from kdad.metrics.measure import measure
 from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.region_overlap import pro_curve
@@ -36,7 +37,7 @@ def measure_detector(
     split = Split(split_table)
     maps = maps_to_measure(detector, split, raw_maps, anomaly_maps)
     test = scores[scores["split"] == "test"].reset_index(drop=True)
-    return measure(test, maps, read_ground_truth(split, image_set), measuring)
+    return measure(test, maps, read_ground_truth(split, image_set, measuring.resolution), measuring)
 
 
 def write_metrics(
@@ -80,12 +81,12 @@ def draw_curves(
 ) -> tuple[Figure, Figure]:
     """Draw ROC curves of images and pixels, and PRO curves."""
     split = Split(split_table)
-    truth = read_ground_truth(split, image_set)
+    truth = read_ground_truth(split, image_set, measuring.resolution)
     pixel_curves, overlap_curves = {}, {}
     for method in measured["localisation"] if truth.reason is None else []:
-        maps = split.test_maps(anomaly_maps[method])[truth.positions]
-        curve = pro_curve(truth.masks, maps, measuring.max_fpr).thinned()
-        pixel_curves[method], overlap_curves[method] = pixel_roc(truth.masks, maps), (curve.fpr, curve.pro)
+        masks, maps = measured_pair(truth, split.test_maps(anomaly_maps[method])[truth.positions])
+        curve = pro_curve(masks, maps, measuring.max_fpr).thinned()
+        pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
     areas = {
         name: {method: found[name] for method, found in measured["localisation"].items()}
         for name in ("pixel_auroc", "pro_auc")

@@ -1,0 +1,43 @@
+"""What an image set was understood to be, in a table and a few lines: said before anything is trained on it."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import pandas as pd
+
+from kdad.images.image_set import ImageSet, Subset
+
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """Images by part and kind (columns part, kind, label, images, masks), and what else was understood, in words."""
+
+    title: str
+    table: pd.DataFrame
+    remarks: Facts
+
+    def facts(self) -> Facts:
+        """Return everything in lines: each part with its kinds, then the remarks."""
+        said = []
+        for part, rows in self.table.groupby("part", sort=False):
+            kinds = ", ".join(
+                f"{row.images} {row.kind}" + (f" ({row.masks} with masks)" if row.label and row.masks else "")
+                for row in rows.itertuples()
+            )
+            said.append((part, f"{rows['images'].sum()} images: {kinds}"))
+        return [*said, *self.remarks]
+
+
+def understand(images: ImageSet) -> Understanding:
+    """Count a set's images by part and kind, and gather what it says of itself."""
+    samples = pd.DataFrame(
+        [(sample.subset, sample.kind, sample.label, sample.has_mask) for sample in images.samples],
+        columns=["part", "kind", "label", "masks"],
+    )
+    samples["part"] = pd.Categorical(samples["part"], get_args(Subset))
+    samples = samples.sort_values("part", kind="stable").astype({"part": str})
+    counted = samples.groupby(["part", "kind", "label"], sort=False)["masks"].agg(["size", "sum"]).reset_index()
+    table = counted.rename(columns={"size": "images", "sum": "masks"})
+    return Understanding(f"Understood of {images.name} / {images.category}", table, images.remarks())

@@ -1,0 +1,110 @@
+"""Which mask is of which image."""
+
+import pytest
+
+from kdad.errors import InputError
+from kdad.images.layouts.masks import unmarked
+from kdad.images.validation import check_images
+from layout_trees import masked, numbered, open_set, write_all, write_mask
+
+
+@pytest.fixture
+def base(tmp_path):
+    """Three images to train on and one good image to test."""
+    return write_all(tmp_path, *numbered("train/good", 3), *numbered("test/good", 1))
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("000_mask", "000"),
+        ("a-GT", "a"),
+        ("Part0_label", "Part0"),
+        ("x_ground_truth", "x"),
+        ("000", None),
+        ("mask", None),
+    ],
+)
+def test_markers(stem, expected):
+    assert unmarked(stem) == expected
+
+
+@pytest.mark.parametrize(
+    "mask", ["000_mask.png", "000.png", "000_gt.png", "000.bmp", "000_mask_1.png", "000_1_mask.png", "000_2.png"]
+)
+def test_names_of_masks(base, mask):
+    write_all(base, "test/spot/000.png")
+    write_mask(base / "ground_truth/spot" / mask)
+    images = open_set(base)
+    check_images(images)
+    assert masked(images) == ["test/spot/000.png"]
+
+
+def test_several_masks_of_one_image_are_laid_together(base):
+    write_all(base, "test/spot/000.png")
+    write_mask(base / "ground_truth/spot/000_mask_0.png", slice(0, 1))
+    write_mask(base / "ground_truth/spot/000_mask_1.png", slice(8, 10))
+    images = open_set(base)
+    row = [sample.id for sample in images.samples].index("test/spot/000.png")
+    assert images.own_mask(row).sum() == 3 * 5
+
+
+def test_of_two_images_with_one_stem_the_mask_is_of_the_one_with_its_ending(base):
+    write_all(base, "test/spot/000.png", "test/spot/000.jpg")
+    write_mask(base / "ground_truth/spot/000_mask.png")
+    images = open_set(base)
+    check_images(images)
+    assert masked(images) == ["test/spot/000.png"]
+    assert (
+        "note",
+        "masks whose name is that of several images, such as 000_mask.png, are taken for those of the image "
+        "with their ending (1)",
+    ) in images.remarks()
+
+
+def test_of_two_images_with_one_stem_and_other_endings_it_is_asked(base):
+    write_all(base, "test/spot/000.bmp", "test/spot/000.jpg")
+    write_mask(base / "ground_truth/spot/000_mask.png")
+    with pytest.raises(InputError, match=r"may be the mask of .*000\.bmp or of .*000\.jpg; name it like its image"):
+        check_images(open_set(base))
+
+
+def test_images_whose_own_names_end_like_those_of_masks(base):
+    write_all(base, "test/spot/face1_mask.png", "test/spot/face2_mask.png")
+    for number in (1, 2):
+        write_mask(base / f"ground_truth/spot/face{number}_mask.png", slice(0, number))
+    images = open_set(base)
+    check_images(images)
+    assert masked(images) == ["test/spot/face1_mask.png", "test/spot/face2_mask.png"]
+    rows = [row for row, sample in enumerate(images.samples) if sample.has_mask]
+    assert [int(images.own_mask(row).sum()) for row in rows] == [5, 10]
+
+
+def test_a_mask_in_one_folder_for_all_kinds_is_of_the_anomalous_image(base):
+    write_all(base, "test/spot/000.png")
+    write_mask(base / "masks/000.png")  # train/good and test/good have a 000.png too
+    images = open_set(base)
+    check_images(images)
+    assert masked(images) == ["test/spot/000.png"]
+
+
+def test_a_mask_that_any_of_two_kinds_may_have_is_asked(base):
+    write_all(base, "test/spot/000.png", "test/dent/000.png")
+    write_mask(base / "masks/000.png")
+    with pytest.raises(InputError, match=r"may be the mask of .*dent/000\.png or of .*spot/000\.png"):
+        check_images(open_set(base))
+
+
+def test_folders_of_masks_in_another_case(base):
+    write_all(base, "test/Spot/000.png")
+    write_mask(base / "Ground_Truth/spot/000_mask.png")
+    assert masked(open_set(base)) == ["test/Spot/000.png"]
+
+
+def test_masks_of_normal_images_are_said_not_to_be_used(base):
+    write_all(base, "test/spot/000.png")
+    write_mask(base / "ground_truth/spot/000_mask.png")
+    write_mask(base / "ground_truth/good/000_mask.png", slice(0, 0))
+    images = open_set(base)
+    check_images(images)
+    assert "1 x a mask of a normal image, which needs none" in dict(images.remarks())["not used"]

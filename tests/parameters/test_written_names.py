@@ -1,0 +1,28 @@
+"""Names of files as text that can be written anywhere."""
+
+import os
+
+import pytest
+
+from kdad.parameters.written_names import folder_name, written
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train/good/000.png", "train/good/000.png"),
+        ("划痕, 大/a$b_{c$.png", "划痕, 大/a$b_{c$.png"),
+        (os.fsdecode(b"Teil_gr\xfcn.png"), "Teil_gr\\xfcn.png"),
+        ("a\nb\tc.png", "a\\nb\\tc.png"),
+        ("a\u2028b", "a\\u2028b"),
+        ("Teil_gr\\xfcn.png", "Teil_gr\\\\xfcn.png"),
+    ],
+)
+def test_what_cannot_be_written_is_escaped_and_names_stay_different(name, expected):
+    assert written(name) == expected
+    expected.encode()
+
+
+def test_braces_are_escaped_in_names_of_folders_and_names_stay_different():
+    assert folder_name("a${b}") == r"a$\x7bb\x7d"
+    assert folder_name(r"a\x7bb") == r"a\\x7bb"
