@@ -150,8 +150,19 @@ def test_the_interval_of_labelled_rules_by_hand(rule, low, high):
 
 
 def test_scores_of_folds_are_said_to_give_an_estimate():
-    found = quantile_threshold(np.arange(19.0), 0.95).model_copy(update={"scores_of": "folds", "folds": 5})
+    found = quantile_threshold(np.arange(19.0), 0.95).of_folds(5)
     assert "if detectors of 5 folds score as this one does: an estimate, no guarantee" in found.statement()
+
+
+def test_of_folds_a_rate_below_the_expected_one_is_no_surprise():
+    found = quantile_threshold(np.arange(19.0), 0.95).of_folds(5)
+    # Bound: p with (1 - p)^19 = 0.05. Of two new images both exceed it with a chance of 1 / 20 * 2 / 21, none with 0.905.
+    assert (found.false_positive_rate_low, found.scores_of, found.folds) == (0.0, "folds", 5)
+    assert found.false_positive_rate_high == pytest.approx(1 - 0.05 ** (1 / 19))
+    assert found.exceeding_range(2) == (0, 1)
+    # 500 of 10,000 are expected, by a range well above none; of folds none is no surprise either.
+    many = quantile_threshold(np.arange(999.0), 0.95)
+    assert many.exceeding_range(10_000)[0] > 0 == many.of_folds(5).exceeding_range(10_000)[0]
 
 
 def test_a_threshold_of_an_older_version_is_read():

@@ -61,19 +61,29 @@ class Threshold(StrictModel):
             return 0
         return max(images_needed(self.wanted) - self.normal_images, 0)
 
+    def of_folds(self, folds: int) -> "Threshold":
+        """Return it as set on scores of detectors of so many folds: the rate may be anything up to its bound.
+
+        Those have seen fewer images than the detector that it is used with and score new ones higher, by how much is
+        not known: an interval of two sides is wrong below (docs/thresholds.md).
+        """
+        interval = {"false_positive_rate_low": 0.0, "false_positive_rate_high": self.false_positive_rate_bound}
+        return self.model_copy(update={"scores_of": "folds", "folds": folds, **interval})
+
     def exceeding_range(self, count: int) -> tuple[int, int] | None:
         """Return between which numbers of `count` new normal images exceed it, with a confidence of 95 %.
 
-        Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k. None for
-        a threshold that anomalous images had a part in, of which that does not hold.
+        Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k; of folds
+        its upper side alone is taken. None for a threshold that anomalous images had a part in: there it does not hold.
         """
         from scipy.stats import betabinom
 
         above = round(self.expected_false_positive_rate * (self.normal_images + 1))  # n + 1 - k
         if self.anomalous_images or not 0 < above <= self.normal_images:
             return None
-        low, high = betabinom.ppf(_TAILS, count, above, self.normal_images + 1 - above)
-        return int(low), int(high)
+        tails = (0.0, _CONFIDENCE) if self.scores_of == "folds" else _TAILS
+        low, high = betabinom.ppf(tails, count, above, self.normal_images + 1 - above)
+        return max(int(low), 0), int(high)  # at 0 scipy gives one less than the least
 
 
 def images_needed(quantile: float) -> int:
