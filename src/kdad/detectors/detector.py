@@ -182,8 +182,14 @@ class Detector(nn.Module, ABC):
         return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
 
     def judge(self, image: AnyImage) -> Judgement:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; it is resized."""
-        return self.judge_batch(torch.from_numpy(resize_image(read_image(image), self.size))[None])[0]
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; it is resized.
+
+        Raises `InputError` when score or map is not finite.
+        """
+        found = self.judge_batch(torch.from_numpy(resize_image(read_image(image), self.size))[None])[0]
+        if found.not_finite is not None:
+            raise InputError(f"the {found.not_finite} of the image is not finite; look at it, and at the detector")
+        return found
 
     def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
         """Yield every image file at or below a folder with its judgement, in the order of their names."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdad.checksums import CHECKSUMS, find_damage
 from kdad.content_store import content_key
 from kdad.disk_space import create_map
 from kdad.errors import InputError
@@ -98,7 +99,10 @@ def overall_sd(statistics: dict[str, list[float]]) -> float:
 
 
 def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
-    """Open a complete cache; raises `InputError` when it is missing or damaged."""
+    """Open a complete cache; raises `InputError` when it is missing or damaged, naming the file where it is known."""
+    damage = find_damage(folder) if (folder / CHECKSUMS).exists() else None
+    if damage is not None:
+        raise InputError(f"the feature cache is damaged: {damage}; run the pipeline again, which makes it anew")
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         if "selected_from" in manifest:

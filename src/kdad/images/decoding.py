@@ -12,6 +12,8 @@ from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
 
+#: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
 _LARGEST_16_BIT = 65535
 _ORIENTATION = 0x0112
 
@@ -47,7 +49,7 @@ def _convert(image: Image.Image, name: str) -> np.ndarray:
 def read_size(path: Path) -> tuple[int, int]:
     """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             width, height = file.size
             turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
     except Exception as error:  # whatever Pillow raises for a damaged header
@@ -85,7 +87,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _open(path: Path) -> Iterator[Image.Image]:
     """Give the whole image, upright; raises `InputError` as `_readable` does."""
     with _readable(str(path)):
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             file.load()
             image = ImageOps.exif_transpose(file)
         yield image

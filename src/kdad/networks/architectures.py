@@ -88,6 +88,12 @@ class TimmSource(Source):
 def _timm(name: str) -> Source:
     import timm
 
+    if (
+        ":" in name or "/" in name
+    ):  # hf-hub:, local-dir:: what a parameter or a detector names is not fetched from there
+        raise InputError(
+            f"source.name: '{name}' is no network of timm's own; name one of those, and give its file as source.weights"
+        )
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
     except RuntimeError as error:
