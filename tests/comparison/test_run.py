@@ -100,15 +100,8 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
     found = run(mkd())
     folder = Path(found.folder)
     assert {path.name for path in folder.iterdir()} == {
-        *(
-            "checksums.json",
-            "detector",
-            "scores.csv",
-            "heatmaps.png",
-            "loss_history.csv",
-            "histograms.npz",
-            "result.json",
-        )
+        *("checksums.json", "detector", "scores.csv", "heatmaps.png"),
+        *("loss_history.csv", "histograms.npz", "result.json"),
     }
     scores = pd.read_csv(folder / "scores.csv")
     assert scores["id"].tolist() == seen.split.test_table["id"].tolist()

@@ -88,9 +88,7 @@ class TimmSource(Source):
 def _timm(name: str) -> Source:
     import timm
 
-    if (
-        ":" in name or "/" in name
-    ):  # hf-hub:, local-dir:: what a parameter or a detector names is not fetched from there
+    if ":" in name or "/" in name:  # timm would fetch `hf-hub:someone/something`, for a detector that names it
         raise InputError(
             f"source.name: '{name}' is no network of timm's own; name one of those, and give its file as source.weights"
         )
