@@ -59,6 +59,10 @@ class StrictModel(BaseModel):
             unknown = [str(key) for key in values if key not in cls.model_fields]
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
+            for name, value in values.items():
+                kinds = _kinds(cls.model_fields[name].annotation)
+                if isinstance(value, bool) and bool not in kinds and {int, float} & set(kinds):
+                    raise ValueError(f"{name} is {str(value).lower()}, and takes a number")  # pydantic would take 1
             return {name: as_list(value, cls.model_fields[name].annotation) for name, value in values.items()}
         return values
 

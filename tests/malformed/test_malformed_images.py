@@ -1,0 +1,116 @@
+"""No malformed image is taken for one, and each is named, whichever way it is read."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from kdad.detectors.judgement import read_or_say
+from kdad.errors import InputError
+from kdad.images.decoding import decode_image, decode_mask, read_size
+from kdad.images.found import look_for_images
+from kdad.images.natural_pool import NaturalPool
+from kdad.images.registry import open_image_set
+from kdad.images.validation import check_images
+from kdad.parameters.dataset import DatasetParameters
+from malformed.image_files import FORMATS, malformed_images, sound
+
+CORPUS = dict(malformed_images())
+
+
+def test_the_corpus_is_the_same_every_time_and_its_sound_images_are_read(tmp_path):
+    assert dict(malformed_images()) == CORPUS
+    for suffix, kind in FORMATS.items():
+        (tmp_path / f"sound{suffix}").write_bytes(sound(kind))
+        assert decode_image(tmp_path / f"sound{suffix}").shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_malformed_image_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(CORPUS[name])
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(InputError) as caught:
+            decode(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    image, problem = read_or_say(path)
+    assert image is None and problem.startswith(f"{path}: ")
+    try:  # a header may be whole
+        assert min(read_size(path)) > 0
+    except InputError as error:
+        assert str(error).startswith(f"{path}: ")
+
+
+def test_a_set_with_malformed_images_names_every_one_before_anything_is_computed(tmp_path):
+    (tmp_path / "good").mkdir()
+    for number in range(3):
+        Image.new("L", (24, 24), 9).save(tmp_path / f"good/sound_{number}.png")
+    for name, content in CORPUS.items():
+        (tmp_path / "good" / name).write_bytes(content)
+    images = open_image_set(DatasetParameters(name="folder", root=str(tmp_path), image_size=8))
+    with pytest.raises(InputError) as caught:
+        check_images(images)
+    unnamed = [name for name in CORPUS if f"good/{name}: " not in str(caught.value)]
+    assert unnamed == []
+    assert "sound_" not in str(caught.value)
+
+
+def test_a_folder_that_is_judged_lists_every_malformed_image_and_has_no_size_where_there_is_none(tmp_path):
+    for name, content in CORPUS.items():
+        (tmp_path / name).write_bytes(content)
+    found = look_for_images(tmp_path)
+    assert sorted(found.names) == sorted(CORPUS)
+    sizes = dict(zip(found.names, found.sizes, strict=True))
+    assert sizes["cut_0_of_8.png"] is sizes["html_content.png"] is sizes["bomb.png"] is None
+
+
+def test_a_pool_with_a_malformed_image_names_it(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (70, 70), 9).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes(CORPUS["cut_0_of_8.png"])
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"/c\.png: cannot be read as an image"):
+        _ = NaturalPool(str(tmp_path)).sizes
+
+
+@pytest.mark.parametrize("name", ["a.png", "folder"])
+def test_links_in_a_circle_are_no_images_and_end(tmp_path, name):
+    Image.new("L", (24, 24), 9).save(tmp_path / "sound.png")
+    (tmp_path / name).symlink_to(tmp_path / "back")
+    (tmp_path / "back").symlink_to(tmp_path / name)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/up").symlink_to(tmp_path)
+    found = look_for_images(tmp_path)
+    assert found.names == ["sound.png"]
+    assert "links to folders, which are not followed" in " ".join(found.left_out)
+    with pytest.raises(InputError):
+        decode_image(tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=HYPERLINK(1).png",
+        "a,b;c.png",
+        'quo"te.png',
+        "new\nline.png",
+        "<b onclick=1>.png",
+        "-rf.png",
+        "$HOME `id`.png",
+        "%2e%2e.png",
+        b"no\xff\xfeutf8.png",
+        "\u202egnp.exe.png",
+        "a" * 240 + ".png",
+        " .png",
+    ],
+)
+def test_an_odd_name_is_a_name(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(sound("PNG"))
+    found = look_for_images(tmp_path)
+    assert found.paths == [path]
+    assert decode_image(path).shape == (3, 24, 24)
+    path.write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        decode_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
