@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,6 +32,8 @@ class ImageFacts(StrictModel):
 
 class DetectorFacts(StrictModel):
     """What ``detector.json`` holds."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what was measured, and no parameter
 
     format: int = Field(description="of this folder; another is not read")
     system: str

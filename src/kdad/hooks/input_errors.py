@@ -19,7 +19,7 @@ _KINDS: dict[type[Exception], ExitCode] = {
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: What readers raise for a file that was cut short or changed.
-_DAMAGE = (ValueError, EOFError, KeyError, TypeError, OSError)
+_DAMAGE = (ValueError, EOFError, OSError)
 
 
 class InputErrorHook:

@@ -47,9 +47,9 @@ def _kinds(annotation: Any) -> list[type]:
 
 
 class StrictModel(BaseModel):
-    """A frozen parameter block that rejects unknown keys; a list may be given as ``"0 1 2"``, or as one number."""
+    """A frozen parameter block that rejects unknown keys, NaN and infinity; lists may be ``"0 1 2"``, or one number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
