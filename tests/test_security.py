@@ -24,7 +24,11 @@ ROOT = Path(kdad.__file__).parent
 #: The published batches of CIFAR-10 are pickles: its reader takes arrays, lists and text alone.
 MAY_PICKLE = {"images/cifar.py"}
 MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "tarfile", "zipfile"}
-CALLS = {"eval", "exec", "compile", "__import__", "read_pickle", "to_pickle", "unpack_archive", "extractall", "system"}
+CALLS = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load"),
+}
+METHODS = {"read_pickle", "to_pickle", "unpack_archive", "extractall"}
 #: Options of calls that make them harmless, which must be given.
 NEEDED = {"torch.load": ("weights_only", True), "get_state_dict": ("weights_only", True)}
 FORBIDDEN_OPTIONS = {("allow_pickle", True), ("shell", True), ("autoescape", False), ("weights_only", False)}
@@ -39,10 +43,7 @@ def dangers(source: str, name: str = "trial.py") -> list[str]:
             found += [f"{name} imports {one}" for one in modules if one.split(".")[0] in MODULES]
         if isinstance(node, ast.Call):
             called, options = ast.unparse(node.func), {key.arg: ast.unparse(key.value) for key in node.keywords}
-            last = called.rpartition(".")[2]
-            if last in CALLS and called not in ("re.compile",):
-                found.append(f"{name} calls {called}")
-            if called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load", "hub.load", "torch.hub.load"):
+            if called in CALLS or called.rpartition(".")[2] in METHODS:
                 found.append(f"{name} calls {called}")
             for end, (option, value) in NEEDED.items():
                 if called.endswith(end) and options.get(option) != repr(value):

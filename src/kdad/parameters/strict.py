@@ -2,7 +2,7 @@
 
 import difflib
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -46,6 +46,13 @@ def _kinds(annotation: Any) -> list[type]:
     return [origin or annotation]
 
 
+def _takes_numbers(annotation: Any) -> bool:
+    """Tell whether numbers fit an annotation, also chosen ones, and true and false do not."""
+    options = {type(option) for option in get_args(annotation)} if get_origin(annotation) is Literal else set()
+    kinds = options | set(_kinds(annotation))
+    return bool not in kinds and bool({int, float} & kinds)
+
+
 class StrictModel(BaseModel):
     """A frozen parameter block that rejects unknown keys, NaN and infinity; lists may be ``"0 1 2"``, or one number."""
 
@@ -60,8 +67,7 @@ class StrictModel(BaseModel):
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
             for name, value in values.items():
-                kinds = _kinds(cls.model_fields[name].annotation)
-                if isinstance(value, bool) and bool not in kinds and {int, float} & set(kinds):
+                if isinstance(value, bool) and _takes_numbers(cls.model_fields[name].annotation):
                     raise ValueError(f"{name} is {str(value).lower()}, and takes a number")  # pydantic would take 1
             return {name: as_list(value, cls.model_fields[name].annotation) for name, value in values.items()}
         return values
