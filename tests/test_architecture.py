@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line", "plugins", "conf_files"),
+    ("errors", "seeding", "command_line", "plugins", "conf_files", "interruption"),
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
@@ -24,10 +24,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("detectors",),
     ("reporting",),
     ("comparison",),
-    ("datasets", "tracking"),
+    ("tracking",),
+    ("datasets",),
     ("pipelines",),
-    ("configuration", "hooks"),
-    ("pipeline_registry", "session"),
+    ("configuration",),
+    ("hooks", "session"),
+    ("pipeline_registry",),
     ("settings", "cli", "__main__", "tracking_ui"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -120,11 +122,11 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_tracking_its_ui_and_located_detectors_know_mlflow():
+def test_only_tracking_and_its_ui_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.datasets.located", "kdad.tracking_ui"}
+    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.tracking_ui"}
 
 
 @pytest.mark.parametrize(
@@ -146,4 +148,4 @@ def test_a_back_arrow_and_a_circle_are_found():
     arrows = {"kdad.images.a": {"kdad.metrics.b"}, "kdad.metrics.b": {"kdad.images.a"}, "kdad.images.c": set()}
     assert back_arrows(arrows) == ["kdad.images.a imports kdad.metrics.b"]
     assert set(circle(arrows)) == {"kdad.images.a", "kdad.metrics.b"}
-    assert back_arrows({"kdad.hooks.a": {"kdad.configuration"}, "kdad.configuration": set()})
+    assert back_arrows({"kdad.hooks.a": {"kdad.session"}, "kdad.session": set()})

@@ -14,6 +14,8 @@ import yaml
 from kdad.parameters.strict import merge
 from projects import FEW, PROJECT, copy_project
 
+pytestmark = pytest.mark.long
+
 ONE_CELL = {
     "dataset": {"textures": FEW},
     "paper_tables": {"paper_dataset": "mvtec_ad", "categories": "brick", "seeds": "0"},

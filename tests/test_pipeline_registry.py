@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
 
 from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model
+from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
 from kdad.session import FindingSession
@@ -25,13 +25,17 @@ NAMES = {
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
+#: What is said of the images before anything is trained.
+_OF_IMAGES = {"data_report", "data_report_table", "duplicates"}
 #: What a run of a system leaves for its user: nothing reads it.
 _OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
-    "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM},
-    "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM},
+    "ingestion": {"image_statistics", "teacher_patches"} | _OF_IMAGES,
+    "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
+    "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "uninformed_students": {
+        *_OF_IMAGES,
         *(f"uninformed_students.{name}" for name in _OF_A_SYSTEM),
         "uninformed_students.teacher_loss_figure",
     },
@@ -80,6 +84,16 @@ def test_a_pipeline_is_built_once_and_not_before_it_is_asked_for():
     assert set(found._built) == {"b"}
 
 
+def test_names_are_told_without_a_pipeline_built():
+    configure_project("kdad")
+    mistaken = {"paper_tables": {"seeds": "many"}}  # who asks for names hears nothing of it
+    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", runtime_params=mistaken, **settings.CONFIG_LOADER_ARGS)
+    found = registered_pipelines()
+    assert loader["parameters"]["paper_tables"]["seeds"] == "many"
+    assert set(found) == NAMES
+    assert found._built == {}
+
+
 def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name(registered):
     with pytest.raises(CommandLineError, match=r"there is no pipeline 'mkd_ablaton'; did you mean 'mkd_ablation'\?"):
         registered["mkd_ablaton"]
@@ -103,7 +117,7 @@ import sys
 from kedro.framework.project import configure_project, settings
 from kdad.command_line import CommandLineError
 from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model
+from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.pipeline_registry import register_pipelines
 arguments = dict(base_env="base", default_run_env="local", merge_strategy={{"parameters": "soft"}})
 wrong = {{"cloner": {{"training": {{"epochs": 0}}}}}}
@@ -121,7 +135,7 @@ except CommandLineError as error:
 @pytest.mark.parametrize("system", ["mkd", "stfpm", "uninformed_students"])
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
-        *("validate_images", "split_images"),
+        *("validate_images", "split_images", "report_images"),
         *(f"{system}_{name}" for name in ("compute_features", "fit_detector", "map_images", "smooth_maps")),
         *(f"{system}_{name}" for name in ("calibrate_threshold", "measure_detector", "write_metrics", "draw_curves")),
         *(f"{system}_{name}" for name in ("draw_score_histogram", "draw_loss_curves", "draw_heatmap_sheet")),

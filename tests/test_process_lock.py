@@ -68,6 +68,7 @@ def test_it_may_be_taken_again_once_it_is_free(lock):
     second.free()  # it holds nothing
     assert not second.take(wait=False)
     lock.free()
+    assert list(lock.path.parent.iterdir()) == []
     assert second.take(wait=False)
 
 
@@ -75,7 +76,7 @@ def test_a_worker_neither_holds_nor_frees_it(lock, hold):
     lock.take(wait=False)
     worker = os.fork()
     if worker == 0:
-        lock.free(remove=True)
+        lock.free()
         os._exit(0)
     os.waitpid(worker, 0)
     assert hold()[1] is False
@@ -117,4 +118,4 @@ def test_a_disk_that_knows_no_locks_lets_pass_with_a_warning(lock, monkeypatch, 
     monkeypatch.setattr(lock._lock, "acquire", refuse)
     assert lock.take(wait=False)
     assert "knows no locks: run one process at a time there" in caplog.text
-    lock.free(remove=True)
+    lock.free()

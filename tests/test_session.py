@@ -31,7 +31,7 @@ def registered(monkeypatch) -> None:
                 raise CommandLineError("parameters cannot be used")
             return Pipeline(super().__getitem__(name))
 
-    monkeypatch.setattr("kdad.session.pipelines", Registered(found))
+    monkeypatch.setattr("kdad.session.registered_pipelines", lambda: Registered(found))
 
 
 @pytest.mark.parametrize(

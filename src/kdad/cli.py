@@ -15,6 +15,7 @@ from kdad.choices import check_choices, check_runner, check_some_node
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.given_parameters import parse_parameters
 from kdad.hooks import RunTrackingHook, StageLinesHook
+from kdad.interruption import InsistentSignals
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "
@@ -38,7 +39,8 @@ class RunCommand(click.Command):
         gc.disable()
         atexit.register(gc.freeze)
         try:
-            return super().invoke(context)
+            with InsistentSignals():
+                return super().invoke(context)
         except KeyboardInterrupt:
             message = "interrupted; the same command again takes what is finished, and goes on from the last checkpoint"
             raise CommandLineError(message, ExitCode.INTERRUPTED) from None

@@ -1,7 +1,8 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
+import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
@@ -29,6 +31,7 @@ from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
+from kdad.tracking.destination import Destination, destination_of
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -63,8 +66,8 @@ class RunConfigLoader(OmegaConfigLoader):
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
     absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
-    ``${block:dataset}`` is a parameter block. Categories that a plan runs over find theirs in
-    ``categories.<category>.dataset``.
+    ``${tracking:uri}`` is where runs are logged; ``${block:dataset}`` is a parameter block. Categories that a plan runs
+    over find theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -91,6 +94,7 @@ class RunConfigLoader(OmegaConfigLoader):
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
+            OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(parameters[block]), replace=True)
         try:
             loaded = super().__getitem__(key)
@@ -106,6 +110,9 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
+
+    def _destination(self) -> Destination:
+        return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
 
 
 class PlanningSession:
@@ -127,6 +134,11 @@ class PlanningSession:
             conf_source = str(Path.cwd() / settings.CONF_SOURCE)
             loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
         return loader["parameters"]
+
+
+def registered_pipelines() -> Mapping[str, Pipeline]:
+    """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
+    return pipelines._load_data()
 
 
 def results_place(pipeline: str, parameters: dict[str, Any]) -> str:

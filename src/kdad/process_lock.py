@@ -58,15 +58,11 @@ class ProcessLock:
             self.path.write_text(_describe_this_process(), encoding="utf-8")
         return True
 
-    def free(self, remove: bool = False) -> None:
-        """Give the lock back, if this process holds it; `remove` its file too."""
-        if not self._lock.is_locked:
-            return
-        if remove:  # while it is held: who waits for it finds out, and makes a file anew
-            self.path.unlink(missing_ok=True)
-        else:
-            self.path.write_text("", encoding="utf-8")
-        self._lock.release()
+    def free(self) -> None:
+        """Give the lock back, if this process holds it; its file goes."""
+        if self._lock.is_locked:
+            self.path.unlink(missing_ok=True)  # while it is held: who waits for it finds out, and makes a file anew
+            self._lock.release()
 
     def holder(self) -> str:
         """Say which process holds the lock, what its command is, and since when."""
@@ -89,7 +85,7 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.free(remove=True)
+        lock.free()
 
 
 def _describe_this_process() -> str:

@@ -10,7 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.pipeline import Pipeline
 
 from kdad.command_line import CommandLineError
-from kdad.configuration import PlanningSession
+from kdad.configuration import PlanningSession, registered_pipelines
 
 _NODES = ("node_names", "from_nodes", "to_nodes")
 _DATA = ("from_inputs", "to_outputs")
@@ -46,9 +46,10 @@ class FindingSession(KedroSession):
 
 def find_pipeline(options: dict[str, Iterable[str] | None]) -> str:
     """Return the name of the first pipeline that has all that a run's `options` name; ``__default__`` when none has."""
-    for name in pipelines:
+    registered = registered_pipelines()
+    for name in registered:
         try:
-            found = pipelines[name]
+            found = registered[name]
         except CommandLineError:
             continue  # a mistake in its parameters is told to who asks for it
         if _has(found, options):

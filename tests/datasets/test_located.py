@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -102,37 +103,40 @@ def test_a_new_detector_may_not_take_the_place_of_the_one_that_it_is_made_from(t
 def run(tmp_path, migrated_database, kept) -> str:
     """A finished run of MLflow with that detector as its artifact; return its ID."""
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(_tracking(tmp_path))
     experiment = client.create_experiment("trial", (tmp_path / "mlruns").as_uri())
     found = client.create_run(experiment).info.run_id
     client.log_artifacts(found, str(kept), "detector")
     client.set_terminated(found)
-    yield found
-    mlflow.set_tracking_uri(before)
+    return found
+
+
+def _tracking(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @pytest.mark.parametrize("form", ["runs:/{}", "runs:/{}/", "runs:/{}/detector"])
 def test_the_detector_of_a_run_is_fetched(tmp_path, run, form):
-    found, how = find_detector(form.format(run), tmp_path / "project")
+    found, how = find_detector(form.format(run), tmp_path / "project", _tracking(tmp_path))
     assert how == form.format(run)
     assert found == tmp_path / f"project/data/06_models/downloaded/{run}/detector"
-    loaded = LocatedDetectorDataset(location=form.format(run), project=str(tmp_path / "project")).load()
+    loaded = LocatedDetectorDataset(
+        location=form.format(run), project=str(tmp_path / "project"), tracking=_tracking(tmp_path)
+    ).load()
     assert loaded.record["dataset"] == "memory"
 
 
 def test_a_run_that_was_fetched_before_is_fetched_anew_and_whole(tmp_path, run):
-    found, _ = find_detector(f"runs:/{run}", tmp_path / "project")
+    found, _ = find_detector(f"runs:/{run}", tmp_path / "project", _tracking(tmp_path))
     (found / "left").touch()
     (found / FACTS).unlink()
-    assert (find_detector(f"runs:/{run}", tmp_path / "project")[0] / FACTS).is_file()
+    assert (find_detector(f"runs:/{run}", tmp_path / "project", _tracking(tmp_path))[0] / FACTS).is_file()
     assert not (found / "left").exists()
 
 
 def test_an_unknown_run_is_one_message(tmp_path, run):
     with pytest.raises(InputError) as caught:
-        find_detector("runs:/0123456789abcdef", tmp_path / "project")
+        find_detector("runs:/0123456789abcdef", tmp_path / "project", _tracking(tmp_path))
     assert str(caught.value).startswith("the run '0123456789abcdef' has no detector that could be fetched (")
     assert str(caught.value).endswith("check its ID")
     assert "\n" not in str(caught.value)
@@ -142,15 +146,15 @@ def test_an_unknown_run_is_one_message(tmp_path, run):
 @pytest.mark.parametrize("location", ["runs:/", "runs:/../../x", "runs:/a/b"])
 def test_what_is_no_id_names_no_folder(tmp_path, location):
     with pytest.raises(InputError, match="is no ID of an MLflow run"):
-        find_detector(location, tmp_path)
+        find_detector(location, tmp_path, _tracking(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_without_a_detector_is_one_message(tmp_path, run):
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(_tracking(tmp_path))
     empty = client.create_run(client.get_experiment_by_name("trial").experiment_id).info.run_id
     with pytest.raises(InputError, match=f"the run '{empty}' has no detector that could be fetched"):
-        find_detector(f"runs:/{empty}", tmp_path / "project")
+        find_detector(f"runs:/{empty}", tmp_path / "project", _tracking(tmp_path))
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     read = []
     monkeypatch.setattr(
-        "kdad.detectors.judgement.read_image", lambda path: read.append(path) or np.zeros((3, 4, 4), np.float32)
+        "kdad.detectors.judgement.read_image", lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32)
     )
     files = detector.judge_files(iter(paths), 2)
     next(files)

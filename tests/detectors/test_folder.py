@@ -6,12 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
+from kdad.images import fitting
+from kdad.images.preparation import Preparation
+from kdad.images.value_range import ValueRange
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold
 
@@ -129,6 +133,31 @@ def test_the_json_is_readable_and_says_what_made_the_detector(make, tmp_path):
     assert facts["made_by"] == detector.record
 
 
+def test_the_range_and_fit_of_its_images_travel_with_it(make, tmp_path):
+    detector, _ = make()
+    detector.preparation = Preparation("letterbox", ValueRange(kind="integer", low=1000, high=2000))
+    opened = open_detector(detector.save(tmp_path / "detector"), "cpu")
+    assert opened.preparation == detector.preparation
+    values = np.linspace(1000, 2000, 32 * 24).reshape(32, 24).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "image.png")
+    fitted = fitting.fit_image(
+        np.repeat(((values - 1000.0) / 1000)[None], 3, axis=0).astype(np.float32), (32, 48), "letterbox"
+    )
+    (expected,) = opened.judge_batch(torch.from_numpy(fitted)[None])
+    (judged,) = opened.judge_files([tmp_path / "image.png"])
+    for found in (opened.judge(tmp_path / "image.png"), opened.judge(values), judged.judgement):
+        assert found.score == pytest.approx(expected.score, rel=1e-5)
+    assert judged.placement == fitting.place((32, 24), (32, 48), "letterbox")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "eight.png")
+    (other,) = opened.judge_files([tmp_path / "eight.png"])
+    assert "holds 8-bit values (mode L) where training images hold integer ones" in other.problem
+
+
+def test_a_detector_kept_before_there_were_ranges_scales_by_types(folder):
+    _change(folder, lambda facts: [facts["image"].pop(name) for name in ("fit", "values")])
+    assert open_detector(folder, "cpu").preparation == Preparation("resize", None)
+
+
 def test_without_a_threshold_it_can_be_saved_and_does_not_judge(fit, tmp_path):
     detector, seen, _ = fit(MkdDetector, _settings())
     opened = open_detector(detector.save(tmp_path / "detector"), "cpu")
@@ -165,6 +194,8 @@ def _change(folder, change) -> None:
             lambda facts: facts.update(system="mdk"),
             "of the system 'mdk'; known: baselines, mkd, soft_target, stfpm",
         ),
+        (lambda facts: facts["image"]["values"].update(low=300), "image.values: low 300 is not below high 255"),
+        (lambda facts: facts["image"].update(fit="tile"), "image.fit"),
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
         (lambda facts: facts["learnt"]["point_means"].pop(), "it has 2 point_means for 3 mapped points"),
         (lambda facts: facts["learnt"].pop("scales"), "it lacks 'scales'"),

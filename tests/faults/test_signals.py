@@ -45,7 +45,7 @@ def _statuses(project: Path) -> Counter:
     return Counter(("child" if "axis" in run.data.tags else "run", run.info.status) for run in logged_runs(project))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_told_to_end_is_killed_with_its_children(started, number, code):
     project, start = started
     running = start()

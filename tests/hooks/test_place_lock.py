@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
 import pytest
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.hooks import hook_impl
@@ -15,6 +16,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner
 
+from kdad.command_line import ExitCode
 from kdad.datasets.typed_json import ThresholdDataset
 from kdad.hooks.place_lock import PlaceLockHook, places_of
 from projects import SMALL, logged_runs, run_pipeline
@@ -211,7 +213,7 @@ def test_of_two_runs_started_together_one_ends_with_its_numbers_and_one_is_refus
     said = {seed: process.communicate()[0] for seed, process in both.items()}
     (winner,) = (seed for seed, process in both.items() if process.returncode == 0)
     loser = 3 - winner
-    assert both[loser].returncode == 1
+    assert both[loser].returncode == ExitCode.OCCUPIED
     text = " ".join(said[loser].split())
     assert f"another run is writing to 'textures/brick': process {both[winner].pid} (`python" in text
     assert f"seed={winner}" in text
@@ -260,4 +262,5 @@ def test_an_interrupted_session_does_not_block_the_next_of_its_process(project, 
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr("kdad.detectors.mkd.training.train", interrupted)
         run_pipeline(project, pipeline="mkd", runtime_params=SMALL)
+    mlflow.end_run("KILLED")  # as the end of the process does
     run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)

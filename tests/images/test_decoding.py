@@ -82,7 +82,7 @@ def test_floats_in_range(tmp_path):
     assert decode_image(path)[2].tolist() == [[0.25, 1.0]]
 
 
-@pytest.mark.parametrize("values", [np.int32([[70000]]), np.int32([[-1]]), np.float32([[1.5]]), np.float32([[np.nan]])])
+@pytest.mark.parametrize("values", [np.int32([[70000]]), np.int32([[-1]]), np.float32([[1.5]])])
 def test_values_out_of_range_name_the_file(tmp_path, values):
     path = save(Image.fromarray(values), tmp_path / "wide.tif")
     with pytest.raises(InputError, match=r"wide\.tif: values are outside"):

@@ -182,7 +182,7 @@ def test_a_download_that_another_process_has_just_ended_is_not_begun(tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("kdad.images.published_files.one_at_a_time", wait)
-    monkeypatch.setitem(idx_classes._DOWNLOADERS, "mnist", downloader(lambda root: pytest.fail("downloaded")))
+    monkeypatch.setattr("torchvision.datasets.MNIST", downloader(lambda root: pytest.fail("downloaded")))
     assert len(open_set(None).samples) == 11
 
 

@@ -33,7 +33,7 @@ def test_a_malformed_image_is_named(tmp_path, name):
         with pytest.raises(InputError) as caught:
             decode(path)
         assert str(caught.value).startswith(f"{path}: ")
-    image, problem = read_or_say(path)
+    image, problem = read_or_say(path, None)
     assert image is None and problem.startswith(f"{path}: ")
     try:  # a header may be whole
         assert min(read_size(path)) > 0

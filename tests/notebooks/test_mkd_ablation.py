@@ -15,6 +15,8 @@ from PIL import Image
 
 from projects import PROJECT
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = PROJECT / "notebooks" / "mkd_ablation.ipynb"
 AXES = ("layer_count", "cloner_size", "loss_terms", "filter")
 

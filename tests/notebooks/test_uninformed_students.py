@@ -10,6 +10,8 @@ from test_mkd_ablation import images
 
 from projects import FEW, PROJECT, copy_project, run_pipeline
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = PROJECT / "notebooks" / "uninformed_students.ipynb"
 
 

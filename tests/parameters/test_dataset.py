@@ -68,6 +68,9 @@ def test_category_name_of_the_current_folder(tmp_path, monkeypatch):
         ({"name": "folder"}, "folder needs root"),
         ({"name": "folder", "root": ""}, "folder needs root"),
         ({"name": "folder", "root": "a", "normal_class": 1}, "set normal_class: null"),
+        ({"name": "textures", "category": "brick", "fit": "letterbox"}, "fit does not go with textures"),
+        ({"name": "digits", "normal_class": 1, "value_range": "data"}, "set value_range: auto"),
+        ({"name": "folder", "root": "a", "fit": "stretch"}, "fit"),
         ({"name": "folder", "root": "a", "catgory": "b"}, "unknown parameter 'catgory'; did you mean 'category'?"),
     ],
 )
@@ -117,3 +120,26 @@ def test_validation_fraction_is_a_share(fraction):
 def test_texture_settings_out_of_range(settings, message):
     with pytest.raises(ValidationError, match=message):
         TextureParameters(**settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("auto", "auto"),
+        (["data"], "data"),
+        ("type", "type"),
+        ([0, 4095], [0, 4095]),
+        ("0 4095", [0, 4095]),
+        ([-1.5, 2], [-1.5, 2]),
+    ],
+)
+def test_ranges_of_values(given, expected):
+    assert bind(name="folder", root="a", value_range=given).value_range == expected
+
+
+@pytest.mark.parametrize(
+    "given", ["all", [1], [2, 1], [1, 1], [0, 1, 2], [0, "x"], [0, float("inf")], [0, float("nan")], 3]
+)
+def test_what_is_no_range_is_named(given):
+    with pytest.raises(ValidationError, match=r"value_range is auto, type, data or \[low, high\]"):
+        bind(name="folder", root="a", value_range=given)

@@ -111,6 +111,7 @@ def test_a_repeated_run_trains_nothing_and_says_the_same(project, trained):
     pd.testing.assert_frame_equal(metrics_of(project), before)
 
 
+@pytest.mark.long
 def test_a_changed_variant_alone_is_trained_again(project, trained):
     before = metrics_of(project).set_index(["axis", "variant", "metric"])["value"]
     path = project / "conf/base/parameters/ablation.yml"
@@ -124,6 +125,7 @@ def test_a_changed_variant_alone_is_trained_again(project, trained):
     assert set(changed) == {"value_tenfold"}
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was_to_the_same_summary(finished, tmp_path, migrated_database, trained):
     project = copy_project(tmp_path / "killed", migrated_database)
     options = ",".join(f"{name}={value}" for name, value in flatten(ONE_AXIS).items())
@@ -226,6 +228,7 @@ def test_a_namespace_runs_alone(project, trained):
     assert [path.name for path in results.iterdir()] == ["loss_terms.value_tenth.brick_seed_0.json"]
 
 
+@pytest.mark.long
 def test_a_changed_mask_is_measured_again_without_training(project, tmp_path, trained):
     root = tmp_path / "parts"
     generator = np.random.default_rng(0)

@@ -12,6 +12,8 @@ from kdad.images import digits
 from kdad.images.one_class import LabelledImages
 from projects import copy_project, run_pipeline
 
+pytestmark = pytest.mark.long
+
 DIGITS = {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}
 SOURCE = {"name": "timm:test_resnet", "weights": "random", "critical_points": None}
 AXIS = {"question": "?", "compare_with": "mkd", "variants": {"mkd": {}}}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import settings
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_auc_score
@@ -19,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 import kdad.detectors
 from kdad.command_line import ExitCode
 from kdad.detectors.detector import Detector
+from kdad.hooks import RunTrackingHook
 from kept_detectors import DETECTOR, REPORT, judge, nothing_new, read_judgements, train_on_bricks, write_crop
 from projects import FEW, half_written, logged_runs, run_pipeline
 
@@ -262,6 +264,7 @@ def test_a_run_that_is_stopped_leaves_the_older_results(project, images, table, 
     with nothing_new(project), pytest.raises(error):
         judge(project, images, output=str(project / "first"))
     assert half_written(project) == []
+    next(hook for hook in settings.HOOKS if isinstance(hook, RunTrackingHook)).close()  # as the end of the process does
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -1,5 +1,8 @@
 """The nodes of ingestion on small sets."""
 
+import logging
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ingestion.nodes import (
     compute_image_statistics,
+    report_images,
     sample_teacher_patches,
     split_images,
     validate_images,
@@ -40,7 +44,9 @@ def table_of(dataset: DatasetParameters) -> pd.DataFrame:
 
 def test_textures_keep_their_own_validation_part():
     table = table_of(TEXTURES)
-    assert list(table.columns) == ["id", "label", "kind", "subset", "has_mask", "fingerprint"]
+    own = ["id", "label", "kind", "subset", "has_mask", "fingerprint"]
+    assert list(table.columns) == [*own, "height", "width", "mode", "values", "frames", "deep", "low", "high"]
+    assert table["height"].isna().all()  # they lie in no file each
     split = split_images(table, TEXTURES, 0)
     assert list(split.columns) == ["id", "label", "kind", "split", "has_mask", "fingerprint"]
     assert split["split"].tolist() == table["subset"].tolist()
@@ -48,6 +54,42 @@ def test_textures_keep_their_own_validation_part():
     assert split["has_mask"].tolist() == [False] * 9 + [True] * 5
     assert split["fingerprint"].is_unique
     assert split_images(table, TEXTURES, 1).equals(split)
+
+
+def test_facts_of_files_are_listed(folder, caplog):
+    with caplog.at_level(logging.INFO, logger="kdad"):
+        table = table_of(folder)
+    first = table.iloc[0]
+    assert (first["height"], first["width"], first["mode"], first["values"], first["frames"]) == (
+        16,
+        16,
+        "L",
+        "8-bit",
+        1,
+    )
+    assert (first["low"], first["high"]) == (0, 0)
+    assert "8-bit values, of which training images use" in caplog.text
+
+
+def test_an_image_that_is_also_in_the_test_is_named_before_training(folder, tmp_path, caplog):
+    shutil.copy(tmp_path / "good/2.png", tmp_path / "torn/1.png")
+    table = table_of(folder)
+    with caplog.at_level(logging.WARNING, logger="kdad"):
+        split_images(table, folder, 0)
+    assert "both normal and anomalous, being the same file: good/2.png = torn/1.png" in caplog.text
+    with pytest.raises(InputError, match=r"good/2\.png = torn/1\.png"):
+        split_images(table, folder.model_copy(update={"duplicates": "refuse"}), 0)
+
+
+def test_the_data_report_lists_every_image_and_what_is_there_twice(folder, tmp_path):
+    shutil.copy(tmp_path / "good/2.png", tmp_path / "torn/1.png")
+    table = table_of(folder)
+    page, images, pairs = report_images(open_image_set(folder), table, split_images(table, folder, 0), folder)
+    assert len(images) == 8
+    assert images["mask_pixels"].eq(-1).all()
+    assert pairs[["how", "first", "second"]].values.tolist() == [["exact", "good/2.png", "torn/1.png"]]
+    assert "1 images are normal and, as the same file, anomalous" in page
+    assert "16 x 16" in page
 
 
 def test_folder_is_split_by_seed(folder):

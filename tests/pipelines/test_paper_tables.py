@@ -11,6 +11,8 @@ from kedro.framework.cli.utils import KedroCliError
 
 from projects import PROJECT, copy_project, half_written, logged_runs, run_pipeline
 
+pytestmark = pytest.mark.long
+
 METHODS = {
     "mkd": {"system": "mkd", "paper": ["MKD"]},
     "students_p33": {

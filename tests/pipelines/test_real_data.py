@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.long]
 
 
 def test_a_short_training_on_bottle_finds_its_defects(project, run, shared):

@@ -13,7 +13,7 @@ import pytest
 from kept_detectors import read_judgements
 from projects import copy_project
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.long]
 
 
 def _kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess:

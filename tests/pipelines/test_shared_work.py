@@ -14,6 +14,8 @@ import kdad.features.seen
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from projects import PROJECT, SMALL
 
+pytestmark = pytest.mark.long
+
 #: `base` of an ablation repeats what the run's own blocks say, so that its variant is the run itself.
 SAME = {
     "cloner": {"training": {"epochs": 1}},

@@ -15,6 +15,8 @@ from kdad.images import digits
 from kdad.metrics.ranking import image_auroc
 from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
+pytestmark = pytest.mark.long
+
 DIGITS = {"dataset": {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}}
 
 

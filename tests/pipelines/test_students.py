@@ -120,6 +120,7 @@ def no_teacher_is_trained(monkeypatch) -> None:
     monkeypatch.setattr(kdad.detectors.uninformed_students.pretraining, "train_teacher", fail)
 
 
+@pytest.mark.long
 def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_is_trained):
     grass = SMALL | {"dataset": {"category": "grass", "textures": FEW}}
     grass |= {"student_scoring": {"localisation": ["combined"]}}
@@ -190,6 +191,7 @@ def test_teachers_are_trained_on_the_patches_on_disk(finished, tmp_path):
         run_pipeline(project, "test", "teacher", runtime_params=SMALL, node_names=["train_teachers"])
 
 
+@pytest.mark.long
 def test_teachers_killed_while_they_learn_go_on_to_the_same_weights(
     finished, tmp_path, migrated_database, monkeypatch, caplog
 ):
@@ -214,6 +216,7 @@ def test_teachers_killed_while_they_learn_go_on_to_the_same_weights(
     assert not half_written(project)
 
 
+@pytest.mark.long
 def test_both_systems_in_one_run_leave_a_table_and_a_detector_each(tmp_path, migrated_database, metrics, capsys):
     project = copy_project(tmp_path / "both", migrated_database)
     few = SMALL | {"scoring": {"localisation": ["discrepancy"]}}
@@ -230,6 +233,7 @@ def test_both_systems_in_one_run_leave_a_table_and_a_detector_each(tmp_path, mig
     assert found["uninformed_students"]["image_auroc"] == metrics["image_auroc"]
 
 
+@pytest.mark.long
 def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
     trained = {"teachers": [], "ensembles": []}
     pretraining = kdad.detectors.uninformed_students.pretraining

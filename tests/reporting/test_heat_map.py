@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
+from kdad.images.fitting import place
+from kdad.reporting.heat_map import overlay_heat, overlay_placed, thumbnail, thumbnail_size
 
 
 def test_overlay_has_the_size_of_the_image():
@@ -66,3 +67,34 @@ def test_a_thumbnail_averages_fine_stripes():
     small = np.asarray(thumbnail(Image.fromarray(stripes), 80))
     assert small.shape == (80, 80, 3)
     assert abs(small[10:-10, 10:-10].astype(int) - 127).max() <= 2
+
+
+def test_of_a_letterbox_the_part_of_the_map_that_shows_the_image_is_laid_over_it():
+    image = np.full((3, 8, 4), 0.5, np.float32)
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[:, 2:6] = np.linspace(0, 1, 8)[:, None]
+    anomaly_map[:, [0, 7]] = 9  # of the border, which is not the image's
+    drawn = overlay_placed(image, anomaly_map, (0.0, 1.0), place((8, 4), (8, 8), "letterbox"))
+    expected = overlay_heat(image, anomaly_map[:, 2:6], (0.0, 1.0))
+    assert drawn.size == (4, 8)
+    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(expected))
+
+
+def test_what_was_cut_off_is_dark_and_grey():
+    image = np.zeros((3, 8, 4), np.float32)
+    image[0] = 1  # red
+    placement = place((8, 4), (4, 4), "centre_crop")
+    drawn = np.asarray(overlay_placed(image, np.ones((4, 4), np.float32), (0.0, 1.0), placement))
+    assert drawn.shape == (8, 4, 3)
+    # half as bright a red is 128, whose luminance is 0.299 of it
+    assert (drawn[[0, 1, 6, 7]] == 38).all()
+    np.testing.assert_array_equal(
+        drawn[2:6], np.asarray(overlay_heat(image[:, 2:6], np.ones((4, 4), np.float32), (0.0, 1.0)))
+    )
+
+
+def test_without_a_placement_or_a_map_the_whole_is_drawn():
+    image = np.full((3, 4, 4), 0.5, np.float32)
+    placement = place((4, 4), (2, 2), "centre_crop")
+    for drawn in (overlay_placed(image, None, (0.0, 1.0), placement), overlay_placed(image, None, (0.0, 1.0), None)):
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(overlay_heat(image, None, (0.0, 1.0))))

@@ -121,3 +121,15 @@ def test_a_deleted_experiment_comes_back(destination, begun, logged):
     client.delete_experiment(client.create_experiment("kdad", destination.artifacts))
     Delivery(destination).deliver(begun.spool)
     assert len(logged()) == 1
+
+
+def test_a_disk_that_takes_nothing_costs_no_run(begun, monkeypatch, caplog):
+    def full(*_arguments, **_named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kdad.tracking.spool.replace_text", full)
+    monkeypatch.setattr("pathlib.Path.open", full)
+    begun.node("a node", 1.0, "a table")
+    begun.metrics({"image_auroc": 0.5})
+    begun.end("FINISHED")
+    assert caplog.text.count("No space left on device") == 3

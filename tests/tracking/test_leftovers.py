@@ -79,6 +79,7 @@ def test_what_goes_elsewhere_stays(tmp_path, destination):
     assert spool.folder.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("begun", [True, False])
 def test_the_command_that_sends_what_waits(tmp_path, destination, logged, begun):
     spool = _killed(destination, tmp_path / "waiting")

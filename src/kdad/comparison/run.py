@@ -53,6 +53,7 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
 
     def build(folder: Path) -> None:
         made = detector(settings, references, bench.compute)
+        made.preparation = seen.images.preparation
         with ResidentRise() as resident:
             fitting = made.fit(seen, workshop)
             raw = map_images(made, seen, made.methods[:1], ContentStore(bench.stores.cases))

@@ -3,11 +3,8 @@
 import csv
 import logging
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -20,9 +17,10 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.images.decoding import resize_image
+from kdad.interruption import InsistentSignals
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
 from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import overlay_heat, thumbnail, thumbnail_size
+from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ class JudgementsDataset(PlaceDataset):
             raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / _TABLE).is_file() else ""
         logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
-        with _sigterm_unwinds(), replacing(whole) as partial:
+        with InsistentSignals(), replacing(whole) as partial:
             _write(partial, data)
             _take_along(whole, partial, (*_WRITTEN, *self._reports))
 
@@ -182,13 +180,16 @@ def _draw(folder: Path, number: int, place: str, judged: JudgedFile, data: Judge
     places = {"thumbnail": f"thumbnails/{number:06d}.png"}
     if data.heat_maps and anomaly_map is not None:
         places["heat_map"] = place
-        drawn = overlay_heat(image, anomaly_map, limits)
+        drawn = overlay_placed(image, anomaly_map, limits, judged.placement)
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         drawn.save(folder / place, compress_level=_FAST)
         small = thumbnail(drawn)
     else:
         width, height = thumbnail_size(image.shape[2], image.shape[1])
-        small = overlay_heat(resize_image(image, (height, width)), anomaly_map, limits)
+        reduced = resize_image(image, (height, width))
+        small = overlay_placed(
+            reduced, anomaly_map, limits, judged.placement and judged.placement.of_size(height, width)
+        )
     (folder / "thumbnails").mkdir(exist_ok=True)
     small.save(folder / places["thumbnail"])
     return places
@@ -223,16 +224,3 @@ def _take_along(folder: Path, successor: Path, own: Sequence[str]) -> None:
             shutil.copytree(path, successor / path.name, symlinks=True, copy_function=link_or_copy)
         else:
             link_or_copy(path, successor / path.name)
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that what is half-written is taken away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing
+from kdad.tracking.fetching import fetch_artifact
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
@@ -20,18 +21,26 @@ _LATEST = "latest"
 class LocatedDetectorDataset(AbstractDataset[None, Detector]):
     """A detector that was kept: a folder, ``latest``, or ``runs:/ID``, the artifact ``detector`` of that run.
 
-    `successor` is where a detector made from it will be kept, which must be elsewhere.
+    `tracking` is the MLflow that runs are looked for in. `successor` is where a detector made from it will be kept,
+    which must be elsewhere.
     """
 
     def __init__(
-        self, *, location: str, project: str, successor: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        location: str,
+        project: str,
+        tracking: str | None = None,
+        successor: str | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._location, self._project, self._successor = location, Path(project), successor
+        self._location, self._project, self._tracking = location, Path(project), tracking
+        self._successor = successor
         self.metadata = metadata
 
     def load(self) -> Detector:
         """Open the detector; its record says where it was found."""
-        folder, how = find_detector(self._location, self._project)
+        folder, how = find_detector(self._location, self._project, self._tracking)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
         detector = open_detector(folder)
@@ -71,13 +80,15 @@ class ImageFilesDataset(AbstractDataset[None, FoundImages]):
         return {"place": self._place}
 
 
-def find_detector(location: str, project: Path) -> tuple[Path, str]:
+def find_detector(location: str, project: Path, tracking: str | None = None) -> tuple[Path, str]:
     """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
 
-    A relative folder is one of the project, or else of the working directory.
+    A relative folder is one of the project, or else of the working directory. Runs are those of the MLflow at
+    `tracking`, by default the one that this process has chosen.
     """
     if location.startswith(_RUNS):
-        return _download(location.removeprefix(_RUNS).strip("/").removesuffix("/detector"), project), location
+        run = location.removeprefix(_RUNS).strip("/").removesuffix("/detector")
+        return _download(run, project, tracking), location
     if location != _LATEST:
         folder = Path(location).expanduser()
         inside = project / folder
@@ -102,16 +113,14 @@ def check_successor(folder: Path, successor: Path) -> None:
         raise InputError(f"'{successor}' is there already and is no detector; give calibration.output another folder")
 
 
-def _download(run: str, project: Path) -> Path:
+def _download(run: str, project: Path, tracking: str | None) -> Path:
     """Fetch the artifact ``detector`` of an MLflow run, all of it or nothing."""
-    import mlflow
-
     if not run.isalnum():  # it names a folder here
         raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
     target = project / _MODELS / "downloaded" / run
     try:
         with replacing(target) as partial:
-            mlflow.artifacts.download_artifacts(f"{_RUNS}{run}/detector", dst_path=str(partial))
+            fetch_artifact(run, "detector", partial, tracking)
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
         raise InputError(f"the run '{run}' has no detector that could be fetched ({reason}); check its ID") from error

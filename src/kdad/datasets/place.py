@@ -6,6 +6,11 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 
+def file_of(dataset: Any) -> Path:
+    """Return the file or folder of a catalog entry that has one."""
+    return Path(str(dataset._filepath))
+
+
 class PlaceDataset(AbstractDataset):
     """A dataset at one path, a file or a folder.
 

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from kdad.checksums import sha256_of
 from kdad.errors import InputError
+from kdad.images.fitting import Fit
+from kdad.images.preparation import Preparation
+from kdad.images.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
 from kdad.replacing import is_taken, put_back, replacing
 from kdad.scoring.threshold import Threshold
@@ -20,14 +23,31 @@ from kdad.scoring.threshold import Threshold
 FORMAT = 1
 FACTS = "detector.json"
 _LEARNT = "learnt.safetensors"
+_RESIZED = {
+    "resize": "bilinear, antialiased; the aspect ratio is not kept",
+    "letterbox": "bilinear, antialiased; the aspect ratio is kept, the rest is filled with the border's pixels",
+    "centre_crop": "bilinear, antialiased; the aspect ratio is kept, what stands over at two sides is cut off",
+}
 
 
 class ImageFacts(StrictModel):
     """The images that a detector takes, and how a file becomes one."""
 
     size: tuple[int, int] = Field(description="height and width in pixels")
-    resize: str = "bilinear, antialiased; the aspect ratio is not kept"
+    resize: str = _RESIZED["resize"]
     form: str = "RGB in [0, 1]; grey as three equal channels, transparency over white, upright as EXIF says"
+    fit: Fit = Field("resize", description="how other sizes come to this one")
+    values: ValueRange | None = Field(None, description="what of a file becomes 0 and 1; null: its type's limits")
+
+    @classmethod
+    def describe(cls, size: tuple[int, int], preparation: Preparation) -> "ImageFacts":
+        """Return the facts of images of a `size` that are made in this way."""
+        return cls(size=size, resize=_RESIZED[preparation.fit], fit=preparation.fit, values=preparation.values)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How files become such images."""
+        return Preparation(self.fit, self.values)
 
 
 class DetectorFacts(StrictModel):

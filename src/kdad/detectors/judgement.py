@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from kdad.errors import InputError
+from kdad.images.fitting import Placement
 from kdad.images.reading import read_image
+from kdad.images.value_range import ValueRange
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class JudgedFile:
-    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none."""
+    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none.
+
+    `placement` says which part of the image the map shows, and where; None for the whole.
+    """
 
     path: Path
     image: np.ndarray | None = field(repr=False)
     judgement: Judgement | None
     milliseconds: float
     problem: str | None = None
+    placement: Placement | None = None
 
 
 def heat_limits(maps: np.ndarray) -> tuple[float, float]:
@@ -48,9 +54,9 @@ def heat_limits(maps: np.ndarray) -> tuple[float, float]:
     return float(middle), float(middle + 2 * (high - middle))
 
 
-def read_or_say(path: Path) -> tuple[np.ndarray | None, str | None]:
-    """Return an image, or why it cannot be read."""
+def read_or_say(path: Path, values: ValueRange | None) -> tuple[np.ndarray | None, str | None]:
+    """Return an image of which `values` become 0 and 1, or why it cannot be read."""
     try:
-        return read_image(path), None
+        return read_image(path, values), None
     except InputError as error:
         return None, str(error)

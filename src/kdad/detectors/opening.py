@@ -30,6 +30,7 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
         }
         detector = system(system.Settings.model_validate(facts.settings), references, _compute(device, facts.precision))
         detector.size, detector.key = facts.image.size, facts.key
+        detector.preparation = facts.image.preparation
         detector.restore(state, facts.learnt)
     except InputError:
         raise

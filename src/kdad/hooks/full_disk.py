@@ -6,7 +6,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
-from kdad.datasets.place import PlaceDataset
+from kdad.datasets.place import PlaceDataset, file_of
 from kdad.disk_space import disk_full, is_full
 from kdad.hooks.input_errors import known_error_of
 
@@ -32,7 +32,7 @@ class FullDiskHook:
         """Note the file."""
         dataset = self._catalog.get(dataset_name)
         if hasattr(dataset, "_filepath") and not isinstance(dataset, PlaceDataset):
-            self._begun[dataset_name] = Path(str(dataset._filepath))
+            self._begun[dataset_name] = file_of(dataset)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:

@@ -3,11 +3,11 @@
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from kdad.command_line import CommandLineError, ExitCode
-from kdad.hooks.run_report import file_of
+from kdad.configuration import registered_pipelines
+from kdad.datasets.place import file_of
 
 
 class MissingInputHook:
@@ -36,9 +36,10 @@ def _is_missing(dataset: Any) -> bool:
 
 def _made_by(name: str) -> str:
     """Say which pipeline makes a data set, where one does."""
-    for pipeline in pipelines:
+    registered = registered_pipelines()
+    for pipeline in registered:
         try:
-            found = pipelines[pipeline].all_outputs()
+            found = registered[pipeline].all_outputs()
         except CommandLineError:
             continue  # a mistake in the parameters of another pipeline
         if name in found:

@@ -8,6 +8,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.datasets.place import file_of
 from kdad.errors import InputError
 from kdad.process_lock import ProcessLock
 
@@ -92,7 +93,7 @@ def places_of(files: Iterable[Path], data: Path) -> list[str]:
 
 def _files_of(pipeline: Any, catalog: Any) -> list[Path]:
     datasets = [catalog.get(name) for name in pipeline.all_outputs()]
-    return [Path(str(dataset._filepath)) for dataset in datasets if hasattr(dataset, "_filepath")]
+    return [file_of(dataset) for dataset in datasets if hasattr(dataset, "_filepath")]
 
 
 def _file_name(place: str) -> str:

@@ -1,8 +1,8 @@
 """The description that a run has in MLflow: its results as a table, and its heat-map sheet."""
 
-from pathlib import Path
 from typing import Any
 
+from kdad.datasets.place import file_of
 from kdad.hooks.measurements import headline
 from kdad.tracking.links import axis_link
 from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
@@ -14,8 +14,7 @@ _SHEETS = ("heatmap_sheet", "contact_sheet")
 
 def describe_run(pipeline: Any, catalog: Any) -> str:
     """Return markdown: how axes are compared, a table of first results of each metrics file, sheets and pages."""
-    axes = sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})
-    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in axes]
+    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in compared_axes(pipeline)]
     parts = [f"Compare, by selecting all and then Compare: {', '.join(links)}"] if links else []
     for name in sorted(pipeline.all_outputs()):
         system, _, kind = name.rpartition(".")
@@ -25,9 +24,14 @@ def describe_run(pipeline: Any, catalog: Any) -> str:
             if rows:
                 parts.append("\n".join([f"| {system} | |", "|---|---|", *rows]))
         elif kind in _SHEETS and catalog.exists(name):
-            file = Path(str(catalog.get(name)._filepath)).name
+            file = file_of(catalog.get(name)).name
             parts.append(f"![{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
         elif kind == "page" and catalog.exists(name):
-            file = Path(str(catalog.get(name)._filepath)).name
+            file = file_of(catalog.get(name)).name
             parts.append(f"Page: [{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
     return "\n\n".join(parts)
+
+
+def compared_axes(pipeline: Any) -> list[str]:
+    """Return the axes whose cases a pipeline runs, in order."""
+    return sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})

@@ -2,22 +2,20 @@
 
 import csv
 import io
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from kedro.framework.hooks import hook_impl
 
+from kdad.datasets.place import file_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
 from kdad.hooks.run_description import describe_run
 from kdad.tracking.run import TrackedRun
 
-_NODES = "nodes.jsonl"
 _FIRST = "image_auroc"
 
 
@@ -72,10 +70,7 @@ class RunLogHook:
             return
         seconds = round(time.perf_counter() - self._started[node.name], 3)
         made = "; ".join(f"{name}: {_describe(data)}" for name, data in outputs.items())
-        row = {"node": node.name, "seconds": seconds, "made": made}
-        run.spool.mark_begun()
-        with (run.spool.folder / _NODES).open("a", encoding="utf-8") as nodes:
-            nodes.write(json.dumps(row) + "\n")
+        run.node(node.name, seconds, made)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -124,15 +119,14 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
         run.tags({name: data})
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
-    path = Path(str(dataset._filepath))
+    path = file_of(dataset)
     file = path / "judgements.csv" if kind == "judgements" else path
     run.artifact(file, path.name if kind == "folder" else None)
 
 
 def _log_nodes(run: TrackedRun, seconds: float) -> None:
-    path = run.spool.folder / _NODES
-    if path.exists():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = run.spool.nodes()
+    if rows:
         table = io.StringIO()
         writer = csv.DictWriter(table, ["node", "seconds", "made"], lineterminator="\n")
         writer.writeheader()

@@ -6,15 +6,23 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from rich.console import Console
 
+from kdad.datasets.place import file_of
 from kdad.errors import IncompleteError
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.input_errors import known_error_of
+from kdad.hooks.run_description import compared_axes
 from kdad.hooks.run_results import tables_of
 from kdad.reporting.metrics_table import places_text
 from kdad.tracking.links import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.
-_PLACES = {"page": "Page", "heatmap_sheet": "Heat maps", "contact_sheet": "Contact sheet", "detector": "Detector"}
+_PLACES = {
+    "page": "Page",
+    "data_report": "Data report",
+    "heatmap_sheet": "Heat maps",
+    "contact_sheet": "Contact sheet",
+    "detector": "Detector",
+}
 
 
 class RunReportHook:
@@ -55,8 +63,7 @@ class RunReportHook:
             if kind in _PLACES:
                 title = _PLACES[kind]
                 places[title if title not in places else f"{title}, {space}"] = _from_here(file_of(catalog.get(name)))
-        axes = sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})
-        console.print(places_text(places | self._links(axes)), soft_wrap=True, highlight=False)
+        console.print(places_text(places | self._links(compared_axes(pipeline))), soft_wrap=True, highlight=False)
 
     def _links(self, axes: list[str]) -> dict[str, str]:
         """Return where MLflow shows the run, and where it compares the cases of each axis."""
@@ -71,11 +78,6 @@ class RunReportHook:
         opened = "  (`make mlflow` opens it)" if destination.is_local else ""
         compared = {f"Compare {axis}": axis_link(place, experiment, run, axis) for axis in axes}
         return compared | {"MLflow run": run_link(place, experiment, run) + opened}
-
-
-def file_of(dataset: Any) -> Path:
-    """Return where a catalog entry lies."""
-    return Path(str(dataset._filepath))
 
 
 def _from_here(path: Path) -> Path:

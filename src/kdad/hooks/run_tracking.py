@@ -93,8 +93,7 @@ class RunTrackingHook:
         """End the run as FAILED, with the error."""
         run = self._current.run
         if run is not None:
-            run.tags({"error": f"{type(error).__name__}: {error}"})
-            run.spool.mark_begun()
+            run.fail(f"{type(error).__name__}: {error}")
         self._end("FAILED")
 
     def _name(self, names: list[str]) -> str:
@@ -150,7 +149,7 @@ class RunTrackingHook:
     def close(self) -> None:
         """End as KILLED a run that is still open: it was interrupted."""
         if self._current.run is not None and self._current.run.is_owner:
-            self._current.run.spool.mark_begun()
+            self._current.run.mark_begun()
             self._end("KILLED")
 
 

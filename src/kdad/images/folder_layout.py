@@ -8,7 +8,12 @@ from kdad.errors import InputError
 from kdad.images.image_set import Subset
 from kdad.parameters.strict import nearest_name
 
-EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"))
+EXTENSIONS = frozenset(
+    (
+        *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+        *(".jp2", ".j2k", ".jpx", ".avif"),
+    )
+)
 _MASKS = "ground_truth"
 _TEST_SHARE = 0.2
 

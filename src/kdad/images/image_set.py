@@ -7,6 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from kdad.images.file_facts import FileFacts
+from kdad.images.preparation import Preparation
+
 Subset = Literal["train", "validation", "test"]
 
 
@@ -29,6 +32,11 @@ class ImageSet(ABC):
     size: tuple[int, int]
     samples: list[Sample]
 
+    @property
+    def preparation(self) -> Preparation:
+        """How files become these images; raises `InputError` where that cannot be found out."""
+        return Preparation()
+
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
         """Return the image of a sample, float32 RGB `(3, H, W)` in [0, 1]."""
@@ -45,6 +53,10 @@ class ImageSet(ABC):
     def problems(self) -> list[str]:
         """List what keeps the set from being used, one line a file, each with what to do; empty when all is well."""
         return []
+
+    def facts(self, index: int) -> FileFacts | None:
+        """Return what is known of the image's file; None for images that do not lie in a file each."""
+        return None
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image's content, 16 hexadecimal digits."""

@@ -1,5 +1,6 @@
 """The ``dataset:`` block: which images, at what size, and how the default set is made."""
 
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from kdad.parameters.strict import StrictModel, nearest_name
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+#: What the limits of values are taken from, where they are not given.
+RANGE_RULES = ("auto", "type", "data")
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 
@@ -21,6 +24,20 @@ def check_sides(value: Any) -> Any:
     if not all(type(side) is int and 8 <= side <= 8192 for side in sides):
         raise ValueError("image_size is a number of pixels or [height, width], each from 8 to 8192")
     return value
+
+
+def check_value_range(value: Any) -> Any:
+    """Return a rule or two ascending limits as numbers; raises `ValueError` for what is neither."""
+    words = value if isinstance(value, list) else [value]
+    if len(words) == 1 and words[0] in RANGE_RULES:
+        return words[0]
+    try:
+        low, high = (float(word) for word in words)
+    except (TypeError, ValueError):
+        low, high = nan, nan
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise ValueError(f"value_range is {', '.join(RANGE_RULES)} or [low, high], two numbers, the lower one first")
+    return [low, high]
 
 
 class DefectParameters(StrictModel):
@@ -73,9 +90,22 @@ class DatasetParameters(StrictModel):
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
     )
+    fit: Literal["resize", "letterbox", "centre_crop"] = Field(
+        "resize", description="folder: how images come to image_size: stretched, filled up with their border, or cut"
+    )
+    value_range: Literal["auto", "type", "data"] | list[float] = Field(
+        "auto",
+        description="folder: what becomes 0 and 1: 8 bits as they are and of wider types what training images use "
+        "(auto), each type's limits, what training images use in any case (data), or [low, high]",
+    )
+    duplicates: Literal["warn", "refuse"] = Field(
+        "warn", description="what is done about images that are in two parts, or normal and anomalous"
+    )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
 
     _sides = field_validator("image_size", mode="before")(check_sides)
+
+    _limits = field_validator("value_range", mode="before")(check_value_range)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,7 +129,17 @@ class DatasetParameters(StrictModel):
             self._check_folder()
         else:
             self._check_class()
+        if self.name != "folder":
+            self._check_alike()
         return self
+
+    def _check_alike(self) -> None:
+        for field in ("fit", "value_range"):
+            default = type(self).model_fields[field].default
+            if getattr(self, field) != default:
+                raise ValueError(
+                    f"{field} does not go with {self.name}, whose images are all of one kind; set {field}: {default}"
+                )
 
     def _check_texture(self) -> None:
         if self.category is None:

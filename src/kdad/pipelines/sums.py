@@ -10,6 +10,7 @@ def create_system(name: str, statistics: bool) -> Pipeline:
     """Return a system's pipeline; `statistics` of the training images are measured where its source takes them."""
     return (
         ingestion.create_pipeline()
+        + ingestion.create_report()
         + (ingestion.create_statistics() if statistics else Pipeline([]))
         + create_frozen(name, statistics)
         + create_features(name)
@@ -21,7 +22,8 @@ def create_system(name: str, statistics: bool) -> Pipeline:
 
 def create_ingestion() -> Pipeline:
     """Return everything that is done with images before a network sees them."""
-    return ingestion.create_pipeline() + ingestion.create_statistics() + ingestion.create_patches()
+    images = ingestion.create_pipeline() + ingestion.create_report()
+    return images + ingestion.create_statistics() + ingestion.create_patches()
 
 
 def create_seen(name: str) -> Pipeline:

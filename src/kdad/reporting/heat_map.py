@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from kdad.images.fitting import Placement
 from kdad.reporting.style import HEAT
 
 #: The longer side of a thumbnail in pixels.
@@ -12,6 +13,7 @@ THUMBNAIL_SIDE = 160
 
 _PIXELS_AT_ONCE = 1 << 17  # of an overlay; as many as stay in a processor's cache
 _COLOURS = 256
+_UNJUDGED = 0.5  # of the brightness of what a detector was not shown
 
 
 def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float]) -> Image.Image:
@@ -21,7 +23,7 @@ def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tupl
     comparable.
     """
     height, width = image.shape[1:]
-    source = None if anomaly_map is None else Image.fromarray(anomaly_map)
+    source = None if anomaly_map is None else Image.fromarray(np.ascontiguousarray(anomaly_map))
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(_PIXELS_AT_ONCE // width, 1)
     for top in range(0, height, rows):
@@ -34,6 +36,21 @@ def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tupl
             values = blend_heat(part, np.asarray(enlarged), limits)
         pixels[top : top + rows] = np.rint(values * np.float32(255))
     return Image.fromarray(pixels)
+
+
+def overlay_placed(
+    image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float], placement: Placement | None
+) -> Image.Image:
+    """Lay a map over the part of the image that it shows, at the image's size; what was not judged is dark and grey."""
+    if anomaly_map is None or placement is None:
+        return overlay_heat(image, anomaly_map, limits)
+    seen = placement.seen
+    judged = overlay_heat(seen.cut(image), placement.shown.cut(anomaly_map), limits)
+    if (seen.height, seen.width) == image.shape[1:]:
+        return judged
+    whole = overlay_heat(image * np.float32(_UNJUDGED), None, limits).convert("L").convert("RGB")
+    whole.paste(judged, (seen.left, seen.top))
+    return whole
 
 
 def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

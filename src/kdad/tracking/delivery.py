@@ -12,12 +12,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from kdad.tracking.destination import Destination, unreachable
+from kdad.tracking.fetching import KEY_TAG
 from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID, Spool
 
 logger = logging.getLogger(__name__)
 
-#: By this tag a run is found again whose creation was sent and not answered.
-KEY_TAG = "kdad.run"
 _BATCH = 1000  # metrics a request, MLflow's limit
 _PARAMETERS = 100
 #: What will never be taken, however often it is sent.
@@ -75,7 +74,7 @@ class Delivery:
         if self._client is None:
             if self.destination.is_local:
                 self.destination.database.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.destination.database.with_suffix(".lock")):
+                with FileLock(f"{self.destination.database}.lock"):
                     self._client = MlflowClient(self.destination.uri)
                     self._client.search_experiments(max_results=1)
             else:

@@ -71,6 +71,19 @@ class TrackedRun:
         """Record a text file of that name."""
         self._add("text", text=text, name=name)
 
+    def node(self, name: str, seconds: float, made: str) -> None:
+        """Note a node that has run, in whichever process: from the first on there is something to log."""
+        self._guard(lambda: self.spool.add_node({"node": name, "seconds": seconds, "made": made}))
+
+    def fail(self, error: str) -> None:
+        """Record why the run failed; it is logged even when no node has run."""
+        self.tags({"error": error})
+        self.mark_begun()
+
+    def mark_begun(self) -> None:
+        """Have the run logged, whether or not a node has run."""
+        self._guard(self.spool.mark_begun)
+
     def inputs(self, found: list[dict[str, Any]]) -> None:
         """Record data sets.
 

@@ -1,13 +1,13 @@
 """A thread that sends spools while the work goes on, and goes on trying when MLflow does not answer."""
 
 import logging
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from kdad.tracking.destination import Destination
+from kdad.tracking.patience import limit_patience
 from kdad.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,7 @@ class Sender:
     def start(self) -> None:
         """Begin to send; a second call does nothing."""
         if self._thread is None:
-            # A server that is down is told of within seconds, not after MLflow's own four minutes of trying.
-            for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10"), ("BACKOFF_FACTOR", "1")):
-                os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+            limit_patience()
             self._thread = threading.Thread(target=self._run, name="kdad tracking", daemon=True)
             self._progress = time.monotonic()
             self._thread.start()
@@ -93,11 +91,9 @@ class Sender:
 
     def _monitor(self) -> Any:
         """Log the machine's use, from MLflow's own thread."""
-        import mlflow
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        mlflow.set_tracking_uri(self._destination.uri)
-        monitor = SystemMetricsMonitor(self._spool.sent[self._key]["id"])
+        monitor = SystemMetricsMonitor(self._spool.sent[self._key]["id"], tracking_uri=self._destination.uri)
         monitor.start()
         return monitor
 

@@ -21,7 +21,7 @@ RUN_ID = "__run_id__"
 #: The same of its experiment.
 EXPERIMENT_ID = "__experiment_id__"
 _HEAD, _SENT, _RECORDS, _FILES, _REFUSED = "head.json", "sent.json", "records", "files", "refused"
-_BEGUN = "begun"
+_BEGUN, _NODES = "begun", "nodes.jsonl"
 _NUMBERS = itertools.count()
 
 
@@ -68,6 +68,17 @@ class Spool:
     def mark_begun(self) -> None:
         """Note that there is something to log: until then nothing is sent."""
         (self.folder / _BEGUN).touch()
+
+    def add_node(self, row: dict[str, Any]) -> None:
+        """Note a node that has run."""
+        self.mark_begun()
+        with (self.folder / _NODES).open("a", encoding="utf-8") as nodes:
+            nodes.write(json.dumps(row) + "\n")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that have run, in the order in which they ended."""
+        path = self.folder / _NODES
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     @property
     def is_empty(self) -> bool:

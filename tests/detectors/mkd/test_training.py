@@ -86,7 +86,7 @@ def test_the_loss_from_the_cache_equals_the_loss_from_the_source(prepared, name,
 
 
 @pytest.mark.parametrize("size", ["small", "equal"])
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [pytest.param("vgg16", marks=pytest.mark.long), "resnet18", "efficientnet_lite0"])
 def test_training_changes_the_cloner_and_nothing_of_the_source(prepared, train, name, size):
     ready = prepared(name)
     source = ready.detector.frozen["source"].module

@@ -39,7 +39,7 @@ def calibrate(
     prepare_compute(compute)
     understood = describe_detector(detector)
     if images is not None:
-        understood += describe_images(images, detector.size, "these are taken for normal")
+        understood += describe_images(images, detector, "these are taken for normal")
     logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
     before, limits, made = detector.threshold, detector.map_limits, detector.record
     if images is None:

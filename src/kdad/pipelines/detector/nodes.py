@@ -76,6 +76,7 @@ def fit_detector(
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
     made = detector(settings, frozen, prepare_compute(compute))
+    made.preparation = image_set.preparation
     seen = SeenImages(image_set, Split(split_table), feature_caches)
     fitting = made.fit(seen, Workshop(made.compute, seed, ContentStore(stores.models), seed))
     made.record = record_of(seen, seed, {})

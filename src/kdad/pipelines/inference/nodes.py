@@ -42,7 +42,7 @@ def judge_images(
             f"inference.maps is asked for, but a detector of '{detector.system}' makes no maps; leave it out"
         )
     understood = describe_detector(detector)
-    understood += describe_images(images, detector.size, "these are judged, and not compared")
+    understood += describe_images(images, detector, "these are judged, and not compared")
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
     logger.info(as_lines("Judging", understood), extra=PLAIN)

@@ -4,12 +4,18 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from kdad.detectors.detector import Detector
+from kdad.images.fitting import Fit
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
 from kdad.reporting.file_names import printable
 
 _SHOWN_FOLDERS = 6
 _SHOWN_SIZES = 3
+_BY_FIT: dict[Fit, str] = {
+    "resize": "stretched",
+    "letterbox": "filled up with their border",
+    "centre_crop": "cut at two sides, where nothing is judged",
+}
 
 #: For a record of the log: brackets in a file's name are no markup.
 PLAIN = {"markup": False}
@@ -29,6 +35,9 @@ def describe_detector(detector: Detector) -> Facts:
             f"{_size(detector.size)}, seed {known['seed']}, {known['made']}, commit {made.get('commit') or 'unknown'}",
         ),
     ]
+    values = detector.preparation.values
+    if values is not None and not values.is_types_own:
+        facts.append(("Values", f"{values.low:g} of {values.kind} files becomes 0, {values.high:g} becomes 1"))
     if "calibrated_on" in made:
         facts.append(("Calibrated on", str(made["calibrated_on"])))
     threshold = detector.threshold
@@ -36,12 +45,12 @@ def describe_detector(detector: Detector) -> Facts:
     return [(name, printable(text)) for name, text in [*facts, ("Threshold", said)]]
 
 
-def describe_images(images: FoundImages, size: tuple[int, int], unlabelled: str) -> Facts:
-    """Say which images were found, how they become `size`, what labels they have, and what is left out.
+def describe_images(images: FoundImages, detector: Detector, unlabelled: str) -> Facts:
+    """Say which images were found, how they come to the detector's size, what labels they have, and what is left out.
 
     `unlabelled` says what is made of images without a label.
     """
-    facts = [("Images", _found(images)), ("Sizes", _sizes(images, size))]
+    facts = [("Images", _found(images)), ("Sizes", _sizes(images, detector.size, detector.preparation.fit))]
     facts += [("Labels", _labels(images, unlabelled)), ("Left out", ", ".join(images.left_out) or "nothing")]
     return [(name, printable(text)) for name, text in facts]
 
@@ -58,7 +67,7 @@ def _found(images: FoundImages) -> str:
     return f"{len(images.paths)} from {images.place.absolute()}: {', '.join(said[:_SHOWN_FOLDERS] + more)}"
 
 
-def _sizes(images: FoundImages, size: tuple[int, int]) -> str:
+def _sizes(images: FoundImages, size: tuple[int, int], fit: Fit) -> str:
     sizes = Counter(images.sizes)
     unreadable = sizes.pop(None, 0)
     said = [f"{count} of {_size(found)}" for found, count in sizes.most_common(_SHOWN_SIZES)]
@@ -72,7 +81,7 @@ def _sizes(images: FoundImages, size: tuple[int, int]) -> str:
     smaller = sum(count for (h, w), count in sizes.items() if h < height or w < width)
     notes = [f"; {resized} are resized to {_size(size)}"] if resized else []
     if stretched:
-        notes.append(f", {stretched} of them stretched, as they have another aspect ratio")
+        notes.append(f", {stretched} of them {_BY_FIT[fit]}, as they have another aspect ratio")
     if smaller:
         notes.append(f", {smaller} of them enlarged: they show less than the detector was made to see")
     return ", ".join(said) + " (height x width)" + "".join(notes)

@@ -1,34 +1,127 @@
 """Nodes of the pipeline `ingestion`."""
 
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, fields
 from typing import Any
 
 import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
+from kdad.features.survey import survey_images
+from kdad.images.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
+from kdad.images.file_facts import FileFacts, unusual_files
 from kdad.images.image_set import ImageSet, Sample
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_samples
 from kdad.images.statistics import measure_channels
+from kdad.images.training_range import say_range
 from kdad.images.validation import check_images
+from kdad.images.value_range import advise_on_range, describe_range, summed_limits
+from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters
+from kdad.reporting.data_report import DataReport, render_data_report, warn_of
+from kdad.reporting.file_names import printable
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
+_SURVEYOR = "efficientnet_lite0"  # embedded, and cheap
+_NAMED = 5
+_FACTS = [field.name for field in fields(FileFacts)]
 
 
 def validate_images(image_set: ImageSet) -> pd.DataFrame:
-    """Check the image set and list its images in order: id, label, kind, subset, has_mask, fingerprint."""
+    """Check the image set, say how its values are scaled, and list its images in order.
+
+    Columns: id, label, kind, subset, has_mask, fingerprint, and what is known of the files (`FileFacts`).
+    """
     check_images(image_set)
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
-    return table.assign(fingerprint=[image_set.fingerprint(row) for row in range(len(table))])
+    rows = range(len(table))
+    facts = [image_set.facts(row) for row in rows]
+    _say_files(image_set, facts)
+    known = [dict.fromkeys(_FACTS) if found is None else asdict(found) for found in facts]
+    table = table.assign(fingerprint=[image_set.fingerprint(row) for row in rows])
+    return pd.concat([table, pd.DataFrame(known, columns=_FACTS)], axis=1)
+
+
+def _say_files(image_set: ImageSet, facts: list[FileFacts | None]) -> None:
+    """Log the range of values, and what of files is left out."""
+    known = [(sample, found) for sample, found in zip(image_set.samples, facts, strict=True) if found is not None]
+    if not known:
+        return
+    say_range(image_set.preparation.values, [found.limits for sample, found in known if sample.subset == "train"])
+    for said in unusual_files({sample.id: found for sample, found in known}):
+        logger.warning("Files: %s", said, extra={"markup": False})
 
 
 def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: int) -> pd.DataFrame:
-    """Split the images, in their order, into train, validation and test (column `split`)."""
+    """Split the images, in their order, into train, validation and test (column `split`).
+
+    Images that are there twice are said; raises `InputError` for them where ``dataset.duplicates`` refuses them.
+    """
     samples = [Sample(*row) for row in image_table[_SAMPLE_COLUMNS].itertuples(index=False)]
     table = image_table.assign(split=split_samples(samples, dataset.validation_fraction, seed))
-    return table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    check_exact(table, dataset.duplicates)
+    return table
+
+
+def report_images(
+    image_set: ImageSet, image_table: pd.DataFrame, split_table: pd.DataFrame, dataset: DatasetParameters
+) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+    """Look at every image; return the data report's page, a table of a row an image, and pairs that are there twice.
+
+    Normal images unlike the others are said, since anomalous images among the training ones are the commonest accident.
+    """
+    split = Split(split_table)
+    survey = survey_images(image_set, split, load_source(_SURVEYOR, "pretrained"))
+    images = split_table.join(image_table[_FACTS])
+    images = images.assign(mask_pixels=survey.mask_pixels, outlyingness=survey.outlyingness)
+    pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, survey.thumbnails)], ignore_index=True)
+    suspicious = survey.suspicious
+    if len(suspicious):
+        names = ", ".join(images["id"].iloc[suspicious[:_NAMED]])
+        more = f" and {len(suspicious) - _NAMED} more" if len(suspicious) > _NAMED else ""
+        logger.warning(
+            "%d normal images are unlike the others and may be anomalous: %s%s",
+            len(suspicious),
+            names,
+            more,
+            extra={"markup": False},
+        )
+    for said in say_pairs(pairs[pairs["how"] == "near"]):
+        logger.info("Duplicates: %s", said, extra={"markup": False})
+    report = DataReport(
+        title=f"Data: {image_set.name} / {printable(image_set.category)}",
+        facts=_report_facts(image_set, images, dataset),
+        warnings=warn_of(images, pairs, suspicious),
+        images=images,
+        pairs=pairs,
+        suspicious=suspicious,
+        size=image_set.size,
+    )
+    return render_data_report(report, image_set.image), images, pairs
+
+
+def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetParameters) -> list[tuple[str, str]]:
+    """Return what the page says at its head."""
+    height, width = image_set.size
+    facts = [("Images", f"{len(images):,}"), ("Model's size", f"{height} x {width} (dataset.fit: {dataset.fit})")]
+    training = images[(images["split"] == "train") & images["low"].notna()]
+    values = image_set.preparation.values
+    if values is None:
+        facts.append(("Pixel values", "each file by its type's limits"))
+    elif len(training):
+        limits = summed_limits(training[["low", "high"]].itertuples(index=False, name=None))
+        facts.append(("Pixel values", describe_range(values, limits)))
+        advice = advise_on_range(values, limits)
+        if advice is not None:
+            facts.append(("Advice", advice))
+    if len(images) > MOST_COMPARED:
+        facts.append(("Near duplicates", f"not looked for among more than {MOST_COMPARED:,} images"))
+    return facts
 
 
 def compute_image_statistics(split_table: pd.DataFrame, image_set: ImageSet) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kdad.pipelines.ingestion.nodes import (
     compute_image_statistics,
+    report_images,
     sample_teacher_patches,
     split_images,
     validate_images,
@@ -24,6 +25,23 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+
+
+def create_report() -> Pipeline:
+    """Look at every image, and leave a page of what there is and what is odd about it."""
+    node = Node(
+        report_images,
+        inputs={
+            "image_set": "image_set",
+            "image_table": "image_table",
+            "split_table": "split_table",
+            "dataset": "params:dataset",
+        },
+        outputs=["data_report", "data_report_table", "duplicates"],
+        name="report_images",
+        tags="training",
+    )
+    return Pipeline([node])
 
 
 def create_statistics() -> Pipeline:

@@ -16,7 +16,8 @@ def create_system() -> Pipeline:
 
 def create_taught() -> Pipeline:
     """Return images and patches, and the teachers that are trained on the patches."""
-    return ingestion.create_pipeline() + ingestion.create_patches() + create_pipeline()
+    images = ingestion.create_pipeline() + ingestion.create_report()
+    return images + ingestion.create_patches() + create_pipeline()
 
 
 def create_students() -> Pipeline:

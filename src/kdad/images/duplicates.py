@@ -1,0 +1,124 @@
+"""Images that are there twice: the same file, or nearly the same picture."""
+
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from kdad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+#: A row a pair: whether it is ``exact`` or ``near``, and of both images id, part and kind.
+PAIR_COLUMNS = ["how", "first", "first_part", "first_kind", "second", "second_part", "second_kind"]
+#: The side of the thumbnails that pictures are compared by.
+THUMBNAIL_SIDE = 16
+#: Beyond this many images, near ones are not looked for: the time grows with the square.
+MOST_COMPARED = 20_000
+
+_NEAR = 0.4  # of how far the nearest other image usually is
+_BLOCK = 1024
+_SHOWN = 10
+_PARTS = {"train": "training", "validation": "held-out", "test": "test"}
+
+
+def exact_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return each image of a split table that has the fingerprint of an earlier one, paired with the first of these."""
+    first = table.groupby("fingerprint", sort=False)["fingerprint"].transform(lambda found: found.index[0])
+    again = np.flatnonzero((first != table.index).to_numpy())
+    return _pairs(table, "exact", first.to_numpy()[again].astype(int), again)
+
+
+def near_pairs(table: pd.DataFrame, thumbnails: np.ndarray) -> pd.DataFrame:
+    """Return pairs of different files whose grey thumbnails `(N, S, S)` in [0, 1] are nearly the same.
+
+    Brightness aside, they differ by less than 0.4 of what an image and its nearest neighbour differ by in the median
+    of the set: parts before one camera are all alike, and a fixed limit would take them for copies.
+    """
+    unique = table.index[~table["fingerprint"].duplicated()].to_numpy()
+    if not 3 <= len(unique) <= MOST_COMPARED:
+        return _pairs(table, "near", unique[:0], unique[:0])
+    vectors = thumbnails[unique].reshape(len(unique), -1).astype(np.float32)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    usual = np.median(np.concatenate([block.min(axis=1) for _, block in _distances(vectors)]))
+    found = [np.argwhere(block < _NEAR * usual) + np.array([start, 0]) for start, block in _distances(vectors)]
+    pairs = np.concatenate(found)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    return _pairs(table, "near", unique[pairs[:, 0]], unique[pairs[:, 1]])
+
+
+def _distances(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield blocks of rows' distances `(B, N)` to all rows, infinite to themselves, with where a block starts."""
+    squares = np.square(vectors).sum(axis=1)
+    for start in range(0, len(vectors), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        between = squares[rows, None] + squares - 2 * (vectors[rows] @ vectors.T)
+        between[np.arange(len(between)), np.arange(start, start + len(between))] = np.inf
+        yield start, np.sqrt(np.maximum(between, 0))
+
+
+def _pairs(table: pd.DataFrame, how: str, first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
+    sides = {
+        f"{side}{suffix}": table[column].to_numpy()[rows]
+        for side, rows in (("first", first), ("second", second))
+        for suffix, column in (("", "id"), ("_part", "split"), ("_kind", "kind"))
+    }
+    return pd.DataFrame({"how": how, **sides}, columns=PAIR_COLUMNS)
+
+
+def across_parts(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs whose images are in different parts: the test then asks for what was learnt by heart."""
+    return pairs[pairs["first_part"] != pairs["second_part"]]
+
+
+def contradicting(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of which one image is normal and the other anomalous."""
+    return pairs[(pairs["first_kind"] == "good") != (pairs["second_kind"] == "good")]
+
+
+def say_pairs(pairs: pd.DataFrame) -> list[str]:
+    """Say how many pairs there are in which parts, and that some contradict each other; empty without any."""
+    if pairs.empty:
+        return []
+    how = "the same file" if pairs["how"].iloc[0] == "exact" else "nearly the same picture"
+    said = []
+    wrong = contradicting(pairs)
+    if len(wrong):
+        said.append(f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}")
+    across = across_parts(pairs)
+    for (one, other), found in across.groupby(["first_part", "second_part"], sort=False):
+        said.append(f"{len(found)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(found)}")
+    within = len(pairs) - len(across)
+    if within:
+        said.append(f"{within} images are {how} as another of their own part")
+    return said
+
+
+def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:
+    """Say which images of a split table are the same; those in two parts, or of two labels, are a warning or refused.
+
+    Raises `InputError` for ``refuse``, before anything is trained.
+    """
+    pairs = exact_pairs(table)
+    said = say_pairs(pairs)
+    serious = len(across_parts(pairs)) + len(contradicting(pairs))
+    if serious and rule == "refuse":
+        raise InputError(
+            "images are there twice (dataset.duplicates: refuse); remove one of each pair:\n  " + "\n  ".join(said)
+        )
+    if serious:
+        said.append(
+            "what is measured on such images says little; remove one of each pair, or set dataset.duplicates=refuse "
+            "to have it refused (all pairs: duplicates.csv beside the data report)"
+        )
+    if said:
+        log = logger.warning if serious else logger.info
+        log("Duplicates:\n  %s", "\n  ".join(said), extra={"markup": False})
+
+
+def _listed(pairs: pd.DataFrame) -> str:
+    shown = [f"{first} = {second}" for first, second in pairs[["first", "second"]].head(_SHOWN).itertuples(index=False)]
+    more = [f"and {len(pairs) - _SHOWN} more"] if len(pairs) > _SHOWN else []
+    return ", ".join(shown + more)

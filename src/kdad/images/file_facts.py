@@ -1,0 +1,81 @@
+"""What a file of an image is like: size, mode, frames, and the values that it uses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from kdad.errors import InputError
+from kdad.images.decoding import FORMATS, RawImage, is_wide
+from kdad.images.value_range import ValueKind, kind_of, used_limits
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file's size in pixels (upright), mode as Pillow names it, frames, and the values that its pixels lie between.
+
+    All but a thousandth of the pixels lie from `low` to `high`. `deep` says that colours of 16 bits were read as their
+    upper 8.
+    """
+
+    height: int
+    width: int
+    mode: str
+    values: ValueKind
+    frames: int
+    deep: bool
+    low: float
+    high: float
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The values that the pixels lie between."""
+        return self.low, self.high
+
+
+def measure_file(path: Path, raw: RawImage) -> FileFacts:
+    """Return the facts of a file that was decoded to `raw`; raises `InputError` when later frames are torn."""
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
+            deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
+            frames = getattr(file, "n_frames", 1)
+    except Exception as error:  # whatever Pillow raises for a damaged page
+        raise InputError(f"{path}: its pages cannot be counted ({error}); replace or remove the file") from error
+    height, width = raw.pixels.shape[:2]
+    return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *used_limits(raw.pixels))
+
+
+def kind_by_header(path: Path) -> ValueKind:
+    """Return the kind of a file's values without decoding it; raises `InputError` when it is no image."""
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            mode = file.mode
+    except Image.DecompressionBombError:
+        return "8-bit"  # it is told of when it is decoded
+    except Exception as error:  # whatever Pillow raises for a damaged header
+        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    if mode == "F":
+        return "float"
+    return "integer" if is_wide(mode) else "8-bit"
+
+
+def unusual_files(facts: dict[str, FileFacts]) -> list[str]:
+    """Say of which files (by name) something is left out: all frames but the first, the lower half of 16-bit colours.
+
+    One line a kind, with its first files.
+    """
+    several = [f"{name} ({found.frames})" for name, found in facts.items() if found.frames > 1]
+    deep = [name for name, found in facts.items() if found.deep]
+    said = []
+    if several:
+        said.append(
+            f"{len(several)} files have several pages or frames, of which the first is taken: {_first(several)}"
+        )
+    if deep:
+        said.append(f"{len(deep)} files have colours of 16 bits, of which the upper 8 are taken: {_first(deep)}")
+    return said
+
+
+def _first(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,0 +1,40 @@
+"""The data report in a browser, bright and dark, wide and narrow."""
+
+import pytest
+
+from data_reports import data_report, image
+from kdad.reporting.data_report import render_data_report
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser, tmp_path, request):
+    """The browser with the page opened, by either colour scheme."""
+    (tmp_path / "page.html").write_text(render_data_report(data_report(), image), encoding="utf-8")
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": request.param}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    browser.get_log("browser")  # forgets what earlier pages said
+    browser.get((tmp_path / "page.html").as_uri())
+    yield browser
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_everything_is_there_and_nothing_complains(page):
+    assert page.get_log("browser") == []
+    heads = [found.text for found in page.find_elements("tag name", "h2")]
+    assert heads == [
+        *("Counts", "Sizes and types", "Ranges of values", "Masks at the model's size", "Images that are there twice"),
+        *("Normal images unlike the others", "Contact sheet"),
+    ]
+    assert len(page.find_elements("css selector", "#warnings li")) == 4
+    assert page.execute_script("return [...document.images].every(each => each.complete && each.naturalWidth > 0)")
+
+
+def test_nothing_stands_over_on_a_phone(page):
+    page.set_window_size(420, 800)
+    try:
+        wide, window = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    finally:
+        page.set_window_size(1280, 900)
+    assert wide <= window
