@@ -16,9 +16,12 @@ FORMATS = {
     ".bmp": "BMP",
     ".tif": "TIFF",
     ".webp": "WEBP",
+    ".gif": "GIF",
+    ".jp2": "JPEG2000",
+    ".avif": "AVIF",
 }
 #: Formats that Pillow writes and that are no images of a set, whatever their name says.
-FOREIGN = ("GIF", "ICO", "PCX", "PPM", "SGI", "TGA", "EPS", "PDF", "DDS", "IM", "MSP", "XBM", "ICNS", "DIB")
+FOREIGN = ("ICO", "PCX", "PPM", "SGI", "TGA", "EPS", "PDF", "DDS", "IM", "MSP", "XBM", "ICNS", "DIB")
 _SIDE = 24
 
 
@@ -29,14 +32,57 @@ def sound(kind: str) -> bytes:
     if kind in ("MSP", "XBM"):
         image = image.convert("1")
     buffer = io.BytesIO()
-    options = {"lossless": True} if kind == "WEBP" else {}
+    options = {"WEBP": {"lossless": True}, "PDF": {"creationDate": None, "modDate": None}}.get(kind, {})
     image.save(buffer, format=kind, **options)
     return buffer.getvalue()
+
+
+def wide(mode: str, kind: str, value: float = 0.5) -> bytes:
+    """Return an image of a wide mode of Pillow in a format, 24 x 24 pixels of noise, and one of `value`."""
+    dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    pixels = np.random.default_rng(SEED).random((_SIDE, _SIDE)) * (1 if mode == "F" else 60_000)
+    pixels[3, 4] = value
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(dtype)).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def pages(kind: str) -> bytes:
+    """Return an image of three pages, or frames."""
+    generator = np.random.default_rng(SEED)
+    each = [Image.fromarray(generator.integers(0, 256, (_SIDE, _SIDE), dtype=np.uint8)) for _ in range(3)]
+    buffer = io.BytesIO()
+    each[0].save(buffer, format=kind, save_all=True, append_images=each[1:])
+    return buffer.getvalue()
+
+
+def images_of_no_use() -> Iterator[tuple[str, bytes]]:
+    """Yield images that can be decoded, and whose values are none: not a number, infinite, or beyond what is known."""
+    for name, value in (("nan", np.nan), ("infinite", np.inf), ("minus_infinite", -np.inf)):
+        yield f"{name}.tif", wide("F", "TIFF", value)
+    yield "above_one.tif", wide("F", "TIFF", 1.5)
+    yield "below_zero.tif", wide("F", "TIFF", -0.5)
+    yield "above_16_bits.tif", wide("I", "TIFF", 70_000)
+    yield "negative.tif", wide("I", "TIFF", -3)
+
+
+def pages_in_a_circle() -> bytes:
+    """Return an image whose first page says that it is its own next one."""
+    return _with_second_page_at(pages("TIFF"), None)
+
+
+def images_with_torn_pages() -> Iterator[tuple[str, bytes]]:
+    """Yield images whose first page is whole, and whose later ones are not."""
+    tif, gif = pages("TIFF"), pages("GIF")
+    yield "second_page_outside.tif", _with_second_page_at(tif, len(tif) + 2**20)
+    yield "second_page_in_the_pixels.tif", _with_second_page_at(tif, 10)
+    yield "second_frame_cut.gif", gif[: len(gif) // 2]
 
 
 def malformed_images() -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of files that no reader of images may take for one."""
     yield from _truncated()
+    yield from _truncated_wide()
     yield from _of_other_kinds()
     yield from _with_wrong_headers()
     yield from _bombs()
@@ -49,6 +95,17 @@ def _truncated() -> Iterator[tuple[str, bytes]]:
         whole = sound(kind)
         for eighths in range(8):
             yield f"cut_{eighths}_of_8{suffix}", whole[: len(whole) * eighths // 8]
+
+
+def _truncated_wide() -> Iterator[tuple[str, bytes]]:
+    """Cut 16 bits, 32 bits, floats and files of several pages at a quarter and at half of the pixels."""
+    files = {f"{mode.replace(';', '_')}.tif": wide(mode, "TIFF") for mode in ("I;16", "I", "F")}
+    files |= {"I_16.png": wide("I;16", "PNG"), "I_16.jp2": wide("I;16", "JPEG2000")}
+    for name, whole in files.items():
+        for quarters in (1, 2):
+            yield f"cut_{quarters}_of_4_{name}", whole[: len(whole) * quarters // 4]
+    yield "cut_pages.tif", pages("TIFF")[:300]
+    yield "cut_pages.gif", pages("GIF")[:900]
 
 
 def _of_other_kinds() -> Iterator[tuple[str, bytes]]:
@@ -134,6 +191,14 @@ def _with_checksum(png: bytearray) -> bytes:
     """Give a changed IHDR the checksum that fits it."""
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     return bytes(png)
+
+
+def _with_second_page_at(tif: bytes, place: int | None) -> bytes:
+    """Say that the second page is elsewhere; None for where the first is."""
+    first = struct.unpack("<I", tif[4:8])[0]
+    entries = struct.unpack("<H", tif[first : first + 2])[0]
+    link = first + 2 + 12 * entries
+    return tif[:link] + struct.pack("<I", first if place is None else place) + tif[link + 4 :]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import math
 import pickle
 import struct
 from collections.abc import Callable, Iterator
@@ -150,6 +151,11 @@ DETECTOR_CHANGES: dict[str, Callable[[dict], object]] = {
     "image_of_no_size": lambda facts: facts["image"].update(size=[0, 0]),
     "image_of_one_side": lambda facts: facts["image"].update(size=[64]),
     "another_image_size": lambda facts: facts["image"].update(size=[8, 8]),
+    "unknown_fit": lambda facts: facts["image"].update(fit="stretch"),
+    "another_fit": lambda facts: facts["image"].update(fit="letterbox"),
+    "range_upside_down": lambda facts: facts["image"].update(values={"kind": "float", "low": 1, "high": 0}),
+    "range_without_end": lambda facts: facts["image"].update(values={"kind": "float", "low": 0, "high": math.inf}),
+    "range_of_nothing": lambda facts: facts["image"].update(values={"kind": "float", "low": math.nan, "high": 1}),
     "one_limit": lambda facts: facts.update(map_limits=[1.0]),
     "something_more": lambda facts: facts.update(command="rm"),
     "record_is_text": lambda facts: facts.update(made_by="me"),

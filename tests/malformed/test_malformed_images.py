@@ -7,22 +7,65 @@ from PIL import Image
 
 from kdad.detectors.judgement import read_or_say
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, decode_mask, read_size
+from kdad.images.decoding import decode_image, decode_mask, decode_raw, read_size
+from kdad.images.file_facts import kind_by_header, measure_file
 from kdad.images.found import look_for_images
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.registry import open_image_set
 from kdad.images.validation import check_images
 from kdad.parameters.dataset import DatasetParameters
-from malformed.image_files import FORMATS, malformed_images, sound
+from malformed.image_files import (
+    FORMATS,
+    images_of_no_use,
+    images_with_torn_pages,
+    malformed_images,
+    pages,
+    pages_in_a_circle,
+    sound,
+    wide,
+)
 
 CORPUS = dict(malformed_images())
 
 
 def test_the_corpus_is_the_same_every_time_and_its_sound_images_are_read(tmp_path):
     assert dict(malformed_images()) == CORPUS
+    assert len(CORPUS) == len(list(malformed_images()))
     for suffix, kind in FORMATS.items():
         (tmp_path / f"sound{suffix}").write_bytes(sound(kind))
         assert decode_image(tmp_path / f"sound{suffix}").shape == (3, 24, 24)
+    for mode, kind in (("I;16", "TIFF"), ("I", "TIFF"), ("F", "TIFF"), ("I;16", "PNG"), ("I;16", "JPEG2000")):
+        (tmp_path / "wide").write_bytes(wide(mode, kind))
+        assert decode_raw(tmp_path / "wide").pixels.shape == (24, 24)
+    for kind in ("TIFF", "GIF"):
+        (tmp_path / "pages").write_bytes(pages(kind))
+        assert measure_file(tmp_path / "pages", decode_raw(tmp_path / "pages")).frames == 3
+
+
+@pytest.mark.parametrize(("name", "content"), images_of_no_use())
+def test_an_image_of_values_that_are_none_is_named(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        decode_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["nan.tif", "infinite.tif", "minus_infinite.tif"])
+def test_a_mask_of_values_that_are_no_numbers_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(dict(images_of_no_use())[name])
+    with pytest.raises(InputError, match=r"1 of its 576 pixels are NaN or infinite, the first at row 3, column 4"):
+        decode_mask(path)
+
+
+@pytest.mark.parametrize(("name", "content"), images_with_torn_pages())
+def test_an_image_with_torn_later_pages_is_named_and_never_a_traceback(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        measure_file(path, decode_raw(path))
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize("name", CORPUS)
@@ -35,10 +78,17 @@ def test_a_malformed_image_is_named(tmp_path, name):
         assert str(caught.value).startswith(f"{path}: ")
     image, problem = read_or_say(path, None)
     assert image is None and problem.startswith(f"{path}: ")
-    try:  # a header may be whole
-        assert min(read_size(path)) > 0
-    except InputError as error:
-        assert str(error).startswith(f"{path}: ")
+    for read in (read_size, kind_by_header):
+        try:  # a header may be whole
+            assert read(path)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+def test_pages_in_a_circle_end(tmp_path):
+    path = tmp_path / "circle.tif"
+    path.write_bytes(pages_in_a_circle())
+    assert measure_file(path, decode_raw(path)).frames == 1
 
 
 def test_a_set_with_malformed_images_names_every_one_before_anything_is_computed(tmp_path):
@@ -48,11 +98,11 @@ def test_a_set_with_malformed_images_names_every_one_before_anything_is_computed
     for name, content in CORPUS.items():
         (tmp_path / "good" / name).write_bytes(content)
     images = open_image_set(DatasetParameters(name="folder", root=str(tmp_path), image_size=8))
-    with pytest.raises(InputError) as caught:
+    problems = images.problems()
+    assert [name for name in CORPUS if not any(f"good/{name}: " in line for line in problems)] == []
+    assert not any("sound_" in line for line in problems)
+    with pytest.raises(InputError, match=rf"\n  and {len(problems) - 20} more$"):
         check_images(images)
-    unnamed = [name for name in CORPUS if f"good/{name}: " not in str(caught.value)]
-    assert unnamed == []
-    assert "sound_" not in str(caught.value)
 
 
 def test_a_folder_that_is_judged_lists_every_malformed_image_and_has_no_size_where_there_is_none(tmp_path):

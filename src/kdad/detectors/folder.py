@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,7 +33,7 @@ _RESIZED = {
 class ImageFacts(StrictModel):
     """The images that a detector takes, and how a file becomes one."""
 
-    size: tuple[int, int] = Field(description="height and width in pixels")
+    size: tuple[PositiveInt, PositiveInt] = Field(description="height and width in pixels")
     resize: str = _RESIZED["resize"]
     form: str = "RGB in [0, 1]; grey as three equal channels, transparency over white, upright as EXIF says"
     fit: Fit = Field("resize", description="how other sizes come to this one")

@@ -32,8 +32,10 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation
         detector.restore(state, facts.learnt)
-    except InputError:
-        raise
+    except InputError as error:
+        if str(folder) in str(error):
+            raise
+        raise InputError(f"the detector '{folder}' cannot be opened: {error}") from error
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
     check_unchanged(folder)

@@ -112,10 +112,11 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
             return FeatureCache(folder, manifest, whole.pixels, whole.arrays, np.load(folder / _ROWS), reused)
         if not (folder / _PIXELS).exists() and not list(folder.glob("*.npy")):
             return FeatureCache(folder, manifest, None, (), None, reused)
-        if any(Path(point["name"]).name != point["name"] for point in manifest["points"]):
-            raise ValueError("an output's name is no name of a file")
+        names = [point["name"] for point in manifest["points"]]
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("there are no outputs, or an output's name is no name of a file")
         pixels = np.load(folder / _PIXELS, mmap_mode="r")
-        arrays = tuple(np.load(folder / f"{point['name']}.npy", mmap_mode="r") for point in manifest["points"])
+        arrays = tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the feature cache '{folder}' is missing or damaged; delete it and run the pipeline again"

@@ -13,7 +13,8 @@ from kdad.errors import InputError
 from kdad.images.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
 
 #: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
+#: That of JPEG reads MPO too.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
 
 
@@ -94,15 +95,17 @@ def _raw(image: Image.Image, name: str) -> RawImage:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            width, height = file.size
-            turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
-    except Image.DecompressionBombError as error:
-        raise InputError(_too_large(str(path))) from error
-    except Exception as error:  # whatever Pillow raises for a damaged header
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        width, height = file.size
+        turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
     return (width, height) if turned else (height, width)
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Give an image that is not decoded yet; what is wrong with its header raises `InputError` as `decode_image`."""
+    with _readable(str(path)), Image.open(path, formats=FORMATS) as file:
+        yield file
 
 
 def decode_mask(path: Path) -> np.ndarray:
@@ -112,7 +115,9 @@ def decode_mask(path: Path) -> np.ndarray:
     """
     with _open(path) as image:
         if is_wide(image.mode):
-            return np.asarray(image) != 0
+            values = np.asarray(image)
+            _check_finite(values, str(path))
+            return values != 0
         return np.asarray(image.convert("RGB")).any(axis=2)
 
 
@@ -140,11 +145,9 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     """Give the whole image, upright; raises `InputError` as `_readable` does."""
-    with _readable(str(path)):
-        with Image.open(path, formats=FORMATS) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-        yield image
+    with open_header(path) as file:
+        file.load()
+        yield ImageOps.exif_transpose(file)
 
 
 @contextmanager

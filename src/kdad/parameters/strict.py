@@ -53,6 +53,11 @@ def _takes_numbers(annotation: Any) -> bool:
     return bool not in kinds and bool({int, float} & kinds)
 
 
+def _worded(value: Any, annotation: Any) -> Any:
+    """Return true and false as words where numbers are wanted, which pydantic would take them for."""
+    return str(value).lower() if isinstance(value, bool) and _takes_numbers(annotation) else value
+
+
 class StrictModel(BaseModel):
     """A frozen parameter block that rejects unknown keys, NaN and infinity; lists may be ``"0 1 2"``, or one number."""
 
@@ -66,10 +71,8 @@ class StrictModel(BaseModel):
             unknown = [str(key) for key in values if key not in cls.model_fields]
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
-            for name, value in values.items():
-                if isinstance(value, bool) and _takes_numbers(cls.model_fields[name].annotation):
-                    raise ValueError(f"{name} is {str(value).lower()}, and takes a number")  # pydantic would take 1
-            return {name: as_list(value, cls.model_fields[name].annotation) for name, value in values.items()}
+            given = [(name, value, cls.model_fields[name].annotation) for name, value in values.items()]
+            return {name: as_list(_worded(value, annotation), annotation) for name, value, annotation in given}
         return values
 
 
