@@ -5,11 +5,13 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +103,11 @@ def _finished(project: Path) -> dict[Path, int]:
     return {folder: (folder / "checksums.json").stat().st_ino for folder in folders}
 
 
+def _epochs(output: str) -> Counter[tuple[str, int]]:
+    """Return how often each epoch of a training that keeps every one was trained, as the log says."""
+    return Counter((name, int(epoch)) for name, epoch in re.findall(r"(cloner|students p\d+): epoch (\d+) of", output))
+
+
 def _kill_and_run_again(reference: Reference, project: Path, number: int) -> None:
     draw = random.Random(f"{reference.pipeline} {number}")
     kind, moment = draw.choice(_SIGNALS), draw.uniform(0.02, 1.0) * reference.seconds
@@ -114,6 +121,9 @@ def _kill_and_run_again(reference: Reference, project: Path, number: int) -> Non
     second = _finish(reference.pipeline, project)
     after = _finished(project)
     assert {folder: after.get(folder) for folder in before} == before, f"made twice: {said}\n{second}"
+    if "ablation" not in reference.pipeline:  # which trains many cloners
+        again = _epochs(first) & _epochs(second)
+        assert again.total() <= 1, f"trained twice: {again} {said}\n{second}"  # the epoch that was not on the disk yet
     found = project.with_name(f"{project.name} numbers")
     collect(reference.pipeline, project, found)
     assert list(differences(reference.numbers, found, tolerance=0.0)) == [], said

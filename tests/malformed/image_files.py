@@ -167,6 +167,15 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     start = jpeg.index(b"\xff\xc0")
     jpeg[start + 5 : start + 9] = struct.pack(">HH", 65500, 65500)
     yield "bomb.jpg", bytes(jpeg)
+    for suffix, mark, offset, form in (
+        (".gif", b"GIF8", 6, "<HH"),
+        (".jp2", b"ihdr", 4, ">II"),
+        (".avif", b"ispe", 8, ">II"),
+    ):
+        whole = bytearray(sound(FORMATS[suffix]))
+        start = whole.index(mark) + offset
+        whole[start : start + struct.calcsize(form)] = struct.pack(form, 65500, 65500)
+        yield f"bomb{suffix}", bytes(whole)
     text = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000), 9))
     yield "bomb_of_text.png", sound("PNG")[:33] + text + sound("PNG")[33:]
 
