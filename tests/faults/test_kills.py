@@ -108,12 +108,14 @@ def _epochs(output: str) -> Counter[tuple[str, int]]:
     return Counter((name, int(epoch)) for name, epoch in re.findall(r"(cloner|students p\d+): epoch (\d+) of", output))
 
 
-def _kill_and_run_again(reference: Reference, project: Path, number: int) -> None:
+def _kill_and_run_again(reference: Reference, project: Path, number: int) -> str:
+    """Return which signal came when, and whether the run was still there."""
     draw = random.Random(f"{reference.pipeline} {number}")
     kind, moment = draw.choice(_SIGNALS), draw.uniform(0.02, 1.0) * reference.seconds
     shutil.copytree(reference.start, project)
     running = _start(reference.pipeline, project)
     time.sleep(moment)
+    in_time = running.poll() is None
     running.send_signal(kind)
     first, _ = running.communicate(timeout=120)
     said = f"{reference.pipeline}, {kind.name} after {moment:.1f} s:\n{first}"
@@ -133,6 +135,7 @@ def _kill_and_run_again(reference: Reference, project: Path, number: int) -> Non
     assert {run.info.status for run in logged_runs(project)} <= {"FINISHED", "KILLED", "FAILED"}, said
     assert half_written(project) == [], said
     shutil.rmtree(project)
+    return f"{kind.name} after {moment:.1f} s of {reference.seconds:.1f} s, {'in time' if in_time else 'too late'}"
 
 
 def test_a_run_that_is_killed_once_goes_on(reference_of, tmp_path):
@@ -142,5 +145,7 @@ def test_a_run_that_is_killed_once_goes_on(reference_of, tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(MOMENTS))
 @pytest.mark.parametrize("pipeline", COMMANDS)
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(reference_of, tmp_path, pipeline, number):
-    _kill_and_run_again(reference_of(pipeline), tmp_path / "project", number)
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(
+    reference_of, tmp_path, pipeline, number, record_property
+):
+    record_property("killed", _kill_and_run_again(reference_of(pipeline), tmp_path / "project", number))
