@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
-    ("compute", "provenance", "replacing"),
+    ("compute", "provenance", "replacing", "checksums"),
     ("content_store", "places"),
     ("images", "training", "networks"),
     ("scoring", "features"),
@@ -38,7 +38,7 @@ LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
     *("errors", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
-    *("provenance", "replacing", "content_store", "places", "images", "networks"),
+    *("provenance", "replacing", "checksums", "content_store", "places", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}

@@ -2,12 +2,13 @@
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
@@ -109,7 +110,14 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             hidden = hide_braces(parameters)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
-        loaded = super().__getitem__(key)
+        try:
+            loaded = super().__getitem__(key)
+        except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
+            wrong = unreadable_files(Path(self.conf_source), (self.base_env, self.env or self.default_run_env))
+            if not wrong:
+                raise
+            message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
+            raise CommandLineError(message) from error
         if key == "parameters":
             loaded = show_braces(loaded)
             check_names(loaded)
@@ -176,6 +184,20 @@ def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | N
 def session_parameters() -> dict[str, Any]:
     """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
     return PlanningSession.parameters()
+
+
+def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
+    """Return a line for each YAML file of these environments that is none, or no mapping of names to values."""
+    lines = []
+    for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
+        try:
+            content = yaml.safe_load(path.read_bytes())
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            lines.append(f"  {path}: {' '.join(str(error).split())}")
+            continue
+        if content is not None and not isinstance(content, dict):
+            lines.append(f"  {path}: holds a {type(content).__name__}; write names and values, such as `seed: 0`")
+    return lines
 
 
 def check_environment(name: str | None, conf_source: Path) -> None:

@@ -324,13 +324,19 @@ def damaged(project, tmp_path):
 
 def _edit(folder: Path, **changes) -> None:
     path = folder / "detector.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": ""} | changes))
 
 
 def _change_weights(folder: Path) -> None:
     state = load_file(folder / "learnt.safetensors")
     name = next(iter(state))
     save_file(state | {name: np.asarray(state[name] + 1)}, folder / "learnt.safetensors")
+
+
+def _change_the_threshold(folder: Path) -> None:
+    facts = json.loads((folder / "detector.json").read_text())
+    facts["threshold"]["value"] *= 2
+    (folder / "detector.json").write_text(json.dumps(facts))
 
 
 def _leave_out_a_tensor(folder: Path) -> None:
@@ -351,6 +357,7 @@ def _leave_out_a_tensor(folder: Path) -> None:
         (lambda folder: _edit(folder, held_out_scores="many"), "is not as it was written: held_out_scores"),
         (lambda folder: _edit(folder, threshold=None), "has no threshold; run the pipeline 'calibration'"),
         (_change_weights, "its hash differs"),
+        (_change_the_threshold, r"detector\.json' was changed since it was written: its SHA-256 is another"),
         (lambda folder: (folder / "detector.json").write_text("{"), "cannot be read"),
         (shutil.rmtree, "is no detector"),
     ],

@@ -9,6 +9,7 @@ from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.datasets.place import file_of
+from kdad.errors import InputError
 from kdad.process_lock import ProcessLock
 
 DATA = "data"
@@ -56,7 +57,11 @@ class PlaceLockHook:
 
     def _take(self, place: str, folder: Path) -> None:
         lock = ProcessLock(folder / f"{_file_name(place)}.lock")
-        if not lock.take(wait=False):
+        try:
+            taken = lock.take(wait=False)
+        except InputError as error:  # the folder is for reading alone
+            raise CommandLineError(str(error), ExitCode.UNUSABLE_INPUT) from error
+        if not taken:
             raise CommandLineError(
                 f"another run is writing to '{place}': {lock.holder()}. Wait until it ends, run another category, or "
                 "use a second checkout",

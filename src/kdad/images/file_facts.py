@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from kdad.errors import InputError
-from kdad.images.decoding import RawImage, is_wide
+from kdad.images.decoding import RawImage, is_wide, open_header
 from kdad.images.value_range import ValueKind, kind_of, used_limits
 
 
@@ -37,13 +35,10 @@ class FileFacts:
 
 def measure_file(path: Path, raw: RawImage) -> FileFacts:
     """Return the facts of a file that was decoded to `raw`; raises `InputError` when later frames are torn."""
-    try:
-        with Image.open(path) as file:
-            # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
-            deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
-            frames = getattr(file, "n_frames", 1)
-    except Exception as error:  # whatever Pillow raises for a damaged page
-        raise InputError(f"{path}: its pages cannot be counted ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
+        deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
+        frames = getattr(file, "n_frames", 1)
     height, width = raw.pixels.shape[:2]
     limits = used_limits(raw.pixels)
     return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *limits, _holds_two(raw.pixels))
@@ -57,13 +52,8 @@ def _holds_two(pixels: np.ndarray) -> bool:
 
 def kind_by_header(path: Path) -> ValueKind:
     """Return the kind of a file's values without decoding it; raises `InputError` when it is no image."""
-    try:
-        with Image.open(path) as file:
-            mode = file.mode
-    except Image.DecompressionBombError:
-        return "8-bit"  # it is told of when it is decoded
-    except Exception as error:  # whatever Pillow raises for a damaged header
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        mode = file.mode
     if mode == "F":
         return "float"
     return "integer" if is_wide(mode) else "8-bit"

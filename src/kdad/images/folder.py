@@ -88,14 +88,16 @@ class FileSet(ImageSet):
     def problems(self) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once."""
         found = list(self._layout.problems)
+        preparation = None
         try:
-            values = self.preparation.values
-        except InputError as error:
-            return [*found, str(error)]
+            preparation = self.preparation
+        except InputError as error:  # no range for all files; those that cannot be read are named beside it
+            found.append(str(error))
 
         def measure(path: Path) -> FileFacts:
             raw = decode_raw(path)
-            raw.range_of(values, str(path))
+            if preparation is not None:
+                raw.range_of(preparation.values, str(path))
             return measure_file(path, raw)
 
         for index, file in enumerate(counted(self._files, "Checking images")):

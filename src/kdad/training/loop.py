@@ -23,13 +23,14 @@ logger = logging.getLogger(__name__)
 
 #: A batch's loss: the rows of the training set in, each term's value for every row out; ``total`` is minimised.
 BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]
+_NAMED = 5  # images in a message
 
 
 @dataclass
 class TrainingTask:
     """What is trained on which rows; the loop knows nothing of networks' inputs.
 
-    `begin` is told the number of each epoch, from 0, before it begins.
+    `begin` is told the number of each epoch, from 0, before it begins. `names` says which image a row is, in messages.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TrainingTask:
     training_rows: np.ndarray
     validation_rows: np.ndarray
     begin: Callable[[int], None] = lambda epoch: None
+    names: Callable[[int], str] = "row {}".format
 
 
 def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
@@ -45,7 +47,8 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
 
     The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
     Each epoch's order is drawn from the seed and the epoch's number, so a resumed run meets the same batches.
-    Raises `DivergedError` when the loss is no longer finite.
+    Raises `DivergedError` that names epoch, batch and images when the loss is no longer finite; the weights are not
+    moved by it, and the last checkpoint is as it was.
     """
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
@@ -59,18 +62,15 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
         losses, by_row = [], []
         # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
         for rows in np.array_split(order, steps):
-            terms, totals = _step(task, optimiser, rows, left_out)
-            losses.append((len(rows), terms))
+            terms = task.loss(rows)
+            _check_finite(terms, task, rows, f"epoch {epoch + 1} of {parameters.epochs}, batch {len(losses) + 1}")
+            step, totals = _step(terms, optimiser, rows, left_out)
+            losses.append((len(rows), step))
             by_row.append(totals)
             schedule.step()
         left_out = _highest(order, np.concatenate(by_row), 1 - parameters.loss_quantile)
-        measured = _rows(epoch, "training", losses) + _rows(epoch, "validation", _validate(task, parameters.batch_size))
-        history += measured
-        if not all(math.isfinite(row["value"]) for row in measured):
-            raise DivergedError(
-                f"the loss of {task.name} is not finite in epoch {epoch + 1} of {parameters.epochs}; lower its "
-                f"learning_rate, which is {parameters.learning_rate:g}"
-            )
+        validated = _validate(task, parameters.batch_size, f"epoch {epoch + 1} of {parameters.epochs}, held-out batch")
+        history += _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
         if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
             checkpoint.save(_state(task, optimiser, schedule, epoch, history, left_out))
     task.module.eval()
@@ -78,10 +78,9 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
 
 
 def _step(
-    task: TrainingTask, optimiser: torch.optim.Optimizer, rows: np.ndarray, left_out: np.ndarray
+    terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray, left_out: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
     """Step on the rows that are not `left_out`; return each term's mean over all rows, and the total of every one."""
-    terms = task.loss(rows)
     total = terms["total"]
     kept = np.flatnonzero(~np.isin(rows, left_out))
     if len(kept):
@@ -102,10 +101,29 @@ def _highest(rows: np.ndarray, losses: np.ndarray, share: float) -> np.ndarray:
 
 
 @torch.no_grad()
-def _validate(task: TrainingTask, batch_size: int) -> list[tuple[int, dict[str, float]]]:
+def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int, dict[str, float]]]:
     task.module.eval()
-    batches = np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size))
-    return [(len(rows), {term: values.mean().item() for term, values in task.loss(rows).items()}) for rows in batches]
+    found = []
+    for rows in np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size)):
+        terms = task.loss(rows)
+        _check_finite(terms, task, rows, f"{where} {len(found) + 1}")
+        found.append((len(rows), {term: values.mean().item() for term, values in terms.items()}))
+    return found
+
+
+@torch.no_grad()
+def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray, where: str) -> None:
+    """Raise `DivergedError` that names the images whose loss is not finite."""
+    finite = torch.stack([torch.isfinite(values).expand(len(rows)) for values in terms.values()])
+    spoilt = ~finite.all(dim=0).cpu().numpy()
+    if not spoilt.any():
+        return
+    names = [task.names(int(row)) for row in rows[spoilt]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    raise DivergedError(
+        f"the loss of {task.name} is not finite in {where}, for {', '.join(names[:_NAMED])}{more}; look at these "
+        "images, or lower the training's learning_rate. The last checkpoint is kept"
+    )
 
 
 def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) -> list[dict]:

@@ -138,6 +138,7 @@ def train_teacher(
         np.arange(parameters.patches_per_epoch),
         np.arange(parameters.validation_patches),
         loss.begin,
+        "patch {}".format,
     )
     history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history

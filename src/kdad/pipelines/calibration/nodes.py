@@ -1,7 +1,6 @@
 """Nodes of the pipeline `calibration`."""
 
 import logging
-import math
 from typing import Any
 
 import numpy as np
@@ -130,7 +129,7 @@ def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> T
 
 
 _NO_THRESHOLD = Threshold(
-    value=math.inf, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
+    value=0, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
 )
 
 
