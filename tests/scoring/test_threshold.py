@@ -156,7 +156,7 @@ def test_scores_of_folds_are_said_to_give_an_estimate():
 
 def test_of_folds_a_rate_below_the_expected_one_is_no_surprise():
     found = quantile_threshold(np.arange(19.0), 0.95).of_folds(5)
-    # Bound: p with (1 - p)^19 = 0.05. Of two new images both exceed it with a chance of 1 / 20 * 2 / 21, none with 0.905.
+    # Bound: p with (1 - p)^19 = 0.05. Both of two new images exceed it with chance 1 / 20 * 2 / 21, none with 0.905.
     assert (found.false_positive_rate_low, found.scores_of, found.folds) == (0.0, "folds", 5)
     assert found.false_positive_rate_high == pytest.approx(1 - 0.05 ** (1 / 19))
     assert found.exceeding_range(2) == (0, 1)
