@@ -118,6 +118,13 @@ def test_how_many_of_new_images_exceed_the_larger_of_two_by_hand():
     assert found.exceeding_range(1000) == pytest.approx((12, 841), abs=2)
 
 
+def test_of_folds_too_many_exceedings_alone_are_unlike_the_promise():
+    """The highest of two scores: of m new ones j exceed it with chance 2 (m + 1 - j) / ((m + 1) (m + 2))."""
+    found = quantile_threshold(np.array([1.0, 2.0]), 0.95).of_folds(2)
+    chances = [2 * (10 - j) / (10 * 11) for j in range(10)]
+    assert found.exceeding_range(9) == (0, next(k for k in range(10) if sum(chances[: k + 1]) >= 0.95))
+
+
 def test_the_range_holds_new_images_as_often_as_it_says():
     samples = np.random.default_rng(4).normal(size=(2000, 20 + 30))
     held = []

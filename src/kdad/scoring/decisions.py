@@ -24,7 +24,7 @@ def decide(
     threshold = quantile_threshold(normal_scores(table, fold_scores), quantile)
     if fold_scores is not None and len(fold_scores):
         parts = int(fold_scores["fold"].max()) + 1  # the held-out images are one
-        threshold = threshold.model_copy(update={"scores_of": "folds", "folds": parts})
+        threshold = threshold.of_folds(parts)
     table["threshold"] = threshold.value
     table["decision"] = (table["score"] > threshold.value).astype(int)
     return table, threshold
