@@ -65,6 +65,8 @@ def test_scores_of_folds_have_their_part_in_the_threshold_and_no_row(split):
     # Of 1, 2, 3, 5, 7, 8 the quantile 0.5 takes the 4th, as 7 * 0.5 = 3.5.
     assert (threshold.value, threshold.normal_images) == (5.0, 6)
     assert (threshold.scores_of, threshold.folds) == ("folds", 3)  # the held-out images are a part too
+    assert threshold.false_positive_rate_low == 0  # of folds an upper end alone is stated
+    assert threshold.false_positive_rate_high == threshold.false_positive_rate_bound
     assert table["id"].tolist() == ["b", "e", "f", "c", "d"]
     assert table["decision"].tolist() == [0, 0, 0, 1, 1]
 

@@ -61,7 +61,7 @@ class MeasuringParameters(StrictModel):
     @field_validator("cross_fit", mode="before")
     @classmethod
     def _off_in_yaml(cls, value: Any) -> Any:
-        return "off" if value is False else value  # as YAML reads `off`
+        return "off" if value == "false" else value  # YAML reads `off` as false, which a block has put into words
 
 
 #: How an image's score comes about: a number of its own, or a map's maximum or the mean of its highest values.

@@ -23,7 +23,8 @@ def decide(
     table["score"] = scores.astype(np.float64)  # what the file says is then what was decided on
     threshold = quantile_threshold(normal_scores(table, fold_scores), quantile)
     if fold_scores is not None and len(fold_scores):
-        threshold = threshold.of_folds(int(fold_scores["fold"].max()) + 1)  # the held-out images are one
+        parts = int(fold_scores["fold"].max()) + 1  # the held-out images are one
+        threshold = threshold.of_folds(parts)
     table["threshold"] = threshold.value
     table["decision"] = (table["score"] > threshold.value).astype(int)
     return table, threshold

@@ -30,7 +30,7 @@ class Threshold(StrictModel):
         description="what the true rate stays below with a confidence of 95 %, over draws of the normal images"
     )
     false_positive_rate_low: float | None = Field(
-        None, description="lower end of the interval that holds the true rate with a confidence of 95 %"
+        None, description="lower end of the interval that holds the true rate with a confidence of 95 %; 0 of folds"
     )
     false_positive_rate_high: float | None = Field(None, description="upper end of that interval")
     normal_images: int = Field(description="normal images that it was set on")
@@ -39,6 +39,15 @@ class Threshold(StrictModel):
         "held_out", description="held_out: all by the detector itself; folds: most by detectors fitted on other folds"
     )
     folds: int | None = Field(None, description="into how many parts the normal images were divided")
+
+    def of_folds(self, parts: int) -> "Threshold":
+        """Return it as one that rests on scores of folds, whose interval has an upper end alone.
+
+        Their detectors saw fewer images than the one that is kept and score higher, and share images with one another:
+        the rate is often less than a single detector's held-out images would let it be, and seldom more.
+        """
+        upper = {"false_positive_rate_low": 0.0, "false_positive_rate_high": self.false_positive_rate_bound}
+        return self.model_copy(update={"scores_of": "folds", "folds": parts, **upper})
 
     def statement(self) -> str:
         """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
@@ -61,29 +70,21 @@ class Threshold(StrictModel):
             return 0
         return max(images_needed(self.wanted) - self.normal_images, 0)
 
-    def of_folds(self, folds: int) -> "Threshold":
-        """Return it as set on scores of detectors of so many folds: the rate may be anything up to its bound.
-
-        Those have seen fewer images than the detector that it is used with and score new ones higher, by how much is
-        not known: an interval of two sides is wrong below (docs/thresholds.md).
-        """
-        interval = {"false_positive_rate_low": 0.0, "false_positive_rate_high": self.false_positive_rate_bound}
-        return self.model_copy(update={"scores_of": "folds", "folds": folds, **interval})
-
     def exceeding_range(self, count: int) -> tuple[int, int] | None:
         """Return between which numbers of `count` new normal images exceed it, with a confidence of 95 %.
 
-        Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k; of folds
-        its upper side alone is taken. None for a threshold that anomalous images had a part in: there it does not hold.
+        Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k. None for
+        a threshold that anomalous images had a part in, of which that does not hold.
         """
         from scipy.stats import betabinom
 
         above = round(self.expected_false_positive_rate * (self.normal_images + 1))  # n + 1 - k
         if self.anomalous_images or not 0 < above <= self.normal_images:
             return None
-        tails = (0.0, _CONFIDENCE) if self.scores_of == "folds" else _TAILS
-        low, high = betabinom.ppf(tails, count, above, self.normal_images + 1 - above)
-        return max(int(low), 0), int(high)  # at 0 scipy gives one less than the least
+        upper_alone = self.scores_of == "folds"
+        tails = (_CONFIDENCE,) if upper_alone else _TAILS
+        found = betabinom.ppf(tails, count, above, self.normal_images + 1 - above)
+        return 0 if upper_alone else int(found[0]), int(found[-1])
 
 
 def images_needed(quantile: float) -> int:
