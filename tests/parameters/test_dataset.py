@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdad.parameters.dataset import DatasetParameters, TextureParameters
+from kdad.parameters.dataset import DatasetParameters
 
 
 def bind(**settings) -> DatasetParameters:
@@ -111,26 +111,6 @@ def test_an_accepted_category_is_one_part_of_a_path(category):
 def test_validation_fraction_is_a_share(fraction):
     with pytest.raises(ValidationError, match="validation_fraction"):
         bind(name="textures", category="brick", validation_fraction=fraction)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"test_normal": 0, "test_per_defect": 0}, "nothing to score"),
-        ({"train_images": 0}, "train_images"),
-        ({"defects": {"kinds": []}}, "kinds"),
-        ({"defects": {"kinds": ["dent"]}}, "kinds"),
-        ({"defects": {"kinds": ["hole", "blur", "hole"]}}, "names a defect twice"),
-        ({"defects": {"strength": 0}}, "strength"),
-        ({"defects": {"strength": 1.1}}, "strength"),
-        ({"defects": {"softness": 0}}, "softness"),
-        ({"defects": {"size": 0.6}}, "size"),
-        ({"defects": {"strenght": 0.5}}, "did you mean 'strength'"),
-    ],
-)
-def test_texture_settings_out_of_range(settings, message):
-    with pytest.raises(ValidationError, match=message):
-        TextureParameters(**settings)
 
 
 @pytest.mark.parametrize(

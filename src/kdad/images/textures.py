@@ -9,7 +9,8 @@ from skimage import data
 from kdad.errors import InputError
 from kdad.images.defects import draw_defect
 from kdad.images.image_set import ImageSet, Sample, Subset
-from kdad.parameters.dataset import TEXTURES, DatasetParameters, DefectKind, TextureParameters
+from kdad.parameters.dataset import TEXTURES, DatasetParameters
+from kdad.parameters.image_sets import DefectKind, TextureParameters
 from kdad.seeding import numpy_generator
 
 
