@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from kdad.parameters.image_sets import ElpvParameters, LayoutParameters, TextureParameters
+from kdad.parameters.image_sets import TextureParameters
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,3 @@ from kdad.parameters.image_sets import ElpvParameters, LayoutParameters, Texture
 def test_texture_settings_out_of_range(settings, message):
     with pytest.raises(ValidationError, match=message):
         TextureParameters(**settings)
-
-
-def test_a_cell_is_normal_or_anomalous():
-    with pytest.raises(ValidationError, match="anomalous_from 0.3 must be above normal_up_to 0.3"):
-        ElpvParameters(normal_up_to=0.3, anomalous_from=0.3)
-
-
-def test_a_name_in_a_layout_has_one_meaning():
-    with pytest.raises(ValidationError, match="'day1' is said twice in layout"):
-        LayoutParameters(normal=["day1"], masks=["day1"])
