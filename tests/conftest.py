@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,12 @@ SHARED = PROJECT.parent / "shared"
 def _do_not_wait_for_the_disk(connection: Any, record: Any) -> None:
     """MLflow commits every parameter of a run; no test's database has to survive a power cut."""
     connection.execute("PRAGMA synchronous=OFF")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the runs that tests start hear it: a shell has its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
