@@ -47,7 +47,14 @@ def test_one_file(picture):
 
 
 def test_what_is_left_out_is_said(tmp_path, picture):
-    for name in ("a.png", "ground_truth/torn/1.png", "ground_truth/torn/2.png", ".hidden/b.png", ".b.png"):
+    for name in (
+        "a.png",
+        "ground_truth/torn/1.png",
+        "ground_truth/torn/2.png",
+        "mask/1.png",
+        ".hidden/b.png",
+        ".b.png",
+    ):
         picture(name)
     base = tmp_path / "pictures"
     for name in ("notes.txt", "data.csv", "README"):
@@ -56,6 +63,7 @@ def test_what_is_left_out_is_said(tmp_path, picture):
     (base / "elsewhere").symlink_to(tmp_path)
     assert look_for_images(base).left_out == [
         "2 masks below 'ground_truth'",
+        "1 masks below 'mask'",
         "3 files that are no images (.csv, .txt, without suffix)",
         "2 hidden files and folders",
         "1 links to folders, which are not followed",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdad.images.labels import kinds_by_folder, label_by_folder, without_masks
+from kdad.images.labels import kinds_by_folder, label_by_folder, mask_folder
 
 
 def test_images_in_a_folder_good_are_normal_and_those_beside_it_anomalous():
@@ -46,7 +46,7 @@ def test_another_name_is_no_good(name):
     assert label_by_folder([name, "torn/1.png"]) == [None, None]
 
 
-def test_masks_are_left_out_below_the_folder_given():
+def test_folders_of_masks_below_the_folder_given():
     base = Path("/ground_truth/set")
-    paths = [base / name for name in ("torn/1.png", "ground_truth/torn/1.png", "a/ground_truth/1.png", "ground_truth")]
-    assert without_masks(paths, base) == [paths[0], paths[3]]
+    names = ("torn/1.png", "ground_truth/torn/1.png", "a/Masks/1.png", "ground_truth")
+    assert [mask_folder(base / name, base) for name in names] == [None, "ground_truth", "Masks", None]

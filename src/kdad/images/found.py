@@ -10,7 +10,7 @@ from pathlib import Path
 from kdad.errors import InputError
 from kdad.images.decoding import read_size
 from kdad.images.extensions import EXTENSIONS
-from kdad.images.labels import MASKS, kinds_by_folder, label_by_folder, without_masks
+from kdad.images.labels import kinds_by_folder, label_by_folder, mask_folder
 from kdad.images.reading import find_images
 
 
@@ -53,18 +53,19 @@ class FoundImages:
 
 
 def look_for_images(place: Path) -> FoundImages:
-    """Find the images at or below `place`; masks below ``ground_truth`` are counted with what is left out.
+    """Find the images at or below `place`; masks are counted with what is left out (`mask_folder`).
 
     Raises `InputError` when there is nothing to judge.
     """
     found = find_images(place)
     if place.is_file():
         return FoundImages(place, found, [])
-    images = without_masks(found, place)
+    folders = [mask_folder(path, place) for path in found]
+    images = [path for path, folder in zip(found, folders, strict=True) if folder is None]
+    masks = Counter(folder for folder in folders if folder is not None)
     if not images:
-        raise InputError(f"'{place}' holds no images but masks below '{MASKS}'; give a folder with images to judge")
-    masks = len(found) - len(images)
-    left_out = [f"{masks} masks below '{MASKS}'"] if masks else []
+        raise InputError(f"'{place}' holds no images but masks below '{next(iter(masks))}'; give a folder of images")
+    left_out = [f"{count} masks below '{folder}'" for folder, count in masks.items()]
     return FoundImages(place, images, left_out + _count_others(place, set(found)))
 
 

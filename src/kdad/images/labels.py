@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 from kdad.images.layouts.names import NORMAL, Vocabulary
 
 _WORDS = Vocabulary()
-MASKS = "ground_truth"
 
 
 def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
@@ -25,9 +24,9 @@ def label_by_folder(names: Sequence[str]) -> list[int | None]:
     return [None if kind is None else int(kind != NORMAL) for kind in kinds_by_folder(names)]
 
 
-def without_masks(paths: Sequence[Path], base: Path) -> list[Path]:
-    """Leave out what lies below a folder ``ground_truth`` in `base`: masks are no images to judge."""
-    return [path for path in paths if MASKS not in path.relative_to(base).parts[:-1]]
+def mask_folder(path: Path, base: Path) -> str | None:
+    """Return the name of the folder of masks in `base` (``ground_truth``, ``masks``, ...) that a file lies below."""
+    return next(filter(_WORDS.holds_masks, path.relative_to(base).parts[:-1]), None)
 
 
 def _kind(parts: tuple[str, ...], deciding: set[tuple[str, ...]]) -> str | None:
