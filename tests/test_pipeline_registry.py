@@ -216,7 +216,7 @@ def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
 def test_contamination_is_an_axis_that_is_asked_for(registered, name):
     assert not nodes_with(registered[name], "contamina")
     found = register(**{name: {"axes": "contamination"}})[name]
-    assert len(nodes_with(found, "run_case")) == 7  # 0, 1, 5 and 10 %; trimmed with 0, 5 and 10 %
+    assert len(nodes_with(found, "run_case")) == 4  # 0, 1, 5 and 10 %
     assert len(nodes_with(found, "see_")) == 4
 
 

@@ -53,51 +53,32 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
     schedule = _schedule(optimiser, parameters, steps)
-    history, first_epoch, left_out = _resume(task, optimiser, schedule, checkpoint)
+    history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
     for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
         torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
         order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
         task.begin(epoch)
         task.module.train()
-        losses, by_row = [], []
+        losses = []
         # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
         for rows in np.array_split(order, steps):
             terms = task.loss(rows)
             _check_finite(terms, task, rows, f"epoch {epoch + 1} of {parameters.epochs}, batch {len(losses) + 1}")
-            step, totals = _step(terms, optimiser, rows, left_out)
-            losses.append((len(rows), step))
-            by_row.append(totals)
+            losses.append(_step(terms, optimiser, rows))
             schedule.step()
-        left_out = _highest(order, np.concatenate(by_row), 1 - parameters.loss_quantile)
         validated = _validate(task, parameters.batch_size, f"epoch {epoch + 1} of {parameters.epochs}, held-out batch")
         history += _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
         if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
-            checkpoint.save(_state(task, optimiser, schedule, epoch, history, left_out))
+            checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()
     return pd.DataFrame(history, columns=["epoch", "split", "term", "value"])
 
 
-def _step(
-    terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray, left_out: np.ndarray
-) -> tuple[dict[str, float], np.ndarray]:
-    """Step on the rows that are not `left_out`; return each term's mean over all rows, and the total of every one."""
-    total = terms["total"]
-    kept = np.flatnonzero(~np.isin(rows, left_out))
-    if len(kept):
-        optimiser.zero_grad(set_to_none=True)
-        (total if len(kept) == len(rows) else total[torch.from_numpy(kept)]).mean().backward()
-        optimiser.step()
-    means = {term: values.detach().mean().item() for term, values in terms.items()}
-    return means, total.detach().float().cpu().numpy()
-
-
-def _highest(rows: np.ndarray, losses: np.ndarray, share: float) -> np.ndarray:
-    """Return the rows of the highest losses, a `share` of all rounded down: they sit out the next epoch.
-
-    The trimmed loss (Shen and Sanghavi 2019, algorithm 1), chosen anew in each epoch among all rows.
-    """
-    count = int(round(share * len(rows), 9))
-    return rows[np.argsort(losses, kind="stable")][len(rows) - count :]
+def _step(terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray) -> tuple[int, dict[str, float]]:
+    optimiser.zero_grad(set_to_none=True)
+    terms["total"].mean().backward()
+    optimiser.step()
+    return len(rows), {term: values.detach().mean().item() for term, values in terms.items()}
 
 
 @torch.no_grad()
@@ -152,26 +133,25 @@ def _schedule(
     )
 
 
-def _state(task, optimiser, schedule, epoch: int, history: list[dict], left_out: np.ndarray) -> dict:
+def _state(task, optimiser, schedule, epoch: int, history: list[dict]) -> dict:
     return {
         "epoch": epoch,
         "module": task.module.state_dict(),
         "optimiser": optimiser.state_dict(),
         "schedule": {key: value for key, value in schedule.state_dict().items() if not callable(value)},
         "history": history,
-        "left_out": left_out.tolist(),
     }
 
 
-def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list[dict], int, np.ndarray]:
+def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list[dict], int]:
     state = checkpoint.load()
     if state is None:
-        return [], 0, np.empty(0, dtype=int)
+        return [], 0
     task.module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])
     logger.info("Resuming %s after epoch %d", task.name, state["epoch"] + 1)
-    return state["history"], state["epoch"] + 1, np.array(state["left_out"], dtype=int)
+    return state["history"], state["epoch"] + 1
 
 
 def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterator[int]:
