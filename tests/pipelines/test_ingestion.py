@@ -91,6 +91,8 @@ def test_the_data_report_lists_every_image_and_what_is_there_twice(folder, tmp_p
     assert pairs[["how", "first", "second"]].values.tolist() == [["exact", "good/2.png", "torn/1.png"]]
     assert "1 images are normal and, as the same file, anomalous" in page
     assert "16 x 16" in page
+    assert "6 by &#39;good&#39;" in page  # what was understood
+    assert "none for 2 anomalous images" in page
 
 
 def test_folder_is_split_by_seed(folder):

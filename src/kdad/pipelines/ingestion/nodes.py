@@ -113,6 +113,7 @@ def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetPar
     """Return what the page says at its head."""
     height, width = image_set.size
     facts = [("Images", f"{len(images):,}"), ("Model's size", f"{height} x {width} (dataset.fit: {dataset.fit})")]
+    facts += [(name.capitalize(), printable(text)) for name, text in image_set.remarks()]
     training = images[(images["split"] == "train") & images["low"].notna()]
     values = image_set.preparation.values
     if values is None:
