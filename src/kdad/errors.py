@@ -1,4 +1,4 @@
-"""Errors that end a run with one message, each of a kind that the command line has an exit code for."""
+"""Errors that end a run with one message, each of a kind that has an exit code, and how a message lists names."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,8 @@ class IncompleteError(InputError):
 
 class DivergedError(FloatingPointError):
     """A loss that is no longer a number; the message names the network, the epoch and what to do."""
+
+
+def first_of(names: list[str], shown: int) -> str:
+    """Return names for a message, all or the first few: ``a, b and 3 more``."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

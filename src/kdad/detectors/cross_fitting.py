@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.content_store import ContentStore
+from kdad.detectors.deciding import score_images
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import map_images
 from kdad.detectors.workshop import Workshop
@@ -92,8 +93,7 @@ def judge_by_folds(
         made.fit(fold, workshop)
         raw = map_images(made, fold, [], cases)
         smoothed = {name: smooth(np.asarray(stack), made.smoothing(name)) for name, stack in raw.stacks.items()}
-        raw_scores = {name: raw.scores[name].to_numpy() for name in raw.scores if name != "row"}
-        scores = made.image_score.of_images(raw_scores, smoothed)
+        scores = score_images(made, raw.scores, smoothed)
         ids = split.table["id"].iloc[raw.scores["row"]]
         found.append(pd.DataFrame({"id": ids, "fold": number, "score": scores.astype(np.float64)}))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=FOLD_COLUMNS)

@@ -23,13 +23,21 @@ def decide_known(
 
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    raw = {name: raw_scores[name].to_numpy() for name in raw_scores if name != "row"}
-    found = detector.image_score.of_images(raw, anomaly_maps)
+    found = score_images(detector, raw_scores, anomaly_maps)
     scores, threshold = decide(split, raw_scores["row"].to_numpy(), found, quantile, fold_scores)
-    for name, values in raw.items():
+    for name, values in _by_name(raw_scores).items():
         if name not in scores:
             scores.insert(5, name, values)
     return scores, threshold
+
+
+def score_images(detector: Detector, raw_scores: pd.DataFrame, anomaly_maps: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the images' scores `(N,)`: of the raw ones (a column each, beside `row`), or of smoothed maps."""
+    return detector.image_score.of_images(_by_name(raw_scores), anomaly_maps)
+
+
+def _by_name(raw_scores: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {name: raw_scores[name].to_numpy() for name in raw_scores if name != "row"}
 
 
 def calibrate_on(

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kdad.errors import first_of
 from kdad.images.decoding import RawImage, is_wide, open_header
 from kdad.images.value_range import ValueKind, kind_of, used_limits
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,9 @@ def unusual_files(facts: dict[str, FileFacts]) -> list[str]:
     deep = [name for name, found in facts.items() if found.deep]
     said = []
     if several:
-        said.append(
-            f"{len(several)} files have several pages or frames, of which the first is taken: {_first(several)}"
-        )
+        first = first_of(several, _SHOWN)
+        said.append(f"{len(several)} files have several pages or frames, of which the first is taken: {first}")
     if deep:
-        said.append(f"{len(deep)} files have colours of 16 bits, of which the upper 8 are taken: {_first(deep)}")
+        first = first_of(deep, _SHOWN)
+        said.append(f"{len(deep)} files have colours of 16 bits, of which the upper 8 are taken: {first}")
     return said
-
-
-def _first(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

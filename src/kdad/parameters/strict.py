@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from kdad.errors import first_of
+
 #: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
 PointChoice = str | list[str]
 _LISTED = 40
@@ -18,8 +20,7 @@ def nearest_name(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; did you mean '{close[0]}'?"
-    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
-    return f"; known: {', '.join(sorted(known)[:_LISTED])}{more}"
+    return f"; known: {first_of(sorted(known), _LISTED)}"
 
 
 def split_list(text: str) -> list[str]:

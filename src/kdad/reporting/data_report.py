@@ -1,7 +1,7 @@
 """The data report: what a set of images is made of, and what is odd about it, before anything is trained.
 
 A table of images has a row an image: id, label, kind, split, has_mask, and of its file height, width, mode, values,
-frames, deep, low and high (empty for images that lie in no file each); mask_pixels (-1 without a mask) and
+frames, deep, low, high and two_values (empty for images that lie in no file each); mask_pixels (-1 without a mask) and
 outlyingness (empty but for normal images that train or are held out).
 """
 

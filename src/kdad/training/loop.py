@@ -13,7 +13,7 @@ import torch
 from rich.progress import TextColumn
 from torch import Tensor, nn
 
-from kdad.errors import DivergedError
+from kdad.errors import DivergedError, first_of
 from kdad.parameters.training import TrainingParameters
 from kdad.progress import progress_bar
 from kdad.seeding import derive_seed, numpy_generator
@@ -100,9 +100,8 @@ def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray
     if not spoilt.any():
         return
     names = [task.names(int(row)) for row in rows[spoilt]]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     raise DivergedError(
-        f"the loss of {task.name} is not finite in {where}, for {', '.join(names[:_NAMED])}{more}; look at these "
+        f"the loss of {task.name} is not finite in {where}, for {first_of(names, _NAMED)}; look at these "
         "images, or lower the training's learning_rate. The last checkpoint is kept"
     )
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
+from kdad.errors import first_of
 from kdad.features.survey import survey_images
 from kdad.images.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
 from kdad.images.file_facts import FileFacts, unusual_files
@@ -86,13 +87,10 @@ def report_images(
     pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, survey.thumbnails)], ignore_index=True)
     suspicious = survey.suspicious
     if len(suspicious):
-        names = ", ".join(images["id"].iloc[suspicious[:_NAMED]])
-        more = f" and {len(suspicious) - _NAMED} more" if len(suspicious) > _NAMED else ""
         logger.warning(
-            "%d normal images are unlike the others and may be anomalous: %s%s",
+            "%d normal images are unlike the others and may be anomalous: %s",
             len(suspicious),
-            names,
-            more,
+            first_of(images["id"].iloc[suspicious].tolist(), _NAMED),
             extra={"markup": False},
         )
     for said in say_pairs(pairs[pairs["how"] == "near"]):
