@@ -1,0 +1,80 @@
+"""Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
+
+An object that always lies the same way has places that a network never learns well, and others that it always does;
+what is left says how unusual a value is where it stands.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdad.images.statistics import ChannelStatistics
+
+#: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
+_FLOOR = 0.2
+
+
+class PositionStatistics:
+    """Streaming mean and variance of maps at each position, in float64; memory is that of a few maps."""
+
+    def __init__(self) -> None:
+        self._moments = ChannelStatistics()
+        self._shape: tuple[int, ...] = ()
+
+    def update(self, maps: Tensor) -> None:
+        """Take in maps `(B, h, w)` of normal images; raises `ValueError` for another size than before."""
+        self._shape = self._shape or tuple(maps.shape[1:])
+        if tuple(maps.shape[1:]) != self._shape:
+            raise ValueError(f"maps of {tuple(maps.shape[1:])} cannot be combined with those of {self._shape}")
+        self._moments.update(maps.flatten(1).cpu().numpy())
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean at each position `(h, w)`; raises `ValueError` before any map was taken in."""
+        return self._moments.mean.reshape(self._shape)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """The variance at each position `(h, w)`, dividing by the count; raises as `mean` does."""
+        return np.square(self._moments.sd).reshape(self._shape)
+
+
+@dataclass(frozen=True)
+class PositionMoments:
+    """What maps are standardised by at each position: mean and spread `(h, w)`, float32, the spread above 0."""
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def combine(cls, training: PositionStatistics, held_out: PositionStatistics) -> "PositionMoments":
+        """Take the pattern over positions from training images, and its level from held-out ones.
+
+        A network is too good on what it has learnt, everywhere by about the same factor: with m and s the training
+        images' mean and standard deviation at a position, the mean is a * m and the standard deviation b * s, where
+        a and b make the held-out images' mean, and their mean squared distance from a * m, come out right over all
+        positions together. Held-out images alone are too few for a standard deviation at each position. A fifth of
+        the overall standard deviation is added to each; a map that is constant is divided by 1.
+        """
+        m, v = training.mean, training.variance
+        level = held_out.mean.mean() / m.mean() if m.mean() else 1.0
+        mean = level * m
+        squares = (held_out.variance + np.square(held_out.mean - mean)).mean()
+        widening = np.sqrt(squares / v.mean()) if v.mean() else 1.0
+        overall = np.sqrt((held_out.variance + np.square(held_out.mean - held_out.mean.mean())).mean())
+        spread = widening * np.sqrt(v) + _FLOOR * overall
+        return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, np.where(spread > 0, spread, 1.0))))
+
+    def standardise(self, maps: Tensor) -> Tensor:
+        """Return (x - mean) / spread of maps `(B, h, w)`."""
+        return (maps - self.mean.to(maps.device)) / self.spread.to(maps.device)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise `ValueError` unless they are of maps of `size` (h, w), finite, and of spreads above 0."""
+        for tensor in (self.mean, self.spread):
+            if tuple(tensor.shape) != tuple(size):
+                raise ValueError(f"it has moments of {tuple(tensor.shape)} for maps of {tuple(size)}")
+        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.spread).all() and (self.spread > 0).all()):
+            raise ValueError("it has moments that are not finite, or spreads that are not above 0")
