@@ -92,6 +92,14 @@ _MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", 
 #: Name, system, settings; the images of soft targets have so many channels as the name says.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd_discrepancy": ("mkd", _mkd("discrepancy")),
+    "mkd_positions": (
+        "mkd",
+        _mkd(
+            "discrepancy",
+            detection={"points": "last 2", "normalisation": "position", "term": "total"},
+            forward_map={"normalisation": "position", "fusion": "sum"},
+        ),
+    ),
     "mkd_total_loss": ("mkd", _mkd("discrepancy", "gradients", detection={"score": "total_loss"})),
     "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad")),
     "students_p17": ("uninformed_students", _students([17], "cache", "combined")),
