@@ -43,7 +43,7 @@ def test_by_hand_where_training_and_held_out_images_are_alike():
     floor = 0.2 * 4.5**0.5
     np.testing.assert_allclose(found.mean, [[2.0, 6.0]])
     np.testing.assert_allclose(found.spread, [[1 + floor, floor]], rtol=1e-6)
-    z = found.standardise(torch.tensor([[[2.0, 7.0]]]))
+    z = found.normalise(torch.tensor([[[2.0, 7.0]]]))
     np.testing.assert_allclose(z, [[[0.0, 1 / floor]]], rtol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_held_out_maps_have_mean_0_over_all_positions():
 def test_a_constant_map_stays_finite(value):
     maps = np.full((3, 2, 2), value)
     found = PositionMoments.combine(statistics_of(maps), statistics_of(maps))
-    assert (found.standardise(torch.full((1, 2, 2), value)) == 0).all()
+    assert (found.normalise(torch.full((1, 2, 2), value)) == 0).all()
     assert (found.spread == 1).all()
 
 

@@ -4,16 +4,21 @@ An object that always lies the same way has places that a network never learns w
 what is left says how unusual a value is where it stands.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdad.images.splits import Part, Split
 from kdad.images.statistics import ChannelStatistics
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
 _FLOOR = 0.2
+#: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
+_TRAINING_IMAGES = 512
+_KEPT = "moments."  # before the names of tensors
 
 
 class PositionStatistics:
@@ -67,7 +72,7 @@ class PositionMoments:
         spread = widening * np.sqrt(v) + _FLOOR * overall
         return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, np.where(spread > 0, spread, 1.0))))
 
-    def standardise(self, maps: Tensor) -> Tensor:
+    def normalise(self, maps: Tensor) -> Tensor:
         """Return (x - mean) / spread of maps `(B, h, w)`."""
         return (maps - self.mean.to(maps.device)) / self.spread.to(maps.device)
 
@@ -78,3 +83,41 @@ class PositionMoments:
                 raise ValueError(f"it has moments of {tuple(tensor.shape)} for maps of {tuple(size)}")
         if not (torch.isfinite(self.mean).all() and torch.isfinite(self.spread).all() and (self.spread > 0).all()):
             raise ValueError("it has moments that are not finite, or spreads that are not above 0")
+
+
+def measured_rows(split: Split, part: Part) -> np.ndarray:
+    """Return the rows of a part that statistics are made of: all held-out images, and at most 512 of training."""
+    rows = split.rows(part)
+    if part != "train" or len(rows) <= _TRAINING_IMAGES:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, _TRAINING_IMAGES).astype(int)]  # evenly spaced
+
+
+def measure_moments(
+    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
+) -> dict[str, PositionMoments]:
+    """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
+    found: dict[str, dict[str, PositionStatistics]] = {}
+    for part in ("train", "validation"):
+        rows = measured_rows(split, part)
+        for start in range(0, len(rows), batch_size):
+            for name, maps in maps_of(rows[start : start + batch_size]).items():
+                found.setdefault(name, {}).setdefault(part, PositionStatistics()).update(maps)
+    return {name: PositionMoments.combine(parts["train"], parts["validation"]) for name, parts in found.items()}
+
+
+def moments_state(moments: dict[str, PositionMoments]) -> dict[str, Tensor]:
+    """Return moments as tensors by name, to be kept."""
+    return {
+        f"{_KEPT}{name}.{part}": getattr(found, part) for name, found in moments.items() for part in ("mean", "spread")
+    }
+
+
+def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, PositionMoments]:
+    """Take the moments of maps of `size` (h, w) out of what was kept; raises `ValueError` for those that do not fit."""
+    kept = {name.removeprefix(_KEPT): state.pop(name) for name in list(state) if name.startswith(_KEPT)}
+    names = dict.fromkeys(name.rpartition(".")[0] for name in kept)
+    found = {name: PositionMoments(kept[f"{name}.mean"], kept[f"{name}.spread"]) for name in names}
+    for moments in found.values():
+        moments.check(size)
+    return found

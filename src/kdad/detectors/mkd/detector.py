@@ -11,14 +11,7 @@ from torch import Tensor
 
 from kdad.content_store import content_key
 from kdad.detectors.detector import Detector
-from kdad.detectors.learnt import (
-    count_flops,
-    count_parameters,
-    prefixed,
-    state_of,
-    train_once,
-    without_prefix,
-)
+from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
@@ -35,10 +28,10 @@ from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import moments_state, take_moments
 from kdad.seeding import torch_seed
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
-_MOMENTS = "moments."  # before the names of tensors that maps are standardised by
 
 
 class MkdDetector(Detector):
@@ -102,8 +95,12 @@ class MkdDetector(Detector):
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return the cloner's weights, and the moments that maps are standardised by."""
-        moments = [prefixed(made.state(), f"{_MOMENTS}{name}.") for name, made in self.point_maps.items()]
-        return {name: tensor for found in (state_of(self.cloner), *moments) for name, tensor in found.items()}
+        moments = {
+            f"{name}.{number}": found
+            for name, made in self.point_maps.items()
+            for number, found in enumerate(made.moments)
+        }
+        return state_of(self.cloner) | moments_state(moments)
 
     def learnt_facts(self) -> dict[str, Any]:
         """Return critical points, their scales, what maps are divided by, and the seed of SmoothGrad's noise."""
@@ -126,9 +123,10 @@ class MkdDetector(Detector):
                 "this detector of mkd is of an earlier version, which detected by the map that localises; train it "
                 "again, or use the version of kdad that made it"
             )
+        moments = take_moments(state, self.size)
         for name, made in self.point_maps.items():
-            made.restore(means[name], without_prefix(state, f"{_MOMENTS}{name}."))
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(_MOMENTS)}
+            own = {int(key.split(".")[1]): found for key, found in moments.items() if key.split(".")[0] == name}
+            made.restore(means[name], [own[number] for number in sorted(own)])
         self._take_cloner(state)
 
     @property

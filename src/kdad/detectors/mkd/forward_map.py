@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdad.detectors.mkd.discrepancy import location_direction_loss, location_value_loss
+from kdad.detectors.mkd.discrepancy import location_direction, location_value_loss
 from kdad.detectors.mkd.parameters import DiscrepancyParameters
 from kdad.scoring.position import PositionMoments
 
@@ -21,7 +21,7 @@ def location_maps(
     maps = []
     for s, c in zip(source, cloner, strict=True):
         value = location_value_loss(s, c) if term != "direction" else 0.0
-        direction = location_direction_loss(s, c).clamp_min(0) if term != "value" else 0.0
+        direction = location_direction(s, c) if term != "value" else 0.0
         if term == "total":
             value, direction = loss.value_weight * value, loss.direction_weight * direction
         maps.append(value + direction)
@@ -47,7 +47,7 @@ def fuse_points(
     """
     enlarged = [enlarge(one, size) / scale for one, scale in zip(maps, scales, strict=True)]
     if moments:
-        enlarged = [own.standardise(one) for own, one in zip(moments, enlarged, strict=True)]
+        enlarged = [own.normalise(one) for own, one in zip(moments, enlarged, strict=True)]
     resized = torch.stack(enlarged)  # (points, B, H, W)
     if fusion == "sum":
         return resized.sum(0)

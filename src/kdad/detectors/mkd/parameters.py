@@ -86,7 +86,8 @@ class DetectionParameters(PointMapParameters):
     """
 
     score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
-        "map_top_mean", description="L_total (published), the detection map's maximum, or the mean of its largest values"
+        "map_top_mean",
+        description="L_total (published), the map's maximum, or the mean of its largest values",
     )
     points: PointChoice = Field("last 1", description="critical points in L_total or the map; published: last 3")
     normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")

@@ -10,11 +10,8 @@ from torch import Tensor
 from kdad.detectors.mkd.forward_map import enlarge, fuse_points, location_maps
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, PointMapParameters
 from kdad.images.splits import Split
-from kdad.scoring.position import PositionMoments, PositionStatistics
+from kdad.scoring.position import PositionMoments, PositionStatistics, measured_rows
 from kdad.scoring.smoothing import gaussian_filter
-
-#: Images of a part, at most, that a map is measured on: enough for a standard deviation to be right to a few percent.
-_MEASURED = 512
 
 
 class Discrepancies:
@@ -39,9 +36,7 @@ class PointMap:
     passed through it.
     """
 
-    def __init__(
-        self, rule: PointMapParameters, positions: Sequence[int], size: tuple[int, int], sigma: float
-    ) -> None:
+    def __init__(self, rule: PointMapParameters, positions: Sequence[int], size: tuple[int, int], sigma: float) -> None:
         self.rule, self.positions, self.size, self.sigma = rule, list(positions), size, sigma
         self.means = [1.0] * len(self.positions)
         self.moments: list[PositionMoments] = []
@@ -80,25 +75,14 @@ class PointMap:
         sigma = self.sigma if self.rule.normalisation == "position" else None
         return self.rule.model_dump(include=set(PointMapParameters.model_fields)) | {"moments_sigma": sigma}
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the moments as tensors by name."""
-        return {
-            f"{number}.{name}": tensor
-            for number, moments in enumerate(self.moments)
-            for name, tensor in (("mean", moments.mean), ("spread", moments.spread))
-        }
-
-    def restore(self, means: Sequence[float], state: dict[str, Tensor]) -> None:
-        """Take means and moments that were kept; raises `ValueError` for those of other points or another size."""
+    def restore(self, means: Sequence[float], moments: Sequence[PositionMoments]) -> None:
+        """Take means and moments that were kept; raises `ValueError` for those of other points than the rule's."""
         if len(means) != len(self.positions):
             raise ValueError(f"it has {len(means)} point_means for {len(self.positions)} mapped points")
         wanted = len(self.positions) if self.rule.normalisation == "position" else 0
-        if len(state) != 2 * wanted:
-            raise ValueError(f"it has {len(state)} moments, and {wanted} critical points that are standardised")
-        self.means = list(means)
-        self.moments = [PositionMoments(state[f"{n}.mean"], state[f"{n}.spread"]) for n in range(wanted)]
-        for moments in self.moments:
-            moments.check(self.size)
+        if len(moments) != wanted:
+            raise ValueError(f"it has moments of {len(moments)} points, and {wanted} are standardised by them")
+        self.means, self.moments = list(means), list(moments)
 
 
 def measure_maps(
@@ -106,13 +90,11 @@ def measure_maps(
 ) -> None:
     """Measure on normal images what maps are normalised by; nothing is read for maps that need none.
 
-    `discrepancies` are those of the images at some rows of the split. At most 512 images of a part are read, evenly
-    spaced.
+    `discrepancies` are those of the images at some rows of the split.
     """
     for part in ("train", "validation"):
         measured = [one for one in maps if part in one.parts]
-        rows = split.rows(part) if measured else np.empty(0, int)
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MEASURED)).astype(int)]
+        rows = measured_rows(split, part) if measured else []
         for start in range(0, len(rows), batch_size):
             found = discrepancies(rows[start : start + batch_size])
             for one in measured:
