@@ -259,8 +259,8 @@ def test_detection_rules_are_planned_on_one_training():
     given["mkd_ablation"]["axes"] = ["detection_rule"]
     cases = plan_mkd(least_parameters() | given).cases
     rules = [case.settings.scoring.detection.model_dump(exclude={"smoothing"}) for case in cases]
-    assert len(cases) == 8
+    assert len(cases) == 9
     assert all(rules.count(rule) == 1 for rule in rules)
     assert {rule["normalisation"] for rule in rules} == {"none", "position"}
     alike = [case.settings.model_copy(update={"scoring": None}) for case in cases]
-    assert alike.count(alike[0]) == 8
+    assert alike.count(alike[0]) == 9

@@ -57,6 +57,20 @@ def test_by_hand_where_training_images_are_too_good():
     np.testing.assert_allclose(found.spread, [[widening * 1 + floor, floor]], rtol=1e-6)
 
 
+def test_by_hand_a_map_learnt_by_heart_counts_for_less():
+    training, held_out = [[[1.0, 2.0]], [[3.0, 2.0]]], [[[4.0, 8.0]], [[8.0, 4.0]]]  # held-out is three times as much
+    plain, weighed = (
+        PositionMoments.combine(statistics_of(training), statistics_of(held_out), weigh=weigh)
+        for weigh in (False, True)
+    )
+    np.testing.assert_allclose(weighed.spread, 81 * plain.spread, rtol=1e-6)
+    np.testing.assert_array_equal(weighed.mean, plain.mean)
+    # Held-out images that are judged better than training ones, by chance, count for no more.
+    turned = PositionMoments.combine(statistics_of(held_out), statistics_of(training), weigh=True)
+    expected = PositionMoments.combine(statistics_of(held_out), statistics_of(training))
+    np.testing.assert_array_equal(turned.spread, expected.spread)
+
+
 @given(st.integers(0, 2**32), st.floats(1.5, 4.0))
 def test_a_network_too_good_by_a_factor_changes_nothing(seed, factor):
     maps = np.random.default_rng(seed).gamma(2, 3, (40, 3, 4)).astype(np.float32)

@@ -16,6 +16,8 @@ from kdad.images.statistics import ChannelStatistics
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
 _FLOOR = 0.2
+#: How fast a map loses weight with the factor by which training images are judged too well.
+_DISTRUST = 4
 #: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
 _TRAINING_IMAGES = 512
 _KEPT = "moments."  # before the names of tensors
@@ -54,7 +56,9 @@ class PositionMoments:
     spread: Tensor
 
     @classmethod
-    def combine(cls, training: PositionStatistics, held_out: PositionStatistics) -> "PositionMoments":
+    def combine(
+        cls, training: PositionStatistics, held_out: PositionStatistics, weigh: bool = False
+    ) -> "PositionMoments":
         """Take the pattern over positions from training images, and its level from held-out ones.
 
         A network is too good on what it has learnt, everywhere by about the same factor: with m and s the training
@@ -62,6 +66,9 @@ class PositionMoments:
         a and b make the held-out images' mean, and their mean squared distance from a * m, come out right over all
         positions together. Held-out images alone are too few for a standard deviation at each position. A fifth of
         the overall standard deviation is added to each; a map that is constant is divided by 1.
+
+        With `weigh` the spread is multiplied by a^4 where a is above 1: maps of which the network has learnt the
+        training images by heart, rather than what they have in common, then count for less in a sum.
         """
         m, v = training.mean, training.variance
         level = held_out.mean.mean() / m.mean() if m.mean() else 1.0
@@ -70,7 +77,8 @@ class PositionMoments:
         widening = np.sqrt(squares / v.mean()) if v.mean() else 1.0
         overall = np.sqrt((held_out.variance + np.square(held_out.mean - held_out.mean.mean())).mean())
         spread = widening * np.sqrt(v) + _FLOOR * overall
-        return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, np.where(spread > 0, spread, 1.0))))
+        spread = np.where(spread > 0, spread, 1.0) * (max(level, 1.0) ** _DISTRUST if weigh else 1.0)
+        return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, spread)))
 
     def normalise(self, maps: Tensor) -> Tensor:
         """Return (x - mean) / spread of maps `(B, h, w)`."""

@@ -34,12 +34,12 @@ def _enlarged(detector, seen, part) -> list[np.ndarray]:
 def test_a_map_is_the_sum_of_points_standardised_at_each_pixel(fit, settings):
     scoring = {
         "forward_map": _RULE | {"points": "all"},
-        "detection": _RULE | {"points": "last 2", "smoothing": {"gaussian_sigma": 0.5}},
+        "detection": _RULE | {"points": "last 2", "smoothing": {"gaussian_sigma": 0.5}, "weighting": "generalisation"},
         "smoothing": {"discrepancy": {"gaussian_sigma": _SIGMA}},
     }
     detector, seen, _ = fit(MkdDetector, settings(**scoring))
     training, held_out, test = (_enlarged(detector, seen, part) for part in ("train", "validation", "test"))
-    for name, chosen, sigma in (("discrepancy", range(4), _SIGMA), ("detection", (2, 3), 0.5)):
+    for name, chosen, sigma, power in (("discrepancy", range(4), _SIGMA, 0), ("detection", (2, 3), 0.5, 4)):
         expected = 0
         for point in chosen:
             smooth = [gaussian_filter(found[point], (0, sigma, sigma)) for found in (training, held_out)]
@@ -47,7 +47,7 @@ def test_a_map_is_the_sum_of_points_standardised_at_each_pixel(fit, settings):
             mean = level * smooth[0].mean(0)
             widening = np.sqrt(np.square(smooth[1] - mean).mean() / smooth[0].var(0).mean())
             spread = widening * smooth[0].std(0) + 0.2 * smooth[1].std()
-            expected = expected + (test[point] - mean) / spread
+            expected = expected + (test[point] - mean) / (spread * max(level, 1) ** power)
         found = detector.maps(torch.from_numpy(seen.images.pixels[seen.split.rows("test")]), None, [name]).maps[name]
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
@@ -66,7 +66,7 @@ def test_opened_it_maps_to_the_same_bits(fit, settings, tmp_path):
 
 
 def test_a_rule_without_normalisation_reads_no_image(fit, settings, monkeypatch):
-    plain = {"fusion": "sum", "normalisation": "none"}
+    plain = {"fusion": "sum", "normalisation": "none", "weighting": "equal"}
     monkeypatch.setattr(PointMap, "take_in", lambda *_: pytest.fail("an image was read"))
     detector, *_ = fit(MkdDetector, settings(forward_map=plain, detection=plain))
     assert not any(name.startswith("moments.") for name in detector.learnt_state())

@@ -68,6 +68,11 @@ class PointMapParameters(StrictModel):
         "what normal images have there, and divide by how it spreads; or neither",
     )
     fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
+    weighting: Literal["equal", "generalisation"] = Field(
+        "equal",
+        description="of standardised points in a sum: equal, or less the better training images are judged than "
+        "held-out ones",
+    )
 
     @model_validator(mode="after")
     def _logarithms_of_positive_values(self) -> "PointMapParameters":
@@ -75,6 +80,11 @@ class PointMapParameters(StrictModel):
             raise ValueError(
                 "normalisation is 'position' and fusion 'geometric_mean', but half of the standardised values are "
                 "negative and have no such mean; set fusion to sum, or normalisation to none"
+            )
+        if self.weighting == "generalisation" and self.normalisation != "position":
+            raise ValueError(
+                f"weighting is 'generalisation' and normalisation '{self.normalisation}', but only points that are "
+                "standardised can be weighed; set weighting to equal, or normalisation to position"
             )
         return self
 
@@ -89,9 +99,11 @@ class DetectionParameters(PointMapParameters):
         "map_top_mean",
         description="L_total (published), the map's maximum, or the mean of its largest values",
     )
-    points: PointChoice = Field("last 1", description="critical points in L_total or the map; published: last 3")
+    points: PointChoice = Field("last 3", description="critical points in L_total or the map; published: last 3")
+    term: Literal["direction", "value", "total"] = Field("total", description="discrepancy at a location")
     normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")
     fusion: Literal["sum", "geometric_mean"] = Field("sum", description="how points are combined")
+    weighting: Literal["equal", "generalisation"] = Field("generalisation", description="as of the forward map")
     smoothing: SmoothingParameters = Field(
         default_factory=lambda: SmoothingParameters(gaussian_sigma=2.0), description="of the detection map"
     )

@@ -63,7 +63,9 @@ class PointMap:
             self.means = np.maximum([found.mean.mean() for found in seen["validation"]], 1e-12).tolist()
         elif self.rule.normalisation == "position":
             pairs = zip(seen["train"], seen["validation"], strict=True)
-            self.moments = [PositionMoments.combine(training, held_out) for training, held_out in pairs]
+            self.moments = [
+                PositionMoments.combine(*pair, weigh=self.rule.weighting == "generalisation") for pair in pairs
+            ]
 
     def map(self, found: Discrepancies) -> Tensor:
         """Return the map `(B, H, W)`."""
