@@ -99,7 +99,7 @@ class DetectionParameters(PointMapParameters):
         "map_top_mean",
         description="L_total (published), the map's maximum, or the mean of its largest values",
     )
-    points: PointChoice = Field("last 3", description="critical points in L_total or the map; published: last 3")
+    points: PointChoice = Field("all", description="critical points in L_total or the map; published: last 3")
     term: Literal["direction", "value", "total"] = Field("total", description="discrepancy at a location")
     normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")
     fusion: Literal["sum", "geometric_mean"] = Field("sum", description="how points are combined")
@@ -112,6 +112,8 @@ class DetectionParameters(PointMapParameters):
 
 class ForwardMapParameters(PointMapParameters):
     """The forward map, which localises."""
+
+    points: PointChoice = Field("first 3", description="critical points in the map")
 
 
 class GradientMapParameters(StrictModel):
