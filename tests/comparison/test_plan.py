@@ -1,10 +1,12 @@
 import pytest
+from omegaconf import OmegaConf
 
 from kdad.command_line import CommandLineError
 from kdad.comparison.plan import Plan, plan_ablation, system_of
 from kdad.errors import InputError
 from kdad.pipeline_registry import BuiltWhenAsked, Registered
 from parameter_blocks import changed, least_parameters
+from projects import PROJECT
 
 
 @pytest.fixture
@@ -310,3 +312,16 @@ def test_classes_whose_inputs_are_normalised_by_their_own_statistics_share_nothi
     source = {"input_normalisation": "dataset"}
     plan = plan_mkd(parameters | {"dataset": digits, "mkd_ablation": block, "source": source})
     assert not plan.shares_classes
+
+
+def test_detection_rules_are_planned_on_one_training():
+    blocks = {name: OmegaConf.load(PROJECT / f"conf/base/parameters/{name}.yml") for name in ("ablation", "scoring")}
+    given = {name: block for found in blocks.values() for name, block in OmegaConf.to_container(found).items()}
+    given["mkd_ablation"]["axes"] = ["detection_rule"]
+    cases = plan_mkd(least_parameters() | given).cases
+    rules = [case.settings.scoring.detection.model_dump(exclude={"smoothing"}) for case in cases]
+    assert len(cases) == 9
+    assert all(rules.count(rule) == 1 for rule in rules)
+    assert {rule["normalisation"] for rule in rules} == {"none", "position"}
+    alike = [case.settings.model_copy(update={"scoring": None}) for case in cases]
+    assert alike.count(alike[0]) == 9

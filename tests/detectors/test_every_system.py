@@ -77,9 +77,9 @@ def _mkd(*localisation: str, **scoring: Any) -> dict[str, Any]:
     }
 
 
-def _stfpm() -> dict[str, Any]:
+def _stfpm(**own: Any) -> dict[str, Any]:
     training = {"epochs": 20, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
-    return {"stfpm": {"source": _RANDOM, "points": "first 3", "training": training}}
+    return {"stfpm": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
 def _classifiers() -> dict[str, Any]:
@@ -88,16 +88,30 @@ def _classifiers() -> dict[str, Any]:
     return {"soft_target": {**networks, "temperature": 2, "temperatures": [1], "alphas": [0.5], "label_counts": [2]}}
 
 
+def _positions(blocks: dict[str, Any]) -> dict[str, Any]:
+    return blocks | {"student_scoring": blocks["student_scoring"] | {"normalisation": "position"}}
+
+
 _MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33")
 #: Name, system, settings; the images of soft targets have so many channels as the name says.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd_discrepancy": ("mkd", _mkd("discrepancy")),
+    "mkd_positions": (
+        "mkd",
+        _mkd(
+            "discrepancy",
+            detection={"points": "last 2", "normalisation": "position", "term": "total"},
+            forward_map={"normalisation": "position", "fusion": "sum"},
+        ),
+    ),
     "mkd_total_loss": ("mkd", _mkd("discrepancy", "gradients", detection={"score": "total_loss"})),
     "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad")),
     "students_p17": ("uninformed_students", _students([17], "cache", "combined")),
     "students_p17_recompute": ("uninformed_students", _students([17], "recompute", *_MAPS, augmentation="flips")),
     "students_p17_p33": ("uninformed_students", _students([17, 33], "cache", *_MAPS, output_stride=2)),
+    "students_positions": ("uninformed_students", _positions(_students([17], "cache", *_MAPS))),
     "stfpm": ("stfpm", _stfpm()),
+    "stfpm_positions": ("stfpm", _stfpm(normalisation="position", smoothing={"gaussian_sigma": 1.5})),
     "soft_target_grey": ("soft_target", _classifiers()),
     "soft_target_colour": ("soft_target", _classifiers()),
     **{

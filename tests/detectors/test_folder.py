@@ -197,7 +197,10 @@ def _change(folder, change) -> None:
         (lambda facts: facts["image"]["values"].update(low=300), "image.values: low 300 is not below high 255"),
         (lambda facts: facts["image"].update(fit="tile"), "image.fit"),
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
-        (lambda facts: facts["learnt"]["point_means"].pop(), "it has 2 point_means for 3 mapped points"),
+        (lambda facts: facts["learnt"]["point_means"]["discrepancy"].pop(), "it has 2 point_means for 3 mapped points"),
+        (lambda facts: facts["learnt"]["point_means"].pop("detection"), "it lacks 'detection'"),
+        (lambda facts: facts["learnt"].update(point_means=[1, 1, 1]), "of an earlier version, .*; train it again"),
+        (lambda facts: facts["settings"]["scoring"]["detection"].update(points="last 3"), "it has .* for 3 "),
         (lambda facts: facts["learnt"].pop("scales"), "it lacks 'scales'"),
         (lambda facts: facts["learnt"]["points"][0].update(channels=5), "as it was written"),
         (

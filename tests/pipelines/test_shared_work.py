@@ -21,7 +21,12 @@ SAME = {
     "cloner": {"training": {"epochs": 1}},
     "scoring": {
         "localisation": ["discrepancy"],
-        "detection": {"score": "map_top_mean"},
+        "detection": {
+            "score": "map_top_mean",
+            "term": "total",
+            "normalisation": "position",
+            "weighting": "generalisation",
+        },
         "forward_map": {"points": "first 3"},
         "gradient_map": {"points": "last 3", "smooth_grad_samples": 2},
     },

@@ -80,7 +80,7 @@ def test_maps_are_the_fused_discrepancy_of_the_rows_in_order(fitted, term, fusio
     pairs = _pairs(detector, seen, seen.split.scored)
     expected = fuse_points(location_maps(*pairs, term, detector.settings.cloner.loss), (32, 48), fusion, [1.0] * 4)
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5)
-    assert detector.point_means == [1.0] * 4
+    assert detector.point_maps["discrepancy"].means == [1.0] * 4
 
 
 def test_only_the_chosen_points_are_mapped(fitted):
@@ -96,7 +96,7 @@ def test_normalisation_divides_each_point_by_its_mean_over_held_out_rows_only(fi
     _, stack = _mapped(detector, seen, seen.split.scored)
     maps = location_maps(*_pairs(detector, seen, seen.split.scored), "direction", detector.settings.cloner.loss)
     scales = [m[:4].mean().item() for m in maps]  # the first four of the scored rows are held out
-    np.testing.assert_allclose(detector.point_means, scales, rtol=1e-3)
+    np.testing.assert_allclose(detector.point_maps["discrepancy"].means, scales, rtol=1e-3)
     np.testing.assert_allclose(stack, fuse_points(maps, (32, 48), "sum", scales), rtol=1e-3)
     assert not np.allclose(scales, [m.mean().item() for m in maps], rtol=1e-2)
     # A point's normalised map is 1 on average over the held-out rows (upsampling by whole factors keeps the mean but
@@ -108,7 +108,7 @@ def test_only_mapped_points_are_normalised(fitted):
     detector, seen = fitted(forward_map={"points": "last 2", "normalisation": "validation"})
     held_out = seen.split.rows("validation")
     maps = location_maps(*_pairs(detector, seen, held_out), "direction", detector.settings.cloner.loss)
-    np.testing.assert_allclose(detector.point_means, [m.mean().item() for m in maps[2:]], rtol=1e-3)
+    np.testing.assert_allclose(detector.point_maps["discrepancy"].means, [m.mean().item() for m in maps[2:]], rtol=1e-3)
 
 
 def test_scales_are_the_sd_over_the_training_images_or_1(fitted):
@@ -139,8 +139,8 @@ def test_a_cloner_that_is_perfect_on_held_out_images_gives_finite_maps(prepare, 
     detector.fit(seen, workshop)
     monkeypatch.setattr(Cloner, "forward", perfect)
     monkeypatch.setattr(type(seen), "outputs", lambda *_: None)  # exactly what the source gives, batch by batch
-    detector.point_means = detector._measure_points(seen)
-    assert detector.point_means == [1e-12] * 4
+    detector._measure_maps(seen)
+    assert detector.point_maps["discrepancy"].means == [1e-12] * 4
     _, stack = _mapped(detector, seen, seen.split.scored)
     assert (stack == 0).all()
 
@@ -201,29 +201,43 @@ def test_gradient_maps_are_the_slope_of_the_total_loss_at_their_own_points(fitte
 def test_the_score_rule_and_the_maps_that_it_needs(fitted):
     detector, _ = fitted(**_EVERY, detection={"score": "map_top_mean", "top_fraction": 0.2})
     score = detector.image_score
-    assert (score.map_name, score.rule, score.top_fraction) == ("discrepancy", "map_top_mean", 0.2)
-    assert detector.needed_methods == ["gradients", "discrepancy"]
+    assert (score.map_name, score.rule, score.top_fraction) == ("detection", "map_top_mean", 0.2)
+    assert detector.needed_methods == ["gradients", "detection"]
     assert [name for name in detector.methods if detector.is_costly(name)] == _EVERY["localisation"][:3]
+    assert not detector.is_costly("detection")
     detector, _ = fitted(detection={"score": "total_loss"})
     assert detector.image_score.map_name is None
     assert detector.needed_methods == ["discrepancy"]
 
 
-def test_a_judgement_is_of_the_smoothed_map_by_the_rule(fitted):
+def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
     detector, seen = fitted(
-        detection={"score": "map_top_mean", "top_fraction": 0.1}, smoothing={"discrepancy": {"gaussian_sigma": 2.0}}
+        detection={"score": "map_top_mean", "top_fraction": 0.1, "smoothing": {"gaussian_sigma": 1.0}},
+        smoothing={"discrepancy": {"gaussian_sigma": 2.0}},
     )
     detector.calibrated(quantile_threshold(np.array([0.1, 0.2, 0.3]), 0.5), np.array([0.3, 0.1, 0.2]))
     rows = seen.split.scored
     images = seen.batch(rows)
-    raw = detector.maps(images).maps["discrepancy"]
-    for judgement, one in zip(detector.judge_batch(images, seen.outputs(rows)), raw, strict=True):
-        expected = gaussian_filter(one, 2.0)
-        np.testing.assert_allclose(judgement.map, expected, rtol=1e-3, atol=1e-5)
-        top = np.sort(expected, axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
-        assert judgement.score == pytest.approx(top, rel=1e-4)
+    raw = detector.maps(images, None, ["discrepancy", "detection"]).maps
+    judged = detector.judge_batch(images, seen.outputs(rows))
+    for judgement, shown, scored in zip(judged, raw["discrepancy"], raw["detection"], strict=True):
+        np.testing.assert_allclose(judgement.map, gaussian_filter(shown, 2.0), rtol=1e-3, atol=1e-5)
+        top = np.sort(gaussian_filter(scored, 1.0), axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
+        assert judgement.score == pytest.approx(top, rel=1e-4, abs=1e-4)
         assert judgement.decision == (judgement.score > 0.2)
         assert judgement.percentile == np.mean(np.array([0.1, 0.2, 0.3]) < judgement.score)
+
+
+def test_one_forward_pass_serves_both_rules(fitted, monkeypatch):
+    detector, seen = fitted()
+    passes = []
+    original = Cloner.forward
+    monkeypatch.setattr(Cloner, "forward", lambda self, images: passes.append(len(images)) or original(self, images))
+    rows = seen.split.scored[:3]
+    together = detector.maps(seen.batch(rows), seen.outputs(rows), ["discrepancy", "detection"]).maps
+    assert passes == [3]
+    for name, maps in together.items():
+        np.testing.assert_array_equal(detector.maps(seen.batch(rows), seen.outputs(rows), [name]).maps[name], maps)
 
 
 def test_a_method_that_smoothing_does_not_name_passes_as_it_is(fitted):
@@ -274,7 +288,7 @@ def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_cost
 
 
 def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, workshop, monkeypatch):
-    given = {"localisation": ["discrepancy"], "detection": {"points": "all"}}
+    given = {"localisation": ["discrepancy"], "detection": {"points": "all", "smoothing": {"gaussian_sigma": 1}}}
     detector, seen = fitted(**given)
     before = map_images(detector, seen, ["discrepancy"], workshop.models)
     with monkeypatch.context() as patch:
@@ -282,7 +296,7 @@ def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, workshop
         again = map_images(detector, seen, ["discrepancy"], workshop.models)
     assert again.keys == before.keys
     np.testing.assert_array_equal(again.stacks["discrepancy"], before.stacks["discrepancy"])
-    for change in ({"detection": {"points": "last 1"}}, {"forward_map": _PLAIN}):
+    for change in ({"detection": {"points": "last 2"}}, {"forward_map": _PLAIN}, {"detection": {"smoothing": {}}}):
         other, seen_again = fitted(**given | change)
         assert other.key == detector.key
         assert map_images(other, seen_again, ["discrepancy"], workshop.models).keys != before.keys

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kdad.detectors.mkd.discrepancy import (
     direction_loss,
     discrepancy_terms,
+    location_direction,
     location_direction_loss,
     location_value_loss,
     value_loss,
@@ -147,3 +148,16 @@ def test_direction_is_in_range_and_ignores_length(seed, factor):
         torch.testing.assert_close(direction_loss(source, cloner * factor, form), found, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(value_loss(source, cloner), value_loss(cloner, source))
     torch.testing.assert_close(location_value_loss(source, cloner).flatten(1).mean(1), value_loss(source, cloner))
+
+
+def test_the_direction_to_more_digits_is_the_same_direction():
+    generator = torch.Generator().manual_seed(0)
+    source, cloner = torch.randn(2, 2, 8, 5, 6, generator=generator)
+    source[0, :, 0, 0] = 0
+    cloner[0, :, 0, :2] = 0
+    found = location_direction(source, cloner)
+    torch.testing.assert_close(found, location_direction_loss(source, cloner), rtol=1e-5, atol=1e-6)
+    assert found[0, 0, :2].tolist() == [1.0, 1.0]
+    nearly = source + 1e-4 * cloner  # one minus the cosine is about 1e-8, below what float32 tells from 1
+    exact = 1 - torch.cosine_similarity(source.double(), nearly.double(), dim=1)
+    torch.testing.assert_close(location_direction(source, nearly)[1].double(), exact[1], rtol=0.02, atol=0)

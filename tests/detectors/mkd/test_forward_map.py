@@ -32,7 +32,8 @@ def test_rounding_does_not_make_a_map_negative():
     vectors = torch.rand(1, 512, 30, 30, generator=torch.Generator().manual_seed(0))
     loss = DiscrepancyParameters()
     assert (1 - torch.cosine_similarity(vectors, 3 * vectors, dim=1)).min() < 0  # else nothing is shown
-    assert location_maps([vectors], [3 * vectors], "direction", loss)[0].min() == 0
+    found = location_maps([vectors], [3 * vectors], "direction", loss)[0]
+    assert 0 <= found.min() <= found.max() < 1e-12
 
 
 def test_sum_of_scaled_maps():

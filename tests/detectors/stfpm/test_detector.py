@@ -30,6 +30,20 @@ def test_the_map_is_that_of_source_and_student_at_the_chosen_points(fit):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-7)
 
 
+def test_the_map_is_standardised_at_each_pixel_where_asked(fit):
+    made, plain = (fit(StfpmDetector, settings(normalisation=name)) for name in ("position", "none"))
+    rows = (plain.seen.split.rows(part) for part in ("train", "validation", "test"))
+    training, held_out, test = (plain.detector.maps(plain.seen.batch(one)).maps["feature_distance"] for one in rows)
+    mean = held_out.mean() / training.mean() * training.mean(0)
+    widening = np.sqrt(np.square(held_out - mean).mean() / training.var(0).mean())
+    expected = (test - mean) / (widening * training.std(0) + 0.2 * held_out.std())
+    found = made.detector.maps(made.seen.batch(made.seen.split.rows("test"))).maps["feature_distance"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert plain.fitting.reused  # one student serves both
+    with pytest.raises(ValueError, match=r"its stfpm\.normalisation is none"):
+        plain.detector.restore(made.detector.learnt_state(), {})
+
+
 def test_the_student_learns_and_the_source_does_not(fit):
     made = fit(StfpmDetector, settings())
     reference = made.detector.references["source"]

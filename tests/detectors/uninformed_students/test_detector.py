@@ -71,6 +71,19 @@ def test_maps_are_means_over_scales_of_normalised_parts(fit):
         np.testing.assert_allclose(found.maps[name][:, ::4, ::4], values, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
+def test_e_and_v_are_standardised_at_each_position(fit):
+    fitted = fit(UninformedStudentsDetector, settings(scoring={"normalisation": "position"}))
+    parts = (dict(zip("ev", e_and_v(fitted, 17, rows), strict=True)) for rows in (TRAIN, HELD_OUT, SOME))
+    training, held_out, some = parts
+    found = fitted.detector.maps(fitted.seen.batch(SOME), None, ["regression_error", "predictive_variance"]).maps
+    for part, name in (("e", "regression_error"), ("v", "predictive_variance")):
+        mean = held_out[part].mean() / training[part].mean() * training[part].mean(0)
+        widening = np.sqrt(np.square(held_out[part] - mean).mean() / training[part].var(0).mean())
+        spread = widening * training[part].std(0) + 0.2 * held_out[part].std()
+        np.testing.assert_allclose(found[name][:, ::4, ::4], (some[part] - mean) / spread, rtol=2e-3, atol=2e-3)
+    assert fitted.detector.learnt_facts() == {"map_constants": {}}
+
+
 def test_constants_are_of_held_out_images_alone(fit):
     fitted = fit(UninformedStudentsDetector, settings((17,), ("combined",)))
     error, variance = e_and_v(fitted, 17, HELD_OUT)

@@ -15,10 +15,11 @@ from kdad.detectors.learnt import count_flops, count_parameters, state_of, train
 from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.forward_map import fuse_points, location_maps
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.mkd.point_map import Discrepancies, PointMap, measure_maps
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
@@ -27,16 +28,18 @@ from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import moments_state, take_moments
 from kdad.seeding import torch_seed
 
-_FORWARD = "discrepancy"
+_FORWARD, _DETECTION = "discrepancy", "detection"
 
 
 class MkdDetector(Detector):
     """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
 
-    Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy`` (one forward pass), and
-    ``gradients``, ``smooth_grad``, ``guided_backprop`` (section 3.3).
+    Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
+    ``detection``, which the score is taken of (one forward pass); ``gradients``, ``smooth_grad``, ``guided_backprop``
+    (section 3.3).
     """
 
     system = "mkd"
@@ -86,20 +89,25 @@ class MkdDetector(Detector):
         trained = train_once(workshop.models, key, train)
         self.key = key
         self._take_cloner(trained.state)
-        self.point_means = self._measure_points(seen)
+        self._measure_maps(seen)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
         return Fitting(trained.history, seconds, trained.reused, "cloner")
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return the cloner's weights."""
-        return state_of(self.cloner)
+        """Return the cloner's weights, and the moments that maps are standardised by."""
+        moments = {
+            f"{name}.{number}": found
+            for name, made in self.point_maps.items()
+            for number, found in enumerate(made.moments)
+        }
+        return state_of(self.cloner) | moments_state(moments)
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return critical points, their scales, the forward map's normalisation, and the seed of SmoothGrad's noise."""
+        """Return critical points, their scales, what maps are divided by, and the seed of SmoothGrad's noise."""
         return {
             "points": [asdict(point) for point in self.points],
             "scales": self.scales,
-            "point_means": self.point_means,
+            "point_means": {name: made.means for name, made in self.point_maps.items()},
             "seed": self.seed,
         }
 
@@ -109,9 +117,16 @@ class MkdDetector(Detector):
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
-        if len(facts["point_means"]) != len(self._mapped):
-            raise ValueError(f"it has {len(facts['point_means'])} point_means for {len(self._mapped)} mapped points")
-        self.point_means = facts["point_means"]
+        means = facts["point_means"]
+        if not isinstance(means, dict):
+            raise InputError(
+                "this detector of mkd is of an earlier version, which detected by the map that localises; train it "
+                "again, or use the version of kdad that made it"
+            )
+        moments = take_moments(state, self.size)
+        for name, made in self.point_maps.items():
+            own = {int(key.split(".")[1]): found for key, found in moments.items() if key.split(".")[0] == name}
+            made.restore(means[name], [own[number] for number in sorted(own)])
         self._take_cloner(state)
 
     @property
@@ -121,30 +136,32 @@ class MkdDetector(Detector):
 
     @property
     def image_score(self) -> ImageScore:
-        """L_total, or a rule of the forward map."""
+        """L_total, or a number of the detection map."""
         detection = self.settings.scoring.detection
         if detection.score == "total_loss":
             return ImageScore("total_loss", "raw")
-        return ImageScore(_FORWARD, detection.score, detection.top_fraction)
+        return ImageScore(_DETECTION, detection.score, detection.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
         """Return what the parameters say; the forward map passes as it is where they say nothing."""
+        if method == _DETECTION:
+            return self.settings.scoring.detection.smoothing
         return self.settings.scoring.smoothing.get(method, SmoothingParameters())
 
     def is_costly(self, method: str) -> bool:
         """Gradients take a backward pass through source and cloner."""
-        return method != _FORWARD
+        return method not in (_FORWARD, _DETECTION)
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return the points and forms of the maps."""
         scoring = self.settings.scoring
-        if list(methods) in ([], [_FORWARD]):
-            return {"points": scoring.detection.points, "forward_map": scoring.forward_map.model_dump()}
-        return {"gradient_map": scoring.gradient_map.model_dump()}
+        if any(map(self.is_costly, methods)):
+            return {"gradient_map": scoring.gradient_map.model_dump()}
+        return {"points": scoring.detection.points} | {name: made.facts() for name, made in self.point_maps.items()}
 
     def batch_size(self, method: str | None = None) -> int:
         """Return fewer images where gradients are kept."""
-        return 32 if method in (None, _FORWARD) else self.settings.scoring.gradient_map.batch_size
+        return 32 if method is None or not self.is_costly(method) else self.settings.scoring.gradient_map.batch_size
 
     def cost(self) -> dict[str, float]:
         """Return the cloner's parameters, and the operations of its forward pass over one image."""
@@ -156,25 +173,27 @@ class MkdDetector(Detector):
         methods = self.needed_methods if methods is None else methods
         images = self.compute.move(images)
         found, scores = {}, {}
-        if not methods or _FORWARD in methods or self.image_score.rule == "raw":
-            scores["total_loss"], forward = self._forward(images, outputs)
-            found[_FORWARD] = forward
+        forward = [method for method in methods if not self.is_costly(method)]
+        if not methods or forward or self.image_score.rule == "raw":
+            scores["total_loss"], found = self._forward(images, outputs, forward)
         for method in methods:
-            if method != _FORWARD:
+            if self.is_costly(method):
                 with torch.enable_grad():
                     maps = gradient_maps(self._total, images, method, self.settings.scoring.gradient_map, self.seed)
                 found[method] = maps.cpu().numpy()
         return Raw(scores, {method: found[method] for method in methods})
 
     @torch.no_grad()
-    def _forward(self, images: Tensor, outputs: Outputs | None) -> tuple[np.ndarray, np.ndarray]:
+    def _forward(
+        self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return L_total and the maps that one forward pass gives."""
         source, cloner = self._activations(images, outputs)
-        settings = self.settings
-        chosen = self._choose("detection")
-        terms = discrepancy_terms([source[i] for i in chosen], [cloner[i] for i in chosen], settings.cloner.loss)
-        maps = self._location_maps(source, cloner)
-        fused = fuse_points(maps, self.size, settings.scoring.forward_map.fusion, self.point_means)
-        return terms["total"].cpu().numpy(), fused.cpu().numpy()
+        loss, chosen = self.settings.cloner.loss, self._choose("detection")
+        terms = discrepancy_terms([source[i] for i in chosen], [cloner[i] for i in chosen], loss)
+        known = Discrepancies(source, cloner, loss)
+        maps = {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
+        return terms["total"].cpu().numpy(), maps
 
     def _activations(self, images: Tensor, outputs: Outputs | None) -> tuple[list[Tensor], list[Tensor]]:
         """Return the source's and the cloner's activations `(B, C_i, H_i, W_i)`, the source's scaled."""
@@ -183,32 +202,29 @@ class MkdDetector(Detector):
         with self.compute.autocast():
             return source, self.cloner(images)
 
-    def _location_maps(self, source: list[Tensor], cloner: list[Tensor]) -> list[Tensor]:
-        pairs = [source[i] for i in self._mapped], [cloner[i] for i in self._mapped]
-        return location_maps(*pairs, self.settings.scoring.forward_map.term, self.settings.cloner.loss)
-
     @torch.no_grad()
-    def _measure_points(self, seen: SeenImages) -> list[float]:
-        """Return the mean of each mapped point's map over held-out normal images, or 1 where none is asked for."""
-        if self.settings.scoring.forward_map.normalisation == "none":
-            return [1.0] * len(self._mapped)
-        rows, sums = seen.split.rows("validation"), np.zeros(len(self._mapped))
-        for start in range(0, len(rows), self.batch_size()):
-            batch = rows[start : start + self.batch_size()]
-            activations = self._activations(self.compute.move(seen.batch(batch)), seen.outputs(batch))
-            sums += [found.flatten(1).mean(1).sum().item() for found in self._location_maps(*activations)]
-        return np.maximum(sums / len(rows), 1e-12).tolist()
+    def _measure_maps(self, seen: SeenImages) -> None:
+        """Measure on normal images what maps are normalised by."""
+
+        def discrepancies(rows: np.ndarray) -> Discrepancies:
+            activations = self._activations(self.compute.move(seen.batch(rows)), seen.outputs(rows))
+            return Discrepancies(*activations, self.settings.cloner.loss)
+
+        measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
+        rules = {_FORWARD: "forward_map"} | ({_DETECTION: "detection"} if self.image_score.map_name else {})
+        self.point_maps = {
+            name: PointMap(
+                getattr(self.settings.scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma
+            )
+            for name, block in rules.items()
+        }
 
     def _choose(self, block: str) -> list[int]:
         choice = getattr(self.settings.scoring, block).points
         return choose_points(choice, tuple(point.name for point in self.points), f"scoring.{block}.points")
-
-    @property
-    def _mapped(self) -> list[int]:
-        return self._choose("forward_map")
 
     def _new_cloner(self) -> torch.nn.Module:
         source = self.references["source"]

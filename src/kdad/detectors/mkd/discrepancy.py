@@ -8,6 +8,9 @@ from torch.nn.functional import cosine_similarity
 
 from kdad.detectors.mkd.parameters import DiscrepancyParameters
 
+#: Lengths below are taken for this one, as `cosine_similarity` does.
+_SHORTEST = 1e-8
+
 
 def value_loss(source: Tensor, cloner: Tensor) -> Tensor:
     """Return L_val of one critical point (eq. 1): the mean squared difference, `(B,)` for `(B, C, H, W)`."""
@@ -33,6 +36,19 @@ def location_value_loss(source: Tensor, cloner: Tensor) -> Tensor:
 def location_direction_loss(source: Tensor, cloner: Tensor) -> Tensor:
     """Return L_dir at each location, `(B, H, W)` in [0, 2]: the cosine over channels."""
     return 1 - cosine_similarity(source.float(), cloner.float(), dim=1)
+
+
+def location_direction(source: Tensor, cloner: Tensor) -> Tensor:
+    """Return the same as `location_direction_loss`, to more digits: half the squared distance of unit vectors.
+
+    One minus a cosine near 1 has few digits left in float32, too few for a map that is divided by a small spread.
+    """
+    units, empty = [], 0.0
+    for found in (source.float(), cloner.float()):
+        length = found.norm(dim=1, keepdim=True)
+        units.append(found / length.clamp_min(_SHORTEST))
+        empty = empty + 0.5 * (length[:, 0] == 0)  # a vector without direction has a cosine of 0
+    return 0.5 * (units[0] - units[1]).square().sum(1) + empty
 
 
 def discrepancy_terms(

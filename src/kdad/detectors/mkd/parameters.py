@@ -57,25 +57,63 @@ class ClonerParameters(StrictModel):
     training: TrainingParameters
 
 
-class DetectionParameters(StrictModel):
-    """The detection score: one number an image, larger is more anomalous."""
+class PointMapParameters(StrictModel):
+    """The rule of a map: the discrepancy at each location, upsampled and fused over critical points."""
+
+    points: PointChoice = Field("all", description="critical points in the map")
+    term: Literal["direction", "value", "total"] = Field("direction", description="discrepancy at a location")
+    normalisation: Literal["none", "validation", "position"] = Field(
+        "none",
+        description="divide each point's map by its mean over held-out normal images; or take away, at each position, "
+        "what normal images have there, and divide by how it spreads; or neither",
+    )
+    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
+    weighting: Literal["equal", "generalisation"] = Field(
+        "equal",
+        description="of standardised points in a sum: equal, or less the better training images are judged than "
+        "held-out ones",
+    )
+
+    @model_validator(mode="after")
+    def _logarithms_of_positive_values(self) -> "PointMapParameters":
+        if self.normalisation == "position" and self.fusion == "geometric_mean":
+            raise ValueError(
+                "normalisation is 'position' and fusion 'geometric_mean', but half of the standardised values are "
+                "negative and have no such mean; set fusion to sum, or normalisation to none"
+            )
+        if self.weighting == "generalisation" and self.normalisation != "position":
+            raise ValueError(
+                f"weighting is 'generalisation' and normalisation '{self.normalisation}', but only points that are "
+                "standardised can be weighed; set weighting to equal, or normalisation to position"
+            )
+        return self
+
+
+class DetectionParameters(PointMapParameters):
+    """The detection score: one number an image, larger is more anomalous; of L_total, or of a map by a rule of its own.
+
+    For L_total only `points` matters.
+    """
 
     score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
-        "map_top_mean", description="L_total (published), the forward map's maximum, or the mean of its largest values"
+        "map_top_mean",
+        description="L_total (published), the map's maximum, or the mean of its largest values",
     )
-    points: PointChoice = Field("all", description="critical points in L_total; published: last 3")
+    points: PointChoice = Field("all", description="critical points in L_total or the map; published: last 3")
+    term: Literal["direction", "value", "total"] = Field("total", description="discrepancy at a location")
+    normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")
+    fusion: Literal["sum", "geometric_mean"] = Field("sum", description="how points are combined")
+    weighting: Literal["equal", "generalisation"] = Field("generalisation", description="as of the forward map")
+    smoothing: SmoothingParameters = Field(
+        default_factory=lambda: SmoothingParameters(gaussian_sigma=2.0), description="of the detection map"
+    )
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
 
 
-class ForwardMapParameters(StrictModel):
-    """The forward map: the discrepancy at each location, upsampled and fused over critical points."""
+class ForwardMapParameters(PointMapParameters):
+    """The forward map, which localises."""
 
     points: PointChoice = Field("first 3", description="critical points in the map")
-    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
-    term: Literal["direction", "value", "total"] = Field("direction", description="discrepancy at a location")
-    normalisation: Literal["none", "validation"] = Field(
-        "none", description="divide each point's map by its mean over held-out normal images, or not"
-    )
 
 
 class GradientMapParameters(StrictModel):

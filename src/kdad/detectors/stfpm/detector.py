@@ -21,6 +21,8 @@ from kdad.networks.points import choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
 from kdad.training.loop import TrainingTask, train
 
@@ -85,19 +87,26 @@ class StfpmDetector(Detector):
             return student, train(task, settings.training, workshop.seed, checkpoint)
 
         trained = train_once(workshop.models, self.key, run)
-        self.restore(trained.state, {})
+        self._take_student(trained.state)
+        self.moments = self._measure_moments(seen) if settings.normalisation == "position" else None
         return Fitting(trained.history, trained.seconds, trained.reused, "student")
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return the student's weights."""
-        return state_of(self.student)
+        """Return the student's weights, and the moments that the map is standardised by."""
+        return state_of(self.student) | (moments_state({_MAP: self.moments}) if self.moments else {})
 
     def learnt_facts(self) -> dict[str, Any]:
         """Return nothing more: the source is named beside."""
         return {}
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take a student."""
+        """Take a student, and moments where the map is standardised."""
+        self.moments = take_moments(state, self.size).get(_MAP)
+        if (self.moments is not None) != (self.settings.stfpm.normalisation == "position"):
+            raise ValueError(f"its stfpm.normalisation is {self.settings.stfpm.normalisation}, and its moments differ")
+        self._take_student(state)
+
+    def _take_student(self, state: dict[str, Tensor]) -> None:
         self.student = self._new_student()
         self.student.load_state_dict(state)
         self.compute.place(self.student).eval()
@@ -124,12 +133,32 @@ class StfpmDetector(Detector):
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return the map."""
+        found = self._distance(images, outputs)
+        return Raw({}, {_MAP: (self.moments.normalise(found) if self.moments else found).cpu().numpy()})
+
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        """Return what the map is standardised by: moments are those of smoothed maps."""
+        settings = self.settings.stfpm
+        return {"sigma": settings.smoothing.gaussian_sigma} if settings.normalisation == "position" else {}
+
+    def _distance(self, images: Tensor, outputs: Outputs | None) -> Tensor:
+        """Return the product of the points' distances, `(B, H, W)`."""
         images = self.compute.move(images)
         source = (self.outputs(images) if outputs is None else outputs)["source"]
         with self.compute.autocast():
             student = self.student(images)
         chosen = [self.compute.move(source[i]) for i in self._positions]
-        return Raw({}, {_MAP: pyramid_map(chosen, student, self.size).cpu().numpy()})
+        return pyramid_map(chosen, student, self.size)
+
+    @torch.no_grad()
+    def _measure_moments(self, seen: SeenImages) -> PositionMoments:
+        sigma = self.settings.stfpm.smoothing.gaussian_sigma
+
+        def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
+            found = self._distance(seen.batch(rows), seen.outputs(rows)).cpu().numpy()
+            return {_MAP: torch.from_numpy(gaussian_filter(found, sigma))}
+
+        return measure_moments(seen.split, maps_of, self.batch_size())[_MAP]
 
     @property
     def _positions(self) -> list[int]:

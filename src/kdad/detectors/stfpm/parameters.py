@@ -18,6 +18,9 @@ class StfpmParameters(StrictModel):
     features: FeatureParameters = Field(default_factory=FeatureParameters, description="how the source runs")
     points: PointChoice = Field("first 3", description="critical points; published: layer1 to layer3 of resnet18")
     training: TrainingParameters
+    normalisation: Literal["none", "position"] = Field(
+        "none", description="published: none; position: take away what normal images have at each position"
+    )
     smoothing: SmoothingParameters = Field(
         default_factory=SmoothingParameters, description="of the map; published: none"
     )

@@ -32,6 +32,7 @@ from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
 
 _TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
 #: What each map adds up, of every receptive field.
@@ -53,7 +54,7 @@ class UninformedStudentsDetector(Detector):
         super().__init__(*arguments)
         self.ensembles = nn.ModuleDict()
         self.standardisations: dict[int, Standardisation] = {}
-        self.constants: dict[str, MapConstants] = {}
+        self.constants: dict[str, MapConstants] | dict[str, PositionMoments] = {}
 
     @classmethod
     def refer(
@@ -106,19 +107,23 @@ class UninformedStudentsDetector(Detector):
         )
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return the students' weights and their targets' standardisation."""
+        """Return the students' weights, their targets' standardisation, and moments that maps are normalised by."""
         state = state_of(self.ensembles)
         for field, standardise in self.standardisations.items():
             state |= {f"p{field}.target_mean": standardise.mean, f"p{field}.target_sd": standardise.sd}
-        return state
+        return state | (moments_state(self.constants) if self._at_positions else {})
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return the constants that maps are normalised by."""
-        return {"map_constants": {name: asdict(found) for name, found in self.constants.items()}}
+        """Return the constants that maps are normalised by, where they are numbers."""
+        constants = {} if self._at_positions else self.constants
+        return {"map_constants": {name: asdict(found) for name, found in constants.items()}}
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take students and constants."""
-        self.constants = {part: MapConstants(**facts["map_constants"][part]) for part in self._parts}
+        kept = take_moments(state, self._grid)
+        if not self._at_positions:
+            kept = {part: MapConstants(**found) for part, found in facts["map_constants"].items()}
+        self.constants = {part: kept[part] for part in self._parts}
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
             self.standardisations[field] = Standardisation(*moments)
@@ -141,6 +146,10 @@ class UninformedStudentsDetector(Detector):
     def smoothing(self, method: str) -> SmoothingParameters:
         """Return what the parameters say."""
         return self.settings.student_scoring.smoothing[method]
+
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        """Return what e and v are normalised by."""
+        return {"normalisation": self.settings.student_scoring.normalisation}
 
     def batch_size(self, method: str | None = None) -> int:
         """Return fewer images the larger they are."""
@@ -200,7 +209,11 @@ class UninformedStudentsDetector(Detector):
         return parts
 
     @torch.no_grad()
-    def _measure_constants(self, seen: SeenImages) -> dict[str, MapConstants]:
+    def _measure_constants(self, seen: SeenImages) -> dict[str, MapConstants] | dict[str, PositionMoments]:
+        if self._at_positions:
+            return measure_moments(
+                seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
+            )
         rows, size = seen.split.rows("validation"), self.batch_size()
         found: dict[str, list[np.ndarray]] = {name: [] for name in self._parts}
         for start in range(0, len(rows), size):
@@ -236,6 +249,16 @@ class UninformedStudentsDetector(Detector):
     def _new_ensemble(self, field: int, seed: int) -> StudentEnsemble:
         teacher = self.settings.teacher
         return StudentEnsemble(self.settings.students.count, field, teacher.depth, teacher.width, seed)
+
+    @property
+    def _at_positions(self) -> bool:
+        return self.settings.student_scoring.normalisation == "position"
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """How many descriptors an image has, down and across."""
+        stride = self.settings.students.output_stride
+        return -(-self.size[0] // stride), -(-self.size[1] // stride)
 
     @property
     def _fields(self) -> list[int]:

@@ -6,6 +6,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdad.scoring.position import PositionMoments
+
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return e = || mean_i mu_i - y ||^2 at each position `(B, h, w)`, y being the standardised descriptors.
@@ -42,7 +44,7 @@ class MapConstants:
         return (maps - self.mean) / self.sd
 
 
-def fuse_maps(maps: list[tuple[Tensor, MapConstants]], scales: int) -> Tensor:
+def fuse_maps(maps: list[tuple[Tensor, MapConstants | PositionMoments]], scales: int) -> Tensor:
     """Return the sum of normalised maps `(N, h, w)` divided by the number of scales.
 
     For e and v of each receptive field this is the mean over scales of (e - e_mu) / e_sigma + (v - v_mu) / v_sigma

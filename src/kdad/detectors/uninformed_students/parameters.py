@@ -84,6 +84,11 @@ class StudentScoringParameters(MappingParameters):
         min_length=1,
         description="e + v, e, v, e + v of one receptive field; the first is shown and detects",
     )
+    normalisation: Literal["held_out", "position"] = Field(
+        "held_out",
+        description="e and v less their mean and over their sd: those of all held-out positions together (published), "
+        "or at each position",
+    )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
 
