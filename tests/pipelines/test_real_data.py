@@ -22,7 +22,7 @@ def test_a_short_training_on_bottle_finds_its_defects(project, run, shared):
 
 def test_a_short_ensemble_on_bottle_finds_its_defects(project, run, shared):
     dataset = {"root": str(shared / "data/mvtec_ad_256"), "category": "bottle", "image_size": 64}
-    teacher = {"width": 0.125, "dense": {"crops_per_epoch": 200}, "training": {"epochs": 4}}
+    teacher = {"width": 0.125, "patches_per_epoch": 3200, "training": {"epochs": 4}}
     students = {"receptive_fields": [33], "count": 2, "training": {"epochs": 6}}
     blocks = {"dataset": dataset, "teacher": teacher, "students": students}
     scoring = {"localisation": ["combined", "regression_error", "predictive_variance"]}

@@ -124,9 +124,10 @@ def test_channels_of_all_critical_points_are_standardised_over_what_is_measured(
 
 
 def _loss(**weights: float) -> DenseTeacherLoss:
-    dense = {"crop_size": 24, "crops_per_epoch": 3, "validation_crops": 2}
     training = {"epochs": 2, "batch_size": 3}
-    parameters = TeacherParameters(depth=4, width=0.05, dense=dense, training=training, margin=3.0, **weights)
+    dense = {"crop_size": 24, "crops_per_epoch": 3, "validation_crops": 2, "training": training}
+    shape = {"depth": 4, "width": 0.05, "margin": 3.0}
+    parameters = TeacherParameters(distillation="dense", dense=dense, training=training, **shape, **weights)
     pool = NaturalPool()
     torch.manual_seed(0)
     networks = nn.ModuleDict({"descriptor": PatchDescriptor(17, 4, 0.05)})
@@ -156,7 +157,7 @@ def test_the_other_terms_are_those_of_all_positions():
 
 
 def test_validation_is_on_fixed_crops():
-    loss = _loss(knowledge_weight=0.0, compactness_weight=1.0)
+    loss = _loss(knowledge_weight=0.0)
     loss.networks.eval()
     values = []
     for epoch in range(2):

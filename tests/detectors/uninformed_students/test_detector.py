@@ -18,8 +18,7 @@ ALL_MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17
 
 def settings(fields=(17,), maps=ALL_MAPS, pool=None, scoring=None, **students) -> UninformedStudentsSettings:
     training = {"epochs": 1, "batch_size": 4}
-    crops = {"crop_size": 33, "crops_per_epoch": 8, "validation_crops": 4}
-    small = {"dense": crops, "depth": 4, "width": 0.05, "knowledge_weight": 0, "compactness_weight": 1}
+    small = {"patches_per_epoch": 8, "validation_patches": 4, "depth": 4, "width": 0.05, "knowledge_weight": 0}
     return UninformedStudentsSettings(
         teacher={**small, "pool": pool, "training": training},
         students={"receptive_fields": fields, "count": 2, "training": training, **students},

@@ -13,7 +13,13 @@ from kdad.images.natural_pool import NaturalPool
 COUNTS = {"distillation": "patches", "patches_per_epoch": 6, "validation_patches": 4}
 CROPS = {
     "distillation": "dense",
-    "dense": {"crop_size": 40, "crops_per_epoch": 6, "validation_crops": 4, "zoom": [1, 2]},
+    "dense": {
+        "crop_size": 40,
+        "crops_per_epoch": 6,
+        "validation_crops": 4,
+        "zoom": [1, 2],
+        "training": {"epochs": 3, "batch_size": 4},
+    },
 }
 
 

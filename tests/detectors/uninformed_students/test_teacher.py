@@ -29,6 +29,8 @@ _COUNTS = {
 def _parameters(epochs=1, distillation="patches", **top) -> TeacherParameters:
     training = {"epochs": epochs, "batch_size": 4, "checkpoint_every": 1, "learning_rate": 0.001}
     small = {"depth": 8, "width": 0.1, "source": _SOURCE, "distillation": distillation, **_COUNTS[distillation]}
+    if distillation == "dense":
+        small["dense"] = small["dense"] | {"training": training}
     return TeacherParameters(training=training, **(small | top))
 
 

@@ -29,6 +29,10 @@ class DenseDistillationParameters(StrictModel):
     stride: Literal[1, 2, 4] = Field(4, description="pixels between the descriptors that are compared")
     crops_per_epoch: int = Field(600, ge=2, description="new crops in each epoch")
     validation_crops: int = Field(64, ge=1, description="fixed crops of the loss history's validation rows")
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(epochs=20, batch_size=8, learning_rate=0.002, weight_decay=1e-5),
+        description="in place of the teacher's own, which is of patches",
+    )
 
     @model_validator(mode="after")
     def _zoom_in_order(self) -> "DenseDistillationParameters":
@@ -41,14 +45,14 @@ class TeacherParameters(StrictModel):
     """The ``teacher:`` block: weights of L_k, L_m and L_c, on natural images (Bergmann et al. 2020)."""
 
     distillation: Literal["dense", "patches"] = Field(
-        "dense", description="from every position of a crop, or from one patch at a time, as published"
+        "patches", description="from every position of a crop, or from one patch at a time, as published"
     )
     pool: str | None = Field(None, description="folder of natural images; null: the photographs in the wheels")
     depth: int = Field(128, ge=1, le=4096, description="numbers in a descriptor")
-    width: float = Field(0.5, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
+    width: float = Field(0.25, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
     knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")
     metric_weight: float = Field(0.0, ge=0, description="lambda_m, of L_m")
-    compactness_weight: float = Field(0.0, ge=0, description="lambda_c, of L_c; patches need it")
+    compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c; dense does without")
     compactness_form: Literal["signed", "squared"] = Field(
         "squared", description="L_c of correlations as printed, or of their squares"
     )
@@ -60,7 +64,7 @@ class TeacherParameters(StrictModel):
     source_size: int = Field(64, ge=8, le=1024, description="patches: pixels that they are enlarged to for the source")
     patches_per_epoch: int = Field(6400, ge=2, description="patches: new ones in each epoch")
     validation_patches: int = Field(512, ge=2, description="patches: fixed ones of the history's validation rows")
-    training: TrainingParameters
+    training: TrainingParameters = Field(description="patches: of the teacher")
 
     @model_validator(mode="after")
     def _some_weight(self) -> "TeacherParameters":
@@ -82,12 +86,15 @@ class TeacherParameters(StrictModel):
                 f"{receptive_field}; raise it, or leave {receptive_field} out of students.receptive_fields"
             )
 
+    @property
+    def training_in_use(self) -> TrainingParameters:
+        """How this teacher is trained: densely, or on patches."""
+        return self.dense.training if self.distillation == "dense" else self.training
+
     def recipe(self) -> dict[str, Any]:
         """Return what a teacher depends on beside natural images, without what only the other distillation reads."""
-        other = (
-            {"source_size", "patches_per_epoch", "validation_patches"} if self.distillation == "dense" else {"dense"}
-        )
-        return self.model_dump(exclude={"pool", *other})
+        of_patches = {"source_size", "patches_per_epoch", "validation_patches", "training"}
+        return self.model_dump(exclude={"pool"} | (of_patches if self.distillation == "dense" else {"dense"}))
 
 
 class StudentParameters(StrictModel):

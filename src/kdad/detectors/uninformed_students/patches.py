@@ -62,7 +62,7 @@ def _counts(parameters: TeacherParameters) -> dict[tuple[str, int], int]:
     """Return how many there are of each use and epoch, in the order of the table."""
     measured = {(EMBEDDING, 0): _MEASURED[parameters.distillation]} if parameters.knowledge_weight else {}
     fixed, new = validation_count(parameters), training_count(parameters)
-    training = {(TRAINING, epoch): new for epoch in range(parameters.training.epochs)}
+    training = {(TRAINING, epoch): new for epoch in range(parameters.training_in_use.epochs)}
     return measured | {(VALIDATION, 0): fixed} | training
 
 

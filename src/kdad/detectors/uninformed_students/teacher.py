@@ -158,7 +158,7 @@ def train_teacher(
         np.arange(validation_count(parameters)),
         loss.begin,
     )
-    history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
+    history = train(task, parameters.training_in_use, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
 
 
