@@ -20,7 +20,7 @@ test: .venv/installed  ## all tests but the long ones
 test-long: .venv/installed  ## the tests that `make test` leaves out for their length
 	$(BIN)/python -m pytest -m long
 
-faults: .venv/installed  ## killed processes and servers, locked databases, full disks
+faults: .venv/installed  ## killed processes and servers, locked databases; KDAD_KILLS=30 kills each pipeline 30 times
 	$(BIN)/python -m pytest -m faults
 
 lint: .venv/installed

@@ -16,8 +16,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
-    ("compute", "provenance", "replacing"),
-    ("content_store",),
+    ("compute", "provenance", "replacing", "checksums"),
+    ("content_store", "places"),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
@@ -38,7 +38,7 @@ LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
     *("errors", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
-    *("provenance", "replacing", "content_store", "images", "networks"),
+    *("provenance", "replacing", "checksums", "content_store", "places", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}

@@ -5,9 +5,10 @@ import yaml
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
-from kdad.configuration import RunConfigLoader, block_model, check_values, results_place
+from kdad.configuration import RunConfigLoader, block_model, check_values, results_claim, results_place
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.braces import show_braces
+from kdad.places import take_place
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ENVIRONMENTS = sorted(
@@ -63,6 +64,33 @@ def test_an_environment_holds_only_what_differs_from_base():
         if env != "paper"  # which states the published settings in full
     }
     assert not {env: lines for env, lines in repeated.items() if lines}
+
+
+def test_outputs_of_roots_of_one_name_lie_apart(tmp_path):
+    def filepath(root) -> str:
+        config = loader("folder", dataset={"root": str(tmp_path / root)})
+        config.project = tmp_path
+        found = config["catalog"]
+        folder = Path(found["split_table"]["filepath"]).parents[1]
+        assert found["{category}.split_table"]["filepath"] == f"{folder}/{{category}}/split.csv"
+        for claim in config.claims:
+            take_place(tmp_path / "data", claim)
+        return found["{system}.metrics"]["filepath"]
+
+    first, second = filepath("screw/images"), filepath("nut/images")
+    assert first == "data/08_reporting/folder/images/{system}/metrics.json"
+    assert second.startswith("data/08_reporting/folder-")
+    assert [filepath("screw/images"), filepath("nut/images")] == [first, second]
+
+
+def test_judgements_of_folders_of_one_name_lie_apart(tmp_path):
+    places = []
+    for folder in ("a/line", "b/line"):
+        parameters = {"inference": {"images": str(tmp_path / folder)}}
+        places.append(results_place("inference", parameters, tmp_path))
+        take_place(tmp_path, results_claim("inference", parameters["inference"], tmp_path))
+    assert places[0] == "data/08_reporting/inference/line"
+    assert places[1].startswith("data/08_reporting/inference/line-")
 
 
 def test_outputs_of_data_sets_and_categories_lie_apart():

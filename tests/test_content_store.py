@@ -66,22 +66,24 @@ def fails(error):
     return build
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk is gone"), OSError(errno.ENOSPC, "full"), RuntimeError])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "the disk is gone"), OSError(errno.ENOSPC, "full"), RuntimeError, FloatingPointError("NaN")],
+)
 def test_what_fails_through_no_fault_of_its_own_goes_on_where_it_was(tmp_path, error):
     store = ContentStore(tmp_path)
-    with pytest.raises((OSError, RuntimeError, InputError)):
+    with pytest.raises((OSError, RuntimeError, InputError, FloatingPointError)):
         store.obtain("key", fails(error), progress="progress")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["key.partial", "progress"]
     seen = []
     store.obtain("key", lambda folder: seen.append((folder / "progress").read_text()), progress="progress")
     assert seen == ["epoch 3"]
-    assert [path.name for path in tmp_path.rglob("*")] == ["key"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["key", "checksums.json"]
 
 
-@pytest.mark.parametrize("error", [FloatingPointError("not finite"), InputError("the checkpoint cannot be read")])
-def test_what_would_fail_again_leaves_nothing_to_go_on_with(tmp_path, error):
-    with pytest.raises(type(error)):
-        ContentStore(tmp_path).obtain("key", fails(error), progress="progress")
+def test_what_would_fail_again_leaves_nothing_to_go_on_with(tmp_path):
+    with pytest.raises(InputError):
+        ContentStore(tmp_path).obtain("key", fails(InputError("an image cannot be read")), progress="progress")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,9 +108,50 @@ def test_progress_goes_when_the_folder_is_in_its_place_and_not_before(tmp_path, 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("kdad.content_store._drop", killed)
         store.obtain("key", build, progress="progress")
-    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["network", "progress"]
+    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["checksums.json", "network", "progress"]
     assert store.obtain("key", lambda _: 1 / 0, progress="progress") == (tmp_path / "key", True)
-    assert [path.name for path in (tmp_path / "key").iterdir()] == ["network"]
+    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["checksums.json", "network"]
+
+
+def _write_two(folder):
+    (folder / "inner").mkdir()
+    (folder / "network").write_bytes(bytes(100))
+    (folder / "inner/history.csv").write_text("epoch,value\n0,1.5\n")
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: _flip(folder / "network"), "key/network' has changed: its SHA-256 is another"),
+        (lambda folder: _flip(folder / "inner/history.csv"), "inner/history.csv' has changed: its SHA-256 is another"),
+        (lambda folder: (folder / "network").write_bytes(bytes(99)), "key/network' has 99 bytes instead of 100"),
+        (lambda folder: (folder / "network").unlink(), "key/network' is missing"),
+        (lambda folder: (folder / "checksums.json").unlink(), "key/checksums.json' is missing"),
+        (lambda folder: (folder / "checksums.json").write_text("{"), "key/checksums.json' cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_named_and_filled_anew(tmp_path, caplog, damage, said):
+    store, built = ContentStore(tmp_path), []
+
+    def build(folder):
+        built.append(folder)
+        _write_two(folder)
+
+    store.obtain("key", build)
+    damage(tmp_path / "key")
+    assert store.obtain("key", build) == (tmp_path / "key", False)
+    (message,) = caplog.messages
+    assert message.startswith("Finished work is damaged, and is made again: '") and said in message
+    assert (tmp_path / "key/network").read_bytes() == bytes(100)
+    assert store.obtain("key", build) == (tmp_path / "key", True)
+    assert len(built) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 _BUILDER = """
@@ -164,8 +207,9 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_finds_it_whole(tmp_
     until(lambda: any((tmp_path / "started").iterdir()))
     assert not (tmp_path / "store/key").exists()
     (tmp_path / "go_on").touch()
+    whole = ["checksums.json", "first", "second"]
     found = sorted(json.loads(process.communicate()[0]) for process in processes)
-    assert found == [[[], True, ["first", "second"]], [[[]], False, ["first", "second"]]]
+    assert found == [[[], True, whole], [[[]], False, whole]]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["key"]
 
 
@@ -176,7 +220,7 @@ def test_what_a_killed_process_left_is_taken_over_by_one_that_waited(tmp_path, b
     first.send_signal(signal.SIGKILL)
     first.wait()
     (tmp_path / "go_on").touch()
-    assert json.loads(second.communicate()[0]) == [[["first"]], False, ["first", "second"]]
+    assert json.loads(second.communicate()[0]) == [[["first"]], False, ["checksums.json", "first", "second"]]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["key"]
 
 

@@ -136,7 +136,8 @@ except CommandLineError as error:
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
         *("validate_images", "split_images", "report_images"),
-        *(f"{system}_{name}" for name in ("compute_features", "fit_detector", "map_images", "smooth_maps")),
+        *(f"{system}_{name}" for name in ("compute_features", "fit_detector", "cross_fit", "map_images")),
+        f"{system}_smooth_maps",
         *(f"{system}_{name}" for name in ("calibrate_threshold", "measure_detector", "write_metrics", "draw_curves")),
         *(f"{system}_{name}" for name in ("draw_score_histogram", "draw_loss_curves", "draw_heatmap_sheet")),
         f"{system}_keep_detector",
@@ -209,6 +210,14 @@ def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
     assert len(nodes_with(found, "run_case")) == 5 * 2 * 2
     assert sorted(nodes_with(found, "see_")) == [f"{name}.see_mkd_ablation_mkd" for name in ("brick", "grass")]
     assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline")}
+
+
+@pytest.mark.parametrize("name", ["mkd_ablation", "students_ablation"])
+def test_contamination_is_an_axis_that_is_asked_for(registered, name):
+    assert not nodes_with(registered[name], "contamina")
+    found = register(**{name: {"axes": "contamination"}})[name]
+    assert len(nodes_with(found, "run_case")) == 7  # 0, 1, 5 and 10 %; trimmed with 0, 5 and 10 %
+    assert len(nodes_with(found, "see_")) == 4
 
 
 def test_paper_tables_have_cases_of_every_system_that_sees_such_images():

@@ -2,12 +2,13 @@
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
@@ -31,6 +32,7 @@ from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
+from kdad.places import Claim, dataset_claims, folder_claim
 from kdad.tracking.destination import Destination, destination_of
 
 _BLOCKS = {
@@ -44,6 +46,9 @@ _BLOCKS = {
     "calibration": CalibrationParameters,
     "tracking": TrackingParameters,
 }
+
+#: What the results of a kept detector lie below, by pipeline.
+_RESULTS = {"inference": "inference", "calibration": "calibrated"}
 
 
 def block_model(name: str) -> Any:
@@ -64,15 +69,18 @@ class RunConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with resolvers and the names of parameter blocks checked.
 
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
-    not overwrite each other; ``${layer:04_feature}`` is ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an
-    absolute path inside the project, ``${package:comparison}`` one inside the package, wherever it is installed;
-    ``${tracking:uri}`` is where runs are logged; ``${block:dataset}`` is a parameter block, its braces hidden.
-    Categories that a plan runs over find theirs in ``categories.<category>.dataset``.
+    not overwrite each other (nor roots of one name: `kdad.places`); ``${layer:04_feature}`` is
+    ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
+    ``${package:comparison}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
+    logged; ``${block:dataset}`` is a parameter block, its braces hidden. Categories that a plan runs over find
+    theirs in ``categories.<category>.dataset``.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
+        #: Whose results the places are that this session may write to, known with its catalog.
+        self.claims: list[Claim] = []
         self._parameters: dict[str, Any] | None = None
         options["runtime_params"] = hide_braces(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
@@ -88,17 +96,28 @@ class RunConfigLoader(OmegaConfigLoader):
         OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
         if key == "catalog":
             parameters = self["parameters"]
-            dataset = DatasetParameters.model_validate(parameters["dataset"])
-            name, category = dataset.name, dataset.category_name
-            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{name}/{category}", replace=True)
-            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{name}", replace=True)
+            dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
+            claims = dataset_claims(data, dataset, parameters["categories"])
+            place = claims[dataset.category_name].place
+            folder = place.partition("/")[0]
+            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
+            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{folder}", replace=True)
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
-            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters), replace=True)
+            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
+            given = [results_claim(name, parameters[name], data) for name in _RESULTS if name in parameters]
+            self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             hidden = hide_braces(parameters)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
-        loaded = super().__getitem__(key)
+        try:
+            loaded = super().__getitem__(key)
+        except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
+            wrong = unreadable_files(Path(self.conf_source), (self.base_env, self.env or self.default_run_env))
+            if not wrong:
+                raise
+            message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
+            raise CommandLineError(message) from error
         if key == "parameters":
             loaded = show_braces(loaded)
             check_names(loaded)
@@ -137,22 +156,48 @@ def registered_pipelines() -> Mapping[str, Pipeline]:
     return pipelines._load_data()
 
 
-def results_place(pipeline: str, parameters: dict[str, Any]) -> str:
-    """Return where `inference` or `calibration` leaves its results, named after what it was given."""
+def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
+    """Return where `inference` or `calibration` leaves its results, named after what it was given.
+
+    `data` holds the records of which images a place's results are of.
+    """
     block = parameters[pipeline]
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
-    images = Path(block.get("images") or "held_out").expanduser().resolve().name
+    claim = results_claim(pipeline, block, data)
+    place = f"{_RESULTS[pipeline]}/held_out" if claim is None else claim.place
     if pipeline == "inference":
-        return f"data/08_reporting/inference/{images}"
+        return f"data/08_reporting/{place}"
     rule, value = block["rule"], block.get("value")
     alone = value is None or rule in RULES_WITHOUT_VALUE
-    return f"data/06_models/calibrated/{images}/{rule if alone else f'{rule}_{value}'}"
+    return f"data/06_models/{place}/{rule if alone else f'{rule}_{value}'}"
+
+
+def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:
+    """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
+    images = block.get("images")
+    if block.get("output") or not images:
+        return None
+    return folder_claim(data, _RESULTS[pipeline], Path(images).expanduser().resolve())
 
 
 def session_parameters() -> dict[str, Any]:
     """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
     return PlanningSession.parameters()
+
+
+def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
+    """Return a line for each YAML file of these environments that is none, or no mapping of names to values."""
+    lines = []
+    for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
+        try:
+            content = yaml.safe_load(path.read_bytes())
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            lines.append(f"  {path}: {' '.join(str(error).split())}")
+            continue
+        if content is not None and not isinstance(content, dict):
+            lines.append(f"  {path}: holds a {type(content).__name__}; write names and values, such as `seed: 0`")
+    return lines
 
 
 def check_environment(name: str | None, conf_source: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdad.checksums import find_damage, write_checksums
 from kdad.disk_space import DiskFullError, told_when_full
 from kdad.errors import InputError
 from kdad.process_lock import one_at_a_time
 from kdad.replacing import flush_to_disk
+
+logger = logging.getLogger(__name__)
 
 
 def content_key(**content: Any) -> str:
@@ -23,7 +27,7 @@ def content_key(**content: Any) -> str:
 
 @dataclass(frozen=True)
 class ContentStore:
-    """Folders named by keys, in `root`; a folder that exists is complete, and on the disk."""
+    """Folders named by keys, in `root`; a folder that exists is complete, on the disk, and known by its checksums."""
 
     root: Path
 
@@ -33,13 +37,14 @@ class ContentStore:
         It is filled under a temporary name by one process at a time: another waits and finds it done. What was half
         built by a process that was killed is still there for the next `build`. What fails leaves nothing, except the
         file named `progress`, by which a build goes on: it goes when the folder is in its place, or when the build
-        itself finds that there is nothing to go on with (`InputError`, `ArithmeticError`).
+        meets an `InputError`. A folder with a file that is not as it was made (`find_damage`) is named in a warning,
+        and filled anew.
         """
         folder = self.root / key
-        if not folder.is_dir():
+        if not folder.is_dir() or find_damage(folder) is not None:
             self.root.mkdir(parents=True, exist_ok=True)
             with one_at_a_time(self.root / f"{key}.lock", f"'{folder}'"):
-                if not folder.is_dir():
+                if not _is_whole(folder):
                     self._build(folder, build, progress)
                     _drop(folder, progress)
                     return folder, False
@@ -52,13 +57,26 @@ class ContentStore:
         try:
             with told_when_full(partial):
                 build(partial)
+                write_checksums(partial, progress)
                 flush_to_disk(partial)
         except Exception as error:
-            is_final = isinstance(error, InputError | ArithmeticError) and not isinstance(error, DiskFullError)
+            is_final = isinstance(error, InputError) and not isinstance(error, DiskFullError)
             _clear(partial, None if is_final else progress)
             raise
         os.replace(partial, folder)
         flush_to_disk(self.root, whole=False)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder is there and as it was made; one that is not goes, with a warning."""
+    if not folder.is_dir():
+        return False
+    damage = find_damage(folder)
+    if damage is None:
+        return True
+    logger.warning("Finished work is damaged, and is made again: %s", damage)
+    shutil.rmtree(folder)
+    return False
 
 
 def _drop(folder: Path, progress: str | None) -> None:

@@ -18,6 +18,8 @@ from kdad.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+#: What a system says of a file that may not be written: by its owner's will, or as the whole disk is for reading.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: What a file system says that knows no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 _POLL_SECONDS = 0.2
@@ -44,9 +46,10 @@ class ProcessLock:
             self._lock.acquire(blocking=wait)
         except Timeout:
             return False
-        except PermissionError as error:
-            raise InputError(f"'{self.path}' may not be written; use a folder, or a checkout, of your own") from error
         except OSError as error:
+            if error.errno in _FORBIDDEN:
+                message = f"'{self.path}' may not be written; use a folder, or a checkout, of your own"
+                raise InputError(message) from error
             if error.errno not in _NO_LOCKS:
                 raise
             logger.warning("The disk of '%s' knows no locks: run one process at a time there", self.path.parent)

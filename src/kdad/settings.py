@@ -24,6 +24,7 @@ from kdad.hooks import (  # noqa: E402
     InputErrorHook,
     MissingInputHook,
     PlaceLockHook,
+    PlaceOwnerHook,
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
@@ -47,6 +48,7 @@ HOOKS = (
     StageLinesHook(),  # after the report, as Kedro calls the last one first
     FullDiskHook(),
     InputErrorHook(),
+    PlaceOwnerHook(),  # of a place that is locked
     PlaceLockHook(),  # last but one, so that it is asked before the others
     MissingInputHook(),
 )

@@ -67,6 +67,67 @@ def test_a_key_tells_settings_places_and_code_apart(parameters, monkeypatch):
     assert not set(keys(5)) & set(found)
 
 
+@pytest.fixture
+def contaminated(parameters) -> dict:
+    """Parameters with an axis of contamination, which runs when it is named."""
+    axis = {
+        "question": "how far?",
+        "compare_with": "clean",
+        "by_default": False,
+        "variants": {
+            "clean": {},
+            "tenth": {"dataset": {"contamination": 0.1}},
+            "tenth_trimmed": {"dataset": {"contamination": 0.1}, "cloner": {"training": {"loss_quantile": 0.85}}},
+        },
+    }
+    return changed(parameters, "mkd_ablation.variants.contamination", axis)
+
+
+def test_an_axis_that_is_not_by_default_runs_when_it_is_named(contaminated):
+    assert plan_mkd(contaminated).axes == ["loss_terms", "source_weights"]
+    assert plan_mkd(changed(contaminated, "mkd_ablation.axes", "contamination")).axes == ["contamination"]
+    assert list(plan_mkd(contaminated).datasets) == ["brick"]
+
+
+def test_a_variant_may_contaminate_the_training_images_of_its_category(contaminated):
+    plan = plan_mkd(changed(contaminated, "mkd_ablation.axes", "contamination"))
+    assert {case.variant: (case.category, case.prepared) for case in plan.cases} == {
+        "clean": ("brick", "brick"),
+        "tenth": ("brick", "brick_contaminated_10"),
+        "tenth_trimmed": ("brick", "brick_contaminated_10"),
+    }
+    assert {name: dataset.contamination for name, dataset in plan.datasets.items()} == {
+        "brick": 0,
+        "brick_contaminated_10": 0.1,
+    }
+    trimmed = next(case for case in plan.cases if case.variant == "tenth_trimmed")
+    assert trimmed.settings.cloner.training.loss_quantile == 0.85
+    assert trimmed.varied == {"cloner.training.loss_quantile": 0.85, "dataset.contamination": 0.1}
+
+
+def test_another_share_is_another_plan(contaminated):
+    def keys(share: float) -> list[str]:
+        path = "mkd_ablation.variants.contamination.variants.tenth.dataset.contamination"
+        given = changed(changed(contaminated, "mkd_ablation.axes", "contamination"), path, share)
+        return [case.planned_key for case in plan_mkd(given).cases if case.variant == "tenth"]
+
+    assert keys(0.1) == keys(0.1)
+    assert keys(0.1) != keys(0.05)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"category": "grass"}, r"changes 'dataset\.category'; of the images it may change contamination and"),
+        ({"contamination": 0.7}, "variant 'tenth': .*contamination"),
+    ],
+)
+def test_a_variant_changes_nothing_else_of_the_images(contaminated, block, message):
+    path = "mkd_ablation.variants.contamination.variants.tenth.dataset"
+    with pytest.raises(CommandLineError, match=message):
+        ask_for(changed(changed(contaminated, "mkd_ablation.axes", "contamination"), path, block))
+
+
 def test_an_ablation_is_of_its_system():
     assert [system_of(name) for name in ("mkd_ablation", "students_ablation")] == ["mkd", "uninformed_students"]
 

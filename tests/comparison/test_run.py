@@ -100,7 +100,8 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
     found = run(mkd())
     folder = Path(found.folder)
     assert {path.name for path in folder.iterdir()} == {
-        *("detector", "scores.csv", "heatmaps.png", "loss_history.csv", "histograms.npz", "result.json")
+        *("checksums.json", "detector", "scores.csv", "heatmaps.png"),
+        *("loss_history.csv", "histograms.npz", "result.json"),
     }
     scores = pd.read_csv(folder / "scores.csv")
     assert scores["id"].tolist() == seen.split.test_table["id"].tolist()
@@ -175,7 +176,7 @@ def test_a_baseline_that_draws_is_fitted_for_each_seed(run, counted):
 def test_a_case_without_maps_or_history_leaves_neither(run):
     found = run(nearest())
     names = {path.name for path in Path(found.folder).iterdir()}
-    assert names == {"detector", "scores.csv", "result.json"}
+    assert names == {"checksums.json", "detector", "scores.csv", "result.json"}
     assert (history_of(found), histograms_of(found)) == (None, None)
     assert found.metrics["pixel_auroc"] is None
 

@@ -154,7 +154,7 @@ def test_the_range_and_fit_of_its_images_travel_with_it(make, tmp_path):
 
 
 def test_a_detector_kept_before_there_were_ranges_scales_by_types(folder):
-    _change(folder, lambda facts: [facts["image"].pop(name) for name in ("fit", "values")])
+    _change(folder, lambda facts: [facts["image"].pop("fit"), facts["image"].pop("values"), facts.pop("sha256")])
     assert open_detector(folder, "cpu").preparation == Preparation("resize", None)
 
 
@@ -218,6 +218,40 @@ def test_what_was_changed_by_hand_is_named(folder, change, message):
         open_detector(folder, "cpu")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts["threshold"].update(value=facts["threshold"]["value"] + 1),
+        lambda facts: facts["learnt"]["scales"].reverse(),
+        lambda facts: facts["held_out_scores"].append(1e9),
+        lambda facts: facts["made_by"].update(dataset="another"),
+    ],
+)
+def test_a_change_that_fits_is_found_by_the_files_own_hash(folder, change):
+    _change(folder, change)
+    with pytest.raises(InputError, match=r"detector\.json' was changed since it was written: its SHA-256 is another"):
+        open_detector(folder, "cpu")
+
+
+def test_layout_and_order_are_no_change_and_older_files_have_no_hash(folder):
+    path = folder / "detector.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(facts.items()))))
+    open_detector(folder, "cpu")
+    path.write_text(json.dumps({name: value for name, value in facts.items() if name != "sha256"}))
+    open_detector(folder, "cpu")
+
+
+@pytest.mark.parametrize("place", ["../stolen.safetensors", "/etc/passwd", "link.safetensors"])
+def test_weights_are_read_from_the_detectors_own_folder_alone(make, tmp_path, weights, place):
+    folder = make(weights=str(weights))[0].save(tmp_path / "saved/detector")
+    shutil.copy(folder / "source.safetensors", tmp_path / "saved/stolen.safetensors")
+    (folder / "link.safetensors").symlink_to(tmp_path / "saved/stolen.safetensors")
+    _change(folder, lambda facts: facts["frozen"]["source"].update(weights=place))
+    with pytest.raises(InputError, match=r"detector\.json' names weights outside of the detector's folder"):
+        open_detector(folder, "cpu")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": 1'])
 def test_broken_json(folder, content):
     (folder / "detector.json").write_bytes(content)
@@ -277,7 +311,7 @@ def test_nothing_half_written_stays_when_saving_fails(make, tmp_path, monkeypatc
         raise error
 
     detector.record = {"dataset": "newer"}
-    monkeypatch.setattr("kdad.detectors.folder._hash", fail)
+    monkeypatch.setattr("kdad.detectors.folder.sha256_of", fail)
     with pytest.raises(error):
         detector.save(place / "detector")
     assert [path.name for path in place.iterdir()] == ["detector"] * older

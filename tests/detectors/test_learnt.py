@@ -46,7 +46,9 @@ def test_the_checkpoint_goes_when_the_weights_are_saved(store):
         return _train(checkpoint)
 
     folder = train_once(store, "key", train).folder
-    assert sorted(path.name for path in folder.iterdir()) == ["cost.json", "loss_history.csv", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("checksums.json", "cost.json", "loss_history.csv", "weights.safetensors")
+    ]
 
 
 def test_the_checkpoint_of_a_killed_training_is_there_for_the_next(store):
@@ -62,14 +64,25 @@ def test_the_checkpoint_of_a_killed_training_is_there_for_the_next(store):
     assert not trained.reused
 
 
-def test_a_training_that_fails_leaves_nothing(store):
+def test_a_training_that_diverges_leaves_its_last_checkpoint_alone(store):
     def fail(checkpoint):
         checkpoint.save({"epoch": 3})
         raise FloatingPointError("not finite")
 
     with pytest.raises(FloatingPointError):
         train_once(store, "key", fail)
-    assert list(store.root.iterdir()) == []
+    assert [path.name for path in store.root.rglob("*")] == ["key.partial", "training.checkpoint"]
+
+
+def test_damaged_weights_are_trained_again(store, caplog):
+    trained = train_once(store, "key", _train)
+    content = bytearray(trained.weights.read_bytes())
+    content[-1] ^= 1
+    trained.weights.write_bytes(content)
+    again = train_once(store, "key", _train)
+    assert not again.reused
+    assert "weights.safetensors' has changed: its SHA-256 is another" in caplog.text
+    assert train_once(store, "key", lambda _: 1 / 0).reused
 
 
 def test_a_state_is_of_plain_tensors_that_are_no_part_of_the_graph():
@@ -125,7 +138,7 @@ def test_a_training_whose_result_cannot_be_saved_goes_on_from_its_checkpoint(sto
     trained = train_once(store, "key", lambda checkpoint: found.append(checkpoint.load()) or _train(checkpoint))
     assert [state["epoch"] for state in found] == [3]
     assert sorted(path.name for path in trained.folder.iterdir()) == [
-        *("cost.json", "loss_history.csv", "weights.safetensors")
+        *("checksums.json", "cost.json", "loss_history.csv", "weights.safetensors")
     ]
 
 

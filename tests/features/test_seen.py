@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.errors import InputError
-from kdad.features.cache import overall_sd
+from kdad.features.cache import open_cache, overall_sd
 from kdad.features.network import FrozenNetwork
 from kdad.features.seen import (
     Passage,
@@ -176,16 +176,16 @@ def test_held_out_and_test_images_may_change_places(case):
 
 
 @pytest.mark.parametrize("file_name", ["images.npy", "stage2.npy", "manifest.json"])
-def test_a_damaged_cache_is_not_used_and_made_anew_when_deleted(case, file_name):
+def test_a_damaged_cache_is_named_and_made_anew(case, file_name, caplog):
     before = case.run()
     expected = before.outputs(np.arange(5))
     path = before.folder / file_name
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match=f"the feature cache '{before.folder}' is missing or damaged; delete it"):
-        _Case(case.store.root).run()
-    shutil.rmtree(before.folder)
+    with pytest.raises(InputError, match=rf"the feature cache is damaged: '{path}' has \d+ bytes instead of \d+"):
+        open_cache(before.folder)
     after = _Case(case.store.root).run()
     assert not after.reused
+    assert [str(path) in message for message in caplog.messages] == [True]
     for found, output in zip(after.outputs(np.arange(5)), expected, strict=True):
         assert torch.equal(found, output)
 
@@ -233,7 +233,7 @@ def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
     found = case.run()
     assert passes == [2, 2, 1]
     assert not found.kept
-    assert [path.name for path in found.folder.iterdir()] == ["manifest.json"]
+    assert sorted(path.name for path in found.folder.iterdir()) == ["checksums.json", "manifest.json"]
     assert (found.statistics, found.points, found.identity) == (kept.statistics, kept.points, kept.identity)
 
 

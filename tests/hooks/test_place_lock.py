@@ -105,8 +105,8 @@ class Failing:
 
 
 def test_a_run_is_refused_where_another_one_writes_and_told_what_to_do(session):
-    session().begin("brick", "grass")
-    second = session()
+    first, second = session(), session()  # both are kept: a session that is collected frees its places
+    first.begin("brick", "grass")
     with pytest.raises(KedroCliError) as caught:
         second.begin("gravel", "grass")
     text = str(caught.value)

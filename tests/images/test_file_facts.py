@@ -48,7 +48,7 @@ def test_every_format_is_found_and_decoded(tmp_path, extension):
 
 def test_facts_of_a_plain_file(tmp_path):
     pixels = np.repeat(np.uint8([10, 250]), 100).reshape(8, 25)
-    assert facts_of(write(tmp_path / "a.png", pixels)) == FileFacts(8, 25, "L", "8-bit", 1, False, 10, 250)
+    assert facts_of(write(tmp_path / "a.png", pixels)) == FileFacts(8, 25, "L", "8-bit", 1, False, 10, 250, True)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_colours_of_16_bits_are_named(tmp_path):
 
 
 def test_of_many_unusual_files_the_first_are_named():
-    facts = {f"{number}.tif": FileFacts(1, 1, "L", "8-bit", 2, False, 0, 1) for number in range(5)}
+    facts = {f"{number}.tif": FileFacts(1, 1, "L", "8-bit", 2, False, 0, 1, False) for number in range(5)}
     assert unusual_files(facts)[0].endswith("0.tif (2), 1.tif (2), 2.tif (2) and 2 more")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kdad.errors import InputError
-from kdad.images import idx_classes
+from kdad.images import idx, idx_classes
 from kdad.images.idx import read_idx
 from kdad.images.idx_classes import IdxSet
 from kdad.parameters.dataset import DatasetParameters
@@ -189,3 +189,13 @@ def test_a_download_that_another_process_has_just_ended_is_not_begun(tmp_path, m
 def downloader(action):
     """A stand-in for torchvision's class, which downloads when it is made."""
     return type("MNIST", (), {"__init__": lambda self, root, download: action(root)})
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_larger_than_any_set_is_not_unpacked_to_its_end(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(idx, "_MOST", 1 << 20)
+    content = idx_bytes(np.zeros((2, 1024, 1024)))
+    path = tmp_path / f"large{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(InputError, match="holds more than 1 MB"):
+        read_idx(path, 3)

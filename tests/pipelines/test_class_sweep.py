@@ -93,7 +93,7 @@ def test_each_class_has_a_result(swept):
 
 def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
     caches = [cache_of(swept[0], number, "mkd_ablation_mkd", "source") for number in (0, 7)]
-    assert {path.name for path in caches[1].folder.iterdir()} == {"manifest.json", "rows.npy"}
+    assert {path.name for path in caches[1].folder.iterdir()} == {"checksums.json", "manifest.json", "rows.npy"}
     scales = [[overall_sd(found) for found in cache.statistics] for cache in caches]
     assert all(first != second for first, second in zip(*scales, strict=True))
     assert [len(cache) for cache in caches] == [48, 48]

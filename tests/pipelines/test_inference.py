@@ -149,7 +149,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     text = "\n".join(said)
     for part in (
         f"Detector: stfpm, in {project / DETECTOR} (the latest of 1 below data/06_models)",
-        "Made on: folder / brick, 12 training images of 64 x 64, seed 0",
+        f"Made on: folder / brick, from {project / 'pictures'}, 12 training images of 64 x 64, seed 0",
         "by quantile: 11.11% of new normal images are expected above it",
         f"Images: 34 from {tmp_path / 'brick'}: 2 in the folder itself, 6 in test/good, 6 in test/torn, 20 in train/",
         "Sizes: 32 of 64 x 64, 1 of 16 x 16, 1 of 64 x 128 (height x width); 2 are resized to 64 x 64, 1 of them "
@@ -324,13 +324,19 @@ def damaged(project, tmp_path):
 
 def _edit(folder: Path, **changes) -> None:
     path = folder / "detector.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": ""} | changes))
 
 
 def _change_weights(folder: Path) -> None:
     state = load_file(folder / "learnt.safetensors")
     name = next(iter(state))
     save_file(state | {name: np.asarray(state[name] + 1)}, folder / "learnt.safetensors")
+
+
+def _change_the_threshold(folder: Path) -> None:
+    facts = json.loads((folder / "detector.json").read_text())
+    facts["threshold"]["value"] *= 2
+    (folder / "detector.json").write_text(json.dumps(facts))
 
 
 def _leave_out_a_tensor(folder: Path) -> None:
@@ -351,6 +357,7 @@ def _leave_out_a_tensor(folder: Path) -> None:
         (lambda folder: _edit(folder, held_out_scores="many"), "is not as it was written: held_out_scores"),
         (lambda folder: _edit(folder, threshold=None), "has no threshold; run the pipeline 'calibration'"),
         (_change_weights, "its hash differs"),
+        (_change_the_threshold, r"detector\.json' was changed since it was written: its SHA-256 is another"),
         (lambda folder: (folder / "detector.json").write_text("{"), "cannot be read"),
         (shutil.rmtree, "is no detector"),
     ],

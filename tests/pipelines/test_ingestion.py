@@ -45,7 +45,8 @@ def table_of(dataset: DatasetParameters) -> pd.DataFrame:
 def test_textures_keep_their_own_validation_part():
     table = table_of(TEXTURES)
     own = ["id", "label", "kind", "subset", "has_mask", "fingerprint"]
-    assert list(table.columns) == [*own, "height", "width", "mode", "values", "frames", "deep", "low", "high"]
+    facts = ["height", "width", "mode", "values", "frames", "deep", "low", "high", "two_values"]
+    assert list(table.columns) == [*own, *facts]
     assert table["height"].isna().all()  # they lie in no file each
     split = split_images(table, TEXTURES, 0)
     assert list(split.columns) == ["id", "label", "kind", "split", "has_mask", "fingerprint"]

@@ -75,7 +75,8 @@ def test_threshold_comes_from_held_out_normal_images_only(report, metrics):
     assert metrics["threshold"]["value"] in held_out.to_numpy()
     assert set(metrics["threshold"]) == {
         *("value", "rule", "wanted", "expected_false_positive_rate", "false_positive_rate_bound"),
-        *("normal_images", "anomalous_images"),
+        *("false_positive_rate_low", "false_positive_rate_high"),
+        *("normal_images", "anomalous_images", "scores_of", "folds"),
     }
     assert metrics["threshold"]["normal_images"] == len(held_out)
     assert metrics["threshold"]["anomalous_images"] == 0

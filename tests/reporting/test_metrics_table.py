@@ -1,6 +1,8 @@
+import numpy as np
 from rich.console import Console
 
 from kdad.reporting.metrics_table import console_table
+from kdad.scoring.threshold import quantile_threshold
 
 DETECTION = {
     "image_auroc": 0.98765,
@@ -33,6 +35,35 @@ def test_missing_metrics_are_dashes_with_the_reason():
     text = rendered({**HEAD, **none, "localisation": {"discrepancy": missing}, "localisation_left_out": "no masks"})
     assert "no masks" in text
     assert "0." not in text
+
+
+def decided(count: int, false: float, true: float) -> dict:
+    """Return what metrics say of a threshold on `count` held-out images, of 60 normal and 6 anomalous test images."""
+    return {
+        "threshold": quantile_threshold(np.arange(float(count)), 0.95).model_dump(),
+        "false_positive_rate": false,
+        "true_positive_rate": true,
+        "test_normal": 60,
+        "test_anomalous": 6,
+    }
+
+
+def test_table_shows_threshold_promise_and_what_came_of_it():
+    metrics = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None, **decided(19, 3 / 60, 5 / 6)}
+    lines = {" ".join(line.replace("│", " ").split()) for line in rendered(metrics).splitlines()}
+    assert "false positives promised 5.0 %" in lines
+    # The largest of 19 is exceeded at a rate p with (1 - p)^19 = 0.975 and 0.025: 0.13 % and 17.65 %.
+    assert "95 % interval 0.1 to 17.6 %" in lines
+    assert {"threshold 18", "by normal images 19"} <= lines
+    assert {"false positives observed 3 of 60 (5.0 %)", "anomalous images found 5 of 6 (83.3 %)"} <= lines
+    assert not [line for line in lines if line.startswith("remark")]
+
+
+def test_what_is_odd_about_the_threshold_is_said_in_the_table():
+    metrics = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": "no masks", **decided(19, 0.0, 0.0)}
+    text = " ".join(rendered(metrics).split())
+    assert "pixel metrics left out: no masks" in text
+    assert "remark: images are ranked well (AUROC 0.988), but the threshold finds 0 of 6 (0.0 %)" in text
 
 
 def test_what_is_left_out_alone_is_said():

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom, norm
 
 from kdad.errors import InputError
-from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
+from kdad.scoring.threshold import Threshold, images_needed, labelled_threshold, quantile_threshold, rate_threshold
 
 #: What of 2000 simulations, each right with a chance of 0.95, may fall short: four standard deviations.
 _SLACK = 4 * np.sqrt(0.95 * 0.05 / 2000)
@@ -81,6 +81,83 @@ def test_the_bound_holds_with_the_confidence_that_it_states():
     found = [quantile_threshold(sample, 0.9) for sample in samples]
     held = np.mean([norm.sf(threshold.value) <= threshold.false_positive_rate_bound for threshold in found])
     assert held == pytest.approx(0.95, abs=_SLACK)
+
+
+@pytest.mark.parametrize("count", [5, 20, 60])
+def test_the_interval_holds_the_true_rate_as_often_as_it_says(count):
+    samples = np.random.default_rng(3).normal(size=(2000, count))
+    held = []
+    for sample in samples:
+        found = quantile_threshold(sample, 0.9)
+        held.append(found.false_positive_rate_low <= norm.sf(found.value) <= found.false_positive_rate_high)
+    assert np.mean(held) == pytest.approx(0.95, abs=_SLACK)
+
+
+def test_the_interval_of_two_images_by_hand():
+    # The larger of two is exceeded at a rate p with (1 - p)^2 = 0.975 and 0.025: p = 0.01258 and 0.84189.
+    found = quantile_threshold(np.array([1.0, 2.0]), 0.95)
+    assert found.false_positive_rate_low == pytest.approx(1 - np.sqrt(0.975))
+    assert found.false_positive_rate_high == pytest.approx(1 - np.sqrt(0.025))
+    assert found.images_missing == 17
+    assert found.statement().endswith("(2 normal images); the wanted 5.00% takes 17 more held-out normal images")
+
+
+@pytest.mark.parametrize(("quantile", "needed"), [(0.95, 19), (0.9, 9), (0.99, 99), (0.5, 1), (0.7, 3)])
+def test_how_many_images_a_quantile_takes(quantile, needed):
+    # n scores promise 1 / (n + 1) at best.
+    assert images_needed(quantile) == needed
+    assert quantile_threshold(np.arange(float(needed)), quantile).images_missing == 0
+    assert quantile_threshold(np.arange(needed + 1.0), quantile).images_missing == 0
+
+
+def test_how_many_of_new_images_exceed_the_larger_of_two_by_hand():
+    # Of 3 new scores j exceed the larger of 2 with the chance 2 * (4 - j) / 20, j = 0..3: 0.4, 0.3, 0.2, 0.1.
+    found = quantile_threshold(np.array([1.0, 2.0]), 0.95)
+    assert found.exceeding_range(3) == (0, 3)
+    # Of 1000, 2.5 % lie below 12 and above 841, by the rate's own quantiles 0.0126 and 0.8419.
+    assert found.exceeding_range(1000) == pytest.approx((12, 841), abs=2)
+
+
+def test_the_range_holds_new_images_as_often_as_it_says():
+    samples = np.random.default_rng(4).normal(size=(2000, 20 + 30))
+    held = []
+    for sample in samples:
+        found = quantile_threshold(sample[:20], 0.9)
+        low, high = found.exceeding_range(30)
+        held.append(low <= (sample[20:] > found.value).sum() <= high)
+    assert np.mean(held) >= 0.95 - _SLACK
+
+
+def test_no_range_for_a_threshold_that_anomalous_images_had_a_part_in():
+    assert labelled_threshold(np.array([0, 0, 1]), np.array([1.0, 2.0, 3.0]), "f1").exceeding_range(9) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high"),
+    [
+        # 1 of 4 normal scores above the cut; sqrt(ln(1 / 0.025) / 8) = 0.6791
+        ("youden", 0.0, 0.25 + 0.67905),
+        # Clopper and Pearson: 1 - 0.975^(1/4), and p with (1 - p)^4 + 4 p (1 - p)^3 = 0.025
+        ("true_positive_rate", 1 - 0.975**0.25, 0.80588),
+    ],
+)
+def test_the_interval_of_labelled_rules_by_hand(rule, low, high):
+    labels, scores = np.array([0, 0, 0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 6.0, 5.0, 7.0])
+    found = labelled_threshold(labels, scores, rule, 1.0 if rule == "true_positive_rate" else None)
+    assert found.value == 4.0
+    assert found.false_positive_rate_low == pytest.approx(low, abs=1e-5)
+    assert found.false_positive_rate_high == pytest.approx(high, abs=1e-5)
+
+
+def test_scores_of_folds_are_said_to_give_an_estimate():
+    found = quantile_threshold(np.arange(19.0), 0.95).model_copy(update={"scores_of": "folds", "folds": 5})
+    assert "if detectors of 5 folds score as this one does: an estimate, no guarantee" in found.statement()
+
+
+def test_a_threshold_of_an_older_version_is_read():
+    older = {"value": 1.0, "rule": "quantile", "wanted": 0.95, "normal_images": 19}
+    older |= {"expected_false_positive_rate": 0.05, "false_positive_rate_bound": 0.15}
+    assert Threshold.model_validate(older).scores_of == "held_out"
 
 
 def test_a_promise_is_put_into_words():

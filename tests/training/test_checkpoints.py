@@ -5,7 +5,6 @@ import os
 import pytest
 import torch
 
-from kdad.errors import InputError
 from kdad.training.checkpoints import CheckpointFile
 
 
@@ -43,9 +42,23 @@ def test_a_kill_while_saving_leaves_the_older_checkpoint(monkeypatch, checkpoint
     assert checkpoint.load()["epoch"] == 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 20, "cut"])
-def test_a_damaged_checkpoint_is_an_input_error_that_says_what_to_do(checkpoint, damage):
-    checkpoint.save({"epoch": 3})
-    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-20] if damage == "cut" else damage)
-    with pytest.raises(InputError, match=r"cloner\.checkpoint' cannot be read; delete it"):
-        checkpoint.load()
+def _flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"\xff" * 20,
+        lambda content: content[:-20],
+        lambda content: _flipped(content, len(content) // 2),
+        lambda content: _flipped(content, -1),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_not_used(checkpoint, caplog, damage):
+    checkpoint.save({"epoch": 3, "module": {"weight": torch.arange(1000.0)}})
+    checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
+    assert checkpoint.load() is None
+    (message,) = caplog.messages
+    assert message == f"The checkpoint '{checkpoint.path}' is damaged (its SHA-256 is another): training anew"

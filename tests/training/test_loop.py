@@ -1,5 +1,6 @@
 """The training loop: what it draws, measures, saves and stops at."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -13,6 +14,7 @@ from kdad.parameters.training import TrainingParameters
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 
+_FIVE = np.arange(5)
 _TRAINING, _VALIDATION = np.arange(3, 20), np.array([0, 2, 21])
 
 
@@ -47,12 +49,14 @@ class _Regression:
 class _Constant:
     """A parameter that is pulled by `target`; the terms are given by the caller."""
 
+    names = "row {}".format
+
     def __init__(self, terms) -> None:
         self.module = nn.Linear(1, 1, bias=False)
         self.terms = terms
 
-    def train(self, path, epochs=3, **parameters) -> pd.DataFrame:
-        task = TrainingTask("constant", self.module, self._loss, np.arange(5), np.array([5, 6, 7]))
+    def train(self, path, epochs=3, rows=_FIVE, **parameters) -> pd.DataFrame:
+        task = TrainingTask("constant", self.module, self._loss, rows, np.array([5, 6, 7]), names=self.names)
         settings = TrainingParameters(**{"epochs": epochs, "batch_size": 2} | parameters)
         return train(task, settings, 0, CheckpointFile(path / "constant.checkpoint", "key"))
 
@@ -217,11 +221,45 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, 
         spoilt = (rows[0] < 5) == (split == "training")
         return {name: np.where(spoilt & (name == term), value, 1.0) + 0 * rows for name in ("total", "last")}
 
-    with pytest.raises(
-        DivergedError, match=r"the loss of constant is not finite in epoch 1 of .; lower its learning_rate, which is "
-    ):
+    with pytest.raises(DivergedError, match=r"the loss of constant is not finite in epoch 1 of 3, (held-out )?batch"):
         _Constant(terms).train(tmp_path, checkpoint_every=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def _spoil(row: int, from_call: int):
+    """Return terms of which `row` has no finite loss from a call on."""
+    calls = []
+
+    def terms(rows):
+        calls.append(rows)
+        return {"total": np.where((rows == row) & (len(calls) > from_call), np.nan, 1.0)}
+
+    return terms
+
+
+def test_the_image_batch_and_epoch_of_a_broken_loss_are_named_and_nothing_has_moved(tmp_path):
+    # Five images in batches of 2: 3 calls to train on and 2 to validate with an epoch, so the 6th begins the second.
+    constant = _Constant(_spoil(3, from_call=5))
+    constant.names = lambda row: f"train/good/{row:03d}.png"
+    with pytest.raises(DivergedError) as caught:
+        constant.train(tmp_path, checkpoint_every=1)
+    assert re.fullmatch(
+        r"the loss of constant is not finite in epoch 2 of 3, batch [123], for train/good/003\.png; look at these "
+        r"images, or lower the training's learning_rate\. The last checkpoint is kept",
+        str(caught.value),
+    )
+    state = CheckpointFile(tmp_path / "constant.checkpoint", "key").load()
+    assert state["epoch"] == 0
+    assert torch.isfinite(state["module"]["weight"]).all()
+
+
+def test_a_held_out_image_is_named_and_of_many_the_first_five(tmp_path):
+    constant = _Constant(_spoil(6, from_call=0))
+    with pytest.raises(DivergedError, match="in epoch 1 of 3, held-out batch 1, for row 6;"):
+        constant.train(tmp_path)
+    many = _Constant(lambda rows: {"total": np.full(len(rows), np.inf)})
+    with pytest.raises(DivergedError, match=r"batch 1, for row \d, row \d, row \d, row \d, row \d and 1 more;"):
+        many.train(tmp_path, rows=np.arange(6), batch_size=6)
 
 
 def test_sgd_steps_as_torch_does_by_hand(tmp_path):
@@ -240,3 +278,63 @@ def test_sgd_steps_as_torch_does_by_hand(tmp_path):
     first = 1.0 - 0.1 * (2.0 + 0.5 * 1.0)
     velocity = 0.5 * (2.0 + 0.5 * 1.0) + (2.0 + 0.5 * first)
     assert network.weight.item() == pytest.approx(first - 0.1 * velocity)
+
+
+class _Lines:
+    """Two parameters, each pulled to 1 by its own rows: those of `far` by a loss that is a hundred times as large."""
+
+    def __init__(self, far: tuple[int, ...]) -> None:
+        self.module, self.far = nn.Linear(1, 2, bias=False), np.array(far)
+        nn.init.zeros_(self.module.weight)
+
+    def train(self, path, **parameters) -> pd.DataFrame:
+        settings = TrainingParameters(
+            **{"epochs": 5, "batch_size": 4, "optimiser": "sgd", "momentum": 0.0, "schedule": "constant"} | parameters
+        )
+        task = TrainingTask("lines", self.module, self._loss, np.arange(10), np.array([10]))
+        return train(task, settings, 0, CheckpointFile(path / "lines.checkpoint", "key"))
+
+    def _loss(self, rows):
+        is_far = torch.from_numpy(np.isin(rows, self.far))
+        near, far = (self.module.weight[:, 0] - 1) ** 2
+        return {"total": torch.where(is_far, 100 * far, near)}
+
+
+def test_images_of_the_highest_losses_sit_out_every_epoch_but_the_first(tmp_path):
+    settings = {"learning_rate": 1e-3, "loss_quantile": 0.8}
+    first, trimmed, whole = _Lines((3, 7)), _Lines((3, 7)), _Lines((3, 7))
+    first.train(tmp_path / "first", **settings | {"epochs": 1})
+    trimmed.train(tmp_path / "trimmed", **settings)
+    whole.train(tmp_path / "whole", **settings | {"loss_quantile": 1.0})
+    far = [one.module.weight[1, 0].item() for one in (first, trimmed, whole)]
+    assert far[0] > 0
+    assert far[1] == far[0]  # nothing pulled at it after the first epoch
+    assert far[2] > far[0]
+    assert trimmed.module.weight[0, 0] > first.module.weight[0, 0]
+
+
+def test_history_still_has_the_mean_over_all_images(tmp_path):
+    history = _Lines((3, 7)).train(tmp_path, learning_rate=1e-9, loss_quantile=0.5)
+    found = history.loc[(history["split"] == "training") & (history["epoch"] == 4), "value"].item()
+    assert found == pytest.approx((8 * 1 + 2 * 100) / 10, rel=1e-4)
+
+
+def test_an_interrupted_trimmed_run_equals_an_uninterrupted_one(tmp_path):
+    whole = _Regression()
+    history = whole.train(tmp_path / "whole", checkpoint_every=2, loss_quantile=0.7)
+    plain = _Regression()
+    plain.train(tmp_path / "plain")
+    assert not whole.same_weights(plain)
+    with pytest.raises(KeyboardInterrupt):
+        _Regression(stop_at=18).train(tmp_path / "cut", checkpoint_every=2, loss_quantile=0.7)
+    resumed = _Regression()
+    found = resumed.train(tmp_path / "cut", checkpoint_every=2, loss_quantile=0.7)
+    pd.testing.assert_frame_equal(found, history, check_exact=True)
+    assert resumed.same_weights(whole)
+
+
+def test_a_batch_of_which_nothing_trains_makes_no_step(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *_: steps.append(1))
+    _Lines((3, 7)).train(tmp_path, epochs=2, batch_size=1, loss_quantile=0.8)
+    assert len(steps) == 10 + 8

@@ -16,6 +16,7 @@ class AxisParameters(StrictModel):
 
     question: str = Field(description="what the axis asks, for the report")
     compare_with: str | dict[str, str] = Field(description="the variant that others are compared with, or one for each")
+    by_default: bool = Field(True, description="whether `axes: all` has it; else it is run when it is named")
     paper: dict[str, float] = Field(default_factory=dict, description="the paper's figure by variant, of paper_metric")
     paper_metric: str | None = Field(None, description="metric of the paper's figures")
     variants: dict[str, Overrides | None] = Field(description="what differs, by name; null leaves a variant out")
@@ -51,7 +52,9 @@ class AblationParameters(StrictModel):
     @property
     def chosen(self) -> dict[str, AxisParameters]:
         """The axes to run."""
-        return {name: self.variants[name] for name in (self.variants if self.axes == ["all"] else self.axes)}
+        if self.axes == ["all"]:
+            return {name: axis for name, axis in self.variants.items() if axis.by_default}
+        return {name: self.variants[name] for name in self.axes}
 
     @model_validator(mode="after")
     def _names_are_known_once(self) -> "AblationParameters":

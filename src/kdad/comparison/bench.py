@@ -37,6 +37,7 @@ def record_of(seen: SeenImages, seed: int, metrics: dict[str, Any]) -> dict[str,
     return {
         "dataset": seen.images.name,
         "category": seen.images.category,
+        "root": seen.images.root,
         "training_images": len(seen.split.rows("train")),
         "held_out_images": len(seen.split.rows("validation")),
         "images": seen.split.images_digest,

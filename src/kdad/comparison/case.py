@@ -17,7 +17,8 @@ class Case:
     """One variant of a system on one category with one seed: the unit that is trained, scored and measured.
 
     `settings` are complete; `overrides` say, by dotted names, what differs from the run's own, and `varied` are the
-    values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric.
+    values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric. `images` names the
+    data set where it is not the category's own, but one with contamination.
     """
 
     axis: str
@@ -29,6 +30,7 @@ class Case:
     overrides: dict[str, Any]
     varied: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
+    images: str = ""
 
     @property
     def detector(self) -> "type[Detector]":
@@ -51,13 +53,25 @@ class Case:
         return f"{self.axis}.{self.variant}.{self.category}_seed_{self.seed}"
 
     @property
+    def prepared(self) -> str:
+        """The namespace of the images that it is run on."""
+        return self.images or self.category
+
+    @property
     def planned_key(self) -> str:
         """A key of what the plan wants, by which a summary tells results of other settings or other code."""
         return content_key(
-            **self.head, system=self.system, settings=self.settings.model_dump(mode="json"), code=code_of(self.system)
+            **self.head,
+            system=self.system,
+            images=self.prepared,
+            settings=self.settings.model_dump(mode="json"),
+            code=code_of(self.system),
         )
 
 
 def code_of(system: str) -> str:
     """Return a digest of the code behind a system's results: its own, and that of fitting, mapping and measuring."""
-    return code_digest(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.metrics.measure", "kdad.features.seen")
+    return code_digest(
+        *(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.metrics.measure", "kdad.features.seen"),
+        *("kdad.detectors.deciding", "kdad.detectors.cross_fitting"),
+    )

@@ -21,6 +21,8 @@ from kdad.parameters.system import SystemSettings
 #: Ablations whose name is not that of their system.
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}
 SUFFIX = "_ablation"
+#: What a variant may change of the images: test images are the same for all, or the tables would compare unlike things.
+_OF_IMAGES = ("contamination", "contamination_by")
 
 
 @dataclass(frozen=True)
@@ -59,28 +61,40 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
     own = {field: parameters[field] for field in SYSTEMS[system].Settings.model_fields}
     check_blocks(ablation.base, list(own), f"{name}.base")
     shared = merge(own, ablation.base)
-    cases = []
+    cases, prepared = [], dict(datasets)
     for axis, questions in ablation.chosen.items():
         names = sorted({name for overrides in questions.present.values() for name in flatten(overrides)})
         for variant, overrides in questions.present.items():
             where = f"{name}.variants.{axis}.variants.{variant}"
-            check_blocks(overrides, list(own), f"{name}.variants.{axis}: variant '{variant}'")
+            who = f"{name}.variants.{axis}: variant '{variant}'"
+            check_blocks(overrides, [*own, "dataset"], who)
             settings = bind_settings(system, merge(shared, overrides), where)
-            varied = _values(settings, names)
+            images = {category: _contaminated(one, overrides, who) for category, one in datasets.items()}
+            prepared |= {category_namespace(one): one for one in images.values()}
             has_paper = questions.paper_metric is not None and variant in questions.paper
             paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
-            cases += [
-                Case(axis, variant, category, seed, system, settings, flatten(overrides), varied, paper)
-                for category in datasets
-                for seed in ablation.seeds
-            ]
+            for category, one in images.items():
+                varied, own_images = _values(settings, one, names), category_namespace(one)
+                cases += [
+                    Case(axis, variant, category, seed, system, settings, flatten(overrides), varied, paper, own_images)
+                    for seed in ablation.seeds
+                ]
     base = bind_settings(system, shared, f"{name}.base")
-    return Plan(name, tuple(cases), datasets, {system: base}, shares_classes(datasets, base))
+    return Plan(name, tuple(cases), prepared, {system: base}, shares_classes(prepared, base))
 
 
-def _values(settings: SystemSettings, names: list[str]) -> dict[str, Any]:
+def _contaminated(dataset: DatasetParameters, overrides: dict[str, Any], who: str) -> DatasetParameters:
+    """Return the images of a variant, which may contaminate the training images of the run's own and nothing else."""
+    block = overrides.get("dataset", {})
+    for field in block:
+        if field not in _OF_IMAGES:
+            raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {' and '.join(_OF_IMAGES)}")
+    return _bind_dataset(dataset.model_dump() | block, who) if block else dataset
+
+
+def _values(settings: SystemSettings, dataset: DatasetParameters, names: list[str]) -> dict[str, Any]:
     """Return the values of complete settings by dotted names."""
-    every = flatten(settings.model_dump(mode="json"))
+    every = flatten(settings.model_dump(mode="json") | {"dataset": dataset.model_dump(mode="json")})
     return {name: every[name] for name in names if name in every}
 
 

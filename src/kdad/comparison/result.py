@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kdad.comparison.case import Case
 from kdad.parameters.strict import StrictModel
@@ -13,6 +13,8 @@ from kdad.parameters.strict import StrictModel
 
 class CaseResult(StrictModel):
     """The result of one case, finished or failed."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what was measured, and no parameter
 
     axis: str
     variant: str

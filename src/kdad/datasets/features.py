@@ -47,4 +47,7 @@ def _read(dataset: PlaceDataset) -> dict[str, Any]:
     path = dataset._filepath
     if not path.is_file():
         raise InputError(f"there is no '{path}' yet; run the whole pipeline, or the step that makes it, first")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{path}' cannot be read ({error}); run the step that makes it again") from error

@@ -59,8 +59,14 @@ class Judgements:
     folder: Path
 
     def thumbnail(self, place: str) -> Image.Image:
-        """Open the thumbnail that a row names."""
-        return Image.open(self.folder / place)
+        """Open the thumbnail that a row names; raises `InputError` for one outside of the folder, or no PNG."""
+        path = (self.folder / place).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise InputError(f"'{self.folder / _TABLE}' names a picture outside of its folder: '{place}'; judge again")
+        try:
+            return Image.open(path, formats=("PNG",))
+        except OSError as error:
+            raise InputError(f"'{path}' is not the picture that was written ({error}); judge again") from error
 
 
 class JudgementsDataset(PlaceDataset):

@@ -1,12 +1,12 @@
 """The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from kdad.compute import Compute
 from kdad.content_store import content_key
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
 from kdad.detectors.judgement import JudgedFile, Judgement, read_or_say
+from kdad.detectors.system import System
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import SeenImages
 from kdad.images.fitting import fit_image, place
 from kdad.images.preparation import Preparation
 from kdad.images.reading import AnyImage, find_images, read_image
@@ -32,17 +33,12 @@ from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Threshold
 
 
-class Detector(nn.Module, ABC):
+class Detector(nn.Module, System):
     """A system that judges images `(B, 3, H, W)` in [0, 1] of one size.
 
-    A subclass is a system: it says which parameter blocks make it (`Settings`), which frozen networks it looks through
-    (`references`), how it is fitted, and what it says of images (`maps`). Outputs of the frozen networks, where they
-    are known already, may be handed in; both ways give the same numbers.
+    A subclass is a `System` that also says how it is fitted, and what it says of images (`maps`). Outputs of the frozen
+    networks, where they are known already, may be handed in; both ways give the same numbers.
     """
-
-    system: ClassVar[str]
-    Settings: ClassVar[type[SystemSettings]]
-    Reference: ClassVar[type[FrozenReference]]
 
     def __init__(self, settings: SystemSettings, references: dict[str, FrozenReference], compute: Compute) -> None:
         super().__init__()
@@ -54,47 +50,6 @@ class Detector(nn.Module, ABC):
         self.held_out_scores = np.empty(0)
         self.map_limits: tuple[float, float] | None = None
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
-
-    # What a system says of itself, before anything is trained.
-
-    @classmethod
-    def adapt(cls, settings: SystemSettings, seen: SeenImages, split_seed: int) -> SeenImages:
-        """Return the images as the system takes them, where that is not as they are."""
-        return seen
-
-    @classmethod
-    @abstractmethod
-    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
-        """Return the frozen networks by name; those that have to be trained are trained, or found."""
-
-    @classmethod
-    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
-        """Return how the frozen networks run over images of `size`."""
-        return Passage(32)
-
-    @classmethod
-    def check_inputs(cls, settings: SystemSettings, seen: SeenImages) -> None:
-        """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
-        seen.split.require_normal()
-
-    @classmethod
-    def draws(cls, settings: SystemSettings) -> bool:
-        """Tell whether the seed changes anything."""
-        return True
-
-    @classmethod
-    def check(cls, settings: SystemSettings, seen: SeenImages) -> None:
-        """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
-
-    @classmethod
-    def describe(cls, settings: SystemSettings) -> str:
-        """Say in a few words what the detector looks through."""
-        return settings.source.name if hasattr(settings, "source") else cls.system
-
-    @classmethod
-    def label(cls, settings: SystemSettings) -> dict[str, str]:
-        """Return what a table of baselines says of the system: ``detector``, and what it ``sees``."""
-        return {"detector": cls.system, "sees": "images"}
 
     # The learnt half.
 
@@ -184,8 +139,15 @@ class Detector(nn.Module, ABC):
         return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
 
     def judge(self, image: AnyImage) -> Judgement:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training."""
-        return self.judge_batch(torch.from_numpy(self._fitted(read_image(image, self.preparation.values)))[None])[0]
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
+
+        Raises `InputError` when score or map is not finite.
+        """
+        prepared = self._fitted(read_image(image, self.preparation.values))
+        found = self.judge_batch(torch.from_numpy(prepared)[None])[0]
+        if found.not_finite is not None:
+            raise InputError(f"the {found.not_finite} of the image is not finite; look at it, and at the detector")
+        return found
 
     def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
         """Yield every image file at or below a folder with its judgement, in the order of their names."""

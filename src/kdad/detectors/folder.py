@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kdad.checksums import sha256_of
 from kdad.errors import InputError
 from kdad.images.fitting import Fit
 from kdad.images.preparation import Preparation
@@ -32,7 +33,7 @@ _RESIZED = {
 class ImageFacts(StrictModel):
     """The images that a detector takes, and how a file becomes one."""
 
-    size: tuple[int, int] = Field(description="height and width in pixels")
+    size: tuple[PositiveInt, PositiveInt] = Field(description="height and width in pixels")
     resize: str = _RESIZED["resize"]
     form: str = "RGB in [0, 1]; grey as three equal channels, transparency over white, upright as EXIF says"
     fit: Fit = Field("resize", description="how other sizes come to this one")
@@ -52,6 +53,8 @@ class ImageFacts(StrictModel):
 class DetectorFacts(StrictModel):
     """What ``detector.json`` holds."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # what was measured, and no parameter
+
     format: int = Field(description="of this folder; another is not read")
     system: str
     package: str = Field(description="version of the package that wrote it")
@@ -66,6 +69,7 @@ class DetectorFacts(StrictModel):
     held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
     map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
+    sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")
 
 
 def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Path], DetectorFacts]) -> Path:
@@ -77,8 +81,9 @@ def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Pat
         raise InputError(f"'{folder}' is there already and is no detector; give a new folder, or remove it first")
     with replacing(folder) as partial:
         save_file(state, partial / _LEARNT)
-        facts = describe(partial).model_copy(update={"learnt_sha256": _hash(partial / _LEARNT)})
-        (partial / FACTS).write_text(json.dumps(facts.model_dump(mode="json"), indent=1))
+        facts = describe(partial).model_copy(update={"learnt_sha256": sha256_of(partial / _LEARNT)})
+        content = json.loads(json.dumps(facts.model_dump(mode="json")))
+        (partial / FACTS).write_text(json.dumps(content | {"sha256": _digest(content)}, indent=1))
         (partial / _LEARNT).chmod(0o644)  # as any file: safetensors makes it its owner's alone
     return folder
 
@@ -110,12 +115,22 @@ def read_state(folder: Path, facts: DetectorFacts) -> dict[str, Tensor]:
     path = folder / _LEARNT
     if not path.is_file():
         raise InputError(f"'{folder}' is incomplete: it has no {_LEARNT}; take a complete copy of the detector")
-    if _hash(path) != facts.learnt_sha256:
+    if sha256_of(path) != facts.learnt_sha256:
         raise InputError(f"'{path}' is not the file that {FACTS} was written with: its hash differs; take another copy")
     try:
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"'{path}' cannot be read ({error}); take another copy of the detector") from error
+
+
+def check_unchanged(folder: Path) -> None:
+    """Raise `InputError` when ``detector.json`` says anything else than what was written, though it can be read."""
+    content = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if content.get("sha256") not in (None, "", _digest(content)):
+        raise InputError(
+            f"'{folder / FACTS}' was changed since it was written: its SHA-256 is another; take an undamaged copy, or "
+            "make the change with a pipeline (`calibration` sets another threshold)"
+        )
 
 
 def changed_by_hand(folder: Path, error: Exception) -> InputError:
@@ -130,6 +145,7 @@ def changed_by_hand(folder: Path, error: Exception) -> InputError:
     return InputError(f"'{folder / FACTS}' is not as it was written: {what}; take an undamaged copy")
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of what a file says beside its own; order and layout do not count."""
+    said = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,13 @@ class Judgement:
     percentile: float
     map: np.ndarray | None = field(repr=False)
 
+    @property
+    def not_finite(self) -> str | None:
+        """Say which of ``score`` and ``map`` is not finite, and so says nothing; None when both are."""
+        if not np.isfinite(self.score):
+            return "score"
+        return None if self.map is None or np.isfinite(self.map).all() else "map"
+
 
 @dataclass(frozen=True)
 class JudgedFile:

@@ -13,7 +13,9 @@ import torch
 from kdad.content_store import ContentStore
 from kdad.detectors.detector import Detector
 from kdad.detectors.workshop import Raw
+from kdad.errors import InputError
 from kdad.features.seen import SeenImages
+from kdad.images.splits import Split
 from kdad.progress import counted
 from kdad.scoring.map_stack import write_stacks
 
@@ -68,13 +70,27 @@ def _write(detector: Detector, seen: SeenImages, methods: list[str], rows: np.nd
     scores: list[dict[str, np.ndarray]] = []
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
+        done = 0
         for raw in run_over(detector, seen, rows, methods):
+            for name, values in (raw.maps | raw.scores).items():
+                _check_finite(name, values, seen.split, rows[done : done + len(values)])
+            done += len(next(iter((raw.maps | raw.scores).values())))
             scores.append(raw.scores)
             yield raw.maps
 
     write_stacks(folder, methods, (len(rows), *detector.size), batches())
     columns = {name: np.concatenate([batch[name] for batch in scores]) for name in (scores[0] if scores else {})}
     pd.DataFrame({"row": rows, **columns}).to_csv(folder / _SCORES, index=False)
+
+
+def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray) -> None:
+    """Raise `InputError` that names the image whose map, or raw score, `(B, ...)` is not finite."""
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"'{name}' of {split.name(int(rows[np.argmin(finite)]))} is not finite; look at the image, or train the "
+            "detector again with a lower learning_rate or compute.precision=float32"
+        )
 
 
 @torch.no_grad()

@@ -7,15 +7,17 @@ from pydantic import ValidationError
 
 from kdad.compute import Compute, bfloat16_is_native, choose_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.folder import changed_by_hand, read_facts, read_state
+from kdad.detectors.folder import FACTS, changed_by_hand, check_unchanged, read_facts, read_state
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.features.network import FrozenReference
 
 
 def open_detector(folder: Path, device: str = "auto") -> Detector:
     """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
 
-    Raises `InputError` when the folder is incomplete, was changed by hand, or is of an unknown system or format.
+    Raises `InputError` when the folder is incomplete, was changed by hand, names files elsewhere, or is of an unknown
+    system or format.
     """
     facts = read_facts(folder)
     if facts.system not in SYSTEMS:
@@ -23,20 +25,34 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
     system, state = SYSTEMS[facts.system].detector, read_state(folder, facts)
     try:
         references = {
-            name: system.Reference.model_validate(values).within(folder) for name, values in facts.frozen.items()
+            name: _inside(system.Reference.model_validate(values).within(folder), folder)
+            for name, values in facts.frozen.items()
         }
         detector = system(system.Settings.model_validate(facts.settings), references, _compute(device, facts.precision))
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation
         detector.restore(state, facts.learnt)
-    except InputError:
-        raise
+    except InputError as error:
+        if str(folder) in str(error):
+            raise
+        raise InputError(f"the detector '{folder}' cannot be opened: {error}") from error
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
+    check_unchanged(folder)
     if facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
     detector.record = facts.made_by
     return detector.eval()
+
+
+def _inside(reference: FrozenReference, folder: Path) -> FrozenReference:
+    """Return a reference whose weights lie in the detector's own folder; raises `InputError` for any other."""
+    if reference.in_a_file and not Path(reference.weights).resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"'{folder / FACTS}' names weights outside of the detector's folder ('{reference.weights}'), which none "
+            "that was saved does; take an undamaged copy"
+        )
+    return reference
 
 
 def _compute(device: str, precision: str) -> Compute:

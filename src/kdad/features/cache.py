@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdad.checksums import CHECKSUMS, find_damage
 from kdad.content_store import content_key
 from kdad.disk_space import create_map
 from kdad.errors import InputError
@@ -98,7 +99,10 @@ def overall_sd(statistics: dict[str, list[float]]) -> float:
 
 
 def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
-    """Open a complete cache; raises `InputError` when it is missing or damaged."""
+    """Open a complete cache; raises `InputError` when it is missing or damaged, naming the file where it is known."""
+    damage = find_damage(folder) if (folder / CHECKSUMS).exists() else None
+    if damage is not None:
+        raise InputError(f"the feature cache is damaged: {damage}; run the pipeline again, which makes it anew")
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         if "selected_from" in manifest:
@@ -108,8 +112,11 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
             return FeatureCache(folder, manifest, whole.pixels, whole.arrays, np.load(folder / _ROWS), reused)
         if not (folder / _PIXELS).exists() and not list(folder.glob("*.npy")):
             return FeatureCache(folder, manifest, None, (), None, reused)
+        names = [point["name"] for point in manifest["points"]]
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("there are no outputs, or an output's name is no name of a file")
         pixels = np.load(folder / _PIXELS, mmap_mode="r")
-        arrays = tuple(np.load(folder / f"{point['name']}.npy", mmap_mode="r") for point in manifest["points"])
+        arrays = tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the feature cache '{folder}' is missing or damaged; delete it and run the pipeline again"

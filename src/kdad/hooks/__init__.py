@@ -5,6 +5,7 @@ from kdad.hooks.full_disk import FullDiskHook
 from kdad.hooks.input_errors import InputErrorHook
 from kdad.hooks.missing_inputs import MissingInputHook
 from kdad.hooks.place_lock import PlaceLockHook
+from kdad.hooks.place_owner import PlaceOwnerHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.run_tracking import RunTrackingHook
@@ -18,6 +19,7 @@ __all__ = [
     "InputErrorHook",
     "MissingInputHook",
     "PlaceLockHook",
+    "PlaceOwnerHook",
     "RunLogHook",
     "RunReportHook",
     "RunTrackingHook",

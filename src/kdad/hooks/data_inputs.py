@@ -27,7 +27,7 @@ def data_inputs(table: pd.DataFrame, parameters: dict[str, Any], dataset_name: s
             continue
         counts = {"images": len(rows), **{str(kind): int(count) for kind, count in rows["kind"].value_counts().items()}}
         digest = Split(rows).images_digest
-        source = {"dataset": dataset.name, "category": dataset.category_name, "root": str(block.get("root") or "")}
+        source = {"dataset": dataset.name, "category": dataset.category_name, "root": dataset.origin or ""}
         found.append(
             {
                 "context": context,

@@ -9,9 +9,10 @@ from kedro.framework.hooks import hook_impl
 
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.datasets.place import file_of
+from kdad.errors import InputError
 from kdad.process_lock import ProcessLock
 
-_DATA = "data"
+DATA = "data"
 _LOCKS = ".locks"
 
 
@@ -29,9 +30,9 @@ class PlaceLockHook:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> Generator[None, Any, Any]:
         """Take the locks; raises `CommandLineError` that names the process which holds one."""
         self._free()
-        data = Path(run_params["project_path"]) / _DATA
+        data = Path(run_params["project_path"]) / DATA
         try:
-            for place in places_of(_files_of(pipeline, catalog), data.resolve()):
+            for place in places_written(pipeline, catalog, data):
                 self._take(place, data / _LOCKS)
             return (yield)
         except BaseException:  # here or in another hook: the run does not begin
@@ -56,7 +57,11 @@ class PlaceLockHook:
 
     def _take(self, place: str, folder: Path) -> None:
         lock = ProcessLock(folder / f"{_file_name(place)}.lock")
-        if not lock.take(wait=False):
+        try:
+            taken = lock.take(wait=False)
+        except InputError as error:  # the folder is for reading alone
+            raise CommandLineError(str(error), ExitCode.UNUSABLE_INPUT) from error
+        if not taken:
             raise CommandLineError(
                 f"another run is writing to '{place}': {lock.holder()}. Wait until it ends, run another category, or "
                 "use a second checkout",
@@ -86,9 +91,11 @@ def places_of(files: Iterable[Path], data: Path) -> list[str]:
     return sorted(found)  # the same order in every process
 
 
-def _files_of(pipeline: Any, catalog: Any) -> list[Path]:
+def places_written(pipeline: Any, catalog: Any, data: Path) -> list[str]:
+    """Return the places, as `places_of` does, of the files that a pipeline writes."""
     datasets = [catalog.get(name) for name in pipeline.all_outputs()]
-    return [file_of(dataset) for dataset in datasets if hasattr(dataset, "_filepath")]
+    files = [file_of(dataset) for dataset in datasets if hasattr(dataset, "_filepath")]
+    return places_of(files, data.resolve())
 
 
 def _file_name(place: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from rich.console import RenderableType
 from rich.table import Table
 
 from kdad.parameters.strict import flatten
@@ -14,7 +15,7 @@ _METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro_auc
 _CASE = {"axis": "axis", "variant": "variant"}
 
 
-def tables_of(pipeline: Any, catalog: Any) -> list[Table]:
+def tables_of(pipeline: Any, catalog: Any) -> list[RenderableType]:
     """Return the tables of the results that a pipeline has made; those of its steps where it has no results."""
     made = sorted(name for name in pipeline.all_outputs() if catalog.exists(name))
     for kinds in (_RESULTS, _STEPS):
@@ -30,7 +31,7 @@ def _kind(name: str, kinds: dict[str, Any]) -> str | None:
     return next((kind for kind in (name, name.rpartition(".")[2]) if kind in kinds), None)
 
 
-def _metrics(name: str, metrics: dict[str, Any]) -> Table | None:
+def _metrics(name: str, metrics: dict[str, Any]) -> RenderableType | None:
     return console_table(metrics) if "localisation" in metrics else numbers_table(_title(name), flatten(metrics))
 
 

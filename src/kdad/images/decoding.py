@@ -12,6 +12,9 @@ from PIL import Image, ImageOps
 from kdad.errors import InputError
 from kdad.images.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
 
+#: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
+#: That of JPEG reads MPO too.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
 
 
@@ -82,7 +85,7 @@ def _raw(image: Image.Image, name: str) -> RawImage:
     mode = image.mode
     if is_wide(mode):
         pixels = np.asarray(image)
-        _check_finite(pixels, name)
+        check_finite(pixels, name)
         return RawImage(pixels, mode)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -92,15 +95,17 @@ def _raw(image: Image.Image, name: str) -> RawImage:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-            turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
-    except Image.DecompressionBombError as error:
-        raise InputError(_too_large(str(path))) from error
-    except Exception as error:  # whatever Pillow raises for a damaged header
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        width, height = file.size
+        turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
     return (width, height) if turned else (height, width)
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Give an image that is not decoded yet; what is wrong with its header raises `InputError` as `decode_image`."""
+    with _readable(str(path)), Image.open(path, formats=FORMATS) as file:
+        yield file
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -127,12 +132,9 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 @contextmanager
 def open_upright(path: Path) -> Iterator[tuple[Image.Image, str | None]]:
     """Give the whole image, upright, and its file's format; raises `InputError` for a file that cannot be read."""
-    with _readable(str(path)):
-        with Image.open(path) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-            file_format = file.format
-        yield image, file_format
+    with open_header(path) as file:
+        file.load()
+        yield ImageOps.exif_transpose(file), file.format
 
 
 @contextmanager
@@ -158,7 +160,7 @@ def _too_large(name: str) -> str:
     )
 
 
-def _check_finite(values: np.ndarray, name: str) -> None:
+def check_finite(values: np.ndarray, name: str) -> None:
     """Raise `InputError` for values `(H, W)` that are not a number or infinite, saying how many and where."""
     if values.dtype.kind != "f":
         return

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
-from kdad.errors import InputError
-from kdad.images.decoding import RawImage, is_wide
+from kdad.images.decoding import RawImage, is_wide, open_header
 from kdad.images.value_range import ValueKind, kind_of, used_limits
 
 
@@ -15,7 +14,7 @@ class FileFacts:
     """A file's size in pixels (upright), mode as Pillow names it, frames, and the values that its pixels lie between.
 
     All but a thousandth of the pixels lie from `low` to `high`. `deep` says that colours of 16 bits were read as their
-    upper 8.
+    upper 8, and `two_values` that the pixels hold two values at most, as masks do.
     """
 
     height: int
@@ -26,6 +25,7 @@ class FileFacts:
     deep: bool
     low: float
     high: float
+    two_values: bool
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -35,26 +35,25 @@ class FileFacts:
 
 def measure_file(path: Path, raw: RawImage) -> FileFacts:
     """Return the facts of a file that was decoded to `raw`; raises `InputError` when later frames are torn."""
-    try:
-        with Image.open(path) as file:
-            # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
-            deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
-            frames = getattr(file, "n_frames", 1)
-    except Exception as error:  # whatever Pillow raises for a damaged page
-        raise InputError(f"{path}: its pages cannot be counted ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
+        deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
+        frames = getattr(file, "n_frames", 1)
     height, width = raw.pixels.shape[:2]
-    return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *used_limits(raw.pixels))
+    limits = used_limits(raw.pixels)
+    return FileFacts(height, width, raw.mode, kind_of(raw.pixels), frames, deep, *limits, _holds_two(raw.pixels))
+
+
+def _holds_two(pixels: np.ndarray) -> bool:
+    """Tell whether pixels hold two values at most; of most images a few say that they do not."""
+    some = pixels[:: max(pixels.shape[0] // 16, 1), :: max(pixels.shape[1] // 16, 1)]
+    return np.unique(some).size <= 2 and np.unique(pixels).size <= 2
 
 
 def kind_by_header(path: Path) -> ValueKind:
     """Return the kind of a file's values without decoding it; raises `InputError` when it is no image."""
-    try:
-        with Image.open(path) as file:
-            mode = file.mode
-    except Image.DecompressionBombError:
-        return "8-bit"  # it is told of when it is decoded
-    except Exception as error:  # whatever Pillow raises for a damaged header
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
+    with open_header(path) as file:
+        mode = file.mode
     if mode == "F":
         return "float"
     return "integer" if is_wide(mode) else "8-bit"

@@ -17,7 +17,7 @@ from kdad.images.layouts.categories import find_category
 from kdad.images.layouts.layout import ImageFile, Layout
 from kdad.images.layouts.names import Vocabulary
 from kdad.images.layouts.reading import read_layout, read_list
-from kdad.images.layouts.remarks import ask_for_inverted, describe_layout, describe_masks
+from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describe_layout, describe_masks
 from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.preparation import Preparation
 from kdad.images.training_range import find_range
@@ -35,9 +35,8 @@ class FileSet(ImageSet):
     def __init__(self, parameters: DatasetParameters) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
         said = parameters.layout
-        self._base, self._layout = self._read(
-            parameters, Vocabulary(tuple(said.normal), tuple(said.anomalous), tuple(said.masks))
-        )
+        self._vocabulary = Vocabulary(tuple(said.normal), tuple(said.anomalous), tuple(said.masks))
+        self._base, self._layout = self._read(parameters, self._vocabulary)
         self._said_of_masks, self._anomalous = said.anomalous_in_masks, said.anomalous_in_masks or "bright"
         self._mask_facts: dict[int, MaskFacts] = {}
         self._fit, self._range_rule = parameters.fit, parameters.value_range
@@ -89,14 +88,16 @@ class FileSet(ImageSet):
     def problems(self) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once."""
         found = list(self._layout.problems)
+        preparation = None
         try:
-            values = self.preparation.values
-        except InputError as error:
-            return [*found, str(error)]
+            preparation = self.preparation
+        except InputError as error:  # no range for all files; those that cannot be read are named beside it
+            found.append(str(error))
 
         def measure(path: Path) -> FileFacts:
             raw = decode_raw(path)
-            raw.range_of(values, str(path))
+            if preparation is not None:
+                raw.range_of(preparation.values, str(path))
             return measure_file(path, raw)
 
         for index, file in enumerate(counted(self._files, "Checking images")):
@@ -112,6 +113,8 @@ class FileSet(ImageSet):
                     f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
                     "(height x width); make them equal"
                 )
+        two_valued = {index for index, facts in self._facts.items() if facts.two_values}
+        found += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
         return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
 
     def remarks(self) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from kdad.errors import InputError
 
 _UNSIGNED_BYTE = 0x08
+_MOST = 1 << 28  # bytes, unpacked: five times the largest file of MNIST
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -37,7 +38,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_MOST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from error
+    if len(content) > _MOST:
+        raise InputError(f"{path}: holds more than {_MOST >> 20} MB, unlike any set in this format; fetch it again")
+    return content

@@ -31,6 +31,8 @@ class ImageSet(ABC):
     category: str
     size: tuple[int, int]
     samples: list[Sample]
+    #: Where the files are: an absolute path or ``downloaded``; None for an embedded set.
+    root: str | None = None
 
     @property
     def preparation(self) -> Preparation:

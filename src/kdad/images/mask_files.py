@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.decoding import open_upright
+from kdad.images.decoding import check_finite, open_upright
 
 Anomalous = Literal["bright", "dark"]
 
@@ -79,7 +79,9 @@ def describe_mask(mask: np.ndarray, resized: np.ndarray) -> MaskFacts:
 
 def _marked(image: Image.Image, lossy: bool, path: Path) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
-        return np.asarray(image) != 0
+        pixels = np.asarray(image)
+        check_finite(pixels, str(path))
+        return pixels != 0
     values = np.asarray(image.convert("RGB")).max(axis=2)
     if image.has_transparency_data:
         colours = np.asarray(image.convert("RGBA"))

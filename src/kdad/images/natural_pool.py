@@ -145,7 +145,7 @@ def _found(root: Path) -> list[Path]:
         raise InputError(
             f"teacher.pool '{root}' is not a folder; give one with natural images, or null for the embedded"
         )
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.is_dir())
     if len(paths) < 2:
         raise InputError(f"teacher.pool '{root}' holds {len(paths)} images; at least 2 natural images are needed")
     return paths

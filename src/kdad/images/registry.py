@@ -1,6 +1,7 @@
 """From parameters to the image set that they name."""
 
 from kdad.images.cifar import CifarSet
+from kdad.images.contamination import ContaminatedSet
 from kdad.images.digits import DigitSet
 from kdad.images.elpv import ElpvSet
 from kdad.images.folder import CsvSet, FolderSet
@@ -22,4 +23,8 @@ def open_image_set(parameters: DatasetParameters) -> ImageSet:
         "fashion_mnist": IdxSet,
         "cifar10": CifarSet,
     }
-    return sets[parameters.name](parameters)
+    images = sets[parameters.name](parameters)
+    if parameters.contamination:
+        images = ContaminatedSet(images, parameters)
+    images.root = parameters.origin
+    return images

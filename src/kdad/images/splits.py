@@ -31,6 +31,10 @@ class Split:
         """Return the rows of a part, in the image set's order."""
         return np.flatnonzero(self.is_part(part))
 
+    def name(self, row: int) -> str:
+        """Return the id of the image of a row."""
+        return str(self.table["id"].iloc[row])
+
     @property
     def scored(self) -> np.ndarray:
         """The rows that are scored: held-out normal images, then test images."""

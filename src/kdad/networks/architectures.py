@@ -95,6 +95,10 @@ class TimmSource(Source):
 def _timm(name: str) -> Source:
     import timm
 
+    if ":" in name or "/" in name:  # timm would fetch `hf-hub:someone/something`, for a detector that names it
+        raise InputError(
+            f"source.name: '{name}' is no network of timm's own; name one of those, and give its file as source.weights"
+        )
     try:
         network = timm.create_model(name, pretrained=False, features_only=True)
     except RuntimeError as error:

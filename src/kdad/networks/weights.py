@@ -54,7 +54,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch.load raises whatever the pickle reader meets in a foreign file
         raise InputError(f"source.weights '{path}' is not a plain state dict (nothing else is unpickled)") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(f"source.weights '{path}' holds more than tensors; save the network's state_dict()")
     return state
 
@@ -69,7 +71,8 @@ def fingerprint_state(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)  # NumPy knows not every dtype
+        digest.update(content.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -91,7 +94,8 @@ def _published_state(name: str) -> dict[str, Tensor]:
         from torchvision.models import ResNet18_Weights, VGG16_Weights
 
         published = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}[name]
-        return published.get_state_dict(progress=True)
+        # Its file name holds the beginning of its hash; what is in it is not unpickled.
+        return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # any of a dozen network errors, all with the same remedy
         raise InputError(
             f"the weights of '{name}' could not be downloaded ({type(error).__name__}); "
@@ -116,10 +120,24 @@ def _load_stages(source: Source, name: str, state: dict[str, Tensor], origin: st
             f"{origin} does not belong to '{name}': {len(missing)} tensors missing, {len(wrong)} of another shape, "
             f"{len(foreign)} unknown (first: {example}); name the network that the file was saved from in source.name"
         )
+    for key, tensor in own.items():
+        if key in state:
+            _check_values(state[key], tensor, f"{origin}: '{key}'")
     with torch.no_grad():
         for key, tensor in own.items():
             if key in state:
                 tensor.copy_(state[key])
+
+
+def _check_values(found: Tensor, own: Tensor, what: str) -> None:
+    """Raise `InputError` for values that would be copied and mean something else: quantised, sparse, NaN."""
+    if found.layout != torch.strided or found.device.type == "meta":
+        raise InputError(f"{what} is no plain tensor ({found.layout}, {found.device}); save a plain state_dict()")
+    if own.is_floating_point() and not found.is_floating_point():
+        raise InputError(f"{what} holds {found.dtype} instead of floating-point numbers; give weights as float32")
+    # Formats of 8 bits have no `isfinite`.
+    if found.is_floating_point() and not torch.isfinite(found.float()).all():
+        raise InputError(f"{what} holds values that are not finite; give another file")
 
 
 def _original_names(source: Source, name: str) -> dict[str, nn.Module]:

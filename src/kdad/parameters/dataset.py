@@ -12,6 +12,8 @@ from kdad.parameters.written_names import folder_name
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+#: Sets that come with the package, or a library of it, and have no root.
+EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
 #: What the limits of values are taken from, where they are not given.
@@ -145,6 +147,12 @@ class DatasetParameters(StrictModel):
     duplicates: Literal["warn", "refuse"] = Field(
         "warn", description="what is done about images that are in two parts, or normal and anomalous"
     )
+    contamination: float = Field(
+        0.0, ge=0, lt=0.5, description="share of anomalous images that is put among the training images; 0 in earnest"
+    )
+    contamination_by: Literal["drawn", "test"] = Field(
+        "drawn", description="drawn: defects on training images; test: anomalous test images, then tested no more"
+    )
     textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
     layout: LayoutParameters = Field(default_factory=LayoutParameters, description="of the sets folder and csv")
     elpv: ElpvParameters = Field(default_factory=ElpvParameters, description="settings of the set elpv")
@@ -167,15 +175,32 @@ class DatasetParameters(StrictModel):
 
     @property
     def category_name(self) -> str:
-        """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`."""
+        """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`.
+
+        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent).
+        """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
+        name = self._own_name()
+        if not self.contamination:
+            return name
+        moved = "_by_test" if self.contamination_by == "test" else ""
+        return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
+
+    def _own_name(self) -> str:
         if self.name == "elpv":
             return self.category or "_and_".join(CELLS)
         if self.category:
             return folder_name(self.category)
         place = Path(self.root).expanduser().resolve()
         return folder_name((place.stem if self.name == "csv" else place.name) or "root")
+
+    @property
+    def origin(self) -> str | None:
+        """Where the files are, an absolute path, or ``downloaded``; None for an embedded set."""
+        if self.name in EMBEDDED:
+            return None
+        return str(Path(self.root).expanduser().resolve()) if self.root else "downloaded"
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
@@ -223,6 +248,8 @@ class DatasetParameters(StrictModel):
         self._leave_out("normal_class", "root")
 
     def _check_class(self) -> None:
+        if self.contamination:
+            raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
         if self.normal_class is None:
             raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
         if not 0 <= self.normal_class <= 9:

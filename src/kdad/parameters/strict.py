@@ -2,7 +2,7 @@
 
 import difflib
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -46,10 +46,22 @@ def _kinds(annotation: Any) -> list[type]:
     return [origin or annotation]
 
 
-class StrictModel(BaseModel):
-    """A frozen parameter block that rejects unknown keys; a list may be given as ``"0 1 2"``, or as one number."""
+def _takes_numbers(annotation: Any) -> bool:
+    """Tell whether numbers fit an annotation, also chosen ones, and true and false do not."""
+    options = {type(option) for option in get_args(annotation)} if get_origin(annotation) is Literal else set()
+    kinds = options | set(_kinds(annotation))
+    return bool not in kinds and bool({int, float} & kinds)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+def _worded(value: Any, annotation: Any) -> Any:
+    """Return true and false as words where numbers are wanted, which pydantic would take them for."""
+    return str(value).lower() if isinstance(value, bool) and _takes_numbers(annotation) else value
+
+
+class StrictModel(BaseModel):
+    """A frozen parameter block that rejects unknown keys, NaN and infinity; lists may be ``"0 1 2"``, or one number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +71,8 @@ class StrictModel(BaseModel):
             unknown = [str(key) for key in values if key not in cls.model_fields]
             if unknown:
                 raise ValueError(" ".join(f"unknown parameter '{key}'{nearest_name(key, known)}" for key in unknown))
-            return {name: as_list(value, cls.model_fields[name].annotation) for name, value in values.items()}
+            given = [(name, value, cls.model_fields[name].annotation) for name, value in values.items()]
+            return {name: as_list(_worded(value, annotation), annotation) for name, value, annotation in given}
         return values
 
 

@@ -17,4 +17,10 @@ class TrainingParameters(StrictModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
     schedule: Literal["one_cycle", "constant"] = Field("one_cycle", description="learning-rate schedule")
+    loss_quantile: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training images that train: the lowest losses of the last epoch",
+    )
     checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
+
+from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
+from kdad.scoring.threshold import Threshold
 
 _ROWS = {
     "AUROC": ("image_auroc", "pixel_auroc"),
@@ -14,8 +19,22 @@ _ROWS = {
 }
 
 
-def console_table(metrics: dict) -> Table:
-    """Return a table of a run's metrics: a column for images, and one for the pixels of each localisation method."""
+def console_table(metrics: dict) -> Group:
+    """Return a run's metrics as tables: how images and pixels are ranked, and what the threshold promises and does.
+
+    The first has a column for images, and one for the pixels of each localisation method. What is odd about the
+    threshold is said below, in words.
+    """
+    notes = [f"remark: {remark}" for remark in threshold_remarks(metrics)]
+    left_out = _left_out(metrics)
+    if left_out is not None:
+        notes.insert(0, left_out)
+    # A table of its own: beside four methods' columns, words are broken on a console of 80.
+    tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
+    return Group(*tables, *(Text(note, style="italic") for note in notes))
+
+
+def _ranking_table(metrics: dict) -> Table:
     place = f"{metrics['dataset']} / {metrics['category']}"
     table = Table(
         title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold"
@@ -28,13 +47,29 @@ def console_table(metrics: dict) -> Table:
     for name, (of_images, of_pixels) in _ROWS.items():
         cells = [_cell(found, of_pixels) for found in metrics["localisation"].values()]
         table.add_row(name, _cell(detection, of_images), *cells)
-    table.caption = _left_out(metrics)
     return table
 
 
 def places_text(places: dict[str, Path | str]) -> str:
     """Return the lines that say where results are."""
     return "\n".join(f"{title}: {place}" for title, place in places.items())
+
+
+def _threshold_table(metrics: dict) -> Table:
+    threshold = Threshold.model_validate(metrics["threshold"])
+    folds = f", in {threshold.folds} folds: an estimate" if threshold.scores_of == "folds" else ""
+    rows = {
+        "threshold": f"{threshold.value:.4g}",
+        "false positives promised": f"{100 * threshold.expected_false_positive_rate:.1f} %",
+        "  95 % interval": interval_of(threshold),
+        "  by normal images": f"{threshold.normal_images}{folds}",
+        "false positives observed": counted(metrics["false_positive_rate"], metrics["test_normal"]),
+        "anomalous images found": counted(metrics["true_positive_rate"], metrics["test_anomalous"]),
+    }
+    table = Table(show_header=False)
+    for row in rows.items():
+        table.add_row(*row)
+    return table
 
 
 def _left_out(metrics: dict) -> str | None:

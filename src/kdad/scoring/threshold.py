@@ -4,6 +4,7 @@ scikit-learn and scipy.stats are imported by what needs them, since they take a 
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +14,7 @@ from kdad.parameters.scoring import ThresholdRule
 from kdad.parameters.strict import StrictModel
 
 _CONFIDENCE = 0.95
+_TAILS = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
 
 
 class Threshold(StrictModel):
@@ -27,15 +29,56 @@ class Threshold(StrictModel):
     false_positive_rate_bound: float = Field(
         description="what the true rate stays below with a confidence of 95 %, over draws of the normal images"
     )
+    false_positive_rate_low: float | None = Field(
+        None, description="lower end of the interval that holds the true rate with a confidence of 95 %"
+    )
+    false_positive_rate_high: float | None = Field(None, description="upper end of that interval")
     normal_images: int = Field(description="normal images that it was set on")
     anomalous_images: int = Field(0, description="anomalous images that it was set on")
+    scores_of: Literal["held_out", "folds"] = Field(
+        "held_out", description="held_out: all by the detector itself; folds: most by detectors fitted on other folds"
+    )
+    folds: int | None = Field(None, description="into how many parts the normal images were divided")
 
     def statement(self) -> str:
-        """Say what it promises."""
-        return (
+        """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
+        said = (
             f"{self.expected_false_positive_rate:.2%} of new normal images are expected above it, less than "
             f"{self.false_positive_rate_bound:.2%} with 95 % confidence ({self.normal_images} normal images)"
         )
+        if self.scores_of == "folds":
+            said += f", if detectors of {self.folds} folds score as this one does: an estimate, no guarantee"
+        missing = self.images_missing
+        if missing:
+            kind = "normal" if self.scores_of == "folds" else "held-out normal"
+            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more {kind} images"  # type: ignore[operator]
+        return said
+
+    @property
+    def images_missing(self) -> int:
+        """How many more normal scores the wanted quantile takes; 0 where it is reached, and for other rules."""
+        if self.rule != "quantile" or self.wanted is None:
+            return 0
+        return max(images_needed(self.wanted) - self.normal_images, 0)
+
+    def exceeding_range(self, count: int) -> tuple[int, int] | None:
+        """Return between which numbers of `count` new normal images exceed it, with a confidence of 95 %.
+
+        Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k. None for
+        a threshold that anomalous images had a part in, of which that does not hold.
+        """
+        from scipy.stats import betabinom
+
+        above = round(self.expected_false_positive_rate * (self.normal_images + 1))  # n + 1 - k
+        if self.anomalous_images or not 0 < above <= self.normal_images:
+            return None
+        low, high = betabinom.ppf(_TAILS, count, above, self.normal_images + 1 - above)
+        return int(low), int(high)
+
+
+def images_needed(quantile: float) -> int:
+    """Return how many held-out normal scores it takes for a rate of 1 - `quantile` to be promised at all."""
+    return math.ceil(round(1 / (1 - quantile), 9)) - 1
 
 
 def quantile_threshold(scores: np.ndarray, quantile: float) -> Threshold:
@@ -65,7 +108,7 @@ def rate_threshold(scores: np.ndarray, rate: float) -> Threshold:
     """
     if not 0 < rate < 1:
         raise InputError(f"the wanted false positive rate is {rate}; it must lie between 0 and 1")
-    needed = math.ceil(round(1 / rate, 9)) - 1
+    needed = images_needed(1 - rate)
     if scores.size < needed:
         raise InputError(
             f"{scores.size} normal images can promise a false positive rate of {1 / (scores.size + 1):.2%} at best, "
@@ -106,10 +149,18 @@ def labelled_threshold(
     exceeding = int((scores[labels == 0] > value).sum())
     found = _promise(value, rule, wanted, exceeding, normal).model_copy(update={"anomalous_images": anomalous})
     if rule == "true_positive_rate":
-        return found
-    # The best cut was chosen by these normal scores too, so the bound has to hold at every cut (Massart 1990).
-    bound = min(exceeding / normal + math.sqrt(-math.log(1 - _CONFIDENCE) / (2 * normal)), 1.0)
-    return found.model_copy(update={"false_positive_rate_bound": bound})
+        # The cut was chosen without these normal scores: the interval is that of a share (Clopper and Pearson 1934).
+        low = _quantile_of_beta(_TAILS[0], exceeding, normal - exceeding + 1)
+        return found.model_copy(update={"false_positive_rate_low": low})
+    # The best cut was chosen by these normal scores too, so the bounds have to hold at every cut (Massart 1990).
+    share = exceeding / normal
+    one_sided, two_sided = (math.sqrt(-math.log(tail) / (2 * normal)) for tail in (1 - _CONFIDENCE, _TAILS[0]))
+    bounds = {
+        "false_positive_rate_bound": min(share + one_sided, 1.0),
+        "false_positive_rate_low": max(share - two_sided, 0.0),
+        "false_positive_rate_high": min(share + two_sided, 1.0),
+    }
+    return found.model_copy(update=bounds)
 
 
 def _below(cut: float, scores: np.ndarray) -> float:
@@ -123,17 +174,27 @@ def _below(cut: float, scores: np.ndarray) -> float:
 
 
 def _promise(value: float, rule: ThresholdRule, wanted: float | None, exceeding: int, count: int) -> Threshold:
-    """State what a threshold promises that `exceeding` of `count` normal scores exceed."""
-    from scipy.stats import beta
+    """State what a threshold promises that `exceeding` of `count` normal scores exceed.
 
+    The share of a continuous law above the k-th of n scores has the distribution Beta(n + 1 - k, k), k = n - exceeding.
+    """
+    low, bound, high = (
+        _quantile_of_beta(share, exceeding + 1, count - exceeding) for share in (_TAILS[0], _CONFIDENCE, _TAILS[1])
+    )
     return Threshold(
         value=value,
         rule=rule,
         wanted=wanted,
         expected_false_positive_rate=(exceeding + 1) / (count + 1),
-        # The share above the k-th of n scores of a continuous law has the distribution Beta(n + 1 - k, k).
-        false_positive_rate_bound=float(beta.ppf(_CONFIDENCE, exceeding + 1, count - exceeding))
-        if exceeding < count
-        else 1.0,
+        false_positive_rate_bound=bound,
+        false_positive_rate_low=low,
+        false_positive_rate_high=high,
         normal_images=count,
     )
+
+
+def _quantile_of_beta(share: float, a: int, b: int) -> float:
+    """Return the quantile of Beta(a, b), at its limits 0 for a = 0 and 1 for b = 0."""
+    from scipy.stats import beta
+
+    return 0.0 if a == 0 else 1.0 if b == 0 else float(beta.ppf(share, a, b))

@@ -1,5 +1,8 @@
 """A checkpoint: everything that an interrupted training needs to go on to the same numbers."""
 
+import hashlib
+import io
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +11,17 @@ from typing import Any
 import torch
 
 from kdad.disk_space import told_when_full
-from kdad.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 #: The name of a training's checkpoint in the folder that it fills.
 CHECKPOINT = "training.checkpoint"
+_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """One file, replaced as a whole; its key says which training it belongs to."""
+    """One file, replaced as a whole; its key says which training it belongs to, its last 32 bytes are its SHA-256."""
 
     path: Path
     key: str
@@ -26,8 +31,12 @@ class CheckpointFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         try:
-            with told_when_full(self.path), temporary.open("wb") as file:
+            with told_when_full(self.path), temporary.open("w+b") as file:
                 torch.save({"key": self.key, **state}, file)
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.seek(0, os.SEEK_END)
+                file.write(digest)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
@@ -37,14 +46,13 @@ class CheckpointFile:
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None when there is none or it belongs to a training with other settings.
 
-        Raises `InputError` when the file cannot be read.
+        A file that was cut short or changed is named in a warning, and not used: the training begins anew.
         """
         if not self.path.exists():
             return None
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever the reader meets in a damaged file
-            raise InputError(
-                f"the checkpoint '{self.path}' cannot be read; delete it to train from the start"
-            ) from error
+        content = self.path.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            logger.warning("The checkpoint '%s' is damaged (its SHA-256 is another): training anew", self.path)
+            return None
+        state = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
         return state if state.get("key") == self.key else None

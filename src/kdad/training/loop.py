@@ -23,13 +23,14 @@ logger = logging.getLogger(__name__)
 
 #: A batch's loss: the rows of the training set in, each term's value for every row out; ``total`` is minimised.
 BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]
+_NAMED = 5  # images in a message
 
 
 @dataclass
 class TrainingTask:
     """What is trained on which rows; the loop knows nothing of networks' inputs.
 
-    `begin` is told the number of each epoch, from 0, before it begins.
+    `begin` is told the number of each epoch, from 0, before it begins. `names` says which image a row is, in messages.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TrainingTask:
     training_rows: np.ndarray
     validation_rows: np.ndarray
     begin: Callable[[int], None] = lambda epoch: None
+    names: Callable[[int], str] = "row {}".format
 
 
 def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
@@ -45,48 +47,83 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
 
     The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
     Each epoch's order is drawn from the seed and the epoch's number, so a resumed run meets the same batches.
-    Raises `DivergedError` when the loss is no longer finite.
+    Raises `DivergedError` that names epoch, batch and images when the loss is no longer finite; the weights are not
+    moved by it, and the last checkpoint is as it was.
     """
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
     schedule = _schedule(optimiser, parameters, steps)
-    history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
+    history, first_epoch, left_out = _resume(task, optimiser, schedule, checkpoint)
     for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
         torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
         order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
         task.begin(epoch)
         task.module.train()
-        losses = []
+        losses, by_row = [], []
         # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
         for rows in np.array_split(order, steps):
-            losses.append(_step(task, optimiser, rows))
+            terms = task.loss(rows)
+            _check_finite(terms, task, rows, f"epoch {epoch + 1} of {parameters.epochs}, batch {len(losses) + 1}")
+            step, totals = _step(terms, optimiser, rows, left_out)
+            losses.append((len(rows), step))
+            by_row.append(totals)
             schedule.step()
-        measured = _rows(epoch, "training", losses) + _rows(epoch, "validation", _validate(task, parameters.batch_size))
-        history += measured
-        if not all(math.isfinite(row["value"]) for row in measured):
-            raise DivergedError(
-                f"the loss of {task.name} is not finite in epoch {epoch + 1} of {parameters.epochs}; lower its "
-                f"learning_rate, which is {parameters.learning_rate:g}"
-            )
+        left_out = _highest(order, np.concatenate(by_row), 1 - parameters.loss_quantile)
+        validated = _validate(task, parameters.batch_size, f"epoch {epoch + 1} of {parameters.epochs}, held-out batch")
+        history += _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
         if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
-            checkpoint.save(_state(task, optimiser, schedule, epoch, history))
+            checkpoint.save(_state(task, optimiser, schedule, epoch, history, left_out))
     task.module.eval()
     return pd.DataFrame(history, columns=["epoch", "split", "term", "value"])
 
 
-def _step(task: TrainingTask, optimiser: torch.optim.Optimizer, rows: np.ndarray) -> tuple[int, dict[str, float]]:
-    terms = task.loss(rows)
-    optimiser.zero_grad(set_to_none=True)
-    terms["total"].mean().backward()
-    optimiser.step()
-    return len(rows), {term: values.detach().mean().item() for term, values in terms.items()}
+def _step(
+    terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray, left_out: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
+    """Step on the rows that are not `left_out`; return each term's mean over all rows, and the total of every one."""
+    total = terms["total"]
+    kept = np.flatnonzero(~np.isin(rows, left_out))
+    if len(kept):
+        optimiser.zero_grad(set_to_none=True)
+        (total if len(kept) == len(rows) else total[torch.from_numpy(kept)]).mean().backward()
+        optimiser.step()
+    means = {term: values.detach().mean().item() for term, values in terms.items()}
+    return means, total.detach().float().cpu().numpy()
+
+
+def _highest(rows: np.ndarray, losses: np.ndarray, share: float) -> np.ndarray:
+    """Return the rows of the highest losses, a `share` of all rounded down: they sit out the next epoch.
+
+    The trimmed loss (Shen and Sanghavi 2019, algorithm 1), chosen anew in each epoch among all rows.
+    """
+    count = int(round(share * len(rows), 9))
+    return rows[np.argsort(losses, kind="stable")][len(rows) - count :]
 
 
 @torch.no_grad()
-def _validate(task: TrainingTask, batch_size: int) -> list[tuple[int, dict[str, float]]]:
+def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int, dict[str, float]]]:
     task.module.eval()
-    batches = np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size))
-    return [(len(rows), {term: values.mean().item() for term, values in task.loss(rows).items()}) for rows in batches]
+    found = []
+    for rows in np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size)):
+        terms = task.loss(rows)
+        _check_finite(terms, task, rows, f"{where} {len(found) + 1}")
+        found.append((len(rows), {term: values.mean().item() for term, values in terms.items()}))
+    return found
+
+
+@torch.no_grad()
+def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray, where: str) -> None:
+    """Raise `DivergedError` that names the images whose loss is not finite."""
+    finite = torch.stack([torch.isfinite(values).expand(len(rows)) for values in terms.values()])
+    spoilt = ~finite.all(dim=0).cpu().numpy()
+    if not spoilt.any():
+        return
+    names = [task.names(int(row)) for row in rows[spoilt]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    raise DivergedError(
+        f"the loss of {task.name} is not finite in {where}, for {', '.join(names[:_NAMED])}{more}; look at these "
+        "images, or lower the training's learning_rate. The last checkpoint is kept"
+    )
 
 
 def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) -> list[dict]:
@@ -115,25 +152,26 @@ def _schedule(
     )
 
 
-def _state(task, optimiser, schedule, epoch: int, history: list[dict]) -> dict:
+def _state(task, optimiser, schedule, epoch: int, history: list[dict], left_out: np.ndarray) -> dict:
     return {
         "epoch": epoch,
         "module": task.module.state_dict(),
         "optimiser": optimiser.state_dict(),
         "schedule": {key: value for key, value in schedule.state_dict().items() if not callable(value)},
         "history": history,
+        "left_out": left_out.tolist(),
     }
 
 
-def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list[dict], int]:
+def _resume(task, optimiser, schedule, checkpoint: CheckpointFile) -> tuple[list[dict], int, np.ndarray]:
     state = checkpoint.load()
     if state is None:
-        return [], 0
+        return [], 0, np.empty(0, dtype=int)
     task.module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])
     logger.info("Resuming %s after epoch %d", task.name, state["epoch"] + 1)
-    return state["history"], state["epoch"] + 1
+    return state["history"], state["epoch"] + 1, np.array(state["left_out"], dtype=int)
 
 
 def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterator[int]:

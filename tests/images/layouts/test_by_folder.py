@@ -1,6 +1,8 @@
 """What folders say of their images: each layout that people have, and questions where names could mean either."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.validation import check_images
@@ -153,6 +155,22 @@ def test_a_train_folder_without_kinds_is_of_normal_images(tmp_path):
             r"train holds the folder cam0, and none is a name of normal images",
         ),
         (
+            [*numbered("normal_images", 3), *numbered("defect_images", 2)],
+            r"\? None has a name .*; name those that do: dataset\.layout\.normal=\['normal_images'\]$",
+        ),
+        (
+            [*numbered("fine", 3), *numbered("defect_images", 2)],
+            r"name those that do: dataset\.layout\.normal=\[NAME, \.\.\.\]$",
+        ),
+        (
+            [*numbered("normal", 3), *numbered("bad", 2), *numbered("bad_mask", 2)],
+            r"bad_mask: does it hold 2 masks, or images of a kind\? .*masks=\['bad_mask'\] or .*anomalous=",
+        ),
+        (
+            [*numbered("train/good", 3), *numbered("test/hole", 2), *numbered("test/labels", 2)],
+            r"test/labels: does it hold 2 masks",
+        ),
+        (
             ["a.png", "b.png", *numbered("day2", 2)],
             r"which of its folders hold normal images: day2 \(2 images\)",
         ),
@@ -199,3 +217,32 @@ def test_images_outside_of_the_parts(tmp_path):
         check_images(images)
     assert "overview" not in str(caught.value)
     assert "1 x beside the folders of the parts, such as overview.png" in dict(images.remarks())["not used"]
+
+
+def test_folders_of_masks_that_are_named_after_kinds(tmp_path):
+    write_all(tmp_path, *numbered("normal", 5), *numbered("bad", 2), *numbered("dent", 2))
+    for name in ("bad_mask/000", "bad_mask/001", "dent_mask/001"):
+        write_mask(tmp_path / f"{name}.png")
+    images = open_set(tmp_path, layout={"masks": ["bad_mask", "dent_mask"]})
+    check_images(images)
+    assert masked(images) == ["bad/000.png", "bad/001.png", "dent/001.png"]
+
+
+def test_masks_in_a_folder_of_any_name_are_asked_about(tmp_path):
+    """They hold two values, where the images of a camera hold many."""
+    for number in range(6):
+        picture = np.arange(600, dtype=np.uint8).reshape(20, 30) // 3 + number
+        for folder in ("good", "bad")[: 1 + (number < 2)]:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / folder / f"{number}.png")
+    write_mask(tmp_path / "where/0.png")
+    write_mask(tmp_path / "where/1.png")
+    with pytest.raises(InputError, match=r"0\.png: this and the 1 other images of 'where' hold two") as said:
+        check_images(open_set(tmp_path))
+    assert "dataset.layout.masks=['where'], or, if they are images" in str(said.value)
+    images = open_set(tmp_path, layout={"masks": ["where"]})
+    check_images(images)
+    assert masked(images) == ["bad/0.png", "bad/1.png"]
+    kept = open_set(tmp_path, layout={"anomalous": ["where"]})
+    check_images(kept)
+    assert counted(kept)["test", "where"] == 2

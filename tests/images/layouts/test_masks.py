@@ -55,6 +55,11 @@ def test_of_two_images_with_one_stem_the_mask_is_of_the_one_with_its_ending(base
     images = open_set(base)
     check_images(images)
     assert masked(images) == ["test/spot/000.png"]
+    assert (
+        "note",
+        "masks whose name is that of several images, such as 000_mask.png, are taken for those of the image "
+        "with their ending (1)",
+    ) in images.remarks()
 
 
 def test_of_two_images_with_one_stem_and_other_endings_it_is_asked(base):

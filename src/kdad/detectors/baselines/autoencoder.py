@@ -93,7 +93,7 @@ def train_autoencoder(
         return {"total": residual(found, images, loss).flatten(1).mean(1) + bottleneck}
 
     parts = seen.split.rows("train"), seen.split.rows("validation")
-    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, *parts)
+    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, *parts, names=seen.split.name)
     return train(task, options.training, derive_seed(seed, "autoencoder", loss), checkpoint)
 
 

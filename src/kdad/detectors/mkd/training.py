@@ -35,5 +35,6 @@ def train_cloner(
             found = cloner(compute.move(cache.images(rows)))
         return discrepancy_terms([source[i] for i in positions], [found[i] for i in positions], parameters.loss)
 
-    task = TrainingTask("cloner", cloner, loss, seen.split.rows("train"), seen.split.rows("validation"))
+    parts = seen.split.rows("train"), seen.split.rows("validation")
+    task = TrainingTask("cloner", cloner, loss, *parts, names=seen.split.name)
     return train(task, parameters.training, seed, checkpoint)

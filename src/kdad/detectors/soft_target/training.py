@@ -73,7 +73,7 @@ def train_classifier(
         schedule="one_cycle",
         checkpoint_every=5,
     )
-    task = TrainingTask("classifier", network, loss, rows, images.held_out_rows)
+    task = TrainingTask("classifier", network, loss, rows, images.held_out_rows, names="train/{:05d}".format)
     return network, train(task, training, derive_seed(seed, "classifier"), checkpoint)
 
 

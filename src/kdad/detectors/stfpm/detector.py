@@ -80,7 +80,8 @@ class StfpmDetector(Detector):
                     found = student(self.compute.move(cache.images(rows)))
                 return {"total": pyramid_loss(source, found)}
 
-            task = TrainingTask("stfpm", student, loss, seen.split.rows("train"), seen.split.rows("validation"))
+            parts = seen.split.rows("train"), seen.split.rows("validation")
+            task = TrainingTask("stfpm", student, loss, *parts, names=seen.split.name)
             return student, train(task, settings.training, workshop.seed, checkpoint)
 
         trained = train_once(workshop.models, self.key, run)

@@ -72,6 +72,10 @@ class TeacherParameters(StrictModel):
             raise ValueError(
                 "knowledge_weight, metric_weight and compactness_weight are all 0: nothing would be learnt; raise one"
             )
+        if min(self.training.loss_quantile, self.dense.training.loss_quantile) < 1:
+            raise ValueError(
+                "training.loss_quantile goes by last losses, and patches and crops are new in each epoch; set it to 1"
+            )
         if self.source.input_normalisation == "dataset":
             raise ValueError(
                 "source.input_normalisation is 'dataset', but a teacher knows none; use 'source' or 'none'"

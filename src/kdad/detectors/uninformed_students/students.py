@@ -74,7 +74,8 @@ def train_students(
         errors = student_errors(found.float(), targets)
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 
-    task = TrainingTask(f"students p{field}", students, loss, seen.split.rows("train"), seen.split.rows("validation"))
+    parts = seen.split.rows("train"), seen.split.rows("validation")
+    task = TrainingTask(f"students p{field}", students, loss, *parts, names=seen.split.name)
     return train(task, parameters.training, derive_seed(seed, "students", field), checkpoint)
 
 

@@ -157,6 +157,7 @@ def train_teacher(
         np.arange(training_count(parameters)),
         np.arange(validation_count(parameters)),
         loss.begin,
+        f"{'crop' if dense else 'patch'} {{}}".format,
     )
     history = train(task, parameters.training_in_use, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history

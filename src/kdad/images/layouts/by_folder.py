@@ -7,7 +7,7 @@ from kdad.errors import InputError
 from kdad.images.layouts.files import FoundFiles, Unused, subfolders
 from kdad.images.layouts.kinds import Kinds, Lying
 from kdad.images.layouts.layout import Layout
-from kdad.images.layouts.masks import Placed, pair_masks
+from kdad.images.layouts.masks import Placed, pair_masks, unmarked
 from kdad.images.layouts.names import NO_PICTURES, WRAPPERS, Vocabulary, part_of, plain
 
 
@@ -41,6 +41,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
     paired = pair_masks(layout.images, places, masks)
     layout.images = paired.images
     layout.problems += paired.problems
+    layout.notes += paired.notes
     if masks and len(paired.ownerless) == len(masks):
         layout.problems.append(_ask_for_masks(masks, files, vocabulary))
     else:
@@ -58,11 +59,8 @@ def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[Lying], l
     for path in files.images:
         inside = files.inside(path)
         part = next((part for part in map(part_of, inside) if part), None)
-        names = tuple(
-            name
-            for name in inside
-            if not part_of(name) and plain(name) not in WRAPPERS and not vocabulary.holds_masks(name)
-        )
+        kinds = [_kind_of_masks(name) if vocabulary.holds_masks(name) else name for name in inside]
+        names = tuple(name for name in kinds if name and not part_of(name) and plain(name) not in WRAPPERS)
         if any(map(vocabulary.holds_masks, inside)):
             masks.append(Placed(path, _lower(names)))
         elif any(plain(name) in NO_PICTURES for name in inside):
@@ -70,6 +68,11 @@ def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[Lying], l
         else:
             lying.append(Lying(path, part, names))
     return lying, masks, unused
+
+
+def _kind_of_masks(name: str) -> str | None:
+    """Return the kind that a folder of masks is named after, as ``bad`` of ``bad_mask``."""
+    return unmarked(plain(name))
 
 
 def _lower(names: Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kdad.errors import InputError
 from kdad.images.image_set import Subset
 from kdad.images.layouts.layout import ImageFile, Layout
-from kdad.images.layouts.names import NORMAL, Vocabulary
+from kdad.images.layouts.names import NORMAL, Vocabulary, sounds_anomalous
 
 _PARTS: tuple[Subset, ...] = ("train", "validation", "test")
 
@@ -121,6 +121,12 @@ class Kinds:
                 f"{folder}: are its {counted[doubtful[0]]} images normal, or a kind of defect? Say it: "
                 f"dataset.layout.normal=['{doubtful[0]}'] or dataset.layout.anomalous=['{doubtful[0]}']"
             )
+        for name in sorted(name for name in counted if self.vocabulary.meaning(name) == "masks?"):
+            folder = self._folder_of(next(f for f in lying if self._called(f) == name), name)
+            raise InputError(
+                f"{folder}: does it hold {counted[name]} masks, or images of a kind? Say it: "
+                f"dataset.layout.masks=['{name}'] or dataset.layout.anomalous=['{name}']"
+            )
         unknown = sorted(name for name in counted if self.vocabulary.meaning(name) == "unknown")
         if part in ("train", "validation") and unknown == sorted(counted) != []:
             raise InputError(
@@ -138,10 +144,13 @@ class Kinds:
                 "to train on; put them in good, beside them"
             )
         said = ", ".join(f"{name} ({counted[name]} images)" for name in sorted(named)[:8])
+        doubtful = [name for name in unknown if self.vocabulary.meaning(name) == "doubtful"]
+        advice = f"dataset.layout.normal=[{_quoted(doubtful) or 'NAME, ...'}]"
+        if not doubtful and not any(map(sounds_anomalous, named)):
+            advice += f", or, if all are, dataset.layout.normal=[{_quoted(unknown)}]"
         raise InputError(
             f"{self.base}: which of its folders hold normal images: {said}? None has a name of normal images (good, "
-            f"normal, ok, pass, negative); say it: dataset.layout.normal=['{unknown[0]}'], or, if all are, "
-            f"dataset.layout.normal=[{_quoted(unknown)}]"
+            f"normal, ok, pass, negative); name those that do: {advice}"
         )
 
 

@@ -23,12 +23,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Paired:
-    """Images with their masks, masks of normal images, which need none, those without an image, and questions."""
+    """Images with their masks; masks of normal images, which need none, and of no image; questions, and decisions."""
 
     images: list[ImageFile]
     of_normal: list[Path]
     ownerless: list[Path]
     problems: list[str]
+    notes: list[str]
 
 
 def unmarked(stem: str) -> str | None:
@@ -45,7 +46,7 @@ def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Seq
     (MVTec LOCO). The first of these rules that any image meets decides; several images meeting it are a problem.
     """
     found: dict[int, list[Path]] = {}
-    of_normal, ownerless, problems = [], [], []
+    of_normal, ownerless, problems, by_ending = [], [], [], []
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
         rows.setdefault(place.path.stem.lower(), []).append(row)
@@ -60,8 +61,21 @@ def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Seq
             problems.append(f"{mask.path}: may be the mask of {names}; name it like its image, ending and all")
         else:
             found.setdefault(owners[0], []).append(mask.path)
+            if _has_namesake(places[owners[0]], places, rows):
+                by_ending.append(mask.path)
     paired = [replace(image, masks=tuple(found.get(row, image.masks))) for row, image in enumerate(images)]
-    return Paired(paired, of_normal, ownerless, problems)
+    notes = []
+    if by_ending:
+        notes.append(
+            f"masks whose name is that of several images, such as {by_ending[0].name}, are taken for those of the "
+            f"image with their ending ({len(by_ending)})"
+        )
+    return Paired(paired, of_normal, ownerless, problems, notes)
+
+
+def _has_namesake(place: Placed, places: Sequence[Placed], rows: dict[str, list[int]]) -> bool:
+    """Tell whether another image in the same folder has the name, but for its ending."""
+    return sum(places[row].path.parent == place.path.parent for row in rows[place.path.stem.lower()]) > 1
 
 
 def _owners(

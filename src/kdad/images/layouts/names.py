@@ -18,6 +18,8 @@ ANOMALOUS_NAMES = (
     *("defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal"),
 )
 MASK_NAMES = ("ground_truth", "groundtruth", "gt", "mask", "masks")
+#: In a folder's name beside other words, or alone, these may say that it holds masks: a question.
+_MASK_WORDS = {*MASK_NAMES, "label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
 PART_NAMES: dict[str, Subset] = {
     "train": "train",
     "training": "train",
@@ -32,7 +34,7 @@ WRAPPERS = ("data", "image", "images", "img", "imgs", "rgb")
 #: Three-dimensional measurements beside ``rgb``, as in MVTec 3D-AD.
 NO_PICTURES = ("xyz",)
 
-Meaning = Literal["normal", "anomalous", "unknown", "doubtful"]
+Meaning = Literal["normal", "anomalous", "unknown", "doubtful", "masks?"]
 _ALIKE = 0.8
 
 
@@ -50,7 +52,10 @@ class Vocabulary:
     masks: tuple[str, ...] = ()
 
     def meaning(self, name: str) -> Meaning:
-        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or a class's number."""
+        """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or a class's number.
+
+        "masks?" has a word of masks in it (``bad_mask``, ``labels``).
+        """
         word = plain(name)
         if word in map(plain, self.normal):
             return "normal"
@@ -61,6 +66,8 @@ class Vocabulary:
         if word in ANOMALOUS_NAMES:
             return "anomalous"
         parts = set(re.split(r"[\W\d_]+", word))
+        if parts & _MASK_WORDS:
+            return "masks?"
         alike = len(word) > 3 and difflib.get_close_matches(word, NORMAL_NAMES, n=1, cutoff=_ALIKE)
         return "doubtful" if parts & set(NORMAL_NAMES) or alike or word in ("0", "1") else "unknown"
 
@@ -75,3 +82,8 @@ class Vocabulary:
 def part_of(name: str) -> Subset | None:
     """Return which part a folder, or a word in a list, names."""
     return PART_NAMES.get(plain(name))
+
+
+def sounds_anomalous(name: str) -> bool:
+    """Tell whether a name has an anomalous word in it."""
+    return bool(set(re.split(r"[\W\d_]+", plain(name))) & set(ANOMALOUS_NAMES))

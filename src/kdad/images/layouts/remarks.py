@@ -1,6 +1,7 @@
 """What a layout and its masks were understood to be, in words."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdad.images.layouts.files import count_reasons
@@ -59,4 +60,24 @@ def ask_for_inverted(layout: Layout, masks: dict[int, MaskFacts]) -> list[str]:
         f"{layout.images[inverted[0]].masks[0]}: this and {len(inverted) - 1} more of {len(masks)} masks mark "
         f"{share:.0%} of their image, corners and all; which pixels are anomalous? Say it: "
         "dataset.layout.anomalous_in_masks=dark where masks are black on white, or bright if they are right as they are"
+    ]
+
+
+def ask_for_masks(layout: Layout, two_valued: set[int], known: Sequence[str]) -> list[str]:
+    """Return questions, as problems, about kinds whose images hold two values each, as masks do, and normal ones many.
+
+    `two_valued` are the rows of such images, `known` the names that were said to be of anomalous images.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, file in enumerate(layout.images):
+        if file.is_normal and row in two_valued:
+            return []
+        if file.called is not None and not file.is_normal and file.called not in known:
+            rows.setdefault(file.called, []).append(row)
+    return [
+        f"{layout.images[own[0]].path}: this and the {len(own) - 1} other images of '{called}' hold two values each, "
+        f"as masks do; are they masks? Say it: dataset.layout.masks=['{called}'], or, if they are images of a kind, "
+        f"dataset.layout.anomalous=['{called}']"
+        for called, own in sorted(rows.items())
+        if two_valued.issuperset(own)
     ]

@@ -1,7 +1,6 @@
 """Nodes of the pipeline `calibration`."""
 
 import logging
-import math
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,8 @@ def calibrate(
         scores, measured = score_images(detector, images, calibration.batch_size)
         limits = limits or measured
     threshold = new_threshold(scores, calibration)
+    if images is None and before is not None:  # the same scores promise what they did
+        threshold = threshold.model_copy(update={"scores_of": before.scores_of, "folds": before.folds})
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     detector.calibrated(threshold, scores.loc[scores["label"] == 0, "score"].to_numpy(), limits)
@@ -128,7 +129,7 @@ def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> T
 
 
 _NO_THRESHOLD = Threshold(
-    value=math.inf, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
+    value=0, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
 )
 
 

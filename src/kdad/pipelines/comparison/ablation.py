@@ -15,7 +15,7 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
-from kdad.pipelines.comparison.nodes import describe_origin
+from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 from kdad.seeding import numpy_generator
 
 _PROTOCOL = (
@@ -89,8 +89,9 @@ def write_page(
         found = {variant: settings[name, variant] for variant in axis.present}
         figure = draw(rows, axis.question)
         sections.append(AxisSection(name, axis.question, rows, pairs[pairs["axis"] == name], figure, found))
+    categories = ", ".join(dict.fromkeys(case.category for case in plan.cases))
     facts = (
-        f"{dataset.name} ({', '.join(plan.datasets)}), {dataset.size[0]} x {dataset.size[1]} pixels, "
+        f"{dataset.name} ({categories}), {dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, "
         f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; {describe_origin(origin)}"
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())

@@ -13,7 +13,7 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
 from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
-from kdad.pipelines.comparison.nodes import describe_origin
+from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 
 _MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
 
@@ -41,8 +41,8 @@ def compare_baselines(
     numbers = table.set_index("method").select_dtypes("number")
     sheets = sheets_of(current)
     facts = (
-        f"{dataset.size[0]} x {dataset.size[1]} pixels, {describe_bases(plan)}, seed {plan.cases[0].seed}; "
-        f"{describe_origin(made_by(current))}"
+        f"{dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, {describe_bases(plan)}, "
+        f"seed {plan.cases[0].seed}; {describe_origin(made_by(current))}"
     )
     absent = missing(current)
     page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)

@@ -48,7 +48,7 @@ def _collect(name: tuple[str, str], results: list[str]) -> Node:
 
 def _create_plan(plan: Plan) -> Pipeline:
     prepared = sum((_ingest(category, plan.axes) for category in plan.datasets), Pipeline([]))
-    systems = {(case.category, case.system): None for case in plan.cases}
+    systems = {(case.prepared, case.system): None for case in plan.cases}
     seeing = [_see(plan, category, system) for category, system in systems]
     return prepared + Pipeline([*seeing, *(_case(plan, case) for case in plan.cases)])
 
@@ -91,8 +91,8 @@ def _case(plan: Plan, case: Case) -> Node:
         bind_first(run_one_case, (case, plan.shares_classes)),
         inputs={
             **_SHARED,
-            **_images(case.category),
-            "features": f"{case.category}.{_features(plan, case.system)}.features",
+            **_images(case.prepared),
+            "features": f"{case.prepared}.{_features(plan, case.system)}.features",
             "measuring": "params:measuring",
             "reporting": "params:reporting",
         },

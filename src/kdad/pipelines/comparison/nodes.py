@@ -21,10 +21,12 @@ from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.provenance import code_version
+from kdad.reporting.file_names import printable
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def see_category(
     """Check every case of a system on a category before anything trains, and run what frozen networks they share."""
     plan, category, system = prepared
     machine = prepare_compute(compute)
-    cases = [case for case in plan.cases if (case.category, case.system) == (category, system)]
+    cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
     plain, detector, base = SeenImages(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
     seen = detector.adapt(base, plain, seed)
     for case in cases:
@@ -93,6 +95,11 @@ def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
 def describe_origin(origin: str) -> str:
     """Say which code made the results, and which the page."""
     return f"results of {origin}; page of commit {code_version(Path.cwd()) or 'unknown'}"
+
+
+def describe_root(dataset: DatasetParameters) -> str:
+    """Say where the images are from; nothing of an embedded set."""
+    return f", from {printable(dataset.origin)}" if dataset.origin else ""
 
 
 def page_title(page: str) -> str:

@@ -13,7 +13,7 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
 from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
-from kdad.pipelines.comparison.nodes import describe_origin
+from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 
 _PAPER_NAMES = {"digits": "mnist"}
 
@@ -71,6 +71,6 @@ def _facts(
     )
     looked = "; ".join(describe_bases(plan) for plan in plans)
     return (
-        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}, {looked}, seeds "
-        f"{', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
+        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}{describe_root(dataset)}, "
+        f"{looked}, seeds {', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
     )

@@ -7,6 +7,7 @@ from kdad.pipelines.binding import settings_inputs, with_settings
 from kdad.pipelines.detector.nodes import (
     calibrate_threshold,
     compute_features,
+    cross_fit,
     fit_detector,
     map_images,
     prepare_frozen,
@@ -32,11 +33,17 @@ def create_features(system: str) -> Pipeline:
 
 
 def create_fitting(system: str) -> Pipeline:
-    """Train the learnt half on normal images."""
+    """Train the learnt half on normal images; for the threshold, where few are held out, without each part of them."""
     inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
     inputs |= {"frozen": f"{system}.frozen", "feature_caches": f"{system}.features"}
     outputs = [f"{system}.{name}" for name in ("fitted", "loss_history", "fitting_cost")]
-    return Pipeline([_settings_node(fit_detector, system, inputs, outputs)])
+    measuring = {"measuring": "params:measuring"}
+    return Pipeline(
+        [
+            _settings_node(fit_detector, system, inputs, outputs),
+            _settings_node(cross_fit, system, inputs | measuring, f"{system}.fold_scores"),
+        ]
+    )
 
 
 def create_scoring(system: str) -> Pipeline:
@@ -65,6 +72,7 @@ def create_scoring(system: str) -> Pipeline:
                     "split_table": "split_table",
                     "raw_scores": f"{system}.raw_scores",
                     "anomaly_maps": f"{system}.anomaly_maps",
+                    "fold_scores": f"{system}.fold_scores",
                     "measuring": "params:measuring",
                 },
                 outputs=[f"{system}.scores", f"{system}.threshold"],

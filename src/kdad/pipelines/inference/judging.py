@@ -1,6 +1,5 @@
 """Found images through a detector, a batch in memory at once."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,19 +18,19 @@ def judge_found(
 ) -> Iterator[JudgedFile]:
     """Yield every file with its judgement, up to `batch_size` in memory at once, behind a progress bar.
 
-    A file that cannot be read, or whose score is no number, has a problem and no judgement.
+    A file that cannot be read, or whose score or map is not finite, has a problem and no judgement.
     """
     with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
         task = bar.add_task("Judging", total=len(images.paths), rate="")
         for batch in batches_of(images, batch_size, _PIXELS):
             for judged in detector.judge_files(batch, len(batch), with_images):
-                yield _without_broken_score(judged)
+                yield _checked(judged)
                 speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
                 bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
 
 
-def _without_broken_score(judged: JudgedFile) -> JudgedFile:
-    if judged.judgement is None or math.isfinite(judged.judgement.score):
+def _checked(judged: JudgedFile) -> JudgedFile:
+    what = None if judged.judgement is None else judged.judgement.not_finite
+    if what is None:
         return judged
-    problem = f"{judged.path}: its score is {judged.judgement.score}, which says nothing; look at the image"
-    return replace(judged, judgement=None, problem=problem)
+    return replace(judged, judgement=None, problem=f"{judged.path}: its {what} is not finite; look at the image")

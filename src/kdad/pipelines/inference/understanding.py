@@ -27,11 +27,13 @@ def describe_detector(detector: Detector) -> Facts:
     """Say which detector it is, where it was found, what it was made on, and what its threshold promises."""
     made = detector.record
     known = {name: made.get(name, "unknown") for name in ("dataset", "category", "seed", "made", "training_images")}
+    root = made.get("root")
     facts = [
         ("Detector", f"{detector.system}, in {made.get('folder')} ({made.get('found')})"),
         (
             "Made on",
-            f"{known['dataset']} / {known['category']}, {known['training_images']} training images of "
+            f"{known['dataset']} / {known['category']}{f', from {root}' if root else ''}, {known['training_images']} "
+            "training images of "
             f"{_size(detector.size)}, seed {known['seed']}, {known['made']}, commit {made.get('commit') or 'unknown'}",
         ),
     ]

@@ -20,6 +20,7 @@ from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.provenance import code_version
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
+from kdad.reporting.threshold_remarks import threshold_remarks
 from kdad.scoring.threshold import Threshold
 
 
@@ -49,14 +50,15 @@ def write_metrics(
 ) -> dict[str, Any]:
     """Gather the metrics with what they were measured on, and what it cost."""
     made = detector.record
+    found = {**measured, "threshold": threshold.model_dump()}
     return {
-        **{name: made[name] for name in ("dataset", "category")},
+        **{name: made[name] for name in ("dataset", "category", "root")},
         "image_size": list(detector.size),
         "seed": made["seed"],
         "source": detector.describe(detector.settings),
         "commit": code_version(Path.cwd()),
-        **measured,
-        "threshold": threshold.model_dump(),
+        **found,
+        "remarks": threshold_remarks(found),
         **{name: fitting_cost[name] for name in ("parameters", "flops") if name in fitting_cost},
         "seconds": {
             "features": feature_cost["seconds"],

@@ -1,0 +1,56 @@
+"""What a system says of itself before anything is trained."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from kdad.detectors.workshop import Workshop
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.parameters.system import SystemSettings
+
+
+class System(ABC):
+    """A kind of detector: which parameter blocks make it (`Settings`), and which frozen networks it looks through."""
+
+    system: ClassVar[str]
+    Settings: ClassVar[type[SystemSettings]]
+    Reference: ClassVar[type[FrozenReference]]
+
+    @classmethod
+    def adapt(cls, settings: SystemSettings, seen: SeenImages, split_seed: int) -> SeenImages:
+        """Return the images as the system takes them, where that is not as they are."""
+        return seen
+
+    @classmethod
+    @abstractmethod
+    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the frozen networks by name; those that have to be trained are trained, or found."""
+
+    @classmethod
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
+        """Return how the frozen networks run over images of `size`."""
+        return Passage(32)
+
+    @classmethod
+    def check_inputs(cls, settings: SystemSettings, seen: SeenImages) -> None:
+        """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
+        seen.split.require_normal()
+
+    @classmethod
+    def draws(cls, settings: SystemSettings) -> bool:
+        """Tell whether the seed changes anything."""
+        return True
+
+    @classmethod  # noqa: B027 (a system may have nothing to check)
+    def check(cls, settings: SystemSettings, seen: SeenImages) -> None:
+        """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
+
+    @classmethod
+    def describe(cls, settings: SystemSettings) -> str:
+        """Say in a few words what the detector looks through."""
+        return settings.source.name if hasattr(settings, "source") else cls.system
+
+    @classmethod
+    def label(cls, settings: SystemSettings) -> dict[str, str]:
+        """Return what a table of baselines says of the system: ``detector``, and what it ``sees``."""
+        return {"detector": cls.system, "sees": "images"}

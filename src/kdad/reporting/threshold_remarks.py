@@ -1,0 +1,73 @@
+"""What a run's figures say of its threshold that a reader of the ranking alone would miss, in words."""
+
+from typing import Any
+
+from kdad.scoring.threshold import Threshold
+
+#: From here on images are ranked well, ...
+_RANKED_WELL = 0.9
+#: ... and a threshold that is wrong about more than so many of either kind is not where the ranking could have it.
+_HALF = 0.5
+_CALIBRATE = "set another with `kedro run --pipeline=calibration`"
+
+
+def threshold_remarks(metrics: dict[str, Any]) -> list[str]:
+    """Return remarks on the threshold of a run's metrics, none where promise, decisions and ranking agree."""
+    if not metrics.get("threshold"):
+        return []
+    threshold = Threshold.model_validate(metrics["threshold"])
+    found = [_out_of_reach(threshold), _unlike_the_held_out(threshold, metrics), *_ranked_but_not_decided(metrics)]
+    return [remark for remark in found if remark is not None]
+
+
+def counted(rate: float | None, images: int) -> str:
+    """Return a rate with its counts: ``3 of 30 (10.0 %)``; a dash without images."""
+    return "-" if rate is None else f"{round(rate * images)} of {images} ({100 * rate:.1f} %)"
+
+
+def interval_of(threshold: Threshold) -> str:
+    """Return the interval of a threshold's false positive rate in percent; a dash for one of an older version."""
+    low, high = threshold.false_positive_rate_low, threshold.false_positive_rate_high
+    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _out_of_reach(threshold: Threshold) -> str | None:
+    if not threshold.images_missing:
+        return None
+    few, wanted = threshold.normal_images, 1 - threshold.wanted  # type: ignore[operator]
+    said = (
+        f"{few} normal scores cannot promise a false positive rate of {wanted:.1%}: the highest of them promises "
+        f"{threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
+    )
+    if threshold.scores_of == "folds":
+        return f"{said}add {threshold.images_missing} more normal images: each has its score already"
+    return (
+        f"{said}hold out {threshold.images_missing} more, by more normal images or a larger "
+        "dataset.validation_fraction, or let measuring.cross_fit be a number of folds"
+    )
+
+
+def _unlike_the_held_out(threshold: Threshold, metrics: dict[str, Any]) -> str | None:
+    rate, images = metrics.get("false_positive_rate"), metrics.get("test_normal")
+    expected = threshold.exceeding_range(images) if rate is not None and images else None
+    if expected is None or expected[0] <= round(rate * images) <= expected[1]:
+        return None
+    return (
+        f"{counted(rate, images)} normal test images exceed the threshold, where {expected[0]} to {expected[1]} would "
+        "of images like the held-out ones (95 %): they differ from those, or the held-out ones are not all normal"
+    )
+
+
+def _ranked_but_not_decided(metrics: dict[str, Any]) -> list[str]:
+    auroc = metrics.get("image_auroc")
+    if auroc is None or auroc < _RANKED_WELL:
+        return []
+    ranked = f"images are ranked well (AUROC {auroc:.3f}), but "
+    remarks = []
+    if metrics["true_positive_rate"] < _HALF:
+        found = counted(metrics["true_positive_rate"], metrics["test_anomalous"])
+        remarks.append(f"{ranked}the threshold finds {found} anomalous ones: it is too high for them; {_CALIBRATE}")
+    if metrics["false_positive_rate"] > _HALF:
+        found = counted(metrics["false_positive_rate"], metrics["test_normal"])
+        remarks.append(f"{ranked}{found} normal ones exceed the threshold: it is too low for them; {_CALIBRATE}")
+    return remarks
