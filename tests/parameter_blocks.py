@@ -24,7 +24,7 @@ def least_parameters() -> dict:
         "inference": {},
         "calibration": {},
         "stfpm": {"training": {"epochs": 1}},
-        "teacher": {"training": {"epochs": 1}},
+        "teacher": {"dense": {}, "training": {"epochs": 1}},
         "students": {"training": {"epochs": 1}},
         "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
         "students_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},

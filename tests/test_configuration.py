@@ -40,6 +40,7 @@ def test_the_published_settings_of_uninformed_students():
     found = found.model_validate({name: parameters[name] for name in found.model_fields})
     teacher, students = found.teacher, found.students
     assert teacher.training.epochs * teacher.patches_per_epoch // teacher.training.batch_size == 50_000
+    assert teacher.distillation == "patches"
     assert (teacher.width, teacher.depth, teacher.source.name) == (1.0, 128, "resnet18")
     assert teacher.source.critical_points is None  # the last: the default's block of another network does not remain
     assert (students.receptive_fields, students.count, students.output_stride) == ([17, 33, 65], 3, 1)

@@ -99,6 +99,13 @@ def test_defaults(least):
         ("teacher.compactness_form", "absolute"),
         ("teacher.margin", 0),
         ("teacher.patches_per_epoch", 1),
+        ("teacher.distillation", "crops"),
+        ("teacher.dense.crop_size", 16),
+        ("teacher.dense.enlargement", 0),
+        ("teacher.dense.stride", 3),
+        ("teacher.dense.crops_per_epoch", 1),
+        ("teacher.dense.validation_crops", 0),
+        ("teacher.dense.zoom", [1.0]),
         ("students.count", 0),
         ("students.output_stride", 3),
         ("students.receptive_fields", []),
@@ -136,6 +143,13 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("students.receptive_fields", "33 33", "names a value twice"),
         ("student_scoring.localisation", ["regression_error"], "smoothing has no entry for regression_error"),
         ("teacher.source", {"input_normalisation": "dataset"}, "a teacher knows none"),
+        (
+            "teacher.dense",
+            {"zoom": [2.0, 1.0]},
+            r"zoom is \[2.0, 1.0\]; give two numbers of at least 1",
+        ),
+        ("teacher.dense", {"zoom": [0.5, 1.0]}, r"zoom is \[0.5, 1.0\]; give two numbers of at least 1"),
+        ("teacher.dense", {"crop": 128}, "unknown parameter 'crop'; did you mean 'crop_size'"),
     ],
 )
 def test_fields_that_do_not_go_together(least, path, value, message):

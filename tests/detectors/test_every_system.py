@@ -54,10 +54,12 @@ def _baselines() -> dict[str, dict[str, Any]]:
 
 def _students(fields: list[int], descriptors: str, *localisation: str, **students: Any) -> dict[str, Any]:
     training = {"epochs": 1, "batch_size": 4}
-    teacher = {"depth": 6, "width": 0.05, "source": _RANDOM, "source_size": 32, "patches_per_epoch": 32}
+    dense = {"crop_size": max(fields), "enlargement": 1, "crops_per_epoch": 8, "validation_crops": 2}
+    dense["training"] = {"epochs": 1, "batch_size": 4}
+    teacher = {"depth": 6, "width": 0.05, "source": _RANDOM, "distillation": "dense", "dense": dense}
     own = {"receptive_fields": fields, "count": 2, "descriptors": descriptors, "training": training, **students}
     return {
-        "teacher": {**teacher, "validation_patches": 8, "training": {"epochs": 1, "batch_size": 16}},
+        "teacher": {**teacher, "training": {"epochs": 1, "batch_size": 4}},
         "students": own,
         "student_scoring": {"localisation": localisation, "smoothing": {name: {} for name in localisation}},
     }

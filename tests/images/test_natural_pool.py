@@ -10,7 +10,7 @@ from kdad.images.natural_pool import NaturalPool
 
 
 def _patches(pool, count, patch_size, generator):
-    return pool.cut(pool.sample(count, patch_size, generator), patch_size)
+    return pool.cut(pool.sample(count, generator), patch_size)
 
 
 def _generator(seed=0):
@@ -70,7 +70,7 @@ def test_every_image_of_the_folder_is_cut_from_at_any_depth(tmp_path):
 
 def test_negatives_come_from_another_image_and_positives_from_the_same(tmp_path):
     pool = NaturalPool(str(_colours(tmp_path)))
-    cut = pool.cut_triplets(pool.sample(60, 17, _generator(), triplets=True), 17)
+    cut = pool.cut_triplets(pool.sample(60, _generator(), moved_by=4 / 17), 17)
     assert cut.anchors.shape == cut.positives.shape == cut.negatives.shape == (60, 3, 17, 17)
     anchors, negatives = _reds(cut.anchors), _reds(cut.negatives)
     assert all(anchor != negative for anchor, negative in zip(anchors, negatives, strict=True))
@@ -91,7 +91,7 @@ def test_a_positive_is_moved_by_at_most_a_quarter_of_the_patch(tmp_path):
     pool = NaturalPool(str(tmp_path))
     patch, shifts = 17, []
     for seed in range(200):
-        places = pool.sample(1, patch, _generator(seed), triplets=True)
+        places = pool.sample(1, _generator(seed), moved_by=(patch - 1) / 4 / patch)
         moved = places.assign(top=places["moved_top"], left=places["moved_left"])
         anchor, positive = pool.cut(places, patch), pool.cut(moved, patch)
         columns = anchor[0, 0].mean(dim=0) * 255
@@ -101,6 +101,14 @@ def test_a_positive_is_moved_by_at_most_a_quarter_of_the_patch(tmp_path):
     # (p - 1) / 4 = 4, and half a column for rounding to the image's own
     assert 2.5 < np.abs(shifts).max() <= 4.6
     assert min(shifts) < -1 and max(shifts) > 1
+
+
+def test_an_image_is_zoomed_as_asked(tmp_path):
+    pool = NaturalPool(str(_colours(tmp_path, size=(96, 64))))
+    places = pool.sample(400, _generator(), zoom=(1.0, 2.0))
+    assert places["side"].between(32, 64).all()  # of a shorter side of 64
+    assert places["side"].min() < 35 and places["side"].max() > 60
+    assert (places["top"] + places["side"] <= 64).all() and (places["left"] + places["side"] <= 96).all()
 
 
 def test_the_fingerprint_is_that_of_the_images(tmp_path):

@@ -61,14 +61,26 @@ def test_resnet18_stages_agree_with_torchvision(tmp_path, images):
         torch.testing.assert_close(activation, expected)
 
 
-def test_efficientnet_lite0_stages_agree_with_its_package(tmp_path, images):
-    whole = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
-    torch.save(whole.state_dict(), tmp_path / "lite0.pth")
-    source = load_source("efficientnet_lite0", str(tmp_path / "lite0.pth"))
-    layers = [whole._blocks[index] for index in (2, 4, 10, 15)]
+@pytest.mark.parametrize(
+    ("size", "blocks", "channels"),
+    [
+        (0, (2, 4, 10, 15), (24, 40, 112, 320)),
+        (1, (3, 6, 14, 20), (24, 40, 112, 320)),
+        (2, (3, 6, 14, 20), (24, 48, 120, 352)),
+    ],
+)
+def test_efficientnet_lite_stages_agree_with_their_package(tmp_path, images, size, blocks, channels):
+    whole = EfficientNet.from_name(f"efficientnet-lite{size}", image_size=None).eval()
+    torch.save(whole.state_dict(), tmp_path / "lite.pth")
+    source = load_source(f"efficientnet_lite{size}", str(tmp_path / "lite.pth"))
+    layers = [whole._blocks[index] for index in blocks]
     with torch.no_grad():
         found = source(images)
-    assert [activation.shape[1:] for activation in found] == [(24, 16, 12), (40, 8, 6), (112, 4, 3), (320, 2, 2)]
+    assert source.critical_points == tuple(f"block{index}" for index in blocks)
+    sides = [(16, 12), (8, 6), (4, 3), (2, 2)]
+    assert [tuple(activation.shape[1:]) for activation in found] == [
+        (count, *side) for count, side in zip(channels, sides, strict=True)
+    ]
     for activation, expected in zip(found, _outputs_of(whole, layers, 2 * images - 1), strict=True):
         torch.testing.assert_close(activation, expected)
 
@@ -100,8 +112,11 @@ def test_timm_critical_points_can_be_chosen(images):
     ("name", "message"),
     [
         ("vgg19", "unknown source 'vgg19'; did you mean 'vgg16'"),
-        ("efficientnet_lite", "did you mean 'efficientnet_lite0'"),
-        ("alexnet", "unknown source 'alexnet'.*known: efficientnet_lite0, resnet18, timm:<name>, vgg16"),
+        ("efficientnet_lite", "did you mean 'efficientnet_lite[012]'"),
+        (
+            "alexnet",
+            "unknown source 'alexnet'.*known: efficientnet_lite0, .*_lite1, .*_lite2, resnet18, timm:<name>, vgg16",
+        ),
         ("timm:resnet10tt", "timm cannot build 'resnet10tt' as a source; did you mean 'resnet10t'"),
     ],
 )

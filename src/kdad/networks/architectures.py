@@ -11,9 +11,14 @@ from kdad.errors import InputError
 from kdad.networks.source import Source
 from kdad.parameters.strict import nearest_name
 
-ARCHITECTURES = ("efficientnet_lite0", "vgg16", "resnet18", "timm:<name>")
 _VGG16_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
-_LITE0_BLOCKS = {"block2": 2, "block4": 4, "block10": 10, "block15": 15}
+#: The last block before each step of 2, by which critical points are named, and the last of all.
+_LITE_BLOCKS = {
+    "efficientnet_lite0": (2, 4, 10, 15),
+    "efficientnet_lite1": (3, 6, 14, 20),
+    "efficientnet_lite2": (3, 6, 14, 20),
+}
+ARCHITECTURES = (*_LITE_BLOCKS, "vgg16", "resnet18", "timm:<name>")
 
 
 def build_source(name: str) -> Source:
@@ -21,9 +26,11 @@ def build_source(name: str) -> Source:
 
     Raises `InputError` for an unknown name.
     """
-    builders = {"efficientnet_lite0": _efficientnet_lite0, "vgg16": _vgg16, "resnet18": _resnet18}
+    builders = {"vgg16": _vgg16, "resnet18": _resnet18}
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"))
+    if name in _LITE_BLOCKS:
+        return _efficientnet_lite(name)
     if name not in builders:
         raise InputError(f"source.name: unknown source '{name}'{nearest_name(name, list(ARCHITECTURES))}")
     return builders[name]()
@@ -54,18 +61,18 @@ def _resnet18() -> Source:
     return Source(OrderedDict(layer1=stem, layer2=network.layer2, layer3=network.layer3, layer4=network.layer4))
 
 
-def _efficientnet_lite0() -> Source:
-    """Cut EfficientNet-Lite0 at strides 4, 8, 16 and 32; its input is scaled to [-1, 1]."""
+def _efficientnet_lite(name: str) -> Source:
+    """Cut an EfficientNet-Lite at strides 4, 8, 16 and 32; its input is scaled to [-1, 1]."""
     from efficientnet_lite_pytorch import EfficientNet
 
     # image_size=None gives padding that follows the image: nothing assumes 224 x 224.
-    network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    network = EfficientNet.from_name(name.replace("_", "-"), image_size=None)
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     start = 0
-    for name, block in _LITE0_BLOCKS.items():
+    for block in _LITE_BLOCKS[name]:
         blocks = list(network._blocks)[start : block + 1]
-        stages[name] = nn.Sequential(*([stem] if start == 0 else []), *blocks)
+        stages[f"block{block}"] = nn.Sequential(*([stem] if start == 0 else []), *blocks)
         start = block + 1
     return Source(stages, mean=(0.5, 0.5, 0.5), sd=(0.5, 0.5, 0.5))
 

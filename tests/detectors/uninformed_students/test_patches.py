@@ -7,9 +7,20 @@ import torch
 
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import EMBEDDING, TRAINING, VALIDATION, part_of, sample_patches
+from kdad.errors import InputError
 from kdad.images.natural_pool import NaturalPool
 
-COUNTS = {"patches_per_epoch": 6, "validation_patches": 4}
+COUNTS = {"distillation": "patches", "patches_per_epoch": 6, "validation_patches": 4}
+CROPS = {
+    "distillation": "dense",
+    "dense": {
+        "crop_size": 40,
+        "crops_per_epoch": 6,
+        "validation_crops": 4,
+        "zoom": [1, 2],
+        "training": {"epochs": 3, "batch_size": 4},
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +66,30 @@ def test_places_lie_inside_their_images_at_the_published_zooms(pool):
     assert (moved > 0).any()
 
 
+def test_crops_are_as_many_and_zoomed_as_asked_and_positives_move_by_a_quarter_of_a_patch(pool):
+    parameters = _parameters(**CROPS, metric_weight=1.0)
+    table = sample_patches(pool, parameters, [17], 0)
+    counts = table.groupby(["use", "epoch"], observed=True).size().to_dict()
+    assert counts == {(EMBEDDING, 0): 64, (VALIDATION, 0): 4, **{(TRAINING, epoch): 6 for epoch in range(3)}}
+    zoom = pool.sizes[table["image"]].min(axis=1) / table["side"]
+    assert zoom.between(0.99, 2.01).all()  # whole pixels
+    trained = table[table["use"] == TRAINING]
+    moved = np.maximum((trained["moved_top"] - trained["top"]).abs(), (trained["moved_left"] - trained["left"]).abs())
+    assert (moved <= trained["side"] * 4 / 40 + 0.5).all()  # 4 of the crop's 40 pixels
+    assert (moved > 0).any()
+
+
+@pytest.mark.parametrize("fields", [[65], [17, 65]])
+def test_crops_smaller_than_a_receptive_field_are_refused(pool, fields):
+    message = r"teacher\.dense\.crop_size is 40, which is less than the receptive field 65; raise it, or leave 65 out"
+    with pytest.raises(InputError, match=message):
+        sample_patches(pool, _parameters(**CROPS), fields, 0)
+
+
 def test_without_a_source_nothing_is_sampled_for_its_embedding(pool):
-    assert EMBEDDING not in set(sample_patches(pool, _parameters(knowledge_weight=0.0), [17], 0)["use"])
+    assert EMBEDDING not in set(
+        sample_patches(pool, _parameters(knowledge_weight=0.0, compactness_weight=1.0), [17], 0)["use"]
+    )
 
 
 def test_a_table_read_from_a_file_gives_the_same_patches(pool, tmp_path):

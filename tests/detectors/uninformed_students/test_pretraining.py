@@ -1,6 +1,7 @@
 """Teachers are trained once for what they depend on: natural images, settings and seed."""
 
 import pandas as pd
+import pytest
 import torch
 
 from kdad.content_store import ContentStore
@@ -8,6 +9,7 @@ from kdad.detectors.uninformed_students import pretraining as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
 from kdad.detectors.workshop import Workshop
+from kdad.errors import InputError
 
 
 def _parameters(**top) -> TeacherParameters:
@@ -34,6 +36,26 @@ def test_what_a_teacher_depends_on_is_in_its_key(workshop, monkeypatch):
     assert len({key(_parameters()), *others}) == 5
     elsewhere = Workshop(workshop.compute, 0, ContentStore(workshop.models.root / "elsewhere"), split_seed=3)
     assert key(_parameters(), elsewhere) == key(_parameters())
+
+
+def test_what_only_the_other_distillation_reads_is_not_in_a_key(workshop, monkeypatch):
+    monkeypatch.setattr(module, "train_once", lambda store, key, train: key)
+
+    def key(**changed):
+        return pretrain(_parameters(**changed), [17], workshop)[17]
+
+    crops = {"crop_size": 24, "crops_per_epoch": 4}
+    assert key() == key(dense=crops)
+    assert key() != key(source_size=32)
+    dense = {"distillation": "dense", "dense": crops}
+    assert key() != key(**dense) == key(**dense, source_size=32, training={"epochs": 7})
+    assert key(**dense) != key(**(dense | {"dense": crops | {"enlargement": 1}}))
+
+
+def test_crops_smaller_than_a_receptive_field_are_refused_before_anything_is_trained(workshop):
+    parameters = _parameters(distillation="dense", dense={"crop_size": 24, "crops_per_epoch": 4})
+    with pytest.raises(InputError, match=r"crop_size is 24, which is less than the receptive field 33"):
+        pretrain(parameters, [33], workshop)
 
 
 def test_a_reference_opens_what_was_trained(workshop):

@@ -20,10 +20,23 @@ _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 _SOURCE = {"name": "timm:test_resnet", "weights": "random"}
 
 
-def _parameters(epochs=1, **top) -> TeacherParameters:
+_COUNTS = {
+    "dense": {"dense": {"crop_size": 24, "enlargement": 1.5, "crops_per_epoch": 8, "validation_crops": 4}},
+    "patches": {"patches_per_epoch": 8, "validation_patches": 4, "source_size": 32},
+}
+
+
+def _parameters(epochs=1, distillation="patches", **top) -> TeacherParameters:
     training = {"epochs": epochs, "batch_size": 4, "checkpoint_every": 1, "learning_rate": 0.001}
-    small = {"patches_per_epoch": 8, "depth": 8, "width": 0.1, "source": _SOURCE, "source_size": 32}
-    return TeacherParameters(validation_patches=4, training=training, **(small | top))
+    small = {"depth": 8, "width": 0.1, "source": _SOURCE, "distillation": distillation, **_COUNTS[distillation]}
+    if distillation == "dense":
+        small["dense"] = small["dense"] | {"training": training}
+    return TeacherParameters(training=training, **(small | top))
+
+
+@pytest.fixture(params=["dense", "patches"])
+def distillation(request) -> str:
+    return request.param
 
 
 @pytest.fixture
@@ -50,35 +63,37 @@ def _equal(first, second):
         ((1, 1, 1), {"knowledge", "metric", "compactness"}),
     ],
 )
-def test_each_sum_of_terms_trains_and_leaves_out_what_weighs_nothing(monkeypatch, train, weights, terms):
+def test_each_sum_of_terms_trains_and_leaves_out_what_weighs_nothing(monkeypatch, train, distillation, weights, terms):
     if not weights[0]:
         monkeypatch.setattr(module, "prepare_source", lambda *_: pytest.fail("a source was made ready in vain"))
     names = ("knowledge_weight", "metric_weight", "compactness_weight")
-    teacher, history = train(_parameters(**dict(zip(names, weights, strict=True))))
+    teacher, history = train(_parameters(distillation=distillation, **dict(zip(names, weights, strict=True))))
     assert set(history["term"]) == terms | {"total"}
     wide = history.pivot(index=["epoch", "split"], columns="term", values="value")
     np.testing.assert_allclose(wide["total"], wide[sorted(terms)].sum(axis=1), rtol=1e-4)
     assert not any("decoder" in name for name in teacher.state_dict())
 
 
-def test_weights_multiply_their_terms(train):
-    _, history = train(_parameters(knowledge_weight=0.5, metric_weight=2.0, compactness_weight=3.0))
+def test_weights_multiply_their_terms(train, distillation):
+    weights = {"knowledge_weight": 0.5, "metric_weight": 2.0, "compactness_weight": 3.0}
+    _, history = train(_parameters(distillation=distillation, **weights))
     wide = history.pivot(index=["epoch", "split"], columns="term", values="value")
     expected = 0.5 * wide["knowledge"] + 2 * wide["metric"] + 3 * wide["compactness"]
     np.testing.assert_allclose(wide["total"], expected, rtol=1e-4)
 
 
-def test_one_seed_gives_one_teacher_and_another_seed_another(train):
-    teacher, history = train(_parameters(metric_weight=1.0))
+def test_one_seed_gives_one_teacher_and_another_seed_another(train, distillation):
+    parameters = _parameters(distillation=distillation, metric_weight=1.0)
+    teacher, history = train(parameters)
     torch.rand(3)
-    again, history_again = train(_parameters(metric_weight=1.0), folder="second")
+    again, history_again = train(parameters, folder="second")
     assert _equal(teacher, again)
     pd.testing.assert_frame_equal(history, history_again, check_exact=True)
-    assert not _equal(teacher, train(_parameters(metric_weight=1.0), seed=1, folder="third")[0])
+    assert not _equal(teacher, train(parameters, seed=1, folder="third")[0])
 
 
-def test_a_resumed_teacher_equals_an_uninterrupted_one(monkeypatch, train):
-    parameters = _parameters(epochs=3)
+def test_a_resumed_teacher_equals_an_uninterrupted_one(monkeypatch, train, distillation):
+    parameters = _parameters(epochs=3, distillation=distillation)
     teacher, history = train(parameters)
     train_killed_at(monkeypatch, 1, train, parameters, folder="cut")
     resumed, resumed_history = train(parameters, folder="cut")
@@ -86,7 +101,7 @@ def test_a_resumed_teacher_equals_an_uninterrupted_one(monkeypatch, train):
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
 
 
-def test_the_source_learns_nothing_and_shares_nothing(monkeypatch, train):
+def test_the_source_learns_nothing_and_shares_nothing(monkeypatch, train, distillation):
     sources = []
 
     def kept(*arguments):
@@ -96,7 +111,7 @@ def test_the_source_learns_nothing_and_shares_nothing(monkeypatch, train):
 
     before = []
     monkeypatch.setattr(module, "prepare_source", kept)
-    teacher, _ = train(_parameters())
+    teacher, _ = train(_parameters(distillation=distillation))
     assert [fingerprint_weights(source) for source in sources] == before
     own = {parameter.data_ptr() for parameter in teacher.parameters()}
     assert own.isdisjoint(parameter.data_ptr() for parameter in sources[0].parameters())
@@ -111,7 +126,7 @@ def test_training_lowers_each_term(train):
 
 def test_an_embedding_is_standardised_over_the_measured_patches():
     pool = NaturalPool()
-    patches = pool.cut(pool.sample(96, 17, np.random.default_rng(0)), 17)
+    patches = pool.cut(pool.sample(96, np.random.default_rng(0)), 17)
     parameters = _parameters()
     embedding = PatchEmbedding(prepare_source(parameters.source), 32, _FLOAT32).measure(patches)
     found = embedding(patches)

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, knowledge_loss, metric_loss
+from kdad.detectors.uninformed_students.teacher_losses import (
+    compactness_loss,
+    dense_knowledge_loss,
+    knowledge_loss,
+    metric_loss,
+)
 
 _FORMS = pytest.mark.parametrize("form", ["signed", "squared"])
 
@@ -16,6 +21,19 @@ def test_knowledge_loss_is_the_squared_distance_of_each_patch():
     embedding = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     # (0, 2, 3): 0 + 4 + 9 = 13; the second is met exactly
     assert knowledge_loss(decoded, embedding).tolist() == [13.0, 0.0]
+
+
+def test_dense_knowledge_loss_is_the_mean_of_squared_distances_over_the_positions_of_a_crop():
+    decoded, target = torch.zeros(2, 3, 1, 2), torch.zeros(2, 3, 1, 2)
+    decoded[0, :, 0, 0] = torch.tensor([0.0, 2.0, 3.0])  # 4 + 9 = 13 at one position of two, 1 at the other
+    target[0, :, 0, 1] = torch.tensor([0.0, 1.0, 0.0])
+    assert dense_knowledge_loss(decoded, target).tolist() == [7.0, 0.0]
+
+
+def test_dense_knowledge_loss_of_one_position_is_that_of_a_patch():
+    decoded, target = torch.rand(4, 5), torch.rand(4, 5)
+    dense = dense_knowledge_loss(decoded[..., None, None], target[..., None, None])
+    torch.testing.assert_close(dense, knowledge_loss(decoded, target))
 
 
 def _triplet(anchor, positive, negative, margin=10.0) -> float:

@@ -1,9 +1,10 @@
 """The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
@@ -14,24 +15,56 @@ from kdad.parameters.training import TrainingParameters
 RECEPTIVE_FIELDS = (17, 33, 65)
 
 
-class TeacherParameters(StrictModel):
-    """The ``teacher:`` block: weights of L_k, L_m and L_c, on natural patches (Bergmann et al. 2020)."""
+class DenseDistillationParameters(StrictModel):
+    """The ``dense:`` block of a teacher: the crops that it learns from, and the grid on which it is compared."""
 
+    crop_size: int = Field(128, ge=17, le=2048, description="pixels of a crop's side, as the teacher sees it")
+    zoom: list[float] = Field(
+        [1.0, 4.0],
+        min_length=2,
+        max_length=2,
+        description="an image's shorter side is zoomed to this many crops, from and to, before one is cut",
+    )
+    enlargement: float = Field(2.0, gt=0, le=16, description="times, of a crop before the source sees it")
+    stride: Literal[1, 2, 4] = Field(4, description="pixels between the descriptors that are compared")
+    crops_per_epoch: int = Field(600, ge=2, description="new crops in each epoch")
+    validation_crops: int = Field(64, ge=1, description="fixed crops of the loss history's validation rows")
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(epochs=20, batch_size=8, learning_rate=0.002, weight_decay=1e-5),
+        description="in place of the teacher's own, which is of patches",
+    )
+
+    @model_validator(mode="after")
+    def _zoom_in_order(self) -> "DenseDistillationParameters":
+        if not 1 <= self.zoom[0] <= self.zoom[1]:
+            raise ValueError(f"zoom is {self.zoom}; give two numbers of at least 1, the smaller first")
+        return self
+
+
+class TeacherParameters(StrictModel):
+    """The ``teacher:`` block: weights of L_k, L_m and L_c, on natural images (Bergmann et al. 2020)."""
+
+    distillation: Literal["dense", "patches"] = Field(
+        "patches", description="from every position of a crop, or from one patch at a time, as published"
+    )
     pool: str | None = Field(None, description="folder of natural images; null: the photographs in the wheels")
     depth: int = Field(128, ge=1, le=4096, description="numbers in a descriptor")
     width: float = Field(0.25, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
     knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")
     metric_weight: float = Field(0.0, ge=0, description="lambda_m, of L_m")
-    compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c")
+    compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c; dense does without")
     compactness_form: Literal["signed", "squared"] = Field(
         "squared", description="L_c of correlations as printed, or of their squares"
     )
     margin: float = Field(10.0, gt=0, description="delta in L_m, a squared distance")
-    source: SourceParameters = Field(default_factory=SourceParameters, description="what L_k distils")
-    source_size: int = Field(64, ge=8, le=1024, description="pixels that patches are enlarged to for the source")
-    patches_per_epoch: int = Field(6400, ge=2, description="new patches in each epoch")
-    validation_patches: int = Field(512, ge=2, description="fixed patches of the loss history's validation rows")
-    training: TrainingParameters
+    source: SourceParameters = Field(
+        default_factory=SourceParameters, description="what L_k distils: dense all critical points, patches the last"
+    )
+    dense: DenseDistillationParameters = Field(default_factory=DenseDistillationParameters)
+    source_size: int = Field(64, ge=8, le=1024, description="patches: pixels that they are enlarged to for the source")
+    patches_per_epoch: int = Field(6400, ge=2, description="patches: new ones in each epoch")
+    validation_patches: int = Field(512, ge=2, description="patches: fixed ones of the history's validation rows")
+    training: TrainingParameters = Field(description="patches: of the teacher")
 
     @model_validator(mode="after")
     def _some_weight(self) -> "TeacherParameters":
@@ -44,6 +77,24 @@ class TeacherParameters(StrictModel):
                 "source.input_normalisation is 'dataset', but a teacher knows none; use 'source' or 'none'"
             )
         return self
+
+    def require_field(self, receptive_field: int) -> None:
+        """Raise `InputError` where crops are smaller than the patch that a descriptor sees."""
+        if self.distillation == "dense" and self.dense.crop_size < receptive_field:
+            raise InputError(
+                f"teacher.dense.crop_size is {self.dense.crop_size}, which is less than the receptive field "
+                f"{receptive_field}; raise it, or leave {receptive_field} out of students.receptive_fields"
+            )
+
+    @property
+    def training_in_use(self) -> TrainingParameters:
+        """How this teacher is trained: densely, or on patches."""
+        return self.dense.training if self.distillation == "dense" else self.training
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what a teacher depends on beside natural images, without what only the other distillation reads."""
+        of_patches = {"source_size", "patches_per_epoch", "validation_patches", "training"}
+        return self.model_dump(exclude={"pool"} | (of_patches if self.distillation == "dense" else {"dense"}))
 
 
 class StudentParameters(StrictModel):

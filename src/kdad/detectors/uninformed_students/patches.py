@@ -1,30 +1,35 @@
-"""The table of all patches that a teacher sees: sampled before it is trained, and kept as a record of it."""
+"""The table of all patches or crops that a teacher sees: sampled before it is trained, and kept as a record of it."""
 
 import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.errors import InputError
-from kdad.images.natural_pool import NaturalPool
+from kdad.images.natural_pool import PATCH_ZOOM, NaturalPool
 from kdad.seeding import numpy_generator
 
 TRAINING, VALIDATION, EMBEDDING = "training", "validation", "embedding"
-_MEASURED = 1024  # patches behind the embeddings' mean and standard deviation
+#: How many are behind the mean and standard deviation of what L_k compares with; a crop has many positions.
+_MEASURED = {"patches": 1024, "dense": 64}
 
 
 def sample_patches(
     pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int], seed: int
 ) -> pd.DataFrame:
-    """Return the places of every patch: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
+    """Return the places of every patch, or crop: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
 
-    ``training`` patches are new in each epoch; ``validation`` ones are fixed (epoch 0), and so are those that the
-    source's ``embedding`` is standardised by.
+    ``training`` ones are new in each epoch; ``validation`` ones are fixed (epoch 0), and so are those that the
+    source's ``embedding`` is standardised by. A positive of L_m is moved by up to (p - 1) / 4 pixels. Raises
+    `InputError` for crops smaller than a receptive field p.
     """
-    triplets = parameters.metric_weight > 0
+    dense = parameters.distillation == "dense"
+    zoom = parameters.dense.zoom if dense else PATCH_ZOOM
     tables = []
     for field in receptive_fields:
+        parameters.require_field(field)
+        moved_by = (field - 1) / 4 / cut_size(parameters, field) if parameters.metric_weight else None
         for (use, epoch), count in _counts(parameters).items():
             generator = numpy_generator(seed, "teacher", "patches", field, use, epoch)
-            found = pool.sample(count, field, generator, triplets and use != EMBEDDING)
+            found = pool.sample(count, generator, zoom, None if use == EMBEDDING else moved_by)
             tables.append(found.assign(receptive_field=field, use=use, epoch=epoch))
     joined = pd.concat(tables, ignore_index=True)
     named = joined[["receptive_field", "use", "epoch"]].astype({"use": "category"})
@@ -43,13 +48,31 @@ def patches_of(patches: pd.DataFrame, parameters: TeacherParameters, receptive_f
     return own
 
 
+def cut_size(parameters: TeacherParameters, receptive_field: int) -> int:
+    """Return the side in pixels of what is cut: a crop, or the patch itself."""
+    return parameters.dense.crop_size if parameters.distillation == "dense" else receptive_field
+
+
 def part_of(patches: pd.DataFrame, use: str, epoch: int = 0) -> pd.DataFrame:
     """Return the rows of one use and epoch, in their order."""
     return patches[(patches["use"] == use) & (patches["epoch"] == epoch)]
 
 
 def _counts(parameters: TeacherParameters) -> dict[tuple[str, int], int]:
-    """Return how many patches there are of each use and epoch, in the order of the table."""
-    measured = {(EMBEDDING, 0): _MEASURED} if parameters.knowledge_weight else {}
-    training = {(TRAINING, epoch): parameters.patches_per_epoch for epoch in range(parameters.training.epochs)}
-    return measured | {(VALIDATION, 0): parameters.validation_patches} | training
+    """Return how many there are of each use and epoch, in the order of the table."""
+    measured = {(EMBEDDING, 0): _MEASURED[parameters.distillation]} if parameters.knowledge_weight else {}
+    fixed, new = validation_count(parameters), training_count(parameters)
+    training = {(TRAINING, epoch): new for epoch in range(parameters.training_in_use.epochs)}
+    return measured | {(VALIDATION, 0): fixed} | training
+
+
+def training_count(parameters: TeacherParameters) -> int:
+    """Return how many patches or crops an epoch has."""
+    dense = parameters.distillation == "dense"
+    return parameters.dense.crops_per_epoch if dense else parameters.patches_per_epoch
+
+
+def validation_count(parameters: TeacherParameters) -> int:
+    """Return how many patches or crops the loss history's validation rows are of."""
+    dense = parameters.distillation == "dense"
+    return parameters.dense.validation_crops if dense else parameters.validation_patches

@@ -24,15 +24,16 @@ def pretrain(
     """Train a teacher for each receptive field, whatever images are judged by it later.
 
     `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
-    Raises `InputError` for one that does not have what these settings need.
+    Raises `InputError` for one that does not have what these settings need, and for crops smaller than a field.
     """
     pool = NaturalPool(parameters.pool)
     found = {}
     for patch_size in receptive_fields:
+        parameters.require_field(patch_size)
         table = sample_patches(pool, parameters, [patch_size], workshop.seed) if patches is None else patches
         own = patches_of(table, parameters, patch_size)
         key = content_key(
-            teacher=parameters.model_dump(exclude={"pool"}),
+            teacher=parameters.recipe(),
             pool=pool.fingerprint(),
             patches=hash_content(pd.util.hash_pandas_object(own, index=False).to_numpy().tobytes()),
             receptive_field=patch_size,

@@ -1,4 +1,4 @@
-"""Pretraining a teacher on patches of natural images (Bergmann et al. 2020, section 3.1)."""
+"""Pretraining a teacher on natural images (Bergmann et al. 2020, section 3.1), patch by patch or densely."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,23 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from kdad.compute import Compute
+from kdad.detectors.uninformed_students.dense_distillation import DenseTarget, DenseTeacherLoss
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patches import EMBEDDING, TRAINING, VALIDATION, part_of
-from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, knowledge_loss, metric_loss
+from kdad.detectors.uninformed_students.patches import (
+    EMBEDDING,
+    TRAINING,
+    VALIDATION,
+    cut_size,
+    part_of,
+    training_count,
+    validation_count,
+)
+from kdad.detectors.uninformed_students.teacher_losses import (
+    compactness_loss,
+    knowledge_loss,
+    metric_loss,
+    weigh_terms,
+)
 from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.statistics import ChannelStatistics
@@ -91,18 +105,14 @@ class TeacherLoss:
         described = described.float()
         own = described[: len(rows)]
         terms: dict[str, Tensor] = {}
-        total = torch.zeros(len(rows), device=own.device)
         if weights.knowledge_weight:
             found = self.networks["decoder"](own)
             terms["knowledge"] = knowledge_loss(found, self.embedding(patches[: len(rows)]))
-            total = total + weights.knowledge_weight * terms["knowledge"]
         if weights.metric_weight:
             terms["metric"] = metric_loss(*described.chunk(3), weights.margin)
-            total = total + weights.metric_weight * terms["metric"]
         if weights.compactness_weight:
             terms["compactness"] = compactness_loss(own, weights.compactness_form).expand(len(rows))
-            total = total + weights.compactness_weight * terms["compactness"]
-        return {"total": total, **terms}
+        return weigh_terms(terms, weights)
 
 
 def train_teacher(
@@ -116,31 +126,40 @@ def train_teacher(
 ) -> tuple[PatchDescriptor, pd.DataFrame]:
     """Train a teacher of receptive field `patch_size` on the `patches` of `sample_patches`.
 
-    Returns it, without its decoder, and its loss history.
+    Which losses it learns from, and whether patch by patch or at every position of crops, `parameters` say. Returns it,
+    without its decoder, and its loss history.
     """
-    embedding, channels = None, 1
+    dense = parameters.distillation == "dense"
+    target, channels = None, 1
     if parameters.knowledge_weight:
         source = compute.place(prepare_source(parameters.source))
-        embedding = PatchEmbedding(source, parameters.source_size, compute)
-        embedding.measure(pool.cut(part_of(patches, EMBEDDING), patch_size))
-        channels = len(embedding.mean)
+        if dense:
+            target = DenseTarget(source, parameters.dense.enlargement, parameters.dense.stride, compute)
+        else:
+            target = PatchEmbedding(source, parameters.source_size, compute)
+        target.measure(pool.cut(part_of(patches, EMBEDDING), cut_size(parameters, patch_size)))
+        channels = len(target.mean)
     with torch_seed(seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
         _keep_scale(networks["descriptor"])
         if parameters.knowledge_weight:
-            networks["decoder"] = nn.Linear(parameters.depth, channels)
+            decoder = nn.Conv2d(parameters.depth, channels, 1) if dense else nn.Linear(parameters.depth, channels)
+            networks["decoder"] = decoder
     compute.place(networks)
-    loss = TeacherLoss(networks, patch_size, pool, patches, parameters, embedding, compute)
+    if dense:
+        loss = DenseTeacherLoss(networks, pool, patches, parameters, target, compute)
+    else:
+        loss = TeacherLoss(networks, patch_size, pool, patches, parameters, target, compute)
     task = TrainingTask(
         f"teacher p{patch_size}",
         networks,
         loss,
-        np.arange(parameters.patches_per_epoch),
-        np.arange(parameters.validation_patches),
+        np.arange(training_count(parameters)),
+        np.arange(validation_count(parameters)),
         loss.begin,
-        "patch {}".format,
+        f"{'crop' if dense else 'patch'} {{}}".format,
     )
-    history = train(task, parameters.training, derive_seed(seed, "teacher", patch_size), checkpoint)
+    history = train(task, parameters.training_in_use, derive_seed(seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kdad.detectors.uninformed_students.parameters import TeacherParameters
+
 CompactnessForm = Literal["signed", "squared"]
 
 
@@ -14,6 +16,16 @@ def knowledge_loss(decoded: Tensor, embedding: Tensor) -> Tensor:
     Decoded descriptors and the source's embeddings are `(B, C)` (Bergmann et al. 2020, eq. 1).
     """
     return (decoded - embedding).square().sum(dim=1)
+
+
+def dense_knowledge_loss(decoded: Tensor, target: Tensor) -> Tensor:
+    """Return dense L_k = 1 / (h w) sum_x ||D(T(p_x)) - P_x||^2 of each crop `(B,)`: `knowledge_loss`, mean over places.
+
+    p_x is the patch around position x of a grid, T its descriptor, D a 1 x 1 convolution and P_x the source's
+    standardised channels at x: a published eq. 1 (Bergmann et al. 2020) whose targets see beyond the patch. Decoded
+    descriptors and targets are `(B, C, h, w)`.
+    """
+    return (decoded - target).square().sum(dim=1).mean(dim=(1, 2))
 
 
 def metric_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
@@ -40,3 +52,9 @@ def compactness_loss(descriptors: Tensor, form: CompactnessForm = "signed") -> T
     if form == "squared":
         correlations = correlations.square()
     return correlations.sum() - correlations.diagonal().sum()
+
+
+def weigh_terms(terms: dict[str, Tensor], weights: TeacherParameters) -> dict[str, Tensor]:
+    """Return ``total`` = lambda_k L_k + lambda_m L_m + lambda_c L_c of the terms that there are, and these."""
+    total = sum(getattr(weights, f"{name}_weight") * values for name, values in terms.items())
+    return {"total": total, **terms}
