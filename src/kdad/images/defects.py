@@ -4,13 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
+from kdad.images.defect_shapes import blob_distance, curve_distance, soft_step
 from kdad.parameters.image_sets import DefectKind, DefectParameters
 
-_HARMONICS = 7
 _TRIED_PLACES = 5
 
 
@@ -30,12 +28,12 @@ def draw_defect(
     if texture.shape != other.shape:
         raise ValueError(f"a texture of {texture.shape} and another of {other.shape} do not match")
     extent = parameters.size * min(texture.shape) * generator.uniform(0.75, 1.25)
-    measure = _curve_distance if kind == "scratch" else _blob_distance
+    measure = curve_distance if kind == "scratch" else blob_distance
     best_change, best = -1.0, None
     # A blurred patch of a plain brick would be a defect that nobody can see: the most visible of some places is kept.
     for _ in range(_TRIED_PLACES):
         distance = measure(texture.shape, extent, generator)
-        alpha = _soft_step(-distance, parameters.softness)
+        alpha = soft_step(-distance, parameters.softness)
         surface = _Surface(texture, other, distance, extent, parameters.strength, generator)
         change = alpha * (_PAINTERS[kind](surface) - texture)
         if np.abs(change).sum() > best_change:
@@ -73,7 +71,7 @@ def _paint_stain(surface: _Surface) -> np.ndarray:
 def _paint_hole(surface: _Surface) -> np.ndarray:
     """Darken inwards from a chipped, lighter rim."""
     rim = max(1.5, 0.08 * surface.extent)
-    inside = _soft_step(-surface.distance - rim, rim)
+    inside = soft_step(-surface.distance - rim, rim)
     dark = 0.02 + 0.6 * (1 - surface.strength) * surface.texture
     light = surface.texture + 0.25 * surface.strength * (1 - surface.texture)
     return light + inside * (dark - light)
@@ -99,56 +97,3 @@ _PAINTERS: dict[DefectKind, Callable[[_Surface], np.ndarray]] = {
     "paste": _paint_paste,
     "blur": _paint_blur,
 }
-
-
-def _soft_step(depth: np.ndarray, width: float) -> np.ndarray:
-    """Return a smooth step of `depth` from 0 to 1 over `width`, one half at depth 0."""
-    t = np.clip(depth / width + 0.5, 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _blob_distance(shape: tuple[int, int], extent: float, generator: np.random.Generator) -> np.ndarray:
-    """Return how far each pixel is outside (negative: inside) an irregular blob of about `extent` pixels across."""
-    angle = generator.uniform(0, np.pi)
-    stretch = generator.uniform(1.0, 1.5)
-    radius = max(extent / 2, 1.5)
-    y, x = _offsets(shape, _place(shape, radius * 1.3, generator))
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    along, across = along / np.sqrt(stretch), across * np.sqrt(stretch)
-    order = np.arange(2, 2 + _HARMONICS)
-    height = generator.normal(0, 0.15, _HARMONICS) / (order - 1)
-    phase = generator.uniform(0, 2 * np.pi, _HARMONICS)
-    theta = np.arctan2(across, along)[..., None]
-    outline = radius * np.clip(1 + (height * np.cos(order * theta + phase)).sum(axis=-1), 0.5, 1.5)
-    ragged = gaussian_filter(generator.standard_normal(shape), max(extent / 14, 1))
-    return np.hypot(along, across) - outline + ragged * (0.06 * radius / ragged.std())
-
-
-def _curve_distance(shape: tuple[int, int], extent: float, generator: np.random.Generator) -> np.ndarray:
-    """Return how far each pixel is outside a gently bent line, two extents long and thinner at its ends."""
-    length, width = 2 * extent, max(0.07 * extent, 1.0)
-    heading = generator.uniform(0, np.pi) + np.cumsum(generator.normal(0, 0.35, 5))
-    knots = np.concatenate([[[0, 0]], np.cumsum(np.stack([np.sin(heading), np.cos(heading)], 1), axis=0)]) * length / 5
-    centre = _place(shape, length / 2, generator)
-    t = np.linspace(0, 1, 256)
-    points = CubicSpline(np.linspace(0, 1, 6), knots - knots.mean(axis=0) + centre)(t)
-    rows, columns = np.indices(shape)
-    distance, nearest = cKDTree(points).query(np.stack([rows, columns], axis=-1))
-    taper = (
-        np.sqrt(np.clip(4 * t * (1 - t), 0.1, 1))
-        * width
-        * (1 + 0.25 * np.sin(2 * np.pi * (3 * t + generator.random())))
-    )
-    return distance - taper[nearest]
-
-
-def _place(shape: tuple[int, int], margin: float, generator: np.random.Generator) -> np.ndarray:
-    """Return a pixel (row, column) at least `margin` from the edges, or the middle where none is."""
-    sides = np.asarray(shape)
-    margins = np.minimum(margin, (sides - 1) / 2)
-    return np.round(generator.uniform(margins, sides - 1 - margins))
-
-
-def _offsets(shape: tuple[int, int], centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.indices(shape)
-    return rows - centre[0], columns - centre[1]
