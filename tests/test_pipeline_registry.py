@@ -246,7 +246,7 @@ def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
         (
             {"committee": {"members": "mkd stfpm"}, "source": {"name": "vgg16"}},
             "committee",
-            "they differ in name ('vgg16', and 'efficientnet_lite0' of stfpm.source); set stfpm.source as source",
+            "stfpm.source differs in name ('vgg16', and 'efficientnet_lite0' of stfpm); set it as source",
         ),
         (
             {"source": {"name": "vgg16"}},

@@ -58,26 +58,28 @@ class CommitteeSettings(SystemSettings):
         return BaselineSettings(**shared, baselines=alone)
 
     @model_validator(mode="after")
-    def _members_sit_together(self) -> "CommitteeSettings":
-        methods = self.baselines.present
-        known = [*_SYSTEMS, *(name for name, method in methods.items() if method.maps)]
-        for name in self.committee.members:
+    def _members_are_known(self) -> "CommitteeSettings":
+        methods = self.baselines.methods
+        known = [*_SYSTEMS, *(name for name, method in self.baselines.present.items() if method.maps)]
+        for name in [name for name in self.committee.members if name not in known or name == SUM]:
             if name == SUM:
-                raise ValueError(f"committee.members names '{SUM}', as the committee's own map is called; rename it")
-            if name in methods and not methods[name].maps:
-                raise ValueError(
-                    f"committee.members names '{name}', which makes no map; choose from {', '.join(known)}"
-                )
-            if name not in known:
-                raise ValueError(f"committee.members names '{name}'{nearest_name(name, known)}")
-        if "stfpm" in self.committee.members and self.stfpm.source != self.source:
-            other = [
-                f"{field} ({ours!r}, and {theirs!r} of stfpm.source)"
-                for (field, ours), (_, theirs) in zip(self.source, self.stfpm.source, strict=True)
-                if ours != theirs
-            ]
-            raise ValueError(
-                f"committee.members names stfpm, but members look through one source, and there are two: they differ "
-                f"in {', '.join(other)}; set stfpm.source as source, or leave stfpm out"
-            )
+                problem = ", as the committee's own map is called; call the method otherwise"
+            elif name not in methods:
+                problem = nearest_name(name, known)
+            elif methods[name] is None:
+                problem = ", which baselines.methods leaves out; give it there, or name another"
+            else:
+                problem = f", which makes no map; choose from {', '.join(known)}"
+            raise ValueError(f"committee.members names '{name}'{problem}")
         return self
+
+    @model_validator(mode="after")
+    def _members_share_a_source(self) -> "CommitteeSettings":
+        if "stfpm" not in self.committee.members or self.stfpm.source == self.source:
+            return self
+        pairs = zip(self.source, self.stfpm.source, strict=True)
+        other = [f"{field} ({one!r}, and {two!r} of stfpm)" for (field, one), (_, two) in pairs if one != two]
+        raise ValueError(
+            f"committee.members names stfpm, but members look through one source, and stfpm.source differs in "
+            f"{', '.join(other)}; set it as source, or leave stfpm out"
+        )
