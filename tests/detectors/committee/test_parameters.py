@@ -40,7 +40,7 @@ def test_who_cannot_be_a_member(settings, members, message):
 
 def test_the_name_of_the_sum_is_no_members(settings):
     methods = {"sum": {"detector": "memory_bank"}}
-    with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; rename it"):
+    with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; call the method"):
         settings("sum", baselines={"methods": methods})
 
 
