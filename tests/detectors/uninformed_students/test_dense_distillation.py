@@ -131,7 +131,7 @@ def _loss(**weights: float) -> DenseTeacherLoss:
     pool = NaturalPool()
     torch.manual_seed(0)
     networks = nn.ModuleDict({"descriptor": PatchDescriptor(17, 4, 0.05)})
-    return DenseTeacherLoss(networks, pool, sample_patches(pool, parameters, [17], 0), parameters, None, _FLOAT32)
+    return DenseTeacherLoss(networks, pool, sample_patches(pool, parameters, [17]), parameters, None, _FLOAT32)
 
 
 def test_the_other_terms_are_those_of_all_positions():

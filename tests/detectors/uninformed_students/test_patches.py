@@ -33,7 +33,7 @@ def _parameters(**top) -> TeacherParameters:
 
 
 def test_every_epoch_has_patches_of_its_own_and_validation_has_fixed_ones(pool):
-    table = sample_patches(pool, _parameters(), [17, 33], 0)
+    table = sample_patches(pool, _parameters(), [17, 33])
     counts = table.groupby(["receptive_field", "use", "epoch"], observed=True).size().to_dict()
     expected = {(EMBEDDING, 0): 1024, (VALIDATION, 0): 4, **{(TRAINING, epoch): 6 for epoch in range(3)}}
     assert counts == {(field, *part): count for field in (17, 33) for part, count in expected.items()}
@@ -43,15 +43,15 @@ def test_every_epoch_has_patches_of_its_own_and_validation_has_fixed_ones(pool):
 
 
 def test_a_seed_gives_one_table_whatever_other_fields_and_epochs_are_asked_for(pool):
-    first = sample_patches(pool, _parameters(), [17], 0)
-    more = sample_patches(pool, _parameters(training={"epochs": 5, "batch_size": 4}), [33, 17], 0)
+    first = sample_patches(pool, _parameters(), [17])
+    more = sample_patches(pool, _parameters(training={"epochs": 5, "batch_size": 4}), [33, 17])
     again = more[(more["receptive_field"] == 17) & (more["epoch"] < 3)].reset_index(drop=True)
     pd.testing.assert_frame_equal(first, again)
-    assert not first.equals(sample_patches(pool, _parameters(), [17], 1))
+    assert not first.equals(sample_patches(pool, _parameters(seed=1), [17]))
 
 
 def test_places_lie_inside_their_images_at_the_published_zooms(pool):
-    table = sample_patches(pool, _parameters(patches_per_epoch=300, metric_weight=1.0), [17], 0)
+    table = sample_patches(pool, _parameters(patches_per_epoch=300, metric_weight=1.0), [17])
     table = table[table["use"] == TRAINING]
     for prefix in ("", "other_"):
         size = pool.sizes[table[f"{prefix}image"].astype(int)]
@@ -68,7 +68,7 @@ def test_places_lie_inside_their_images_at_the_published_zooms(pool):
 
 def test_crops_are_as_many_and_zoomed_as_asked_and_positives_move_by_a_quarter_of_a_patch(pool):
     parameters = _parameters(**CROPS, metric_weight=1.0)
-    table = sample_patches(pool, parameters, [17], 0)
+    table = sample_patches(pool, parameters, [17])
     counts = table.groupby(["use", "epoch"], observed=True).size().to_dict()
     assert counts == {(EMBEDDING, 0): 64, (VALIDATION, 0): 4, **{(TRAINING, epoch): 6 for epoch in range(3)}}
     zoom = pool.sizes[table["image"]].min(axis=1) / table["side"]
@@ -83,17 +83,17 @@ def test_crops_are_as_many_and_zoomed_as_asked_and_positives_move_by_a_quarter_o
 def test_crops_smaller_than_a_receptive_field_are_refused(pool, fields):
     message = r"teacher\.dense\.crop_size is 40, which is less than the receptive field 65; raise it, or leave 65 out"
     with pytest.raises(InputError, match=message):
-        sample_patches(pool, _parameters(**CROPS), fields, 0)
+        sample_patches(pool, _parameters(**CROPS), fields)
 
 
 def test_without_a_source_nothing_is_sampled_for_its_embedding(pool):
     assert EMBEDDING not in set(
-        sample_patches(pool, _parameters(knowledge_weight=0.0, compactness_weight=1.0), [17], 0)["use"]
+        sample_patches(pool, _parameters(knowledge_weight=0.0, compactness_weight=1.0), [17])["use"]
     )
 
 
 def test_a_table_read_from_a_file_gives_the_same_patches(pool, tmp_path):
-    table = sample_patches(pool, _parameters(metric_weight=1.0), [17], 0)
+    table = sample_patches(pool, _parameters(metric_weight=1.0), [17])
     table.to_parquet(tmp_path / "patches.parquet")
     read = part_of(pd.read_parquet(tmp_path / "patches.parquet"), TRAINING, 2)
     first, second = (pool.cut_triplets(rows, 17) for rows in (part_of(table, TRAINING, 2), read))

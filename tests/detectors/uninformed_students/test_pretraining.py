@@ -1,4 +1,4 @@
-"""Teachers are trained once for what they depend on: natural images, settings and seed."""
+"""Teachers are trained once for what they depend on: natural images, settings and a seed of their own."""
 
 import pandas as pd
 import pytest
@@ -31,10 +31,10 @@ def test_what_a_teacher_depends_on_is_in_its_key(workshop, monkeypatch):
     def key(parameters, place=workshop):
         return pretrain(parameters, [17], place)[17]
 
-    others = [key(_parameters(**changed)) for changed in ({"depth": 5}, {"margin": 2.0}, {"metric_weight": 0.5})]
-    others.append(key(_parameters(), Workshop(workshop.compute, 1, workshop.models)))
+    changes = ({"depth": 5}, {"margin": 2.0}, {"metric_weight": 0.5}, {"seed": 1})
+    others = [key(_parameters(**changed)) for changed in changes]
     assert len({key(_parameters()), *others}) == 5
-    elsewhere = Workshop(workshop.compute, 0, ContentStore(workshop.models.root / "elsewhere"), split_seed=3)
+    elsewhere = Workshop(workshop.compute, 1, ContentStore(workshop.models.root / "elsewhere"), split_seed=3)
     assert key(_parameters(), elsewhere) == key(_parameters())
 
 

@@ -60,7 +60,7 @@ class UninformedStudentsDetector(Detector):
     def refer(
         cls, settings: UninformedStudentsSettings, seen: SeenImages, workshop: Workshop
     ) -> dict[str, FrozenReference]:
-        """Return the teachers, trained or found; they depend on natural images and the seed alone."""
+        """Return the teachers, trained or found; they depend on natural images alone."""
         trained = pretrain(settings.teacher, settings.students.receptive_fields, workshop)
         return {
             f"p{field}": reference_teacher(found, field, settings.teacher, settings.students.output_stride)

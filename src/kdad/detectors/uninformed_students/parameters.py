@@ -48,6 +48,7 @@ class TeacherParameters(StrictModel):
         "patches", description="from every position of a crop, or from one patch at a time, as published"
     )
     pool: str | None = Field(None, description="folder of natural images; null: the photographs in the wheels")
+    seed: int = Field(0, ge=0, description="of the teacher, apart from the run's: students of all seeds share it")
     depth: int = Field(128, ge=1, le=4096, description="numbers in a descriptor")
     width: float = Field(0.25, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
     knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")

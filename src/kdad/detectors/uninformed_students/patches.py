@@ -13,7 +13,7 @@ _MEASURED = {"patches": 1024, "dense": 64}
 
 
 def sample_patches(
-    pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int], seed: int
+    pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]
 ) -> pd.DataFrame:
     """Return the places of every patch, or crop: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
 
@@ -28,7 +28,7 @@ def sample_patches(
         parameters.require_field(field)
         moved_by = (field - 1) / 4 / cut_size(parameters, field) if parameters.metric_weight else None
         for (use, epoch), count in _counts(parameters).items():
-            generator = numpy_generator(seed, "teacher", "patches", field, use, epoch)
+            generator = numpy_generator(parameters.seed, "teacher", "patches", field, use, epoch)
             found = pool.sample(count, generator, zoom, None if use == EMBEDDING else moved_by)
             tables.append(found.assign(receptive_field=field, use=use, epoch=epoch))
     joined = pd.concat(tables, ignore_index=True)

@@ -21,7 +21,7 @@ def pretrain(
     workshop: Workshop,
     patches: pd.DataFrame | None = None,
 ) -> dict[int, Trained]:
-    """Train a teacher for each receptive field, whatever images are judged by it later.
+    """Train a teacher for each receptive field, whatever images are judged by it later and with which seed.
 
     `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
     Raises `InputError` for one that does not have what these settings need, and for crops smaller than a field.
@@ -30,20 +30,19 @@ def pretrain(
     found = {}
     for patch_size in receptive_fields:
         parameters.require_field(patch_size)
-        table = sample_patches(pool, parameters, [patch_size], workshop.seed) if patches is None else patches
+        table = sample_patches(pool, parameters, [patch_size]) if patches is None else patches
         own = patches_of(table, parameters, patch_size)
         key = content_key(
             teacher=parameters.recipe(),
             pool=pool.fingerprint(),
             patches=hash_content(pd.util.hash_pandas_object(own, index=False).to_numpy().tobytes()),
             receptive_field=patch_size,
-            seed=workshop.seed,
             code=code_digest("kdad.detectors.uninformed_students.teacher"),
             **workshop.compute.describe(),
         )
 
         def train(checkpoint, patch_size=patch_size, own=own):
-            return train_teacher(patch_size, pool, own, parameters, workshop.compute, workshop.seed, checkpoint)
+            return train_teacher(patch_size, pool, own, parameters, workshop.compute, checkpoint)
 
         found[patch_size] = train_once(workshop.models, key, train)
     return found

@@ -121,7 +121,6 @@ def train_teacher(
     patches: pd.DataFrame,
     parameters: TeacherParameters,
     compute: Compute,
-    seed: int,
     checkpoint: CheckpointFile,
 ) -> tuple[PatchDescriptor, pd.DataFrame]:
     """Train a teacher of receptive field `patch_size` on the `patches` of `sample_patches`.
@@ -139,7 +138,7 @@ def train_teacher(
             target = PatchEmbedding(source, parameters.source_size, compute)
         target.measure(pool.cut(part_of(patches, EMBEDDING), cut_size(parameters, patch_size)))
         channels = len(target.mean)
-    with torch_seed(seed, "teacher", patch_size):
+    with torch_seed(parameters.seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
         _keep_scale(networks["descriptor"])
         if parameters.knowledge_weight:
@@ -159,7 +158,7 @@ def train_teacher(
         loss.begin,
         f"{'crop' if dense else 'patch'} {{}}".format,
     )
-    history = train(task, parameters.training_in_use, derive_seed(seed, "teacher", patch_size), checkpoint)
+    history = train(task, parameters.training_in_use, derive_seed(parameters.seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
 
 

@@ -132,9 +132,9 @@ def compute_image_statistics(split_table: pd.DataFrame, image_set: ImageSet) -> 
     return measure_channels(image_set, Split(split_table).rows("train"))
 
 
-def sample_teacher_patches(teacher: TeacherParameters, students: StudentParameters, seed: int) -> pd.DataFrame:
+def sample_teacher_patches(teacher: TeacherParameters, students: StudentParameters) -> pd.DataFrame:
     """Sample every patch of natural images that the teachers will see, in each epoch.
 
     Returns their places: receptive_field, use, epoch, image, side, top, left, grey, and those of triplets.
     """
-    return sample_patches(NaturalPool(teacher.pool), teacher, students.receptive_fields, seed)
+    return sample_patches(NaturalPool(teacher.pool), teacher, students.receptive_fields)

@@ -60,7 +60,7 @@ def create_patches() -> Pipeline:
     """Sample the natural patches that teachers are trained on."""
     node = Node(
         sample_teacher_patches,
-        inputs={"teacher": "params:teacher", "students": "params:students", "seed": "params:seed"},
+        inputs={"teacher": "params:teacher", "students": "params:students"},
         outputs="teacher_patches",
         name="sample_teacher_patches",
         tags="training",
