@@ -14,7 +14,6 @@ from kdad.content_store import content_key
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import SUM, CommitteeSettings
-from kdad.detectors.committee.standard import Standard
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
@@ -28,6 +27,7 @@ from kdad.features.source import SourceReference, reference_source
 from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.system import SystemSettings
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.standard import Standard
 
 _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
@@ -196,7 +196,7 @@ def _judging_settings(member: Detector) -> dict[str, Any]:
     return {
         "maps": [member.map_settings([name]) for name in names],
         "smoothing": [member.smoothing(name).model_dump() for name in names],
-        "score": [score.of, score.rule, score.top_fraction],
+        "score": [score.rule, score.top_fraction, score.of, *score.map_names],
     }
 
 
