@@ -115,7 +115,8 @@ class MkdDetector(Detector):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
         restore_maps(self.point_maps, facts["point_means"], state, self.size)
-        self.standards = {name: Standard.model_validate(found) for name, found in facts["score_standards"].items()}
+        summed = self.point_maps if self._sums_maps else ()
+        self.standards = {name: Standard.model_validate(facts["score_standards"][name]) for name in summed}
         self._take_cloner(state)
 
     @property
