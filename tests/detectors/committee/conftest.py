@@ -31,6 +31,7 @@ def settings() -> Callable[..., CommitteeSettings]:
                 "smoothing": {"gaussian_sigma": 1.5},
             },
         }
-        return CommitteeSettings.model_validate(given | blocks | {"committee": {"members": list(members)}})
+        committee = {"members": list(members)} | blocks.pop("committee", {})
+        return CommitteeSettings.model_validate(given | blocks | {"committee": committee})
 
     return make

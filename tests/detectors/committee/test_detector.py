@@ -26,6 +26,11 @@ def finished(detector, images) -> tuple[np.ndarray, np.ndarray]:
     return detector.image_score.of_images(raw.scores, maps), maps[detector.methods[0]]
 
 
+def evened(detector, maps) -> np.ndarray:
+    """Return the logarithms of distances, and other maps as they are."""
+    return np.log(maps) if isinstance(detector, BaselineDetector) else maps
+
+
 @pytest.fixture
 def alone(fit, settings):
     """Each member, fitted alone by the settings that it has in the committee."""
@@ -33,11 +38,14 @@ def alone(fit, settings):
 
 
 def test_finished_maps_and_scores_are_standardised_by_held_out_images_and_summed(fit, settings, alone):
-    made = fit(CommitteeDetector, settings(*MEMBERS))
+    made = fit(CommitteeDetector, settings(*MEMBERS, committee={"weighting": "equal"}))
     held_out, test = (made.seen.batch(made.seen.split.rows(part)) for part in ("validation", "test"))
     scores, maps = {}, {}
     for name, member in alone.items():
-        known, new = (finished(member.detector, images) for images in (held_out, test))
+        known, new = (
+            (found, evened(member.detector, shown))
+            for found, shown in (finished(member.detector, images) for images in (held_out, test))
+        )
         scores[name], maps[name] = (
             (found - usual.astype(np.float64).mean()) / usual.astype(np.float64).std()
             for usual, found in zip(known, new, strict=True)
@@ -50,6 +58,25 @@ def test_finished_maps_and_scores_are_standardised_by_held_out_images_and_summed
         np.testing.assert_allclose(found.scores[f"{name}_score"], scores[name], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.maps["sum"], sum(maps.values()), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.scores["sum_score"], sum(scores.values()), rtol=1e-4, atol=1e-4)
+
+
+def test_members_count_for_less_the_better_they_judge_training_images(fit, settings, alone):
+    made = fit(CommitteeDetector, settings(*MEMBERS))
+    training, held_out, test = (made.seen.batch(made.seen.split.rows(part)) for part in ("train", "validation", "test"))
+    ratios = {
+        name: float(np.mean(finished(member.detector, held_out)[1]) / np.mean(finished(member.detector, training)[1]))
+        for name, member in alone.items()
+    }
+    assert max(ratios.values()) > 1.001 * min(ratios.values())
+    least = max(min(ratios.values()), 1)
+    expected = {name: (least / max(ratio, 1)) ** 12 for name, ratio in ratios.items()}
+    assert made.detector.weights == pytest.approx(expected, rel=1e-2)
+    found = made.detector.maps(test, None, made.detector.methods)
+    weights = made.detector.weights
+    weighed = {name: weights[name] * found.maps[name].astype(np.float64) for name in MEMBERS}
+    np.testing.assert_allclose(found.maps["sum"], sum(weighed.values()), rtol=1e-4, atol=1e-4)
+    scores = sum(weights[name] * found.scores[f"{name}_score"].astype(np.float64) for name in MEMBERS)
+    np.testing.assert_allclose(found.scores["sum_score"], scores, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_smoothed_after_the_sum_and_judging_takes_its_score(fit, settings):

@@ -1,7 +1,8 @@
 """A committee as a detector: members that look through one source, each made comparable by held-out images, summed."""
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from kdad.content_store import content_key
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import SUM, CommitteeSettings
+from kdad.detectors.committee.weighting import generalisation_weights
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
@@ -27,8 +29,12 @@ from kdad.features.source import SourceReference, reference_source
 from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.system import SystemSettings
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import measured_rows
 from kdad.scoring.standard import Standard
 
+logger = logging.getLogger(__name__)
+_SMALLEST_DISTANCE = 1e-6
+_STANDARDISED = ("map", "score")
 _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
     BaselineSettings: BaselineDetector,
@@ -39,7 +45,8 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
 class CommitteeDetector(Detector):
     """Detectors of one source judge together: the sum of their maps, and of their scores, each standardised.
 
-    Mean and standard deviation are those of all pixels, and of all scores, of held-out normal images. Maps are smoothed
+    Mean and standard deviation are those of all pixels (of distances, of their logarithms), and of all scores, of
+    held-out normal images. Members weigh by how they generalise. Maps are smoothed
     as their members smooth them before that, so that the committee smooths nothing. Raw scores: ``sum_score`` and one a
     member; maps: ``sum`` and one a member.
     """
@@ -56,6 +63,7 @@ class CommitteeDetector(Detector):
         }
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
         self.standards: dict[str, dict[str, Standard]] = {}  # of each member's ``map`` and ``score``
+        self.weights: dict[str, float] = {}
 
     @classmethod
     def refer(cls, settings: CommitteeSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
@@ -90,7 +98,7 @@ class CommitteeDetector(Detector):
         found = {name: member.fit(seen, workshop) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
         started = perf_counter()
-        self._measure_standards(seen)
+        self._measure_members(seen)
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
             for name, fitting in found.items()
@@ -109,12 +117,13 @@ class CommitteeDetector(Detector):
         return {name: tensor for state in states for name, tensor in state.items()}
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return for each member its key, what else it learnt, and what its maps and scores are standardised by."""
+        """Return for each member its key, what else it learnt, its weight, and what it is standardised by."""
         return {
             "members": {
                 name: {
                     "key": member.key,
                     "learnt": member.learnt_facts(),
+                    "weight": self.weights[name],
                     **{of: found.model_dump() for of, found in self.standards[name].items()},
                 }
                 for name, member in self.members.items()
@@ -122,14 +131,15 @@ class CommitteeDetector(Detector):
         }
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the members have learnt, and what they are standardised by."""
+        """Take what the members have learnt, their weights, and what they are standardised by."""
         kept = facts["members"]
         if list(kept) != list(self.members):
             raise ValueError(f"its members are {', '.join(self.members)}, and it has what {', '.join(kept)} learnt")
         for name, member in self.members.items():
             member.size, member.key = self.size, kept[name]["key"]
             member.restore(without_prefix(state, f"{name}."), kept[name]["learnt"])
-            self.standards[name] = {of: Standard.model_validate(kept[name][of]) for of in ("map", "score")}
+            self.standards[name] = {of: Standard.model_validate(kept[name][of]) for of in _STANDARDISED}
+            self.weights[name] = float(kept[name]["weight"])
 
     @property
     def methods(self) -> list[str]:
@@ -142,8 +152,9 @@ class CommitteeDetector(Detector):
         return ImageScore(_score_name(SUM), "raw")
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what the members' finished maps and scores depend on."""
-        return {name: _judging_settings(member) for name, member in self.members.items()}
+        """Return what the members' finished maps and scores depend on, and what they count for."""
+        of_members = {name: _judging_settings(member) for name, member in self.members.items()}
+        return {"weighting": self.settings.committee.weighting, "members": of_members}
 
     def batch_size(self, method: str | None = None) -> int:
         """Return how many images the member of the smallest batches maps at once."""
@@ -163,8 +174,11 @@ class CommitteeDetector(Detector):
         scores, maps = {}, {}
         for name, (score, shown) in self._hear(images, outputs).items():
             scores[name] = self.standards[name]["score"].apply(score)
-            maps[name] = self.standards[name]["map"].apply(shown)
-        scores, maps = ({SUM: sum(found.values())} | found for found in (scores, maps))
+            maps[name] = self.standards[name]["map"].apply(self._evened(name, shown))
+        scores, maps = (
+            {SUM: sum(self.weights[name] * values for name, values in found.items())} | found
+            for found in (scores, maps)
+        )
         named = {_score_name(name): found.astype(np.float32) for name, found in scores.items()}
         return Raw(named, {method: maps[method].astype(np.float32) for method in methods})
 
@@ -176,18 +190,37 @@ class CommitteeDetector(Detector):
         said = {name: member.score_and_map(images, moved) for name, member in self.members.items()}
         return {name: (scores, maps[self.members[name].methods[0]]) for name, (scores, maps) in said.items()}
 
-    @torch.no_grad()
-    def _measure_standards(self, seen: SeenImages) -> None:
-        rows, size = seen.split.rows("validation"), self.batch_size()
-        heard: dict[str, dict[str, ChannelStatistics]] = defaultdict(lambda: defaultdict(ChannelStatistics))
-        for start in range(0, len(rows), size):
+    def _evened(self, name: str, shown: np.ndarray) -> np.ndarray:
+        """Return a member's finished maps; of distances the logarithm, since single ones are many times the others."""
+        is_distance = isinstance(self.members[name], BaselineDetector)
+        return np.log(np.maximum(shown, _SMALLEST_DISTANCE)) if is_distance else shown
+
+    def _hear_rows(self, seen: SeenImages, rows: np.ndarray) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
+        for start in range(0, len(rows), size := self.batch_size()):
             batch = rows[start : start + size]
-            for name, (scores, maps) in self._hear(seen.batch(batch), seen.outputs(batch)).items():
-                heard[name]["map"].update(maps.reshape(-1, 1))
+            yield self._hear(seen.batch(batch), seen.outputs(batch))
+
+    @torch.no_grad()
+    def _measure_members(self, seen: SeenImages) -> None:
+        """Measure what members are standardised by, on held-out images, and how well they generalise."""
+        heard: dict[str, dict[str, ChannelStatistics]] = defaultdict(lambda: defaultdict(ChannelStatistics))
+        for said in self._hear_rows(seen, seen.split.rows("validation")):
+            for name, (scores, shown) in said.items():
+                heard[name]["map"].update(self._evened(name, shown).reshape(-1, 1))
                 heard[name]["score"].update(scores.reshape(-1, 1))
-        self.standards = {
-            name: {of: Standard.of(values) for of, values in statistics.items()} for name, statistics in heard.items()
-        }
+                heard[name]["held_out"].update(shown.reshape(-1, 1))
+        self.standards = {name: {of: Standard.of(values[of]) for of in _STANDARDISED} for name, values in heard.items()}
+        self.weights = dict.fromkeys(self.members, 1.0)
+        if self.settings.committee.weighting == "equal" or len(self.members) == 1:
+            return
+        for said in self._hear_rows(seen, measured_rows(seen.split, "train")):
+            for name, (_, shown) in said.items():
+                heard[name]["training"].update(shown.reshape(-1, 1))
+        means = (
+            {name: values[part].mean.item() for name, values in heard.items()} for part in ("held_out", "training")
+        )
+        self.weights = generalisation_weights(*means)
+        logger.info("Members count for %s", ", ".join(f"{name} {weight:.2g}" for name, weight in self.weights.items()))
 
 
 def _judging_settings(member: Detector) -> dict[str, Any]:

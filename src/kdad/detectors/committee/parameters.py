@@ -1,6 +1,6 @@
 """The ``committee:`` block: which detectors of one source judge together."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,10 @@ class CommitteeParameters(StrictModel):
         ["mkd", "position_gaussian"],
         min_length=1,
         description="mkd, stfpm, and methods of `baselines` that make maps, by name; each by the run's own blocks",
+    )
+    weighting: Literal["generalisation", "equal"] = Field(
+        "generalisation",
+        description="of members in the sums: less, the better training images are judged than held-out ones; or equal",
     )
 
     @model_validator(mode="after")
