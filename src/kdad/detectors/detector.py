@@ -107,9 +107,8 @@ class Detector(nn.Module, System):
 
     @property
     def needed_methods(self) -> list[str]:
-        """The maps that judging an image takes: the one shown, and the one that the score is taken of."""
-        wanted = [*self.methods[:1], self.image_score.map_name]
-        return list(dict.fromkeys(name for name in wanted if name is not None))
+        """The maps that judging an image takes: the one shown, and those that the score is taken of."""
+        return list(dict.fromkeys([*self.methods[:1], *self.image_score.map_names]))
 
     # What all systems share.
 
@@ -132,11 +131,15 @@ class Detector(nn.Module, System):
             raise InputError(
                 f"images are {height} x {width}, but the detector was made for {self.size[0]} x {self.size[1]}"
             )
-        raw = self.maps(images, outputs, self.needed_methods)
-        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
-        scores = self.image_score.of_images(raw.scores, smoothed)
+        scores, smoothed = self.score_and_map(images, outputs)
         shown = smoothed[self.methods[0]] if self.methods else [None] * len(scores)
         return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+
+    def score_and_map(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that judging them takes."""
+        raw = self.maps(images, outputs, self.needed_methods)
+        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
+        return self.image_score.of_images(raw.scores, smoothed), smoothed
 
     def judge(self, image: AnyImage) -> Judgement:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.

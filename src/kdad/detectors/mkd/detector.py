@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +17,9 @@ from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.mkd.point_map import Discrepancies, PointMap, measure_maps
+from kdad.detectors.mkd.point_map import Discrepancies, PointMap, maps_state, measure_maps, restore_maps
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
-from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
@@ -28,7 +28,8 @@ from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import moments_state, take_moments
+from kdad.scoring.smoothing import smooth
+from kdad.scoring.standard import Standard, standardise_scores
 from kdad.seeding import torch_seed
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
@@ -38,8 +39,8 @@ class MkdDetector(Detector):
     """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
-    ``detection``, which the score is taken of (one forward pass); ``gradients``, ``smooth_grad``, ``guided_backprop``
-    (section 3.3).
+    ``detection``, which is scored, alone or with the former (one forward pass); ``gradients``, ``smooth_grad``,
+    ``guided_backprop`` (section 3.3).
     """
 
     system = "mkd"
@@ -95,19 +96,15 @@ class MkdDetector(Detector):
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return the cloner's weights, and the moments that maps are standardised by."""
-        moments = {
-            f"{name}.{number}": found
-            for name, made in self.point_maps.items()
-            for number, found in enumerate(made.moments)
-        }
-        return state_of(self.cloner) | moments_state(moments)
+        return state_of(self.cloner) | maps_state(self.point_maps)
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return critical points, their scales, what maps are divided by, and the seed of SmoothGrad's noise."""
+        """Return points, scales, what maps and scores are normalised by, and the seed of SmoothGrad's noise."""
         return {
             "points": [asdict(point) for point in self.points],
             "scales": self.scales,
             "point_means": {name: made.means for name, made in self.point_maps.items()},
+            "score_standards": {name: found.model_dump() for name, found in self.standards.items()},
             "seed": self.seed,
         }
 
@@ -117,16 +114,9 @@ class MkdDetector(Detector):
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
-        means = facts["point_means"]
-        if not isinstance(means, dict):
-            raise InputError(
-                "this detector of mkd is of an earlier version, which detected by the map that localises; train it "
-                "again, or use the version of kdad that made it"
-            )
-        moments = take_moments(state, self.size)
-        for name, made in self.point_maps.items():
-            own = {int(key.split(".")[1]): found for key, found in moments.items() if key.split(".")[0] == name}
-            made.restore(means[name], [own[number] for number in sorted(own)])
+        restore_maps(self.point_maps, facts["point_means"], state, self.size)
+        summed = self.point_maps if self._sums_maps else ()
+        self.standards = {name: Standard.model_validate(facts["score_standards"][name]) for name in summed}
         self._take_cloner(state)
 
     @property
@@ -136,10 +126,12 @@ class MkdDetector(Detector):
 
     @property
     def image_score(self) -> ImageScore:
-        """L_total, or a number of the detection map."""
+        """L_total, a number of the detection map, or the sum of those of both forward maps."""
         detection = self.settings.scoring.detection
         if detection.score == "total_loss":
             return ImageScore("total_loss", "raw")
+        if self._sums_maps:
+            return ImageScore(_DETECTION, "map_top_mean", detection.top_fraction, self.standards)
         return ImageScore(_DETECTION, detection.score, detection.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
@@ -211,16 +203,32 @@ class MkdDetector(Detector):
             return Discrepancies(*activations, self.settings.cloner.loss)
 
         measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
+        if self._sums_maps:
+            fraction = self.settings.scoring.detection.top_fraction
+            smoothed = partial(self._smoothed_maps, seen)
+            self.standards = standardise_scores(seen.split, smoothed, "map_top_mean", fraction, self.batch_size())
+
+    def _smoothed_maps(self, seen: SeenImages, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return both forward maps of the images at some rows, as they are scored."""
+        _, maps = self._forward(self.compute.move(seen.batch(rows)), seen.outputs(rows), list(self.point_maps))
+        return {name: smooth(found, self.smoothing(name)) for name, found in maps.items()}
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
-        rules = {_FORWARD: "forward_map"} | ({_DETECTION: "detection"} if self.image_score.map_name else {})
+        self.standards: dict[str, Standard] = {}
+        rules = {_FORWARD: "forward_map"} | (
+            {_DETECTION: "detection"} if self.settings.scoring.detection.score != "total_loss" else {}
+        )
         self.point_maps = {
             name: PointMap(
                 getattr(self.settings.scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma
             )
             for name, block in rules.items()
         }
+
+    @property
+    def _sums_maps(self) -> bool:
+        return self.settings.scoring.detection.score == "both_maps_top_mean"
 
     def _choose(self, block: str) -> list[int]:
         choice = getattr(self.settings.scoring, block).points

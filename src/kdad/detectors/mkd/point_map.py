@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kdad.detectors.mkd.forward_map import enlarge, fuse_points, location_maps
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, PointMapParameters
+from kdad.errors import InputError
 from kdad.images.splits import Split
-from kdad.scoring.position import PositionMoments, PositionStatistics, measured_rows
+from kdad.scoring.position import PositionMoments, PositionStatistics, measured_rows, moments_state, take_moments
 from kdad.scoring.smoothing import gaussian_filter
 
 
@@ -103,3 +104,28 @@ def measure_maps(
                 one.take_in(part, found)
     for one in maps:
         one.settle()
+
+
+def maps_state(maps: dict[str, PointMap]) -> dict[str, Tensor]:
+    """Return as tensors by name, to be kept, the moments that maps are standardised by."""
+    return moments_state(
+        {f"{name}.{number}": found for name, made in maps.items() for number, found in enumerate(made.moments)}
+    )
+
+
+def restore_maps(
+    maps: dict[str, PointMap], means: dict[str, list[float]], state: dict[str, Tensor], size: tuple[int, int]
+) -> None:
+    """Give maps what was kept of them; takes their moments out of `state`. Raises `ValueError` for what does not fit.
+
+    Raises `InputError` for what a version has kept that had one map for both, detection and localisation.
+    """
+    if not isinstance(means, dict):
+        raise InputError(
+            "this detector of mkd is of an earlier version, which detected by the map that localises; train it again, "
+            "or use the version of kdad that made it"
+        )
+    moments = take_moments(state, size)
+    for name, made in maps.items():
+        own = {int(key.split(".")[1]): found for key, found in moments.items() if key.split(".")[0] == name}
+        made.restore(means[name], [own[number] for number in sorted(own)])
