@@ -1,4 +1,4 @@
-"""MKD as a detector: source and cloner, their discrepancy as score and map, its gradient as another map."""
+"""MKD as a detector: source and cloners, their discrepancy as score and map, its gradient as another map."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,14 +12,16 @@ from torch import Tensor
 from kdad.content_store import content_key
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
+from kdad.detectors.mkd.attribution import TotalDiscrepancy
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.mkd.point_map import Discrepancies, PointMap, measure_maps
+from kdad.detectors.mkd.ensemble import build_cloners, each_cloner, mean_activations
+from kdad.detectors.mkd.gradients import GRADIENT_METHODS, Gradients
+from kdad.detectors.mkd.normalised_map import NormalisedMap, maps_state, measure_maps, restore_maps
+from kdad.detectors.mkd.parameters import ArchitectureParameters, MkdSettings
+from kdad.detectors.mkd.point_map import Discrepancies, PointMap
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
-from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
@@ -28,8 +30,6 @@ from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import moments_state, take_moments
-from kdad.seeding import torch_seed
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
 
@@ -39,7 +39,7 @@ class MkdDetector(Detector):
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
     ``detection``, which the score is taken of (one forward pass); ``gradients``, ``smooth_grad``, ``guided_backprop``
-    (section 3.3).
+    (section 3.3), ``integrated_gradients``. Of several cloners the mean is compared; a rule may map their disagreement.
     """
 
     system = "mkd"
@@ -81,8 +81,7 @@ class MkdDetector(Detector):
         positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")
 
         def train(checkpoint):
-            with torch_seed(workshop.seed, "cloner", "initialisation"):
-                cloner = self.compute.place(self._new_cloner())
+            cloner = self.compute.place(self._new_cloner())
             shared = (seen, scales, positions, settings.cloner, self.compute, workshop.seed)
             return cloner, train_cloner(cloner, *shared, checkpoint)
 
@@ -94,20 +93,15 @@ class MkdDetector(Detector):
         return Fitting(trained.history, seconds, trained.reused, "cloner")
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return the cloner's weights, and the moments that maps are standardised by."""
-        moments = {
-            f"{name}.{number}": found
-            for name, made in self.point_maps.items()
-            for number, found in enumerate(made.moments)
-        }
-        return state_of(self.cloner) | moments_state(moments)
+        """Return the cloners' weights, and what maps keep of normal images as tensors."""
+        return state_of(self.cloner) | maps_state(self._normalised) | self.gradients.state()
 
     def learnt_facts(self) -> dict[str, Any]:
         """Return critical points, their scales, what maps are divided by, and the seed of SmoothGrad's noise."""
         return {
             "points": [asdict(point) for point in self.points],
             "scales": self.scales,
-            "point_means": {name: made.means for name, made in self.point_maps.items()},
+            "point_means": {name: made.means for name, made in self._normalised.items()},
             "seed": self.seed,
         }
 
@@ -117,16 +111,8 @@ class MkdDetector(Detector):
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
-        means = facts["point_means"]
-        if not isinstance(means, dict):
-            raise InputError(
-                "this detector of mkd is of an earlier version, which detected by the map that localises; train it "
-                "again, or use the version of kdad that made it"
-            )
-        moments = take_moments(state, self.size)
-        for name, made in self.point_maps.items():
-            own = {int(key.split(".")[1]): found for key, found in moments.items() if key.split(".")[0] == name}
-            made.restore(means[name], [own[number] for number in sorted(own)])
+        restore_maps(self._normalised, facts["point_means"], state, self.size)
+        self.gradients.restore(state)
         self._take_cloner(state)
 
     @property
@@ -150,13 +136,14 @@ class MkdDetector(Detector):
 
     def is_costly(self, method: str) -> bool:
         """Gradients take a backward pass through source and cloner."""
-        return method not in (_FORWARD, _DETECTION)
+        return method in GRADIENT_METHODS
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return the points and forms of the maps."""
         scoring = self.settings.scoring
-        if any(map(self.is_costly, methods)):
-            return {"gradient_map": scoring.gradient_map.model_dump()}
+        costly = list(filter(self.is_costly, methods))
+        if costly:
+            return self.gradients.maps[costly[0]].facts()
         return {"points": scoring.detection.points} | {name: made.facts() for name, made in self.point_maps.items()}
 
     def batch_size(self, method: str | None = None) -> int:
@@ -164,7 +151,7 @@ class MkdDetector(Detector):
         return 32 if method is None or not self.is_costly(method) else self.settings.scoring.gradient_map.batch_size
 
     def cost(self) -> dict[str, float]:
-        """Return the cloner's parameters, and the operations of its forward pass over one image."""
+        """Return the cloners' parameters, and the operations of their forward passes over one image."""
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
         return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
 
@@ -178,39 +165,36 @@ class MkdDetector(Detector):
             scores["total_loss"], found = self._forward(images, outputs, forward)
         for method in methods:
             if self.is_costly(method):
-                with torch.enable_grad():
-                    maps = gradient_maps(self._total, images, method, self.settings.scoring.gradient_map, self.seed)
-                found[method] = maps.cpu().numpy()
-        return Raw(scores, {method: found[method] for method in methods})
+                found[method] = self.gradients.map(method, images)
+        return Raw(scores, {method: found[method].cpu().numpy() for method in methods})
 
     @torch.no_grad()
     def _forward(
         self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Return L_total and the maps that one forward pass gives."""
-        source, cloner = self._activations(images, outputs)
-        loss, chosen = self.settings.cloner.loss, self._choose("detection")
-        terms = discrepancy_terms([source[i] for i in chosen], [cloner[i] for i in chosen], loss)
-        known = Discrepancies(source, cloner, loss)
-        maps = {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
-        return terms["total"].cpu().numpy(), maps
+        known, chosen = self._discrepancies(images, outputs), self._choose("detection")
+        pairs = [known.source[i] for i in chosen], [known.cloner[i] for i in chosen]
+        total = discrepancy_terms(*pairs, self.settings.cloner.loss)["total"]
+        return total.cpu().numpy(), {name: self.point_maps[name].map(known) for name in methods}
 
-    def _activations(self, images: Tensor, outputs: Outputs | None) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the source's and the cloner's activations `(B, C_i, H_i, W_i)`, the source's scaled."""
+    def _discrepancies(self, images: Tensor, outputs: Outputs | None) -> Discrepancies:
+        """Return what the scaled source and the cloners show of images."""
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
         source = [self.compute.move(found / scale) for found, scale in zip(raw, self.scales, strict=True)]
         with self.compute.autocast():
-            return source, self.cloner(images)
+            cloners = each_cloner(self.cloner, images)
+        return Discrepancies(source, mean_activations(cloners), self.settings.cloner.loss, cloners)
 
     @torch.no_grad()
     def _measure_maps(self, seen: SeenImages) -> None:
         """Measure on normal images what maps are normalised by."""
 
         def discrepancies(rows: np.ndarray) -> Discrepancies:
-            activations = self._activations(self.compute.move(seen.batch(rows)), seen.outputs(rows))
-            return Discrepancies(*activations, self.settings.cloner.loss)
+            return self._discrepancies(self.compute.move(seen.batch(rows)), seen.outputs(rows))
 
         measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
+        self.gradients.measure(seen, self.compute)
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
@@ -221,6 +205,7 @@ class MkdDetector(Detector):
             )
             for name, block in rules.items()
         }
+        self.gradients = Gradients(self.settings.scoring, self._choose("gradient_map"), size, self._total, seed)
 
     def _choose(self, block: str) -> list[int]:
         choice = getattr(self.settings.scoring, block).points
@@ -228,8 +213,11 @@ class MkdDetector(Detector):
 
     def _new_cloner(self) -> torch.nn.Module:
         source = self.references["source"]
-        architecture = self.settings.cloner.architecture
-        return build_cloner(architecture, source.name, self.points, self.size, (source.mean, source.sd))
+
+        def build(architecture: ArchitectureParameters) -> torch.nn.Module:
+            return build_cloner(architecture, source.name, self.points, self.size, (source.mean, source.sd))
+
+        return build_cloners(self.settings.cloner, build, self.seed)
 
     def _take_cloner(self, state: dict[str, Tensor]) -> None:
         self.cloner = self._new_cloner()
@@ -237,16 +225,10 @@ class MkdDetector(Detector):
         self.compute.place(self.cloner).eval()
 
     @property
-    def _total(self) -> TotalDiscrepancy:
-        scoring = self.settings.scoring
-        total = TotalDiscrepancy(
-            self.frozen["source"].module,
-            self.cloner,
-            self.scales,
-            self._choose("gradient_map"),
-            self.settings.cloner.loss,
-            self.compute,
-            scoring.gradient_map.guided,
-        ).eval()
-        total.requires_grad_(False)
-        return total
+    def _normalised(self) -> dict[str, NormalisedMap]:
+        return self.point_maps | self.gradients.normalised
+
+    def _total(self, positions: list[int]) -> TotalDiscrepancy:
+        source, guided = self.frozen["source"].module, self.settings.scoring.gradient_map.guided
+        shared = (positions, self.settings.cloner.loss, self.compute, guided)
+        return TotalDiscrepancy(source, self.cloner, self.scales, *shared).eval().requires_grad_(False)
