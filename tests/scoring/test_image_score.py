@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kdad.scoring.image_score import ImageScore, map_scores
+from kdad.scoring.image_score import ImageScore
+from kdad.scoring.standard import Standard
 
 _LOSSES = np.array([0.3, 0.7])
 # 10 pixels each; the largest of the first are 9, 8, 7, of the second 5, 4.5, 4
@@ -33,13 +34,14 @@ def test_only_the_named_map_or_raw_score_counts():
 
 
 def test_a_raw_score_needs_no_map():
-    assert ImageScore("total_loss", "raw").map_name is None
-    assert ImageScore("discrepancy", "map_top_mean").map_name == "discrepancy"
+    assert ImageScore("total_loss", "raw").map_names == ()
+    assert ImageScore("discrepancy", "map_top_mean").map_names == ("discrepancy",)
     assert ImageScore("total_loss", "raw").of_images(_RAW, {}).tolist() == [0.3, 0.7]
 
 
-def test_maps_stay_on_disk_as_they_were(tmp_path):
-    np.save(tmp_path / "maps.npy", _MAPS)
-    stack = np.load(tmp_path / "maps.npy", mmap_mode="r")
-    assert map_scores(stack, "map_top_mean", 0.3).tolist() == pytest.approx([8.0, 4.5])
-    np.testing.assert_array_equal(np.load(tmp_path / "maps.npy"), _MAPS)
+def test_a_sum_of_standardised_scores_of_maps_by_hand():
+    standards = {"discrepancy": Standard(mean=5.0, sd=2.0), "detection": Standard(mean=0.0, sd=10.0)}
+    score = ImageScore("detection", "map_maximum", summed=standards)
+    assert score.map_names == ("discrepancy", "detection")
+    found = score.of_images(_RAW, {"discrepancy": _MAPS, "detection": 10 * _MAPS})
+    assert found.tolist() == pytest.approx([11.0, 5.0])  # (9 - 5) / 2 + 90 / 10 and (5 - 5) / 2 + 50 / 10

@@ -107,9 +107,8 @@ class Detector(nn.Module, System):
 
     @property
     def needed_methods(self) -> list[str]:
-        """The maps that judging an image takes: the one shown, and the one that the score is taken of."""
-        wanted = [*self.methods[:1], self.image_score.map_name]
-        return list(dict.fromkeys(name for name in wanted if name is not None))
+        """The maps that judging an image takes: the one shown, and those that the score is taken of."""
+        return list(dict.fromkeys([*self.methods[:1], *self.image_score.map_names]))
 
     # What all systems share.
 

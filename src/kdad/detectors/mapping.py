@@ -38,9 +38,7 @@ class RawMaps:
 def map_images(detector: Detector, seen: SeenImages, methods: Sequence[str], store: ContentStore) -> RawMaps:
     """Map the scored images by each method, or find them mapped."""
     cheap = [name for name in methods if not detector.is_costly(name)]
-    needed = detector.image_score.map_name
-    if needed is not None and needed not in cheap:
-        cheap.append(needed)
+    cheap += [name for name in detector.image_score.map_names if name not in cheap]
     found = _obtain(detector, seen, cheap, seen.split.scored, store)
     for method in [name for name in methods if detector.is_costly(name)]:
         more = _obtain(detector, seen, [method], seen.split.rows("test"), store)

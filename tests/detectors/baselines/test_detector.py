@@ -118,7 +118,7 @@ def test_an_images_score_is_the_mean_of_the_highest_values(fit):
     detector = fit(BaselineDetector, settings("memory_bank", top_fraction=0.25)).detector
     maps = {"anomaly": np.arange(8.0).reshape(1, 2, 4)}
     assert detector.image_score.of_images({}, maps).tolist() == [6.5]
-    assert fit(BaselineDetector, settings("knn", "source")).detector.image_score.map_name is None
+    assert fit(BaselineDetector, settings("knn", "source")).detector.image_score.map_names == ()
 
 
 def test_images_of_another_split_do_not_change_what_is_learnt(fit, images):

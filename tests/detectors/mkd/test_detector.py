@@ -201,12 +201,12 @@ def test_gradient_maps_are_the_slope_of_the_total_loss_at_their_own_points(fitte
 def test_the_score_rule_and_the_maps_that_it_needs(fitted):
     detector, _ = fitted(**_EVERY, detection={"score": "map_top_mean", "top_fraction": 0.2})
     score = detector.image_score
-    assert (score.map_name, score.rule, score.top_fraction) == ("detection", "map_top_mean", 0.2)
+    assert (score.map_names, score.rule, score.top_fraction) == (("detection",), "map_top_mean", 0.2)
     assert detector.needed_methods == ["gradients", "detection"]
     assert [name for name in detector.methods if detector.is_costly(name)] == _EVERY["localisation"][:3]
     assert not detector.is_costly("detection")
     detector, _ = fitted(detection={"score": "total_loss"})
-    assert detector.image_score.map_name is None
+    assert detector.image_score.map_names == ()
     assert detector.needed_methods == ["discrepancy"]
 
 
@@ -226,6 +226,29 @@ def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
         assert judgement.score == pytest.approx(top, rel=1e-4, abs=1e-4)
         assert judgement.decision == (judgement.score > 0.2)
         assert judgement.percentile == np.mean(np.array([0.1, 0.2, 0.3]) < judgement.score)
+
+
+def test_the_sum_of_both_maps_scores_each_standardised_by_held_out_images(fitted):
+    detector, seen = fitted(
+        detection={"score": "both_maps_top_mean", "top_fraction": 0.1, "smoothing": {"gaussian_sigma": 1.0}},
+        smoothing={"discrepancy": {"gaussian_sigma": 2.0}},
+    )
+    assert set(detector.needed_methods) == {"discrepancy", "detection"}
+
+    def tops(rows):
+        raw = detector.maps(seen.batch(rows), None, ["discrepancy", "detection"]).maps
+        sigmas = {"discrepancy": 2.0, "detection": 1.0}
+        finished = {name: [gaussian_filter(found, sigmas[name]) for found in maps] for name, maps in raw.items()}
+        # A tenth of 32 * 48 = 1536 pixels.
+        return {
+            name: np.array([np.sort(one, axis=None)[-154:].mean() for one in maps]) for name, maps in finished.items()
+        }
+
+    held_out, rows = tops(seen.split.rows("validation")), seen.split.rows("test")
+    expected = sum((found - held_out[name].mean()) / held_out[name].std() for name, found in tops(rows).items())
+    detector.calibrated(quantile_threshold(np.array([0.1, 0.2, 0.3]), 0.5), np.array([0.3, 0.1, 0.2]))
+    judged = [judgement.score for judgement in detector.judge_batch(seen.batch(rows), seen.outputs(rows))]
+    np.testing.assert_allclose(judged, expected, rtol=1e-2, atol=1e-2)
 
 
 def test_one_forward_pass_serves_both_rules(fitted, monkeypatch):

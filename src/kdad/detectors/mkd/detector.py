@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.ensemble import build_cloners, each_cloner, mean_activations
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, Gradients
 from kdad.detectors.mkd.normalised_map import NormalisedMap, maps_state, measure_maps, restore_maps
-from kdad.detectors.mkd.parameters import ArchitectureParameters, MkdSettings
+from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.point_map import Discrepancies, PointMap
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
@@ -30,6 +31,8 @@ from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.smoothing import smooth
+from kdad.scoring.standard import Standard, standardise_scores
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
 
@@ -38,8 +41,9 @@ class MkdDetector(Detector):
     """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
-    ``detection``, which the score is taken of (one forward pass); ``gradients``, ``smooth_grad``, ``guided_backprop``
-    (section 3.3), ``integrated_gradients``. Of several cloners the mean is compared; a rule may map their disagreement.
+    ``detection``, which is scored, alone or with the former (one forward pass); ``gradients``, ``smooth_grad``,
+    ``guided_backprop`` (section 3.3), ``integrated_gradients``. Of several cloners the mean is compared; a rule may map
+    their disagreement.
     """
 
     system = "mkd"
@@ -97,11 +101,12 @@ class MkdDetector(Detector):
         return state_of(self.cloner) | maps_state(self._normalised) | self.gradients.state()
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return critical points, their scales, what maps are divided by, and the seed of SmoothGrad's noise."""
+        """Return points, scales, what maps and scores are normalised by, and the seed of SmoothGrad's noise."""
         return {
             "points": [asdict(point) for point in self.points],
             "scales": self.scales,
             "point_means": {name: made.means for name, made in self._normalised.items()},
+            "score_standards": {name: found.model_dump() for name, found in self.standards.items()},
             "seed": self.seed,
         }
 
@@ -112,6 +117,7 @@ class MkdDetector(Detector):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
         restore_maps(self._normalised, facts["point_means"], state, self.size)
+        self.standards = {name: Standard.model_validate(found) for name, found in facts["score_standards"].items()}
         self.gradients.restore(state)
         self._take_cloner(state)
 
@@ -122,10 +128,12 @@ class MkdDetector(Detector):
 
     @property
     def image_score(self) -> ImageScore:
-        """L_total, or a number of the detection map."""
+        """L_total, a number of the detection map, or the sum of those of both forward maps."""
         detection = self.settings.scoring.detection
         if detection.score == "total_loss":
             return ImageScore("total_loss", "raw")
+        if self._sums_maps:
+            return ImageScore(_DETECTION, "map_top_mean", detection.top_fraction, self.standards)
         return ImageScore(_DETECTION, detection.score, detection.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
@@ -165,18 +173,18 @@ class MkdDetector(Detector):
             scores["total_loss"], found = self._forward(images, outputs, forward)
         for method in methods:
             if self.is_costly(method):
-                found[method] = self.gradients.map(method, images)
-        return Raw(scores, {method: found[method].cpu().numpy() for method in methods})
+                found[method] = self.gradients.map(method, images).cpu().numpy()
+        return Raw(scores, {method: found[method] for method in methods})
 
     @torch.no_grad()
     def _forward(
         self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
-    ) -> tuple[np.ndarray, dict[str, Tensor]]:
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return L_total and the maps that one forward pass gives."""
         known, chosen = self._discrepancies(images, outputs), self._choose("detection")
         pairs = [known.source[i] for i in chosen], [known.cloner[i] for i in chosen]
         total = discrepancy_terms(*pairs, self.settings.cloner.loss)["total"]
-        return total.cpu().numpy(), {name: self.point_maps[name].map(known) for name in methods}
+        return total.cpu().numpy(), {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
 
     def _discrepancies(self, images: Tensor, outputs: Outputs | None) -> Discrepancies:
         """Return what the scaled source and the cloners show of images."""
@@ -195,10 +203,22 @@ class MkdDetector(Detector):
 
         measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
         self.gradients.measure(seen, self.compute)
+        if self._sums_maps:
+            fraction = self.settings.scoring.detection.top_fraction
+            smoothed = partial(self._smoothed_maps, seen)
+            self.standards = standardise_scores(seen.split, smoothed, "map_top_mean", fraction, self.batch_size())
+
+    def _smoothed_maps(self, seen: SeenImages, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return both forward maps of the images at some rows, as they are scored."""
+        _, maps = self._forward(self.compute.move(seen.batch(rows)), seen.outputs(rows), list(self.point_maps))
+        return {name: smooth(found, self.smoothing(name)) for name, found in maps.items()}
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
-        rules = {_FORWARD: "forward_map"} | ({_DETECTION: "detection"} if self.image_score.map_name else {})
+        self.standards: dict[str, Standard] = {}
+        rules = {_FORWARD: "forward_map"} | (
+            {_DETECTION: "detection"} if self.settings.scoring.detection.score != "total_loss" else {}
+        )
         self.point_maps = {
             name: PointMap(
                 getattr(self.settings.scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma
@@ -207,16 +227,18 @@ class MkdDetector(Detector):
         }
         self.gradients = Gradients(self.settings.scoring, self._choose("gradient_map"), size, self._total, seed)
 
+    @property
+    def _sums_maps(self) -> bool:
+        return self.settings.scoring.detection.score == "both_maps_top_mean"
+
     def _choose(self, block: str) -> list[int]:
         choice = getattr(self.settings.scoring, block).points
         return choose_points(choice, tuple(point.name for point in self.points), f"scoring.{block}.points")
 
     def _new_cloner(self) -> torch.nn.Module:
         source = self.references["source"]
-
-        def build(architecture: ArchitectureParameters) -> torch.nn.Module:
-            return build_cloner(architecture, source.name, self.points, self.size, (source.mean, source.sd))
-
+        shape = {"points": self.points, "size": self.size, "input_normalisation": (source.mean, source.sd)}
+        build = partial(build_cloner, source_name=source.name, **shape)
         return build_cloners(self.settings.cloner, build, self.seed)
 
     def _take_cloner(self, state: dict[str, Tensor]) -> None:

@@ -127,11 +127,12 @@ class DetectionParameters(PointMapParameters):
     For L_total only `points` matters.
     """
 
-    score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
-        "map_top_mean",
-        description="L_total (published), the map's maximum, or the mean of its largest values",
+    score: Literal["total_loss", "map_maximum", "map_top_mean", "both_maps_top_mean"] = Field(
+        "both_maps_top_mean",
+        description="L_total (published), the map's maximum, the mean of its largest values, or this mean and that of "
+        "the forward map, each standardised by held-out normal images, summed",
     )
-    points: PointChoice = Field("all", description="critical points in L_total or the map; published: last 3")
+    points: PointChoice = Field("last 3", description="critical points in L_total or the map; published: last 3")
     term: Literal["direction", "value", "total"] = Field("total", description="discrepancy at a location")
     normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")
     fusion: Literal["sum", "geometric_mean"] = Field("sum", description="how points are combined")
@@ -139,7 +140,7 @@ class DetectionParameters(PointMapParameters):
     smoothing: SmoothingParameters = Field(
         default_factory=lambda: SmoothingParameters(gaussian_sigma=2.0), description="of the detection map"
     )
-    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
+    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels whose mean is taken")
 
 
 class ForwardMapParameters(PointMapParameters):

@@ -12,9 +12,7 @@ TRAINING, VALIDATION, EMBEDDING = "training", "validation", "embedding"
 _MEASURED = {"patches": 1024, "dense": 64}
 
 
-def sample_patches(
-    pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]
-) -> pd.DataFrame:
+def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]) -> pd.DataFrame:
     """Return the places of every patch, or crop: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
 
     ``training`` ones are new in each epoch; ``validation`` ones are fixed (epoch 0), and so are those that the
