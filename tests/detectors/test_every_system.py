@@ -36,7 +36,7 @@ _TOLERANCE = 1e-5  # of the spread
 #: SSIM is a quotient of differences of squares, which in float32 magnify the rounding of a batch.
 _SSIM_TOLERANCE = 1e-3
 #: Where a ReLU or a max-pool is at its kink, rounding decides whether the gradient of a few pixels passes.
-_WITH_KINKS, _CLEAR_OF_KINKS = ("gradients", "guided_backprop", "smooth_grad"), 0.95
+_WITH_KINKS, _CLEAR_OF_KINKS = ("gradients", "guided_backprop", "smooth_grad", "integrated_gradients"), 0.95
 
 
 def _baselines() -> dict[str, dict[str, Any]]:
@@ -68,7 +68,7 @@ def _students(fields: list[int], descriptors: str, *localisation: str, **student
 def _mkd(*localisation: str, **scoring: Any) -> dict[str, Any]:
     smoothing = {name: {"gaussian_sigma": 1.0} for name in localisation}
     maps = {
-        "gradient_map": {"smooth_grad_samples": 2, "batch_size": 4},
+        "gradient_map": {"smooth_grad_samples": 2, "integrated_gradients_steps": 2, "batch_size": 4},
         "forward_map": {"fusion": "sum", "term": "total", "normalisation": "validation"},
     }
     return {
@@ -77,6 +77,10 @@ def _mkd(*localisation: str, **scoring: Any) -> dict[str, Any]:
         "cloner": {"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 20, "learning_rate": 0.01}},
         "scoring": {"localisation": localisation, "smoothing": smoothing, **maps, **scoring},
     }
+
+
+def _several(blocks: dict[str, Any], count: int) -> dict[str, Any]:
+    return blocks | {"cloner": blocks["cloner"] | {"count": count}}
 
 
 def _stfpm(**own: Any) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def _positions(blocks: dict[str, Any]) -> dict[str, Any]:
     return blocks | {"student_scoring": blocks["student_scoring"] | {"normalisation": "position"}}
 
 
+_BOTH = {"forward_map": {"quantity": "both", "normalisation": "position", "fusion": "sum"}}
 _MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33")
 #: Name, system, settings; the images of soft targets have so many channels as the name says.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -121,7 +126,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         ),
     ),
     "mkd_total_loss": ("mkd", _mkd("discrepancy", "gradients", detection={"score": "total_loss"})),
-    "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad")),
+    "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad", "integrated_gradients")),
+    "mkd_gradients_positions": (
+        "mkd",
+        _mkd(
+            "gradients",
+            "integrated_gradients",
+            gradient_map={"normalisation": "position", "integrated_gradients_steps": 2},
+        ),
+    ),
+    "mkd_cloners": ("mkd", _several(_mkd("discrepancy", **_BOTH, detection=_BOTH["forward_map"]), 3)),
     "students_p17": ("uninformed_students", _students([17], "cache", "combined")),
     "students_p17_recompute": ("uninformed_students", _students([17], "recompute", *_MAPS, augmentation="flips")),
     "students_p17_p33": ("uninformed_students", _students([17, 33], "cache", *_MAPS, output_stride=2)),

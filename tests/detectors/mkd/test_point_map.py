@@ -95,12 +95,22 @@ def test_a_term_of_a_point_is_worked_out_once(monkeypatch):
     assert calls == ["direction", "direction", "value"]
 
 
-@pytest.mark.parametrize(
-    ("means", "count", "message"),
-    [([1.0], 2, "it has 1 point_means for 2"), ([1.0, 1.0], 1, "it has moments of 1 points, and 2 are standardised")],
-)
-def test_what_was_kept_of_other_points_is_refused(means, count, message):
-    rule = PointMapParameters(fusion="sum", normalisation="position")
-    moments = [PositionMoments(torch.zeros(1, 1), torch.ones(1, 1))] * count
-    with pytest.raises(ValueError, match=message):
-        PointMap(rule, [0, 1], (1, 1), 0.0).restore(means, moments)
+def test_both_quantities_are_maps_of_their_own_each_standardised():
+    rule = PointMapParameters(points="all", fusion="sum", normalisation="position", term="value", quantity="both")
+    made = PointMap(rule, [0], (1, 2), 0.0)
+    made.moments = [
+        PositionMoments(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 0.5]])),
+        PositionMoments(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 3.0]])),
+    ]
+    source = torch.tensor([[[[3.0, 0.0]]]])
+    cloners = [[torch.tensor([[[[-1.0, 0.0]]]])], [torch.tensor([[[[1.0, 4.0]]]])]]
+    mean = [torch.tensor([[[[0.0, 2.0]]]])]
+    found = made.map(Discrepancies([source], mean, DiscrepancyParameters(), cloners))
+    # (9 - 1) / 2 + (1 - 0) / 1 and (4 - 3) / 0.5 + (4 - 1) / 3
+    assert found.tolist() == [[[5.0, 3.0]]]
+
+
+def test_sizes_that_cannot_be_summed_are_refused():
+    with pytest.raises(ValueError, match=r"quantity is 'both', fusion 'sum' and normalisation 'none'"):
+        PointMapParameters(fusion="sum", quantity="both")
+    assert PointMapParameters(fusion="geometric_mean", quantity="both")

@@ -46,12 +46,18 @@ class TotalDiscrepancy(nn.Module):
 
 
 def gradient_maps(
-    total: TotalDiscrepancy, images: Tensor, method: LocalisationMethod, parameters: GradientMapParameters, seed: int
+    total: TotalDiscrepancy,
+    images: Tensor,
+    method: LocalisationMethod,
+    parameters: GradientMapParameters,
+    seed: int,
+    baseline: Tensor | None = None,
 ) -> Tensor:
     """Return maps `(B, H, W)`: the sum over colour channels of the gradient's absolute value.
 
     ``smooth_grad`` averages the signed gradient over noisy copies first; ``guided_backprop`` passes only positive
-    gradients through ReLUs. No hook is left behind, also when the forward pass raises.
+    gradients through ReLUs; ``integrated_gradients`` (Sundararajan et al. 2017, eq. 1) averages it on the way from
+    `baseline` `(3, H, W)` and multiplies it by the way. No hook is left behind, also when the forward pass raises.
     """
     from captum.attr import GuidedBackprop, Saliency  # here, since few runs need it
 
@@ -61,9 +67,26 @@ def gradient_maps(
             found = Saliency(total).attribute(images, abs=False)
         elif method == "guided_backprop":
             found = GuidedBackprop(total).attribute(images)
+        elif method == "integrated_gradients":
+            found = _integrated_gradients(total, images, parameters, baseline)
         else:
             found = _smooth_grad(total, images, parameters, seed)
     return found.detach().abs().sum(1).float()
+
+
+def _integrated_gradients(
+    total: TotalDiscrepancy, images: Tensor, parameters: GradientMapParameters, baseline: Tensor
+) -> Tensor:
+    """Return signed attributions that add up, for each image, to L_total's difference from the baseline."""
+    from captum.attr import IntegratedGradients
+
+    found = IntegratedGradients(total).attribute(
+        images,
+        baselines=baseline.to(images.device)[None],
+        n_steps=parameters.integrated_gradients_steps,
+        internal_batch_size=max(len(images), parameters.batch_size),
+    )
+    return found.float()
 
 
 def _smooth_grad(total: TotalDiscrepancy, images: Tensor, parameters: GradientMapParameters, seed: int) -> Tensor:

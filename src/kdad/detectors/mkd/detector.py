@@ -1,4 +1,4 @@
-"""MKD as a detector: source and cloner, their discrepancy as score and map, its gradient as another map."""
+"""MKD as a detector: source and cloners, their discrepancy as score and map, its gradient as another map."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,11 +13,13 @@ from torch import Tensor
 from kdad.content_store import content_key
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.mkd.attribution import TotalDiscrepancy, gradient_maps
+from kdad.detectors.mkd.attribution import TotalDiscrepancy
 from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
+from kdad.detectors.mkd.ensemble import build_cloners, each_cloner, mean_activations
+from kdad.detectors.mkd.gradients import GRADIENT_METHODS, Gradients
+from kdad.detectors.mkd.normalised_map import NormalisedMap, maps_state, measure_maps, restore_maps
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.mkd.point_map import Discrepancies, PointMap, maps_state, measure_maps, restore_maps
+from kdad.detectors.mkd.point_map import Discrepancies, PointMap
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.cache import overall_sd
@@ -30,7 +32,6 @@ from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.standard import Standard, standardise_scores
-from kdad.seeding import torch_seed
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
 
@@ -40,7 +41,8 @@ class MkdDetector(Detector):
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
     ``detection``, which is scored, alone or with the former (one forward pass); ``gradients``, ``smooth_grad``,
-    ``guided_backprop`` (section 3.3).
+    ``guided_backprop`` (section 3.3), ``integrated_gradients``. Of several cloners the mean is compared; a rule may map
+    their disagreement.
     """
 
     system = "mkd"
@@ -82,8 +84,7 @@ class MkdDetector(Detector):
         positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")
 
         def train(checkpoint):
-            with torch_seed(workshop.seed, "cloner", "initialisation"):
-                cloner = self.compute.place(self._new_cloner())
+            cloner = self.compute.place(self._new_cloner())
             shared = (seen, scales, positions, settings.cloner, self.compute, workshop.seed)
             return cloner, train_cloner(cloner, *shared, checkpoint)
 
@@ -95,15 +96,15 @@ class MkdDetector(Detector):
         return Fitting(trained.history, seconds, trained.reused, "cloner")
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return the cloner's weights, and the moments that maps are standardised by."""
-        return state_of(self.cloner) | maps_state(self.point_maps)
+        """Return the cloners' weights, and what maps keep of normal images as tensors."""
+        return state_of(self.cloner) | maps_state(self._normalised) | self.gradients.state()
 
     def learnt_facts(self) -> dict[str, Any]:
         """Return points, scales, what maps and scores are normalised by, and the seed of SmoothGrad's noise."""
         return {
             "points": [asdict(point) for point in self.points],
             "scales": self.scales,
-            "point_means": {name: made.means for name, made in self.point_maps.items()},
+            "point_means": {name: made.means for name, made in self._normalised.items()},
             "score_standards": {name: found.model_dump() for name, found in self.standards.items()},
             "seed": self.seed,
         }
@@ -114,9 +115,10 @@ class MkdDetector(Detector):
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
-        restore_maps(self.point_maps, facts["point_means"], state, self.size)
+        restore_maps(self._normalised, facts["point_means"], state, self.size)
         summed = self.point_maps if self._sums_maps else ()
         self.standards = {name: Standard.model_validate(facts["score_standards"][name]) for name in summed}
+        self.gradients.restore(state)
         self._take_cloner(state)
 
     @property
@@ -142,13 +144,14 @@ class MkdDetector(Detector):
 
     def is_costly(self, method: str) -> bool:
         """Gradients take a backward pass through source and cloner."""
-        return method not in (_FORWARD, _DETECTION)
+        return method in GRADIENT_METHODS
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return the points and forms of the maps."""
         scoring = self.settings.scoring
-        if any(map(self.is_costly, methods)):
-            return {"gradient_map": scoring.gradient_map.model_dump()}
+        costly = list(filter(self.is_costly, methods))
+        if costly:
+            return self.gradients.maps[costly[0]].facts()
         return {"points": scoring.detection.points} | {name: made.facts() for name, made in self.point_maps.items()}
 
     def batch_size(self, method: str | None = None) -> int:
@@ -156,7 +159,7 @@ class MkdDetector(Detector):
         return 32 if method is None or not self.is_costly(method) else self.settings.scoring.gradient_map.batch_size
 
     def cost(self) -> dict[str, float]:
-        """Return the cloner's parameters, and the operations of its forward pass over one image."""
+        """Return the cloners' parameters, and the operations of their forward passes over one image."""
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
         return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
 
@@ -170,9 +173,7 @@ class MkdDetector(Detector):
             scores["total_loss"], found = self._forward(images, outputs, forward)
         for method in methods:
             if self.is_costly(method):
-                with torch.enable_grad():
-                    maps = gradient_maps(self._total, images, method, self.settings.scoring.gradient_map, self.seed)
-                found[method] = maps.cpu().numpy()
+                found[method] = self.gradients.map(method, images).cpu().numpy()
         return Raw(scores, {method: found[method] for method in methods})
 
     @torch.no_grad()
@@ -180,29 +181,27 @@ class MkdDetector(Detector):
         self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return L_total and the maps that one forward pass gives."""
-        source, cloner = self._activations(images, outputs)
-        loss, chosen = self.settings.cloner.loss, self._choose("detection")
-        terms = discrepancy_terms([source[i] for i in chosen], [cloner[i] for i in chosen], loss)
-        known = Discrepancies(source, cloner, loss)
+        known = self._discrepancies(images, outputs)
         maps = {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
-        return terms["total"].cpu().numpy(), maps
+        return known.total(self._choose("detection")).cpu().numpy(), maps
 
-    def _activations(self, images: Tensor, outputs: Outputs | None) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the source's and the cloner's activations `(B, C_i, H_i, W_i)`, the source's scaled."""
+    def _discrepancies(self, images: Tensor, outputs: Outputs | None) -> Discrepancies:
+        """Return what the scaled source and the cloners show of images."""
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
         source = [self.compute.move(found / scale) for found, scale in zip(raw, self.scales, strict=True)]
         with self.compute.autocast():
-            return source, self.cloner(images)
+            cloners = each_cloner(self.cloner, images)
+        return Discrepancies(source, mean_activations(cloners), self.settings.cloner.loss, cloners)
 
     @torch.no_grad()
     def _measure_maps(self, seen: SeenImages) -> None:
         """Measure on normal images what maps are normalised by."""
 
         def discrepancies(rows: np.ndarray) -> Discrepancies:
-            activations = self._activations(self.compute.move(seen.batch(rows)), seen.outputs(rows))
-            return Discrepancies(*activations, self.settings.cloner.loss)
+            return self._discrepancies(self.compute.move(seen.batch(rows)), seen.outputs(rows))
 
         measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
+        self.gradients.measure(seen, self.compute)
         if self._sums_maps:
             fraction = self.settings.scoring.detection.top_fraction
             smoothed = partial(self._smoothed_maps, seen)
@@ -216,15 +215,13 @@ class MkdDetector(Detector):
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
         self.standards: dict[str, Standard] = {}
-        rules = {_FORWARD: "forward_map"} | (
-            {_DETECTION: "detection"} if self.settings.scoring.detection.score != "total_loss" else {}
-        )
+        scoring = self.settings.scoring
+        scored = {} if scoring.detection.score == "total_loss" else {_DETECTION: "detection"}
         self.point_maps = {
-            name: PointMap(
-                getattr(self.settings.scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma
-            )
-            for name, block in rules.items()
+            name: PointMap(getattr(scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma)
+            for name, block in ({_FORWARD: "forward_map"} | scored).items()
         }
+        self.gradients = Gradients(scoring, self._choose("gradient_map"), size, self._total, seed)
 
     @property
     def _sums_maps(self) -> bool:
@@ -236,8 +233,9 @@ class MkdDetector(Detector):
 
     def _new_cloner(self) -> torch.nn.Module:
         source = self.references["source"]
-        architecture = self.settings.cloner.architecture
-        return build_cloner(architecture, source.name, self.points, self.size, (source.mean, source.sd))
+        shape = {"points": self.points, "size": self.size, "input_normalisation": (source.mean, source.sd)}
+        build = partial(build_cloner, source_name=source.name, **shape)
+        return build_cloners(self.settings.cloner, build, self.seed)
 
     def _take_cloner(self, state: dict[str, Tensor]) -> None:
         self.cloner = self._new_cloner()
@@ -245,16 +243,10 @@ class MkdDetector(Detector):
         self.compute.place(self.cloner).eval()
 
     @property
-    def _total(self) -> TotalDiscrepancy:
-        scoring = self.settings.scoring
-        total = TotalDiscrepancy(
-            self.frozen["source"].module,
-            self.cloner,
-            self.scales,
-            self._choose("gradient_map"),
-            self.settings.cloner.loss,
-            self.compute,
-            scoring.gradient_map.guided,
-        ).eval()
-        total.requires_grad_(False)
-        return total
+    def _normalised(self) -> dict[str, NormalisedMap]:
+        return self.point_maps | self.gradients.normalised
+
+    def _total(self, positions: list[int]) -> TotalDiscrepancy:
+        source, guided = self.frozen["source"].module, self.settings.scoring.gradient_map.guided
+        shared = (positions, self.settings.cloner.loss, self.compute, guided)
+        return TotalDiscrepancy(source, self.cloner, self.scales, *shared).eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """The ``cloner:`` and ``scoring:`` blocks: architecture, loss and training of the cloner; maps and scores."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.parameters.system import SystemSettings
 from kdad.parameters.training import TrainingParameters
 
-LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
+LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop", "integrated_gradients"]
 
 
 class ArchitectureParameters(StrictModel):
@@ -20,12 +20,17 @@ class ArchitectureParameters(StrictModel):
         "small", description="small (published), equal (the source's), free"
     )
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
+    hidden_widths: list[Annotated[int, Field(ge=1, le=512)]] | None = Field(
+        None, description="small: hidden_width of each cloner; null: the same for all"
+    )
     widths: list[list[int]] | None = Field(None, description="free: output channels of every convolution, by block")
 
     @model_validator(mode="after")
     def _widths_belong_to_free(self) -> "ArchitectureParameters":
         if (self.widths is not None) != (self.size == "free"):
             raise ValueError("widths goes with size=free, and size=free needs widths")
+        if self.hidden_widths is not None and self.size != "small":
+            raise ValueError(f"hidden_widths goes with size=small, and size is {self.size}; set one of them otherwise")
         if any(width < 1 for block in self.widths or [] for width in block):
             raise ValueError("widths holds a number below 1; each is a convolution's count of channels")
         return self
@@ -51,17 +56,39 @@ class DiscrepancyParameters(StrictModel):
 class ClonerParameters(StrictModel):
     """The ``cloner:`` block."""
 
+    count: int = Field(1, ge=1, description="cloners, trained together on one cache; more than one can disagree")
     architecture: ArchitectureParameters
     loss: DiscrepancyParameters
     training_points: PointChoice = Field("all", description="critical points in the training loss")
     training: TrainingParameters
+
+    @model_validator(mode="after")
+    def _one_width_a_cloner(self) -> "ClonerParameters":
+        widths = self.architecture.hidden_widths
+        if widths is not None and len(widths) != self.count:
+            raise ValueError(
+                f"architecture.hidden_widths has {len(widths)} widths and count is {self.count}; give one a cloner"
+            )
+        return self
+
+    def architecture_of(self, number: int) -> ArchitectureParameters:
+        """Return the architecture of the cloner of this number, from 0."""
+        widths = self.architecture.hidden_widths
+        if widths is None:
+            return self.architecture
+        return self.architecture.model_copy(update={"hidden_width": widths[number], "hidden_widths": None})
 
 
 class PointMapParameters(StrictModel):
     """The rule of a map: the discrepancy at each location, upsampled and fused over critical points."""
 
     points: PointChoice = Field("all", description="critical points in the map")
-    term: Literal["direction", "value", "total"] = Field("direction", description="discrepancy at a location")
+    quantity: Literal["discrepancy", "disagreement", "both"] = Field(
+        "discrepancy",
+        description="what a point's map is of: the source against the cloners' mean, the cloners' variance, or both, "
+        "as maps of their own",
+    )
+    term: Literal["direction", "value", "total"] = Field("direction", description="of the quantity at a location")
     normalisation: Literal["none", "validation", "position"] = Field(
         "none",
         description="divide each point's map by its mean over held-out normal images; or take away, at each position, "
@@ -75,11 +102,16 @@ class PointMapParameters(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _logarithms_of_positive_values(self) -> "PointMapParameters":
+    def _what_can_be_put_together(self) -> "PointMapParameters":
         if self.normalisation == "position" and self.fusion == "geometric_mean":
             raise ValueError(
                 "normalisation is 'position' and fusion 'geometric_mean', but half of the standardised values are "
                 "negative and have no such mean; set fusion to sum, or normalisation to none"
+            )
+        if self.quantity == "both" and self.fusion == "sum" and self.normalisation == "none":
+            raise ValueError(
+                "quantity is 'both', fusion 'sum' and normalisation 'none', but discrepancy and disagreement are of "
+                "different sizes; set normalisation to position or validation, or fusion to geometric_mean"
             )
         if self.weighting == "generalisation" and self.normalisation != "position":
             raise ValueError(
@@ -121,6 +153,14 @@ class GradientMapParameters(StrictModel):
     """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
 
     points: PointChoice = Field("last 3", description="critical points in L_total; published: last 3")
+    normalisation: Literal["none", "held_out", "position"] = Field(
+        "none",
+        description="none (published): the gradient of L_total; else each point's own, which takes a backward pass a "
+        "point, divided by its mean over held-out normal images, or standardised at each position, then summed",
+    )
+    integrated_gradients_steps: int = Field(
+        32, ge=1, description="images on the way from the mean training image, each a backward pass"
+    )
     smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
     smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
     guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: the cloner's")
@@ -144,3 +184,14 @@ class MkdSettings(SystemSettings):
     features: FeatureParameters
     cloner: ClonerParameters
     scoring: ScoringParameters
+
+    @model_validator(mode="after")
+    def _one_cloner_cannot_disagree(self) -> "MkdSettings":
+        for block in ("detection", "forward_map"):
+            quantity = getattr(self.scoring, block).quantity
+            if self.cloner.count == 1 and quantity != "discrepancy":
+                raise ValueError(
+                    f"scoring.{block}.quantity is '{quantity}' and cloner.count 1, but one cloner has none to disagree "
+                    "with; set cloner.count to 2 or more, or the quantity to discrepancy"
+                )
+        return self
