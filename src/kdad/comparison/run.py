@@ -60,7 +60,7 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
         with ResidentRise() as resident:
             fitting = made.fit(seen, workshop)
             raw = map_images(made, seen, made.methods[:1], ContentStore(bench.stores.cases))
-        folds = _judge_by_folds(case, seen, references, bench)
+        folds = _judge_by_folds(made, case.seed, seen, references, bench)
         _measure_into(folder, case, _Fitted(made, fitting, raw, folds, resident.peak), seen, truth, bench)
 
     folder, reused = ContentStore(bench.stores.cases).obtain(key, build)
@@ -79,14 +79,14 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
 
 
 def _judge_by_folds(
-    case: Case, seen: SeenImages, references: dict[str, FrozenReference], bench: Bench
+    made: Detector, seed: int, seen: SeenImages, references: dict[str, FrozenReference], bench: Bench
 ) -> pd.DataFrame | None:
     """Cross-fit a case where a number of parts is given: many cases times many fits are not for `auto` to begin."""
     if bench.measuring.cross_fit == "auto":
         return None
-    parts, workshop = parts_wanted(seen.split, bench.measuring), bench.workshop(case.seed)
+    parts, workshop = parts_wanted(seen.split, bench.measuring), bench.workshop(seed)
     cases = ContentStore(bench.stores.cases)
-    return judge_by_folds(case.detector, case.settings, seen, references, workshop, cases, parts)
+    return judge_by_folds(type(made), made.settings, seen, references, workshop, cases, parts)
 
 
 @dataclass(frozen=True)

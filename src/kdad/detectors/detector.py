@@ -49,6 +49,7 @@ class Detector(nn.Module, System):
         self.threshold: Threshold | None = None
         self.held_out_scores = np.empty(0)
         self.map_limits: tuple[float, float] | None = None
+        self.tried_rules: list[dict[str, Any]] = []  # where rules were chosen on normal images, and what came of each
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     # The learnt half.

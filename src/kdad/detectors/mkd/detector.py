@@ -14,12 +14,15 @@ from kdad.content_store import content_key
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.attribution import TotalDiscrepancy
+from kdad.detectors.mkd.choosing import choose_rules
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.ensemble import build_cloners, each_cloner, mean_activations
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, Gradients
 from kdad.detectors.mkd.normalised_map import NormalisedMap, maps_state, measure_maps, restore_maps
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.point_map import Discrepancies, PointMap
+from kdad.detectors.mkd.rule_choice import RuleChoice
+from kdad.detectors.mkd.scores import DETECTION, FORWARD, detection_score
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.cache import overall_sd
@@ -32,8 +35,6 @@ from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.standard import Standard, standardise_scores
-
-_FORWARD, _DETECTION = "discrepancy", "detection"
 
 
 class MkdDetector(Detector):
@@ -48,6 +49,7 @@ class MkdDetector(Detector):
     system = "mkd"
     Settings = MkdSettings
     Reference = SourceReference
+    choice: RuleChoice | None = None  # of rules by drawn defects
 
     @classmethod
     def refer(cls, settings: MkdSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
@@ -64,8 +66,9 @@ class MkdDetector(Detector):
         """Raise `InputError` for a critical point that the source does not have."""
         names = seen.features["source"].names
         choose_points(settings.cloner.training_points, names, "cloner.training_points")
-        for block in ("detection", "forward_map", "gradient_map"):
-            choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
+        choose_points(settings.scoring.gradient_map.points, names, "scoring.gradient_map.points")
+        for path, rule in settings.scoring.every_rule.items():
+            choose_points(rule.points, names, f"{path}.points")
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
         """Train the cloner, or find it trained, and measure what its maps are normalised by."""
@@ -91,6 +94,9 @@ class MkdDetector(Detector):
         trained = train_once(workshop.models, key, train)
         self.key = key
         self._take_cloner(trained.state)
+        if settings.scoring.choose == "drawn_defects":  # from now on it judges by what is chosen
+            self._take_choice(choose_rules(settings.scoring, seen, self._discrepancies, cache.names, self.seed))
+            self._shape(cache.points, cache.size, scales, self.seed)
         self._measure_maps(seen)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
         return Fitting(trained.history, seconds, trained.reused, "cloner")
@@ -107,6 +113,7 @@ class MkdDetector(Detector):
             "point_means": {name: made.means for name, made in self._normalised.items()},
             "score_standards": {name: found.model_dump() for name, found in self.standards.items()},
             "seed": self.seed,
+            "choice": self.choice and self.choice.model_dump(),
         }
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -114,6 +121,8 @@ class MkdDetector(Detector):
         points = [CriticalPoint(**point) for point in facts["points"]]
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
+        if facts.get("choice"):
+            self._take_choice(RuleChoice.model_validate(facts["choice"]))
         self._shape(points, self.size, facts["scales"], facts["seed"])
         restore_maps(self._normalised, facts["point_means"], state, self.size)
         summed = self.point_maps if self._sums_maps else ()
@@ -129,16 +138,11 @@ class MkdDetector(Detector):
     @property
     def image_score(self) -> ImageScore:
         """L_total, a number of the detection map, or the sum of those of both forward maps."""
-        detection = self.settings.scoring.detection
-        if detection.score == "total_loss":
-            return ImageScore("total_loss", "raw")
-        if self._sums_maps:
-            return ImageScore(_DETECTION, "map_top_mean", detection.top_fraction, self.standards)
-        return ImageScore(_DETECTION, detection.score, detection.top_fraction)
+        return detection_score(self.settings.scoring.detection, self.standards)
 
     def smoothing(self, method: str) -> SmoothingParameters:
         """Return what the parameters say; the forward map passes as it is where they say nothing."""
-        if method == _DETECTION:
+        if method == DETECTION:
             return self.settings.scoring.detection.smoothing
         return self.settings.scoring.smoothing.get(method, SmoothingParameters())
 
@@ -193,6 +197,10 @@ class MkdDetector(Detector):
             cloners = each_cloner(self.cloner, images)
         return Discrepancies(source, mean_activations(cloners), self.settings.cloner.loss, cloners)
 
+    def _take_choice(self, choice: RuleChoice) -> None:
+        self.choice, self.settings = choice, choice.apply(self.settings)
+        self.tried_rules = [tried.model_dump() for tried in choice.tried]
+
     @torch.no_grad()
     def _measure_maps(self, seen: SeenImages) -> None:
         """Measure on normal images what maps are normalised by."""
@@ -216,10 +224,10 @@ class MkdDetector(Detector):
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
         self.standards: dict[str, Standard] = {}
         scoring = self.settings.scoring
-        scored = {} if scoring.detection.score == "total_loss" else {_DETECTION: "detection"}
+        scored = {} if scoring.detection.score == "total_loss" else {DETECTION: "detection"}
         self.point_maps = {
             name: PointMap(getattr(scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma)
-            for name, block in ({_FORWARD: "forward_map"} | scored).items()
+            for name, block in ({FORWARD: "forward_map"} | scored).items()
         }
         self.gradients = Gradients(scoring, self._choose("gradient_map"), size, self._total, seed)
 

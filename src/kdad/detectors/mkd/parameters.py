@@ -4,6 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from kdad.detectors.mkd.rule_parameters import (
+    FIXED,
+    ChoosingParameters,
+    DetectionParameters,
+    ForwardMapParameters,
+    PointMapParameters,
+    path_of_rule,
+)
 from kdad.parameters.scoring import MappingParameters, SmoothingParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
@@ -79,76 +87,6 @@ class ClonerParameters(StrictModel):
         return self.architecture.model_copy(update={"hidden_width": widths[number], "hidden_widths": None})
 
 
-class PointMapParameters(StrictModel):
-    """The rule of a map: the discrepancy at each location, upsampled and fused over critical points."""
-
-    points: PointChoice = Field("all", description="critical points in the map")
-    quantity: Literal["discrepancy", "disagreement", "both"] = Field(
-        "discrepancy",
-        description="what a point's map is of: the source against the cloners' mean, the cloners' variance, or both, "
-        "as maps of their own",
-    )
-    term: Literal["direction", "value", "total"] = Field("direction", description="of the quantity at a location")
-    normalisation: Literal["none", "validation", "position"] = Field(
-        "none",
-        description="divide each point's map by its mean over held-out normal images; or take away, at each position, "
-        "what normal images have there, and divide by how it spreads; or neither",
-    )
-    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
-    weighting: Literal["equal", "generalisation"] = Field(
-        "equal",
-        description="of standardised points in a sum: equal, or less the better training images are judged than "
-        "held-out ones",
-    )
-
-    @model_validator(mode="after")
-    def _what_can_be_put_together(self) -> "PointMapParameters":
-        if self.normalisation == "position" and self.fusion == "geometric_mean":
-            raise ValueError(
-                "normalisation is 'position' and fusion 'geometric_mean', but half of the standardised values are "
-                "negative and have no such mean; set fusion to sum, or normalisation to none"
-            )
-        if self.quantity == "both" and self.fusion == "sum" and self.normalisation == "none":
-            raise ValueError(
-                "quantity is 'both', fusion 'sum' and normalisation 'none', but discrepancy and disagreement are of "
-                "different sizes; set normalisation to position or validation, or fusion to geometric_mean"
-            )
-        if self.weighting == "generalisation" and self.normalisation != "position":
-            raise ValueError(
-                f"weighting is 'generalisation' and normalisation '{self.normalisation}', but only points that are "
-                "standardised can be weighed; set weighting to equal, or normalisation to position"
-            )
-        return self
-
-
-class DetectionParameters(PointMapParameters):
-    """The detection score: one number an image, larger is more anomalous; of L_total, or of a map by a rule of its own.
-
-    For L_total only `points` matters.
-    """
-
-    score: Literal["total_loss", "map_maximum", "map_top_mean", "both_maps_top_mean"] = Field(
-        "both_maps_top_mean",
-        description="L_total (published), the map's maximum, the mean of its largest values, or this mean and that of "
-        "the forward map, each standardised by held-out normal images, summed",
-    )
-    points: PointChoice = Field("last 3", description="critical points in L_total or the map; published: last 3")
-    term: Literal["direction", "value", "total"] = Field("total", description="discrepancy at a location")
-    normalisation: Literal["none", "validation", "position"] = Field("position", description="as of the forward map")
-    fusion: Literal["sum", "geometric_mean"] = Field("sum", description="how points are combined")
-    weighting: Literal["equal", "generalisation"] = Field("generalisation", description="as of the forward map")
-    smoothing: SmoothingParameters = Field(
-        default_factory=lambda: SmoothingParameters(gaussian_sigma=2.0), description="of the detection map"
-    )
-    top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels whose mean is taken")
-
-
-class ForwardMapParameters(PointMapParameters):
-    """The forward map, which localises."""
-
-    points: PointChoice = Field("first 3", description="critical points in the map")
-
-
 class GradientMapParameters(StrictModel):
     """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
 
@@ -175,6 +113,31 @@ class ScoringParameters(MappingParameters):
     detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
     forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
+    choose: Literal["none", "drawn_defects"] = Field(
+        "none",
+        description="whether detection and forward_map are judged by as they stand, or give way to better candidates",
+    )
+    choosing: ChoosingParameters = Field(default_factory=ChoosingParameters, description="how rules are chosen")
+
+    def rules(self, block: str) -> dict[str, PointMapParameters]:
+        """Return the rules of ``detection`` or ``forward_map`` by name: the fixed one, and candidates of a choice."""
+        tried = getattr(self.choosing.candidates, block) if self.choose == "drawn_defects" else {}
+        return {FIXED: getattr(self, block), **tried}
+
+    @property
+    def every_rule(self) -> dict[str, PointMapParameters]:
+        """The rules of both by where they stand among the parameters."""
+        blocks = ("detection", "forward_map")
+        return {path_of_rule(block, name): rule for block in blocks for name, rule in self.rules(block).items()}
+
+    @model_validator(mode="after")
+    def _something_to_choose_from(self) -> "ScoringParameters":
+        candidates = self.choosing.candidates
+        if self.choose == "drawn_defects" and not (candidates.detection or candidates.forward_map):
+            raise ValueError(
+                "choose is 'drawn_defects', but choosing.candidates names no rule; name some, or set choose to none"
+            )
+        return self
 
 
 class MkdSettings(SystemSettings):
@@ -187,11 +150,10 @@ class MkdSettings(SystemSettings):
 
     @model_validator(mode="after")
     def _one_cloner_cannot_disagree(self) -> "MkdSettings":
-        for block in ("detection", "forward_map"):
-            quantity = getattr(self.scoring, block).quantity
-            if self.cloner.count == 1 and quantity != "discrepancy":
+        for path, rule in self.scoring.every_rule.items():
+            if self.cloner.count == 1 and rule.quantity != "discrepancy":
                 raise ValueError(
-                    f"scoring.{block}.quantity is '{quantity}' and cloner.count 1, but one cloner has none to disagree "
+                    f"{path}.quantity is '{rule.quantity}' and cloner.count 1, but one cloner has none to disagree "
                     "with; set cloner.count to 2 or more, or the quantity to discrepancy"
                 )
         return self

@@ -9,7 +9,8 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.ensemble import location_disagreement
 from kdad.detectors.mkd.forward_map import fuse_points, location_maps
 from kdad.detectors.mkd.normalised_map import NormalisedMap
-from kdad.detectors.mkd.parameters import DiscrepancyParameters, PointMapParameters
+from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.detectors.mkd.rule_parameters import PointMapParameters
 
 
 class Discrepancies:
@@ -56,7 +57,7 @@ class PointMap(NormalisedMap):
 
     def __init__(self, rule: PointMapParameters, positions: Sequence[int], size: tuple[int, int], sigma: float) -> None:
         self.rule, self.positions = rule, list(positions)
-        self.quantities = ("discrepancy", "disagreement") if rule.quantity == "both" else (rule.quantity,)
+        self.quantities = rule.quantities
         normaliser = {"none": "nothing", "validation": "mean", "position": "moments"}[rule.normalisation]
         weigh = rule.weighting == "generalisation"
         super().__init__(len(self.quantities) * len(self.positions), size, sigma, normaliser, weigh)

@@ -93,8 +93,7 @@ def fit_detector(
 
 
 def cross_fit(
-    detector: type[Detector],
-    settings: StrictModel,
+    detector: Detector,
     image_set: ImageSet,
     split_table: pd.DataFrame,
     frozen: dict[str, FrozenReference],
@@ -104,7 +103,10 @@ def cross_fit(
     measuring: MeasuringParameters,
     seed: int,
 ) -> pd.DataFrame:
-    """Score training images by detectors fitted without them, where too few are held out: id, fold, score."""
+    """Score training images by detectors fitted without them, where too few are held out: id, fold, score.
+
+    They judge by the rules of the `detector` that is kept, and choose none of their own.
+    """
     split = Split(split_table)
     parts = parts_wanted(split, measuring)
     if parts:
@@ -117,7 +119,7 @@ def cross_fit(
         )
     seen = SeenImages(image_set, split, feature_caches)
     workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)
-    return judge_by_folds(detector, settings, seen, frozen, workshop, ContentStore(stores.cases), parts)
+    return judge_by_folds(type(detector), detector.settings, seen, frozen, workshop, ContentStore(stores.cases), parts)
 
 
 def map_images(

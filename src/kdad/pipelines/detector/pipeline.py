@@ -37,11 +37,17 @@ def create_fitting(system: str) -> Pipeline:
     inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
     inputs |= {"frozen": f"{system}.frozen", "feature_caches": f"{system}.features"}
     outputs = [f"{system}.{name}" for name in ("fitted", "loss_history", "fitting_cost")]
-    measuring = {"measuring": "params:measuring"}
+    more = {"detector": f"{system}.fitted", "measuring": "params:measuring"}
     return Pipeline(
         [
             _settings_node(fit_detector, system, inputs, outputs),
-            _settings_node(cross_fit, system, inputs | measuring, f"{system}.fold_scores"),
+            Node(
+                cross_fit,
+                inputs=inputs | more,
+                outputs=f"{system}.fold_scores",
+                name=f"{system}_cross_fit",
+                tags=["training"],
+            ),
         ]
     )
 
