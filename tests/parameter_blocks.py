@@ -17,6 +17,7 @@ def least_parameters() -> dict:
             "detection": {},
             "forward_map": {},
             "gradient_map": {},
+            "choosing": {},
             "smoothing": {"discrepancy": {}},
         },
         "measuring": {},

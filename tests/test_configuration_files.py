@@ -18,7 +18,7 @@ CONF = PROJECT / "conf"
 ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 #: Lists of methods and variants, each of which says only what is its own.
 OWN_ALONE = {
-    *("baselines.methods", "paper_tables.methods"),
+    *("baselines.methods", "paper_tables.methods", "scoring.choosing.candidates"),
     *("mkd_ablation.variants", "students_ablation.variants", "committee_ablation.variants"),
 }
 #: What an environment asks the user for.

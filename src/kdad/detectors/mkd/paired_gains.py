@@ -76,7 +76,7 @@ def paired_gains(
     )  # the first row is the sample itself
     drawn = of_images[:, sample.base] * of_kinds[:, sample.kind]
     figures = np.stack([_figures(sample, found, drawn, of_images) for found in values])
-    gains = figures - figures[0]
+    gains = np.round(figures - figures[0], 9)  # rounding errors are no gain
     level = (1 - confidence) / max(len(values) - 1, 1)
     least = np.nanquantile(gains[:, 1:], level, axis=1)
     return [Gain(*map(float, one)) for one in zip(figures[:, 0], gains[:, 0], least, strict=True)]
