@@ -24,6 +24,7 @@ def least_parameters() -> dict:
         "inference": {},
         "calibration": {},
         "stfpm": {"training": {"epochs": 1}},
+        "committee": {},
         "teacher": {"dense": {}, "training": {"epochs": 1}},
         "students": {"training": {"epochs": 1}},
         "student_scoring": {"localisation": ["combined"], "smoothing": {"combined": {}}},
@@ -37,6 +38,7 @@ def least_parameters() -> dict:
         },
         "baselines": {"methods": {"nearest": {"detector": "knn", "representation": "pixels"}}},
         "paper_tables": {"methods": {"mkd": {"system": "mkd"}}},
+        "committee_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
         "mkd_ablation": {"variants": {"axis": {"question": "?", "compare_with": "a", "variants": {"a": {}}}}},
     }
 

@@ -97,6 +97,7 @@ def test_defaults(least):
         ("stfpm.training.optimiser", "rmsprop"),
         ("stfpm.training.momentum", 1),
         ("stfpm.score", "total_loss"),
+        ("committee.members", []),
         ("teacher.depth", 0),
         ("teacher.width", 0),
         ("teacher.knowledge_weight", -0.1),
@@ -146,6 +147,7 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("students.receptive_fields", [17, 29], "receptive field 29 is unknown; choose from 17, 33, 65"),
         ("students.receptive_fields", "33 33", "names a value twice"),
         ("student_scoring.localisation", ["regression_error"], "smoothing has no entry for regression_error"),
+        ("committee.members", "mkd mkd", "members names one twice: mkd, mkd"),
         ("teacher.source", {"input_normalisation": "dataset"}, "a teacher knows none"),
         (
             "teacher.dense",

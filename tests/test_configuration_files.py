@@ -19,7 +19,7 @@ ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters.yml")
 #: Lists of methods and variants, each of which says only what is its own.
 OWN_ALONE = {
     *("baselines.methods", "paper_tables.methods"),
-    *("mkd_ablation.variants", "students_ablation.variants"),
+    *("mkd_ablation.variants", "students_ablation.variants", "committee_ablation.variants"),
 }
 #: What an environment asks the user for.
 NEEDED = {name: {"dataset": {"root": "photos"}} for name in ("folder", "mvtec", "paper")}

@@ -21,7 +21,8 @@ from kdad.session import FindingSession
 from projects import FEW, PROJECT
 
 NAMES = {
-    *("__default__", "mkd_ablation", "students_ablation", "paper_tables", "inference", "calibration", *SYSTEMS),
+    *("__default__", "mkd_ablation", "students_ablation", "committee_ablation", "paper_tables", *SYSTEMS),
+    *("inference", "calibration"),
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
@@ -34,6 +35,7 @@ LEFT: dict[str, set[str]] = {
     "ingestion": {"image_statistics", "teacher_patches"} | _OF_IMAGES,
     "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
+    "committee": {f"committee.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "uninformed_students": {
         *_OF_IMAGES,
         *(f"uninformed_students.{name}" for name in _OF_A_SYSTEM),
@@ -132,7 +134,7 @@ except CommandLineError as error:
     assert found.stdout.rstrip().endswith("[]")
 
 
-@pytest.mark.parametrize("system", ["mkd", "stfpm", "uninformed_students"])
+@pytest.mark.parametrize("system", ["mkd", "stfpm", "committee", "uninformed_students"])
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
         *("validate_images", "split_images", "report_images"),
@@ -150,7 +152,7 @@ def test_a_system_is_the_sum_of_its_steps(registered, system):
 @pytest.mark.parametrize(
     ("pipeline", "words"),
     [
-        *((name, ("teacher", "patches")) for name in ("mkd", "stfpm", "baselines", "mkd_ablation")),
+        *((name, ("teacher", "patches")) for name in ("mkd", "stfpm", "committee", "baselines", "mkd_ablation")),
         *((name, ("train", "fit", "run_case", "prepare")) for name in ("inference", "calibration", "ingestion")),
         *((name, ("train", "fit", "compute_features")) for name in ("scoring", "reporting", "ensemble_scoring")),
         ("features", ("fit", "map_images")),
@@ -240,6 +242,17 @@ def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
         ({"calibration": {"rule": "f1"}}, "calibration", "calibration: rule 'f1' needs labelled images"),
         ({"inference": {"image": "x"}}, "inference", "did you mean 'images'"),
         ({"stfpm": {"training": {"epochs": 0}}}, "stfpm", "stfpm.training.epochs: "),
+        ({"committee": {"members": "mkd mdk"}}, "committee", "parameters: committee.members names 'mdk'; did you mean"),
+        (
+            {"committee": {"members": "mkd stfpm"}, "source": {"name": "vgg16"}},
+            "committee",
+            "stfpm.source differs in name ('vgg16', and 'efficientnet_lite0' of stfpm); set it as source",
+        ),
+        (
+            {"source": {"name": "vgg16"}},
+            "committee_ablation",
+            "committee_ablation.variants.members.variants.stfpm: committee.members names stfpm",
+        ),
     ],
 )
 def test_a_mistake_stops_its_own_pipeline_with_one_message_and_no_other(given, pipeline, said):

@@ -34,7 +34,7 @@ def collapsed(pipeline: Pipeline) -> tuple[set[str], set[str]]:
 
 def test_the_papers_tables_are_a_box_a_category_and_a_box_a_system(loader):
     boxes, data = collapsed(register_pipelines()["paper_tables"])
-    systems = {f"paper_{name}" for name in ("mkd", "uninformed_students", "baselines", "stfpm")}
+    systems = {f"paper_{name}" for name in ("mkd", "uninformed_students", "baselines", "stfpm", "committee")}
     assert boxes == {"brick", "grass", "gravel"} | systems
     assert data == {
         *("paper_results", "stores"),

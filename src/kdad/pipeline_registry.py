@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline
 
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.comparison.paper_plan import plan_baselines, plan_tables
-from kdad.comparison.plan import SUFFIX, plan_ablation
+from kdad.comparison.plan import SUFFIX, bind_settings, plan_ablation
 from kdad.configuration import block_model, check_values, session_parameters
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
@@ -26,18 +26,22 @@ class Registered:
     """A pipeline that can be named: the parameter blocks that its nodes take, and the function that builds it.
 
     The function is named below ``kdad.pipelines``, and imported when the pipeline is built: nodes import torch, which
-    takes longer than to say that a parameter is wrong. A pipeline with a plan is built from that.
+    takes longer than to say that a parameter is wrong. A pipeline with a plan is built from that. Of a pipeline that is
+    a system's, blocks are checked against one another too.
     """
 
     blocks: tuple[str, ...]
     function: str
     arguments: tuple[Any, ...] = ()
     plan: Callable[[], Any] | None = None
+    system: str | None = None
 
     def check(self, parameters: dict[str, Any]) -> None:
-        """End the run with one message for a block that does not fit its model, or a plan that cannot be made."""
+        """End the run with one message for blocks that do not fit their models, or a plan that cannot be made."""
         check_values({name: block_model(name) for name in self.blocks}, parameters)
         try:
+            if self.system is not None:
+                bind_settings(self.system, parameters, "parameters")
             if self.plan is not None:
                 self.plan()
         except InputError as error:
@@ -94,7 +98,8 @@ def _blocks(system: str) -> tuple[str, ...]:
 def _system(name: str, parameters: dict[str, Any]) -> Registered:
     by_dataset = (parameters.get("source") or {}).get("input_normalisation") == "dataset"
     statistics = by_dataset and "source" in _blocks(name)
-    return Registered(("dataset", *_blocks(name), *_MEASURED), "sums.create_system", (name, statistics))
+    blocks = ("dataset", *_blocks(name), *_MEASURED)
+    return Registered(blocks, "sums.create_system", (name, statistics), system=name)
 
 
 def _planned(module: str, plan: Callable[[], Any], *blocks: str) -> Registered:

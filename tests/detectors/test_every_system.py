@@ -88,6 +88,20 @@ def _stfpm(**own: Any) -> dict[str, Any]:
     return {"stfpm": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
+def _committee(*members: str, **own: Any) -> dict[str, Any]:
+    methods = {name: method for name, method in _baselines().items() if name in members}
+    return {
+        **_mkd("discrepancy"),
+        **_stfpm(source={"name": _SOURCE, "weights": _WEIGHTS}, smoothing={"gaussian_sigma": 1.0}),
+        "baselines": {
+            "methods": methods or {"unused": {"detector": "memory_bank"}},
+            "smoothing": {"gaussian_sigma": 1.5},
+        },
+        "committee": {"members": list(members)},
+        **own,
+    }
+
+
 def _classifiers() -> dict[str, Any]:
     own = {"hidden": 6, "steps": 100, "batch_size": 8, "learning_rate": 0.01}
     networks = {"teacher": {"widths": [4, 6], **own}, "student": {"widths": [2, 4], **own}}
@@ -128,6 +142,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "students_positions": ("uninformed_students", _positions(_students([17], "cache", *_MAPS))),
     "stfpm": ("stfpm", _stfpm()),
     "stfpm_positions": ("stfpm", _stfpm(normalisation="position", smoothing={"gaussian_sigma": 1.5})),
+    "committee": ("committee", _committee("mkd", "position_gaussian")),
+    "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "position_gaussian")),
+    "committee_of_one": ("committee", _committee("mkd")),
     "soft_target_grey": ("soft_target", _classifiers()),
     "soft_target_colour": ("soft_target", _classifiers()),
     **{
@@ -169,7 +186,10 @@ def make(name: str, folder: Path) -> Made:
     if "source" in blocks:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(load_source(_SOURCE, "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
-        blocks = blocks | {"source": blocks["source"] | {"weights": str(folder / _WEIGHTS)}}
+        source = blocks["source"] | {"weights": str(folder / _WEIGHTS)}
+        blocks = blocks | {"source": source}
+        if "stfpm" in blocks:
+            blocks["stfpm"] = blocks["stfpm"] | {"source": source}
     kind, images = SYSTEMS[system].detector, _images_for(name)
     settings = kind.Settings.model_validate(blocks)
     workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))

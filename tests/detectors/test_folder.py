@@ -192,7 +192,7 @@ def _change(folder, change) -> None:
         (lambda facts: facts.pop("format"), "of format None"),
         (
             lambda facts: facts.update(system="mdk"),
-            "of the system 'mdk'; known: baselines, mkd, soft_target, stfpm",
+            "of the system 'mdk'; known: baselines, committee, mkd, soft_target, stfpm",
         ),
         (lambda facts: facts["image"]["values"].update(low=300), "image.values: low 300 is not below high 255"),
         (lambda facts: facts["image"].update(fit="tile"), "image.fit"),
@@ -200,7 +200,8 @@ def _change(folder, change) -> None:
         (lambda facts: facts["learnt"]["point_means"]["discrepancy"].pop(), "it has 2 point_means for 3 mapped points"),
         (lambda facts: facts["learnt"]["point_means"].pop("detection"), "it lacks 'detection'"),
         (lambda facts: facts["learnt"].update(point_means=[1, 1, 1]), "of an earlier version, .*; train it again"),
-        (lambda facts: facts["settings"]["scoring"]["detection"].update(points="last 3"), "it has .* for 3 "),
+        (lambda facts: facts["settings"]["scoring"]["detection"].update(points="last 2"), "it has .* for 2 "),
+        (lambda facts: facts["learnt"]["score_standards"].pop("detection"), "it lacks 'detection'"),
         (lambda facts: facts["learnt"].pop("scales"), "it lacks 'scales'"),
         (lambda facts: facts["learnt"]["points"][0].update(channels=5), "as it was written"),
         (

@@ -25,7 +25,7 @@ METHODS = {
     "soft_target": {"system": "soft_target"},
 }
 LEFT_OUT = (
-    *("deep_svdd", "anogan", "vae", "kde_pca", "nearest_pixels", "nearest_source"),
+    *("committee", "deep_svdd", "anogan", "vae", "kde_pca", "nearest_pixels", "nearest_source"),
     *("position_gaussian", "feature_dictionary", "patch_kmeans", "patch_ocsvm"),
     *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder"),
 )

@@ -96,3 +96,8 @@ def test_loss_curves_of_many_terms_take_several_rows():
     assert len({round(axes.get_position().y0, 3) for axes in shown}) == 2
     # Term 0 alone is above zero, where a logarithmic scale shows all.
     assert [axes.get_yscale() for axes in shown] == ["log"] + ["linear"] * 5
+
+
+def test_loss_curves_of_what_learns_without_epochs_say_so():
+    figure = draw_loss_curves(pd.DataFrame(columns=["epoch", "split", "term", "value"]))
+    assert [text.get_text() for text in figure.texts] == ["fitted without epochs: no loss"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
@@ -22,6 +23,12 @@ def test_mean_and_deviation_by_hand():
 
 def test_values_that_are_all_the_same_are_divided_by_one():
     assert _of(4.0, 4.0).apply(np.array([4.0, 6.0])).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("sd", [0, -1, float("nan"), float("inf")])
+def test_a_kept_spread_that_nothing_can_be_divided_by_is_refused(sd):
+    with pytest.raises(ValidationError, match="sd"):
+        Standard(mean=0, sd=sd)
 
 
 def test_no_value_is_no_standard():

@@ -131,11 +131,15 @@ class Detector(nn.Module, System):
             raise InputError(
                 f"images are {height} x {width}, but the detector was made for {self.size[0]} x {self.size[1]}"
             )
-        raw = self.maps(images, outputs, self.needed_methods)
-        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
-        scores = self.image_score.of_images(raw.scores, smoothed)
+        scores, smoothed = self.score_and_map(images, outputs)
         shown = smoothed[self.methods[0]] if self.methods else [None] * len(scores)
         return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+
+    def score_and_map(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that judging them takes."""
+        raw = self.maps(images, outputs, self.needed_methods)
+        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
+        return self.image_score.of_images(raw.scores, smoothed), smoothed
 
     def judge(self, image: AnyImage) -> Judgement:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.

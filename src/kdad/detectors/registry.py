@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.committee.parameters import CommitteeSettings
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.detectors.stfpm.parameters import StfpmSettings
@@ -40,4 +41,5 @@ SYSTEMS: dict[str, System] = {
     "baselines": System(BaselineSettings, "kdad.detectors.baselines.detector", "BaselineDetector"),
     "soft_target": System(SoftTargetSettings, "kdad.detectors.soft_target.detector", "SoftTargetDetector"),
     "stfpm": System(StfpmSettings, "kdad.detectors.stfpm.detector", "StfpmDetector"),
+    "committee": System(CommitteeSettings, "kdad.detectors.committee.detector", "CommitteeDetector"),
 }

@@ -13,9 +13,14 @@ _COLOURS = {"training": NORMAL, "validation": ANOMALOUS}
 def draw_loss_curves(history: pd.DataFrame) -> Figure:
     """Draw each term's value on training and on held-out normal images, epoch by epoch.
 
-    `history` has the columns epoch (from 0), split, term, value.
+    `history` has the columns epoch (from 0), split, term, value; one without a row is of what learns without epochs,
+    and the figure says so.
     """
     terms = list(dict.fromkeys(history["term"]))
+    if not terms:
+        figure = new_figure(3.9, 3.4)
+        figure.text(0.5, 0.5, "fitted without epochs: no loss", ha="center", va="center", color=INK)
+        return figure
     columns = min(len(terms), _COLUMNS)
     rows = -(-len(terms) // columns)
     figure = new_figure(3.9 * columns, 3.4 * rows)

@@ -15,7 +15,6 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.attribution import TotalDiscrepancy
 from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.ensemble import build_cloners, each_cloner, mean_activations
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, Gradients
 from kdad.detectors.mkd.normalised_map import NormalisedMap, maps_state, measure_maps, restore_maps
@@ -117,7 +116,8 @@ class MkdDetector(Detector):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
         restore_maps(self._normalised, facts["point_means"], state, self.size)
-        self.standards = {name: Standard.model_validate(found) for name, found in facts["score_standards"].items()}
+        summed = self.point_maps if self._sums_maps else ()
+        self.standards = {name: Standard.model_validate(facts["score_standards"][name]) for name in summed}
         self.gradients.restore(state)
         self._take_cloner(state)
 
@@ -181,10 +181,9 @@ class MkdDetector(Detector):
         self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return L_total and the maps that one forward pass gives."""
-        known, chosen = self._discrepancies(images, outputs), self._choose("detection")
-        pairs = [known.source[i] for i in chosen], [known.cloner[i] for i in chosen]
-        total = discrepancy_terms(*pairs, self.settings.cloner.loss)["total"]
-        return total.cpu().numpy(), {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
+        known = self._discrepancies(images, outputs)
+        maps = {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
+        return known.total(self._choose("detection")).cpu().numpy(), maps
 
     def _discrepancies(self, images: Tensor, outputs: Outputs | None) -> Discrepancies:
         """Return what the scaled source and the cloners show of images."""
@@ -216,16 +215,13 @@ class MkdDetector(Detector):
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
         self.standards: dict[str, Standard] = {}
-        rules = {_FORWARD: "forward_map"} | (
-            {_DETECTION: "detection"} if self.settings.scoring.detection.score != "total_loss" else {}
-        )
+        scoring = self.settings.scoring
+        scored = {} if scoring.detection.score == "total_loss" else {_DETECTION: "detection"}
         self.point_maps = {
-            name: PointMap(
-                getattr(self.settings.scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma
-            )
-            for name, block in rules.items()
+            name: PointMap(getattr(scoring, block), self._choose(block), size, self.smoothing(name).gaussian_sigma)
+            for name, block in ({_FORWARD: "forward_map"} | scored).items()
         }
-        self.gradients = Gradients(self.settings.scoring, self._choose("gradient_map"), size, self._total, seed)
+        self.gradients = Gradients(scoring, self._choose("gradient_map"), size, self._total, seed)
 
     @property
     def _sums_maps(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.ensemble import location_disagreement
 from kdad.detectors.mkd.forward_map import fuse_points, location_maps
 from kdad.detectors.mkd.normalised_map import NormalisedMap
@@ -24,7 +25,7 @@ class Discrepancies:
         loss: DiscrepancyParameters,
         cloners: Sequence[Sequence[Tensor]] = (),
     ) -> None:
-        self.source, self.cloner, self._cloners, self._loss = source, cloner, cloners, loss
+        self._source, self._cloner, self._cloners, self._loss = source, cloner, cloners, loss
         self._known: dict[tuple[str, str, int], Tensor] = {}
 
     def maps(self, term: str, positions: Sequence[int], quantity: str = "discrepancy") -> list[Tensor]:
@@ -38,8 +39,13 @@ class Discrepancies:
                 self._known[quantity, term, i] = find(term, i)
         return [self._known[quantity, term, i] for i in positions]
 
+    def total(self, positions: Sequence[int]) -> Tensor:
+        """Return L_total `(B,)` over the points at these positions."""
+        source, cloner = ([found[i] for i in positions] for found in (self._source, self._cloner))
+        return discrepancy_terms(source, cloner, self._loss)["total"]
+
     def _discrepancy(self, term: str, i: int) -> Tensor:
-        return location_maps([self.source[i]], [self.cloner[i]], term, self._loss)[0]
+        return location_maps([self._source[i]], [self._cloner[i]], term, self._loss)[0]
 
     def _disagreement(self, term: str, i: int) -> Tensor:
         return location_disagreement([one[i] for one in self._cloners], term, self._loss)

@@ -30,6 +30,9 @@ from kdad.scoring.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
+#: Of a loss history; of a detector that learns without epochs it has no row.
+_HISTORY = ["epoch", "split", "term", "value"]
+
 
 def prepare_frozen(
     detector: type[Detector],
@@ -84,8 +87,9 @@ def fit_detector(
     seen = SeenImages(image_set, Split(split_table), feature_caches)
     fitting = made.fit(seen, Workshop(made.compute, seed, ContentStore(stores.models), seed))
     made.record = record_of(seen, seed, {})
-    fitting.history.attrs["network"] = fitting.network
-    return made, fitting.history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
+    history = pd.DataFrame(columns=_HISTORY) if fitting.history is None else fitting.history
+    history.attrs["network"] = fitting.network
+    return made, history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
 
 
 def cross_fit(

@@ -1,0 +1,1 @@
+"""Several detectors of one source that judge together."""

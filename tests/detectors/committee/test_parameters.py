@@ -1,0 +1,56 @@
+"""Who may sit in a committee, and what each member's own settings are."""
+
+import pytest
+from pydantic import ValidationError
+
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.committee.parameters import CommitteeParameters, CommitteeSettings
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.stfpm.parameters import StfpmSettings
+
+
+def test_members_have_the_settings_that_they_would_have_alone(settings):
+    given = settings("stfpm", "mkd", "memory_bank")
+    blocks = given.model_dump()
+    alone = {
+        "stfpm": StfpmSettings.model_validate({"stfpm": blocks["stfpm"]}),
+        "mkd": MkdSettings.model_validate({name: blocks[name] for name in MkdSettings.model_fields}),
+    }
+    own = {name: blocks[name] for name in BaselineSettings.model_fields}
+    alone["memory_bank"] = BaselineSettings.model_validate(BaselineSettings.choose(own, "memory_bank", ""))
+    assert given.of_members == alone
+    assert list(given.of_members) == ["stfpm", "mkd", "memory_bank"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["mdk"], r"committee\.members names 'mdk'; did you mean 'mkd'\?"),
+        (["mkd", "uninformed_students"], r"names 'uninformed_students'; known: .*memory_bank, mkd, position_gaussian"),
+        (["mkd", "nearest_pixels"], r"names 'nearest_pixels', which makes no map; choose from mkd, stfpm, position_ga"),
+        (["left_out"], r"committee\.members names 'left_out', which baselines\.methods leaves out"),
+        (["mkd", "mkd"], r"members names one twice: mkd, mkd; each has one voice"),
+        ([], "members"),
+    ],
+)
+def test_who_cannot_be_a_member(settings, members, message):
+    with pytest.raises(ValidationError, match=message):
+        settings(*members)
+
+
+def test_the_name_of_the_sum_is_no_members(settings):
+    methods = {"sum": {"detector": "memory_bank"}}
+    with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; call the method"):
+        settings("sum", baselines={"methods": methods})
+
+
+def test_members_look_through_one_source(settings):
+    other = {"name": "resnet18", "weights": "random"}
+    with pytest.raises(ValidationError, match=r"stfpm\.source differs in name \('resnet18', and 'timm:test_"):
+        settings("mkd", "stfpm", source=other)
+    assert settings("mkd", source=other).source.name == "resnet18"  # stfpm is no member: its source is nothing to it
+
+
+def test_members_may_be_given_in_words():
+    assert CommitteeParameters.model_validate({"members": "mkd stfpm"}).members == ["mkd", "stfpm"]
+    assert "committee" in CommitteeSettings.model_fields
