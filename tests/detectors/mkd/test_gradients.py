@@ -63,7 +63,7 @@ def test_as_published_the_sum_of_all_points_is_differentiated_at_once(mapped):
 
 
 def test_held_out_each_points_gradient_is_divided_by_its_mean_over_held_out_images(mapped):
-    detector, seen = mapped(normalisation="held_out")
+    detector, seen = mapped(normalisation="validation")
     expected = 0
     for point in (2, 3):
         expected = (
@@ -89,7 +89,7 @@ def test_position_each_points_gradient_is_standardised_where_it_is(mapped):
 
 
 @pytest.mark.parametrize("method", ["gradients", "smooth_grad", "guided_backprop", "integrated_gradients"])
-@pytest.mark.parametrize("normalisation", ["none", "held_out", "position"])
+@pytest.mark.parametrize("normalisation", ["none", "validation", "position"])
 def test_opened_it_maps_to_the_same_bits(mapped, tmp_path, method, normalisation):
     detector, seen = mapped(method, normalisation=normalisation, integrated_gradients_steps=3)
     opened = open_detector(detector.save(tmp_path / "kept"), "cpu")
@@ -102,7 +102,7 @@ def test_what_moments_were_smoothed_by_is_part_of_a_maps_key():
         rule = GradientMapParameters(normalisation=normalisation)
         return GradientMap("gradients", rule, [0], (1, 1), sigma).facts()
 
-    assert facts("held_out", 1.0) == facts("held_out", 2.0) != facts("none", 1.0)
+    assert facts("validation", 1.0) == facts("validation", 2.0) != facts("none", 1.0)
     assert facts("position", 1.0) != facts("position", 2.0)
 
 
