@@ -4,6 +4,7 @@ BIN := .venv/bin
 ENVIRONMENT ?= local
 VIZ_PORT ?= 4141
 MLFLOW_PORT ?= 5000
+WORKERS ?= 2
 export KEDRO_DISABLE_TELEMETRY := 1
 
 .PHONY: run students test test-long faults lint format mlflow viz benchmark clean
@@ -14,8 +15,8 @@ run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLf
 students: .venv/installed  ## Uninformed Students on the embedded textures, teachers included
 	$(BIN)/kedro run --env=$(ENVIRONMENT) --pipelines=uninformed_students
 
-test: .venv/installed  ## all tests but the long ones
-	$(BIN)/python -m pytest
+test: .venv/installed  ## all tests but the long ones, a file at a time on each of WORKERS processes
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
 test-long: .venv/installed  ## the tests that `make test` leaves out for their length
 	$(BIN)/python -m pytest -m long

@@ -29,9 +29,14 @@ def _do_not_wait_for_the_disk(connection: Any, record: Any) -> None:
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the runs that tests start hear it: a shell has its background jobs ignore it."""
+    """Hear Ctrl-C, which a shell has its background jobs ignore, and keep to one core beside other workers."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        # A core of its own, also for the runs that it starts: threads of several workers on one core crawl.
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,11 +5,7 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any, get_type_hints
 
-from pydantic import ValidationError
-
 from kdad.detectors.detector import Detector
-from kdad.errors import InputError
-from kdad.parameters.strict import first_message
 
 
 def with_settings(function: Callable[..., Any], detector: type[Detector]) -> Callable[..., Any]:
@@ -21,10 +17,7 @@ def with_settings(function: Callable[..., Any], detector: type[Detector]) -> Cal
     blocks = {name: field.annotation for name, field in detector.Settings.model_fields.items()}
 
     def run(**inputs: Any) -> Any:
-        try:
-            settings = detector.Settings(**{name: inputs.pop(name) for name in blocks})
-        except ValidationError as error:  # of blocks that do not fit one another; each alone is right
-            raise InputError(first_message(error).removeprefix(": ")) from error
+        settings = detector.Settings(**{name: inputs.pop(name) for name in blocks})
         return function(detector, settings, **inputs)
 
     hints = {name: hint for name, hint in get_type_hints(function).items() if name not in ("detector", "settings")}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
+from kdad.comparison.plan import bind_settings
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.ensemble import Cloners, build_cloners, each_cloner, location_disagreement, mean_activations
@@ -16,7 +17,8 @@ from kdad.detectors.mkd.parameters import ClonerParameters, DiscrepancyParameter
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.features.cache import FeatureCache
-from kdad.pipelines.binding import with_settings
+from kdad.seeding import torch_seed
+from parameter_blocks import changed, least_parameters
 
 _LOSS = DiscrepancyParameters(value_weight=0.5, direction_weight=2.0)
 
@@ -90,7 +92,8 @@ def test_the_first_of_several_is_the_one_that_would_stand_alone():
     torch.manual_seed(3)
     alone, three = (build_cloners(_parameters(count, hidden_width=4), build, seed=7) for count in (1, 3))
     assert torch.equal(torch.rand(2), expected)
-    assert isinstance(alone, nn.Linear)
+    with torch_seed(7, "cloner", "initialisation"):
+        assert torch.equal(nn.Linear(2, 4).weight, alone.weight)
     weights = [one.weight for one in three.members]
     assert torch.equal(weights[0], alone.weight)
     assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
@@ -213,12 +216,11 @@ def test_one_cloner_alone_cannot_disagree(settings, block, quantity):
     assert settings(cloner=_block(settings, count=2), **{block: rule})
 
 
-def test_blocks_that_do_not_fit_one_another_are_one_message_of_a_node(settings):
-    blocks = {name: getattr(settings(), name) for name in ("source", "features", "cloner")}
-    scoring = settings().scoring.model_dump() | {"forward_map": {"quantity": "disagreement"}}
-    run = with_settings(lambda detector, settings: None, MkdDetector)
-    with pytest.raises(InputError, match=r"^scoring\.forward_map\.quantity is 'disagreement' and cloner\.count 1"):
-        run(**blocks, scoring=type(settings().scoring).model_validate(scoring))
+def test_it_is_told_with_the_parameters_before_anything_is_computed():
+    given = changed(changed(least_parameters(), "scoring.forward_map", {"quantity": "disagreement"}), "cloner.count", 1)
+    with pytest.raises(InputError, match=r"scoring\.forward_map\.quantity is 'disagreement' and cloner\.count 1"):
+        bind_settings("mkd", given, "parameters")
+    assert bind_settings("mkd", changed(given, "cloner.count", 2), "parameters")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class GradientMap(NormalisedMap):
         sigma: float,
     ) -> None:
         self.method, self.rule, self.positions = method, rule, list(positions)
-        normaliser = {"none": "nothing", "held_out": "mean", "position": "moments"}[rule.normalisation]
+        normaliser = {"none": "nothing", "validation": "mean", "position": "moments"}[rule.normalisation]
         super().__init__(len(self.positions), size, sigma, normaliser)
 
     def points_maps(self, total_of: TotalOf, images: Tensor, seed: int, baseline: Tensor | None = None) -> list[Tensor]:

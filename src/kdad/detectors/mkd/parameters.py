@@ -91,7 +91,7 @@ class GradientMapParameters(StrictModel):
     """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
 
     points: PointChoice = Field("last 3", description="critical points in L_total; published: last 3")
-    normalisation: Literal["none", "held_out", "position"] = Field(
+    normalisation: Literal["none", "validation", "position"] = Field(
         "none",
         description="none (published): the gradient of L_total; else each point's own, which takes a backward pass a "
         "point, divided by its mean over held-out normal images, or standardised at each position, then summed",
