@@ -78,7 +78,7 @@ def test_defaults(least):
         ("scoring.detection.normalisation", "positions"),
         ("scoring.detection.term", "cosine"),
         ("scoring.detection.quantity", "variance"),
-        ("scoring.gradient_map.normalisation", "validation"),
+        ("scoring.gradient_map.normalisation", "held_out"),
         ("scoring.gradient_map.integrated_gradients_steps", 0),
         ("scoring.forward_map.fusion", "product"),
         ("scoring.forward_map.normalisation", "test"),
