@@ -65,7 +65,9 @@ def test_a_member_says_what_it_says_alone_but_for_its_standard(finished, metrics
     held_out = alone.loc[alone["split"] == "validation", "score"]
     expected = (alone["score"] - held_out.mean()) / held_out.std(ddof=0)
     np.testing.assert_allclose(committee["mkd_score"], expected, rtol=1e-4, atol=1e-4)
-    summed = committee[[f"{name}_score" for name in MEMBERS]].sum(axis=1)
+    weights = open_detector(finished / "data/06_models/textures/brick/committee/detector").weights
+    assert max(weights.values()) == 1
+    summed = sum(weights[name] * committee[f"{name}_score"] for name in MEMBERS)
     np.testing.assert_allclose(committee["score"], summed, rtol=1e-5, atol=1e-5)
     own = json.loads((finished / REPORTS / "mkd/metrics.json").read_text())["localisation"]["discrepancy"]
     assert metrics["localisation"]["mkd"]["pixel_auroc"] == pytest.approx(own["pixel_auroc"], abs=1e-4)
