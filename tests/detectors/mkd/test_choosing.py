@@ -10,6 +10,7 @@ import torch
 from kdad.detectors import load
 from kdad.detectors.mkd import choosing
 from kdad.detectors.mkd.choosing import choose_rules
+from kdad.detectors.mkd.cloner import Cloner
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.paired_gains import DrawnSample
 from kdad.detectors.mkd.rule_choice import RuleChoice
@@ -173,3 +174,17 @@ def test_a_session_without_a_choice_tries_nothing(fit, settings, monkeypatch):
     detector, _, _ = fit(MkdDetector, settings(choosing={"candidates": CANDIDATES}))
     assert detector.tried_rules == []
     assert detector.learnt_facts()["choice"] is None
+
+
+def test_drawn_and_plain_images_reach_the_cloner_as_the_device_has_them(settings, fit, monkeypatch):
+    formats = []
+    original = Cloner.forward
+
+    def forward(cloner, images):
+        formats.append(images.is_contiguous(memory_format=torch.channels_last))
+        return original(cloner, images)
+
+    monkeypatch.setattr(Cloner, "forward", forward)
+    choosing = {"drawn_images": 9, "candidates": CANDIDATES}
+    made = fit(MkdDetector, settings(choose="drawn_defects", choosing=choosing), images=MemoryImages(parts=PARTS))
+    assert made.detector.choice.tried and all(formats)

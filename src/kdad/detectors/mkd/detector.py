@@ -194,7 +194,7 @@ class MkdDetector(Detector):
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
         source = [self.compute.move(found / scale) for found, scale in zip(raw, self.scales, strict=True)]
         with self.compute.autocast():
-            cloners = each_cloner(self.cloner, images)
+            cloners = each_cloner(self.cloner, self.compute.move(images))
         return Discrepancies(source, mean_activations(cloners), self.settings.cloner.loss, cloners)
 
     def _take_choice(self, choice: RuleChoice) -> None:
@@ -206,7 +206,7 @@ class MkdDetector(Detector):
         """Measure on normal images what maps are normalised by."""
 
         def discrepancies(rows: np.ndarray) -> Discrepancies:
-            return self._discrepancies(self.compute.move(seen.batch(rows)), seen.outputs(rows))
+            return self._discrepancies(seen.batch(rows), seen.outputs(rows))
 
         measure_maps(list(self.point_maps.values()), seen.split, discrepancies, self.batch_size())
         self.gradients.measure(seen, self.compute)
@@ -217,7 +217,7 @@ class MkdDetector(Detector):
 
     def _smoothed_maps(self, seen: SeenImages, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return both forward maps of the images at some rows, as they are scored."""
-        _, maps = self._forward(self.compute.move(seen.batch(rows)), seen.outputs(rows), list(self.point_maps))
+        _, maps = self._forward(seen.batch(rows), seen.outputs(rows), list(self.point_maps))
         return {name: smooth(found, self.smoothing(name)) for name, found in maps.items()}
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
