@@ -8,7 +8,7 @@ from kdad.scoring.position import PositionMoments
 
 
 def test_means_are_of_held_out_maps_alone():
-    made = NormalisedMap(2, (1, 2), 0.0, "mean")
+    made = NormalisedMap(2, (1, 2), 0.0, "validation")
     assert made.parts == ("validation",)
     made.take_in("validation", [torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[0.0, 0.0]]])])
     made.take_in("validation", [torch.tensor([[[5.0, 7.0]]]), torch.tensor([[[0.0, 0.0]]])])
@@ -23,4 +23,4 @@ def test_means_are_of_held_out_maps_alone():
 def test_what_was_kept_of_other_points_is_refused(means, count, message):
     moments = [PositionMoments(torch.zeros(1, 1), torch.ones(1, 1))] * count
     with pytest.raises(ValueError, match=message):
-        NormalisedMap(2, (1, 1), 0.0, "moments").restore(means, moments)
+        NormalisedMap(2, (1, 1), 0.0, "position").restore(means, moments)

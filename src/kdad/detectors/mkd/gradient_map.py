@@ -31,8 +31,7 @@ class GradientMap(NormalisedMap):
         sigma: float,
     ) -> None:
         self.method, self.rule, self.positions = method, rule, list(positions)
-        normaliser = {"none": "nothing", "validation": "mean", "position": "moments"}[rule.normalisation]
-        super().__init__(len(self.positions), size, sigma, normaliser)
+        super().__init__(len(self.positions), size, sigma, rule.normalisation)
 
     def points_maps(self, total_of: TotalOf, images: Tensor, seed: int, baseline: Tensor | None = None) -> list[Tensor]:
         """Return each critical point's map `(B, H, W)` of images `(B, 3, H, W)`; one backward pass a point."""
@@ -43,7 +42,7 @@ class GradientMap(NormalisedMap):
 
     def map(self, total_of: TotalOf, images: Tensor, seed: int, baseline: Tensor | None = None) -> Tensor:
         """Return the map `(B, H, W)`; `baseline` `(3, H, W)` is the image that integrated gradients begin at."""
-        if self.normaliser == "nothing":
+        if self.normalisation == "none":
             with torch.enable_grad():
                 return gradient_maps(total_of(self.positions), images, self.method, self.rule, seed, baseline)
         found = self.points_maps(total_of, images, seed, baseline)
@@ -51,5 +50,5 @@ class GradientMap(NormalisedMap):
 
     def facts(self) -> dict[str, Any]:
         """Return what the map depends on beside the networks, as JSON."""
-        sigma = {"moments_sigma": self.sigma} if self.normaliser == "moments" else {}
+        sigma = {"moments_sigma": self.sigma} if self.normalisation == "position" else {}
         return {"gradient_map": self.rule.model_dump()} | sigma

@@ -14,8 +14,8 @@ from kdad.scoring.position import PositionMoments, PositionStatistics, measured_
 from kdad.scoring.smoothing import gaussian_filter
 
 #: What normal images are measured for: nothing, a mean a map, or mean and spread at each position.
-Normaliser = Literal["nothing", "mean", "moments"]
-_PARTS = {"nothing": (), "mean": ("validation",), "moments": ("train", "validation")}
+Normalisation = Literal["none", "validation", "position"]
+_PARTS = {"none": (), "validation": ("validation",), "position": ("train", "validation")}
 
 
 class NormalisedMap:
@@ -26,9 +26,9 @@ class NormalisedMap:
     """
 
     def __init__(
-        self, count: int, size: tuple[int, int], sigma: float, normaliser: Normaliser, weigh: bool = False
+        self, count: int, size: tuple[int, int], sigma: float, normalisation: Normalisation, weigh: bool = False
     ) -> None:
-        self.size, self.sigma, self.normaliser, self.weigh = size, sigma, normaliser, weigh
+        self.size, self.sigma, self.normalisation, self.weigh = size, sigma, normalisation, weigh
         self.means = [1.0] * count
         self.moments: list[PositionMoments] = []
         self._seen: dict[str, list[PositionStatistics]] = {}
@@ -36,22 +36,22 @@ class NormalisedMap:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the split whose images it is measured on."""
-        return _PARTS[self.normaliser]
+        return _PARTS[self.normalisation]
 
     def take_in(self, part: str, found: Sequence[Tensor]) -> None:
         """Take in the maps `(B, h_i, w_i)` of a batch of normal images of a part of the split."""
         statistics = self._seen.setdefault(part, [PositionStatistics() for _ in found])
         for measured, one in zip(statistics, found, strict=True):
-            if self.normaliser == "moments":
+            if self.normalisation == "position":
                 one = torch.from_numpy(gaussian_filter(enlarge(one, self.size).cpu().numpy(), self.sigma))
             measured.update(one)
 
     def settle(self) -> None:
         """Make of what was taken in what maps are normalised by, and forget it."""
         seen, self._seen = self._seen, {}
-        if self.normaliser == "mean":
+        if self.normalisation == "validation":
             self.means = np.maximum([found.mean.mean() for found in seen["validation"]], 1e-12).tolist()
-        elif self.normaliser == "moments":
+        elif self.normalisation == "position":
             pairs = zip(seen["train"], seen["validation"], strict=True)
             self.moments = [PositionMoments.combine(*pair, weigh=self.weigh) for pair in pairs]
 
@@ -59,7 +59,7 @@ class NormalisedMap:
         """Take means and moments that were kept; raises `ValueError` for those of other points than the rule's."""
         if len(means) != len(self.means):
             raise ValueError(f"it has {len(means)} point_means for {len(self.means)} mapped points")
-        wanted = len(self.means) if self.normaliser == "moments" else 0
+        wanted = len(self.means) if self.normalisation == "position" else 0
         if len(moments) != wanted:
             raise ValueError(f"it has moments of {len(moments)} points, and {wanted} are standardised by them")
         self.means, self.moments = list(means), list(moments)

@@ -58,9 +58,8 @@ class PointMap(NormalisedMap):
     def __init__(self, rule: PointMapParameters, positions: Sequence[int], size: tuple[int, int], sigma: float) -> None:
         self.rule, self.positions = rule, list(positions)
         self.quantities = rule.quantities
-        normaliser = {"none": "nothing", "validation": "mean", "position": "moments"}[rule.normalisation]
         weigh = rule.weighting == "generalisation"
-        super().__init__(len(self.quantities) * len(self.positions), size, sigma, normaliser, weigh)
+        super().__init__(len(self.quantities) * len(self.positions), size, sigma, rule.normalisation, weigh)
 
     def take_in(self, part: str, found: Discrepancies) -> None:
         """Take in a batch of normal images of a part of the split."""
