@@ -18,11 +18,11 @@ def _of(*values: float) -> Standard:
 
 def test_mean_and_deviation_by_hand():
     standard = _of(1.0, 3.0)  # mean 2, deviation 1
-    assert standard.apply(np.array([1.0, 2.0, 5.0])).tolist() == [-1.0, 0.0, 3.0]
+    assert standard.normalise(np.array([1.0, 2.0, 5.0])).tolist() == [-1.0, 0.0, 3.0]
 
 
 def test_values_that_are_all_the_same_are_divided_by_one():
-    assert _of(4.0, 4.0).apply(np.array([4.0, 6.0])).tolist() == [0.0, 2.0]
+    assert _of(4.0, 4.0).normalise(np.array([4.0, 6.0])).tolist() == [0.0, 2.0]
 
 
 @pytest.mark.parametrize("sd", [0, -1, float("nan"), float("inf")])
@@ -51,3 +51,14 @@ def test_scores_are_standardised_by_held_out_images_alone_whatever_the_batches()
         assert (found["one"].mean, found["ten"].mean) == pytest.approx((4.0, 40.0))
         assert found["one"].sd ** 2 == pytest.approx(26 / 3)
         assert found["ten"].sd == pytest.approx(10 * found["one"].sd)
+
+
+def test_values_that_are_not_finite_are_no_error_here():
+    assert np.isnan(Standard.measure(np.array([1.0, np.nan])).mean)
+    assert np.isnan(_of(1.0, np.nan).normalise(np.ones(1)))
+
+
+def test_measured_at_once_and_streamed_are_the_same():
+    values = np.random.default_rng(0).gamma(2, 3, (4, 5)).astype(np.float32)
+    at_once, streamed = Standard.measure(values), _of(*values.ravel())
+    assert (at_once.mean, at_once.sd) == pytest.approx((streamed.mean, streamed.sd), rel=1e-6)

@@ -34,4 +34,4 @@ class ImageScore:
         if self.rule == "raw":
             return raw_scores[self.of]
         found = {name: map_scores(maps[name], self.rule, self.top_fraction) for name in self.map_names}
-        return sum(self.summed[name].apply(scores) if self.summed else scores for name, scores in found.items())
+        return sum(self.summed[name].normalise(scores) if self.summed else scores for name, scores in found.items())

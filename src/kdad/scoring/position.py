@@ -93,12 +93,12 @@ class PositionMoments:
             raise ValueError("it has moments that are not finite, or spreads that are not above 0")
 
 
-def measured_rows(split: Split, part: Part) -> np.ndarray:
-    """Return the rows of a part that statistics are made of: all held-out images, and at most 512 of training."""
+def measured_rows(split: Split, part: Part, most: int = _TRAINING_IMAGES) -> np.ndarray:
+    """Return the rows of a part that statistics are made of: all held-out images, and at most so many of training."""
     rows = split.rows(part)
-    if part != "train" or len(rows) <= _TRAINING_IMAGES:
+    if part != "train" or len(rows) <= most:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, _TRAINING_IMAGES).astype(int)]  # evenly spaced
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]  # evenly spaced
 
 
 def measure_moments(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
@@ -14,7 +15,7 @@ from kdad.scoring.map_score import map_scores
 
 
 class Standard(StrictModel):
-    """Mean and standard deviation of held-out values, of scores or of a map's pixels."""
+    """Mean and standard deviation of held-out values: of scores, of a map's pixels, of e or v."""
 
     mean: float = Field(description="of all held-out values")
     sd: float = Field(gt=0, description="dividing by the count; 1 where all are the same")
@@ -22,9 +23,20 @@ class Standard(StrictModel):
     @classmethod
     def of(cls, values: ChannelStatistics) -> "Standard":
         """Return that of values taken in as one channel; raises `ValueError` where there was none."""
-        return cls(mean=values.mean.item(), sd=values.sd.item() or 1.0)
+        return cls._made(values.mean.item(), values.sd.item())
 
-    def apply(self, values: np.ndarray) -> np.ndarray:
+    @classmethod
+    def measure(cls, values: np.ndarray) -> "Standard":
+        """Return that of values of any shape, in float64."""
+        found = np.asarray(values, dtype=np.float64)
+        return cls._made(float(found.mean()), float(found.std()))
+
+    @classmethod
+    def _made(cls, mean: float, sd: float) -> "Standard":
+        # Unchecked: of values that are not finite it is not either, and whoever maps images names the one.
+        return cls.model_construct(mean=mean, sd=sd or 1.0)
+
+    def normalise(self, values: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Return (x - mean) / sd."""
         return (values - self.mean) / self.sd
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdad.detectors.uninformed_students.maps import (
-    MapConstants,
     fuse_maps,
     predictive_variance,
     regression_error,
     spread_grid,
 )
+from kdad.scoring.standard import Standard
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
 _PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)
@@ -62,8 +62,8 @@ def test_predictive_variance_of_students_that_agree_far_from_0_is_not_lost():
 def test_map_constants_by_hand():
     maps = np.array([[[1.0, 3.0]], [[5.0, 7.0]]], dtype=np.float32)
     # mean 16 / 4; squared distances 9 + 1 + 1 + 9 over 4
-    constants = MapConstants.measure(maps)
-    assert constants == MapConstants(4.0, 5**0.5)
+    constants = Standard.measure(maps)
+    assert constants == Standard(mean=4.0, sd=5**0.5)
     normalised = constants.normalise(torch.from_numpy(maps))
     assert normalised.dtype == torch.float32
     np.testing.assert_allclose(normalised.flatten(), np.array([-3, -1, 1, 3]) / 5**0.5, rtol=1e-6)
@@ -71,14 +71,14 @@ def test_map_constants_by_hand():
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
 def test_a_constant_map_has_sd_1(value):
-    constants = MapConstants.measure(np.full((2, 4, 4), value, dtype=np.float32))
-    assert constants == MapConstants(pytest.approx(value), 1.0)
+    constants = Standard.measure(np.full((2, 4, 4), value, dtype=np.float32))
+    assert (constants.mean, constants.sd) == (pytest.approx(value), 1.0)
     assert constants.normalise(torch.full((1, 1, 1), value + 2)).item() == pytest.approx(2)
 
 
 def test_fusion_of_two_scales_by_hand():
     def one(value, mean, sd):
-        return torch.full((1, 1, 1), value), MapConstants(mean, sd)
+        return torch.full((1, 1, 1), value), Standard(mean=mean, sd=sd)
 
     e17, v17 = one(5.0, 1.0, 2.0), one(3.0, 0.0, 1.0)  # 2 and 3
     e33, v33 = one(0.0, 1.0, 0.5), one(6.0, 2.0, 4.0)  # -2 and 1

@@ -46,9 +46,9 @@ class CommitteeDetector(Detector):
     """Detectors of one source judge together: the sum of their maps, and of their scores, each standardised.
 
     Mean and standard deviation are those of all pixels (of distances, of their logarithms), and of all scores, of
-    held-out normal images. Members weigh by how they generalise. Maps are smoothed
-    as their members smooth them before that, so that the committee smooths nothing. Raw scores: ``sum_score`` and one a
-    member; maps: ``sum`` and one a member.
+    held-out normal images. Members weigh by how they generalise. Maps are smoothed as their members smooth them before
+    that, so that the committee smooths nothing. Raw scores: ``sum_score`` and one a member; maps: ``sum`` and one a
+    member.
     """
 
     system = "committee"
@@ -173,8 +173,8 @@ class CommitteeDetector(Detector):
         methods = self.needed_methods if methods is None else methods
         scores, maps = {}, {}
         for name, (score, shown) in self._hear(images, outputs).items():
-            scores[name] = self.standards[name]["score"].apply(score)
-            maps[name] = self.standards[name]["map"].apply(self._evened(name, shown))
+            scores[name] = self.standards[name]["score"].normalise(score)
+            maps[name] = self.standards[name]["map"].normalise(self._evened(name, shown))
         scores, maps = (
             {SUM: sum(self.weights[name] * values for name, values in found.items())} | found
             for found in (scores, maps)

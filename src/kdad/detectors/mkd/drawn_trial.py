@@ -14,7 +14,6 @@ from kdad.detectors.mkd.point_map import Discrepancies, PointMap
 from kdad.detectors.mkd.rule_parameters import DetectionParameters, ForwardMapParameters, PointMapParameters
 from kdad.detectors.mkd.scores import DETECTION, FORWARD, detection_score
 from kdad.features.seen import SeenImages
-from kdad.images.statistics import ChannelStatistics
 from kdad.images.varied_defects import VARIED_KINDS, draw_varied_defect
 from kdad.networks.points import choose_points
 from kdad.parameters.scoring import SmoothingParameters
@@ -50,8 +49,7 @@ class DrawnTrial:
         kinds = generator.permutation(np.arange(count) % len(VARIED_KINDS))
         self.sample = DrawnSample(np.arange(count) % len(rows), kinds, np.arange(len(rows)) % 2)
         drawn, self.masks = self._draw(seen, rows, seed)
-        training = measured_rows(seen.split, "train")
-        training = training[np.unique(np.linspace(0, len(training) - 1, _TRAINING_IMAGES).astype(int))]
+        training = measured_rows(seen.split, "train", _TRAINING_IMAGES)
         rules = [rule for block in ("forward_map", "detection") for rule in scoring.rules(block).values()]
         wanted = {(rule.term, quantity) for rule in rules for quantity in rule.quantities}
 
@@ -83,7 +81,8 @@ class DrawnTrial:
             measuring = self._plain.rows(~own)
             summed = rules if rule.score == "both_maps_top_mean" else {}
             standards = {
-                name: _standard(self._map(one, half, measuring), rule.top_fraction) for name, one in summed.items()
+                name: Standard.measure(map_scores(self._map(one, half, measuring), "map_top_mean", rule.top_fraction))
+                for name, one in summed.items()
             }
             score = detection_score(rule, standards)
             for scores, which, found in ((drawn, judged, self._drawn), (plain, own, self._plain)):
@@ -124,12 +123,6 @@ class DrawnTrial:
 
     def _points(self, rule: PointMapParameters) -> list[int]:
         return choose_points(rule.points, self._names, "points")
-
-
-def _standard(maps: np.ndarray, top_fraction: float) -> Standard:
-    statistics = ChannelStatistics()
-    statistics.update(map_scores(maps, "map_top_mean", top_fraction).reshape(-1, 1))
-    return Standard.of(statistics)
 
 
 def _batches(found: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,7 +1,6 @@
 """Uninformed Students as a detector: teachers and ensembles of every receptive field, fused into maps."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,6 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.maps import (
-    MapConstants,
     fuse_maps,
     predictive_variance,
     regression_error,
@@ -33,6 +31,7 @@ from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.standard import Standard
 
 _TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
 #: What each map adds up, of every receptive field.
@@ -54,7 +53,7 @@ class UninformedStudentsDetector(Detector):
         super().__init__(*arguments)
         self.ensembles = nn.ModuleDict()
         self.standardisations: dict[int, Standardisation] = {}
-        self.constants: dict[str, MapConstants] | dict[str, PositionMoments] = {}
+        self.constants: dict[str, Standard] | dict[str, PositionMoments] = {}
 
     @classmethod
     def refer(
@@ -116,13 +115,13 @@ class UninformedStudentsDetector(Detector):
     def learnt_facts(self) -> dict[str, Any]:
         """Return the constants that maps are normalised by, where they are numbers."""
         constants = {} if self._at_positions else self.constants
-        return {"map_constants": {name: asdict(found) for name, found in constants.items()}}
+        return {"map_constants": {name: found.model_dump() for name, found in constants.items()}}
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take students and constants."""
         kept = take_moments(state, self._grid)
         if not self._at_positions:
-            kept = {part: MapConstants(**found) for part, found in facts["map_constants"].items()}
+            kept = {part: Standard.model_validate(found) for part, found in facts["map_constants"].items()}
         self.constants = {part: kept[part] for part in self._parts}
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
@@ -209,7 +208,7 @@ class UninformedStudentsDetector(Detector):
         return parts
 
     @torch.no_grad()
-    def _measure_constants(self, seen: SeenImages) -> dict[str, MapConstants] | dict[str, PositionMoments]:
+    def _measure_constants(self, seen: SeenImages) -> dict[str, Standard] | dict[str, PositionMoments]:
         if self._at_positions:
             return measure_moments(
                 seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
@@ -220,7 +219,7 @@ class UninformedStudentsDetector(Detector):
             batch = rows[start : start + size]
             for name, maps in self._grid_maps(seen.batch(batch), seen.outputs(batch)).items():
                 found[name].append(maps.cpu().numpy())
-        return {name: MapConstants.measure(np.concatenate(maps)) for name, maps in found.items()}
+        return {name: Standard.measure(np.concatenate(maps)) for name, maps in found.items()}
 
     def _fit_field(self, field: int, seen: SeenImages, workshop: Workshop):
         students = self.settings.students

@@ -1,12 +1,10 @@
 """Anomaly maps of a student ensemble: regression error and predictive variance (Bergmann et al. 2020, section 3.3)."""
 
-from dataclasses import dataclass
-
-import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdad.scoring.position import PositionMoments
+from kdad.scoring.standard import Standard
 
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -26,25 +24,7 @@ def predictive_variance(predictions: Tensor) -> Tensor:
     return (predictions - predictions.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1)
 
 
-@dataclass(frozen=True)
-class MapConstants:
-    """Mean and standard deviation of a map's values over held-out normal images."""
-
-    mean: float
-    sd: float
-
-    @classmethod
-    def measure(cls, maps: np.ndarray) -> "MapConstants":
-        """Measure maps `(N, h, w)` of held-out normal images; for a constant map, as v of one student, sd is 1."""
-        values = np.asarray(maps, dtype=np.float64)
-        return cls(float(values.mean()), float(values.std()) or 1.0)
-
-    def normalise(self, maps: Tensor) -> Tensor:
-        """Return (x - mean) / sd."""
-        return (maps - self.mean) / self.sd
-
-
-def fuse_maps(maps: list[tuple[Tensor, MapConstants | PositionMoments]], scales: int) -> Tensor:
+def fuse_maps(maps: list[tuple[Tensor, Standard | PositionMoments]], scales: int) -> Tensor:
     """Return the sum of normalised maps `(N, h, w)` divided by the number of scales.
 
     For e and v of each receptive field this is the mean over scales of (e - e_mu) / e_sigma + (v - v_mu) / v_sigma
