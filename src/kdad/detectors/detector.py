@@ -49,7 +49,6 @@ class Detector(nn.Module, System):
         self.threshold: Threshold | None = None
         self.held_out_scores = np.empty(0)
         self.map_limits: tuple[float, float] | None = None
-        self.tried_rules: list[dict[str, Any]] = []  # where rules were chosen on normal images, and what came of each
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     # The learnt half.
@@ -105,6 +104,11 @@ class Detector(nn.Module, System):
     def cost(self) -> dict[str, float]:
         """Return what the learnt half takes: ``parameters`` and ``flops`` an image, where they mean something."""
         return {}
+
+    @property
+    def tried_rules(self) -> list[dict[str, Any]]:
+        """Rules that were compared on normal images, as JSON, and what came of each; empty without a choice."""
+        return []
 
     @property
     def needed_methods(self) -> list[str]:

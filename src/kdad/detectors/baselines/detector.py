@@ -12,12 +12,11 @@ from kdad.detectors.baselines.halves import MAP, AutoencoderHalf, LearntHalf, Pa
 from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
 from kdad.detectors.detector import Detector
+from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
-from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
-from kdad.features.source import SourceReference, reference_source
+from kdad.features.seen import SeenImages
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
@@ -26,28 +25,17 @@ _BATCH = 16
 _VECTOR_BATCH = 256
 
 
-class BaselineDetector(Detector):
+class BaselineDetector(SourceSystem, Detector):
     """One method of the ``baselines:`` block: raw score ``score``, or a map ``anomaly`` of which a score is taken."""
 
     system = "baselines"
     Settings = BaselineSettings
-    Reference = SourceReference
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.method: BaselineMethodParameters = self.settings.baselines.only
         kinds = {"images": AutoencoderHalf, "patches": PatchHalf}
         self.half: LearntHalf = kinds.get(self.method.seen, VectorHalf)(self)
-
-    @classmethod
-    def refer(cls, settings: BaselineSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
-        """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
-
-    @classmethod
-    def passage(cls, settings: BaselineSettings, size: tuple[int, int]) -> Passage:
-        """Return how many images the source sees at once."""
-        return Passage(settings.features.batch_size)
 
     @classmethod
     def check_inputs(cls, settings: BaselineSettings, seen: SeenImages) -> None:

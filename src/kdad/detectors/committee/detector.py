@@ -20,12 +20,11 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
-from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
-from kdad.features.source import SourceReference, reference_source
+from kdad.features.seen import SeenImages
 from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.system import SystemSettings
 from kdad.scoring.image_score import ImageScore
@@ -42,7 +41,7 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
 }
 
 
-class CommitteeDetector(Detector):
+class CommitteeDetector(SourceSystem, Detector):
     """Detectors of one source judge together: the sum of their maps, and of their scores, each standardised.
 
     Mean and standard deviation are those of all pixels (of distances, of their logarithms), and of all scores, of
@@ -53,7 +52,6 @@ class CommitteeDetector(Detector):
 
     system = "committee"
     Settings = CommitteeSettings
-    Reference = SourceReference
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -64,16 +62,6 @@ class CommitteeDetector(Detector):
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
         self.standards: dict[str, dict[str, Standard]] = {}  # of each member's ``map`` and ``score``
         self.weights: dict[str, float] = {}
-
-    @classmethod
-    def refer(cls, settings: CommitteeSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
-        """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
-
-    @classmethod
-    def passage(cls, settings: CommitteeSettings, size: tuple[int, int]) -> Passage:
-        """Return how many images the source sees at once."""
-        return Passage(settings.features.batch_size)
 
     @classmethod
     def check_inputs(cls, settings: CommitteeSettings, seen: SeenImages) -> None:

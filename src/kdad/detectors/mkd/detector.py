@@ -24,11 +24,10 @@ from kdad.detectors.mkd.point_map import Discrepancies, PointMap
 from kdad.detectors.mkd.rule_choice import RuleChoice
 from kdad.detectors.mkd.scores import DETECTION, FORWARD, detection_score
 from kdad.detectors.mkd.training import train_cloner
+from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
 from kdad.features.cache import overall_sd
-from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
-from kdad.features.source import SourceReference, reference_source
+from kdad.features.seen import SeenImages
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
@@ -37,7 +36,7 @@ from kdad.scoring.smoothing import smooth
 from kdad.scoring.standard import Standard, standardise_scores
 
 
-class MkdDetector(Detector):
+class MkdDetector(SourceSystem, Detector):
     """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, which localises, and
@@ -48,18 +47,7 @@ class MkdDetector(Detector):
 
     system = "mkd"
     Settings = MkdSettings
-    Reference = SourceReference
     choice: RuleChoice | None = None  # of rules by drawn defects
-
-    @classmethod
-    def refer(cls, settings: MkdSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
-        """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
-
-    @classmethod
-    def passage(cls, settings: MkdSettings, size: tuple[int, int]) -> Passage:
-        """Return how many images the source sees at once."""
-        return Passage(settings.features.batch_size)
 
     @classmethod
     def check(cls, settings: MkdSettings, seen: SeenImages) -> None:
@@ -136,6 +124,11 @@ class MkdDetector(Detector):
         return list(self.settings.scoring.localisation)
 
     @property
+    def tried_rules(self) -> list[dict[str, Any]]:
+        """The fixed rules and candidates that were compared by drawn defects."""
+        return [] if self.choice is None else [tried.model_dump() for tried in self.choice.tried]
+
+    @property
     def image_score(self) -> ImageScore:
         """L_total, a number of the detection map, or the sum of those of both forward maps."""
         return detection_score(self.settings.scoring.detection, self.standards)
@@ -199,7 +192,6 @@ class MkdDetector(Detector):
 
     def _take_choice(self, choice: RuleChoice) -> None:
         self.choice, self.settings = choice, choice.apply(self.settings)
-        self.tried_rules = [tried.model_dump() for tried in choice.tried]
 
     @torch.no_grad()
     def _measure_maps(self, seen: SeenImages) -> None:

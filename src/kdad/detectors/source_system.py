@@ -1,0 +1,24 @@
+"""Systems that look through one source, by the blocks `source` and `features`."""
+
+from kdad.detectors.system import System
+from kdad.detectors.workshop import Workshop
+from kdad.features.network import FrozenReference
+from kdad.features.seen import Passage, SeenImages
+from kdad.features.source import SourceReference, reference_source
+from kdad.parameters.system import SystemSettings
+
+
+class SourceSystem(System):
+    """A system whose one frozen network is the source that its settings name."""
+
+    Reference = SourceReference
+
+    @classmethod
+    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+        """Return the source."""
+        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
+
+    @classmethod
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
+        """Return how many images the source sees at once."""
+        return Passage(settings.features.batch_size)

@@ -1,0 +1,17 @@
+"""What systems of one source have in common."""
+
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.source_system import SourceSystem
+from kdad.features.seen import SeenImages
+
+
+def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, workshop):
+    settings = BaselineSettings(
+        source={"name": "timm:test_resnet", "weights": "random", "critical_points": ["stage2", "stage1"]},
+        features={"batch_size": 5},
+        baselines={"methods": {"position_gaussian": {"detector": "position_gaussian"}}},
+    )
+    found = SourceSystem.refer(settings, SeenImages(images, split, {}), workshop)
+    assert list(found) == ["source"]
+    assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
+    assert SourceSystem.passage(settings, images.size).batch_size == 5
