@@ -71,7 +71,7 @@ def _places_of_response(target: DenseTarget, side: int, row: int, column: int) -
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_a_bright_pixel_is_seen_where_the_teachers_patches_are_centred_on_it(steps, enlargement, stride):
     side, patch_size = 48, 17
-    target = DenseTarget(_averages(*steps), enlargement, stride, _FLOAT32)
+    target = DenseTarget(_averages(*steps), _FLOAT32, enlargement, stride)
     at, off = [], []
     for row in range(20, 28):
         found_row, found_column = _places_of_response(target, side, row, row + 1)
@@ -113,7 +113,7 @@ def test_channels_of_all_critical_points_are_standardised_over_what_is_measured(
     pool = NaturalPool()
     crops = pool.cut(pool.sample(20, np.random.default_rng(0), zoom=(1.0, 4.0)), 32)
     source = load_source("timm:test_resnet", "random").select(["stage1", "stage2"])
-    target = DenseTarget(source, 1.5, 4, _FLOAT32).measure(crops)
+    target = DenseTarget(source, _FLOAT32, 1.5, 4).measure(crops)
     found = target(crops)
     channels = sum(activations.shape[1] for activations in source(crops))
     assert found.shape == (20, channels, 8, 8)
@@ -131,7 +131,8 @@ def _loss(**weights: float) -> DenseTeacherLoss:
     pool = NaturalPool()
     torch.manual_seed(0)
     networks = nn.ModuleDict({"descriptor": PatchDescriptor(17, 4, 0.05)})
-    return DenseTeacherLoss(networks, pool, sample_patches(pool, parameters, [17]), parameters, None, _FLOAT32)
+    places = sample_patches(pool, parameters, [17])
+    return DenseTeacherLoss(networks, 24, pool, places, parameters, None, _FLOAT32)
 
 
 def test_the_other_terms_are_those_of_all_positions():
@@ -139,7 +140,7 @@ def test_the_other_terms_are_those_of_all_positions():
     loss.begin(1)
     rows = np.array([2, 0])
     found = loss(rows)
-    places = loss.crops[(loss.crops["use"] == "training") & (loss.crops["epoch"] == 1)].iloc[rows]
+    places = loss.places[(loss.places["use"] == "training") & (loss.places["epoch"] == 1)].iloc[rows]
     cut = loss.pool.cut_triplets(places, 24)
     described = [
         loss.networks["descriptor"].dense(crops, 4) for crops in (cut.anchors, cut.positives, cut.negatives)

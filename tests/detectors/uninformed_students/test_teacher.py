@@ -10,7 +10,7 @@ from kdad.compute import Compute
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
-from kdad.detectors.uninformed_students.teacher import PatchEmbedding, train_teacher
+from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.features.source import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_weights
@@ -122,16 +122,3 @@ def test_training_lowers_each_term(train):
     held = history[history["split"] == "validation"].pivot(index="epoch", columns="term", values="value")
     assert held["metric"].iloc[-5:].mean() < 0.98 * held["metric"].iloc[0]
     assert held["total"].iloc[-5:].mean() < held["total"].iloc[0]
-
-
-def test_an_embedding_is_standardised_over_the_measured_patches():
-    pool = NaturalPool()
-    patches = pool.cut(pool.sample(96, np.random.default_rng(0)), 17)
-    parameters = _parameters()
-    embedding = PatchEmbedding(prepare_source(parameters.source), 32, _FLOAT32).measure(patches)
-    found = embedding(patches)
-    torch.testing.assert_close(found.mean(dim=0), torch.zeros(found.shape[1]), atol=1e-3, rtol=0)
-    spread = found.std(dim=0, correction=0)
-    varies = spread > 0
-    assert varies.any()
-    torch.testing.assert_close(spread[varies], torch.ones(int(varies.sum())), atol=1e-2, rtol=0)
