@@ -9,7 +9,8 @@ def generalisation_weights(held_out: dict[str, float], training: dict[str, float
 
     `held_out` and `training` are the means of a member's maps over held-out and over training images, by its name. With
     a their ratio, where it is above 1, a weight is (a_best / a)^12: a Gaussian at each position of a hundred images
-    that never lie the same way has a = 1.5 and counts for a hundredth of MKD; of images that do, a = 1.07 and a half.
+    that never lie the same way has a = 1.5, MKD 1.15, so that it counts for a twentieth; of images that do, it has
+    a = 1.07, MKD 1.01, and counts for a half.
     Maps whose mean is not above 0 have been standardised already and have no such ratio, which is taken as 1.
     """
     ratios = {
