@@ -1,11 +1,9 @@
 """The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,40 +14,30 @@ from kdad import __version__
 from kdad.compute import Compute
 from kdad.content_store import content_key
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
-from kdad.detectors.judgement import JudgedFile, Judgement, read_or_say
+from kdad.detectors.judge import Judge
 from kdad.detectors.system import System
 from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
-from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import SeenImages
-from kdad.images.fitting import fit_image, place
-from kdad.images.preparation import Preparation
-from kdad.images.reading import AnyImage, find_images, read_image
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.system import SystemSettings
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
-from kdad.scoring.threshold import Threshold
 
 
-class Detector(nn.Module, System):
-    """A system that judges images `(B, 3, H, W)` in [0, 1] of one size.
+class Detector(nn.Module, Judge, System):
+    """A judge that is a system: it judges images `(B, 3, H, W)` in [0, 1] of one size.
 
     A subclass is a `System` that also says how it is fitted, and what it says of images (`maps`). Outputs of the frozen
     networks, where they are known already, may be handed in; both ways give the same numbers.
     """
 
     def __init__(self, settings: SystemSettings, references: dict[str, FrozenReference], compute: Compute) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        Judge.__init__(self)
         self.settings, self.references, self.compute = settings, references, compute
-        self.size: tuple[int, int] = (0, 0)
-        self.preparation = Preparation()  # of the images that it is made of, and of those that it judges
         self.key = ""  # of the learnt half; names what is made of it
-        self.threshold: Threshold | None = None
-        self.held_out_scores = np.empty(0)
-        self.map_limits: tuple[float, float] | None = None
-        self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     # The learnt half.
 
@@ -127,61 +115,16 @@ class Detector(nn.Module, System):
         return {name: network.outputs(images) for name, network in self.frozen.items()}
 
     @torch.no_grad()
-    def judge_batch(self, images: Tensor, outputs: Outputs | None = None) -> list[Judgement]:
-        """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
-        if self.threshold is None:
-            raise InputError("the detector has no threshold yet; calibrate it on normal images")
-        if tuple(images.shape[-2:]) != self.size:
-            height, width = images.shape[-2:]
-            raise InputError(
-                f"images are {height} x {width}, but the detector was made for {self.size[0]} x {self.size[1]}"
-            )
+    def score_and_show(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and the maps `(B, H, W)` that are shown."""
         scores, smoothed = self.score_and_map(images, outputs)
-        shown = smoothed[self.methods[0]] if self.methods else [None] * len(scores)
-        return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+        return scores, smoothed[self.methods[0]] if self.methods else None
 
     def score_and_map(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that judging them takes."""
         raw = self.maps(images, outputs, self.needed_methods)
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
         return self.image_score.of_images(raw.scores, smoothed), smoothed
-
-    def judge(self, image: AnyImage) -> Judgement:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
-
-        Raises `InputError` when score or map is not finite.
-        """
-        prepared = self._fitted(read_image(image, self.preparation.values))
-        found = self.judge_batch(torch.from_numpy(prepared)[None])[0]
-        if found.not_finite is not None:
-            raise InputError(f"the {found.not_finite} of the image is not finite; look at it, and at the detector")
-        return found
-
-    def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
-        """Yield every image file at or below a folder with its judgement, in the order of their names."""
-        return self.judge_files(find_images(Path(folder).expanduser()), batch_size)
-
-    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
-        """Yield files with their judgements, `batch_size` images in memory at once; `with_images` hands them on.
-
-        A file that cannot be read has a `problem` and no judgement.
-        """
-        waiting = iter(paths)
-        while batch := list(islice(waiting, batch_size)):
-            started = perf_counter()
-            read = [read_or_say(path, self.preparation.values) for path in batch]
-            resized = [self._fitted(image) for image, _ in read if image is not None]
-            found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
-            share = 1000 * (perf_counter() - started) / len(batch)
-            for path, (image, problem) in zip(batch, read, strict=True):
-                if image is None:
-                    yield JudgedFile(path, None, None, share, problem)
-                    continue
-                placement = place(image.shape[1:], self.size, self.preparation.fit)
-                yield JudgedFile(path, image if with_images else None, next(found), share, None, placement)
-
-    def _fitted(self, image: np.ndarray) -> np.ndarray:
-        return fit_image(image, self.size, self.preparation.fit)
 
     def save(self, folder: str | Path) -> Path:
         """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
@@ -206,14 +149,6 @@ class Detector(nn.Module, System):
             made_by=self.record,
         )
 
-    def calibrated(
-        self, threshold: Threshold, held_out_scores: np.ndarray, map_limits: tuple[float, float] | None = None
-    ) -> "Detector":
-        """Set the threshold, the scores of held-out normal images that others are ranked among, and colours' limits."""
-        self.threshold, self.held_out_scores = threshold, np.sort(held_out_scores.astype(np.float64))
-        self.map_limits = map_limits
-        return self
-
     def raw_key(self, methods: Sequence[str], seen: SeenImages) -> str:
         """Return a key of the raw maps by these methods of these images."""
         return content_key(
@@ -224,9 +159,3 @@ class Detector(nn.Module, System):
             scored=seen.split.digest,
             code=code_digest(type(self).__module__),
         )
-
-    def _judgement(self, score: float, anomaly_map: np.ndarray | None) -> Judgement:
-        below = np.searchsorted(self.held_out_scores, score, side="left")
-        share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
-        value = self.threshold.value
-        return Judgement(score, value, score > value, float(share), anomaly_map)

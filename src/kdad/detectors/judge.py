@@ -1,0 +1,112 @@
+"""What judges images: a detector, or a file that one was exported to."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdad.detectors.judgement import JudgedFile, Judgement, read_or_say
+from kdad.errors import InputError
+from kdad.images.fitting import fit_image, place
+from kdad.images.preparation import Preparation
+from kdad.images.reading import AnyImage, find_images, read_image
+from kdad.scoring.threshold import Threshold
+
+
+class Judge(ABC):
+    """What says of images `(B, 3, H, W)` in [0, 1] of one size how anomalous they are, and where.
+
+    It has a threshold, the held-out normal scores that others are ranked among, and a record of what made it.
+    """
+
+    system: str
+
+    def __init__(self) -> None:
+        self.size: tuple[int, int] = (0, 0)
+        self.preparation = Preparation()  # of the images that it is made of, and of those that it judges
+        self.threshold: Threshold | None = None
+        self.held_out_scores = np.empty(0)
+        self.map_limits: tuple[float, float] | None = None
+        self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
+
+    @property
+    @abstractmethod
+    def methods(self) -> list[str]:
+        """The maps that are measured; the first is shown. Empty for a system that makes none."""
+
+    @abstractmethod
+    def score_and_show(self, images: Tensor, outputs: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and the maps `(B, H, W)` that are shown, None without.
+
+        `outputs` are those of a detector's frozen networks, where they are known already.
+        """
+
+    def judge_batch(self, images: Tensor, outputs: Any = None) -> list[Judgement]:
+        """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
+        if self.threshold is None:
+            raise InputError("the detector has no threshold yet; calibrate it on normal images")
+        if tuple(images.shape[-2:]) != self.size:
+            height, width = images.shape[-2:]
+            raise InputError(
+                f"images are {height} x {width}, but the detector was made for {self.size[0]} x {self.size[1]}"
+            )
+        scores, maps = self.score_and_show(images, outputs)
+        shown = [None] * len(scores) if maps is None else maps
+        return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+
+    def judge(self, image: AnyImage) -> Judgement:
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
+
+        Raises `InputError` when score or map is not finite.
+        """
+        prepared = self._fitted(read_image(image, self.preparation.values))
+        found = self.judge_batch(torch.from_numpy(prepared)[None])[0]
+        if found.not_finite is not None:
+            raise InputError(f"the {found.not_finite} of the image is not finite; look at it, and at the detector")
+        return found
+
+    def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
+        """Yield every image file at or below a folder with its judgement, in the order of their names."""
+        return self.judge_files(find_images(Path(folder).expanduser()), batch_size)
+
+    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
+        """Yield files with their judgements, `batch_size` images in memory at once; `with_images` hands them on.
+
+        A file that cannot be read has a `problem` and no judgement.
+        """
+        waiting = iter(paths)
+        while batch := list(islice(waiting, batch_size)):
+            started = perf_counter()
+            read = [read_or_say(path, self.preparation.values) for path in batch]
+            resized = [self._fitted(image) for image, _ in read if image is not None]
+            found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+            share = 1000 * (perf_counter() - started) / len(batch)
+            for path, (image, problem) in zip(batch, read, strict=True):
+                if image is None:
+                    yield JudgedFile(path, None, None, share, problem)
+                    continue
+                placement = place(image.shape[1:], self.size, self.preparation.fit)
+                yield JudgedFile(path, image if with_images else None, next(found), share, None, placement)
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        return fit_image(image, self.size, self.preparation.fit)
+
+    def calibrated(
+        self, threshold: Threshold, held_out_scores: np.ndarray, map_limits: tuple[float, float] | None = None
+    ) -> Self:
+        """Set the threshold, the scores of held-out normal images that others are ranked among, and colours' limits."""
+        self.threshold, self.held_out_scores = threshold, np.sort(held_out_scores.astype(np.float64))
+        self.map_limits = map_limits
+        return self
+
+    def _judgement(self, score: float, anomaly_map: np.ndarray | None) -> Judgement:
+        below = np.searchsorted(self.held_out_scores, score, side="left")
+        share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
+        value = self.threshold.value
+        return Judgement(score, value, score > value, float(share), anomaly_map)
