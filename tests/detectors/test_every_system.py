@@ -246,7 +246,9 @@ def _assert_close(found: Any, expected: Any, what: str, tolerance: float = _TOLE
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
     assert np.std(expected) > 0, f"{what} is the same everywhere"
-    allowed = tolerance * np.std(expected)
+    # Networks add up in another order in another batch: scores far from 0 have no more digits than float32.
+    rounding = 16 * np.finfo(np.float32).eps * np.abs(expected).max()
+    allowed = tolerance * np.std(expected) + rounding
     if what in _WITH_KINKS:
         assert np.mean(np.abs(found - expected) <= allowed) > _CLEAR_OF_KINKS, what
     else:
