@@ -181,6 +181,8 @@ def test_one_method_is_chosen_of_many_and_one_that_is_left_out_is_none():
     assert BaselineSettings.choose(blocks, "left_out", "there") is None
     with pytest.raises(InputError, match=r"there: baselines.methods has no 'neares'; did you mean 'nearest'\?"):
         BaselineSettings.choose(blocks, "neares", "there")
+    with pytest.raises(InputError, match=r"there: baselines.methods is None; give methods by name"):
+        BaselineSettings.choose({"baselines": {"methods": None}}, "nearest", "there")
 
 
 def test_a_table_says_what_a_method_is_and_sees():

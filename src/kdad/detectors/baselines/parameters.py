@@ -212,6 +212,10 @@ class BaselineSettings(SystemSettings):
     def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
         """Return the blocks with one method alone: what others are set to is nothing to it."""
         methods = blocks["baselines"]["methods"]
+        if not isinstance(methods, dict):
+            raise InputError(
+                f"{where}: baselines.methods is {methods!r}; give methods by name, or leave single ones out with null"
+            )
         if variant not in methods:
             raise InputError(f"{where}: baselines.methods has no '{variant}'{nearest_name(variant, list(methods))}")
         if methods[variant] is None:
