@@ -10,6 +10,7 @@ from kdad.detectors.uninformed_students.maps import (
     fuse_maps,
     predictive_variance,
     regression_error,
+    relative_to,
     spread_grid,
 )
 from kdad.scoring.standard import Standard
@@ -27,6 +28,17 @@ def test_regression_error_by_hand():
 def test_predictive_variance_by_hand():
     # (1 + 13) / 2 - (4 + 1)
     assert predictive_variance(_PREDICTIONS).tolist() == [[[2.0]]]
+
+
+def test_maps_relative_to_descriptors_by_hand():
+    targets = torch.tensor([[1.0, 1.0, 2.0], [0.0, 3.0, 0.0]]).view(2, 3, 1, 1)  # squared lengths 6 and 9
+    found = relative_to(targets, torch.tensor([5.0, 5.0]).view(2, 1, 1))
+    torch.testing.assert_close(found.flatten(), torch.tensor([5 / 6, 5 / 9]))
+
+
+def test_a_descriptor_of_no_length_divides_by_a_thousandth_of_its_variance():
+    found = relative_to(torch.zeros(1, 4, 1, 1), torch.ones(1, 1, 1))
+    assert found.item() == pytest.approx(1 / 0.004)
 
 
 def test_every_position_of_every_image_has_its_own_value():

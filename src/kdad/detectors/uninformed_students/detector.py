@@ -16,6 +16,7 @@ from kdad.detectors.uninformed_students.maps import (
     fuse_maps,
     predictive_variance,
     regression_error,
+    relative_to,
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
@@ -147,8 +148,8 @@ class UninformedStudentsDetector(Detector):
         return self.settings.student_scoring.smoothing[method]
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what e and v are normalised by."""
-        return {"normalisation": self.settings.student_scoring.normalisation}
+        """Return what e and v are divided and normalised by."""
+        return self.settings.student_scoring.model_dump(include={"error", "normalisation"})
 
     def batch_size(self, method: str | None = None) -> int:
         """Return fewer images the larger they are."""
@@ -203,8 +204,10 @@ class UninformedStudentsDetector(Detector):
             with self.compute.autocast():
                 predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
             predictions = predictions.float()
-            parts[f"e_p{field}"] = regression_error(predictions, targets)
-            parts[f"v_p{field}"] = predictive_variance(predictions)
+            own = {f"e_p{field}": regression_error(predictions, targets), f"v_p{field}": predictive_variance(predictions)}
+            if self.settings.student_scoring.error == "relative":
+                own = {name: relative_to(targets, found) for name, found in own.items()}
+            parts |= own
         return parts
 
     @torch.no_grad()

@@ -136,6 +136,9 @@ class StudentScoringParameters(MappingParameters):
         min_length=1,
         description="e + v, e, v, e + v of one receptive field; the first is shown and detects",
     )
+    error: Literal["absolute", "relative"] = Field(
+        "absolute", description="e and v as published, or divided by the squared length of the teacher's descriptor"
+    )
     normalisation: Literal["held_out", "position"] = Field(
         "held_out",
         description="e and v less their mean and over their sd: those of all held-out positions together (published), "
