@@ -146,6 +146,7 @@ class Detector(nn.Module, Judge, System):
             threshold=self.threshold,
             held_out_scores=self.held_out_scores.tolist(),
             map_limits=self.map_limits,
+            tiled=self.tiled,
             made_by=self.record,
         )
 

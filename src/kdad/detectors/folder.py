@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdad.checksums import sha256_of
+from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.fitting import Fit
 from kdad.images.preparation import Preparation
@@ -68,6 +69,7 @@ class DetectorFacts(StrictModel):
     threshold: Threshold | None
     held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
     map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    tiled: list[TiledThreshold] = Field([], description="thresholds of images that are judged by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
     sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")
 

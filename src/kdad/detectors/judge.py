@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.detectors.judgement import JudgedFile, Judgement, read_or_say
+from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
+from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.fitting import fit_image, place
 from kdad.images.preparation import Preparation
@@ -33,6 +34,7 @@ class Judge(ABC):
         self.threshold: Threshold | None = None
         self.held_out_scores = np.empty(0)
         self.map_limits: tuple[float, float] | None = None
+        self.tiled: list[TiledThreshold] = []  # of images that are judged by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     @property
@@ -106,7 +108,5 @@ class Judge(ABC):
         return self
 
     def _judgement(self, score: float, anomaly_map: np.ndarray | None) -> Judgement:
-        below = np.searchsorted(self.held_out_scores, score, side="left")
-        share = below / self.held_out_scores.size if self.held_out_scores.size else float("nan")
         value = self.threshold.value
-        return Judgement(score, value, score > value, float(share), anomaly_map)
+        return Judgement(score, value, score > value, rank_score(score, self.held_out_scores), anomaly_map)

@@ -44,6 +44,11 @@ class JudgedFile:
     placement: Placement | None = None
 
 
+def rank_score(score: float, held_out: np.ndarray) -> float:
+    """Return the share of held-out normal scores `(N,)`, ascending, that are lower; NaN without any."""
+    return float(np.searchsorted(held_out, score, side="left") / held_out.size) if held_out.size else float("nan")
+
+
 def heat_limits(maps: np.ndarray) -> tuple[float, float]:
     """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
 

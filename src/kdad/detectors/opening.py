@@ -41,7 +41,7 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
     check_unchanged(folder)
     if facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
-    detector.record = facts.made_by
+    detector.tiled, detector.record = facts.tiled, facts.made_by
     return detector.eval()
 
 

@@ -1,0 +1,114 @@
+"""Images larger than a detector's own, judged by overlapping tiles whose maps are blended into one."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
+from kdad.detectors.tiled_threshold import TiledThreshold
+from kdad.images.fitting import fit_image, place
+from kdad.images.reading import AnyImage, read_image
+from kdad.images.tiling import TileGrid, Tiling
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.image_score import ImageScore
+from kdad.scoring.smoothing import smooth
+
+
+class TiledJudge:
+    """Judges images by tiles, and those that one tile holds as the detector does.
+
+    Raw maps are blended at the image's own size, then smoothed and scored as one map; the mean of the highest values is
+    of as many pixels as of one tile, so that a defect weighs what it weighs there. A score that is of no map is the
+    most of the tiles' own. `batch_size` tiles are in memory at once, beside the image and its maps.
+    """
+
+    def __init__(self, detector: Detector, found: TiledThreshold, batch_size: int = 8) -> None:
+        self.detector, self.found, self.batch_size = detector, found, batch_size
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiles."""
+        return self.found.tiling
+
+    def judge(self, image: AnyImage) -> Judgement:
+        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
+        return self._judge(read_image(image, self.detector.preparation.values))
+
+    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
+        """Yield files with their judgements as `Detector.judge_files` does; one image is in memory at once."""
+        for path in paths:
+            started = perf_counter()
+            image, problem = read_or_say(path, self.detector.preparation.values)
+            if image is None:
+                yield JudgedFile(path, None, None, 1000 * (perf_counter() - started), problem)
+                continue
+            judgement, own = self._judge(image), image.shape[1:]
+            placement = None
+            if self.tiling.hold_whole(own):
+                placement = place(own, self.detector.size, self.detector.preparation.fit)
+            milliseconds = 1000 * (perf_counter() - started)
+            yield JudgedFile(path, image if with_images else None, judgement, milliseconds, None, placement)
+
+    def _judge(self, image: np.ndarray) -> Judgement:
+        if self.tiling.hold_whole(image.shape[1:]):
+            fitted = fit_image(image, self.detector.size, self.detector.preparation.fit)
+            return self.detector.judge_batch(torch.from_numpy(fitted)[None])[0]
+        score, shown = self.score_and_map(image)
+        value, held_out = self.found.threshold.value, self.found.scores
+        return Judgement(score, value, score > value, rank_score(score, held_out), shown)
+
+    @torch.no_grad()
+    def score_and_map(self, image: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """Return the score of an image `(3, H, W)` by its tiles, and the map `(H, W)` to show, if there is one."""
+        grid, wanted = TileGrid(image.shape[1:], self.tiling), self.detector.needed_methods
+        blended = {name: np.zeros(grid.own, np.float32) for name in wanted}
+        highest: dict[str, float] = {}
+        for start in range(0, len(grid), self.batch_size):
+            numbers = list(grid)[start : start + self.batch_size]
+            tiles = [self._fitted(grid.cut(image, number)) for number in numbers]
+            raw = self.detector.maps(torch.from_numpy(np.stack(tiles)), None, wanted)
+            for name, scores in raw.scores.items():
+                # As NumPy's maximum does: what is no number stays so.
+                highest[name] = float(np.maximum(highest.get(name, -np.inf), np.max(scores)))
+            for name in wanted:
+                self._lay(blended[name], self._at_own_size(raw.maps[name]), grid, numbers)
+        smoothed = {name: smooth(blended.pop(name)[None], self._steps(name)) for name in wanted}
+        scores = {name: np.array([score]) for name, score in highest.items()}
+        score = float(self._rule(grid).of_images(scores, smoothed)[0])
+        return score, smoothed[self.detector.methods[0]][0] if self.detector.methods else None
+
+    def _rule(self, grid: TileGrid) -> ImageScore:
+        rule, one = self.detector.image_score, grid.boxes[0]
+        share = one.height * one.width / (grid.own[0] * grid.own[1])
+        return replace(rule, top_fraction=rule.top_fraction * share)
+
+    def _fitted(self, tile: np.ndarray) -> np.ndarray:
+        # Tiles have the detector's proportions, so that nothing is stretched, filled or cut.
+        return fit_image(tile, self.detector.size, "resize")
+
+    def _at_own_size(self, maps: np.ndarray) -> np.ndarray:
+        """Return a batch's maps `(B, h, w)` at the size of tiles."""
+        if maps.shape[1:] == self.tiling.size:
+            return maps
+        found = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
+        return interpolate(found, size=self.tiling.size, mode="bilinear", antialias=True)[:, 0].numpy()
+
+    @staticmethod
+    def _lay(blended: np.ndarray, maps: np.ndarray, grid: TileGrid, numbers: list[int]) -> None:
+        for number, tile in zip(numbers, maps, strict=True):
+            box = grid.boxes[number]
+            box.cut(blended)[...] += tile[: box.height, : box.width] * grid.weights(number)
+
+    def _steps(self, name: str) -> SmoothingParameters:
+        """Return what a map passes through, in the image's own pixels."""
+        steps, scale = self.detector.smoothing(name), self.tiling.size[0] / self.detector.size[0]
+        opening = 2 * round((steps.opening_size * scale - 1) / 2) + 1 if steps.opening_size else 0
+        return steps.model_copy(
+            update={"gaussian_sigma": steps.gaussian_sigma * scale, "opening_size": max(opening, 0)}
+        )

@@ -1,0 +1,211 @@
+"""Large images by tiles: as the whole image where that can be, whatever the tiles are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from kdad.compute import Compute
+from kdad.detectors.detector import Detector
+from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled, put_tiled
+from kdad.detectors.workshop import Fitting, Raw
+from kdad.features.network import FrozenReference
+from kdad.images.tiling import Tiling
+from kdad.parameters.scoring import SmoothingParameters
+from kdad.parameters.strict import StrictModel
+from kdad.scoring.image_score import ImageScore
+from kdad.scoring.threshold import quantile_threshold
+
+#: Three layers of 3 x 3: a pixel of the map sees 3 pixels to each side.
+REACH = 3
+HELD_OUT = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+class _Settings(StrictModel):
+    rule: str = "map_top_mean"
+    sigma: float = 0.0
+    maps: bool = True
+
+
+class _Convolutions(Detector):
+    """Three convolutions that pad with zeros, and nothing else: no position means anything."""
+
+    system, Settings, Reference = "convolutions", _Settings, FrozenReference
+
+    def __init__(self, settings, references, compute):
+        super().__init__(settings, references, compute)
+        torch.manual_seed(0)
+        layers = [torch.nn.Conv2d(*channels, 3, padding=1) for channels in ((3, 4), (4, 4), (4, 1))]
+        self.network = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1], torch.nn.Tanh(), layers[2])
+
+    @classmethod
+    def refer(cls, settings, seen, workshop):
+        return {}
+
+    def fit(self, seen, workshop):
+        return Fitting(None, 0.0, False)
+
+    def learnt_state(self):
+        return {}
+
+    def learnt_facts(self):
+        return {}
+
+    def restore(self, state, facts):
+        pass
+
+    def maps(self, images, outputs=None, methods=None):
+        found = self.network(images)[:, 0].detach().numpy()
+        return Raw({"mean": images.mean((1, 2, 3)).numpy()}, dict.fromkeys(self.methods, found))
+
+    @property
+    def methods(self):
+        return ["map"] if self.settings.maps else []
+
+    @property
+    def image_score(self):
+        return ImageScore("mean" if self.settings.rule == "raw" else "map", self.settings.rule, 0.05)
+
+    def smoothing(self, method):
+        return SmoothingParameters(gaussian_sigma=self.settings.sigma)
+
+
+def _detector(size=(32, 32), **settings):
+    detector = _Convolutions(_Settings(**settings), {}, Compute(torch.device("cpu"), torch.float32)).eval()
+    detector.size = size
+    return detector.calibrated(quantile_threshold(HELD_OUT, 0.5), HELD_OUT)
+
+
+def _judge(detector, overlap=16, size=None, batch_size=3):
+    threshold = quantile_threshold(HELD_OUT + 1, 0.5)
+    known = TiledThreshold(
+        size=size or detector.size,
+        overlap=overlap,
+        threshold=threshold,
+        held_out_scores=(HELD_OUT + 1).tolist(),
+        pixels=(100, 100),
+        calibrated_on="here",
+    )
+    return TiledJudge(detector, known, batch_size)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).random((83, 101, 3)).astype(np.float32)
+
+
+def _whole(detector, image):
+    """Return the map that the detector would make of an image of any size, had it been made for that."""
+    with torch.no_grad():
+        return detector.network(torch.from_numpy(image.transpose(2, 0, 1))[None])[0, 0].numpy()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_where_a_quarter_of_the_overlap_is_the_reach_the_map_is_that_of_the_whole_image(image, batch_size):
+    detector = _detector()
+    found = _judge(detector, overlap=4 * REACH, batch_size=batch_size).judge(image)
+    np.testing.assert_allclose(found.map, _whole(detector, image), atol=1e-5)
+
+
+def test_with_less_overlap_it_differs_within_the_reach_of_a_border_alone(image):
+    detector = _detector()
+    difference = np.abs(_judge(detector, overlap=2).judge(image).map - _whole(detector, image))
+    near = np.zeros(difference.shape, bool)
+    for length, axis in ((83, 0), (101, 1)):
+        count = int(np.ceil((length - 2) / 30))
+        starts = np.rint(np.linspace(0, length - 32, count)).astype(int)
+        for border in [*starts[1:], *(starts[:-1] + 32)]:
+            part = [slice(None), slice(None)]
+            part[axis] = slice(border - REACH, border + REACH)
+            near[tuple(part)] = True
+    assert difference[~near].max() < 1e-5 < difference[near].max()
+
+
+def test_smoothing_runs_over_the_blended_map(image):
+    detector = _detector(sigma=2.0)
+    expected = ndimage.gaussian_filter(_whole(detector, image), 2.0, mode="reflect")
+    found = _judge(detector).judge(image)
+    np.testing.assert_allclose(found.map, expected, atol=1e-5)
+
+
+def test_the_score_is_of_as_many_pixels_as_one_tile_has(image):
+    detector = _detector()
+    found = _judge(detector).judge(image)
+    count = round(0.05 * 32 * 32)
+    assert found.score == pytest.approx(np.sort(found.map, axis=None)[-count:].mean(), rel=1e-6)
+    highest = _judge(_detector(rule="map_maximum")).judge(image)
+    assert highest.score == highest.map.max()
+
+
+def test_the_tiled_threshold_and_its_images_decide_and_rank(image):
+    detector = _detector(rule="map_maximum")
+    found = _judge(detector).judge(image)
+    assert found.threshold == 1.3  # the third of 1.1, 1.2, 1.3 and 1.4: ceil(5 / 2)
+    assert found.decision == (found.score > 1.3)
+    assert found.percentile == (found.score > HELD_OUT + 1).mean()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (20, 32), (9, 7)])
+def test_an_image_that_one_tile_holds_is_judged_as_ever(image, shape):
+    detector, part = _detector(), np.ascontiguousarray(image[: shape[0], : shape[1]])
+    tiled, whole = _judge(detector).judge(part), detector.judge(part)
+    assert replace(tiled, map=None) == replace(whole, map=None)
+    assert tiled.threshold == detector.threshold.value
+    np.testing.assert_array_equal(tiled.map, whole.map)
+
+
+def test_a_raw_score_is_the_most_of_the_tiles(image):
+    image[40:72, 60:92] = 1  # within one tile at 23..55 no more than at 46..78
+    detector = _detector(rule="raw")
+    found = _judge(detector, overlap=0).judge(image)
+    starts = [np.rint(np.linspace(0, length - 32, np.ceil(length / 32).astype(int))) for length in (83, 101)]
+    tiles = [image[int(top) : int(top) + 32, int(left) : int(left) + 32] for top in starts[0] for left in starts[1]]
+    assert found.score == pytest.approx(max(tile.mean() for tile in tiles), rel=1e-5)
+    assert _judge(_detector(rule="raw", maps=False), overlap=0).judge(image).map is None
+
+
+def test_tiles_of_another_size_are_resized_and_their_maps_come_back(image):
+    detector = _detector(rule="map_maximum", sigma=1.0)
+    smooth_image = ndimage.gaussian_filter(image, (6, 6, 0))
+    smooth_image = (smooth_image - smooth_image.min()) / np.ptp(smooth_image)
+    found = _judge(detector, overlap=32, size=(64, 64)).judge(smooth_image)
+    assert found.map.shape == (83, 101)
+    # The same at half the size, away from the image's border, where what pads is another size too.
+    small = np.stack(
+        [np.asarray(Image.fromarray(smooth_image[..., i]).resize((50, 41), Image.Resampling.BOX)) for i in range(3)], -1
+    )
+    expected = ndimage.zoom(ndimage.gaussian_filter(_whole(detector, small), 1.0), (83 / 41, 101 / 50), order=1)
+    inner = (slice(16, -16), slice(16, -16))
+    assert np.corrcoef(found.map[inner].ravel(), expected[inner].ravel())[0, 1] > 0.99
+
+
+def test_a_tile_that_is_not_finite_is_not_lost(image):
+    image[50, 50] = np.nan
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    score, found = _judge(_detector(rule="raw")).score_and_map(planes)
+    assert np.isnan(score) and np.isnan(found[50, 50]) and np.isfinite(found[0, 0])
+
+
+def test_files_of_all_sizes(tmp_path, image):
+    Image.fromarray((image * 255).astype(np.uint8)).save(tmp_path / "large.png")
+    Image.fromarray((image[:20, :25] * 255).astype(np.uint8)).save(tmp_path / "small.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    judge = _judge(_detector())
+    large, small, broken = judge.judge_files([tmp_path / f"{name}.png" for name in ("large", "small", "broken")])
+    assert large.judgement.map.shape == large.image.shape[1:] == (83, 101)
+    assert large.placement is None and large.problem is None
+    assert small.judgement.map.shape == (32, 32) and small.placement.own == (20, 25)
+    assert broken.judgement is None and "broken.png: cannot be read" in broken.problem
+
+
+def test_thresholds_are_found_by_their_tiles():
+    known = _judge(_detector()).found
+    other = known.model_copy(update={"overlap": 8})
+    assert find_tiled([known, other], Tiling((32, 32), 8)) is other
+    assert find_tiled([known], Tiling((32, 32), 8)) is None
+    newer = other.model_copy(update={"calibrated_on": "there"})
+    assert put_tiled([known, other], newer) == [known, newer]
