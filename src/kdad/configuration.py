@@ -170,7 +170,15 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
         return f"data/08_reporting/{place}"
     rule, value = block["rule"], block.get("value")
     alone = value is None or rule in RULES_WITHOUT_VALUE
-    return f"data/06_models/{place}/{rule if alone else f'{rule}_{value}'}"
+    name = rule if alone else f"{rule}_{value}"
+    return f"data/06_models/{place}/{name}{_tiles_name(block.get('tiles'))}"
+
+
+def _tiles_name(tiles: dict[str, Any] | None) -> str:
+    """Return what a threshold for tiles adds to its folder's name."""
+    if tiles is None:
+        return ""
+    return "_tiles" + "".join(f"_{tiles[name]}" for name in ("size", "overlap") if tiles.get(name) is not None)
 
 
 def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:

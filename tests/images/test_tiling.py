@@ -1,6 +1,7 @@
 """Tiles cover an image, share what they should, and their weights are a partition of unity."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_weights_sum_to_one_everywhere_and_neighbours_share_enough(own, size, sh
         lefts.add(box.left)
     np.testing.assert_allclose(total, 1, atol=1e-6)
     for starts, side in ((sorted(tops), size[0]), (sorted(lefts), size[1])):
-        assert all(later - one <= side - overlap for one, later in zip(starts, starts[1:], strict=False))
+        assert all(later - one <= side - overlap for one, later in pairwise(starts))
     assert len(grid) == len(tops) * len(lefts)
 
 

@@ -4,6 +4,7 @@ from pydantic import Field, model_validator
 
 from kdad.parameters.scoring import LABELLED_RULES, RULES_WITHOUT_VALUE, ThresholdRule
 from kdad.parameters.strict import StrictModel
+from kdad.parameters.tiles import TileParameters
 
 
 class InferenceParameters(StrictModel):
@@ -12,10 +13,19 @@ class InferenceParameters(StrictModel):
     images: str | None = Field(None, description="folder, of any layout, or one image file; must be given")
     detector: str = Field("latest", description="a detector's folder, latest (of this project), or runs:/ID of MLflow")
     output: str | None = Field(None, description="where results go; null: data/08_reporting/inference/<images>")
-    batch_size: int = Field(8, ge=1, description="images in memory at once")
+    batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
     heat_maps: bool = Field(True, description="write a heat map for each image, at its own size")
     maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
+    tiles: TileParameters | None = Field(
+        None, description="how images larger than a tile are judged, part by part; null: all are resized"
+    )
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
+
+    @model_validator(mode="after")
+    def _maps_of_one_size(self) -> "InferenceParameters":
+        if self.maps and self.tiles is not None:
+            raise ValueError("maps.npy holds maps of one size, which images by tiles have not; set maps: false")
+        return self
 
 
 class CalibrationParameters(StrictModel):
@@ -27,8 +37,11 @@ class CalibrationParameters(StrictModel):
     )
     rule: ThresholdRule = Field("quantile", description="how the threshold is set; f1 and what follows need labels")
     value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
+    tiles: TileParameters | None = Field(
+        None, description="the threshold is of images that are judged by these tiles; null: of whole ones"
+    )
     output: str | None = Field(None, description="folder of the results; null: data/06_models/calibrated/...")
-    batch_size: int = Field(8, ge=1, description="images in memory at once")
+    batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
 
     @property
     def wanted(self) -> float | None:
@@ -39,6 +52,10 @@ class CalibrationParameters(StrictModel):
     def _rule_has_what_it_takes(self) -> "CalibrationParameters":
         if self.images is None and self.rule in LABELLED_RULES:
             raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
+        if self.images is None and self.tiles is not None:
+            raise ValueError(
+                "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"
+            )
         if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
             raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
         # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.

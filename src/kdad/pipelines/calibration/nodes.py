@@ -9,13 +9,17 @@ import pandas as pd
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import heat_limits
+from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.tiled_threshold import find_tiled, put_tiled
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
+from kdad.images.tiling import Tiling
 from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
-from kdad.pipelines.inference.judging import judge_found
+from kdad.pipelines.inference.judging import Judge, judge_found
+from kdad.pipelines.inference.tiling import check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
@@ -25,6 +29,7 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = "the scores of the held-out images that the detector remembers"
 _SHOWN_PROBLEMS = 10
 _MAPS_FOR_LIMITS = 32
+_VALUES_OF_A_MAP = 300_000
 
 
 def calibrate(
@@ -32,33 +37,46 @@ def calibrate(
 ) -> tuple[pd.DataFrame, Detector, dict[str, Any]]:
     """Set the threshold anew by the rule, on the images' scores, or without images on the held-out scores it remembers.
 
-    Returns the scores (path, label, score), the detector, and what the threshold was, is and promises. Raises
-    `InputError` before anything is written.
+    With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
+    (path, label, score), the detector, and what the threshold was, is and promises. Raises `InputError` before anything
+    is written.
     """
     prepare_compute(compute)
-    understood = describe_detector(detector)
+    tiling = None if calibration.tiles is None else Tiling.of(calibration.tiles, detector.size)
+    understood, sizes = describe_detector(detector), None
+    if tiling is not None:
+        sizes = describe_sizes(images, tiling)
+        understood.append(("Tiles", f"{tiling} or more"))
     if images is not None:
-        understood += describe_images(images, detector, "these are taken for normal")
+        understood += describe_images(images, detector, "these are taken for normal", sizes)
     logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
-    before, limits, made = detector.threshold, detector.map_limits, detector.record
+    known = detector if tiling is None else find_tiled(detector.tiled, tiling)
+    before, limits, made = known and known.threshold, detector.map_limits, detector.record
     if images is None:
         scores = pd.DataFrame({"path": None, "label": 0, "score": detector.held_out_scores})
     else:
         check_calibration_images(images)
-        scores, measured = score_images(detector, images, calibration.batch_size)
-        limits = limits or measured
+        scores, measured = _score(detector, images, calibration, tiling)
+        limits = measured if tiling is not None else limits or measured
     threshold = new_threshold(scores, calibration)
     if images is None and before is not None:  # the same scores promise what they did
         threshold = threshold.model_copy(update={"scores_of": before.scores_of, "folds": before.folds})
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
-    detector.calibrated(threshold, scores.loc[scores["label"] == 0, "score"].to_numpy(), limits)
+    normal = scores.loc[scores["label"] == 0, "score"].to_numpy()
     kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
     source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
-    detector.record = kept | source | {"calibrated_on": said}
+    detector.record = kept | source
+    if tiling is None:
+        detector.calibrated(threshold, normal, limits)
+        detector.record |= {"calibrated_on": said}
+    else:
+        new = new_tiled(tiling, threshold, normal, images).model_copy(update={"map_limits": limits})
+        detector.tiled = put_tiled(detector.tiled, new)
     left_out = "" if calibration.rule in LABELLED_RULES else _left_out(scores)
     logger.info(
-        "Threshold %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
+        "Threshold%s %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
+        "" if tiling is None else f" for tiles of {tiling}:",
         "none" if before is None else f"{before.value:.6g}",
         *(threshold.value, threshold.rule, said, threshold.normal_images, threshold.anomalous_images, left_out),
         threshold.statement(),
@@ -66,6 +84,18 @@ def calibrate(
     )
     facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
     return scores, detector, facts | {"statement": threshold.statement()}
+
+
+def _score(
+    detector: Detector, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
+) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    if tiling is None:
+        if detector.threshold is None:  # any will do: decisions are not looked at
+            detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.map_limits)
+        return score_images(detector, images, calibration.batch_size)
+    check_larger_than_tiles(images, tiling)
+    judge = TiledJudge(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
+    return score_images(judge, images, calibration.batch_size)
 
 
 def check_calibration_images(images: FoundImages) -> None:
@@ -88,30 +118,26 @@ def check_calibration_images(images: FoundImages) -> None:
         )
 
 
-def score_images(
-    detector: Detector, images: FoundImages, batch_size: int
-) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+def score_images(judge: Judge, images: FoundImages, batch_size: int) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
 
     Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.
     """
-    if detector.threshold is None:  # any will do: decisions are not looked at
-        detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.map_limits)
     labels = [label or 0 for label in images.labels]
     scores, problems, maps = [], [], []
-    for label, judged in zip(labels, judge_found(detector, images, batch_size, with_images=False), strict=True):
+    for label, judged in zip(labels, judge_found(judge, images, batch_size, with_images=False), strict=True):
         if judged.judgement is None:
             problems.append(printable(judged.problem))
             continue
         scores.append(judged.judgement.score)
         if label == 0 and judged.judgement.map is not None and len(maps) < _MAPS_FOR_LIMITS:
-            maps.append(judged.judgement.map)
+            maps.append(_some_values(judged.judgement.map))
     if problems:
         raise InputError(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
-    return table, heat_limits(np.stack(maps)) if maps else None
+    return table, heat_limits(np.concatenate(maps)) if maps else None
 
 
 def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> Threshold:
@@ -126,6 +152,11 @@ def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> T
     if calibration.rule == "quantile":
         return quantile_threshold(normal, calibration.value)
     return rate_threshold(normal, calibration.value)
+
+
+def _some_values(anomaly_map: np.ndarray) -> np.ndarray:
+    """Return a large map's values in part: those of many do not fit into memory."""
+    return anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy()
 
 
 _NO_THRESHOLD = Threshold(

@@ -1,11 +1,12 @@
 """Found images through a detector, a batch in memory at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 from rich.progress import TextColumn
 
-from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import JudgedFile
 from kdad.images.found import FoundImages, batches_of
 from kdad.progress import progress_bar
@@ -13,9 +14,14 @@ from kdad.progress import progress_bar
 _PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
 
 
-def judge_found(
-    detector: Detector, images: FoundImages, batch_size: int, with_images: bool = True
-) -> Iterator[JudgedFile]:
+class Judge(Protocol):
+    """A detector, or what judges through one."""
+
+    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
+        """Yield files with their judgements."""
+
+
+def judge_found(judge: Judge, images: FoundImages, batch_size: int, with_images: bool = True) -> Iterator[JudgedFile]:
     """Yield every file with its judgement, up to `batch_size` in memory at once, behind a progress bar.
 
     A file that cannot be read, or whose score or map is not finite, has a problem and no judgement.
@@ -23,13 +29,14 @@ def judge_found(
     with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
         task = bar.add_task("Judging", total=len(images.paths), rate="")
         for batch in batches_of(images, batch_size, _PIXELS):
-            for judged in detector.judge_files(batch, len(batch), with_images):
-                yield _checked(judged)
+            for judged in judge.judge_files(batch, len(batch), with_images):
+                yield checked(judged)
                 speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
                 bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
 
 
-def _checked(judged: JudgedFile) -> JudgedFile:
+def checked(judged: JudgedFile) -> JudgedFile:
+    """Return a file as it was judged, or with a problem where its score or map is not finite."""
     what = None if judged.judgement is None else judged.judgement.not_finite
     if what is None:
         return judged

@@ -17,6 +17,7 @@ from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.inference.judging import judge_found
+from kdad.pipelines.inference.tiling import describe_sizes, describe_tiles, describe_unlike, judge_by_tiles
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.reporting.judgements import draw_contact_sheet, render_judgements
@@ -41,18 +42,23 @@ def judge_images(
         raise InputError(
             f"inference.maps is asked for, but a detector of '{detector.system}' makes no maps; leave it out"
         )
-    understood = describe_detector(detector)
-    understood += describe_images(images, detector, "these are judged, and not compared")
+    judge, understood, sizes = detector, describe_detector(detector), None
+    if inference.tiles is not None:
+        judge = judge_by_tiles(detector, inference.tiles, inference.batch_size)
+        understood, sizes = understood + describe_tiles(judge.found), describe_sizes(images, judge.tiling)
+        sizes += describe_unlike(images, judge.found)
+    understood += describe_images(images, detector, "these are judged, and not compared", sizes)
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
     logger.info(as_lines("Judging", understood), extra=PLAIN)
 
     def files() -> Iterator[tuple[str, JudgedFile, int | None]]:
-        judged = judge_found(detector, images, inference.batch_size)
+        judged = judge_found(judge, images, inference.batch_size)
         yield from zip(images.names, judged, images.labels, strict=True)
 
     map_size = detector.size if inference.maps else None
-    limits, heat_maps = detector.map_limits, inference.heat_maps
+    limits = detector.map_limits if judge is detector else judge.found.map_limits or detector.map_limits
+    heat_maps = inference.heat_maps
     return JudgementStream(files(), len(images.paths), limits, heat_maps, map_size, images.place), understood
 
 

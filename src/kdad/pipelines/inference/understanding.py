@@ -47,12 +47,14 @@ def describe_detector(detector: Detector) -> Facts:
     return [(name, printable(text)) for name, text in [*facts, ("Threshold", said)]]
 
 
-def describe_images(images: FoundImages, detector: Detector, unlabelled: str) -> Facts:
+def describe_images(images: FoundImages, detector: Detector, unlabelled: str, sizes: Facts | None = None) -> Facts:
     """Say which images were found, how they come to the detector's size, what labels they have, and what is left out.
 
-    `unlabelled` says what is made of images without a label.
+    `unlabelled` says what is made of images without a label; `sizes` what becomes of their sizes, if they are not all
+    resized.
     """
-    facts = [("Images", _found(images)), ("Sizes", _sizes(images, detector.size, detector.preparation.fit))]
+    resized = [("Sizes", _sizes(images, detector.size, detector.preparation.fit))]
+    facts = [("Images", _found(images)), *(resized if sizes is None else sizes)]
     facts += [("Labels", _labels(images, unlabelled)), ("Left out", ", ".join(images.left_out) or "nothing")]
     return [(name, printable(text)) for name, text in facts]
 

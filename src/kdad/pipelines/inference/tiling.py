@@ -1,0 +1,116 @@
+"""Tiles as a run is asked for them: which threshold they have, and what is said of them."""
+
+import shlex
+from collections import Counter
+
+import numpy as np
+
+from kdad.detectors.detector import Detector
+from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled
+from kdad.errors import InputError
+from kdad.given_parameters import say_parameters
+from kdad.images.found import FoundImages
+from kdad.images.tiling import TileGrid, Tiling
+from kdad.parameters.tiles import TileParameters
+from kdad.reporting.file_names import printable
+from kdad.scoring.threshold import Threshold
+
+_SHOWN_SIZES = 3
+_ALIKE = 1.5  # times as many pixels as calibration images: more tiles have more to be highest
+
+
+def judge_by_tiles(detector: Detector, tiles: TileParameters, batch_size: int) -> TiledJudge:
+    """Return what judges by these tiles.
+
+    Raises `InputError` that says how a threshold is set for them where the detector has none.
+    """
+    tiling = Tiling.of(tiles, detector.size)
+    found = find_tiled(detector.tiled, tiling)
+    if found is None:
+        known = "; ".join(str(known.tiling) for known in detector.tiled)
+        raise InputError(
+            f"the detector has no threshold for tiles of {tiling}"
+            f"{f' (it has some for tiles of {known})' if known else ''}, and that of whole images is too low for them; "
+            "set one on normal images that have trained nothing and are as large as those that are judged, then judge "
+            f"by the detector that this leaves:\n  {calibration_command(detector, tiling)}"
+        )
+    return TiledJudge(detector, found, batch_size)
+
+
+def calibration_command(detector: Detector, tiling: Tiling) -> str:
+    """Return the command that sets a threshold for tiles; its user fills in the folder of normal images."""
+    said = {
+        "calibration": {
+            "detector": str(detector.record.get("folder", "latest")),
+            "tiles": {"size": max(tiling.size), "overlap": tiling.overlap},
+            "images": "FOLDER_OF_NORMAL_IMAGES",
+        }
+    }
+    return shlex.join(["kedro", "run", "--pipelines=calibration", f"--params={say_parameters(said)}"])
+
+
+def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
+    """Raise `InputError` for calibration images that one tile holds: they are judged whole, by another threshold."""
+    small = [
+        name
+        for name, size in zip(images.names, images.sizes, strict=True)
+        if size is not None and tiling.hold_whole(size)
+    ]
+    if small:
+        raise InputError(
+            f"{len(small)} calibration images are no larger than a tile ({tiling.size[0]} x {tiling.size[1]}), so that "
+            f"they are judged whole, the first is '{small[0]}'; give images as large as those that are judged, or "
+            "smaller tiles"
+        )
+
+
+def describe_tiles(found: TiledThreshold) -> list[tuple[str, str]]:
+    """Say which tiles there are, and what their threshold promises."""
+    threshold = found.threshold
+    return [
+        ("Tiles", f"{found.tiling} or more; an image that one tile holds is judged whole, by the threshold above"),
+        ("Tiles' threshold", f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"),
+        ("Tiles calibrated on", found.calibrated_on),
+    ]
+
+
+def describe_sizes(images: FoundImages, tiling: Tiling) -> list[tuple[str, str]]:
+    """Say how many tiles images have."""
+    sizes = Counter(size for size in images.sizes if size is not None)
+    cut = {size: count for size, count in sizes.items() if not tiling.hold_whole(size)}
+    most = sorted(cut.items(), key=lambda item: -item[1])[:_SHOWN_SIZES]
+    said = [f"{count} of {h} x {w} in {len(TileGrid((h, w), tiling))} tiles" for (h, w), count in most]
+    if len(cut) > _SHOWN_SIZES:
+        said.append(f"the rest of {len(cut) - _SHOWN_SIZES} other sizes")
+    whole = sum(sizes.values()) - sum(cut.values())
+    said += [f"{whole} judged whole"] if whole else []
+    return [("Sizes", ", ".join(said) or "none can be read")]
+
+
+def describe_unlike(images: FoundImages, found: TiledThreshold) -> list[tuple[str, str]]:
+    """Say which images are much larger or smaller than those that the threshold was set on."""
+    low, high = found.pixels
+    cut = [h * w for h, w in filter(None, images.sizes) if not found.tiling.hold_whole((h, w))]
+    unlike = sum(not low / _ALIKE <= count <= high * _ALIKE for count in cut)
+    if not unlike:
+        return []
+    said = (
+        f"{unlike} images have more than {_ALIKE:g} times more or fewer pixels than those that the tiles' threshold "
+        f"was set on ({low / 1e6:.3g} to {high / 1e6:.3g} million), so that its promise is not theirs; calibrate on "
+        "images of their size"
+    )
+    return [("Unlike", said)]
+
+
+def new_tiled(tiling: Tiling, threshold: Threshold, scores: np.ndarray, images: FoundImages) -> TiledThreshold:
+    """Return a threshold for tiles that was set on the `scores` of normal images."""
+    pixels = [height * width for height, width in filter(None, images.sizes)] or [1]
+    return TiledThreshold(
+        size=tiling.size,
+        overlap=tiling.overlap,
+        threshold=threshold,
+        held_out_scores=np.sort(scores.astype(np.float64)).tolist(),
+        pixels=(min(pixels), max(pixels)),
+        calibrated_on=printable(str(images.place.absolute())),
+    )
