@@ -56,7 +56,7 @@ def test_the_refusal_says_the_command_that_then_works(project, normal, large, mo
     message = str(refused.value)
     assert "the detector has no threshold for tiles of 64 x 64 with 20 pixels shared" in message
     (command,) = re.findall("kedro run .*", message)
-    program, verb, *arguments = shlex.split(command.replace("FOLDER_OF_NORMAL_IMAGES", shlex.quote(str(normal))[1:-1]))
+    program, verb, *arguments = shlex.split(command.replace("FOLDER_OF_NORMAL_IMAGES", str(normal)))
     assert (program, verb) == ("kedro", "run")
     monkeypatch.chdir(project)
     found = CliRunner().invoke(run_command, [*arguments, "--env=test"], catch_exceptions=False)

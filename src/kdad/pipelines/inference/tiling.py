@@ -47,7 +47,10 @@ def calibration_command(detector: Detector, tiling: Tiling) -> str:
             "images": "FOLDER_OF_NORMAL_IMAGES",
         }
     }
-    return shlex.join(["kedro", "run", "--pipelines=calibration", f"--params={say_parameters(said)}"])
+    text = say_parameters(said)
+    quoted = shlex.quote(text)
+    # In quotes in any case: what is filled in may have spaces.
+    return f"kedro run --pipelines=calibration --params={quoted if quoted != text else repr(text)}"
 
 
 def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
