@@ -2,6 +2,7 @@
 
 from pydantic import Field, model_validator
 
+from kdad.parameters.drift import DriftParameters
 from kdad.parameters.scoring import LABELLED_RULES, RULES_WITHOUT_VALUE, ThresholdRule
 from kdad.parameters.strict import StrictModel
 from kdad.parameters.tiles import TileParameters
@@ -19,6 +20,7 @@ class InferenceParameters(StrictModel):
     tiles: TileParameters | None = Field(
         None, description="how images larger than a tile are judged, part by part; null: all are resized"
     )
+    drift: DriftParameters = Field(default_factory=DriftParameters, description="when scores have left normal ones")
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 
     @model_validator(mode="after")

@@ -16,11 +16,13 @@ from kdad.metrics.measure import measure_detection
 from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
+from kdad.pipelines.inference.drifting import find_drift, reference_of, say_drift
 from kdad.pipelines.inference.judging import judge_found
 from kdad.pipelines.inference.tiling import describe_sizes, describe_tiles, describe_unlike, judge_by_tiles
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.reporting.judgements import draw_contact_sheet, render_judgements
+from kdad.scoring.drift import NormalReference
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,10 @@ _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "
 
 def judge_images(
     detector: Detector, images: FoundImages, inference: InferenceParameters, compute: ComputeParameters
-) -> tuple[JudgementStream, list[tuple[str, str]]]:
+) -> tuple[JudgementStream, list[tuple[str, str]], NormalReference]:
     """Judge every image file as it is written, a batch in memory at once; files that cannot be read say why.
 
-    Returned with it is what detector and images were taken for.
+    Returned with it are what detector and images were taken for, and what their scores are compared with.
     """
     prepare_compute(compute)
     if detector.threshold is None:
@@ -59,16 +61,18 @@ def judge_images(
     map_size = detector.size if inference.maps else None
     limits = detector.map_limits if judge is detector else judge.found.map_limits or detector.map_limits
     heat_maps = inference.heat_maps
-    return JudgementStream(files(), len(images.paths), limits, heat_maps, map_size, images.place), understood
+    stream = JudgementStream(files(), len(images.paths), limits, heat_maps, map_size, images.place)
+    return stream, understood, reference_of(judge)
 
 
 def report_judgements(
     judgements: Judgements,
     understood: list[tuple[str, str]],
+    reference: NormalReference,
     inference: InferenceParameters,
     measuring: MeasuringParameters,
 ) -> tuple[Figure, str, dict[str, Any]]:
-    """Draw the contact sheet, write the page, and compare with labels where the folder has them."""
+    """Draw the contact sheet, write the page, and compare with labels, where there are some, and with the reference."""
     table = judgements.table
     judged = table[table["score"].notna()].reset_index(drop=True)
     labelled = judged[judged["label"].notna()]
@@ -81,13 +85,20 @@ def report_judgements(
     }
     if len(labelled):
         metrics |= measure_detection(labelled.astype({"label": int, "decision": int}), measuring)
+    drift = find_drift(judged, reference, inference.drift.alpha)
+    metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
+    say_drift(drift)
     counts = f"{len(judged)} judged, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     logger.info("Found: %s", counts)
     thumbnails = judged["thumbnail"]
     sheet = draw_contact_sheet(judged, lambda row: judgements.thumbnail(thumbnails[row]), inference.sheet_images)
     shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Judgements: {printable(inference.images)}"
-    return sheet, render_judgements(title, [*understood, ("Found", counts)], table, shown), metrics
+    return (
+        sheet,
+        render_judgements(title, [*understood, ("Found", counts), ("Drift", drift.statement())], table, shown),
+        metrics,
+    )
 
 
 def stop_on_unreadable(judgements: Judgements, page: str) -> None:

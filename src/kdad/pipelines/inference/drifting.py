@@ -1,0 +1,37 @@
+"""Whether what was judged scores as held-out normal images do."""
+
+import logging
+
+import pandas as pd
+
+from kdad.detectors.detector import Detector
+from kdad.detectors.tiled import TiledJudge
+from kdad.scoring.drift import Drift, NormalReference, compare_scores
+
+logger = logging.getLogger(__name__)
+
+
+def reference_of(judge: Detector | TiledJudge) -> NormalReference:
+    """Return what the scores of images are compared with; by tiles, those of images that were cut alike."""
+    if isinstance(judge, TiledJudge):
+        return NormalReference(judge.found.threshold, judge.found.scores)
+    return NormalReference(judge.threshold, judge.held_out_scores)
+
+
+def comparable_scores(judged: pd.DataFrame, reference: NormalReference) -> pd.DataFrame:
+    """Return the rows of images that were judged by the reference's threshold: of tiles, or of whole images."""
+    return judged[judged["threshold"] == reference.threshold.value]
+
+
+def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
+    """Compare the scores of a table of judgements with a reference; where there are labels, of normal images alone."""
+    rows = comparable_scores(judged, reference)
+    labelled = bool(rows["label"].notna().any())
+    if labelled:
+        rows = rows[rows["label"] == 0]
+    return compare_scores(rows["score"].to_numpy(dtype=float), reference, alpha, labelled)
+
+
+def say_drift(drift: Drift) -> None:
+    """Say in one line of the log what was found: a warning where it has changed."""
+    logger.log(logging.WARNING if drift.verdict == "changed" else logging.INFO, "Drift: %s", drift.statement())
