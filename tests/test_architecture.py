@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("detectors",),
     ("reporting",),
     ("comparison",),
-    ("tracking",),
+    ("tracking", "watching"),
     ("datasets",),
     ("pipelines",),
     ("configuration",),

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from kdad import interruption
-from kdad.interruption import InsistentSignals
+from kdad.interruption import EndWhenTold, InsistentSignals
 
 
 class _Thing:
@@ -60,3 +60,20 @@ def test_an_ignored_signal_stays_ignored():
             time.sleep(0.05)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_remembered_and_the_second_acts(number):
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with EndWhenTold() as end:
+            assert not end.told
+            os.kill(os.getpid(), number)
+            assert end.told and heard == []
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+        os.kill(os.getpid(), number)
+        assert heard == [number, number]
+    finally:
+        signal.signal(number, before)

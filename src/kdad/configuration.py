@@ -165,7 +165,7 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
     claim = results_claim(pipeline, block, data)
-    place = f"{_RESULTS[pipeline]}/held_out" if claim is None else claim.place
+    place = f"{_kind_of_results(pipeline, block)}/held_out" if claim is None else claim.place
     if pipeline == "inference":
         return f"data/08_reporting/{place}"
     rule, value = block["rule"], block.get("value")
@@ -186,7 +186,12 @@ def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | N
     images = block.get("images")
     if block.get("output") or not images:
         return None
-    return folder_claim(data, _RESULTS[pipeline], Path(images).expanduser().resolve())
+    return folder_claim(data, _kind_of_results(pipeline, block), Path(images).expanduser().resolve())
+
+
+def _kind_of_results(pipeline: str, block: dict[str, Any]) -> str:
+    """Return what results lie below; those of a watch, which grow, apart from those that are replaced."""
+    return "watched" if pipeline == "inference" and block.get("watch") else _RESULTS[pipeline]
 
 
 def session_parameters() -> dict[str, Any]:

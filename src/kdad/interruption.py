@@ -48,3 +48,33 @@ class InsistentSignals:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class EndWhenTold:
+    """While it is entered, the first SIGINT or SIGTERM is remembered in `told`; a second one does what it did before.
+
+    For work that has no end of its own, and stops between two pieces of it.
+    """
+
+    def __init__(self) -> None:
+        self.told = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "EndWhenTold":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.told = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

@@ -70,7 +70,7 @@ def register_pipelines() -> Mapping[str, Pipeline]:
             "baselines": _planned("baselines", lambda: plan_baselines(parameters)),
             "paper_tables": _planned("paper_tables", lambda: plan_tables(parameters), "paper_tables"),
             **{name: _ablation(name, parameters) for name in parameters if name.endswith(SUFFIX)},
-            "inference": Registered(("inference", "compute", "measuring"), "inference.create_pipeline"),
+            "inference": _inference(parameters),
             "calibration": Registered(("calibration", "compute"), "calibration.create_pipeline"),
             # Steps alone, on what the steps before them have left.
             "ingestion": Registered(("dataset", "teacher", "students"), "sums.create_ingestion"),
@@ -100,6 +100,14 @@ def _system(name: str, parameters: dict[str, Any]) -> Registered:
     statistics = by_dataset and "source" in _blocks(name)
     blocks = ("dataset", *_blocks(name), *_MEASURED)
     return Registered(blocks, "sums.create_system", (name, statistics), system=name)
+
+
+def _inference(parameters: dict[str, Any]) -> Registered:
+    block = parameters.get("inference")
+    watch = isinstance(block, dict) and bool(block.get("watch"))
+    if watch:
+        return Registered(("inference", "compute"), "inference.create_watch")
+    return Registered(("inference", "compute", "measuring"), "inference.create_pipeline")
 
 
 def _planned(module: str, plan: Callable[[], Any], *blocks: str) -> Registered:

@@ -5,22 +5,21 @@ import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kdad.datasets.judged_files import HeatMapPlaces, draw_file, row_of
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
-from kdad.images.decoding import resize_image
 from kdad.interruption import InsistentSignals
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
 from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +28,11 @@ COLUMNS = (
     *("problem", "heat_map", "thumbnail"),
 )
 _TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail"), object)
-_TABLE = "judgements.csv"
+TABLE = "judgements.csv"
+#: What a watch leaves beside the table, and nobody else may replace.
+JOURNAL = "journal.jsonl"
 _MAPS = "maps.npy"
-_WRITTEN = ("heat_maps", "thumbnails", _MAPS, _TABLE)
-_LONGEST_NAME = 255  # in bytes, of a file
-_FAST = 1  # of zlib's levels: several times faster than the usual, files are a tenth larger
+_WRITTEN = ("heat_maps", "thumbnails", _MAPS, TABLE)
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,23 @@ class Judgements:
         """Open the thumbnail that a row names; raises `InputError` for one outside of the folder, or no PNG."""
         path = (self.folder / place).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise InputError(f"'{self.folder / _TABLE}' names a picture outside of its folder: '{place}'; judge again")
+            raise InputError(f"'{self.folder / TABLE}' names a picture outside of its folder: '{place}'; judge again")
         try:
             return Image.open(path, formats=("PNG",))
         except OSError as error:
             raise InputError(f"'{path}' is not the picture that was written ({error}); judge again") from error
+
+
+def read_judgements(folder: Path) -> Judgements:
+    """Read the table of judgements in a folder."""
+    table = pd.read_csv(
+        folder / TABLE,
+        dtype=_TEXTS,
+        keep_default_na=False,
+        na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in COLUMNS},
+        float_precision="round_trip",
+    )
+    return Judgements(table, folder)
 
 
 class JudgementsDataset(PlaceDataset):
@@ -82,14 +93,7 @@ class JudgementsDataset(PlaceDataset):
     def load(self) -> Judgements:
         """Read the table."""
         put_back(self._filepath.resolve())
-        table = pd.read_csv(
-            self._filepath / _TABLE,
-            dtype=_TEXTS,
-            keep_default_na=False,
-            na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in COLUMNS},
-            float_precision="round_trip",
-        )
-        return Judgements(table, self._filepath)
+        return read_judgements(self._filepath)
 
     def save(self, data: JudgementStream) -> None:
         """Judge and write image by image under a temporary name; what an earlier run left is then replaced.
@@ -99,10 +103,12 @@ class JudgementsDataset(PlaceDataset):
         folder, whole = self._filepath, self._filepath.resolve()  # a link stays, and what it leads to is replaced
         put_back(whole)
         if data.place is not None:
-            _check_apart(whole, data.place.resolve())
-        if is_taken(folder, _TABLE):
+            check_apart(whole, data.place.resolve())
+        if is_taken(folder, TABLE):
             raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
-        earlier = ", in place of earlier ones" if (folder / _TABLE).is_file() else ""
+        if (folder / JOURNAL).exists():
+            raise InputError(f"'{folder}' holds what a watch has judged; give inference.output a new folder")
+        earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
         logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
         with InsistentSignals(), replacing(whole) as partial:
             _write(partial, data)
@@ -112,30 +118,11 @@ class JudgementsDataset(PlaceDataset):
 _PLAIN = {"markup": False}  # brackets in a file's name are no markup
 
 
-@dataclass
-class _Places:
-    """Where heat maps go: as the images lie, or by number where the name cannot be a file's beside the others."""
-
-    files: set[str] = field(default_factory=set)
-    folders: set[str] = field(default_factory=set)
-
-    def choose(self, name: str, number: int) -> str:
-        """Return the place of the heat map of the image with this name and number."""
-        place = f"heat_maps/{name}.png"
-        key = place.casefold()  # a disk may not tell A from a
-        above = {str(folder) for folder in PurePosixPath(key).parents}
-        if key in self.files | self.folders or above & self.files or not _can_be_a_file(place):
-            return f"heat_maps/{number:06d}.png"
-        self.files.add(key)
-        self.folders |= above
-        return place
-
-
 def _write(folder: Path, data: JudgementStream) -> None:
-    places = _Places()
+    places = HeatMapPlaces()
     maps = (folder / _MAPS).open("wb") if data.map_size is not None else nullcontext()
     # Names that are no UTF-8 are written with escapes, so that every program can read the table.
-    table = (folder / _TABLE).open("w", newline="", encoding="utf-8", errors="backslashreplace")
+    table = (folder / TABLE).open("w", newline="", encoding="utf-8", errors="backslashreplace")
     with table as file, maps as stack:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -143,9 +130,10 @@ def _write(folder: Path, data: JudgementStream) -> None:
             shape = (data.count, *data.map_size)
             np.lib.format.write_array_header_1_0(stack, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for number, (name, judged, label) in enumerate(data.files):
-            row = _row(name, judged, label)
+            row = row_of(name, judged, label)
             if judged.judgement is not None:
-                row |= _draw(folder, number, places.choose(name, number), judged, data)
+                place = places.choose(name, number)
+                row |= draw_file(folder, number, place, judged, data.limits, data.heat_maps)
             writer.writerow(row)
             if stack is not None:
                 _append_map(stack, judged, data.map_size)
@@ -157,52 +145,7 @@ def _append_map(stack: IO[bytes], judged: JudgedFile, size: tuple[int, int]) -> 
     stack.write(np.ascontiguousarray(found, dtype="<f4").tobytes())
 
 
-def _row(name: str, judged: JudgedFile, label: int | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"path": name, "milliseconds": round(judged.milliseconds, 2), "problem": judged.problem}
-    row["label"] = label
-    if judged.judgement is not None:
-        found = judged.judgement
-        height, width = judged.image.shape[1:]
-        row |= {
-            "score": found.score,
-            "threshold": found.threshold,
-            "decision": int(found.decision),
-            "percentile": found.percentile,
-            "height": height,
-            "width": width,
-        }
-    return row
-
-
-def _draw(folder: Path, number: int, place: str, judged: JudgedFile, data: JudgementStream) -> dict[str, str]:
-    """Write the thumbnail, and at `place` the heat map, where one is wanted and the detector makes maps."""
-    image, anomaly_map, limits = judged.image, judged.judgement.map, data.limits or (0.0, 1.0)
-    places = {"thumbnail": f"thumbnails/{number:06d}.png"}
-    if data.heat_maps and anomaly_map is not None:
-        places["heat_map"] = place
-        drawn = overlay_placed(image, anomaly_map, limits, judged.placement)
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(folder / place, compress_level=_FAST)
-        small = thumbnail(drawn)
-    else:
-        width, height = thumbnail_size(image.shape[2], image.shape[1])
-        reduced = resize_image(image, (height, width))
-        small = overlay_placed(
-            reduced, anomaly_map, limits, judged.placement and judged.placement.of_size(height, width)
-        )
-    (folder / "thumbnails").mkdir(exist_ok=True)
-    small.save(folder / places["thumbnail"])
-    return places
-
-
-def _can_be_a_file(place: str) -> bool:
-    try:
-        return max(len(part.encode()) for part in place.split("/")) <= _LONGEST_NAME
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return False
-
-
-def _check_apart(folder: Path, images: Path) -> None:
+def check_apart(folder: Path, images: Path) -> None:
     """Raise `InputError` when results would lie among the images, and be judged next time, or replace them."""
     if images.is_dir() and folder.is_relative_to(images):
         raise InputError(

@@ -80,6 +80,32 @@ class ImageFilesDataset(AbstractDataset[None, FoundImages]):
         return {"place": self._place}
 
 
+class WatchedFolderDataset(AbstractDataset[None, Path]):
+    """A folder in which image files arrive; it may be empty still. `setting` is what names it."""
+
+    def __init__(self, *, place: str | None, setting: str, metadata: dict[str, Any] | None = None) -> None:
+        self._place, self._setting = place, setting
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Return the folder; raises `InputError` when none is given, or none is there."""
+        if not self._place:
+            raise InputError(f"{self._setting} is not given; name the folder that is to be watched")
+        folder = Path(self._place).expanduser().absolute()
+        if not folder.is_dir():
+            raise InputError(
+                f"{self._setting} is '{folder}', which is no folder; make it, or name the one to be watched"
+            )
+        return folder
+
+    def save(self, data: None) -> None:
+        """Refuse: this is where others put images."""
+        raise DatasetError("a watched folder is read, never written")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"place": self._place}
+
+
 def find_detector(location: str, project: Path, tracking: str | None = None) -> tuple[Path, str]:
     """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
 

@@ -6,6 +6,7 @@ from kdad.parameters.drift import DriftParameters
 from kdad.parameters.scoring import LABELLED_RULES, RULES_WITHOUT_VALUE, ThresholdRule
 from kdad.parameters.strict import StrictModel
 from kdad.parameters.tiles import TileParameters
+from kdad.parameters.watching import WatchingParameters
 
 
 class InferenceParameters(StrictModel):
@@ -20,13 +21,17 @@ class InferenceParameters(StrictModel):
     tiles: TileParameters | None = Field(
         None, description="how images larger than a tile are judged, part by part; null: all are resized"
     )
+    watch: bool = Field(False, description="judge files as they arrive in the folder, until told to end")
+    watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
     drift: DriftParameters = Field(default_factory=DriftParameters, description="when scores have left normal ones")
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 
     @model_validator(mode="after")
-    def _maps_of_one_size(self) -> "InferenceParameters":
+    def _maps_of_one_size_and_number(self) -> "InferenceParameters":
         if self.maps and self.tiles is not None:
             raise ValueError("maps.npy holds maps of one size, which images by tiles have not; set maps: false")
+        if self.maps and self.watch:
+            raise ValueError("maps.npy is of a known number of images, which a watch has not; set maps: false")
         return self
 
 

@@ -138,19 +138,22 @@ def compare_scores(scores: np.ndarray, reference: NormalReference, alpha: float,
     )
 
 
-def latest_look(scores: np.ndarray, reference: NormalReference, parameters: DriftParameters) -> Drift | None:
-    """Return the latest look at a stream of scores `(N,)` in their order; None before the first.
+def latest_look(
+    latest: np.ndarray, count: int, reference: NormalReference, parameters: DriftParameters
+) -> Drift | None:
+    """Return the latest look at a stream of `count` scores; None before the first.
 
-    A look is at the window's latest images, each time half a window has come. The k-th has the share 1 / (k (k + 1)) of
-    alpha; these shares sum to 1, so that alpha bounds the chance of any false report, however long the stream is and
-    however windows overlap (union bound).
+    `latest` are the last scores in their order, one and a half windows of them or all that there are. A look is at a
+    window's images, each time half a window has come. The k-th has the share 1 / (k (k + 1)) of alpha; these shares sum
+    to 1, so that alpha bounds the chance of any false report, however long the stream is and however windows overlap
+    (union bound).
     """
     step = parameters.window // 2
-    looks = scores.size // step
+    looks = count // step
     if not looks:
         return None
-    end = looks * step
-    window = scores[max(end - parameters.window, 0) : end]
+    end = latest.size - (count - looks * step)
+    window = latest[max(end - parameters.window, 0) : end]
     return compare_scores(window, reference, parameters.alpha / (looks * (looks + 1)))
 
 

@@ -22,21 +22,28 @@ class Judge(Protocol):
 
 
 def judge_found(judge: Judge, images: FoundImages, batch_size: int, with_images: bool = True) -> Iterator[JudgedFile]:
-    """Yield every file with its judgement, up to `batch_size` in memory at once, behind a progress bar.
+    """Yield every file with its judgement, as `judge_in_batches`, behind a progress bar."""
+    with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
+        task = bar.add_task("Judging", total=len(images.paths), rate="")
+        for judged in judge_in_batches(judge, images, batch_size, with_images):
+            yield judged
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+
+
+def judge_in_batches(
+    judge: Judge, images: FoundImages, batch_size: int, with_images: bool = True
+) -> Iterator[JudgedFile]:
+    """Yield every file with its judgement, up to `batch_size` in memory at once.
 
     A file that cannot be read, or whose score or map is not finite, has a problem and no judgement.
     """
-    with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
-        task = bar.add_task("Judging", total=len(images.paths), rate="")
-        for batch in batches_of(images, batch_size, _PIXELS):
-            for judged in judge.judge_files(batch, len(batch), with_images):
-                yield checked(judged)
-                speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-                bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+    for batch in batches_of(images, batch_size, _PIXELS):
+        for judged in judge.judge_files(batch, len(batch), with_images):
+            yield _checked(judged)
 
 
-def checked(judged: JudgedFile) -> JudgedFile:
-    """Return a file as it was judged, or with a problem where its score or map is not finite."""
+def _checked(judged: JudgedFile) -> JudgedFile:
     what = None if judged.judgement is None else judged.judgement.not_finite
     if what is None:
         return judged

@@ -1,8 +1,9 @@
-"""Every image of a folder judged by one detector, then a sheet, a page, and what labels say."""
+"""Images judged by one detector: those of a folder, then a sheet, a page, and what labels say; or those that arrive."""
 
 from kedro.pipeline import Node, Pipeline
 
 from kdad.pipelines.inference.nodes import judge_images, report_judgements, stop_on_unreadable
+from kdad.pipelines.inference.watching import report_watch, watch_folder
 
 
 def create_pipeline() -> Pipeline:
@@ -40,6 +41,39 @@ def create_pipeline() -> Pipeline:
                 inputs={**judged, "page": "inference.page"},
                 outputs=None,
                 name="report_unreadable_files",
+                tags=["inference"],
+            ),
+        ]
+    )
+
+
+def create_watch() -> Pipeline:
+    """Judge files as they arrive in a folder, until told to end, then report."""
+    wanted = {"inference": "params:inference"}
+    return Pipeline(
+        [
+            Node(
+                watch_folder,
+                inputs={
+                    **wanted,
+                    "detector": "inference.detector",
+                    "folder": "inference.watched_folder",
+                    "compute": "params:compute",
+                },
+                outputs=["inference.watched", "inference.understood", "inference.reference"],
+                name="watch_folder",
+                tags=["inference"],
+            ),
+            Node(
+                report_watch,
+                inputs={
+                    **wanted,
+                    "judgements": "inference.watched",
+                    "understood": "inference.understood",
+                    "reference": "inference.reference",
+                },
+                outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
+                name="report_watch",
                 tags=["inference"],
             ),
         ]

@@ -1,0 +1,205 @@
+"""Nodes of the pipeline `inference` that watches a folder."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad.compute import prepare_compute
+from kdad.datasets.judgements import COLUMNS, Judgements
+from kdad.datasets.watched import WatchStream
+from kdad.detectors.detector import Detector
+from kdad.detectors.judgement import JudgedFile
+from kdad.errors import InputError
+from kdad.images.found import FoundImages
+from kdad.interruption import EndWhenTold
+from kdad.parameters.inference import InferenceParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.parameters.watching import WatchingParameters
+from kdad.pipelines.inference.drifting import reference_of
+from kdad.pipelines.inference.judging import Judge, judge_in_batches
+from kdad.pipelines.inference.tiling import describe_tiles, judge_by_tiles
+from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector
+from kdad.reporting.file_names import printable
+from kdad.reporting.judgements import draw_contact_sheet, render_judgements
+from kdad.scoring.drift import Drift, NormalReference, latest_look
+from kdad.watching.arrivals import Arrival, Arrivals, Stamp
+
+logger = logging.getLogger(__name__)
+
+
+def watch_folder(
+    detector: Detector, folder: Path, inference: InferenceParameters, compute: ComputeParameters
+) -> tuple[WatchStream, list[tuple[str, str]], NormalReference]:
+    """Judge files as they arrive, until told to end; each is written before the next is begun.
+
+    Returned with it are what the detector was taken for, and what scores are compared with.
+    """
+    prepare_compute(compute)
+    if detector.threshold is None:
+        raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+    judge, understood = detector, describe_detector(detector)
+    heading: dict[str, Any] = {
+        "format": 1,
+        "folder": str(folder.resolve()),
+        "detector": detector.key,
+        "threshold": detector.threshold.value,
+        "tiles": None,
+    }
+    limits = detector.map_limits
+    if inference.tiles is not None:
+        judge = judge_by_tiles(detector, inference.tiles, inference.batch_size)
+        understood += describe_tiles(judge.found)
+        heading["tiles"] = f"{judge.tiling}, threshold {judge.found.threshold.value!r}"
+        limits = judge.found.map_limits or limits
+    understood.append(("Watching", printable(str(folder))))
+    logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
+    reference = reference_of(judge)
+
+    def judged(done: dict[str, Stamp]) -> Iterator[tuple[Arrival, JudgedFile] | None]:
+        return judge_arrivals(judge, Arrivals(folder, done, inference.watching), inference)
+
+    report = WatchReport(understood, reference, inference)
+    stream = WatchStream(folder, judged, heading, report, limits, inference.heat_maps, inference.watching.page_seconds)
+    return stream, understood, reference
+
+
+def judge_arrivals(
+    judge: Judge, arrivals: Arrivals, inference: InferenceParameters
+) -> Iterator[tuple[Arrival, JudgedFile] | None]:
+    """Yield files with their judgements in the order in which they are complete, and None when there is none.
+
+    A file that was written meanwhile, or cannot be read at first, is left for later. Ctrl-C and SIGTERM end it after
+    the file that is being judged.
+    """
+    ending = _Ending(inference.watching)
+    try:
+        with EndWhenTold() as end:
+            while not end.told:
+                found = arrivals.take(inference.batch_size)
+                files = FoundImages(arrivals.folder, [arrival.path for arrival in found], [])
+                for arrival, judged in zip(found, judge_in_batches(judge, files, inference.batch_size), strict=True):
+                    ending.put_off()
+                    if arrivals.stamp_of(arrival.path) != arrival.stamp:
+                        arrivals.put_back(arrival)
+                        continue
+                    if judged.judgement is None and arrivals.try_again(arrival):
+                        continue
+                    if judged.judgement is None:
+                        logger.warning("Cannot be read: %s", printable(judged.problem), extra=PLAIN)
+                    yield arrival, judged
+                    arrivals.finish(arrival)
+                    if end.told:
+                        break
+                if not found:
+                    yield None
+                if ending.has_come(arrivals.waiting):
+                    return
+            logger.info("Told to end: what is judged is kept, and the same command goes on from there")
+    finally:
+        arrivals.close()
+
+
+class _Ending:
+    """When a watch ends by itself."""
+
+    def __init__(self, parameters: WatchingParameters) -> None:
+        self._parameters = parameters
+        self._began = self._latest = time.monotonic()
+
+    def put_off(self) -> None:
+        """A file has come."""
+        self._latest = time.monotonic()
+
+    def has_come(self, waiting: int) -> bool:
+        """Tell whether time is over, with so many files `waiting`."""
+        now, over, idle = time.monotonic(), self._parameters.seconds, self._parameters.idle_seconds
+        is_idle = idle is not None and not waiting and now - self._latest >= idle
+        return is_idle or (over is not None and now - self._began >= over)
+
+
+class WatchReport:
+    """What is said of a watch's files: counts of all, the latest on a page, and drift."""
+
+    def __init__(
+        self, understood: list[tuple[str, str]], reference: NormalReference, inference: InferenceParameters
+    ) -> None:
+        self._understood, self._reference, self._inference = understood, reference, inference
+        self._latest: deque[dict[str, Any]] = deque(maxlen=inference.watching.page_images)
+        window = inference.drift.window
+        self._scores: deque[float] = deque(maxlen=window + window // 2)
+        self._compared = 0
+        self._said = "unchanged"
+        self.files = self.judged = self.anomalous = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take in a row of the table."""
+        self._latest.append(row)
+        self.files += 1
+        if row.get("score") is None or pd.isna(row["score"]):
+            return
+        self.judged += 1
+        self.anomalous += int(row["decision"])
+        if row["threshold"] == self._reference.threshold.value:
+            self._scores.append(row["score"])
+            self._compared += 1
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The latest rows."""
+        return pd.DataFrame(list(self._latest), columns=list(COLUMNS))
+
+    @property
+    def drift(self) -> Drift | None:
+        """The latest look; None before the first."""
+        return latest_look(np.array(self._scores), self._compared, self._reference, self._inference.drift)
+
+    def page(self) -> str:
+        """Return the page; when drift has begun, say so in the log."""
+        drift = self.drift
+        self._say(drift)
+        found = f"{self.judged} judged, {self.anomalous} anomalous, {self.files - self.judged} unreadable"
+        if self.files > len(self._latest):
+            found += f"; shown are the latest {len(self._latest)}, all are in judgements.csv"
+        step = self._inference.drift.window // 2
+        said = f"first looked at after {step} images" if drift is None else drift.statement()
+        facts = [*self._understood, ("Found", found), ("Drift", said)]
+        return render_judgements(f"Watched: {printable(self._inference.images)}", facts, self.table, None)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return counts, and numbers of drift."""
+        counts = {"images": self.files, "unreadable": self.files - self.judged, "anomalous": self.anomalous}
+        drift = self.drift
+        numbers = {} if drift is None else drift.numbers()
+        return counts | {f"drift_{name}": value for name, value in numbers.items()}
+
+    def _say(self, drift: Drift | None) -> None:
+        if drift is None or drift.verdict == self._said:
+            return
+        self._said = drift.verdict
+        level = logging.WARNING if drift.verdict == "changed" else logging.INFO
+        logger.log(level, "Drift after %d images: %s", self._compared, drift.statement())
+
+
+def report_watch(
+    judgements: Judgements,
+    understood: list[tuple[str, str]],
+    reference: NormalReference,
+    inference: InferenceParameters,
+) -> tuple[Figure, str, dict[str, Any]]:
+    """Draw the contact sheet and write the page of the latest files, and count all of them."""
+    report = WatchReport(understood, reference, inference)
+    for row in judgements.table.to_dict("records"):
+        report.add(row)
+    latest = report.table
+    latest = latest[latest["score"].notna()].reset_index(drop=True)
+    logger.info("Found: %d files, %d anomalous", report.files, report.anomalous)
+    thumbnails = latest["thumbnail"]
+    sheet = draw_contact_sheet(latest, lambda row: judgements.thumbnail(thumbnails[row]), inference.sheet_images)
+    return sheet, report.page(), report.metrics()

@@ -1,0 +1,208 @@
+"""A folder is watched: files are judged as inference judges them, once each, and what ends the watch loses nothing."""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.framework.cli.utils import KedroCliError
+
+from kdad.watching.arrivals import Arrivals
+from kept_detectors import DETECTOR, judge, nothing_new, read_judgements, train_on_bricks, write_crop
+from projects import half_written, run_pipeline
+
+FAST = {"settle_seconds": 0.2, "patience_seconds": 0.4, "page_seconds": 0.05, "idle_seconds": 1.0}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, migrated_database) -> Path:
+    return train_on_bricks(tmp_path_factory.mktemp("watch"), migrated_database)
+
+
+@pytest.fixture
+def camera(tmp_path) -> Path:
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def watch(project, camera, tmp_path):
+    """Watch the camera's folder until nothing comes; return the table by the images' paths."""
+
+    def run(**block) -> pd.DataFrame:
+        watching = FAST | block.pop("watching", {})
+        wanted = {"images": str(camera), "detector": str(DETECTOR), "watch": True, "output": str(tmp_path / "out")}
+        run_pipeline(
+            project, "test", "inference", runtime_params={"inference": wanted | block | {"watching": watching}}
+        )
+        return read_judgements(tmp_path / "out")
+
+    return run
+
+
+def _entries(tmp_path: Path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "out/journal.jsonl").read_text().splitlines()[1:]]
+
+
+def test_files_are_judged_as_inference_judges_them(project, camera, tmp_path, watch):
+    for number in range(4):
+        write_crop(camera / f"{number}.png", 800 + number, torn=number == 3)
+    (camera / "torn.png").write_bytes((camera / "0.png").read_bytes()[:300])
+    table = watch()
+    assert sorted(table.index) == ["0.png", "1.png", "2.png", "3.png", "torn.png"]
+    assert "torn.png: cannot be read as an image" in table.loc["torn.png", "problem"]
+    expected = judge(project, camera) if (camera / "torn.png").unlink() is None else None
+    np.testing.assert_allclose(table.loc[expected.index, "score"], expected["score"], rtol=1e-5)
+    assert table.loc[expected.index, "decision"].tolist() == expected["decision"].tolist()
+    for row in table[table["score"].notna()].itertuples():
+        assert (tmp_path / "out" / row.heat_map).is_file() and (tmp_path / "out" / row.thumbnail).is_file()
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["images"], metrics["unreadable"]) == (5, 1)
+    page = (tmp_path / "out/judgements.html").read_text()
+    assert "4 judged, 1 anomalous, 1 unreadable" in page and "torn.png" in page
+    assert half_written(tmp_path) == []
+
+
+def test_a_second_watch_goes_on_where_the_first_ended(camera, tmp_path, watch, caplog):
+    write_crop(camera / "0.png", 1)
+    first = watch()
+    write_crop(camera / "1.png", 2)
+    write_crop(camera / "sub/0.png", 3)
+    caplog.set_level(logging.INFO)
+    again = watch()
+    assert sorted(again.index) == ["0.png", "1.png", "sub/0.png"]
+    pd.testing.assert_frame_equal(again.loc[["0.png"]], first)
+    assert "Going on: 1 files are judged already" in caplog.text
+    assert len(_entries(tmp_path)) == 3
+    write_crop(camera / "0.png", 4)  # another image by the same name
+    assert watch().index.tolist().count("0.png") == 2
+
+
+def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
+    for number in range(3):
+        write_crop(camera / f"{number}.png", number)
+    whole = watch()
+    table = tmp_path / "out/judgements.csv"
+    table.write_bytes(table.read_bytes()[:-20])
+    journal = tmp_path / "out/journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])  # the last line was not finished: its file is judged again
+    again = watch()
+    pd.testing.assert_frame_equal(again.drop(columns="milliseconds"), whole.drop(columns="milliseconds"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch, monkeypatch, number):
+    for count in range(6):
+        write_crop(camera / f"{count}.png", count)
+    finish, finished = Arrivals.finish, []
+
+    def told(self, arrival):
+        finish(self, arrival)
+        finished.append(arrival.name)
+        if len(finished) == 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Arrivals, "finish", told)
+        first = watch(watching={"idle_seconds": None})
+    assert first.index.tolist() == finished == ["0.png", "1.png"]
+    assert signal.getsignal(number) is before
+    assert watch().index.tolist() == [f"{count}.png" for count in range(6)]
+
+
+def test_table_and_page_grow_while_it_runs(camera, tmp_path, watch):
+    seen: list[tuple[int, bool]] = []
+
+    def put() -> None:
+        for count in range(3):
+            time.sleep(0.6)
+            write_crop(camera / f"{count}.png", count)
+        time.sleep(1)
+        page = (tmp_path / "out/judgements.html").read_text()
+        seen.append((len(read_judgements(tmp_path / "out")), all(f"{count}.png" in page for count in range(3))))
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    watch(watching={"idle_seconds": 4.0})
+    thread.join()
+    assert seen == [(3, True)]
+
+
+def test_it_ends_when_its_time_is_over(watch):
+    started = time.monotonic()
+    assert len(watch(watching={"idle_seconds": None, "seconds": 0.5})) == 0
+    assert time.monotonic() - started < 60
+
+
+def test_the_page_holds_the_latest_and_the_table_all(camera, tmp_path, watch):
+    for number in range(5):
+        write_crop(camera / f"{number}.png", number)
+        os.utime(camera / f"{number}.png", (1000 + number, 1000 + number))
+    assert len(watch(watching={"page_images": 2})) == 5
+    page = (tmp_path / "out/judgements.html").read_text()
+    assert [f"{number}.png" in page.partition("<table")[2] for number in range(5)] == [False] * 3 + [True] * 2
+    assert "shown are the latest 2, all are in judgements.csv" in page
+
+
+def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
+    for number in range(24):
+        write_crop(camera / f"{number:02}.png", number, torn=True)
+    watch(drift={"window": 40})
+    assert any(
+        "Drift after 20 images" in record.getMessage() for record in caplog.records if record.levelname == "WARNING"
+    )
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["drift_images"] == 20
+    assert "no longer holds, if these images are normal" in (tmp_path / "out/judgements.html").read_text()
+
+
+def test_large_images_are_judged_by_tiles(project, camera, tmp_path, watch):
+    for number in range(9):
+        write_crop(tmp_path / f"normal/{number}.png", number, 100, 100)
+    block = {"detector": str(DETECTOR), "images": str(tmp_path / "normal"), "tiles": {"overlap": 16}}
+    block |= {"output": str(tmp_path / "new"), "value": 0.8}
+    run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
+    write_crop(camera / "0.png", 0, 100, 100)
+    table = watch(detector=str(tmp_path / "new/detector"), tiles={"overlap": 16})
+    scores = pd.read_csv(tmp_path / "new/calibration_scores.csv").set_index("path")["score"]
+    assert table.loc["0.png", "score"] == pytest.approx(scores["0.png"], rel=1e-6)
+
+
+def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_path, watch):
+    write_crop(camera / "0.png", 0)
+    watch()
+    with (
+        nothing_new(tmp_path),
+        pytest.raises(KedroCliError, match="which watch has|holds what was judged with threshold"),
+    ):
+        block = {"detector": str(DETECTOR), "value": 0.5, "output": str(project / "other")}
+        run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
+        watch(detector=str(project / "other/detector"))
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds what a watch has judged"):
+        judge(project, camera, output=str(tmp_path / "out"))
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="among the images that are judged"):
+        watch(output=str(camera / "out"))
+    judge(project, camera, output=str(tmp_path / "judged"))
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds nothing of a watch"):
+        watch(output=str(tmp_path / "judged"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"images": "nowhere"}, "which is no folder; make it"),
+        ({"images": None}, "inference.images is not given"),
+        ({"maps": True}, "maps.npy is of a known number of images"),
+        ({"watching": {"settle_seconds": -1}}, "inference.watching.settle_seconds"),
+    ],
+)
+def test_what_cannot_be_watched(watch, tmp_path, given, message):
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match=message):
+        watch(**given)
