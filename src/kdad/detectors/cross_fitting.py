@@ -19,7 +19,7 @@ from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
-from kdad.images.splits import Split
+from kdad.images.splits import Split, group_tiles
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.decisions import FOLD_COLUMNS
@@ -39,7 +39,7 @@ def parts_wanted(split: Split, measuring: MeasuringParameters) -> int:
     `auto` divides where fewer than 10 images are held out and they are too few for the threshold's quantile. Raises
     `InputError` for more parts than there are training images to fill them.
     """
-    held_out, training = (len(split.rows(part)) for part in ("validation", "train"))
+    held_out, training = len(split.rows("validation")), len(_wholes(split))
     if measuring.cross_fit == "off":
         return 0
     if measuring.cross_fit == "auto":
@@ -57,18 +57,23 @@ def fold_splits(split: Split, parts: int, seed: int) -> list[Split]:
     """Divide the training images into `parts` - 1 folds and return, for each, the split that holds that fold out.
 
     Held-out images train in it, test images are in no part of it. Folds follow ids and seed, and differ by one image
-    at most.
+    at most; tiles of one image stay together.
     """
-    rows = sorted(
-        split.rows("train"),
-        key=lambda row: (derive_seed(seed, "folds", split.table["id"].iloc[row]), split.table["id"].iloc[row]),
-    )
+    wholes = _wholes(split)
+    names = sorted(wholes, key=lambda name: (derive_seed(seed, "folds", name), name))
     found = []
-    for fold in np.array_split(np.array(rows), parts - 1):
+    for chosen in np.array_split(np.array(names, dtype=object), parts - 1):
+        fold = [row for name in chosen for row in wholes[name]]
         part = split.table["split"].replace({"validation": "train", "test": "left_out"}).to_numpy(dtype=object)
         part[fold] = "validation"
         found.append(Split(split.table.assign(split=part)))
     return found
+
+
+def _wholes(split: Split) -> dict[str, np.ndarray]:
+    """Return the rows of each training image, several where it was cut into tiles."""
+    rows = split.rows("train")
+    return {name: rows[places] for name, places in group_tiles([split.name(row) for row in rows]).items()}
 
 
 def judge_by_folds(

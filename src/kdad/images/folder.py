@@ -65,22 +65,33 @@ class FileSet(ImageSet):
 
     def image(self, index: int) -> np.ndarray:
         """Return the image, fitted; raises `InputError` when the file cannot be read."""
-        decoded = decode_image(self._files[index].path, self.preparation.values)
-        return fit_image(decoded, self.size, self.preparation.fit)
+        return fit_image(self.whole_image(index), self.size, self.preparation.fit)
+
+    def whole_image(self, index: int) -> np.ndarray:
+        """Return the image `(3, H, W)` at its own size; raises `InputError` when the file cannot be read."""
+        return decode_image(self._files[index].path, self.preparation.values)
+
+    def whole_mask(self, index: int) -> np.ndarray | None:
+        """Return the mask `(H, W)` at its own size, or None; raises `InputError` when the file cannot be read."""
+        return self._file_mask(self._files[index])
+
+    def whole_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the image's file; raises `InputError` when its header cannot be read."""
+        return read_size(self._files[index].path)
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""
-        mask = self._file_mask(self._files[index])
+        mask = self.whole_mask(index)
         return None if mask is None else fit_mask(mask, self.size, self._fit)
 
     def own_mask(self, index: int) -> np.ndarray | None:
         """Return the mask in the frame of `own_size`, or None; raises `InputError` when the file cannot be read."""
-        mask = self._file_mask(self._files[index])
+        mask = self.whole_mask(index)
         return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
 
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file, fitted without scaling; raises `InputError` as `mask`."""
-        return frame_of(read_size(self._files[index].path), self.size, self._fit)
+        return frame_of(self.whole_size(index), self.size, self._fit)
 
     def _file_mask(self, file: ImageFile) -> np.ndarray | None:
         return read_masks(file.masks, self._anomalous) if file.masks else None

@@ -8,6 +8,7 @@ from kdad.images.folder import CsvSet, FolderSet
 from kdad.images.idx_classes import IdxSet
 from kdad.images.image_set import ImageSet
 from kdad.images.textures import TextureSet
+from kdad.images.tiled_set import TiledSet
 from kdad.parameters.dataset import DatasetParameters
 
 
@@ -24,6 +25,8 @@ def open_image_set(parameters: DatasetParameters) -> ImageSet:
         "cifar10": CifarSet,
     }
     images = sets[parameters.name](parameters)
+    if parameters.tiles is not None:
+        images = TiledSet(images, parameters.tiles)
     if parameters.contamination:
         images = ContaminatedSet(images, parameters)
     images.root = parameters.origin

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
+from kdad.images.tiling import whole_name
 from kdad.seeding import derive_seed
 
 Part = Literal["train", "validation", "test"]
@@ -77,8 +78,8 @@ def split_samples(samples: list[Sample], validation_fraction: float, seed: int) 
     """Return "train", "validation" or "test" for each sample.
 
     A set with a validation part of its own keeps it. Otherwise the share `validation_fraction` (at least one) of the
-    training images is held out: those whose id and seed hash lowest, whatever the order of `samples`. Raises
-    `InputError` when fewer than one image would be left on either side.
+    training images is held out: those whose id and seed hash lowest, whatever the order of `samples`; tiles of one
+    image stay together. Raises `InputError` when fewer than one image would be left on either side.
     """
     split: list[str] = [sample.subset for sample in samples]
     training = [position for position, subset in enumerate(split) if subset == "train"]
@@ -86,13 +87,22 @@ def split_samples(samples: list[Sample], validation_fraction: float, seed: int) 
         if not training:
             raise InputError("there are no normal training images; add some")
         return split
-    if len(training) < 2:
-        raise InputError(f"there are {len(training)} normal training images; at least 2 are needed, one to hold out")
-    held_out = min(max(round(validation_fraction * len(training)), 1), len(training) - 1)
-    training.sort(key=lambda position: (derive_seed(seed, "split", samples[position].id), samples[position].id))
-    for position in training[:held_out]:
-        split[position] = "validation"
+    names = group_tiles([samples[position].id for position in training])
+    if len(names) < 2:
+        raise InputError(f"there are {len(names)} normal training images; at least 2 are needed, one to hold out")
+    held_out = min(max(round(validation_fraction * len(names)), 1), len(names) - 1)
+    for name in sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))[:held_out]:
+        for place in names[name]:
+            split[training[place]] = "validation"
     return split
+
+
+def group_tiles(names: list[str]) -> dict[str, list[int]]:
+    """Return the places of names by the image that they are, or are a tile of, in the order of `names`."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(whole_name(name), []).append(place)
+    return found
 
 
 def _digest(*columns: pd.Series) -> str:

@@ -11,6 +11,8 @@ from kdad.errors import InputError
 from kdad.images.fitting import Box, Size
 from kdad.parameters.tiles import TileParameters
 
+#: In the name of a tile, between that of its image and where it lies.
+_MARK = "#tile="
 #: Share of an overlap next to a tile's border, where it has no say: a network sees less there than around it.
 _MUTE = 0.25
 
@@ -122,3 +124,13 @@ def _ramp(shared: int) -> np.ndarray:
     place = (np.arange(shared) + 0.5) / max(shared, 1)
     risen = np.clip((place - _MUTE) / (1 - 2 * _MUTE), 0, 1)
     return 0.5 - 0.5 * np.cos(np.pi * risen)
+
+
+def tile_name(name: str, box: Box) -> str:
+    """Return the name of a tile of the image with this name, by where it begins: ``a.png#tile=0,192``."""
+    return f"{name}{_MARK}{box.top},{box.left}"
+
+
+def whole_name(name: str) -> str:
+    """Return the name of the image that a tile is of; that of a whole image as it is."""
+    return name.partition(_MARK)[0]

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.image_sets import ElpvParameters, LayoutParameters, TextureParameters
 from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.tiles import TileParameters
 from kdad.parameters.written_names import folder_name
 
 TEXTURES = ("brick", "grass", "gravel")
@@ -69,6 +70,9 @@ class DatasetParameters(StrictModel):
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
         "resize", description="folder, csv: how images come to image_size: stretched, filled up with the border, or cut"
     )
+    tiles: TileParameters | None = Field(
+        None, description="folder, csv: images are learnt from, and tested, as tiles of this size; null: as a whole"
+    )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",
         description="folder, csv: what becomes 0 and 1: 8 bits as they are and of wider types what training images use "
@@ -107,15 +111,21 @@ class DatasetParameters(StrictModel):
     def category_name(self) -> str:
         """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`.
 
-        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent).
+        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent), and so it is with tiles.
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        name = self._own_name()
+        name = self._own_name() + self._tiles_name()
         if not self.contamination:
             return name
         moved = "_by_test" if self.contamination_by == "test" else ""
         return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
+
+    def _tiles_name(self) -> str:
+        if self.tiles is None:
+            return ""
+        given = [str(value) for value in (self.tiles.size, self.tiles.overlap) if value is not None]
+        return "_".join(["_tiles", *given])
 
     def _own_name(self) -> str:
         if self.name == "elpv":
@@ -133,6 +143,14 @@ class DatasetParameters(StrictModel):
         return str(Path(self.root).expanduser().resolve()) if self.root else "downloaded"
 
     @model_validator(mode="after")
+    def _tiles_are_clean(self) -> "DatasetParameters":
+        if self.tiles is not None and self.contamination:
+            raise ValueError(
+                "contamination is of whole images, and there are tiles; set contamination: 0, or tiles: null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
         if self.name == "textures":
             self._check_texture()
@@ -147,11 +165,12 @@ class DatasetParameters(StrictModel):
         return self
 
     def _check_alike(self) -> None:
-        for field in ("fit", "value_range"):
+        for field in ("fit", "value_range", "tiles"):
             default = type(self).model_fields[field].default
             if getattr(self, field) != default:
                 raise ValueError(
-                    f"{field} does not go with {self.name}, whose images are all of one kind; set {field}: {default}"
+                    f"{field} does not go with {self.name}, whose images are all of one kind; set {field}: "
+                    f"{'null' if default is None else default}"
                 )
 
     def _check_texture(self) -> None:
