@@ -13,6 +13,10 @@ from PIL import Image
 
 import kdad.detectors
 from kdad.cli import run as run_command
+from kdad.detectors.judge import Judge
+from kdad.errors import InputError
+from kdad.parameters.tiles import TileParameters
+from kdad.pipelines.inference.tiling import judge_by_tiles
 from kept_detectors import DETECTOR, judge, nothing_new, read_judgements, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
 
@@ -140,3 +144,14 @@ def test_a_second_threshold_stands_beside_the_first(project, calibrated, normal,
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
     tiled = kdad.detectors.load(tmp_path / "detector").tiled
     assert [(found.size, found.overlap) for found in tiled] == [((64, 64), 24), ((100, 100), 25)]
+
+
+def test_what_has_no_raw_maps_is_refused():
+    class Exported(Judge):
+        methods = ["map"]
+
+        def score_and_show(self, images, outputs=None):
+            raise AssertionError
+
+    with pytest.raises(InputError, match="an exported file has no maps before smoothing"):
+        judge_by_tiles(Exported(), TileParameters(), 8)

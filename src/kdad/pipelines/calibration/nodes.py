@@ -18,7 +18,7 @@ from kdad.images.tiling import Tiling
 from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
-from kdad.pipelines.inference.judging import Judge, judge_found
+from kdad.pipelines.inference.judging import FileJudge, judge_found
 from kdad.pipelines.inference.tiling import check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
@@ -118,7 +118,9 @@ def check_calibration_images(images: FoundImages) -> None:
         )
 
 
-def score_images(judge: Judge, images: FoundImages, batch_size: int) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+def score_images(
+    judge: FileJudge, images: FoundImages, batch_size: int
+) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
 
     Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.

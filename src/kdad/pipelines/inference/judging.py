@@ -14,14 +14,16 @@ from kdad.progress import progress_bar
 _PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
 
 
-class Judge(Protocol):
+class FileJudge(Protocol):
     """A detector, or what judges through one."""
 
     def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
         """Yield files with their judgements."""
 
 
-def judge_found(judge: Judge, images: FoundImages, batch_size: int, with_images: bool = True) -> Iterator[JudgedFile]:
+def judge_found(
+    judge: FileJudge, images: FoundImages, batch_size: int, with_images: bool = True
+) -> Iterator[JudgedFile]:
     """Yield every file with its judgement, as `judge_in_batches`, behind a progress bar."""
     with progress_bar(TextColumn("{task.fields[rate]}")) as bar:
         task = bar.add_task("Judging", total=len(images.paths), rate="")
@@ -32,7 +34,7 @@ def judge_found(judge: Judge, images: FoundImages, batch_size: int, with_images:
 
 
 def judge_in_batches(
-    judge: Judge, images: FoundImages, batch_size: int, with_images: bool = True
+    judge: FileJudge, images: FoundImages, batch_size: int, with_images: bool = True
 ) -> Iterator[JudgedFile]:
     """Yield every file with its judgement, up to `batch_size` in memory at once.
 

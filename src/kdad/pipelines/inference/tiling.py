@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from kdad.detectors.detector import Detector
+from kdad.detectors.judge import Judge
 from kdad.detectors.tiled import TiledJudge
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled
 from kdad.errors import InputError
@@ -20,11 +21,17 @@ _SHOWN_SIZES = 3
 _ALIKE = 1.5  # times as many pixels as calibration images: more tiles have more to be highest
 
 
-def judge_by_tiles(detector: Detector, tiles: TileParameters, batch_size: int) -> TiledJudge:
+def judge_by_tiles(detector: Judge, tiles: TileParameters, batch_size: int) -> TiledJudge:
     """Return what judges by these tiles.
 
-    Raises `InputError` that says how a threshold is set for them where the detector has none.
+    Raises `InputError` that says how a threshold is set for them where the detector has none, and for what has no raw
+    maps to blend: a file that a detector was exported to.
     """
+    if not isinstance(detector, Detector):
+        raise InputError(
+            "inference.tiles takes a detector's own folder, since an exported file has no maps before smoothing; give "
+            "inference.detector that folder, or set inference.tiles: null"
+        )
     tiling = Tiling.of(tiles, detector.size)
     found = find_tiled(detector.tiled, tiling)
     if found is None:

@@ -23,7 +23,7 @@ from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.watching import WatchingParameters
 from kdad.pipelines.inference.drifting import reference_of
-from kdad.pipelines.inference.judging import Judge, judge_in_batches
+from kdad.pipelines.inference.judging import FileJudge, judge_in_batches
 from kdad.pipelines.inference.tiling import describe_tiles, judge_by_tiles
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector
 from kdad.reporting.file_names import printable
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 def watch_folder(
     detector: Detector, folder: Path, inference: InferenceParameters, compute: ComputeParameters
 ) -> tuple[WatchStream, list[tuple[str, str]], NormalReference]:
-    """Judge files as they arrive, until told to end; each is written before the next is begun.
+    """FileJudge files as they arrive, until told to end; each is written before the next is begun.
 
     Returned with it are what the detector was taken for, and what scores are compared with.
     """
@@ -71,7 +71,7 @@ def watch_folder(
 
 
 def judge_arrivals(
-    judge: Judge, arrivals: Arrivals, inference: InferenceParameters
+    judge: FileJudge, arrivals: Arrivals, inference: InferenceParameters
 ) -> Iterator[tuple[Arrival, JudgedFile] | None]:
     """Yield files with their judgements in the order in which they are complete, and None when there is none.
 
