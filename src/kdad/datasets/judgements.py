@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,7 +130,9 @@ def _write(folder: Path, data: JudgementStream) -> None:
         if stack is not None:
             shape = (data.count, *data.map_size)
             np.lib.format.write_array_header_1_0(stack, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for number, (name, judged, label) in enumerate(data.files):
+        numbers = count()
+        for name, judged, label in data.files:
+            number = next(numbers)
             row = row_of(name, judged, label)
             if judged.judgement is not None:
                 place = places.choose(name, number)
@@ -137,6 +140,7 @@ def _write(folder: Path, data: JudgementStream) -> None:
             writer.writerow(row)
             if stack is not None:
                 _append_map(stack, judged, data.map_size)
+            del judged  # a large image is not kept while the next is judged
 
 
 def _append_map(stack: IO[bytes], judged: JudgedFile, size: tuple[int, int]) -> None:

@@ -100,6 +100,7 @@ class _Watch:
                 if found is not None:
                     table.writerow(self._keep(*found))
                     file.flush()
+                    del found  # a large image is not kept while the next is judged
                 self._renew_page()
 
     def _take_up(self) -> None:

@@ -54,6 +54,7 @@ class TiledJudge:
                 placement = place(own, self.detector.size, self.detector.preparation.fit)
             milliseconds = 1000 * (perf_counter() - started)
             yield JudgedFile(path, image if with_images else None, judgement, milliseconds, None, placement)
+            del image, judgement  # before the next is read
 
     def _judge(self, image: np.ndarray) -> Judgement:
         if self.tiling.hold_whole(image.shape[1:]):

@@ -31,6 +31,7 @@ def judge_found(
             yield judged
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+            del judged  # a large image is not kept while the next is judged
 
 
 def judge_in_batches(
@@ -43,6 +44,7 @@ def judge_in_batches(
     for batch in batches_of(images, batch_size, _PIXELS):
         for judged in judge.judge_files(batch, len(batch), with_images):
             yield _checked(judged)
+            del judged
 
 
 def _checked(judged: JudgedFile) -> JudgedFile:

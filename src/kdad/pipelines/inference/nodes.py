@@ -56,7 +56,9 @@ def judge_images(
 
     def files() -> Iterator[tuple[str, JudgedFile, int | None]]:
         judged = judge_found(judge, images, inference.batch_size)
-        yield from zip(images.names, judged, images.labels, strict=True)
+        for name, label in zip(images.names, images.labels, strict=True):
+            yield name, next(judged), label  # a zip of all three would keep an image while the next is judged
+        judged.close()
 
     map_size = detector.size if inference.maps else None
     limits = detector.map_limits if judge is detector else judge.found.map_limits or detector.map_limits

@@ -84,7 +84,10 @@ def judge_arrivals(
             while not end.told:
                 found = arrivals.take(inference.batch_size)
                 files = FoundImages(arrivals.folder, [arrival.path for arrival in found], [])
-                for arrival, judged in zip(found, judge_in_batches(judge, files, inference.batch_size), strict=True):
+                results = judge_in_batches(judge, files, inference.batch_size)
+                for arrival in found:
+                    judged = None  # a large image is not kept while the next is judged
+                    judged = next(results)
                     ending.put_off()
                     if arrivals.stamp_of(arrival.path) != arrival.stamp:
                         arrivals.put_back(arrival)
