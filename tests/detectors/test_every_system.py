@@ -20,6 +20,7 @@ from kdad.detectors.judgement import Judgement
 from kdad.detectors.registry import SYSTEMS
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Raw, Workshop
+from kdad.errors import InputError
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.networks.weights import load_source
@@ -314,6 +315,22 @@ def test_a_folder_holds_one_json_and_safetensors_alone(made, tmp_path):
     assert facts["settings"] == made.detector.settings.model_dump(mode="json")
     assert facts["system"] == made.detector.system
     assert [path.name for path in folder.glob("*.json")] == ["detector.json"]
+
+
+def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
+    detector = made.detector
+    costly = bool(detector.methods) and detector.is_costly(detector.methods[0])
+    if costly or (case.startswith("baselines") and not detector.methods):
+        with pytest.raises(InputError, match="cannot be exported; mkd, uninformed_students"):
+            detector.graph()(made.images)
+        return
+    with torch.no_grad():
+        score, *maps = detector.graph()(made.images)
+    expected = detector.judge_batch(made.images)
+    _assert_close(score, [one.score for one in expected], "score", tolerance)
+    assert len(maps) == bool(detector.methods)
+    for found in maps:
+        _assert_close(found, [one.map for one in expected], detector.methods[0], tolerance)
 
 
 # The last of a case: it deletes what made the detector.

@@ -14,9 +14,11 @@ from kdad import __version__
 from kdad.compute import Compute
 from kdad.content_store import content_key
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
+from kdad.detectors.graph import DetectorGraph
 from kdad.detectors.judge import Judge
 from kdad.detectors.system import System
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
+from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.parameters.scoring import SmoothingParameters
@@ -62,6 +64,13 @@ class Detector(nn.Module, Judge, System):
     @abstractmethod
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return raw scores and maps of images `(B, 3, H, W)`; `methods` None means those that a score needs."""
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
+        """Return what `maps` says, still as tensors; of a system without such, `InputError` says which have some."""
+        raise InputError(
+            f"{self.describe_itself()} computes outside of torch and cannot be exported; mkd, uninformed_students, "
+            "stfpm, soft_target, committee, and baselines that map, can, where their first map is no gradient's"
+        )
 
     @property
     @abstractmethod
@@ -113,6 +122,18 @@ class Detector(nn.Module, Judge, System):
     def outputs(self, images: Tensor) -> Outputs:
         """Run the frozen networks on images `(B, 3, H, W)`."""
         return {name: network.outputs(images) for name, network in self.frozen.items()}
+
+    def describe_itself(self) -> str:
+        """Name the kind of detector in a message."""
+        return f"a detector of '{self.system}'"
+
+    def graph(self) -> nn.Module:
+        """Return it as one module on the CPU, from `image` `(B, 3, H, W)` in [0, 1] to `score` `(B,)` and `map`.
+
+        `map` `(B, H, W)` is the finished one that is shown; a system without maps has a score alone. Frozen networks,
+        filters and the score's rule are inside. Raises `InputError` for a system that is not torch's alone.
+        """
+        return DetectorGraph(self)
 
     @torch.no_grad()
     def score_and_show(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -44,3 +44,18 @@ class Raw:
 
     scores: dict[str, np.ndarray]
     maps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RawTensors:
+    """The same as `Raw` before it leaves torch: what a graph of the detector goes on with."""
+
+    scores: dict[str, Tensor]
+    maps: dict[str, Tensor]
+
+    def numbers(self) -> Raw:
+        """Return it as NumPy's."""
+        scores, maps = (
+            {name: found.cpu().numpy() for name, found in part.items()} for part in (self.scores, self.maps)
+        )
+        return Raw(scores, maps)

@@ -13,7 +13,7 @@ from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
 from kdad.detectors.detector import Detector
 from kdad.detectors.source_system import SourceSystem
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.seen import SeenImages
@@ -143,6 +143,16 @@ class BaselineDetector(SourceSystem, Detector):
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None and self.half.looks_through_source else outputs
         return self.half.raw(images, self.scaled(outputs["source"]) if outputs else [])
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
+        """Return the map as a tensor; raises `InputError` for a method of another library that scores whole images."""
+        if not self.method.maps:
+            return super().raw_tensors(images, outputs, methods)
+        return RawTensors({}, {MAP: self.half.map_tensors(images, self.scaled(outputs["source"]))})
+
+    def describe_itself(self) -> str:
+        """Name the method in a message."""
+        return f"the baseline '{next(iter(self.settings.baselines.present))}'"
 
     def scaled(self, outputs: list[Tensor]) -> list[Tensor]:
         """Return the source's activations, each point's divided by its scale."""

@@ -13,6 +13,7 @@ from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
 from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
+from kdad.detectors.baselines.patch_graph import score_positions
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
 from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
@@ -55,6 +56,10 @@ class LearntHalf(ABC):
     @abstractmethod
     def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
         """Return what the method says of images."""
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the map `(B, H, W)` of what `raw` says, by torch alone."""
+        raise NotImplementedError
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -142,8 +147,15 @@ class PatchHalf(LearntHalf):
         features = self._features(outputs)
         scores = torch.from_numpy(np.ascontiguousarray(self.model.score(patches_of(features)), dtype=np.float32))
         grid = scores.unflatten(1, features.shape[-2:])
-        maps = interpolate(grid[:, None], self.detector.size, mode="bilinear", align_corners=False)[:, 0]
-        return Raw({}, {MAP: maps.numpy()})
+        return Raw({}, {MAP: self._enlarged(grid).numpy()})
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the enlarged scores of all positions."""
+        features = self._features(outputs)
+        return self._enlarged(score_positions(self.model, features.flatten(2).mT).unflatten(1, features.shape[-2:]))
+
+    def _enlarged(self, grid: Tensor) -> Tensor:
+        return interpolate(grid[:, None], self.detector.size, mode="bilinear", align_corners=False)[:, 0]
 
     def state(self) -> dict[str, Tensor]:
         """Return the model's arrays."""
@@ -179,9 +191,13 @@ class AutoencoderHalf(LearntHalf):
 
     def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
         """Return the residual at each pixel."""
+        return Raw({}, {MAP: self.map_tensors(images, outputs).cpu().numpy()})
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the residual."""
         with self.detector.compute.autocast():
             found = self.network(images)
-        return Raw({}, {MAP: residual(found, images, self._loss).cpu().numpy()})
+        return residual(found, images, self._loss)
 
     def state(self) -> dict[str, Tensor]:
         """Return the network's weights."""

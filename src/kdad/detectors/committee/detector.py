@@ -17,13 +17,14 @@ from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import SUM, CommitteeSettings
 from kdad.detectors.committee.weighting import generalisation_weights
 from kdad.detectors.detector import Detector
+from kdad.detectors.graph import Finishing
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.seen import SeenImages
 from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.system import SystemSettings
@@ -170,6 +171,21 @@ class CommitteeDetector(SourceSystem, Detector):
         named = {_score_name(name): found.astype(np.float32) for name, found in scores.items()}
         return Raw(named, {method: maps[method].astype(np.float32) for method in methods})
 
+    def graph(self) -> nn.Module:
+        """Return it as one module, its members' filters inside."""
+        self.finishing = nn.ModuleList(Finishing(member) for member in self.members.values())
+        return super().graph()
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
+        """Return the sums of standardised scores and maps, once a graph was asked for."""
+        score = shown = 0.0
+        for (name, member), finishing in zip(self.members.items(), self.finishing, strict=True):
+            scores, maps = finishing(images, outputs)
+            own, evened = self.standards[name], self._evened(name, maps[member.methods[0]])
+            score = score + self.weights[name] * own["score"].normalise(scores)
+            shown = shown + self.weights[name] * own["map"].normalise(evened)
+        return RawTensors({_score_name(SUM): score}, {SUM: shown})
+
     def _hear(self, images: Tensor, outputs: Outputs | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return each member's scores `(B,)` and finished maps `(B, H, W)`; the source runs once, if at all."""
         images = self.compute.move(images)
@@ -178,10 +194,14 @@ class CommitteeDetector(SourceSystem, Detector):
         said = {name: member.score_and_map(images, moved) for name, member in self.members.items()}
         return {name: (scores, maps[self.members[name].methods[0]]) for name, (scores, maps) in said.items()}
 
-    def _evened(self, name: str, shown: np.ndarray) -> np.ndarray:
+    def _evened(self, name: str, shown: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Return a member's finished maps; of distances the logarithm, since single ones are many times the others."""
         is_distance = isinstance(self.members[name], BaselineDetector)
-        return np.log(np.maximum(shown, _SMALLEST_DISTANCE)) if is_distance else shown
+        if not is_distance:
+            return shown
+        if isinstance(shown, Tensor):
+            return shown.clamp_min(_SMALLEST_DISTANCE).log()
+        return np.log(np.maximum(shown, _SMALLEST_DISTANCE))
 
     def _hear_rows(self, seen: SeenImages, rows: np.ndarray) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
         for start in range(0, len(rows), size := self.batch_size()):

@@ -25,7 +25,7 @@ from kdad.detectors.mkd.rule_choice import RuleChoice
 from kdad.detectors.mkd.scores import DETECTION, FORWARD, detection_score
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.source_system import SourceSystem
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.cache import overall_sd
 from kdad.features.seen import SeenImages
 from kdad.networks.points import CriticalPoint, choose_points
@@ -164,23 +164,28 @@ class MkdDetector(SourceSystem, Detector):
         """Return L_total as ``total_loss``, and maps by the methods."""
         methods = self.needed_methods if methods is None else methods
         images = self.compute.move(images)
-        found, scores = {}, {}
+        found: dict[str, np.ndarray] = {}
+        scores: dict[str, np.ndarray] = {}
         forward = [method for method in methods if not self.is_costly(method)]
         if not methods or forward or self.image_score.rule == "raw":
-            scores["total_loss"], found = self._forward(images, outputs, forward)
+            raw = self._forward(images, outputs, forward)
+            scores, found = raw.scores, raw.maps
         for method in methods:
             if self.is_costly(method):
                 found[method] = self.gradients.map(method, images).cpu().numpy()
         return Raw(scores, {method: found[method] for method in methods})
 
-    @torch.no_grad()
-    def _forward(
-        self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return L_total and the maps that one forward pass gives."""
+    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
+        """Return L_total and the maps that one forward pass gives; raises `InputError` for a gradient's."""
+        if any(map(self.is_costly, methods)):
+            return super().raw_tensors(images, outputs, methods)
         known = self._discrepancies(images, outputs)
-        maps = {name: self.point_maps[name].map(known).cpu().numpy() for name in methods}
-        return known.total(self._choose("detection")).cpu().numpy(), maps
+        maps = {name: self.point_maps[name].map(known) for name in methods}
+        return RawTensors({"total_loss": known.total(self._choose("detection"))}, maps)
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> Raw:
+        return self.raw_tensors(images, outputs, methods).numbers()
 
     def _discrepancies(self, images: Tensor, outputs: Outputs | None) -> Discrepancies:
         """Return what the scaled source and the cloners show of images."""
@@ -209,7 +214,7 @@ class MkdDetector(SourceSystem, Detector):
 
     def _smoothed_maps(self, seen: SeenImages, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return both forward maps of the images at some rows, as they are scored."""
-        _, maps = self._forward(seen.batch(rows), seen.outputs(rows), list(self.point_maps))
+        maps = self._forward(seen.batch(rows), seen.outputs(rows), list(self.point_maps)).maps
         return {name: smooth(found, self.smoothing(name)) for name, found in maps.items()}
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:

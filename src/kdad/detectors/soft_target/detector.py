@@ -16,7 +16,7 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.labelled import classified_images, one_class_split
@@ -117,13 +117,18 @@ class SoftTargetDetector(Detector):
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return the disagreement of teacher and student."""
+        return self.raw_tensors(images, outputs, []).numbers()
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
+        """Return the disagreement as a tensor."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None else outputs
         with self.compute.autocast():
             found = self.student.classify(images[:, : self.references["teacher"].channels])
         teacher = outputs["teacher"][0][..., 0, 0].to(found.device)
-        divergence = softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)
-        return Raw({_SCORE: divergence.cpu().numpy()}, {})
+        return RawTensors(
+            {_SCORE: softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)}, {}
+        )
 
     def _take(self, state: dict[str, Tensor]) -> None:
         teacher, network = self.references["teacher"], self.settings.soft_target.student

@@ -12,7 +12,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.features.source import SourceReference, reference_source
@@ -133,8 +133,12 @@ class StfpmDetector(Detector):
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return the map."""
+        return self.raw_tensors(images, outputs, self.methods).numbers()
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
+        """Return the map as a tensor."""
         found = self._distance(images, outputs)
-        return Raw({}, {_MAP: (self.moments.normalise(found) if self.moments else found).cpu().numpy()})
+        return RawTensors({}, {_MAP: self.moments.normalise(found) if self.moments else found})
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return what the map is standardised by: moments are those of smoothed maps."""

@@ -22,7 +22,7 @@ from kdad.detectors.uninformed_students.maps import (
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
-from kdad.detectors.workshop import Fitting, Outputs, Raw, Workshop
+from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
@@ -167,7 +167,10 @@ class UninformedStudentsDetector(Detector):
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return maps by the methods; there is no raw score."""
-        methods = self.needed_methods if methods is None else methods
+        return self.raw_tensors(images, outputs, self.needed_methods if methods is None else methods).numbers()
+
+    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
+        """Return maps as tensors."""
         parts = self._grid_maps(images, outputs)
         stride = self.settings.students.output_stride
         found = {}
@@ -175,8 +178,8 @@ class UninformedStudentsDetector(Detector):
             names = self._parts_of(method)
             fields = {name.partition("_p")[2] for name in names}
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
-            found[method] = spread_grid(fused, stride, self.size).cpu().numpy()
-        return Raw({}, found)
+            found[method] = spread_grid(fused, stride, self.size)
+        return RawTensors({}, found)
 
     def _require_teachers(self) -> None:
         """Raise `InputError` for teachers that are gone, or of other settings, such as an earlier run has left."""
