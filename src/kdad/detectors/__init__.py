@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdad.detectors.detector import Detector
+    from kdad.detectors.judge import Judge
 
 
-def load(folder: str | Path, device: str = "auto") -> "Detector":
-    """Load the detector that `folder` holds, ready to judge: ``load(folder).judge(image)``.
+def load(place: str | Path, device: str = "auto") -> "Judge":
+    """Load the detector that a folder or an exported file holds, ready to judge: ``load(place).judge(image)``.
 
-    It runs in the number format that it was made in, where this machine has it. Raises `InputError` when the folder is
-    incomplete, of another version, or was changed by hand.
+    It runs in the number format that it was made in, where this machine has it; an exported file runs on the CPU.
+    Raises `InputError` when it is incomplete, of another version, or was changed by hand.
     """
-    from kdad.detectors.opening import open_detector
+    from kdad.detectors.opening import open_judge
 
-    return open_detector(Path(folder).expanduser(), device)
+    return open_judge(Path(place).expanduser(), device)

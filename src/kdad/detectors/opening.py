@@ -7,14 +7,24 @@ from pydantic import ValidationError
 
 from kdad.compute import Compute, bfloat16_is_native, choose_compute
 from kdad.detectors.detector import Detector
+from kdad.detectors.exported.opening import exported_file, open_exported
 from kdad.detectors.folder import FACTS, changed_by_hand, check_unchanged, read_facts, read_state
+from kdad.detectors.judge import Judge
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 
 
-def open_detector(folder: Path, device: str = "auto") -> Detector:
+def open_judge(place: Path, device: str = "auto") -> Judge:
+    """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does."""
+    file = None if (place / FACTS).is_file() else exported_file(place)
+    return open_detector(place, device) if file is None else open_exported(file)
+
+
+def open_detector(folder: Path, device: str = "auto", precision: str | None = None) -> Detector:
     """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
+
+    `precision` asks for another.
 
     Raises `InputError` when the folder is incomplete, was changed by hand, names files elsewhere, or is of an unknown
     system or format.
@@ -28,7 +38,9 @@ def open_detector(folder: Path, device: str = "auto") -> Detector:
             name: _inside(system.Reference.model_validate(values).within(folder), folder)
             for name, values in facts.frozen.items()
         }
-        detector = system(system.Settings.model_validate(facts.settings), references, _compute(device, facts.precision))
+        detector = system(
+            system.Settings.model_validate(facts.settings), references, _compute(device, precision or facts.precision)
+        )
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation
         detector.restore(state, facts.learnt)

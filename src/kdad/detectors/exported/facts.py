@@ -1,0 +1,113 @@
+"""What an exported file says of itself: everything of a detector but its networks, as text beside them."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from kdad.detectors.folder import ImageFacts
+from kdad.errors import InputError
+from kdad.parameters.export import ExportPrecision, FileFormat
+from kdad.parameters.strict import StrictModel
+from kdad.scoring.threshold import Threshold
+
+FORMAT = 1
+#: By which key all facts are found as one JSON; the other keys repeat a few of them for clients that need no more.
+KEY = "kdad"
+DECISION = "anomalous when score > threshold"
+
+
+class Loss(StrictModel):
+    """How the file's answers differ from those of the detector in float32, over the images that it was checked on."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    images: int
+    images_are: str = Field(description="in words")
+    score_difference: float = Field(description="the largest, as a share of the scores' range")
+    map_difference: float | None = Field(None, description="the largest, as a share of the maps' range; null: no maps")
+    decisions_changed: float = Field(description="share of images decided otherwise, each by its own threshold")
+    threshold_before: float = Field(description="of the detector")
+    image_auroc: float | None = Field(None, description="of the file; null without both labels")
+    image_auroc_before: float | None = None
+    pixel_auroc: float | None = Field(None, description="of the file, at the detector's size; null without masks")
+    pixel_auroc_before: float | None = None
+
+    def statement(self) -> str:
+        """Say it in a sentence."""
+        said = (
+            f"on {self.images} images ({self.images_are}) scores differ by {self.score_difference:.2g} of their range "
+            f"at most, {self.decisions_changed:.2%} of the decisions changed"
+        )
+        for name, before, after in (
+            ("image AUROC", self.image_auroc_before, self.image_auroc),
+            ("pixel AUROC", self.pixel_auroc_before, self.pixel_auroc),
+        ):
+            if after is not None:
+                said += f", {name} {before:.4f} -> {after:.4f}"
+        return said
+
+
+class ExportedFacts(StrictModel):
+    """The metadata of an exported file."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what was measured, and no parameter
+
+    format: int = Field(description="of this metadata; another is not read")
+    file_format: FileFormat
+    precision: ExportPrecision
+    system: str
+    package: str = Field(description="version of the package that wrote it")
+    commit: str | None = Field(None, description="that wrote it; that which trained is in made_by")
+    settings: dict[str, Any] = Field(description="the parameter blocks that made the detector")
+    image: ImageFacts
+    map: str | None = Field(description="name of the map that is shown; null: scores alone")
+    key: str = Field(description="of the learnt half")
+    threshold: Threshold | None
+    threshold_set_by: Literal["detector", "runtime"] = Field(
+        "detector", description="runtime: on held-out normal images through this file"
+    )
+    decision: str = DECISION
+    held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
+    map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
+    loss: Loss | None = None
+    weights_sha256: str | None = Field(None, description="of the weights, where they lie in a file of their own")
+
+    def texts(self) -> dict[str, str]:
+        """Return what is written into the file, by key."""
+        height, width = self.image.size
+        few = {
+            "threshold": "" if self.threshold is None else repr(self.threshold.value),
+            "decision": self.decision,
+            "image_size": f"{height} x {width}",
+            "map_limits": "" if self.map_limits is None else "{!r} {!r}".format(*self.map_limits),
+            "precision": self.precision,
+            "system": self.system,
+            "dataset": f"{self.made_by.get('dataset')}/{self.made_by.get('category')}",
+            "dataset_digest": str(self.made_by.get("images")),
+            "seed": str(self.made_by.get("seed")),
+            "commit": str(self.made_by.get("commit")),
+            "format_version": str(self.format),
+        }
+        return {KEY: self.model_dump_json(), **{f"{KEY}.{name}": text for name, text in few.items()}}
+
+
+def read_texts(texts: dict[str, str], file: str) -> ExportedFacts:
+    """Return the facts that a file holds; raises `InputError` for a file that another program has written."""
+    if KEY not in texts:
+        raise InputError(f"'{file}' was not exported by kdad: it does not say what detector it is; give one that was")
+    try:
+        content = json.loads(texts[KEY])
+        found = content.get("format") if isinstance(content, dict) else None
+        if found == FORMAT:
+            return ExportedFacts.model_validate_json(texts[KEY])
+    except (ValidationError, ValueError) as error:
+        what = str(error).splitlines()[-1].strip() or type(error).__name__
+        raise InputError(
+            f"what '{file}' says of its detector was changed ({what}); export the detector again"
+        ) from error
+    raise InputError(
+        f"'{file}' is an export of format {found}, and this version of kdad reads format {FORMAT}; export the detector "
+        "again, or use the version of kdad that wrote it"
+    )

@@ -1,0 +1,38 @@
+"""A module as torch's exported program, for sizes that vary."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+
+def traced(module: nn.Module, sample: Tensor, dimensions: Mapping[int, Any]) -> ExportedProgram:
+    """Return what a module computes of a `sample`, for every size of the named `dimensions`."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer's own deprecated calls
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        return torch.export.export(module.eval(), (sample,), dynamic_shapes=(dict(dimensions),), strict=False)
+
+
+def pixel_dimensions() -> dict[int, Any]:
+    """Return the dimensions of images `(B, H, W, 3)` that vary."""
+    return {0: Dim("batch", min=1), 1: Dim("height", min=1), 2: Dim("width", min=1)}
+
+
+def batch_dimension() -> dict[int, Any]:
+    """Return that of prepared images."""
+    return {0: Dim("batch", min=1)}
+
+
+def sample_pixels() -> Tensor:
+    """Return images `(2, 57, 91, 3)`: sizes that nothing else has, so that none is taken for a constant."""
+    return torch.randint(0, 256, (2, 57, 91, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def sample_prepared(size: tuple[int, int]) -> Tensor:
+    """Return images `(2, 3, H, W)` of a size (H, W)."""
+    return torch.rand((2, 3, *size), generator=torch.Generator().manual_seed(0))
