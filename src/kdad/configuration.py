@@ -26,12 +26,14 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.braces import hide_braces, show_braces
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.export import ExportParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
+from kdad.parameters.written_names import folder_name
 from kdad.places import Claim, dataset_claims, folder_claim
 from kdad.tracking.destination import Destination, destination_of
 
@@ -44,11 +46,12 @@ _BLOCKS = {
     "paper_tables": PaperTableParameters,
     "inference": InferenceParameters,
     "calibration": CalibrationParameters,
+    "export": ExportParameters,
     "tracking": TrackingParameters,
 }
 
 #: What the results of a kept detector lie below, by pipeline.
-_RESULTS = {"inference": "inference", "calibration": "calibrated"}
+_RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
 
 
 def block_model(name: str) -> Any:
@@ -157,13 +160,16 @@ def registered_pipelines() -> Mapping[str, Pipeline]:
 
 
 def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
-    """Return where `inference` or `calibration` leaves its results, named after what it was given.
+    """Return where `inference`, `calibration` or `export` leaves its results, named after what it was given.
 
     `data` holds the records of which images a place's results are of.
     """
     block = parameters[pipeline]
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
+    if pipeline == "export":
+        name = folder_name("_".join(_detector_parts(block["detector"])))
+        return f"data/06_models/{_RESULTS[pipeline]}/{name}/{block['format']}_{block['precision']}"
     claim = results_claim(pipeline, block, data)
     place = f"{_kind_of_results(pipeline, block)}/held_out" if claim is None else claim.place
     if pipeline == "inference":
@@ -183,7 +189,7 @@ def _tiles_name(tiles: dict[str, Any] | None) -> str:
 
 def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:
     """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
-    images = block.get("images")
+    images = None if pipeline == "export" else block.get("images")
     if block.get("output") or not images:
         return None
     return folder_claim(data, _kind_of_results(pipeline, block), Path(images).expanduser().resolve())
@@ -192,6 +198,12 @@ def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | N
 def _kind_of_results(pipeline: str, block: dict[str, Any]) -> str:
     """Return what results lie below; those of a watch, which grow, apart from those that are replaced."""
     return "watched" if pipeline == "inference" and block.get("watch") else _RESULTS[pipeline]
+
+
+def _detector_parts(location: str) -> list[str]:
+    """Return what names a detector best: the last folders on the way to it, or the ID of its run."""
+    parts = [part for part in str(location).removeprefix("runs:").split("/") if part not in ("", ".", "..")]
+    return (parts[:-1] if len(parts) > 1 and parts[-1] == "detector" else parts)[-3:] or ["detector"]
 
 
 def session_parameters() -> dict[str, Any]:

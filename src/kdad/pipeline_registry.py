@@ -72,6 +72,7 @@ def register_pipelines() -> Mapping[str, Pipeline]:
             **{name: _ablation(name, parameters) for name in parameters if name.endswith(SUFFIX)},
             "inference": _inference(parameters),
             "calibration": Registered(("calibration", "compute"), "calibration.create_pipeline"),
+            "export": Registered(("export", "dataset", "compute"), "export.create_pipeline"),
             # Steps alone, on what the steps before them have left.
             "ingestion": Registered(("dataset", "teacher", "students"), "sums.create_ingestion"),
             "features": Registered((*mkd, "compute"), "sums.create_seen", ("mkd",)),

@@ -4,19 +4,19 @@ import shutil
 from pathlib import Path
 
 from kdad.datasets.place import PlaceDataset
-from kdad.detectors.detector import Detector
-from kdad.detectors.opening import open_detector
+from kdad.detectors.judge import Judge
+from kdad.detectors.opening import open_judge
 from kdad.replacing import link_or_copy, replacing
 
 
 class DetectorDataset(PlaceDataset):
-    """A folder that holds all that judging takes (`Detector.save`); replaced as a whole."""
+    """A folder that holds all that judging takes (`Detector.save`), or an exported file; replaced as a whole."""
 
-    def load(self) -> Detector:
+    def load(self) -> Judge:
         """Open the detector; raises `InputError` when the folder is incomplete or was changed."""
-        return open_detector(self._filepath)
+        return open_judge(self._filepath)
 
-    def save(self, data: Detector) -> None:
+    def save(self, data: Judge) -> None:
         """Write the folder."""
         data.save(self._filepath)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from kdad.detectors.detector import Detector
 from kdad.detectors.folder import FACTS
-from kdad.detectors.opening import open_detector
+from kdad.detectors.judge import Judge
+from kdad.detectors.opening import open_judge
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing
@@ -18,11 +18,11 @@ _RUNS = "runs:/"
 _LATEST = "latest"
 
 
-class LocatedDetectorDataset(AbstractDataset[None, Detector]):
-    """A detector that was kept: a folder, ``latest``, or ``runs:/ID``, the artifact ``detector`` of that run.
+class LocatedDetectorDataset(AbstractDataset[None, Judge]):
+    """A detector that was kept: a folder, an exported file, ``latest``, or ``runs:/ID``.
 
-    `tracking` is the MLflow that runs are looked for in. `successor` is where a detector made from it will be kept,
-    which must be elsewhere.
+    The last is the artifact ``detector`` of that run, and `tracking` the MLflow that runs are looked for in.
+    `successor` is where a detector made from it will be kept, which must be elsewhere.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class LocatedDetectorDataset(AbstractDataset[None, Detector]):
         self._successor = successor
         self.metadata = metadata
 
-    def load(self) -> Detector:
+    def load(self) -> Judge:
         """Open the detector; its record says where it was found."""
         folder, how = find_detector(self._location, self._project, self._tracking)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
-        detector = open_detector(folder)
+        detector = open_judge(folder)
         detector.record = detector.record | {"folder": str(folder), "found": how}
         return detector
 

@@ -65,6 +65,10 @@ def _calibrated(name: str, found: dict[str, Any]) -> Table:
     return numbers_table("Threshold", rows)
 
 
+def _exported(name: str, found: dict[str, Any]) -> Table:
+    return numbers_table("Exported", found)
+
+
 def _split(name: str, table: pd.DataFrame) -> Table:
     counted = table.groupby(["split", "kind"], sort=False).size().reset_index(name="images")
     return frame_table(_title(name), counted, {"split": "part", "kind": "kind", "images": "images"})
@@ -96,6 +100,7 @@ _RESULTS: dict[str, Show] = {
     "baselines.table": _baselines,
     "paper_tables.cells": _cells,
     "calibration.threshold": _calibrated,
+    "export.report": _exported,
 }
 #: Of steps that are run alone.
 _STEPS: dict[str, Show] = {

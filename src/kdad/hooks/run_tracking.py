@@ -102,6 +102,9 @@ class RunTrackingHook:
         if names in (["inference"], ["calibration"]):
             block = parameters[names[0]]
             return f"{names[0]} {block['images'] or 'held-out scores'} by {block['detector']}"
+        if names == ["export"]:
+            block = parameters["export"]
+            return f"export {block['detector']} as {block['format']} {block['precision']}"
         dataset = parameters["dataset"]
         category = DatasetParameters.model_validate(dataset).category_name
         source = (parameters.get("source") or {}).get("name", "")

@@ -1,6 +1,7 @@
 """Which normal images train and which are held out."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.errors import InputError
-from kdad.images.image_set import Sample
+from kdad.images.image_set import ImageSet, Sample
 from kdad.images.tiling import whole_name
 from kdad.seeding import derive_seed
 
@@ -103,6 +104,19 @@ def group_tiles(names: list[str]) -> dict[str, list[int]]:
     for place, name in enumerate(names):
         found.setdefault(whole_name(name), []).append(place)
     return found
+
+
+def table_of(images: ImageSet, parts: Sequence[str]) -> pd.DataFrame:
+    """Return the split table of an image set whose samples are of these parts."""
+    samples = images.samples
+    return pd.DataFrame(
+        {
+            **{name: [getattr(sample, name) for sample in samples] for name in ("id", "label", "kind")},
+            "split": list(parts),
+            "has_mask": [sample.has_mask for sample in samples],
+            "fingerprint": [images.fingerprint(row) for row in range(len(samples))],
+        }
+    )
 
 
 def _digest(*columns: pd.Series) -> str:

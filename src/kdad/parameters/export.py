@@ -12,7 +12,7 @@ ExportPrecision = Literal["float32", "bfloat16", "int8"]
 #: What each format's runtime computes in on a CPU.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("float32", "int8"),
-    "torch_export": ("float32", "bfloat16"),
+    "torch_export": ("float32",),
     "openvino": ("float32", "bfloat16", "int8"),
 }
 

@@ -1,13 +1,15 @@
 """A detector that was exported, judging through the runtime of its file."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from kdad.detectors.exported.facts import ExportedFacts
-from kdad.detectors.exported.runtime import Runtime
+from kdad.detectors.exported.folder import keep
+from kdad.detectors.exported.runtime import Runtime, kind_of
 from kdad.detectors.judge import Judge
 
 
@@ -35,6 +37,17 @@ class ExportedDetector(Judge):
     def score_pixels(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return scores `(B,)` and maps `(B, h, w)` of uint8 RGB `(B, H, W, 3)` of any size: all by the file itself."""
         return _found(self.runtime.run_pixels(np.ascontiguousarray(image)))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the file with the threshold that it has now to a folder, which then holds it alone."""
+        threshold, limits = self.threshold, self.map_limits
+        changed = {"threshold": threshold, "held_out_scores": self.held_out_scores.tolist(), "map_limits": limits}
+        if threshold != self.facts.threshold:
+            changed["threshold_set_by"] = "runtime"
+        facts = self.facts.model_copy(update=changed | {"made_by": self.record})
+        with TemporaryDirectory(prefix="kdad-export-") as built:
+            kind_of(facts.file_format).stamp(self.file, facts.texts(), Path(built) / self.file.name)
+            return keep(Path(built), Path(folder).expanduser())
 
 
 def _found(outputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray | None]:

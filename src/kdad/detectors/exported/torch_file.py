@@ -19,7 +19,9 @@ class TorchKind(FileKind):
 
     def build(self, whole: Whole, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None) -> None:
         """Write both parts as one program, in which they can be told apart."""
-        torch.export.save(traced(whole, sample_pixels(), pixel_dimensions()), path)
+        program = traced(whole, sample_pixels(), pixel_dimensions())
+        program.example_inputs = None  # which would be the one thing in the file that is pickled
+        torch.export.save(program, path)
 
     def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the metadata as a file within the file."""
@@ -52,7 +54,9 @@ class TorchRuntime(Runtime):
 @torch.no_grad()
 def _run(module, array: Tensor) -> tuple[np.ndarray, ...]:
     found = module(array)
-    return tuple(one.numpy() for one in (found if isinstance(found, Sequence) else (found,)))
+    outputs = found if isinstance(found, Sequence) else (found,)
+    # A part of a program gives its outputs in an order of its own: scores have one dimension, maps three.
+    return tuple(one.numpy() for one in sorted(outputs, key=Tensor.dim))
 
 
 def _read(path: Path):

@@ -9,7 +9,8 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages
 from kdad.detectors.exported.comparing import MAP_TOLERANCE, TOLERANCE, Answers, compare, prepared
 from kdad.detectors.exported.facts import FORMAT, ExportedFacts, Loss
-from kdad.detectors.exported.opening import STEM, open_exported
+from kdad.detectors.exported.folder import STEM
+from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.exported.pixels import Pixels
 from kdad.detectors.exported.runtime import ENDINGS, Whole, kind_of
 from kdad.detectors.folder import ImageFacts

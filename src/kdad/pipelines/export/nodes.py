@@ -1,0 +1,103 @@
+"""Nodes of the pipeline `export`."""
+
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdad.compute import limit_threads
+from kdad.detectors.detector import Detector
+from kdad.detectors.exported.checked_images import CheckedImages, drawn, of_folder
+from kdad.detectors.exported.facts import ExportedFacts
+from kdad.detectors.exported.folder import keep
+from kdad.detectors.exported.runtime import kind_of
+from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.folder import read_facts
+from kdad.detectors.judge import Judge
+from kdad.detectors.opening import open_detector
+from kdad.errors import InputError
+from kdad.images.found import FoundImages
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.export import ExportParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.pipelines.export.run_images import find_run_images
+
+logger = logging.getLogger(__name__)
+_PLAIN = {"markup": False}
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was built and checked, in a folder of its own until it is kept."""
+
+    facts: ExportedFacts
+    temporary: tempfile.TemporaryDirectory = field(repr=False)
+
+    def save(self, folder: Path) -> None:
+        """Put it into `folder`, in the place of an older one; raises `InputError` where anything else lies there."""
+        with self.temporary as built:
+            keep(Path(built), folder)
+
+
+def export(
+    detector: Judge,
+    images: FoundImages | None,
+    wanted: ExportParameters,
+    dataset: DatasetParameters,
+    compute: ComputeParameters,
+) -> tuple[Export, dict[str, Any]]:
+    """Build a detector's file, have it judge beside the detector, and report how its answers differ.
+
+    Raises `InputError` before anything is kept: for a system that cannot be exported, a missing package, and answers of
+    a float32 file that are not the detector's.
+    """
+    limit_threads(compute.threads)
+    if not isinstance(detector, Detector):
+        raise InputError(f"'{wanted.detector}' is an exported file already; give export.detector the detector's folder")
+    kind_of(wanted.format, writes=True)  # a missing package is told before images are looked at
+    place = Path(detector.record["folder"])
+    made_in = read_facts(place).precision
+    exact = open_detector(place, "cpu", "float32")
+    checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
+    folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
+    try:
+        facts = export_detector(exact, made_in, checked, wanted.format, wanted.precision, Path(folder.name))
+    except BaseException:
+        folder.cleanup()
+        raise
+    size = sum(path.stat().st_size for path in Path(folder.name).iterdir())
+    logger.info(
+        "Exported a detector of '%s' as %s in %s, %.1f MB: %s",
+        *(facts.system, facts.file_format, facts.precision, size / 1e6, facts.loss.statement()),
+        extra=_PLAIN,
+    )
+    if facts.threshold_set_by == "runtime":
+        logger.info(
+            "Its threshold is %.6g, set through its own runtime, in the place of %.6g: %s",
+            *(facts.threshold.value, facts.loss.threshold_before, facts.threshold.statement()),
+            extra=_PLAIN,
+        )
+    report = {
+        "format": facts.file_format,
+        "precision": facts.precision,
+        "system": facts.system,
+        "megabytes": size / 1e6,
+        "threshold": None if facts.threshold is None else facts.threshold.value,
+        "threshold_set_by": facts.threshold_set_by,
+        **facts.loss.model_dump(),
+    }
+    return Export(facts, folder), report
+
+
+def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetParameters) -> CheckedImages:
+    if given is not None:
+        return of_folder(given)
+    found = find_run_images(detector, dataset)
+    if found is None:
+        logger.warning(
+            "The images of the detector's run are not at hand with these parameters: drawn ones take their place. Give "
+            "the dataset: block of that run, or a folder as export.images"
+        )
+        return drawn(detector.size)
+    return found
