@@ -5,6 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.folder import FACTS
 from kdad.detectors.judge import Judge
 from kdad.detectors.opening import open_judge
@@ -135,7 +136,7 @@ def check_successor(folder: Path, successor: Path) -> None:
             f"the new detector would take the place of the one that it is made from, '{folder}'; give "
             "calibration.output another folder, or calibration.detector another detector"
         )
-    if is_taken(successor, FACTS):
+    if is_taken(successor, FACTS) and (successor.is_file() or exported_file(successor) is None):
         raise InputError(f"'{successor}' is there already and is no detector; give calibration.output another folder")
 
 

@@ -108,6 +108,7 @@ def _exported(module, sample, dimensions, inputs: list[str], outputs: list[str])
 
 def _tidy(model) -> None:
     """Leave out what the exporter notes of each node, and name the dimensions that may vary."""
+    del model.opset_import[1:]  # both parts have the same, and readers want it once
     graph = model.graph
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del part.metadata_props[:]

@@ -1,7 +1,11 @@
 """torch.export: a program in one file, run by torch without the code that made it."""
 
+import json
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -10,8 +14,11 @@ from torch import Tensor
 from kdad.detectors.exported.facts import KEY
 from kdad.detectors.exported.runtime import FileKind, Runtime, Whole, unreadable
 from kdad.detectors.exported.tracing import pixel_dimensions, sample_pixels, traced
+from kdad.errors import InputError
 
 _FACTS = f"{KEY}.json"
+#: What files of weights and constants are called that hold plain tensors.
+_PLAIN = re.compile(r"(weight|tensor)_\d+$")
 
 
 class TorchKind(FileKind):
@@ -21,11 +28,13 @@ class TorchKind(FileKind):
         """Write both parts as one program, in which they can be told apart."""
         program = traced(whole, sample_pixels(), pixel_dimensions())
         program.example_inputs = None  # which would be the one thing in the file that is pickled
-        torch.export.save(program, path)
+        _save(program, path)
 
     def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the metadata as a file within the file."""
-        torch.export.save(torch.export.load(path), target, extra_files={_FACTS: texts[KEY]})
+        program = torch.export.load(path)
+        program.example_inputs = None
+        _save(program, target, texts[KEY])
 
     def read_texts(self, path: Path) -> dict[str, str]:
         """Return what the file within holds."""
@@ -34,6 +43,12 @@ class TorchKind(FileKind):
     def open(self, path: Path, precision: str) -> "TorchRuntime":
         """Open the file."""
         return TorchRuntime(path)
+
+
+def _save(program, path: Path, facts: str | None = None) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No complete tensor found")  # of parts of one, which are kept whole
+        torch.export.save(program, path, extra_files={} if facts is None else {_FACTS: facts})
 
 
 class TorchRuntime(Runtime):
@@ -62,10 +77,27 @@ def _run(module, array: Tensor) -> tuple[np.ndarray, ...]:
 def _read(path: Path):
     facts = {_FACTS: ""}
     try:
+        _refuse_pickles(path)
         program = torch.export.load(path, extra_files=facts)
+    except InputError:
+        raise
     except Exception as error:  # torch raises whatever its readers meet in a foreign file
         raise unreadable(path, "a program of torch.export", error) from error
     return program, {KEY: facts[_FACTS]} if facts[_FACTS] else {}
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Raise `InputError` for a file in which torch would find something to unpickle, which may be any code.
+
+    No detector's file has such: tensors lie in it as they are.
+    """
+    with ZipFile(path) as archive:
+        entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
+        samples = any(entry.file_size for name, entry in entries.items() if name.startswith("data/sample_inputs/"))
+        configs = [entry for name, entry in entries.items() if re.fullmatch(r"data/\w+/\w+_config\.json", name)]
+        kept = [one for config in configs for one in json.loads(archive.read(config))["config"].values()]
+    if samples or not configs or any(one["use_pickle"] or not _PLAIN.match(one["path_name"]) for one in kept):
+        raise InputError(f"'{path}' holds pickled objects, which no exported detector does; it is not opened")
 
 
 KIND = TorchKind()

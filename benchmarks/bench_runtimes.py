@@ -1,0 +1,228 @@
+"""One image at a time through every runtime: milliseconds, megabytes, and what the runtime costs in accuracy.
+
+    python benchmarks/bench_runtimes.py --threads 2 mkd=data/06_models/folder/bottle/mkd/detector vgg16=...
+
+Timed is a call with the pixels of an image (uint8, decoded already) that ends with its score and its map: resize,
+normalisation and filters are in it. Runtimes take turns, a block of images each, so that a busy moment meets all.
+Images are those of the run that made a detector: accuracy is that of its test images, and its held-out ones set the
+thresholds of what loses digits and the ranges of int8. Prints a table in Markdown; `--json` keeps the numbers.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdad.compute import Compute, choose_compute
+from kdad.detectors.detector import Detector
+from kdad.detectors.exported.checked_images import CheckedImages
+from kdad.detectors.exported.comparing import compare
+from kdad.detectors.exported.opening import open_exported
+from kdad.detectors.exported.runtime import Runtime
+from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.opening import open_detector
+from kdad.errors import InputError
+from kdad.images.fitting import fit_image
+from kdad.images.reading import read_image
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.export.run_images import find_run_images
+from kdad.provenance import code_version
+from kdad.scoring.threshold import quantile_threshold
+
+EXPORTS = (
+    *(("torch_export", "float32"), ("onnx", "float32"), ("onnx", "int8")),
+    *(("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8")),
+)
+GRADIENTS = ("gradients", "guided_backprop", "smooth_grad", "integrated_gradients")
+_BLOCK = 10
+
+
+class Contiguous(Compute):
+    """The layout that torch has by default."""
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Return it."""
+        return torch.contiguous_format
+
+
+class Eager(Runtime):
+    """A detector as it is, behind the interface of an exported file."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+
+    def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Judge images one by one."""
+        found = [self.detector.judge(one) for one in image]
+        scores = np.array([one.score for one in found], dtype=np.float32)
+        return (scores,) if found[0].map is None else (scores, np.stack([one.map for one in found]))
+
+    def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Not timed."""
+        raise NotImplementedError
+
+
+@dataclass
+class Candidate:
+    """A runtime of a detector, and what was measured of it."""
+
+    detector: str
+    runtime: str
+    call: Callable[[np.ndarray], Any]
+    facts: dict[str, Any]
+    seconds: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """Return a row of the table."""
+        p50, p99 = 1000 * np.quantile(self.seconds, [0.5, 0.99])
+        return {"detector": self.detector, "runtime": self.runtime, "p50": p50, "p99": p99, **self.facts}
+
+
+def main() -> None:
+    """Export, compare and time."""
+    given = _arguments()
+    torch.set_num_threads(given.threads)
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for named in given.detectors:
+            name, _, folder = named.partition("=")
+            images = _images(Path(folder))
+            pixels = [np.ascontiguousarray(image.pixels()[None]) for image in images.part(held_out=False)]
+            candidates = list(_candidates(name, Path(folder), images, Path(scratch) / name))
+            _time(candidates, pixels, given.repeats)
+            rows += [candidate.row() for candidate in candidates]
+            print(_table(rows[-len(candidates) :], header=len(rows) == len(candidates)), flush=True)
+    print(f"\n{given.repeats} images timed, {given.threads} threads, commit {code_version(Path.cwd())}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(rows, indent=1))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detectors", nargs="+", metavar="name=folder")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=200, help="images timed by each runtime")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def _images(folder: Path) -> CheckedImages:
+    detector = open_detector(folder, "cpu", "float32")
+    block = {"name": detector.record["dataset"], "image_size": list(detector.size)}
+    found = find_run_images(detector, DatasetParameters.model_validate(block))
+    if found is None:
+        raise SystemExit(f"{folder}: the images of its run are not at hand")
+    return found
+
+
+def _candidates(name: str, folder: Path, images: CheckedImages, scratch: Path) -> Iterator[Candidate]:
+    exact = open_detector(folder, "cpu", "float32")
+    weights = sum(value.numel() for network in exact.frozen.values() for value in network.module.state_dict().values())
+    kept = sum(path.stat().st_size for path in folder.iterdir() if path.name.startswith(("learnt", "detector")))
+    size = (4 * weights + kept) / 1e6
+    for said, detector in (
+        ("torch float32, contiguous", _laid_out(open_detector(folder, "cpu", "float32"))),
+        ("torch float32, channels-last", exact),
+        ("torch bfloat16, channels-last", open_detector(folder, "cpu", "bfloat16")),
+    ):
+        if said.startswith("torch bfloat16") and detector.compute.dtype != torch.bfloat16:
+            print(f"{name}: this machine has no bfloat16 of its own")
+            continue
+        facts = {"MB": size, **_accuracy(exact, Eager(detector), images)}
+        yield Candidate(name, said, lambda pixels, detector=detector: detector.judge(pixels[0]), facts)
+    for format, precision in EXPORTS:
+        own = scratch / f"{format}_{precision}"
+        own.mkdir(parents=True)
+        try:
+            facts = export_detector(exact, "float32", images, format, precision, own)
+        except InputError as error:
+            print(f"{name}: {format} in {precision}: {error}")
+            continue
+        runtime = open_exported(next(path for path in own.iterdir() if path.suffix != ".bin")).runtime
+        loss = facts.loss
+        found = {
+            "image_auroc": loss.image_auroc,
+            "pixel_auroc": loss.pixel_auroc,
+            "decisions_changed": loss.decisions_changed,
+            "score_difference": loss.score_difference,
+        }
+        size = sum(path.stat().st_size for path in own.iterdir()) / 1e6
+        yield Candidate(name, f"{format} {precision}", runtime.run_pixels, {"MB": size, **found})
+    for method in getattr(exact, "methods", []):
+        if method in GRADIENTS:
+            yield Candidate(name, f"torch float32, map by {method}", _mapping(exact, method), {"MB": size})
+
+
+def _accuracy(exact: Detector, runtime: Runtime, images: CheckedImages) -> dict[str, Any]:
+    found = compare(exact, runtime, images.images)
+    threshold = exact.threshold.value
+    own = quantile_threshold(found.after[found.held_out], exact.threshold.wanted or 0.95).value
+    own = threshold if found.score_difference < 1e-4 else own
+    return {
+        "image_auroc": found.image_aurocs()[1],
+        "pixel_auroc": found.pixel_auroc,
+        "decisions_changed": float(((found.after > own) != (found.before > threshold)).mean()),
+        "score_difference": found.score_difference,
+    }
+
+
+def _laid_out(detector: Detector) -> Detector:
+    compute = Contiguous(**{name: getattr(choose_compute("cpu", "float32"), name) for name in ("device", "dtype")})
+    detector.to(memory_format=torch.contiguous_format)
+    for part in (detector, *detector.frozen.values(), *getattr(detector, "members", {}).values()):
+        part.compute = compute
+    for network in detector.frozen.values():
+        network.module.to(memory_format=torch.contiguous_format)
+    return detector
+
+
+def _mapping(detector: Detector, method: str) -> Callable[[np.ndarray], Any]:
+    def mapped(pixels: np.ndarray) -> Any:
+        prepared = fit_image(read_image(pixels[0]), detector.size, detector.preparation.fit)
+        return detector.maps(torch.from_numpy(prepared)[None], None, [method])
+
+    return mapped
+
+
+def _time(candidates: list[Candidate], pixels: list[np.ndarray], repeats: int) -> None:
+    for candidate in candidates:
+        for number in range(3):
+            candidate.call(pixels[number % len(pixels)])
+    for start in range(0, repeats, _BLOCK):
+        for candidate in candidates:
+            candidate.call(pixels[start % len(pixels)])  # another one has had the caches
+            for number in range(start, min(start + _BLOCK, repeats)):
+                image = pixels[number % len(pixels)]
+                began = perf_counter()
+                candidate.call(image)
+                candidate.seconds.append(perf_counter() - began)
+
+
+def _table(rows: list[dict[str, Any]], header: bool) -> str:
+    lines = []
+    if header:
+        lines.append("| detector | runtime | p50, ms | p99, ms | MB | image AUROC | pixel AUROC | decisions changed |")
+        lines.append("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        aurocs = [row.get(name) for name in ("image_auroc", "pixel_auroc")]
+        shown = ["" if found is None else f"{found:.4f}" for found in aurocs]
+        changed = row.get("decisions_changed")
+        lines.append(
+            f"| {row['detector']} | {row['runtime']} | {row['p50']:.1f} | {row['p99']:.1f} | {row['MB']:.1f} | "
+            f"{shown[0]} | {shown[1]} | {'' if changed is None else f'{changed:.1%}'} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The client of the documentation, in an environment that holds what it names and nothing else."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exported_detectors import coloured_noise
+from kdad.detectors import load
+from projects import PROJECT
+
+CLIENT = PROJECT / "docs/clients/onnx_client.py"
+
+
+def _run(python: Path | str, *arguments: object) -> str:
+    given = [str(argument) for argument in (python, "-I", CLIENT, *arguments)]
+    return subprocess.run(given, capture_output=True, text=True, check=True).stdout
+
+
+def _check(python: Path | str, exported, folder: Path) -> None:
+    paths = []
+    for number, size in enumerate([(32, 48), (120, 80)]):
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(coloured_noise(*size)).save(paths[-1])
+    rows = [
+        line.split("\t")
+        for line in _run(python, exported() / "detector.onnx", *paths, "--maps", folder / "maps").splitlines()
+    ]
+    judge = load(exported())
+    assert [row[0] for row in rows] == ["0.png", "1.png"]
+    for path, (_, score, threshold, decision) in zip(paths, rows, strict=True):
+        found = judge.judge(path)
+        assert float(score) == pytest.approx(found.score, rel=1e-4)
+        assert float(threshold) == pytest.approx(found.threshold, rel=1e-5)
+        assert decision == ("anomalous" if found.decision else "normal")
+        with Image.open(path) as image, Image.open(folder / "maps" / path.name) as shown:
+            assert shown.size == image.size
+            assert np.ptp(np.asarray(shown)) > 0
+
+
+def test_the_client_says_what_the_detector_does(exported, tmp_path):
+    _check(sys.executable, exported, tmp_path)
+
+
+@pytest.mark.long
+def test_the_client_needs_no_more_than_it_names(exported, tmp_path):
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    python = home / "bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "onnxruntime", "numpy", "pillow"], check=True)
+    listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "kdad", "onnx", "scipy"} & {line.split()[0] for line in listed.splitlines()}
+    _check(python, exported, tmp_path)

@@ -1,0 +1,76 @@
+"""A small detector of torch alone, kept in a folder, and its images: for tests of what it is exported to."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdad.compute import Compute
+from kdad.content_store import ContentStore
+from kdad.detectors.detector import Detector
+from kdad.detectors.exported.checked_images import CheckedImages, of_run
+from kdad.detectors.exported.facts import ExportedFacts
+from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.judgement import heat_limits
+from kdad.detectors.opening import open_detector
+from kdad.detectors.seeing import see
+from kdad.detectors.stfpm.detector import StfpmDetector
+from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.detectors.workshop import Workshop
+from kdad.features.seen import SeenImages
+from kdad.scoring.threshold import quantile_threshold
+from memory_images import PARTS, MemoryImages, split_of
+
+QUANTILE = 0.5
+
+
+def waves() -> MemoryImages:
+    """Return 36 images of 32 x 48 pixels: 8 are held out, 12 tested."""
+    return MemoryImages((32, 48), parts=PARTS * 2)
+
+
+def wave_images() -> CheckedImages:
+    """Return those of `waves` that an export is checked on."""
+    images = waves()
+    return of_run(images, split_of(images))
+
+
+def make_detector(folder: Path) -> Detector:
+    """Train STFPM on `waves` for a few epochs, and keep it in `folder`, with a threshold and a record."""
+    images = waves()
+    split = split_of(images)
+    training = {"epochs": 3, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
+    source = {"name": "timm:test_resnet", "weights": "random"}
+    own = {"source": source, "points": "first 3", "training": training, "smoothing": {"gaussian_sigma": 1.5}}
+    settings = StfpmSettings.model_validate({"stfpm": own | {"normalisation": "position", "score": "map_top_mean"}})
+    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
+    seen = SeenImages(images, split, {})
+    references = StfpmDetector.refer(settings, seen, workshop)
+    seen = see(StfpmDetector, settings, seen, references, workshop.compute, ContentStore(folder / "features"))
+    detector = StfpmDetector(settings, references, workshop.compute)
+    detector.fit(seen, workshop)
+    rows = split.rows("validation")
+    scores, maps = detector.eval().score_and_show(seen.batch(rows))
+    detector.calibrated(quantile_threshold(scores, QUANTILE), scores, heat_limits(maps))
+    detector.record = {
+        "dataset": "memory",
+        "category": "waves",
+        "root": None,
+        "images": split.images_digest,
+        "held_out_images": len(rows),
+        "seed": 0,
+        "commit": "0123abc",
+        "metrics": {},
+    }
+    return open_detector(detector.save(folder / "detector"), "cpu")
+
+
+def export(detector: Detector, folder: Path, format: str = "onnx", precision: str = "float32") -> ExportedFacts:
+    """Export a detector to `folder`, checked on the images that it was made of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return export_detector(detector, "float32", wave_images(), format, precision, folder)
+
+
+def coloured_noise(*size: int) -> np.ndarray:
+    """Return uint8 images of a size `(..., H, W, 3)`."""
+    return np.random.default_rng(7).integers(0, 256, (*size, 3), dtype=np.uint8)
