@@ -171,7 +171,7 @@ def _accuracy(exact: Detector, runtime: Runtime, images: CheckedImages) -> dict[
     return {
         "image_auroc": found.image_aurocs()[1],
         "pixel_auroc": found.pixel_auroc,
-        "decisions_changed": float(((found.after > own) != (found.before > threshold)).mean()),
+        "decisions_changed": float(((found.after > own) != (found.before > threshold))[found.tested].mean()),
         "score_difference": found.score_difference,
     }
 

@@ -24,6 +24,7 @@ def least_parameters() -> dict:
         "reporting": {},
         "inference": {},
         "calibration": {},
+        "export": {},
         "stfpm": {"training": {"epochs": 1}},
         "committee": {},
         "teacher": {"dense": {}, "training": {"epochs": 1}},

@@ -166,6 +166,17 @@ def test_a_plan_that_cannot_be_made_does_not_hide_the_categories_of_others():
             {"images": None, "rule": "quantile", "value": 0.9},
             "data/06_models/calibrated/held_out/quanti",
         ),
+        (
+            "export",
+            {"detector": "/m/folder/bottle/mkd/detector/", "format": "onnx", "precision": "int8"},
+            "data/06_models/exported/folder_bottle_mkd/onnx_int8",
+        ),
+        (
+            "export",
+            {"detector": "latest", "format": "onnx", "precision": "int8"},
+            "data/06_models/exported/latest/onnx",
+        ),
+        ("export", {"detector": "runs:/12ab", "output": "/b"}, "/b"),
         ("calibration", {"images": "a/x", "rule": "f1", "value": None}, "data/06_models/calibrated/x/f1"),
     ],
 )

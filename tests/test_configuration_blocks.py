@@ -149,6 +149,8 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
         ("scoring.localisation", ["smooth_grad"], "smoothing has no entry for smooth_grad"),
         ("cloner.architecture", {"size": "free", "widths": [[16, 0]]}, "widths holds a number below 1"),
         ("calibration", {"rule": "f1"}, "rule 'f1' needs labelled images; give calibration.images"),
+        ("export", {"precision": "bfloat16"}, "'onnx' has no precision 'bfloat16' on a CPU, it has float32 and int8"),
+        ("export", {"format": "torch_export", "precision": "int8"}, "'int8' takes format onnx or openvino"),
         ("calibration", {"value": None}, "rule 'quantile' needs a value"),
         ("students.receptive_fields", [17, 29], "receptive field 29 is unknown; choose from 17, 33, 65"),
         ("students.receptive_fields", "33 33", "names a value twice"),

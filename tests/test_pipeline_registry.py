@@ -22,7 +22,7 @@ from projects import FEW, PROJECT
 
 NAMES = {
     *("__default__", "mkd_ablation", "students_ablation", "committee_ablation", "paper_tables", *SYSTEMS),
-    *("inference", "calibration"),
+    *("inference", "calibration", "export"),
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
@@ -44,6 +44,7 @@ LEFT: dict[str, set[str]] = {
     "baselines": {f"baselines.{name}" for name in ("table", "metrics_by_method", "sheets", "detectors")},
     "inference": {"inference.contact_sheet", "inference.metrics"},
     "calibration": {f"calibration.{name}" for name in ("detector", "threshold", "scores")},
+    "export": {"export.detector", "export.report"},
 }
 
 
@@ -153,7 +154,10 @@ def test_a_system_is_the_sum_of_its_steps(registered, system):
     ("pipeline", "words"),
     [
         *((name, ("teacher", "patches")) for name in ("mkd", "stfpm", "committee", "baselines", "mkd_ablation")),
-        *((name, ("train", "fit", "run_case", "prepare")) for name in ("inference", "calibration", "ingestion")),
+        *(
+            (name, ("train", "fit", "run_case", "prepare"))
+            for name in ("inference", "calibration", "export", "ingestion")
+        ),
         *((name, ("train", "fit", "compute_features")) for name in ("scoring", "reporting", "ensemble_scoring")),
         ("features", ("fit", "map_images")),
         ("uninformed_students", ("statistics", "mkd")),

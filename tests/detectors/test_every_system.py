@@ -16,7 +16,10 @@ from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.detectors import load
 from kdad.detectors.detector import Detector
+from kdad.detectors.exported.checked_images import CheckedImages, drawn
+from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.judgement import Judgement
+from kdad.detectors.opening import open_detector
 from kdad.detectors.registry import SYSTEMS
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Raw, Workshop
@@ -319,8 +322,7 @@ def test_a_folder_holds_one_json_and_safetensors_alone(made, tmp_path):
 
 def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
     detector = made.detector
-    costly = bool(detector.methods) and detector.is_costly(detector.methods[0])
-    if costly or (case.startswith("baselines") and not detector.methods):
+    if _cannot_be_exported(case, detector):
         with pytest.raises(InputError, match="cannot be exported; mkd, uninformed_students"):
             detector.graph()(made.images)
         return
@@ -331,6 +333,23 @@ def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
     assert len(maps) == bool(detector.methods)
     for found in maps:
         _assert_close(found, [one.map for one in expected], detector.methods[0], tolerance)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch_export"])
+def test_an_exported_file_says_what_it_judges(format, case, made, folder, tolerance, tmp_path):
+    if _cannot_be_exported(case, made.detector):
+        pytest.skip("refused")
+    kept = open_detector(made.detector.save(folder / "to_export"), "cpu", "float32")
+    images = CheckedImages(drawn(kept.size).images[:4], "drawn")
+    export_detector(kept, "float32", images, format, "float32", tmp_path)
+    judge = load(tmp_path)
+    _assert_alike(judge.judge_batch(made.images), kept.judge_batch(made.images), kept, 10 * tolerance)
+
+
+def _cannot_be_exported(case: str, detector: Detector) -> bool:
+    costly = bool(detector.methods) and detector.is_costly(detector.methods[0])
+    return costly or (case.startswith("baselines") and not detector.methods)
 
 
 # The last of a case: it deletes what made the detector.

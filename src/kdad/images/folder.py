@@ -79,10 +79,10 @@ class FileSet(ImageSet):
         """Return height and width of the image's file; raises `InputError` when its header cannot be read."""
         return read_size(self._files[index].path)
 
-    def pixels(self, index: int) -> np.ndarray:
+    def own_pixels(self, index: int) -> np.ndarray:
         """Return the file's own pixels, where it has 8 bits; raises `InputError` when it cannot be read."""
         pixels = decode_raw(self._files[index].path).pixels
-        return pixels if pixels.dtype == np.uint8 else super().pixels(index)
+        return pixels if pixels.dtype == np.uint8 else super().own_pixels(index)
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""

@@ -43,7 +43,7 @@ class ImageSet(ABC):
     def image(self, index: int) -> np.ndarray:
         """Return the image of a sample, float32 RGB `(3, H, W)` in [0, 1]."""
 
-    def pixels(self, index: int) -> np.ndarray:
+    def own_pixels(self, index: int) -> np.ndarray:
         """Return the image before it is resized, uint8 RGB `(H, W, 3)`, where it is kept so; else the resized one."""
         return np.rint(255 * self.image(index)).astype(np.uint8).transpose(1, 2, 0)
 

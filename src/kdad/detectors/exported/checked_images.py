@@ -54,7 +54,7 @@ def of_run(images: ImageSet, split: Split) -> CheckedImages:
     held_out = set(split.rows("validation").tolist())
     found = [
         CheckedImage(
-            lambda row=row: images.pixels(row),
+            lambda row=row: images.own_pixels(row),
             images.samples[row].label,
             row in held_out,
             lambda row=row: images.mask(row) if row not in held_out else None,

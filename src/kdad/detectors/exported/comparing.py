@@ -38,11 +38,18 @@ class Answers:
         """The largest difference of two scores, as a share of the detector's range; NaN where one is not finite."""
         return _share(np.abs(self.after - self.before).max(), self.before)
 
+    @property
+    def tested(self) -> np.ndarray:
+        """Which images are counted: test images, or all where those are not of both kinds.
+
+        A threshold is a held-out score itself, so that rounding alone decides on which side of it that image falls.
+        """
+        kinds = set(self.labels[~self.held_out])
+        return ~self.held_out if {0.0, 1.0} <= kinds else np.ones_like(self.held_out)
+
     def image_aurocs(self) -> tuple[float, float] | tuple[None, None]:
-        """Return the detector's and the file's image AUROC over test images; over all where those lack a label."""
-        known = ~np.isnan(self.labels)
-        test = known & ~self.held_out
-        known = test if {0.0, 1.0} <= set(self.labels[test]) else known
+        """Return the detector's and the file's image AUROC; None without both labels."""
+        known = ~np.isnan(self.labels) & self.tested
         labels = self.labels[known]
         if not {0.0, 1.0} <= set(labels):
             return None, None

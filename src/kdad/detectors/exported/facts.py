@@ -26,7 +26,7 @@ class Loss(StrictModel):
     images_are: str = Field(description="in words")
     score_difference: float = Field(description="the largest, as a share of the scores' range")
     map_difference: float | None = Field(None, description="the largest, as a share of the maps' range; null: no maps")
-    decisions_changed: float = Field(description="share of images decided otherwise, each by its own threshold")
+    decisions_changed: float = Field(description="share of test images decided otherwise, each by its own threshold")
     threshold_before: float = Field(description="of the detector")
     image_auroc: float | None = Field(None, description="of the file; null without both labels")
     image_auroc_before: float | None = None

@@ -113,7 +113,7 @@ def _threshold_of(answers: Answers, before: Threshold) -> Threshold:
 def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold | None) -> Loss:
     changed = 0.0
     if before is not None and after is not None:
-        changed = float(((answers.before > before.value) != (answers.after > after.value)).mean())
+        changed = float(((answers.before > before.value) != (answers.after > after.value))[answers.tested].mean())
     auroc_before, auroc = answers.image_aurocs()
     return Loss(
         images=len(answers.before),

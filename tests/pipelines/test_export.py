@@ -1,0 +1,99 @@
+"""The pipeline `export` as a user runs it, and what is done with the file afterwards."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdad.detectors import load
+from kdad.errors import InputError
+from kept_detectors import DETECTOR, judge, nothing_new, write_bricks
+from projects import copy_project, half_written, run_pipeline
+
+PLACE = Path("data/06_models/exported/latest/onnx_float32")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, migrated_database) -> Path:
+    """A project with a detector of a tiny source, and its export."""
+    project = copy_project(tmp_path_factory.mktemp("export"), migrated_database)
+    write_bricks(project / "pictures")
+    run_pipeline(project, "test", "stfpm", runtime_params=_blocks(project) | _tiny())
+    run_pipeline(project, "test", "export", runtime_params=_blocks(project))
+    return project
+
+
+def _blocks(project: Path) -> dict:
+    root = str(project / "pictures")
+    return {"dataset": {"name": "folder", "root": root, "category": "brick", "validation_fraction": 0.4}}
+
+
+def _tiny() -> dict:
+    return {"stfpm": {"source": {"name": "timm:test_resnet", "weights": "random"}, "points": "first 3"}}
+
+
+def test_an_export_leaves_one_file_and_a_report_of_the_runs_own_images(project):
+    assert [path.name for path in (project / PLACE / "detector").iterdir()] == ["detector.onnx"]
+    report = json.loads((project / PLACE / "export.json").read_text())
+    assert (report["format"], report["precision"], report["threshold_set_by"]) == ("onnx", "float32", "detector")
+    assert report["images"] == 8 + 12  # held out, and tested
+    assert "of the detector's run" in report["images_are"]
+    assert report["score_difference"] < 1e-4
+    assert report["decisions_changed"] == 0
+    assert half_written(project) == []
+    metrics = json.loads((project / "data/08_reporting/folder/brick/stfpm/metrics.json").read_text())
+    assert report["image_auroc_before"] == pytest.approx(metrics["image_auroc"])
+    assert report["pixel_auroc"] == pytest.approx(report["pixel_auroc_before"], abs=1e-6)
+
+
+def test_inference_by_the_file_is_inference_by_the_detector(project, tmp_path):
+    images = project / "pictures/brick/test"
+    by_file = judge(project, images, PLACE / "detector", output=str(tmp_path / "file"))
+    by_detector = judge(project, images, DETECTOR, output=str(tmp_path / "detector"))
+    assert len(by_file) == 12
+    spread = np.ptp(by_detector["score"])
+    np.testing.assert_allclose(by_file["score"], by_detector["score"], atol=1e-4 * spread)
+    columns = ["threshold", "decision", "label"]
+    pd.testing.assert_frame_equal(by_file[columns], by_detector[columns], rtol=1e-6)
+
+
+def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
+    wanted = {"detector": str(project / PLACE / "detector"), "value": 0.5, "output": str(tmp_path / "calibrated")}
+    for _ in range(2):  # in the place of its own older one, too
+        run_pipeline(project, "test", "calibration", runtime_params={"calibration": wanted})
+    again, before = load(tmp_path / "calibrated/detector"), load(project / PLACE / "detector")
+    scores = np.sort(before.held_out_scores)
+    assert again.threshold.value == pytest.approx(scores[4])  # the fifth of eight: 9 * 0.5 rounded up
+    assert again.facts.threshold_set_by == "runtime"
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"detector": str(PLACE / "detector")}, "is an exported file already"),
+        ({"detector": "nowhere"}, "is no detector"),
+        ({"images": "nowhere"}, "there is no file or folder 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_message_and_nothing_is_written(project, block, said):
+    with nothing_new(project / "data/06_models"), pytest.raises(InputError, match=said):
+        run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": block})
+
+
+def test_images_that_changed_since_the_run_are_not_taken_for_its_own(project, tmp_path, caplog):
+    other = shutil.copytree(project / "pictures", tmp_path / "pictures")
+    shutil.copy(other / "brick/train/good/000.png", other / "brick/train/good/001.png")
+    shutil.move(project / "pictures", project / "moved")
+    blocks = _blocks(project)
+    blocks["dataset"]["root"] = str(other)
+    wanted = {"format": "torch_export", "output": str(tmp_path / "out")}
+    try:
+        run_pipeline(project, "test", "export", runtime_params=blocks | {"export": wanted})
+    finally:
+        shutil.move(project / "moved", project / "pictures")
+    report = json.loads((tmp_path / "out/export.json").read_text())
+    assert "drawn ones" in report["images_are"]
+    assert report["score_difference"] < 1e-4
