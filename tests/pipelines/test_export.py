@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdad.command_line import CommandLineError
 from kdad.detectors import load
-from kdad.errors import InputError
 from kept_detectors import DETECTOR, judge, nothing_new, write_bricks
 from projects import copy_project, half_written, run_pipeline
 
@@ -28,7 +28,8 @@ def project(tmp_path_factory, migrated_database) -> Path:
 
 def _blocks(project: Path) -> dict:
     root = str(project / "pictures")
-    return {"dataset": {"name": "folder", "root": root, "category": "brick", "validation_fraction": 0.4}}
+    dataset = {"name": "folder", "root": root, "category": "brick", "validation_fraction": 0.4}
+    return {"dataset": dataset, "compute": {"precision": "float32"}}
 
 
 def _tiny() -> dict:
@@ -79,7 +80,7 @@ def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     ],
 )
 def test_what_cannot_be_exported_is_one_message_and_nothing_is_written(project, block, said):
-    with nothing_new(project / "data/06_models"), pytest.raises(InputError, match=said):
+    with nothing_new(project / "data/06_models"), pytest.raises(CommandLineError, match=said):
         run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": block})
 
 
