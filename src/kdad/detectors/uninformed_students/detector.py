@@ -207,7 +207,10 @@ class UninformedStudentsDetector(Detector):
             with self.compute.autocast():
                 predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
             predictions = predictions.float()
-            own = {f"e_p{field}": regression_error(predictions, targets), f"v_p{field}": predictive_variance(predictions)}
+            own = {
+                f"e_p{field}": regression_error(predictions, targets),
+                f"v_p{field}": predictive_variance(predictions),
+            }
             if self.settings.student_scoring.error == "relative":
                 own = {name: relative_to(targets, found) for name, found in own.items()}
             parts |= own

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from kdad.scoring.position import PositionMoments
 from kdad.scoring.standard import Standard
 
-
 #: Squared length of a descriptor a channel, in standard deviations, below which none is divided by.
 _SHORTEST = 1e-3
 
