@@ -1,5 +1,6 @@
 """Convolutions in integers of 8 bits, by the ranges that held-out normal images make their values take."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ def quantise(model, normal: np.ndarray, path: Path):
             found = next(self._left, None)
             return None if found is None else {IMAGE: found[None]}
 
+    root = logging.getLogger()
     before, after = path.with_suffix(".float32.onnx"), path.with_suffix(".int8.onnx")
     onnx.save(model, before)
+    root.addFilter(_is_no_advice)
     try:
         quantize_static(
             str(before),
@@ -53,5 +56,11 @@ def quantise(model, normal: np.ndarray, path: Path):
         )
         return onnx.load(after)
     finally:
+        root.removeFilter(_is_no_advice)
         before.unlink(missing_ok=True)
         after.unlink(missing_ok=True)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """Leave out that the library has not prepared the model itself: torch's exporter has."""
+    return "pre-processing" not in record.getMessage()
