@@ -55,3 +55,9 @@ def artifacts_of(project: Path, run: mlflow.entities.Run, folder: str | None = N
     """Return the names of what a run has logged, at the top or in `folder`."""
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     return {found.path for found in client.list_artifacts(run.info.run_id, folder)}
+
+
+def kept_by(project: Path, run: mlflow.entities.Run) -> set[str]:
+    """Return the names of the files of the detector that a run has logged as a model."""
+    inside = "detector/artifacts/detector"
+    return {name.removeprefix(f"{inside}/") for name in artifacts_of(project, run, inside)}

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("tracking", "watching"),
     ("datasets",),
-    ("pipelines",),
+    ("pipelines", "serving"),
     ("configuration",),
     ("hooks", "session"),
     ("pipeline_registry",),
@@ -122,11 +122,12 @@ def test_mathematics_knows_no_framework(name):
     assert not {other.split(".")[0] for other in IMPORTS[name]} & FRAMEWORKS
 
 
-def test_only_tracking_and_its_ui_know_mlflow():
+def test_only_tracking_its_ui_and_the_code_of_logged_models_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    assert {name for name in knowing if part(name) != "tracking"} == {"kdad.tracking_ui"}
+    others = {"kdad.tracking_ui", "kdad.serving.mlflow_model"}
+    assert {name for name in knowing if part(name) != "tracking"} == others
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from kdad.parameters.export import ExportParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
 from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
+from kdad.parameters.serving import ServingParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
@@ -48,6 +49,7 @@ _BLOCKS = {
     "calibration": CalibrationParameters,
     "export": ExportParameters,
     "tracking": TrackingParameters,
+    "serving": ServingParameters,
 }
 
 #: What the results of a kept detector lie below, by pipeline.

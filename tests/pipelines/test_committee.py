@@ -11,7 +11,7 @@ import pytest
 import kdad.detectors.mkd.detector
 import kdad.features.seen
 from kdad.detectors.opening import open_detector
-from projects import SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 REPORTS = Path("data/08_reporting/textures/brick")
 MEMBERS = ["mkd", "position_gaussian"]
@@ -56,7 +56,7 @@ def test_its_pipeline_leaves_one_detector_with_the_sum_first_and_each_members_ma
     assert (detector.system, list(detector.members)) == ("committee", MEMBERS)
     assert detector.threshold.value == metrics["threshold"]["value"]
     run = logged_runs(finished)[0]
-    assert artifacts_of(finished, run, "detector") == {"detector/detector.json", "detector/learnt.safetensors"}
+    assert kept_by(finished, run) == {"detector.json", "learnt.safetensors"}
     assert not half_written(finished)
 
 

@@ -13,7 +13,7 @@ import kdad.detectors.soft_target.distillation
 from kdad.detectors.opening import open_detector
 from kdad.images import digits
 from kdad.metrics.ranking import image_auroc
-from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 pytestmark = pytest.mark.long
 
@@ -68,7 +68,7 @@ def test_mlflow_has_the_summary_and_the_teachers_history(finished):
     (run,) = logged_runs(finished)
     assert "teacher.accuracy" in run.data.metrics
     assert "teacher.training.total" in run.data.metrics
-    assert artifacts_of(finished, run, "detector") >= {"detector/detector.json", "detector/learnt.safetensors"}
+    assert kept_by(finished, run) >= {"detector.json", "learnt.safetensors"}
 
 
 def test_the_detector_on_the_runs_own_class_disagrees_as_the_table_says(finished, few_digits):

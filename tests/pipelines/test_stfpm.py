@@ -10,7 +10,7 @@ import yaml
 
 import kdad.detectors.stfpm.detector
 from kdad.detectors.opening import open_detector
-from projects import PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import PROJECT, SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 PLACE = "textures/brick"
 
@@ -56,7 +56,7 @@ def test_its_pipeline_leaves_metrics_sheet_and_detector(finished, metrics):
     detector = open_detector(finished / f"data/06_models/{PLACE}/stfpm/detector")
     assert (detector.system, detector.threshold.value) == ("stfpm", metrics["threshold"]["value"])
     (run,) = logged_runs(finished)
-    assert artifacts_of(finished, run, "detector") == {"detector/detector.json", "detector/learnt.safetensors"}
+    assert kept_by(finished, run) == {"detector.json", "learnt.safetensors"}
     assert not half_written(finished)
 
 

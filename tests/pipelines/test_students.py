@@ -18,7 +18,7 @@ from kdad.detectors.uninformed_students.detector import UninformedStudentsDetect
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.training.checkpoints import CheckpointFile
-from projects import FEW, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import FEW, SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 PLACE = "textures/brick"
 METHODS = ["combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33"]
@@ -109,7 +109,7 @@ def test_the_detector_has_its_teachers_and_lies_in_mlflow_too(finished):
     names = {"detector.json", "learnt.safetensors", "teacher_p17.safetensors", "teacher_p33.safetensors"}
     assert {path.name for path in kept.iterdir()} == names
     (logged,) = logged_runs(finished)
-    assert artifacts_of(finished, logged, "detector") == {f"detector/{name}" for name in names}
+    assert kept_by(finished, logged) == set(names)
 
 
 @pytest.fixture

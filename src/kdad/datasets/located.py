@@ -1,5 +1,8 @@
 """A detector by where it lies: a folder, the latest of this project, or a run of MLflow; and files to judge."""
 
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,20 @@ from kdad.detectors.opening import open_judge
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing
-from kdad.tracking.fetching import fetch_artifact
+from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
+_REGISTRY = "models:/"
+#: A name of the registry with an alias or a version, or a model's ID.
+_MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 _LATEST = "latest"
 
 
 class LocatedDetectorDataset(AbstractDataset[None, Judge]):
-    """A detector that was kept: a folder, an exported file, ``latest``, or ``runs:/ID``.
+    """A detector that was kept: a folder, an exported file, ``latest``, ``runs:/ID``, or ``models:/NAME@ALIAS``.
 
-    The last is the artifact ``detector`` of that run, and `tracking` the MLflow that runs are looked for in.
+    A run's is its artifact ``detector``; `tracking` is the MLflow that runs and models are looked for in.
     `successor` is where a detector made from it will be kept, which must be elsewhere.
     """
 
@@ -115,7 +121,17 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
     """
     if location.startswith(_RUNS):
         run = location.removeprefix(_RUNS).strip("/").removesuffix("/detector")
-        return _download(run, project, tracking), location
+        if not run.isalnum():  # it names a folder here
+            raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
+        return _download(
+            f"the run '{run}'", "ID", run, project, partial(fetch_run_detector, run, uri=tracking)
+        ), location
+    if location.startswith(_REGISTRY):
+        model = location.removeprefix(_REGISTRY)
+        if not _MODEL.fullmatch(model):
+            raise InputError(f"'{location}' is no model of MLflow; give models:/NAME@champion, or models:/NAME/VERSION")
+        fetch = partial(fetch_model_detector, location, uri=tracking)
+        return _download(f"the model '{model}'", "name", re.sub(r"\W", "_", model), project, fetch), location
     if location != _LATEST:
         folder = Path(location).expanduser()
         inside = project / folder
@@ -140,15 +156,13 @@ def check_successor(folder: Path, successor: Path) -> None:
         raise InputError(f"'{successor}' is there already and is no detector; give calibration.output another folder")
 
 
-def _download(run: str, project: Path, tracking: str | None) -> Path:
-    """Fetch the artifact ``detector`` of an MLflow run, all of it or nothing."""
-    if not run.isalnum():  # it names a folder here
-        raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
-    target = project / _MODELS / "downloaded" / run
+def _download(what: str, known_by: str, name: str, project: Path, fetch: Callable[[Path], Path]) -> Path:
+    """Fetch a detector into a folder of that `name`, all of it or nothing."""
+    target = project / _MODELS / "downloaded" / name
     try:
-        with replacing(target) as partial:
-            fetch_artifact(run, "detector", partial, tracking)
+        with replacing(target) as partial_folder:
+            fetched = fetch(partial_folder).relative_to(partial_folder)
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
-        raise InputError(f"the run '{run}' has no detector that could be fetched ({reason}); check its ID") from error
-    return target / "detector"
+        raise InputError(f"{what} has no detector that could be fetched ({reason}); check its {known_by}") from error
+    return target / fetched

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
 from kdad.hooks.run_description import describe_run
+from kdad.tracking.judging_needs import requirements_of
 from kdad.tracking.run import TrackedRun
 
 _FIRST = "image_auroc"
@@ -23,8 +25,8 @@ class RunLogHook:
     """Logs what a pipeline saves, in the way that the catalog names.
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers), ``history``
-    (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``folder``, ``judgements``
-    (their table), ``tag`` (a text).
+    (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``model`` (a detector),
+    ``judgements`` (their table), ``tag`` (a text).
     """
 
     def __init__(self, current: CurrentRun) -> None:
@@ -83,8 +85,15 @@ class RunLogHook:
             run.inputs(data_inputs(data, self._current.parameters, dataset_name))
         dataset = self._catalog.get(dataset_name)
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
-        if kind is not None:
+        if kind == "model":
+            self._log_model(run, file_of(dataset), data.system)
+        elif kind is not None:
             _log(run, kind, name, dataset, data)
+
+    def _log_model(self, run: TrackedRun, folder: Path, system: str) -> None:
+        settings = self._current.settings
+        requirements = requirements_of(system, self._current.project / "requirements.lock")
+        run.model(folder, requirements, settings.register_model, settings.champion)
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self, catalog: Any, pipeline: Any) -> None:
@@ -120,8 +129,7 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
     path = file_of(dataset)
-    file = path / "judgements.csv" if kind == "judgements" else path
-    run.artifact(file, path.name if kind == "folder" else None)
+    run.artifact(path / "judgements.csv" if kind == "judgements" else path)
 
 
 def _log_nodes(run: TrackedRun, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdad.parameters.strict import StrictModel
 
@@ -18,3 +18,13 @@ class TrackingParameters(StrictModel):
     )
     patience: float = Field(10.0, gt=0, le=600, description="seconds without progress that a run's end waits")
     system_metrics: bool = Field(False, description="log the use of processor, memory and disk")
+    register_model: str | None = Field(
+        None, pattern=r"^[^/:\s][^/:]*$", description="name in the registry of which the detector becomes a new version"
+    )
+    champion: bool = Field(False, description="move the alias 'champion' of that name to the new version")
+
+    @model_validator(mode="after")
+    def _champion_has_a_name(self) -> "TrackingParameters":
+        if self.champion and self.register_model is None:
+            raise ValueError("champion is asked for without a name; give tracking.register_model")
+        return self

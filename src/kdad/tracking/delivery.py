@@ -123,6 +123,8 @@ class Delivery:
             spool.note(key, ended=record["status"])
         elif what == "artifact":
             self._artifact(run, {**record, "file": spool.folder / record["file"]})
+        elif what == "model":
+            self._model(spool, run, record)
         else:
             self._actions[what](run, record)
 
@@ -169,6 +171,20 @@ class Delivery:
             self.client.log_artifacts(run, str(path), record["folder"])
         else:
             self.client.log_artifact(run, str(path), record["folder"])
+
+    def _model(self, spool: Spool, run: str, record: dict[str, Any]) -> None:
+        from kdad.tracking.logged_model import log_model  # late: few records are models
+
+        folder, begun = spool.folder / record["file"], f"model {record['file']}"
+        if not folder.exists():
+            logger.warning("the detector, which was to be logged as a model, is gone")
+            return
+
+        def note(model: str) -> None:
+            spool.note(record["run"], **{begun: model})
+
+        known = spool.sent[record["run"]].get(begun)
+        log_model(self.client, self.experiment, run, folder, record, known, note)
 
     def _text(self, run: str, record: dict[str, Any]) -> None:
         self.client.log_text(run, record["text"], record["name"])

@@ -1,12 +1,21 @@
-"""How long MLflow may try what does not answer."""
+"""How MLflow behaves in this process: how long it tries what does not answer, and what it says to whom."""
 
 import os
+
+_SETTINGS = {
+    "HTTP_REQUEST_MAX_RETRIES": "1",
+    "HTTP_REQUEST_TIMEOUT": "10",
+    "HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "DISABLE_TELEMETRY": "true",
+    "ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 def limit_patience() -> None:
     """Have a server that is down told of within seconds, where MLflow by itself tries for four minutes.
 
-    What the environment says already stays.
+    Nor does MLflow report its use to its makers, or draw bars. What the environment says already stays; to be called
+    before MLflow is imported.
     """
-    for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10"), ("BACKOFF_FACTOR", "1")):
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(f"MLFLOW_{name}", value)

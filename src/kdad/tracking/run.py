@@ -65,7 +65,15 @@ class TrackedRun:
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Record a file, or what is in a folder, as it is now; `folder` is where it goes, None the top."""
-        self._guard(lambda: self.spool.add_file(self.key, path, folder))
+        self._guard(lambda: self.spool.add_file(self.key, path, folder=folder))
+
+    def model(self, folder: Path, requirements: list[str], register: str | None = None, champion: bool = False) -> None:
+        """Record a detector's folder as a model; `register` names it in the registry, `champion` moves the alias there.
+
+        `requirements` are what pip installs to judge with it.
+        """
+        facts = {"requirements": requirements, "register": register, "champion": champion}
+        self._guard(lambda: self.spool.add_file(self.key, folder, "model", **facts))
 
     def text(self, text: str, name: str) -> None:
         """Record a text file of that name."""

@@ -90,12 +90,12 @@ class Spool:
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(_NUMBERS):06d}.json"
         replace_text(self.folder / _RECORDS / name, json.dumps({"run": run, "what": what, **content}))
 
-    def add_file(self, run: str, path: Path, folder: str | None = None) -> None:
-        """Add a copy of a file, or of what is in a folder, as artifacts of `run` in `folder`, None for the top."""
+    def add_file(self, run: str, path: Path, what: str = "artifact", **content: Any) -> None:
+        """Add a record of the run with the key `run` that has a copy of a file, or of a folder, as it is now."""
         kept = self.folder / _FILES / uuid.uuid4().hex / path.name
         kept.parent.mkdir(parents=True)
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, kept)
-        self.add(run, "artifact", file=str(kept.relative_to(self.folder)), folder=folder)
+        self.add(run, what, file=str(kept.relative_to(self.folder)), **content)
 
     def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield each record and its file, in order; those that are added meanwhile come with the next call."""

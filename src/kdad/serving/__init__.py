@@ -1,0 +1,1 @@
+"""A detector that answers: as a model of MLflow, and over HTTP."""

@@ -1,0 +1,51 @@
+"""What is said of an image: numbers, and its map as a picture."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdad.detectors.judge import Judge
+from kdad.detectors.judgement import Judgement, heat_limits
+from kdad.errors import InputError
+from kdad.images.fitting import Placement
+
+
+def check_finite(judgement: Judgement) -> None:
+    """Raise `InputError` for a score or a map that is not finite, and so says nothing."""
+    if judgement.not_finite is not None:
+        raise InputError(f"the {judgement.not_finite} of the image is not finite; look at it, and at the detector")
+
+
+def answer(judgement: Judgement, judge: Judge, placement: Placement, with_map: bool) -> dict[str, Any]:
+    """Return ``score``, ``threshold``, ``decision`` (1: anomalous), and ``map``: a PNG in base64, None without one."""
+    said = {"score": judgement.score, "threshold": judgement.threshold, "decision": int(judgement.decision)}
+    if with_map:
+        said["map"] = None if judgement.map is None else base64_png(map_picture(judgement.map, judge, placement))
+    return said
+
+
+def map_picture(anomaly_map: np.ndarray, judge: Judge, placement: Placement) -> Image.Image:
+    """Return a map in grey at the size of the image that was sent: 0 and 255 are the judge's limits of colours.
+
+    What the detector was not shown is 0.
+    """
+    low, high = judge.map_limits or heat_limits(anomaly_map)
+    shown = placement.shown.cut(np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1))
+    grey = Image.fromarray(np.rint(shown * 255).astype(np.uint8))
+    seen = placement.seen
+    grey = grey.resize((seen.width, seen.height), Image.Resampling.BILINEAR)
+    if (seen.height, seen.width) == placement.own:
+        return grey
+    whole = Image.new("L", (placement.own[1], placement.own[0]))
+    whole.paste(grey, (seen.left, seen.top))
+    return whole
+
+
+def base64_png(picture: Image.Image) -> str:
+    """Return a picture as a PNG in base64 text."""
+    content = io.BytesIO()
+    picture.save(content, "PNG", compress_level=1)
+    return base64.b64encode(content.getvalue()).decode("ascii")

@@ -1,0 +1,133 @@
+"""From what a client sends to an image of the detector's size: bytes, base64 text, an array, or a path."""
+
+import base64
+import binascii
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdad.detectors.judge import Judge
+from kdad.errors import InputError
+from kdad.images.decoding import FORMATS, convert_pillow
+from kdad.images.fitting import Placement, fit_image, place
+from kdad.images.reading import read_image
+
+
+class TooLargeError(InputError):
+    """An image, or a request, that is larger than is taken."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image `(3, h, w)` of the detector's size, and where that lies in the one that was sent.
+
+    `original` `(3, H, W)` is what was sent, None unless it is wanted.
+    """
+
+    image: np.ndarray
+    placement: Placement
+    original: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Makes images ready for a judge, up to `pixels` each; None: as many as Pillow decodes."""
+
+    judge: Judge
+    pixels: int | None = None
+
+    def prepare(self, value: Any, paths: bool = False, keep: bool = False) -> Prepared:
+        """Return an image ready to be judged, from bytes, base64 text, an array `(H, W, 3)`, or where `paths` a path.
+
+        Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
+        """
+        image = self._read(value, paths)
+        fitted = fit_image(image, self.judge.size, self.judge.preparation.fit)
+        placement = place(image.shape[1:], self.judge.size, self.judge.preparation.fit)
+        return Prepared(fitted, placement, image if keep else None)
+
+    def _read(self, value: Any, paths: bool) -> np.ndarray:
+        values = self.judge.preparation.values
+        if isinstance(value, np.bytes_ | bytearray | memoryview):
+            value = bytes(value)
+        if isinstance(value, bytes):
+            return convert_pillow(self._open(value), values)
+        if isinstance(value, str | Path):
+            if paths and _is_file(value):
+                return convert_pillow(self._open(Path(value).expanduser().read_bytes()), values)
+            if isinstance(value, Path):
+                raise InputError(
+                    f"there is no file '{value}'" if paths else "a path is not opened here; send the bytes"
+                )
+            return convert_pillow(self._open(_decode(value, paths)), values)
+        if isinstance(value, np.ndarray | list | tuple):
+            return read_image(self._array(value), values)
+        raise InputError(f"it is {_kind(value)}; give an image file's bytes, or these as base64 text")
+
+    def _open(self, content: bytes) -> Image.Image:
+        """Open a file's content, whose header alone is read."""
+        if not content:
+            raise InputError("it is empty; give an image file's bytes")
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise TooLargeError("it has more pixels than are decoded; make it smaller, or cut it up") from error
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            raise InputError(f"it is no image that can be read: none of {', '.join(FORMATS)}") from error
+        self._check_size(image.height, image.width)
+        return image
+
+    def _array(self, value: Any) -> np.ndarray:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError("its lists are of unequal lengths; an array is (H, W, 3)") from error
+        if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+            raise InputError(f"an array of shape {array.shape} is no image; give (H, W, 3), or (H, W)")
+        self._check_size(*array.shape[:2])
+        if array.dtype != np.uint8:
+            array = _as_bytes(array)
+        return array
+
+    def _check_size(self, height: int, width: int) -> None:
+        if self.pixels is not None and height * width > self.pixels:
+            raise TooLargeError(
+                f"it is {height} x {width}, and at most {self.pixels / 1e6:g} million pixels are taken; make it "
+                "smaller, or cut it up"
+            )
+
+
+def _is_file(value: str | Path) -> bool:
+    try:
+        return len(os.fspath(value)) < 4096 and Path(value).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long a name, a null byte, an unknown home
+        return False
+
+
+def _decode(text: str, paths: bool) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        what = "neither a file nor base64 text" if paths else "not base64 text; a path is not opened here"
+        raise InputError(f"it is {what}; give an image file's bytes in base64") from error
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """Return whole numbers in 0..255 as uint8."""
+    if array.dtype.kind not in "uif":
+        raise InputError(f"an array of {array.dtype} is no image; give whole numbers from 0 to 255")
+    if not np.isfinite(array).all():
+        raise InputError("the array has values that are NaN or infinite; give whole numbers from 0 to 255")
+    converted = np.clip(array, 0, 255).astype(np.uint8)
+    if (converted != array).any():
+        raise InputError("the array has values other than whole numbers from 0 to 255; give uint8")
+    return converted
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None or value is not value else f"of the type {type(value).__name__}"

@@ -1,0 +1,36 @@
+"""The code that MLflow runs to load a logged detector: copied into the model, where ``kdad`` may not be installed."""
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class LoggedDetector(PythonModel):
+    """A detector that takes a table with the column ``image`` and gives ``score``, ``threshold`` and ``decision``.
+
+    ``params={"map": True}`` adds the column ``map``: a PNG as base64 text.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Open the detector, by the package that is installed, or by the code that was logged with it."""
+        if find_spec("kdad") is None:
+            sys.path.append(context.artifacts["code"])
+        from kdad.serving.table import open_logged
+
+        self._judge = open_logged(context.artifacts["detector"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Judge each row; what cannot be judged is an error that names the row."""
+        from kdad.serving.table import judge_table
+
+        # In MLflow's own server a text is base64: a path would be one of the server's files.
+        paths = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ
+        return judge_table(self._judge, model_input, bool((params or {}).get("map", False)), paths)
+
+
+set_model(LoggedDetector())
