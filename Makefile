@@ -5,9 +5,10 @@ ENVIRONMENT ?= local
 VIZ_PORT ?= 4141
 MLFLOW_PORT ?= 5000
 WORKERS ?= 2
+DETECTOR ?= latest
 export KEDRO_DISABLE_TELEMETRY := 1
 
-.PHONY: run students test test-long faults lint format mlflow viz benchmark clean
+.PHONY: run students test test-long faults lint format mlflow serve viz benchmark clean
 
 run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLflow run
 	$(BIN)/kedro run --env=$(ENVIRONMENT)
@@ -32,6 +33,9 @@ format: .venv/installed
 
 mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
 	$(BIN)/python -m kdad.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
+
+serve: .venv/installed  ## DETECTOR (latest, a folder, runs:/ID, models:/name@champion) at http://HOST:PORT
+	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(if $(HOST),--host=$(HOST)) $(if $(PORT),--port=$(PORT))
 
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks

@@ -59,5 +59,7 @@ def artifacts_of(project: Path, run: mlflow.entities.Run, folder: str | None = N
 
 def kept_by(project: Path, run: mlflow.entities.Run) -> set[str]:
     """Return the names of the files of the detector that a run has logged as a model."""
-    inside = "detector/artifacts/detector"
-    return {name.removeprefix(f"{inside}/") for name in artifacts_of(project, run, inside)}
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    (logged,) = client.get_run(run.info.run_id).outputs.model_outputs
+    place = Path(client.get_logged_model(logged.model_id).artifact_location) / "artifacts/detector"
+    return {path.name for path in place.iterdir()}

@@ -1,6 +1,7 @@
 """A detector by where it lies: a folder, the latest of this project, or a run of MLflow; and files to judge."""
 
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,10 @@ from kdad.detectors.opening import open_judge
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing
-from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
+from kdad.tracking.fetching import REGISTRY, fetch_model_detector, fetch_run_detector
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
-_REGISTRY = "models:/"
 #: A name of the registry with an alias or a version, or a model's ID.
 _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 _LATEST = "latest"
@@ -123,14 +123,13 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
         run = location.removeprefix(_RUNS).strip("/").removesuffix("/detector")
         if not run.isalnum():  # it names a folder here
             raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
-        return _download(
-            f"the run '{run}'", "ID", run, project, partial(fetch_run_detector, run, uri=tracking)
-        ), location
-    if location.startswith(_REGISTRY):
-        model = location.removeprefix(_REGISTRY)
+        fetch = partial(fetch_run_detector, run, uri=tracking)
+        return _download(f"the run '{run}'", "ID", run, project, fetch), location
+    if location.startswith(REGISTRY):
+        model = location.removeprefix(REGISTRY)
         if not _MODEL.fullmatch(model):
             raise InputError(f"'{location}' is no model of MLflow; give models:/NAME@champion, or models:/NAME/VERSION")
-        fetch = partial(fetch_model_detector, location, uri=tracking)
+        fetch = partial(fetch_model_detector, model, uri=tracking)
         return _download(f"the model '{model}'", "name", re.sub(r"\W", "_", model), project, fetch), location
     if location != _LATEST:
         folder = Path(location).expanduser()
@@ -161,8 +160,10 @@ def _download(what: str, known_by: str, name: str, project: Path, fetch: Callabl
     target = project / _MODELS / "downloaded" / name
     try:
         with replacing(target) as partial_folder:
-            fetched = fetch(partial_folder).relative_to(partial_folder)
+            (partial_folder / "fetched").mkdir()
+            shutil.move(fetch(partial_folder / "fetched"), partial_folder / "detector")
+            shutil.rmtree(partial_folder / "fetched", ignore_errors=True)
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
         raise InputError(f"{what} has no detector that could be fetched ({reason}); check its {known_by}") from error
-    return target / fetched
+    return target / "detector"

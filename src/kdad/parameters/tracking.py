@@ -19,7 +19,7 @@ class TrackingParameters(StrictModel):
     patience: float = Field(10.0, gt=0, le=600, description="seconds without progress that a run's end waits")
     system_metrics: bool = Field(False, description="log the use of processor, memory and disk")
     register_model: str | None = Field(
-        None, pattern=r"^[^/:\s][^/:]*$", description="name in the registry of which the detector becomes a new version"
+        None, pattern=r"^\w[\w .-]*$", description="name in the registry of which the detector becomes a new version"
     )
     champion: bool = Field(False, description="move the alias 'champion' of that name to the new version")
 

@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,22 @@ from kdad.errors import InputError
 from kdad.images.fitting import Placement
 
 
-def check_finite(judgement: Judgement) -> None:
-    """Raise `InputError` for a score or a map that is not finite, and so says nothing."""
-    if judgement.not_finite is not None:
-        raise InputError(f"the {judgement.not_finite} of the image is not finite; look at it, and at the detector")
+@contextmanager
+def naming_row(number: int) -> Iterator[None]:
+    """Have what is wrong with a row say which row it is."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"row {number}: {error}") from error
 
 
 def answer(judgement: Judgement, judge: Judge, placement: Placement, with_map: bool) -> dict[str, Any]:
-    """Return ``score``, ``threshold``, ``decision`` (1: anomalous), and ``map``: a PNG in base64, None without one."""
+    """Return ``score``, ``threshold``, ``decision`` (1: anomalous), and ``map``: a PNG in base64, None without one.
+
+    Raises `InputError` for a score or a map that is not finite, and so says nothing.
+    """
+    if judgement.not_finite is not None:
+        raise InputError(f"the {judgement.not_finite} of the image is not finite; look at it, and at the detector")
     said = {"score": judgement.score, "threshold": judgement.threshold, "decision": int(judgement.decision)}
     if with_map:
         said["map"] = None if judgement.map is None else base64_png(map_picture(judgement.map, judge, placement))

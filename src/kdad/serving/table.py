@@ -13,7 +13,7 @@ from kdad.detectors.folder import FACTS
 from kdad.detectors.judge import Judge
 from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
-from kdad.serving.answers import answer, check_finite
+from kdad.serving.answers import answer, naming_row
 from kdad.serving.intake import Intake
 
 COLUMN = "image"
@@ -53,23 +53,15 @@ def judge_table(judge: Judge, given: Any, with_map: bool = False, paths: bool = 
     values, index = _column_of(given)
     intake, rows = Intake(judge), []
     for start in range(0, len(values), _BATCH):
-        prepared = [
-            _of_row(start + place, intake.prepare, value, paths)
-            for place, value in enumerate(values[start : start + _BATCH])
-        ]
+        prepared = []
+        for row, value in enumerate(values[start : start + _BATCH], start):
+            with naming_row(row):
+                prepared.append(intake.prepare(value, paths))
         found = judge.judge_batch(torch.from_numpy(np.stack([one.image for one in prepared])))
-        for place, (judgement, one) in enumerate(zip(found, prepared, strict=True)):
-            _of_row(start + place, check_finite, judgement)
-            rows.append(answer(judgement, judge, one.placement, with_map))
+        for row, (judgement, one) in enumerate(zip(found, prepared, strict=True), start):
+            with naming_row(row):
+                rows.append(answer(judgement, judge, one.placement, with_map))
     return pd.DataFrame(rows, index=index)
-
-
-def _of_row(row: int, act: Any, *arguments: Any) -> Any:
-    """Do something with a row; what is wrong with it says which row it is."""
-    try:
-        return act(*arguments)
-    except InputError as error:
-        raise InputError(f"row {row}: {error}") from error
 
 
 def _column_of(given: Any) -> tuple[list[Any], pd.Index]:

@@ -22,6 +22,7 @@ from PIL import Image
 
 import kdad
 from kdad.parameters.strict import flatten
+from kdad.tracking.fetching import REGISTRY
 from kdad.tracking.judging_needs import CHAMPION, MODEL, MODEL_FORMAT
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is no news beside that of the run
@@ -146,9 +147,8 @@ def _register(client: MlflowClient, name: str, model: str, run: str, champion: b
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = [one for one in client.search_model_versions(f"name = '{name}'") if one.run_id == run]
-    version = next((one for one in found if one.model_id == model), None) or client.create_model_version(
-        name, f"models:/{model}", run, model_id=model
-    )
+    source = f"{REGISTRY}{model}"
+    made = [one for one in client.search_model_versions(f"name = '{name}'") if one.source == source]
+    version = made[0] if made else client.create_model_version(name, source, run, model_id=model)
     if champion:
         client.set_registered_model_alias(name, CHAMPION, version.version)

@@ -1,0 +1,119 @@
+"""Serve a detector: ``python -m kdad.serving DETECTOR``, or ``make serve DETECTOR=...``."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.config import OmegaConfigLoader
+from pydantic import ValidationError
+
+from kdad.command_line import CommandLineError, ExitCode
+from kdad.conf_files import LOADER_ARGS, register_project
+from kdad.errors import InputError
+from kdad.parameters.serving import ServingParameters
+from kdad.parameters.strict import every_message
+from kdad.tracking.destination import destination_of
+
+
+@click.command()
+@click.argument("detector", default="latest")
+@click.option("--env", default=None, help="environment of `conf`; without it, local")
+@click.option("--conf-source", default="conf", help="folder of the configuration")
+@click.option("--host", default=None, help="instead of serving.host; 0.0.0.0 lets other machines ask")
+@click.option("--port", default=None, type=int, help="instead of serving.port; 0: a free one")
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="another of the `serving:` block, as queue=8")
+def main(
+    detector: str, env: str | None, conf_source: str, host: str | None, port: int | None, given: tuple[str, ...]
+) -> None:
+    """Serve DETECTOR until it is interrupted: a folder, latest, runs:/ID, models:/NAME@champion."""
+    conf = Path(conf_source)
+    project = conf.resolve().parent if conf.is_dir() else Path.cwd()
+    register_project(project)
+    settings: dict[str, Any] = {}
+    if conf.is_dir():
+        loader = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)
+        settings, mlflow = loader["parameters"].get("serving", {}), loader["mlflow"]
+    options = {"host": host, "port": port} | dict(_pair(one) for one in given)
+    limits = _limits(settings | {name: value for name, value in options.items() if value is not None})
+    destination = destination_of(mlflow if conf.is_dir() else {}, os.environ, "kdad")
+    try:
+        serve(detector, limits, project, destination.uri or None)
+    except InputError as error:
+        raise CommandLineError(str(error), ExitCode.UNUSABLE_INPUT) from error
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandLineError(f"--set takes NAME=VALUE, and not '{text}'", ExitCode.WRONG_COMMAND)
+    return name, value
+
+
+def _limits(values: dict[str, Any]) -> ServingParameters:
+    try:
+        return ServingParameters.model_validate(values)
+    except ValidationError as error:
+        lines = "\n".join(every_message(error, "serving"))
+        raise CommandLineError(f"the parameters of the server do not fit:\n{lines}") from error
+
+
+def serve(location: str, limits: ServingParameters, project: Path, tracking: str | None) -> None:
+    """Serve the detector at a location; ends with SIGTERM or Ctrl-C, after what is being answered.
+
+    Raises `InputError` for a detector that cannot be opened or has no threshold, and an address that is taken.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
+    from kdad.serving.app import create_app
+
+    judge = open_judge(location, project, tracking)
+    listening = _listen(limits)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"{judge.system} in {judge.record['folder']} answers at http://{shown}:{port}", nl=True)
+    config = uvicorn.Config(
+        create_app(judge, limits),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
+    )
+    uvicorn.Server(config).run([listening])
+
+
+def open_judge(location: str, project: Path, tracking: str | None) -> Any:
+    """Open a detector, and judge once, so that the first client does not wait for what is loaded late."""
+    import torch
+
+    from kdad import detectors
+    from kdad.compute import limit_threads
+    from kdad.datasets.located import find_detector
+
+    folder, how = find_detector(location, project, tracking)
+    limit_threads(None)
+    judge = detectors.load(folder)
+    if judge.threshold is None:
+        raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+    judge.record = judge.record | {"folder": str(folder), "found": how}
+    judge.judge_batch(torch.full((1, 3, *judge.size), 0.5))
+    return judge
+
+
+def _listen(limits: ServingParameters) -> socket.socket:
+    family = socket.AF_INET6 if ":" in limits.host else socket.AF_INET
+    try:
+        return socket.create_server((limits.host, limits.port), family=family, backlog=512)
+    except OSError as error:
+        raise InputError(
+            f"the server cannot listen at {limits.host}:{limits.port} ({error.strerror or error}); give another port, "
+            "or end what listens there"
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What the page shows of an image: itself, and its heat map over it, no larger than a screen."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdad.detectors.judge import Judge
+from kdad.detectors.judgement import Judgement, heat_limits
+from kdad.images.decoding import resize_image
+from kdad.reporting.heat_map import overlay_placed, thumbnail_size
+from kdad.serving.answers import base64_png
+from kdad.serving.intake import Prepared
+
+_SIDE = 1024
+
+
+def show(prepared: Prepared, judgement: Judgement, judge: Judge) -> dict[str, Any]:
+    """Return ``picture`` and ``heat``, PNGs in base64, the latter None without a map; and the image's own size."""
+    original = prepared.original
+    height, width = original.shape[1:]
+    across, down = thumbnail_size(width, height, _SIDE)
+    small = resize_image(original, (down, across))
+    said = {"height": height, "width": width, "picture": base64_png(_as_picture(small)), "heat": None}
+    if judgement.map is not None:
+        limits = judge.map_limits or heat_limits(judgement.map)
+        placement = prepared.placement.of_size(down, across)
+        said["heat"] = base64_png(overlay_placed(small, judgement.map, limits, placement))
+    return said
+
+
+def _as_picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(np.moveaxis(image, 0, -1) * 255).astype(np.uint8))
