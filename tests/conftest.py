@@ -15,6 +15,7 @@ from sqlalchemy import Engine, event
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
 from projects import PROJECT, copy_project, run_pipeline
+from small_detector import keep_detector
 
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
@@ -76,6 +77,12 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "mlruns"))
     return path
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small detector; only to be read."""
+    return keep_detector(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from kdad.detectors.opening import open_judge
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.replacing import is_taken, replacing
-from kdad.tracking.fetching import REGISTRY, fetch_model_detector, fetch_run_detector
+from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
+_REGISTRY = "models:/"
 #: A name of the registry with an alias or a version, or a model's ID.
 _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 _LATEST = "latest"
@@ -125,8 +126,8 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
             raise InputError(f"'{run}' is no ID of an MLflow run; give runs:/ and the ID")
         fetch = partial(fetch_run_detector, run, uri=tracking)
         return _download(f"the run '{run}'", "ID", run, project, fetch), location
-    if location.startswith(REGISTRY):
-        model = location.removeprefix(REGISTRY)
+    if location.startswith(_REGISTRY):
+        model = location.removeprefix(_REGISTRY)
         if not _MODEL.fullmatch(model):
             raise InputError(f"'{location}' is no model of MLflow; give models:/NAME@champion, or models:/NAME/VERSION")
         fetch = partial(fetch_model_detector, model, uri=tracking)

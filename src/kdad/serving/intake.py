@@ -130,4 +130,4 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _kind(value: Any) -> str:
-    return "null" if value is None or value is not value else f"of the type {type(value).__name__}"
+    return "null" if value is None or value != value else f"of the type {type(value).__name__}"

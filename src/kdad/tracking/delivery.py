@@ -173,7 +173,7 @@ class Delivery:
             self.client.log_artifact(run, str(path), record["folder"])
 
     def _model(self, spool: Spool, run: str, record: dict[str, Any]) -> None:
-        from kdad.tracking.logged_model import log_model  # late: few records are models
+        from kdad.tracking.logged_model import ModelLog  # late: few records are models
 
         folder, begun = spool.folder / record["file"], f"model {record['file']}"
         if not folder.exists():
@@ -184,7 +184,7 @@ class Delivery:
             spool.note(record["run"], **{begun: model})
 
         known = spool.sent[record["run"]].get(begun)
-        log_model(self.client, self.experiment, run, folder, record, known, note)
+        ModelLog(self.client, self.experiment, self.destination.is_local).log(run, folder, record, known, note)
 
     def _text(self, run: str, record: dict[str, Any]) -> None:
         self.client.log_text(run, record["text"], record["name"])

@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kdad.errors import InputError
 from kdad.tracking.judging_needs import MODEL
 from kdad.tracking.patience import limit_patience
 
 #: By this tag a run is known before MLflow has given it an ID.
 KEY_TAG = "kdad.run"
-#: What addresses of models begin with; a version of the registry that kdad has made is of the model with such an ID.
-REGISTRY = "models:/"
 
 
 def fetch_run_detector(run: str, target: Path, uri: str | None) -> Path:
@@ -40,15 +37,14 @@ def fetch_run_detector(run: str, target: Path, uri: str | None) -> Path:
 def fetch_model_detector(model: str, target: Path, uri: str | None) -> Path:
     """Fetch the detector of a model by ``NAME@ALIAS``, ``NAME/VERSION`` or ID; the rest is as `fetch_run_detector`."""
     client = _client(uri)
+    if "@" not in model and "/" not in model:
+        return _fetch(client, model, target, uri)
     if "@" in model:
-        source = client.get_model_version_by_alias(*model.split("@")).source
-    elif "/" in model:
-        source = client.get_model_version(*model.split("/")).source
+        name, alias = model.split("@")
+        version = client.get_model_version_by_alias(name, alias).version
     else:
-        source = f"{REGISTRY}{model}"
-    if not source.startswith(REGISTRY):
-        raise InputError(f"it is a version of '{source}', which no run of kdad has logged")
-    return _fetch(client, source.removeprefix(REGISTRY), target, uri)
+        name, version = model.split("/")
+    return _download(client.get_model_version_download_uri(name, str(version)), target, uri)
 
 
 def _client(uri: str | None) -> Any:
@@ -59,9 +55,13 @@ def _client(uri: str | None) -> Any:
 
 
 def _fetch(client: Any, model: str, target: Path, uri: str | None) -> Path:
+    # MLflow finds its own models:/ addresses in the one store that the process has chosen, whichever is given.
+    return _download(client.get_logged_model(model).artifact_location, target, uri)
+
+
+def _download(place: str, target: Path, uri: str | None) -> Path:
     """Fetch the detector alone: what else is in a model is code, which is not needed here."""
     from mlflow.artifacts import download_artifacts
 
-    # MLflow finds its own models:/ addresses in the one store that the process has chosen, whichever is given.
-    place = f"{client.get_logged_model(model).artifact_location.rstrip('/')}/artifacts/{MODEL}"
-    return Path(download_artifacts(artifact_uri=place, dst_path=str(target), tracking_uri=uri))
+    inside = f"{place.rstrip('/')}/artifacts/{MODEL}"
+    return Path(download_artifacts(artifact_uri=inside, dst_path=str(target), tracking_uri=uri))

@@ -20,8 +20,8 @@ _OF_SYSTEMS = {
     "mkd": ("captum",),
     "uninformed_students": ("scikit-image",),
     "baselines": ("pyod", "scikit-learn", "torchmetrics"),
-    "soft_target": ("scikit-image", "torchmetrics"),
-    "committee": ("captum", "pyod", "scikit-image", "scikit-learn", "torchmetrics"),
+    "soft_target": ("torchmetrics",),
+    "committee": ("captum", "pyod", "scikit-learn", "torchmetrics"),
 }
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 

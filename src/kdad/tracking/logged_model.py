@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,15 +15,13 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
 import kdad
-from kdad.parameters.strict import flatten
-from kdad.tracking.fetching import REGISTRY
 from kdad.tracking.judging_needs import CHAMPION, MODEL, MODEL_FORMAT
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is no news beside that of the run
@@ -44,35 +43,62 @@ _SIGNATURE = ModelSignature(
 )
 
 
-def log_model(
-    client: MlflowClient,
-    experiment: str,
-    run: str,
-    folder: Path,
-    wanted: dict[str, Any],
-    known: str | None,
-    note: Callable[[str], None],
-) -> str:
-    """Log the detector in `folder` as a model of a run, and return the model's ID.
+@dataclass(frozen=True)
+class ModelLog:
+    """Logs detectors as models of runs of one experiment; `is_local` tells a database of this machine from a server."""
 
-    `wanted` has ``requirements``, ``register`` (a name of the registry, or None) and ``champion``. `known` is the ID of
-    the model that an earlier attempt has begun, which is gone on with; `note` keeps the ID as soon as there is one.
-    """
-    metadata = describe_model(json.loads((folder / "detector.json").read_text(encoding="utf-8")))
-    facts = {name: str(value) for name, value in flatten(metadata).items() if not name.startswith("metrics.")}
-    if known is None:
-        known = client.create_logged_model(experiment, MODEL, run, params=facts, model_type=_TYPE).model_id
-        note(known)
-    model = client.get_logged_model(known)
-    if model.status != "READY":
-        with _built(folder, metadata, wanted["requirements"], model, run) as built:
-            client.log_model_artifacts(known, str(built))
-        client.log_outputs(run, [LoggedModelOutput(known, step=0)])
-        _log_metrics(client, run, known)
-        client.finalize_logged_model(known, "READY")
-    if wanted["register"]:
-        _register(client, wanted["register"], known, run, wanted["champion"])
-    return known
+    client: MlflowClient
+    experiment: str
+    is_local: bool
+
+    def log(
+        self, run: str, folder: Path, wanted: dict[str, Any], known: str | None, note: Callable[[str], None]
+    ) -> str:
+        """Log the detector in `folder` as a model of a run, and return the model's ID.
+
+        `wanted` has ``requirements``, ``register`` (a name of the registry, or None) and ``champion``. `known` is the
+        ID of the model that an earlier attempt has begun, which is gone on with; `note` keeps the ID as there is one.
+        """
+        metadata = describe_model(json.loads((folder / "detector.json").read_text(encoding="utf-8")))
+        if known is None:
+            facts = {name: str(value) for name, value in metadata.items() if name != "metrics"}
+            known = self.client.create_logged_model(
+                self.experiment, MODEL, run, params=facts, model_type=_TYPE
+            ).model_id
+            note(known)
+        model = self.client.get_logged_model(known)
+        if model.status != "READY":
+            with _built(folder, metadata, wanted["requirements"], model, run) as built:
+                self.client.log_model_artifacts(known, str(built))
+            outputs = self.client.get_run(run).outputs
+            if known not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
+                self.client.log_outputs(run, [LoggedModelOutput(known, step=0)])
+            self._link_metrics(run, known)
+            self.client.finalize_logged_model(known, "READY")
+        if wanted["register"]:
+            self._register(wanted["register"], model, run, wanted["champion"])
+        return known
+
+    def _link_metrics(self, run: str, model: str) -> None:
+        """Link the run's results with the model: the same values at the same times, so that the run has none twice."""
+        found = self.client.get_run(run).data._metric_objs
+        chosen = [one for one in found if "." not in one.key and np.isfinite(one.value)]
+        linked = [Metric(one.key, one.value, one.timestamp, one.step, model_id=model, run_id=run) for one in chosen]
+        self.client.log_batch(run, metrics=linked)
+
+    def _register(self, name: str, model: LoggedModel, run: str, champion: bool) -> None:
+        """Make a version of the registered model, once; let ``champion`` name it when that is asked for."""
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # By its ID MLflow would look for it in the store that the process has chosen, which may be another.
+        source = model.artifact_location if self.is_local else f"models:/{model.model_id}"
+        made = [one for one in self.client.search_model_versions(f"name = '{name}'") if one.source == source]
+        version = made[0] if made else self.client.create_model_version(name, source, run, model_id=model.model_id)
+        if champion:
+            self.client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
 def describe_model(facts: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +128,9 @@ def _is_number(value: Any) -> bool:
 
 
 @contextmanager
-def _built(folder: Path, metadata: dict[str, Any], requirements: list[str], model: Any, run: str) -> Iterator[Path]:
+def _built(
+    folder: Path, metadata: dict[str, Any], requirements: list[str], model: LoggedModel, run: str
+) -> Iterator[Path]:
     """Give the model's folder: the detector, the package's code, and MLflow's files."""
     with TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -130,25 +158,3 @@ def _grey_png(height: int, width: int) -> bytes:
     content = io.BytesIO()
     Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(content, "PNG")
     return content.getvalue()
-
-
-def _log_metrics(client: MlflowClient, run: str, model: str) -> None:
-    """Link the run's results with the model: the same values at the same times, so that the run has none twice."""
-    found = client.get_run(run).data._metric_objs
-    chosen = [one for one in found if "." not in one.key and np.isfinite(one.value)]
-    linked = [Metric(one.key, one.value, one.timestamp, one.step, model_id=model, run_id=run) for one in chosen]
-    client.log_batch(run, metrics=linked)
-
-
-def _register(client: MlflowClient, name: str, model: str, run: str, champion: bool) -> None:
-    """Make a version of the registered model, once; let ``champion`` name it when that is asked for."""
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    source = f"{REGISTRY}{model}"
-    made = [one for one in client.search_model_versions(f"name = '{name}'") if one.source == source]
-    version = made[0] if made else client.create_model_version(name, source, run, model_id=model)
-    if champion:
-        client.set_registered_model_alias(name, CHAMPION, version.version)

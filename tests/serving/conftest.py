@@ -1,0 +1,33 @@
+"""A judge whose answers are known by hand."""
+
+import numpy as np
+import pytest
+
+from kdad.detectors.judge import Judge
+from kdad.scoring.threshold import quantile_threshold
+
+
+class BrightJudge(Judge):
+    """Says the mean of an image `(3, 8, 8)`, above 0.5 anomalous; its map is the mean of the channels."""
+
+    system = "bright"
+    methods = ("mean",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = (8, 8)
+        self.batches: list[int] = []
+        self.calibrated(quantile_threshold(np.full(4, 0.5), 0.5), np.array([0.2, 0.3, 0.4, 0.5]), (0.0, 1.0))
+        self.record = {"dataset": "lamps", "category": "lit", "made": "today", "folder": "nowhere"}
+
+    def score_and_show(self, images, outputs=None):
+        """Return means, and remember how many images were asked for."""
+        self.batches.append(len(images))
+        maps = images.mean(dim=1).numpy()
+        return maps.mean(axis=(1, 2)), maps
+
+
+@pytest.fixture
+def judge() -> BrightJudge:
+    """A judge whose answers are known by hand."""
+    return BrightJudge()

@@ -1,0 +1,77 @@
+"""A table in, a table out: what a logged model does."""
+
+import base64
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import kdad
+from kdad import detectors
+from kdad.errors import InputError
+from kdad.serving.table import judge_table, open_logged
+from serving_files import png, text
+
+
+def test_each_row_by_its_own_kind_and_name(tmp_path, judge):
+    (tmp_path / "a.png").write_bytes(png(255))
+    table = pd.DataFrame({"image": [png(51), text(204), str(tmp_path / "a.png")]}, index=["x", "y", "z"])
+    found = judge_table(judge, table)
+    assert found.index.tolist() == ["x", "y", "z"]
+    assert found.columns.tolist() == ["score", "threshold", "decision"]
+    assert found["score"].tolist() == pytest.approx([0.2, 0.8, 1.0], rel=1e-6)
+    assert found["threshold"].tolist() == [0.5] * 3
+    assert found["decision"].tolist() == [0, 1, 1]
+
+
+def test_arrays_a_few_at_a_time(judge):
+    values = np.arange(20, dtype=np.uint8) * 10
+    batch = np.tile(values[:, None, None, None], (1, 8, 8, 3))
+    assert judge_table(judge, batch)["score"].tolist() == pytest.approx(values / 255, rel=1e-6)
+    assert judge.batches == [8, 8, 4]
+    judge_table(judge, pd.DataFrame({"image": list(batch)}))
+
+
+def test_maps_when_they_are_asked_for(judge):
+    (found,) = judge_table(judge, pd.DataFrame({"image": [png(255)]}), True)["map"]
+    assert base64.b64decode(found).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (pd.DataFrame({"image": [png(1)] * 10 + [b"torn"]}), "row 10: it is no image"),
+        (pd.DataFrame({"image": [png(1), None]}), "row 1: it is null"),
+        (pd.DataFrame({"image": []}), "empty"),
+        (pd.DataFrame({"images": [png(1)]}), "no column 'image'; did you mean 'images'"),
+        (pd.DataFrame({"image": [png(1)], "label": [0]}), "more than the one column"),
+        (np.zeros((8, 8, 3), np.uint8), r"give \(B, H, W, 3\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "empty"),
+        ("image", "the input is str"),
+    ],
+)
+def test_what_cannot_be_judged(judge, table, said):
+    with pytest.raises(InputError, match=said):
+        judge_table(judge, table)
+
+
+def test_a_path_is_refused_where_it_may_not_be(tmp_path, judge):
+    (tmp_path / "a.png").write_bytes(png(255))
+    with pytest.raises(InputError, match="row 0: it is not base64 text; a path is not opened"):
+        judge_table(judge, pd.DataFrame({"image": [str(tmp_path / "a.png")]}), paths=False)
+
+
+def test_a_detector_of_this_version_opens(detector_folder):
+    assert open_logged(detector_folder).threshold == detectors.load(detector_folder).threshold
+
+
+def test_a_detector_of_another_version_says_both(tmp_path, detector_folder, monkeypatch):
+    facts = json.loads((detector_folder / "detector.json").read_text())
+    (tmp_path / "detector.json").write_text(json.dumps(facts | {"format": 2, "package": "9.8.7"}))
+    with pytest.raises(InputError, match="logged by kdad 9.8.7, and this is kdad 0.1.0, which cannot read it"):
+        open_logged(tmp_path)
+    (tmp_path / "detector.json").write_text(json.dumps(facts | {"format": 2}))
+    with pytest.raises(InputError, match="^(?!.*logged by)"):
+        open_logged(tmp_path)
+    assert facts["package"] == kdad.__version__

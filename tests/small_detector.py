@@ -1,0 +1,40 @@
+"""A small detector in its folder, for tests of what is done with a kept one."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdad.compute import Compute
+from kdad.content_store import ContentStore
+from kdad.detectors.mkd.detector import MkdDetector
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.workshop import Workshop
+from kdad.features.network import FrozenNetwork
+from kdad.features.seen import SeenImages, obtain_features
+from kdad.scoring.threshold import quantile_threshold
+from memory_images import MemoryImages, split_of
+
+
+def keep_detector(folder: Path) -> Path:
+    """Write an MKD detector of images of 32 x 48 pixels, by a source with random weights; return its folder."""
+    chosen = MkdSettings(
+        source={"name": "timm:test_resnet", "weights": "random"},
+        features={},
+        cloner={"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1}},
+        scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
+    )
+    images = MemoryImages()
+    seen = SeenImages(images, split_of(images), {})
+    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
+    references = MkdDetector.refer(chosen, seen, workshop)
+    network = FrozenNetwork(references["source"], workshop.compute)
+    passage = MkdDetector.passage(chosen, images.size)
+    cache = obtain_features(ContentStore(folder / "features"), network, images, seen.split, passage)
+    detector = MkdDetector(chosen, references, workshop.compute)
+    detector.fit(SeenImages(images, seen.split, {"source": cache}), workshop)
+    scores = np.linspace(0, 1, 30)
+    detector.calibrated(quantile_threshold(scores, 0.9), scores, (0.0, 1.0))
+    detector.record = {"dataset": "memory", "category": "waves", "images": "abc", "commit": "c0ffee", "seed": 0}
+    detector.record |= {"made": "today", "metrics": {"image_auroc": 0.75, "root": None}}
+    return detector.save(folder / "detector")
