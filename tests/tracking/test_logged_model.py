@@ -117,7 +117,7 @@ def test_names_versions_and_the_champion(log, destination):
 
 
 def test_what_was_interrupted_is_gone_on_with(log, destination, monkeypatch, tmp_path, detector_folder):
-    def fail(*_):
+    def fail(*_, **__):
         raise ConnectionError("gone")
 
     run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
