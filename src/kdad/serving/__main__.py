@@ -16,6 +16,8 @@ from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message
 from kdad.tracking.destination import destination_of
 
+_IDLE_SECONDS = 60  # that a connection is kept between requests
+
 
 @click.command()
 @click.argument("detector", default="latest")
@@ -81,6 +83,7 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
     uvicorn.Server(config).run([listening])
