@@ -1,0 +1,64 @@
+"""The clients that the documentation prints run as they stand."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from kdad import detectors
+from projects import PROJECT
+from serving_files import png
+from serving_process import ServingProcess
+
+PAGE = (PROJECT / "docs/serving.md").read_text(encoding="utf-8")
+PORT = 8080
+
+
+def printed(kind: str) -> str:
+    """Return the first block of a language."""
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE, flags=re.DOTALL)[0]
+
+
+@pytest.fixture(scope="module")
+def port(detector_folder):
+    """The port of a server: the printed one, unless something else listens there."""
+    with socket.socket() as trial:
+        free = trial.connect_ex(("127.0.0.1", PORT)) != 0
+    server = ServingProcess(detector_folder, port=PORT if free else 0)
+    yield int(server.address.rpartition(":")[2])
+    server.end()
+
+
+@pytest.fixture
+def expected(tmp_path, detector_folder):
+    """What the detector says in process of the file that clients send."""
+    (tmp_path / "part.png").write_bytes(png(200, 40, 50))
+    return detectors.load(detector_folder).judge(tmp_path / "part.png")
+
+
+def run(command: list[str], folder) -> str:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_curl(tmp_path, port, expected):
+    said = json.loads(run(["bash", "-c", printed("sh").replace(str(PORT), str(port))], tmp_path))
+    assert said["score"] == pytest.approx(expected.score, rel=1e-5)
+    assert (said["threshold"], said["decision"]) == (expected.threshold, int(expected.decision))
+
+
+def test_python(tmp_path, port, expected):
+    said = run([sys.executable, "-I", "-c", printed("python").replace(str(PORT), str(port))], tmp_path)
+    score, word = said.split()
+    assert float(score) == pytest.approx(expected.score, rel=1e-5)
+    assert word == ("anomalous" if expected.decision else "normal")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bounds_are_printed_as_they_are_by_default():
+    for name, value in re.findall(r"`(\w+): (\d+)`", PAGE):
+        from kdad.parameters.serving import ServingParameters
+
+        assert getattr(ServingParameters(), name) == float(value), name
