@@ -110,6 +110,8 @@ def test_names_versions_and_the_champion(log, destination):
     versions = {one.version: one.source for one in client.search_model_versions("name = 'brick'")}
     assert versions == {1: first.artifact_location, 2: second.artifact_location}
     assert client.get_registered_model("brick").aliases == {"champion": 1}
+    tag = client.get_logged_model(second.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(tag) == [{"name": "brick", "version": 2}]
     log("brick", champion=True)
     assert client.get_registered_model("brick").aliases == {"champion": 3}
     log()

@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 import kdad
@@ -97,6 +98,8 @@ class ModelLog:
         source = model.artifact_location if self.is_local else f"models:/{model.model_id}"
         made = [one for one in self.client.search_model_versions(f"name = '{name}'") if one.source == source]
         version = made[0] if made else self.client.create_model_version(name, source, run, model_id=model.model_id)
+        shown = json.dumps([{"name": name, "version": version.version}])
+        self.client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: shown})  # for the model's own page
         if champion:
             self.client.set_registered_model_alias(name, CHAMPION, version.version)
 
