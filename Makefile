@@ -7,6 +7,8 @@ MLFLOW_PORT ?= 5000
 WORKERS ?= 2
 DETECTOR ?= latest
 export KEDRO_DISABLE_TELEMETRY := 1
+# An option that make was given: shells have a HOST and a PORT of their own, which ask for nothing.
+asked = $(if $(filter command,$(origin $(1))),--$(2)=$($(1)))
 
 .PHONY: run students test test-long faults lint format mlflow serve viz benchmark clean
 
@@ -35,7 +37,7 @@ mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
 	$(BIN)/python -m kdad.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
 
 serve: .venv/installed  ## DETECTOR (latest, a folder, runs:/ID, models:/name@champion) at http://HOST:PORT
-	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(if $(HOST),--host=$(HOST)) $(if $(PORT),--port=$(PORT))
+	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(call asked,HOST,host) $(call asked,PORT,port)
 
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks

@@ -1,6 +1,7 @@
 """What the code may not do: unpickle, evaluate, unpack archives, listen, or print a name that is markup."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from kdad.datasets.judgements import JudgementsDataset
 from kdad.errors import InputError
 from kdad.images.decoding import FORMATS
 from kdad.networks.architectures import build_source
+from kdad.parameters.serving import ServingParameters
 from kdad.reporting.html import render_html
 from kdad.reporting.judgements import render_judgements
 from projects import PROJECT
@@ -146,8 +148,15 @@ print(seen_events)
 def test_everything_that_listens_does_so_on_the_loopback():
     settings = yaml.safe_load((PROJECT / "conf/base/mlflow.yml").read_text(encoding="utf-8"))
     assert settings["ui"]["host"] in ("127.0.0.1", "localhost")
+    serving = yaml.safe_load((PROJECT / "conf/base/parameters/serving.yml").read_text(encoding="utf-8"))
+    assert serving["serving"]["host"] == "127.0.0.1" == ServingParameters().host
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
     assert "0.0.0.0" not in makefile and "--host" not in makefile
+    given = {"HOST": "0.0.0.0", "PORT": "80", "PATH": os.environ["PATH"]}
+    command = ["make", "--dry-run", "--assume-old=.venv/installed", "serve"]
+    for asked, expected in (([], []), (["HOST=::1", "PORT=81"], ["--host=::1", "--port=81"])):
+        done = subprocess.run([*command, *asked], cwd=PROJECT, env=given, capture_output=True, text=True, check=True)
+        assert re.findall(r"--(?:host|port)=\S+", done.stdout) == expected
 
 
 def test_only_decoders_of_the_named_formats_see_a_file(tmp_path):
