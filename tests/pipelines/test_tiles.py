@@ -15,7 +15,11 @@ import kdad.detectors
 from kdad.cli import run as run_command
 from kdad.detectors.judge import Judge
 from kdad.errors import InputError
+from kdad.images.found import look_for_images
+from kdad.parameters.inference import CalibrationParameters
+from kdad.parameters.source import ComputeParameters
 from kdad.parameters.tiles import TileParameters
+from kdad.pipelines.calibration.nodes import calibrate
 from kdad.pipelines.inference.tiling import judge_by_tiles
 from kept_detectors import DETECTOR, judge, nothing_new, read_judgements, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
@@ -146,12 +150,20 @@ def test_a_second_threshold_stands_beside_the_first(project, calibrated, normal,
     assert [(found.size, found.overlap) for found in tiled] == [((64, 64), 24), ((100, 100), 25)]
 
 
-def test_what_has_no_raw_maps_is_refused():
-    class Exported(Judge):
-        methods = ["map"]
+class _Exported(Judge):
+    """What an exported file is to tiles: no maps before smoothing."""
 
-        def score_and_show(self, images, outputs=None):
-            raise AssertionError
+    system, methods = "exported", ["map"]
 
+    def score_and_show(self, images, outputs=None):
+        raise AssertionError
+
+
+def test_what_has_no_raw_maps_is_refused(normal):
+    detector = _Exported()
+    detector.size = (64, 64)
     with pytest.raises(InputError, match="an exported file has no maps before smoothing"):
-        judge_by_tiles(Exported(), TileParameters(), 8)
+        judge_by_tiles(detector, TileParameters(), 8)
+    block = CalibrationParameters(images=str(normal), tiles=TileParameters())
+    with pytest.raises(InputError, match="an exported file has no maps before smoothing"):
+        calibrate(detector, look_for_images(normal), block, ComputeParameters())

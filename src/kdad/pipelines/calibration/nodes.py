@@ -19,7 +19,7 @@ from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.inference.judging import FileJudge, judge_found
-from kdad.pipelines.inference.tiling import check_larger_than_tiles, describe_sizes, new_tiled
+from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
@@ -45,6 +45,7 @@ def calibrate(
     tiling = None if calibration.tiles is None else Tiling.of(calibration.tiles, detector.size)
     understood, sizes = describe_detector(detector), None
     if tiling is not None:
+        check_has_raw_maps(detector)
         sizes = describe_sizes(images, tiling)
         understood.append(("Tiles", f"{tiling} or more"))
     if images is not None:

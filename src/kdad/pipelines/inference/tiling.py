@@ -27,11 +27,7 @@ def judge_by_tiles(detector: Judge, tiles: TileParameters, batch_size: int) -> T
     Raises `InputError` that says how a threshold is set for them where the detector has none, and for what has no raw
     maps to blend: a file that a detector was exported to.
     """
-    if not isinstance(detector, Detector):
-        raise InputError(
-            "inference.tiles takes a detector's own folder, since an exported file has no maps before smoothing; give "
-            "inference.detector that folder, or set inference.tiles: null"
-        )
+    check_has_raw_maps(detector)
     tiling = Tiling.of(tiles, detector.size)
     found = find_tiled(detector.tiled, tiling)
     if found is None:
@@ -43,6 +39,15 @@ def judge_by_tiles(detector: Judge, tiles: TileParameters, batch_size: int) -> T
             f"by the detector that this leaves:\n  {calibration_command(detector, tiling)}"
         )
     return TiledJudge(detector, found, batch_size)
+
+
+def check_has_raw_maps(detector: Judge) -> None:
+    """Raise `InputError` for a file that a detector was exported to: its maps are smoothed before they are blended."""
+    if not isinstance(detector, Detector):
+        raise InputError(
+            "tiles take a detector's own folder, since an exported file has no maps before smoothing; give that "
+            "folder, or leave tiles out (null)"
+        )
 
 
 def calibration_command(detector: Detector, tiling: Tiling) -> str:
