@@ -118,7 +118,9 @@ def _arguments() -> argparse.Namespace:
 
 def _images(folder: Path) -> CheckedImages:
     detector = open_detector(folder, "cpu", "float32")
-    block = {"name": detector.record["dataset"], "image_size": list(detector.size)}
+    made = detector.record
+    block = {"name": made["dataset"], "category": made["category"], "root": made["root"]}
+    block["image_size"] = list(detector.size)
     found = find_run_images(detector, DatasetParameters.model_validate(block))
     if found is None:
         raise SystemExit(f"{folder}: the images of its run are not at hand")
