@@ -79,7 +79,11 @@ def test_bad_content_names_the_file(tmp_path, content, message):
         read_idx(path, 3)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(GOOD)[:-12], GOOD, gzip.compress(GOOD)[:12] + b"\xff" * 30])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(GOOD)[:-12], GOOD, gzip.compress(GOOD)[:12] + b"\xff" * 30],
+    ids=["cut short", "not compressed", "garbled"],  # compressed bytes hold the time, and processes must name tests alike
+)
 def test_bad_compression_names_the_file(tmp_path, content):
     path = tmp_path / "a.gz"
     path.write_bytes(content)
