@@ -82,7 +82,7 @@ def test_bad_content_names_the_file(tmp_path, content, message):
 @pytest.mark.parametrize(
     "content",
     [gzip.compress(GOOD)[:-12], GOOD, gzip.compress(GOOD)[:12] + b"\xff" * 30],
-    ids=["cut short", "not compressed", "garbled"],  # compressed bytes hold the time, and processes must name tests alike
+    ids=["cut short", "not compressed", "garbled"],  # not the bytes: they hold the time, and processes must agree
 )
 def test_bad_compression_names_the_file(tmp_path, content):
     path = tmp_path / "a.gz"
