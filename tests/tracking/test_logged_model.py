@@ -38,12 +38,10 @@ def log(tmp_path, destination, detector_folder):
 
 
 @pytest.fixture
-def store(destination):
-    """The store that MLflow itself looks in, for `load_model`."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(destination.uri)
-    yield
-    mlflow.set_tracking_uri(before)
+def store(destination, monkeypatch):
+    """The store that MLflow itself looks in, for `load_model`; its own setter would leave a variable behind."""
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", destination.uri)
 
 
 def test_what_a_model_says_of_itself(log, detector_folder):
