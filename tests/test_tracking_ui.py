@@ -59,7 +59,8 @@ def test_one_process_shows_the_projects_runs(server, experiment):
     assert experiment in [found["name"] for found in answer["experiments"]]
 
 
-def test_a_tracking_server_has_its_own(project):
+def test_a_tracking_server_has_its_own(project, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # which would come first
     (project / "conf/test/mlflow.yml").write_text("server: {mlflow_tracking_uri: http://tracking.example:5000}\n")
     found = CliRunner().invoke(main, ["--env=test", f"--conf-source={project / 'conf'}"])
     assert (found.exit_code, "http://tracking.example:5000" in found.output) == (0, True)
