@@ -14,7 +14,7 @@ from interruptions import train_killed_at
 from kdad.detectors.opening import open_detector
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
-from projects import FEW, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import FEW, SMALL, artifacts_of, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 RUN = SMALL | {"cloner": {"training": {"epochs": 3, "checkpoint_every": 1}}}
 METHODS = ["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
@@ -143,11 +143,10 @@ def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):
     assert [point.step for point in history] == [0, 1, 2]
     assert logged.data.metrics["image_auroc"] == metrics["image_auroc"]
     assert logged.data.metrics["pro_auc.gradients"] == metrics["localisation"]["gradients"]["pro_auc"]
-    assert {
-        *("metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png", "detector")
-    } <= artifacts_of(finished, logged)
-    kept = artifacts_of(finished, logged, "detector")
-    assert kept == {"detector/detector.json", "detector/learnt.safetensors"}
+    assert {*("metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png")} <= artifacts_of(
+        finished, logged
+    )
+    assert kept_by(finished, logged) == {"detector.json", "learnt.safetensors"}
 
 
 def test_no_run_stays_active(finished):
