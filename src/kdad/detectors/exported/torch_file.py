@@ -59,11 +59,11 @@ class TorchRuntime(Runtime):
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the whole program."""
-        return _run(self._whole, torch.from_numpy(image))
+        return _run(self._whole, torch.from_numpy(np.require(image, requirements="W")))
 
     def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the part that is a detector's graph."""
-        return _run(self._whole.graph_part, torch.from_numpy(images))
+        return _run(self._whole.graph_part, torch.from_numpy(np.require(images, requirements="W")))
 
 
 @torch.no_grad()
