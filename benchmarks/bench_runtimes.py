@@ -158,8 +158,8 @@ def _candidates(name: str, folder: Path, images: CheckedImages, scratch: Path) -
             "decisions_changed": loss.decisions_changed,
             "score_difference": loss.score_difference,
         }
-        size = sum(path.stat().st_size for path in own.iterdir()) / 1e6
-        yield Candidate(name, f"{format} {precision}", runtime.run_pixels, {"MB": size, **found})
+        written = sum(path.stat().st_size for path in own.iterdir()) / 1e6
+        yield Candidate(name, f"{format} {precision}", runtime.run_pixels, {"MB": written, **found})
     for method in getattr(exact, "methods", []):
         if method in GRADIENTS:
             yield Candidate(name, f"torch float32, map by {method}", _mapping(exact, method), {"MB": size})
