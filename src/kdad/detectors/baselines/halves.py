@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
@@ -19,6 +18,7 @@ from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.detectors.workshop import Raw, Workshop
 from kdad.features.seen import SeenImages
+from kdad.scoring.enlarging import enlarge
 from kdad.seeding import derive_seed, numpy_generator
 
 MAP = "anomaly"
@@ -155,7 +155,7 @@ class PatchHalf(LearntHalf):
         return self._enlarged(score_positions(self.model, features.flatten(2).mT).unflatten(1, features.shape[-2:]))
 
     def _enlarged(self, grid: Tensor) -> Tensor:
-        return interpolate(grid[:, None], self.detector.size, mode="bilinear", align_corners=False)[:, 0]
+        return enlarge(grid, self.detector.size)
 
     def state(self) -> dict[str, Tensor]:
         """Return the model's arrays."""

@@ -29,15 +29,23 @@ class Pixels(nn.Module):
                 "with the detector's own folder"
             )
         self.size, self.fit, self.low, self.range = size, preparation.fit, values.low, values.high - values.low
+        self.clips = values.low > 0 or values.high < 255
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the prepared images."""
         batch, height, width, channels = image.shape
         down, across = resize_matrices(height, width, self.size, self.fit)
-        values = ((image.float() - self.low) / self.range).clamp(0, 1)
+        values = image.float()
+        if self.clips:
+            values = self._scaled(values).clamp(0, 1)
         rows = down @ values.reshape(batch, height, width * channels)  # (B, h, W * 3)
         rows = rows.reshape(batch, self.size[0], width, channels).permute(0, 3, 1, 2)  # (B, 3, h, W)
-        return (rows @ across.T).clamp(0, 1)
+        found = rows @ across.T
+        # Where nothing is clipped, the few pixels that are left are scaled, and not the many of the image.
+        return (found if self.clips else self._scaled(found)).clamp(0, 1)
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        return (values - self.low) / self.range
 
 
 def resize_matrices(height: int, width: int, size: tuple[int, int], fit: Fit) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from kdad.detectors.mkd.discrepancy import location_direction, location_value_loss
 from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.scoring.enlarging import enlarge
 from kdad.scoring.position import PositionMoments
 
 #: Added before the logarithm of the geometric mean; far below any cosine distance that float32 resolves.
@@ -26,11 +26,6 @@ def location_maps(
             value, direction = loss.value_weight * value, loss.direction_weight * direction
         maps.append(value + direction)
     return maps
-
-
-def enlarge(points_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a point's map `(B, h, w)` upsampled to `size` (bilinear), `(B, H, W)`."""
-    return interpolate(points_map[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def fuse_points(

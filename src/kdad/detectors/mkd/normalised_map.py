@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.detectors.mkd.forward_map import enlarge
 from kdad.errors import InputError
 from kdad.images.splits import Split
+from kdad.scoring.enlarging import enlarge
 from kdad.scoring.position import PositionMoments, PositionStatistics, measured_rows, moments_state, take_moments
 from kdad.scoring.smoothing import gaussian_filter
 

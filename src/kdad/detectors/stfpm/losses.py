@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
+
+from kdad.scoring.enlarging import enlarge
 
 
 def location_distance(source: Tensor, student: Tensor) -> Tensor:
@@ -25,7 +27,6 @@ def pyramid_map(source: Sequence[Tensor], student: Sequence[Tensor], size: tuple
     """Return the product of the points' maps, each enlarged to `size` (bilinear), `(B, H, W)` (eq. 5)."""
     found = None
     for s, t in zip(source, student, strict=True):
-        distance = location_distance(s, t)[:, None]
-        enlarged = interpolate(distance, size=size, mode="bilinear", align_corners=False)[:, 0]
+        enlarged = enlarge(location_distance(s, t), size)
         found = enlarged if found is None else found * enlarged
     return found
