@@ -68,8 +68,9 @@ class Detector(nn.Module, Judge, System):
     def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
         """Return what `maps` says, still as tensors; of a system without such, `InputError` says which have some."""
         raise InputError(
-            f"{self.describe_itself()} computes outside of torch and cannot be exported; mkd, uninformed_students, "
-            "stfpm, soft_target, committee, and baselines that map, can, where their first map is no gradient's"
+            f"{self.describe_itself()} cannot be exported; mkd, uninformed_students, stfpm, soft_target and committee "
+            "can, where neither the first map nor the score is a gradient's, and so can the baselines memory_bank, "
+            "position_gaussian, feature_dictionary, patch_kmeans, patch_ocsvm, l2_autoencoder, variational_autoencoder"
         )
 
     @property

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from exported_detectors import export, wave_images
 from kdad.detectors import load
@@ -221,3 +222,14 @@ def test_a_folder_of_anything_else_is_not_replaced(tmp_path):
     (tmp_path / "older/detector.pt2").write_bytes(b"old")
     keep(tmp_path / "built", tmp_path / "older")
     assert [path.name for path in (tmp_path / "older").iterdir()] == ["detector.onnx"]
+
+
+def test_a_network_that_cannot_be_traced_is_one_message(detector, tmp_path, monkeypatch):
+    class Deciding(torch.nn.Module):
+        def forward(self, images):
+            return (images.sum(dim=(1, 2, 3)) if images.mean() > 0.5 else images.amax(dim=(1, 2, 3)),)
+
+    monkeypatch.setattr(detector, "graph", Deciding)
+    with pytest.raises(InputError, match=r"torch.export cannot write this detector's networks \(.*\); take another"):
+        export(detector, tmp_path, "torch_export")
+    assert _written(tmp_path) == set()

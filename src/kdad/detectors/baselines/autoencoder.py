@@ -43,7 +43,7 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reconstruction, and for each image what the bottleneck costs `(B,)`: nothing here."""
-        return self.decoder(self.encoder(images)), images.new_zeros(len(images))
+        return self.decoder(self.encoder(images)), images.new_zeros(images.shape[0])
 
 
 class VariationalAutoencoder(ConvolutionalAutoencoder):

@@ -145,8 +145,11 @@ class BaselineDetector(SourceSystem, Detector):
         return self.half.raw(images, self.scaled(outputs["source"]) if outputs else [])
 
     def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
-        """Return the map as a tensor; raises `InputError` for a method of another library that scores whole images."""
-        if not self.method.maps:
+        """Return the map as a tensor; raises `InputError` for a method of another library.
+
+        Those score whole images; the form of SSIM in torchmetrics is bound to one number of images.
+        """
+        if not self.method.maps or self.method.detector == "ssim_autoencoder":
             return super().raw_tensors(images, outputs, methods)
         return RawTensors({}, {MAP: self.half.map_tensors(images, self.scaled(outputs["source"]))})
 

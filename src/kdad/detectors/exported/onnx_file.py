@@ -6,7 +6,14 @@ import numpy as np
 import torch
 
 from kdad.detectors.exported.runtime import IMAGE, MAP, PREPARED, SCORE, FileKind, Runtime, Whole, require, unreadable
-from kdad.detectors.exported.tracing import batch_dimension, pixel_dimensions, sample_pixels, sample_prepared, traced
+from kdad.detectors.exported.tracing import (
+    batch_dimension,
+    not_exported,
+    pixel_dimensions,
+    sample_pixels,
+    sample_prepared,
+    traced,
+)
 
 _EXTRA = "onnx"
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -100,9 +107,12 @@ def _session(content: bytes, path: Path):
 
 def _exported(module, sample, dimensions, inputs: list[str], outputs: list[str]):
     program = traced(module, sample, dimensions)
-    found = torch.onnx.export(
-        program, (), input_names=inputs, output_names=outputs, dynamo=True, optimize=True, verbose=False
-    )
+    try:
+        found = torch.onnx.export(
+            program, (), input_names=inputs, output_names=outputs, dynamo=True, optimize=True, verbose=False
+        )
+    except Exception as error:  # whatever operator ONNX does not have
+        raise not_exported("torch.onnx", error) from error
     return found.model_proto
 
 

@@ -63,12 +63,16 @@ class TorchRuntime(Runtime):
 
     def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the part that is a detector's graph."""
-        return _run(self._whole.graph_part, torch.from_numpy(np.require(images, requirements="W")))
+        part = self._whole.graph_part
+        tensor = torch.from_numpy(np.require(images, requirements="W"))
+        # A part is given the number of images, too, where it asks for that.
+        inputs = [node.meta["val"] for node in part.graph.nodes if node.op == "placeholder"]
+        return _run(part, *(tensor if isinstance(found, Tensor) else len(images) for found in inputs))
 
 
 @torch.no_grad()
-def _run(module, array: Tensor) -> tuple[np.ndarray, ...]:
-    found = module(array)
+def _run(module, *inputs: Tensor | int) -> tuple[np.ndarray, ...]:
+    found = module(*inputs)
     outputs = found if isinstance(found, Sequence) else (found,)
     # A part of a program gives its outputs in an order of its own: scores have one dimension, maps three.
     return tuple(one.numpy() for one in sorted(outputs, key=Tensor.dim))

@@ -9,13 +9,29 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from kdad.errors import InputError
+
 
 def traced(module: nn.Module, sample: Tensor, dimensions: Mapping[int, Any]) -> ExportedProgram:
-    """Return what a module computes of a `sample`, for every size of the named `dimensions`."""
+    """Return what a module computes of a `sample`, for every size of the named `dimensions`.
+
+    Raises `InputError` for one that torch cannot trace so.
+    """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer's own deprecated calls
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        return torch.export.export(module.eval(), (sample,), dynamic_shapes=(dict(dimensions),), strict=False)
+        try:
+            return torch.export.export(module.eval(), (sample,), dynamic_shapes=(dict(dimensions),), strict=False)
+        except InputError:
+            raise
+        except Exception as error:  # torch has a dozen kinds of networks that it cannot trace
+            raise not_exported("torch.export", error) from error
+
+
+def not_exported(by: str, error: Exception) -> InputError:
+    """Return the error of a network that an exporter cannot write."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"{by} cannot write this detector's networks ({reason[:200]}); take another source")
 
 
 def pixel_dimensions() -> dict[int, Any]:
