@@ -11,9 +11,10 @@ import pytest
 from kdad.command_line import CommandLineError
 from kdad.detectors import load
 from kept_detectors import DETECTOR, judge, nothing_new, write_bricks
-from projects import copy_project, half_written, run_pipeline
+from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 PLACE = Path("data/06_models/exported/latest/onnx_float32")
+_STFPM = 1  # runs before the export
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,18 @@ def test_inference_by_the_file_is_inference_by_the_detector(project, tmp_path):
     pd.testing.assert_frame_equal(by_file[columns], by_detector[columns], rtol=1e-6)
 
 
+def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(project, tmp_path):
+    run = logged_runs(project)[-1 - _STFPM]
+    assert run.data.metrics["threshold"] == load(project / PLACE / "detector").threshold.value
+    assert artifacts_of(project, run, "detector") == {"detector/detector.onnx"}
+    images = project / "pictures/brick/test/good"
+    by_run = judge(project, images, f"runs:/{run.info.run_id}", output=str(tmp_path / "run"))
+    by_file = judge(project, images, PLACE / "detector", output=str(tmp_path / "file"))
+    assert by_run["score"].tolist() == by_file["score"].tolist()
+    tags = logged_runs(project)[0].data.tags
+    assert (tags["detector"], tags["detector_system"]) == (str(project / PLACE / "detector"), "stfpm")
+
+
 def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     wanted = {"detector": str(project / PLACE / "detector"), "value": 0.5, "output": str(tmp_path / "calibrated")}
     for _ in range(2):  # in the place of its own older one, too
@@ -69,6 +82,9 @@ def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     scores = np.sort(before.held_out_scores)
     assert again.threshold.value == pytest.approx(scores[4])  # the fifth of eight: 9 * 0.5 rounded up
     assert again.facts.threshold_set_by == "runtime"
+    (run, *_) = logged_runs(project)  # in which nothing holds up what comes after the file
+    assert run.info.status == "FINISHED"
+    assert artifacts_of(project, run, "detector") == {"detector/detector.onnx"}
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ from kdad.tracking.judging_needs import requirements_of
 from kdad.tracking.run import TrackedRun
 
 _FIRST = "image_auroc"
+_JUDGE = ("detectors.judge", "Judge")  # a detector, or a file that one was exported to
 
 
 class RunLogHook:
     """Logs what a pipeline saves, in the way that the catalog names.
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers), ``history``
-    (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``model`` (a detector),
-    ``judgements`` (their table), ``tag`` (a text).
+    (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``model`` (a detector; the
+    file of an exported one is a ``folder``), ``folder``, ``judgements`` (their table), ``tag`` (a text).
     """
 
     def __init__(self, current: CurrentRun) -> None:
@@ -48,14 +49,14 @@ class RunLogHook:
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Let a detector that is kept remember its run."""
-        if _is_detector(data) and self._current.tracked is not None:
+        if _is(data, *_JUDGE) and self._current.tracked is not None:
             data.record = data.record | {"mlflow_run": self._current.identity}
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Name the run of a kept detector that is used."""
         run = self._current.tracked
-        if _is_detector(data) and "folder" in data.record and run is not None:
+        if _is(data, *_JUDGE) and "folder" in data.record and run is not None:
             made = data.record.get("mlflow_run", "unknown")
             run.tags({"detector": data.record["folder"], "detector_system": data.system, "detector_run": made})
 
@@ -85,10 +86,10 @@ class RunLogHook:
             run.inputs(data_inputs(data, self._current.parameters, dataset_name))
         dataset = self._catalog.get(dataset_name)
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
-        if kind == "model":
+        if kind == "model" and _is(data, "detectors.detector", "Detector"):
             self._log_model(run, file_of(dataset), data.system)
         elif kind is not None:
-            _log(run, kind, name, dataset, data)
+            _log(run, "folder" if kind == "model" else kind, name, dataset, data)
 
     def _log_model(self, run: TrackedRun, folder: Path, system: str) -> None:
         settings = self._current.settings
@@ -111,10 +112,10 @@ class RunLogHook:
             _log_nodes(self._current.run, time.perf_counter() - self._began)
 
 
-def _is_detector(data: Any) -> bool:
-    """Tell a detector without importing torch, which would hold up every start: where there is one, it is imported."""
-    module = sys.modules.get("kdad.detectors.detector")
-    return module is not None and isinstance(data, module.Detector)
+def _is(data: Any, module: str, name: str) -> bool:
+    """Tell an object of a class without importing torch, which would hold up every start: where one is, it is there."""
+    found = sys.modules.get(f"kdad.{module}")
+    return found is not None and isinstance(data, getattr(found, name))
 
 
 def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None:
@@ -129,7 +130,8 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
     path = file_of(dataset)
-    run.artifact(path / "judgements.csv" if kind == "judgements" else path)
+    file = path / "judgements.csv" if kind == "judgements" else path
+    run.artifact(file, path.name if kind == "folder" else None)
 
 
 def _log_nodes(run: TrackedRun, seconds: float) -> None:
