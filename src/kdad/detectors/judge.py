@@ -14,7 +14,7 @@ from torch import Tensor
 from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
-from kdad.images.fitting import fit_image, place
+from kdad.images.fitting import Placement, fit_image, place
 from kdad.images.preparation import Preparation
 from kdad.images.reading import AnyImage, find_images, read_image
 from kdad.scoring.threshold import Threshold
@@ -67,10 +67,9 @@ class Judge(ABC):
 
         Raises `InputError` when score or map is not finite.
         """
-        prepared = self._fitted(read_image(image, self.preparation.values))
+        prepared = self.fitted(read_image(image, self.preparation.values))
         found = self.judge_batch(torch.from_numpy(prepared)[None])[0]
-        if found.not_finite is not None:
-            raise InputError(f"the {found.not_finite} of the image is not finite; look at it, and at the detector")
+        found.require_finite()
         return found
 
     def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
@@ -86,18 +85,29 @@ class Judge(ABC):
         while batch := list(islice(waiting, batch_size)):
             started = perf_counter()
             read = [read_or_say(path, self.preparation.values) for path in batch]
-            resized = [self._fitted(image) for image, _ in read if image is not None]
+            resized = [self.fitted(image) for image, _ in read if image is not None]
             found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)
             for path, (image, problem) in zip(batch, read, strict=True):
                 if image is None:
                     yield JudgedFile(path, None, None, share, problem)
                     continue
-                placement = place(image.shape[1:], self.size, self.preparation.fit)
-                yield JudgedFile(path, image if with_images else None, next(found), share, None, placement)
+                yield JudgedFile(
+                    path, image if with_images else None, next(found), share, None, self.placement_of(image)
+                )
 
-    def _fitted(self, image: np.ndarray) -> np.ndarray:
+    def fitted(self, image: np.ndarray) -> np.ndarray:
+        """Return an image `(3, H, W)` of any size as it is judged, `(3, h, w)`."""
         return fit_image(image, self.size, self.preparation.fit)
+
+    def placement_of(self, image: np.ndarray) -> Placement:
+        """Return where an image `(3, H, W)` lies in what is judged of it."""
+        return place(image.shape[1:], self.size, self.preparation.fit)
+
+    def require_threshold(self) -> None:
+        """Raise `InputError` for one that cannot decide yet."""
+        if self.threshold is None:
+            raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
 
     def calibrated(
         self, threshold: Threshold, held_out_scores: np.ndarray, map_limits: tuple[float, float] | None = None

@@ -28,6 +28,11 @@ class Judgement:
             return "score"
         return None if self.map is None or np.isfinite(self.map).all() else "map"
 
+    def require_finite(self) -> None:
+        """Raise `InputError` for a score or a map that is not finite."""
+        if self.not_finite is not None:
+            raise InputError(f"the {self.not_finite} of the image is not finite; look at it, and at the detector")
+
 
 @dataclass(frozen=True)
 class JudgedFile:

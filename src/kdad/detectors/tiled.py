@@ -12,12 +12,13 @@ from torch.nn.functional import interpolate
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
-from kdad.images.fitting import fit_image, place
+from kdad.images.fitting import fit_image
 from kdad.images.reading import AnyImage, read_image
 from kdad.images.tiling import TileGrid, Tiling
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
+from kdad.scoring.threshold import Threshold
 
 
 class TiledJudge:
@@ -36,6 +37,21 @@ class TiledJudge:
         """The tiles."""
         return self.found.tiling
 
+    @property
+    def threshold(self) -> Threshold:
+        """The threshold of images that are cut."""
+        return self.found.threshold
+
+    @property
+    def held_out_scores(self) -> np.ndarray:
+        """The normal scores that those of images that are cut are ranked among, ascending."""
+        return self.found.scores
+
+    @property
+    def map_limits(self) -> tuple[float, float] | None:
+        """Values that a heat map's colours run between."""
+        return self.found.map_limits or self.detector.map_limits
+
     def judge(self, image: AnyImage) -> Judgement:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
         return self._judge(read_image(image, self.detector.preparation.values))
@@ -49,20 +65,17 @@ class TiledJudge:
                 yield JudgedFile(path, None, None, 1000 * (perf_counter() - started), problem)
                 continue
             judgement, own = self._judge(image), image.shape[1:]
-            placement = None
-            if self.tiling.hold_whole(own):
-                placement = place(own, self.detector.size, self.detector.preparation.fit)
+            placement = self.detector.placement_of(image) if self.tiling.hold_whole(own) else None
             milliseconds = 1000 * (perf_counter() - started)
             yield JudgedFile(path, image if with_images else None, judgement, milliseconds, None, placement)
             del image, judgement  # before the next is read
 
     def _judge(self, image: np.ndarray) -> Judgement:
         if self.tiling.hold_whole(image.shape[1:]):
-            fitted = fit_image(image, self.detector.size, self.detector.preparation.fit)
-            return self.detector.judge_batch(torch.from_numpy(fitted)[None])[0]
+            return self.detector.judge_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
         score, shown = self.score_and_map(image)
-        value, held_out = self.found.threshold.value, self.found.scores
-        return Judgement(score, value, score > value, rank_score(score, held_out), shown)
+        value = self.threshold.value
+        return Judgement(score, value, score > value, rank_score(score, self.held_out_scores), shown)
 
     @torch.no_grad()
     def score_and_map(self, image: np.ndarray) -> tuple[float, np.ndarray | None]:

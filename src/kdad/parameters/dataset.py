@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.image_sets import ElpvParameters, LayoutParameters, TextureParameters
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.tiles import TileParameters, tiles_suffix
 from kdad.parameters.written_names import folder_name
 
 TEXTURES = ("brick", "grass", "gravel")
@@ -115,17 +115,13 @@ class DatasetParameters(StrictModel):
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        name = self._own_name() + self._tiles_name()
+        name = self._own_name()
+        if self.tiles is not None:
+            name += tiles_suffix(self.tiles.size, self.tiles.overlap)
         if not self.contamination:
             return name
         moved = "_by_test" if self.contamination_by == "test" else ""
         return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
-
-    def _tiles_name(self) -> str:
-        if self.tiles is None:
-            return ""
-        given = [str(value) for value in (self.tiles.size, self.tiles.overlap) if value is not None]
-        return "_".join(["_tiles", *given])
 
     def _own_name(self) -> str:
         if self.name == "elpv":

@@ -5,6 +5,11 @@ from pydantic import Field, model_validator
 from kdad.parameters.strict import StrictModel
 
 
+def tiles_suffix(size: int | None, overlap: int | None) -> str:
+    """Return what tiles add to the name of a folder of their results, such as ``_tiles_256_64``."""
+    return "_".join(["_tiles", *(str(value) for value in (size, overlap) if value is not None)])
+
+
 class TileParameters(StrictModel):
     """Overlapping parts of an image that are judged, or learnt from, one by one."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from kdad.errors import InputError
-from kdad.parameters.scoring import ThresholdRule
+from kdad.parameters.scoring import LABELLED_RULES, ThresholdRule
 from kdad.parameters.strict import StrictModel
 
 _CONFIDENCE = 0.95
@@ -172,6 +172,17 @@ def labelled_threshold(
         "false_positive_rate_high": min(share + two_sided, 1.0),
     }
     return found.model_copy(update=bounds)
+
+
+def threshold_by_rule(rule: ThresholdRule, wanted: float | None, labels: np.ndarray, scores: np.ndarray) -> Threshold:
+    """Return the threshold that a rule sets on scores `(N,)` with labels `(N,)`; `wanted` is its quantile or rate.
+
+    Rules of normal images leave anomalous ones out. Raises `InputError` as the rules do.
+    """
+    if rule in LABELLED_RULES:
+        return labelled_threshold(labels, scores, rule, wanted)
+    normal = scores[labels == 0]
+    return quantile_threshold(normal, wanted) if rule == "quantile" else rate_threshold(normal, wanted)
 
 
 def _below(cut: float, scores: np.ndarray) -> float:

@@ -34,12 +34,13 @@ def main(
     project = conf.resolve().parent if conf.is_dir() else Path.cwd()
     register_project(project)
     settings: dict[str, Any] = {}
+    mlflow: dict[str, Any] = {}
     if conf.is_dir():
         loader = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)
         settings, mlflow = loader["parameters"].get("serving", {}), loader["mlflow"]
     options = {"host": host, "port": port} | dict(_pair(one) for one in given)
     limits = _limits(settings | {name: value for name, value in options.items() if value is not None})
-    destination = destination_of(mlflow if conf.is_dir() else {}, os.environ, "kdad")
+    destination = destination_of(mlflow, os.environ, "kdad")
     try:
         serve(detector, limits, project, destination.uri or None)
     except InputError as error:
@@ -100,8 +101,7 @@ def open_judge(location: str, project: Path, tracking: str | None) -> Any:
     folder, how = find_detector(location, project, tracking)
     limit_threads(None)
     judge = detectors.load(folder)
-    if judge.threshold is None:
-        raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+    judge.require_threshold()
     judge.record = judge.record | {"folder": str(folder), "found": how}
     judge.judge_batch(torch.full((1, 3, *judge.size), 0.5))
     return judge

@@ -29,8 +29,7 @@ def answer(judgement: Judgement, judge: Judge, placement: Placement, with_map: b
 
     Raises `InputError` for a score or a map that is not finite, and so says nothing.
     """
-    if judgement.not_finite is not None:
-        raise InputError(f"the {judgement.not_finite} of the image is not finite; look at it, and at the detector")
+    judgement.require_finite()
     said = {"score": judgement.score, "threshold": judgement.threshold, "decision": int(judgement.decision)}
     if with_map:
         said["map"] = None if judgement.map is None else base64_png(map_picture(judgement.map, judge, placement))

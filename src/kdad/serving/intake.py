@@ -14,7 +14,7 @@ from PIL import Image
 from kdad.detectors.judge import Judge
 from kdad.errors import InputError
 from kdad.images.decoding import FORMATS, convert_pillow
-from kdad.images.fitting import Placement, fit_image, place
+from kdad.images.fitting import Placement
 from kdad.images.reading import read_image
 
 
@@ -47,9 +47,7 @@ class Intake:
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """
         image = self._read(value, paths)
-        fitted = fit_image(image, self.judge.size, self.judge.preparation.fit)
-        placement = place(image.shape[1:], self.judge.size, self.judge.preparation.fit)
-        return Prepared(fitted, placement, image if keep else None)
+        return Prepared(self.judge.fitted(image), self.judge.placement_of(image), image if keep else None)
 
     def _read(self, value: Any, paths: bool) -> np.ndarray:
         values = self.judge.preparation.values

@@ -8,7 +8,7 @@ from pathlib import Path
 MODEL = "detector"
 #: The alias of the registered model's version that is to be used.
 CHAMPION = "champion"
-#: Of what lies in a logged model; one of another format is not loaded.
+#: Of what lies in a logged model, for its readers; whether it can be loaded its detector's own format says.
 MODEL_FORMAT = 1
 
 _OF_ALL = (

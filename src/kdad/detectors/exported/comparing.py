@@ -8,7 +8,6 @@ import torch
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImage
 from kdad.detectors.exported.runtime import Runtime
-from kdad.images.fitting import fit_image
 from kdad.images.reading import read_image
 from kdad.metrics.pixel_ranking import pixel_auroc
 from kdad.metrics.ranking import image_auroc
@@ -59,8 +58,7 @@ class Answers:
 
 def prepared(detector: Detector, image: CheckedImage) -> np.ndarray:
     """Return an image as the detector takes it, `(3, h, w)`."""
-    pixels = read_image(image.pixels(), detector.preparation.values)
-    return fit_image(pixels, detector.size, detector.preparation.fit)
+    return detector.fitted(read_image(image.pixels(), detector.preparation.values))
 
 
 def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) -> Answers:

@@ -16,8 +16,9 @@ from kdad.detectors.exported.runtime import ENDINGS, Whole, kind_of
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.parameters.export import ExportPrecision, FileFormat
+from kdad.parameters.scoring import LABELLED_RULES
 from kdad.provenance import code_version
-from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
+from kdad.scoring.threshold import Threshold, threshold_by_rule
 
 
 def export_detector(
@@ -103,13 +104,8 @@ def _threshold_of(answers: Answers, before: Threshold) -> Threshold:
 
     Raises `InputError` for a rule of labelled images without such, and as the rules do.
     """
-    scores = answers.after[answers.held_out].astype(np.float64)
-    if before.rule == "quantile":
-        return quantile_threshold(scores, before.wanted)
-    if before.rule == "false_positive_rate":
-        return rate_threshold(scores, before.wanted)
-    known = ~np.isnan(answers.labels)
-    return labelled_threshold(answers.labels[known].astype(int), answers.after[known], before.rule, before.wanted)
+    used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.held_out
+    return threshold_by_rule(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used])
 
 
 def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold | None) -> Loss:

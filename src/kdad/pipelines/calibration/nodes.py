@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.detectors.detector import Detector
+from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import heat_limits
 from kdad.detectors.tiled import TiledJudge
 from kdad.detectors.tiled_threshold import find_tiled, put_tiled
@@ -22,7 +22,7 @@ from kdad.pipelines.inference.judging import FileJudge, judge_found
 from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
-from kdad.scoring.threshold import Threshold, labelled_threshold, quantile_threshold, rate_threshold
+from kdad.scoring.threshold import Threshold, threshold_by_rule
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ _VALUES_OF_A_MAP = 300_000
 
 
 def calibrate(
-    detector: Detector, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
-) -> tuple[pd.DataFrame, Detector, dict[str, Any]]:
+    detector: Judge, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
+) -> tuple[pd.DataFrame, Judge, dict[str, Any]]:
     """Set the threshold anew by the rule, on the images' scores, or without images on the held-out scores it remembers.
 
     With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
@@ -59,12 +59,13 @@ def calibrate(
         check_calibration_images(images)
         scores, measured = _score(detector, images, calibration, tiling)
         limits = measured if tiling is not None else limits or measured
-    threshold = new_threshold(scores, calibration)
+    labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
+    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
     if images is None and before is not None:  # the same scores promise what they did
         threshold = threshold.model_copy(update={"scores_of": before.scores_of, "folds": before.folds})
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
-    normal = scores.loc[scores["label"] == 0, "score"].to_numpy()
+    normal = values[labels == 0]
     kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
     source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
     detector.record = kept | source
@@ -88,7 +89,7 @@ def calibrate(
 
 
 def _score(
-    detector: Detector, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
+    detector: Judge, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     if tiling is None:
         if detector.threshold is None:  # any will do: decisions are not looked at
@@ -141,20 +142,6 @@ def score_images(
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
     return table, heat_limits(np.concatenate(maps)) if maps else None
-
-
-def new_threshold(scores: pd.DataFrame, calibration: CalibrationParameters) -> Threshold:
-    """Return the threshold that the rule sets on scores with their labels.
-
-    Rules of normal images leave anomalous ones out. Raises `InputError` as the rules do.
-    """
-    normal = scores.loc[scores["label"] == 0, "score"].to_numpy(dtype=np.float64)
-    if calibration.rule in LABELLED_RULES:
-        labels = scores["label"].to_numpy(dtype=int)
-        return labelled_threshold(labels, scores["score"].to_numpy(), calibration.rule, calibration.wanted)
-    if calibration.rule == "quantile":
-        return quantile_threshold(normal, calibration.value)
-    return rate_threshold(normal, calibration.value)
 
 
 def _some_values(anomaly_map: np.ndarray) -> np.ndarray:

@@ -22,9 +22,9 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.export import ExportParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.export.run_images import find_run_images
+from kdad.pipelines.inference.understanding import PLAIN
 
 logger = logging.getLogger(__name__)
-_PLAIN = {"markup": False}
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def export(
     logger.info(
         "Exported a detector of '%s' as %s in %s, %.1f MB: %s",
         *(facts.system, facts.file_format, facts.precision, size / 1e6, facts.loss.statement()),
-        extra=_PLAIN,
+        extra=PLAIN,
     )
     if facts.threshold_set_by == "runtime":
         logger.info(
             "Its threshold is %.6g, set through its own runtime, in the place of %.6g: %s",
             *(facts.threshold.value, facts.loss.threshold_before, facts.threshold.statement()),
-            extra=_PLAIN,
+            extra=PLAIN,
         )
     report = {
         "format": facts.file_format,

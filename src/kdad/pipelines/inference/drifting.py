@@ -4,17 +4,15 @@ import logging
 
 import pandas as pd
 
-from kdad.detectors.detector import Detector
+from kdad.detectors.judge import Judge
 from kdad.detectors.tiled import TiledJudge
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 
 logger = logging.getLogger(__name__)
 
 
-def reference_of(judge: Detector | TiledJudge) -> NormalReference:
+def reference_of(judge: Judge | TiledJudge) -> NormalReference:
     """Return what the scores of images are compared with; by tiles, those of images that were cut alike."""
-    if isinstance(judge, TiledJudge):
-        return NormalReference(judge.found.threshold, judge.found.scores)
     return NormalReference(judge.threshold, judge.held_out_scores)
 
 
@@ -32,6 +30,7 @@ def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -
     return compare_scores(rows["score"].to_numpy(dtype=float), reference, alpha, labelled)
 
 
-def say_drift(drift: Drift) -> None:
-    """Say in one line of the log what was found: a warning where it has changed."""
-    logger.log(logging.WARNING if drift.verdict == "changed" else logging.INFO, "Drift: %s", drift.statement())
+def say_drift(drift: Drift, after: str = "") -> None:
+    """Say in one line of the log what was found, `after` what: a warning where it has changed."""
+    level = logging.WARNING if drift.verdict == "changed" else logging.INFO
+    logger.log(level, "Drift%s: %s", after, drift.statement())

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
 from kdad.datasets.judgements import Judgements, JudgementStream
-from kdad.detectors.detector import Detector
+from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
@@ -31,15 +31,14 @@ _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "
 
 
 def judge_images(
-    detector: Detector, images: FoundImages, inference: InferenceParameters, compute: ComputeParameters
+    detector: Judge, images: FoundImages, inference: InferenceParameters, compute: ComputeParameters
 ) -> tuple[JudgementStream, list[tuple[str, str]], NormalReference]:
     """Judge every image file as it is written, a batch in memory at once; files that cannot be read say why.
 
     Returned with it are what detector and images were taken for, and what their scores are compared with.
     """
     prepare_compute(compute)
-    if detector.threshold is None:
-        raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+    detector.require_threshold()
     if inference.maps and not detector.methods:
         raise InputError(
             f"inference.maps is asked for, but a detector of '{detector.system}' makes no maps; leave it out"
@@ -60,10 +59,8 @@ def judge_images(
             yield name, next(judged), label  # a zip of all three would keep an image while the next is judged
         judged.close()
 
-    map_size = detector.size if inference.maps else None
-    limits = detector.map_limits if judge is detector else judge.found.map_limits or detector.map_limits
-    heat_maps = inference.heat_maps
-    stream = JudgementStream(files(), len(images.paths), limits, heat_maps, map_size, images.place)
+    map_size, limits = detector.size if inference.maps else None, judge.map_limits
+    stream = JudgementStream(files(), len(images.paths), limits, inference.heat_maps, map_size, images.place)
     return stream, understood, reference_of(judge)
 
 

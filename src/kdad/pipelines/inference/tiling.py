@@ -50,7 +50,7 @@ def check_has_raw_maps(detector: Judge) -> None:
         )
 
 
-def calibration_command(detector: Detector, tiling: Tiling) -> str:
+def calibration_command(detector: Judge, tiling: Tiling) -> str:
     """Return the command that sets a threshold for tiles; its user fills in the folder of normal images."""
     said = {
         "calibration": {

@@ -14,15 +14,14 @@ from matplotlib.figure import Figure
 from kdad.compute import prepare_compute
 from kdad.datasets.judgements import COLUMNS, Judgements
 from kdad.datasets.watched import WatchStream
-from kdad.detectors.detector import Detector
+from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import JudgedFile
-from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.interruption import EndWhenTold
 from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.watching import WatchingParameters
-from kdad.pipelines.inference.drifting import reference_of
+from kdad.pipelines.inference.drifting import reference_of, say_drift
 from kdad.pipelines.inference.judging import FileJudge, judge_in_batches
 from kdad.pipelines.inference.tiling import describe_tiles, judge_by_tiles
 from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector
@@ -35,15 +34,14 @@ logger = logging.getLogger(__name__)
 
 
 def watch_folder(
-    detector: Detector, folder: Path, inference: InferenceParameters, compute: ComputeParameters
+    detector: Judge, folder: Path, inference: InferenceParameters, compute: ComputeParameters
 ) -> tuple[WatchStream, list[tuple[str, str]], NormalReference]:
-    """FileJudge files as they arrive, until told to end; each is written before the next is begun.
+    """Judge files as they arrive, until told to end; each is written before the next is begun.
 
     Returned with it are what the detector was taken for, and what scores are compared with.
     """
     prepare_compute(compute)
-    if detector.threshold is None:
-        raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+    detector.require_threshold()
     judge, understood = detector, describe_detector(detector)
     heading: dict[str, Any] = {
         "format": 1,
@@ -52,12 +50,10 @@ def watch_folder(
         "threshold": detector.threshold.value,
         "tiles": None,
     }
-    limits = detector.map_limits
     if inference.tiles is not None:
         judge = judge_by_tiles(detector, inference.tiles, inference.batch_size)
         understood += describe_tiles(judge.found)
-        heading["tiles"] = f"{judge.tiling}, threshold {judge.found.threshold.value!r}"
-        limits = judge.found.map_limits or limits
+        heading["tiles"] = f"{judge.tiling}, threshold {judge.threshold.value!r}"
     understood.append(("Watching", printable(str(folder))))
     logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
     reference = reference_of(judge)
@@ -66,7 +62,8 @@ def watch_folder(
         return judge_arrivals(judge, Arrivals(folder, done, inference.watching), inference)
 
     report = WatchReport(understood, reference, inference)
-    stream = WatchStream(folder, judged, heading, report, limits, inference.heat_maps, inference.watching.page_seconds)
+    heat_maps, page_seconds = inference.heat_maps, inference.watching.page_seconds
+    stream = WatchStream(folder, judged, heading, report, judge.map_limits, heat_maps, page_seconds)
     return stream, understood, reference
 
 
@@ -186,8 +183,7 @@ class WatchReport:
         if drift is None or drift.verdict == self._said:
             return
         self._said = drift.verdict
-        level = logging.WARNING if drift.verdict == "changed" else logging.INFO
-        logger.log(level, "Drift after %d images: %s", self._compared, drift.statement())
+        say_drift(drift, f" after {self._compared} images")
 
 
 def report_watch(
