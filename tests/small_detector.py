@@ -16,8 +16,11 @@ from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 
 
-def keep_detector(folder: Path) -> Path:
-    """Write an MKD detector of images of 32 x 48 pixels, by a source with random weights; return its folder."""
+def fit_detector(folder: Path) -> MkdDetector:
+    """Return an MKD detector of images of 32 x 48 pixels, by a source with random weights; `folder` is for its stores.
+
+    It has no threshold.
+    """
     chosen = MkdSettings(
         source={"name": "timm:test_resnet", "weights": "random"},
         features={},
@@ -33,6 +36,12 @@ def keep_detector(folder: Path) -> Path:
     cache = obtain_features(ContentStore(folder / "features"), network, images, seen.split, passage)
     detector = MkdDetector(chosen, references, workshop.compute)
     detector.fit(SeenImages(images, seen.split, {"source": cache}), workshop)
+    return detector
+
+
+def keep_detector(folder: Path) -> Path:
+    """Write such a detector with a threshold and a record to below `folder`; return its own folder."""
+    detector = fit_detector(folder)
     scores = np.linspace(0, 1, 30)
     detector.calibrated(quantile_threshold(scores, 0.9), scores, (0.0, 1.0))
     detector.record = {"dataset": "memory", "category": "waves", "images": "abc", "commit": "c0ffee", "seed": 0}

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("disk_space", "process_lock", "progress"),
     ("compute", "provenance", "replacing", "checksums"),
     ("content_store", "places"),
+    ("result_places",),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),

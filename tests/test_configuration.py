@@ -5,7 +5,7 @@ import yaml
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
-from kdad.configuration import RunConfigLoader, block_model, check_values, results_claim, results_place
+from kdad.configuration import RunConfigLoader, block_model, check_values
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.braces import show_braces
 from kdad.places import take_place
@@ -83,16 +83,6 @@ def test_outputs_of_roots_of_one_name_lie_apart(tmp_path):
     assert [filepath("screw/images"), filepath("nut/images")] == [first, second]
 
 
-def test_judgements_of_folders_of_one_name_lie_apart(tmp_path):
-    places = []
-    for folder in ("a/line", "b/line"):
-        parameters = {"inference": {"images": str(tmp_path / folder)}}
-        places.append(results_place("inference", parameters, tmp_path))
-        take_place(tmp_path, results_claim("inference", parameters["inference"], tmp_path))
-    assert places[0] == "data/08_reporting/inference/line"
-    assert places[1].startswith("data/08_reporting/inference/line-")
-
-
 def test_outputs_of_data_sets_and_categories_lie_apart():
     places = {
         loader(env, dataset=dataset)["catalog"]["{system}.metrics"]["filepath"]
@@ -154,39 +144,6 @@ def test_a_plan_that_cannot_be_made_does_not_hide_the_categories_of_others():
     wrong = {"paper_tables": {"seeds": "many"}, "mkd_ablation": {"axes": "nothing"}}
     found = loader(**wrong, students_ablation={"categories": "grass"})["parameters"]["categories"]
     assert {"grass", "brick"} <= set(found)
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "block", "place"),
-    [
-        ("inference", {"images": "a/photos/"}, "data/08_reporting/inference/photos"),
-        ("inference", {"images": "a/photos", "output": "/b/c"}, "/b/c"),
-        (
-            "calibration",
-            {"images": None, "rule": "quantile", "value": 0.9},
-            "data/06_models/calibrated/held_out/quanti",
-        ),
-        (
-            "export",
-            {"detector": "/m/folder/bottle/mkd/detector/", "format": "onnx", "precision": "int8"},
-            "data/06_models/exported/folder_bottle_mkd/onnx_int8",
-        ),
-        (
-            "export",
-            {"detector": "latest", "format": "onnx", "precision": "int8"},
-            "data/06_models/exported/latest/onnx",
-        ),
-        ("export", {"detector": "runs:/12ab", "output": "/b"}, "/b"),
-        ("calibration", {"images": "a/x", "rule": "f1", "value": None}, "data/06_models/calibrated/x/f1"),
-    ],
-)
-def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place):
-    assert results_place(pipeline, {pipeline: block}).startswith(place)
-
-
-def test_results_of_one_folder_by_other_rules_lie_apart():
-    blocks = [{"images": None, "rule": "quantile", "value": value} for value in (0.9, 0.95)]
-    assert len({results_place("calibration", {"calibration": block}) for block in blocks}) == 2
 
 
 def test_every_catalog_entry_has_a_layer_but_the_stores_which_are_places():

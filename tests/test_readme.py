@@ -5,24 +5,16 @@ import shlex
 
 import numpy as np
 import pytest
-import torch
 from kedro.framework.project import configure_project, settings
 from PIL import Image
 
-from kdad.compute import Compute
 from kdad.configuration import RunConfigLoader, block_model
-from kdad.content_store import ContentStore
-from kdad.detectors.mkd.detector import MkdDetector
-from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.workshop import Workshop
-from kdad.features.network import FrozenNetwork
-from kdad.features.seen import SeenImages, obtain_features
 from kdad.given_parameters import parse_parameters
 from kdad.parameters.strict import flatten
 from kdad.pipeline_registry import register_pipelines
 from kdad.scoring.threshold import quantile_threshold
-from memory_images import MemoryImages, split_of
 from projects import PROJECT
+from small_detector import fit_detector
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
@@ -44,22 +36,7 @@ def loader() -> RunConfigLoader:
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """A folder where a detector lies as `kedro run` leaves it, a part, and a folder of parts."""
-    source = {"name": "timm:test_resnet", "weights": "random"}
-    chosen = MkdSettings(
-        source=source,
-        features={},
-        cloner={"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1}},
-        scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
-    )
-    images = MemoryImages()
-    seen = SeenImages(images, split_of(images), {})
-    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(tmp_path / "models"))
-    references = MkdDetector.refer(chosen, seen, workshop)
-    network = FrozenNetwork(references["source"], workshop.compute)
-    passage = MkdDetector.passage(chosen, images.size)
-    cache = obtain_features(ContentStore(tmp_path / "features"), network, images, seen.split, passage)
-    detector = MkdDetector(chosen, references, workshop.compute)
-    detector.fit(SeenImages(images, seen.split, {"source": cache}), workshop)
+    detector = fit_detector(tmp_path)
     low = np.full(4, -1e6)
     detector.calibrated(quantile_threshold(low, 0.5), low)
     detector.save(tmp_path / "data/06_models/textures/brick/mkd/detector")

@@ -29,13 +29,13 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.export import ExportParameters
 from kdad.parameters.inference import CalibrationParameters, InferenceParameters
 from kdad.parameters.reporting import ReportingParameters
-from kdad.parameters.scoring import RULES_WITHOUT_VALUE, MeasuringParameters
+from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.serving import ServingParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.tracking import TrackingParameters
-from kdad.parameters.written_names import folder_name
-from kdad.places import Claim, dataset_claims, folder_claim
+from kdad.places import Claim, dataset_claims
+from kdad.result_places import RESULTS, results_claim, results_place
 from kdad.tracking.destination import Destination, destination_of
 
 _BLOCKS = {
@@ -51,9 +51,6 @@ _BLOCKS = {
     "tracking": TrackingParameters,
     "serving": ServingParameters,
 }
-
-#: What the results of a kept detector lie below, by pipeline.
-_RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
 
 
 def block_model(name: str) -> Any:
@@ -110,7 +107,7 @@ class RunConfigLoader(OmegaConfigLoader):
             resolve = partial(resolve_nested_dict_path, parameters)
             OmegaConf.register_resolver("setting", resolve, replace=True)
             OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
-            given = [results_claim(name, parameters[name], data) for name in _RESULTS if name in parameters]
+            given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
             self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
             hidden = hide_braces(parameters)
@@ -159,53 +156,6 @@ class PlanningSession:
 def registered_pipelines() -> Mapping[str, Pipeline]:
     """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
     return pipelines._load_data()
-
-
-def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
-    """Return where `inference`, `calibration` or `export` leaves its results, named after what it was given.
-
-    `data` holds the records of which images a place's results are of.
-    """
-    block = parameters[pipeline]
-    if block.get("output"):
-        return str(Path(block["output"]).expanduser())
-    if pipeline == "export":
-        name = folder_name("_".join(_detector_parts(block["detector"])))
-        return f"data/06_models/{_RESULTS[pipeline]}/{name}/{block['format']}_{block['precision']}"
-    claim = results_claim(pipeline, block, data)
-    place = f"{_kind_of_results(pipeline, block)}/held_out" if claim is None else claim.place
-    if pipeline == "inference":
-        return f"data/08_reporting/{place}"
-    rule, value = block["rule"], block.get("value")
-    alone = value is None or rule in RULES_WITHOUT_VALUE
-    name = rule if alone else f"{rule}_{value}"
-    return f"data/06_models/{place}/{name}{_tiles_name(block.get('tiles'))}"
-
-
-def _tiles_name(tiles: dict[str, Any] | None) -> str:
-    """Return what a threshold for tiles adds to its folder's name."""
-    if tiles is None:
-        return ""
-    return "_tiles" + "".join(f"_{tiles[name]}" for name in ("size", "overlap") if tiles.get(name) is not None)
-
-
-def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:
-    """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
-    images = None if pipeline == "export" else block.get("images")
-    if block.get("output") or not images:
-        return None
-    return folder_claim(data, _kind_of_results(pipeline, block), Path(images).expanduser().resolve())
-
-
-def _kind_of_results(pipeline: str, block: dict[str, Any]) -> str:
-    """Return what results lie below; those of a watch, which grow, apart from those that are replaced."""
-    return "watched" if pipeline == "inference" and block.get("watch") else _RESULTS[pipeline]
-
-
-def _detector_parts(location: str) -> list[str]:
-    """Return what names a detector best: the last folders on the way to it, or the ID of its run."""
-    parts = [part for part in str(location).removeprefix("runs:").split("/") if part not in ("", ".", "..")]
-    return (parts[:-1] if len(parts) > 1 and parts[-1] == "detector" else parts)[-3:] or ["detector"]
 
 
 def session_parameters() -> dict[str, Any]:

@@ -10,7 +10,14 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom, norm
 
 from kdad.errors import InputError
-from kdad.scoring.threshold import Threshold, images_needed, labelled_threshold, quantile_threshold, rate_threshold
+from kdad.scoring.threshold import (
+    Threshold,
+    images_needed,
+    labelled_threshold,
+    quantile_threshold,
+    rate_threshold,
+    threshold_by_rule,
+)
 
 #: What of 2000 simulations, each right with a chance of 0.95, may fall short: four standard deviations.
 _SLACK = 4 * np.sqrt(0.95 * 0.05 / 2000)
@@ -302,3 +309,14 @@ def test_the_bound_holds_although_the_cut_was_chosen_by_the_same_images(rule, no
 def test_unusable_labelled_input_is_refused(labels, scores, rule, wanted, message):
     with pytest.raises(InputError, match=message):
         labelled_threshold(np.array(labels), np.array(scores), rule, wanted)
+
+
+def test_a_rule_takes_the_scores_that_are_its_own():
+    labels, scores = np.array([0, 1, 0, 1, 0]), np.array([1.0, 9.0, 2.0, 8.0, 3.0])
+    # The second of three normal scores: 4 * 0.5.
+    assert threshold_by_rule("quantile", 0.5, labels, scores).value == 2.0
+    # Both anomalous scores lie above all normal ones, so that no normal image has to exceed it.
+    found = threshold_by_rule("f1", None, labels, scores)
+    assert (found.normal_images, found.anomalous_images) == (3, 2)
+    assert 3.0 <= found.value < 8.0
+    assert threshold_by_rule("false_positive_rate", 0.5, labels, scores).anomalous_images == 0

@@ -1,11 +1,10 @@
 """A person drops an image, and sees score, threshold, decision and heat map: in a real browser, offline."""
 
-import time
-
 import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 
+from browsing import wait_for
 from serving_files import png
 from serving_process import ServingProcess
 
@@ -26,16 +25,6 @@ def server(detector_folder):
     made.end()
 
 
-def wait(find, seconds: float = 30.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = find()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not appear")
-
-
 def shown(browser, name: str) -> str:
     return browser.find_element(By.ID, name).text
 
@@ -49,7 +38,7 @@ def test_a_dropped_image_is_judged_and_shown(browser, server, detector_folder, t
     for name, picture in (("flat.png", flat), ("noise.png", noise)):
         (tmp_path / name).write_bytes(png(picture))
         browser.find_element(By.ID, "file").send_keys(str(tmp_path / name))
-        wait(lambda name=name: shown(browser, "name") == name)
+        wait_for(browser, lambda name=name: shown(browser, "name") == name)
         expected = here.judge(picture)
         assert shown(browser, "verdict") == ("anomalous" if expected.decision else "normal")
         assert float(shown(browser, "score")) == pytest.approx(expected.score, rel=1e-3)
@@ -57,7 +46,7 @@ def test_a_dropped_image_is_judged_and_shown(browser, server, detector_folder, t
         assert shown(browser, "size") == "90 x 60"
         for place in ("picture", "heat"):
             image = browser.find_element(By.ID, place)
-            wait(lambda image=image: image.get_property("naturalWidth"))
+            wait_for(browser, lambda image=image: image.get_property("naturalWidth"))
             assert (image.get_property("naturalWidth"), image.get_property("naturalHeight")) == (90, 60)
             assert image.is_displayed()
     picture, heat = (browser.find_element(By.ID, place).rect for place in ("picture", "heat"))
@@ -67,7 +56,7 @@ def test_a_dropped_image_is_judged_and_shown(browser, server, detector_folder, t
 def test_a_drop_of_what_is_no_image_says_so(browser, server):
     browser.get(server.address)
     browser.execute_script(_DROP, "bm8gaW1hZ2U=", "notes.txt")
-    wait(lambda: "notes.txt: it is no image" in shown(browser, "problem"))
+    wait_for(browser, lambda: "notes.txt: it is no image" in shown(browser, "problem"))
     assert not browser.find_element(By.ID, "answer").is_displayed()
 
 

@@ -1,10 +1,9 @@
 """An ablation's axis is compared in three clicks from the run's page, and the links open what they say."""
 
-import time
-
 import pytest
 from selenium.webdriver.common.by import By
 
+from browsing import wait_for
 from kdad.tracking.delivery import Delivery
 from kdad.tracking.links import axis_link, run_link
 from kdad.tracking.run import begin_run
@@ -41,32 +40,23 @@ def server(tmp_path, destination):
     made.kill()
 
 
-def _wait(find, seconds: float = 60.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = find()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not appear")
-
-
 def test_an_axis_in_three_clicks(browser, server, parent):
     experiment, run = parent
     browser.get(run_link(f"{server.uri}/", experiment, run))
-    _wait(lambda: browser.find_elements(By.LINK_TEXT, "loss_terms"))[0].click()
+    wait_for(browser, lambda: browser.find_elements(By.LINK_TEXT, "loss_terms"))[0].click()
     if len(browser.window_handles) > 1:
         browser.switch_to.window(browser.window_handles[-1])
-    _wait(lambda: "variant c" in browser.page_source)
+    wait_for(browser, lambda: "variant c" in browser.page_source)
     assert "an ablation" not in [link.text for link in browser.find_elements(By.TAG_NAME, "a")]
     select_all = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Select all runs']")
     browser.execute_script("arguments[0].click()", select_all)
-    compare = _wait(
-        lambda: [found for found in browser.find_elements(By.TAG_NAME, "button") if found.text.strip() == "Compare"]
+    compare = wait_for(
+        browser,
+        lambda: [found for found in browser.find_elements(By.TAG_NAME, "button") if found.text.strip() == "Compare"],
     )[0]
-    _wait(compare.is_enabled)
+    wait_for(browser, compare.is_enabled)
     compare.click()
-    _wait(lambda: "Comparing 3 Runs" in browser.page_source)
+    wait_for(browser, lambda: "Comparing 3 Runs" in browser.page_source)
     shown = browser.find_element(By.TAG_NAME, "body").text
     assert "cloner.loss.value_weight" in shown
     assert "image_auroc" in shown
