@@ -36,7 +36,7 @@ format: .venv/installed
 mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
 	$(BIN)/python -m kdad.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
 
-serve: .venv/installed  ## DETECTOR (latest, a folder, runs:/ID, models:/name@champion) at http://HOST:PORT
+serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/ID, models:/name@champion) at http://HOST:PORT
 	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(call asked,HOST,host) $(call asked,PORT,port)
 
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)

@@ -29,7 +29,7 @@ _IDLE_SECONDS = 60  # that a connection is kept between requests
 def main(
     detector: str, env: str | None, conf_source: str, host: str | None, port: int | None, given: tuple[str, ...]
 ) -> None:
-    """Serve DETECTOR until it is interrupted: a folder, latest, runs:/ID, models:/NAME@champion."""
+    """Serve DETECTOR until it is interrupted: a folder, an exported file, latest, runs:/ID, models:/NAME@champion."""
     conf = Path(conf_source)
     project = conf.resolve().parent if conf.is_dir() else Path.cwd()
     register_project(project)
