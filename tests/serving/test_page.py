@@ -5,6 +5,8 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from browsing import wait_for
+from kdad import detectors
+from kdad.scoring.threshold import quantile_threshold
 from serving_files import png
 from serving_process import ServingProcess
 
@@ -18,9 +20,28 @@ document.getElementById("drop").dispatchEvent(new DragEvent("drop", {bubbles: tr
 """
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+FLAT = np.full((60, 90, 3), 128, np.uint8)
+
+
 @pytest.fixture(scope="module")
-def server(detector_folder):
-    made = ServingProcess(detector_folder)
+def kept(detector_folder, tmp_path_factory):
+    """A detector that calls noise normal and a flat image anomalous: its threshold lies between their scores.
+
+    From its lowest normal score to the threshold it is twice as far as from noise to the threshold.
+    """
+    detector = detectors.load(detector_folder)
+    noise, flat = detector.judge(NOISE).score, detector.judge(FLAT).score
+    assert noise < flat < 0  # scores have no zero that means anything
+    step = (flat - noise) / 2
+    normal = np.array([noise - step, noise + step])
+    detector.calibrated(quantile_threshold(normal, 0.5), normal, (0.0, 1.0))
+    return detector.save(tmp_path_factory.mktemp("between") / "detector")
+
+
+@pytest.fixture(scope="module")
+def server(kept):
+    made = ServingProcess(kept)
     yield made
     made.end()
 
@@ -29,28 +50,32 @@ def shown(browser, name: str) -> str:
     return browser.find_element(By.ID, name).text
 
 
-def test_a_dropped_image_is_judged_and_shown(browser, server, detector_folder, tmp_path):
-    from kdad import detectors
-
-    here = detectors.load(detector_folder)
+@pytest.mark.parametrize(
+    ("name", "picture", "verdict", "percentile", "share"),
+    [("noise.png", NOISE, "normal", "50.0 %", 25), ("flat.png", FLAT, "anomalous", "100.0 %", 75)],
+)
+def test_an_image_is_judged_and_shown(browser, server, kept, tmp_path, name, picture, verdict, percentile, share):
+    expected = detectors.load(kept).judge(picture)
     browser.get(server.address)
-    flat, noise = np.full((60, 90, 3), 128, np.uint8), np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    for name, picture in (("flat.png", flat), ("noise.png", noise)):
-        (tmp_path / name).write_bytes(png(picture))
-        browser.find_element(By.ID, "file").send_keys(str(tmp_path / name))
-        wait_for(browser, lambda name=name: shown(browser, "name") == name)
-        expected = here.judge(picture)
-        assert shown(browser, "verdict") == ("anomalous" if expected.decision else "normal")
-        assert float(shown(browser, "score")) == pytest.approx(expected.score, rel=1e-3)
-        assert float(shown(browser, "threshold")) == pytest.approx(expected.threshold, rel=1e-3)
-        assert shown(browser, "size") == "90 x 60"
-        for place in ("picture", "heat"):
-            image = browser.find_element(By.ID, place)
-            wait_for(browser, lambda image=image: image.get_property("naturalWidth"))
-            assert (image.get_property("naturalWidth"), image.get_property("naturalHeight")) == (90, 60)
-            assert image.is_displayed()
+    (tmp_path / name).write_bytes(png(picture))
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / name))
+    wait_for(browser, lambda: shown(browser, "name") == name)
+    assert (shown(browser, "verdict"), int(expected.decision)) == (verdict, int(verdict == "anomalous"))
+    assert browser.find_element(By.ID, "verdict").get_attribute("class") == verdict
+    assert float(shown(browser, "score")) == pytest.approx(expected.score, rel=1e-3)
+    assert float(shown(browser, "threshold")) == pytest.approx(expected.threshold, rel=1e-3)
+    assert (shown(browser, "percentile"), shown(browser, "size")) == (percentile, "90 x 60")
+    width = browser.execute_script("return document.getElementById('bar').style.width")
+    assert float(width.rstrip("%")) == pytest.approx(share, abs=0.1)
+    for place in ("picture", "heat"):
+        image = browser.find_element(By.ID, place)
+        wait_for(browser, lambda image=image: image.get_property("naturalWidth"))
+        assert (image.get_property("naturalWidth"), image.get_property("naturalHeight")) == (90, 60)
+        assert image.is_displayed()
     picture, heat = (browser.find_element(By.ID, place).rect for place in ("picture", "heat"))
     assert picture == heat  # the one lies over the other
+    assert picture["width"] / picture["height"] == pytest.approx(1.5, rel=0.01)
+    assert picture["width"] > 400  # however small the file is
 
 
 def test_a_drop_of_what_is_no_image_says_so(browser, server):

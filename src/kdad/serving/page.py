@@ -33,4 +33,6 @@ def render_page(judge: Judge, limits: ServingParameters) -> str:
         ("Limits", f"{limits.body_megabytes:g} MB, {limits.megapixels:g} million pixels"),
     ]
     title = f"Is it normal? {said['dataset']} / {said['category']}"
-    return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"])
+    normal = judge.held_out_scores
+    lowest = float(normal.min()) if len(normal) else None
+    return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"], lowest=lowest)
