@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets",),
     ("pipelines", "serving"),
     ("configuration",),
-    ("hooks", "session"),
+    ("hooks", "session", "runner"),
     ("pipeline_registry",),
     ("settings", "cli", "__main__", "tracking_ui"),
 )

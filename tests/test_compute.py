@@ -94,6 +94,7 @@ def test_autocast_runs_convolutions_in_the_format_and_keeps_parameters(dtype):
 
 def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
     chosen = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 9}, raising=False)
     limit_threads(None)
@@ -101,4 +102,7 @@ def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
     limit_threads(None)
-    assert chosen == [3, 7, 12]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the share of one of a host's workers
+    limit_threads(None)
+    limit_threads(7)
+    assert chosen == [3, 7, 12, 2, 7]

@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     NOT_TRACKED = 7  # the tracking store cannot be used, and the run was told to need it
     DISK_FULL = 8
     OCCUPIED = 9  # another run writes to the same place
+    NO_CLUSTER = 10  # a Dask cluster that does not answer, or has no workers
     INTERRUPTED = 130
 
 

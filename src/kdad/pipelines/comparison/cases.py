@@ -3,14 +3,19 @@
 Results are collected by axis inside the axis's box: outside, a plan of hundreds of cases is a few boxes.
 """
 
+from functools import partial
+
 from kedro.pipeline import Node, Pipeline
 
 from kdad.comparison.case import Case
 from kdad.comparison.plan import Plan
+from kdad.comparison.result import failed_case
 from kdad.pipelines import ingestion
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.nodes import collect_results, run_one_case, see_category, stop_on_failures
 
+#: The tag of nodes that a cluster's worker may run: what they take and make lies in files.
+WORKER = "worker"
 _SHARED = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
 
 
@@ -71,7 +76,7 @@ def report_missing(plan_name: str, what: str, tags: list[str] | None = None) -> 
 
 def _ingest(category: str, axes: list[str]) -> Pipeline:
     own = {"params:dataset": f"params:categories.{category}.dataset", "params:seed": "params:seed"}
-    return Pipeline(ingestion.create_pipeline(), namespace=category, parameters=own, tags=axes)
+    return Pipeline(ingestion.create_pipeline(), namespace=category, parameters=own, tags=[WORKER, *axes])
 
 
 def _see(plan: Plan, category: str, system: str) -> Node:
@@ -82,13 +87,15 @@ def _see(plan: Plan, category: str, system: str) -> Node:
         outputs=f"{category}.{_features(plan, system)}.features",
         name=f"see_{_features(plan, system)}",
         namespace=f"{plan.name}.{category}" if alone else category,
-        tags=plan.axes,
+        tags=[WORKER, *plan.axes],
     )
 
 
 def _case(plan: Plan, case: Case) -> Node:
+    run = bind_first(run_one_case, (case, plan.shares_classes))
+    run.give_up = partial(failed_case, case)  # type: ignore[attr-defined]  # what a cluster says of it that lost it
     return Node(
-        bind_first(run_one_case, (case, plan.shares_classes)),
+        run,
         inputs={
             **_SHARED,
             **_images(case.prepared),
@@ -99,7 +106,7 @@ def _case(plan: Plan, case: Case) -> Node:
         outputs=result_name(plan, case),
         name="run_case",
         namespace=case.namespace,
-        tags=["variant", case.axis, case.variant],
+        tags=[WORKER, "variant", case.axis, case.variant],
     )
 
 

@@ -1,0 +1,192 @@
+"""Kedro's tasks on a cluster: what a worker may run is sent there, the rest runs here, and so do all hooks."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kedro.runner.task import Task
+
+from kdad.command_line import CommandLineError, ExitCode
+from kdad.pipelines.comparison.cases import WORKER
+from kdad.runner.cluster import Cluster
+from kdad.runner.work import Site, catalog_of, run_node
+
+if TYPE_CHECKING:
+    from distributed import Future as RemoteFuture
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+@dataclass
+class _Sent:
+    """A task that a worker has, or waits for one; `begun` counts how often one has begun it."""
+
+    task: Task
+    future: Future
+    remote: Any = None
+    begun: int = 0
+
+
+class ClusterExecutor(Executor):
+    """Takes Kedro's tasks. A cluster that is gone, or without workers for `patience` seconds, ends all of them.
+
+    Dask begins a task again whose worker is lost. A node whose function has `give_up`, which takes the error and
+    returns its output, is given up when that happens too often, and does not end the run.
+    """
+
+    def __init__(self, cluster: Cluster, site: Site, patience: float) -> None:
+        self._cluster, self._site, self._patience = cluster, site, patience
+        self._sent: dict[str, _Sent] = {}
+        self._hooks = ThreadPoolExecutor(1, thread_name_prefix="kdad hooks")  # in order, and none at the same time
+        self._topic = f"kdad-{uuid.uuid4().hex}"
+        self._over = threading.Event()
+        cluster.client.subscribe_topic(self._topic, self._heard)
+        threading.Thread(target=self._watch, name="kdad cluster", daemon=True).start()
+
+    def submit(self, task: Task, /, *arguments: Any, **named: Any) -> Future:
+        """Send a task to a worker, or run it here and now."""
+        if WORKER in task.node.tags:
+            return self._send(task)
+        future: Future = Future()
+        try:
+            future.set_result(task.execute())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        self._over.set()
+        self._hooks.shutdown(wait=True)
+        self._cluster.close([sent.remote for sent in self._sent.values() if sent.remote is not None])
+        self._sent.clear()
+
+    def _send(self, task: Task) -> Future:
+        key = f"{task.node.name}-{uuid.uuid4().hex[:8]}"
+        sent = self._sent[key] = _Sent(task, Future())
+        work = _Work(self._topic, key)
+        sent.remote = self._cluster.client.submit(
+            work, task.node, catalog_of(task.node, task.catalog), self._site, key=key, pure=False
+        )
+        sent.remote.add_done_callback(lambda remote: self._tell(self._end, key, remote))
+        return sent.future
+
+    def _heard(self, event: tuple[float, str]) -> None:
+        self._tell(self._begin, event[1])
+
+    def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
+        if not self._over.is_set():
+            self._hooks.submit(what, *arguments)
+
+    def _begin(self, key: str) -> None:
+        """Let the hooks know that a worker has begun a node; one that begins it again is no news to them."""
+        sent = self._sent.get(key)
+        if sent is None:
+            return
+        sent.begun += 1
+        if sent.begun > 1:
+            logger.warning("%s begins again, as its worker was lost", sent.task.node.name, extra={"markup": False})
+            return
+        task = sent.task
+        self._guard(
+            sent,
+            lambda: task.hook_manager.hook.before_node_run(
+                node=task.node, catalog=task.catalog, inputs={}, is_async=False, run_id=task.run_id
+            ),
+        )
+
+    def _end(self, key: str, remote: "RemoteFuture") -> None:
+        """Take over what a worker has made, or why it failed."""
+        sent = self._sent.get(key)
+        if sent is None or sent.future.done():
+            return
+        if not sent.begun:
+            self._begin(key)
+        self._guard(sent, lambda: self._take(sent, remote))
+        self._sent.pop(key, None)
+        if not sent.future.done():
+            sent.future.set_result(sent.task.node)
+
+    def _take(self, sent: _Sent, remote: "RemoteFuture") -> None:
+        task, node = sent.task, sent.task.node
+        hook, catalog = task.hook_manager.hook, task.catalog
+        try:
+            kept = self._result_of(sent, remote)
+        except Exception as error:
+            hook.on_node_error(error=error, node=node, catalog=catalog, inputs={}, is_async=False, run_id=task.run_id)
+            raise
+        for name, data in kept.items():
+            catalog.save(name, data)
+        made = {name: kept[name] if name in kept else catalog.load(name) for name in node.outputs}
+        hook.after_node_run(node=node, catalog=catalog, inputs={}, outputs=made, is_async=False, run_id=task.run_id)
+        for name, data in made.items():
+            hook.after_dataset_saved(dataset_name=name, data=data, node=node)
+
+    def _result_of(self, sent: _Sent, remote: "RemoteFuture") -> dict[str, Any]:
+        from distributed import KilledWorker
+
+        node = sent.task.node
+        try:
+            return remote.result()
+        except KilledWorker as error:
+            reason = f"{error.allowed_failures + 1} workers were lost at it, the last one {error.last_worker.address}"
+            give_up = getattr(node.func, "give_up", None)
+            if give_up is None:
+                raise CommandLineError(f"{node.name} failed: {reason}", ExitCode.NO_CLUSTER) from error
+            logger.error("%s failed: %s", node.name, reason, extra={"markup": False})
+            (name,) = node.outputs
+            sent.task.catalog.save(name, give_up(f"lost: {reason}"))
+            return {}
+        except CancelledError as error:
+            raise _lost(f"it no longer knows {node.name}") from error
+
+    def _guard(self, sent: _Sent, act: Callable[[], Any]) -> None:
+        """Let an error of a hook or a node end its task, and with it the run."""
+        try:
+            act()
+        except Exception as error:
+            if not sent.future.done():
+                sent.future.set_exception(error)
+
+    def _watch(self) -> None:
+        """End all tasks when the scheduler is gone, or no worker comes."""
+        seen = time.monotonic()
+        while not self._over.wait(_LOOK_SECONDS):
+            if self._cluster.client.status in ("closed", "closing"):
+                self._fail(_lost("the connection to its scheduler is lost"))
+            elif (self._cluster.client.status == "running" and self._cluster.workers) or not self._sent:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self._patience:
+                self._fail(_lost(f"it has had no worker for {self._patience:g} s (patience_seconds)"))
+
+    def _fail(self, error: CommandLineError) -> None:
+        for sent in list(self._sent.values()):
+            if not sent.future.done():
+                sent.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Runs a node in a worker, and says when it begins."""
+
+    topic: str
+    key: str
+
+    def __call__(self, node: Any, catalog: Any, site: Site) -> dict[str, Any]:
+        from distributed import get_worker
+
+        worker = get_worker()
+        return run_node(node, catalog, site, lambda: worker.log_event(self.topic, self.key))
+
+
+def _lost(why: str) -> CommandLineError:
+    return CommandLineError(
+        f"the Dask cluster cannot be used any longer: {why}. The same command again takes what is finished and goes on",
+        ExitCode.NO_CLUSTER,
+    )
