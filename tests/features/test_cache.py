@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdad.errors import InputError
-from kdad.features.cache import open_cache, overall_sd, write_cache, write_selection, write_statistics
+from kdad.features.cache import needed_bytes, open_cache, overall_sd, write_cache, write_selection, write_statistics
 from kdad.networks.points import CriticalPoint
 
 _POINTS = [CriticalPoint("low", 4, 3, 5, signed=True), CriticalPoint("high", 2, 1, 2, signed=False)]
@@ -61,6 +61,19 @@ def test_rows_come_back_as_they_were_written_in_any_order(write, content):
         assert found.dtype == torch.float32
     assert (cache.size, cache.names, cache.points, len(cache)) == (_SIZE, ("low", "high"), _POINTS, _ROWS)
     assert cache.kept
+
+
+@pytest.mark.parametrize(("outputs", "images", "size"), [("float16", "uint8", (2, 1)), ("float32", "float16", (4, 2))])
+def test_a_cache_keeps_the_formats_that_it_was_asked_for(write, content, outputs, images, size):
+    cache = write(storage={"outputs": outputs, "images": images}, dtype="bfloat16")
+    rows = np.array([1, 4])
+    assert torch.allclose(cache.images(rows), torch.from_numpy(content[0][rows]), atol=1 / 255)
+    for found, expected in zip(cache.outputs(rows), content[1], strict=True):
+        assert torch.allclose(found, expected[rows], rtol=1e-3)
+    values = 4 * 3 * 5 + 2 * 1 * 2  # of the two points
+    assert needed_bytes(_POINTS, cache.manifest) == _ROWS * (values * size[0] + 3 * 6 * 10 * size[1])
+    on_disk = sum(array.nbytes for array in (cache.pixels, *cache.arrays))
+    assert on_disk == needed_bytes(_POINTS, cache.manifest)
 
 
 def test_what_was_measured_on_the_way_is_in_the_manifest(write):

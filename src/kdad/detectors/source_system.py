@@ -20,5 +20,5 @@ class SourceSystem(System):
 
     @classmethod
     def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
-        """Return how many images the source sees at once."""
-        return Passage(settings.features.batch_size)
+        """Return how many images the source sees at once, and how what it gives is kept."""
+        return Passage.of(settings.features)

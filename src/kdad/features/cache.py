@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kdad.checksums import CHECKSUMS, find_damage
 from kdad.content_store import content_key
 from kdad.disk_space import create_map
 from kdad.errors import InputError
+from kdad.features.storage import Storage
 from kdad.networks.points import CriticalPoint
 
 _MANIFEST = "manifest.json"
@@ -54,6 +54,11 @@ class FeatureCache:
         return {key: value for key, value in self.manifest.items() if key not in _MEASURED}
 
     @property
+    def storage(self) -> Storage:
+        """In which formats they are kept."""
+        return Storage.of(self.manifest)
+
+    @property
     def points(self) -> list[CriticalPoint]:
         """Name and shape of each output, in the network's order."""
         return [CriticalPoint(**point) for point in self.manifest["points"]]
@@ -76,17 +81,12 @@ class FeatureCache:
 
     def images(self, rows: np.ndarray) -> Tensor:
         """Return the images `(B, 3, H, W)` of these rows, float32 in [0, 1]."""
-        return torch.from_numpy(np.ascontiguousarray(self.pixels[self._stored(rows)]))
+        return self.storage.read_images(np.ascontiguousarray(self.pixels[self._stored(rows)]))
 
     def outputs(self, rows: np.ndarray) -> list[Tensor]:
         """Return the outputs `(B, C_i, h_i, w_i)` of these rows, float32, channels-last in memory."""
-        found = []
-        for array in self.arrays:
-            stored = torch.from_numpy(np.ascontiguousarray(array[self._stored(rows)]))
-            if self.manifest["dtype"] == "bfloat16":
-                stored = stored.view(torch.bfloat16)
-            found.append(stored.float().permute(0, 3, 1, 2))
-        return found
+        kept = [np.ascontiguousarray(array[self._stored(rows)]) for array in self.arrays]
+        return [self.storage.read_outputs(found).permute(0, 3, 1, 2) for found in kept]
 
     def _stored(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.rows is None else self.rows[rows]
@@ -157,7 +157,8 @@ def write_cache(
     if needed > free:
         raise InputError(
             f"the feature cache needs {needed / 1e9:.1f} GB in '{folder.parent}', but {free / 1e9:.1f} GB are left; "
-            "free some space, or use fewer critical points, smaller images or compute.precision=bfloat16"
+            "free some space, or use fewer source.critical_points, smaller images, features.images_on_disk=uint8 or "
+            "features.outputs_on_disk=bfloat16"
         )
     _write_arrays(folder, points, manifest, batches)
     write_statistics(folder, {**manifest, **measured}, points)
@@ -166,8 +167,8 @@ def write_cache(
 def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:
     """Return how large the arrays of a cache will be."""
     height, width = manifest["image_size"]
-    outputs = sum(point.values for point in points) * (2 if manifest["dtype"] == "bfloat16" else 4)
-    return manifest["count"] * (outputs + 3 * height * width * 4)
+    of_output, of_image = Storage.of(manifest).sizes
+    return manifest["count"] * (sum(point.values for point in points) * of_output + 3 * height * width * of_image)
 
 
 def free_space(folder: Path) -> int:
@@ -186,23 +187,21 @@ def _write_arrays(
     manifest: dict[str, Any],
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
 ) -> None:
-    half, count = manifest["dtype"] == "bfloat16", manifest["count"]
-    pixels = create_map(folder / _PIXELS, np.float32, (count, 3, *manifest["image_size"]))
+    storage, count = Storage.of(manifest), manifest["count"]
+    of_output, of_image = storage.types
+    pixels = create_map(folder / _PIXELS, of_image, (count, 3, *manifest["image_size"]))
     arrays = [
-        create_map(
-            folder / f"{point.name}.npy",
-            np.uint16 if half else np.float32,
-            (count, point.height, point.width, point.channels),
-        )
+        create_map(folder / f"{point.name}.npy", of_output, (count, point.height, point.width, point.channels))
         for point in points
     ]
     start = 0
     for images, outputs in batches:
         rows = slice(start, start + len(images))
-        pixels[rows] = images
-        for array, output in zip(arrays, outputs, strict=True):
-            stored = output.permute(0, 2, 3, 1).contiguous().cpu()  # (B, H, W, C)
-            array[rows] = (stored.to(torch.bfloat16).view(torch.uint16) if half else stored.float()).numpy()
+        pixels[rows] = storage.write_images(images)
+        for point, array, output in zip(points, arrays, outputs, strict=True):
+            array[rows] = storage.write_outputs(
+                output.permute(0, 2, 3, 1).contiguous().cpu(), point.name
+            )  # (B, H, W, C)
         start += len(images)
     for array in (pixels, *arrays):
         array.flush()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from kdad.features.cache import (
     write_statistics,
 )
 from kdad.features.network import FrozenNetwork
+from kdad.features.storage import Storage
 from kdad.images.image_set import ImageSet
 from kdad.images.one_class import EveryClass
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.points import CriticalPoint
+from kdad.parameters.source import FeatureParameters
 from kdad.progress import counted
 
 logger = logging.getLogger(__name__)
@@ -56,11 +58,18 @@ class SeenImages:
 class Passage:
     """How a network runs over images: how many at once, and whether its outputs are kept.
 
-    `keep` None keeps them where they fit into half of what the disk has left.
+    `keep` None keeps them where they fit into half of what the disk has left; `storage` says in which formats.
     """
 
     batch_size: int
     keep: bool | None = True
+    storage: Storage = field(default_factory=Storage)
+
+    @classmethod
+    def of(cls, parameters: FeatureParameters) -> "Passage":
+        """Return what a ``features:`` block says."""
+        storage = Storage(parameters.outputs_on_disk, parameters.images_on_disk)
+        return cls(parameters.batch_size, storage=storage)
 
 
 def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
@@ -75,7 +84,7 @@ def obtain_features(
 
     Mean and standard deviation of each channel are streamed over the training images.
     """
-    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split))
+    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
     return _obtain(store, wanted, network, images, split, passage)
 
 
@@ -87,12 +96,12 @@ def obtain_class_features(
     The statistics are those of its own training images, as if the network had run on them alone.
     """
     every = EveryClass(images)
-    whole = _obtain(
-        store, _describe(network, every, every.digest(), "all", len(every.samples)), network, every, None, passage
-    )
+    described = _describe(network, every, every.digest(), "all", len(every.samples), passage.storage)
+    whole = _obtain(store, described, network, every, None, passage)
     if not whole.kept:
         return obtain_features(store, network, images, split, passage)
-    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split)) | {"of": "every class"}
+    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
+    wanted["of"] = "every class"
 
     def build(folder: Path) -> None:
         rows = every.rows_of(split.table)
@@ -144,7 +153,9 @@ def _keeps(folder: Path, points: list[CriticalPoint], manifest: dict[str, Any], 
     return needed_bytes(points, manifest) < free_space(folder) / 2
 
 
-def _describe(network: FrozenNetwork, images: ImageSet, digest: str, training: str, count: int) -> dict[str, Any]:
+def _describe(
+    network: FrozenNetwork, images: ImageSet, digest: str, training: str, count: int, storage: Storage
+) -> dict[str, Any]:
     """Return what a manifest must say for its outputs to be these."""
     return {
         "network": network.reference.identity,
@@ -153,6 +164,7 @@ def _describe(network: FrozenNetwork, images: ImageSet, digest: str, training: s
         "image_size": list(images.size),
         "count": count,
         **network.compute.describe(),
+        **storage.named(),
     }
 
 

@@ -28,6 +28,12 @@ class FeatureParameters(StrictModel):
     activation_scaling: Literal["per_point", "none"] = Field(
         "per_point", description="divide each critical point by its standard deviation over the training images, or not"
     )
+    outputs_on_disk: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="format in which the source's outputs are kept; auto: as they are computed"
+    )
+    images_on_disk: Literal["float32", "float16", "uint8"] = Field(
+        "float32", description="format in which the images are kept beside them"
+    )
 
 
 class ComputeParameters(StrictModel):

@@ -46,8 +46,8 @@ class StfpmDetector(Detector):
 
     @classmethod
     def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> Passage:
-        """Return how many images the source sees at once."""
-        return Passage(settings.stfpm.features.batch_size)
+        """Return how many images the source sees at once, and how what it gives is kept."""
+        return Passage.of(settings.stfpm.features)
 
     @classmethod
     def check(cls, settings: StfpmSettings, seen: SeenImages) -> None:
