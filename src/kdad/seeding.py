@@ -1,10 +1,14 @@
 """Random generators: each consumer derives its own from the one seed, by name."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+
+#: Held by who seeds torch's or NumPy's own generator, until all is drawn: they are one for all threads of a process.
+COMMON_GENERATOR = threading.RLock()
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -23,6 +27,6 @@ def torch_seed(seed: int, *names: str | int) -> Iterator[None]:
     """Run the block on the consumer's own torch stream and restore the one around it."""
     import torch  # here, since what splits images or draws them is imported long before any network
 
-    with torch.random.fork_rng():
+    with COMMON_GENERATOR, torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, *names))
         yield

@@ -1,6 +1,8 @@
 """The training loop: what it draws, measures, saves and stops at."""
 
 import re
+import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -278,3 +280,26 @@ def test_sgd_steps_as_torch_does_by_hand(tmp_path):
     first = 1.0 - 0.1 * (2.0 + 0.5 * 1.0)
     velocity = 0.5 * (2.0 + 0.5 * 1.0) + (2.0 + 0.5 * first)
     assert network.weight.item() == pytest.approx(first - 0.1 * velocity)
+
+
+def test_two_threads_train_as_one_after_the_other(tmp_path):
+    class Slow(_Regression):
+        def loss(self, rows):
+            time.sleep(0.001)  # the other thread would draw its dropout in between
+            return super().loss(rows)
+
+    def run(regression, seed):
+        regression.history = regression.train(tmp_path / f"{id(regression)}", seed=seed)
+
+    alone, together = [Slow(), Slow()], [Slow(), Slow()]
+    for seed, regression in enumerate(alone):
+        run(regression, seed)
+    threads = [threading.Thread(target=run, args=(regression, seed)) for seed, regression in enumerate(together)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for expected, found in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(found.history, expected.history, check_exact=True)
+        assert found.same_weights(expected)
+    assert not alone[0].same_weights(alone[1])

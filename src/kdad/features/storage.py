@@ -18,7 +18,7 @@ _STEPS = 255
 
 @dataclass(frozen=True)
 class Storage:
-    """Formats on disk: of outputs float32, float16, bfloat16 or ``auto``, as computed; of images float32, float16, uint8.
+    """Formats on disk: outputs float32, float16, bfloat16 or ``auto``, as computed; images float32, float16 or uint8.
 
     What is read is float32 again. float16 has 11 significant bits and ends at 65,504, bfloat16 8 bits and no such end.
     """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdad.errors import DivergedError, first_of
 from kdad.parameters.training import TrainingParameters
 from kdad.progress import progress_bar
-from kdad.seeding import derive_seed, numpy_generator
+from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
 
 logger = logging.getLogger(__name__)
@@ -46,32 +46,45 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     """Train `task.module` in place to the last epoch and return the loss history.
 
     The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
-    Each epoch's order is drawn from the seed and the epoch's number, so a resumed run meets the same batches.
-    Raises `DivergedError` that names epoch, batch and images when the loss is no longer finite; the weights are not
-    moved by it, and the last checkpoint is as it was.
+    One network trains at a time in a process. Each epoch's order is drawn from the seed and the epoch's number, so a
+    resumed run meets the same batches. Raises `DivergedError` that names epoch, batch and images when the loss is no
+    longer finite; the weights are not moved by it, and the last checkpoint is as it was.
     """
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
     schedule = _schedule(optimiser, parameters, steps)
     history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
-    for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
-        torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
-        order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
-        task.begin(epoch)
-        task.module.train()
-        losses = []
-        # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
-        for rows in np.array_split(order, steps):
-            terms = task.loss(rows)
-            _check_finite(terms, task, rows, f"epoch {epoch + 1} of {parameters.epochs}, batch {len(losses) + 1}")
-            losses.append(_step(terms, optimiser, rows))
-            schedule.step()
-        validated = _validate(task, parameters.batch_size, f"epoch {epoch + 1} of {parameters.epochs}, held-out batch")
-        history += _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
-        if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
-            checkpoint.save(_state(task, optimiser, schedule, epoch, history))
+    with COMMON_GENERATOR:
+        for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
+            history += _train_epoch(task, parameters, seed, epoch, optimiser, schedule)
+            if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
+                checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()
     return pd.DataFrame(history, columns=["epoch", "split", "term", "value"])
+
+
+def _train_epoch(
+    task: TrainingTask,
+    parameters: TrainingParameters,
+    seed: int,
+    epoch: int,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> list[dict]:
+    """Train one epoch, validate, and return its rows of the history."""
+    torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
+    order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
+    task.begin(epoch)
+    task.module.train()
+    losses, where = [], f"epoch {epoch + 1} of {parameters.epochs}"
+    # Nearly equal batches: a last batch of one image would spoil BatchNorm's statistics.
+    for rows in np.array_split(order, math.ceil(len(order) / parameters.batch_size)):
+        terms = task.loss(rows)
+        _check_finite(terms, task, rows, f"{where}, batch {len(losses) + 1}")
+        losses.append(_step(terms, optimiser, rows))
+        schedule.step()
+    validated = _validate(task, parameters.batch_size, f"{where}, held-out batch")
+    return _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
 
 
 def _step(terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray) -> tuple[int, dict[str, float]]:

@@ -22,6 +22,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from kdad.errors import InputError
+from kdad.seeding import COMMON_GENERATOR
 
 logging.getLogger("pyod").setLevel(logging.WARNING)
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -50,10 +51,11 @@ def fit_detector(name: str, vectors: np.ndarray, options: dict[str, Any], seed: 
 
     `options` go to the library's class. Raises `InputError` for one that it does not have.
     """
-    torch.manual_seed(seed)  # AnoGAN takes none
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - what PyOD's detectors without a seed of their own draw from
-    model = build_detector(name, vectors.shape, options, seed % 2**32)
-    model.fit(vectors)
+    with COMMON_GENERATOR:
+        torch.manual_seed(seed)  # AnoGAN takes none
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - what PyOD's detectors without a seed of their own draw from
+        model = build_detector(name, vectors.shape, options, seed % 2**32)
+        model.fit(vectors)
     if name == "kmeans":
         return FittedDetector(name, model, lambda others: model.transform(others).min(axis=1))
     if name == "pca_reconstruction":
@@ -72,7 +74,7 @@ def _score_seeded(model: VAE, vectors: np.ndarray, seed: int) -> np.ndarray:
     """
     found = []
     for vector in vectors:
-        with torch.random.fork_rng():
+        with COMMON_GENERATOR, torch.random.fork_rng():
             torch.manual_seed(seed)
             found.append(model.decision_function(vector[None])[0])
     return np.array(found)

@@ -1,0 +1,90 @@
+"""An ablation on a cluster whose workers are killed, or that is told to end."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from projects import copy_project, logged_runs
+
+pytestmark = pytest.mark.faults
+
+_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
+_PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1,mkd_ablation.axes=loss_terms,mkd_ablation.seeds=0 1 2"
+_CASES = 15
+_DASK = ("--runner=kdad.runner.DaskRunner", "--runner-params=workers=2")
+_KILLS = int(os.environ.get("KDAD_KILLS", "10"))
+
+
+def _start(project: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "kedro", "run", "--env=test", "--pipeline=mkd_ablation"]
+    command += [f"--params={_PARAMETERS}", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
+    return subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _workers(run: subprocess.Popen) -> list[psutil.Process]:
+    """Return the worker processes of a run's cluster; the tracker of multiprocessing's resources is none."""
+    try:
+        found = psutil.Process(run.pid).children(recursive=True)
+        return [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _table(project: Path) -> pd.DataFrame:
+    (path,) = (project / "data/08_reporting").rglob("summary.csv")
+    table = pd.read_csv(path)
+    table = table[~table["metric"].str.contains("seconds|milli|megabytes")]
+    return table[["axis", "variant", "category", "seed", "metric", "value"]].reset_index(drop=True)
+
+
+def _children(project: Path) -> list[tuple[str, str]]:
+    runs = [run for run in logged_runs(project) if "axis" in run.data.tags]
+    return sorted((run.info.run_name, run.info.status) for run in runs)
+
+
+def test_workers_that_are_killed_lose_no_case_and_double_none(tmp_path, migrated_database):
+    projects = [copy_project(tmp_path / name, migrated_database) for name in ("undisturbed", "disturbed")]
+    undisturbed = _start(projects[0])
+    assert undisturbed.wait(600) == 0, undisturbed.communicate()[0]
+    running, moments, killed = _start(projects[1], *_DASK), random.Random(0), 0
+    while running.poll() is None and killed < _KILLS:
+        time.sleep(moments.uniform(2.0, 8.0))
+        workers = _workers(running)
+        if workers:
+            moments.choice(workers).kill()
+            killed += 1
+    output, _ = running.communicate(timeout=1200)
+    assert running.returncode == 0, output
+    assert killed == _KILLS, f"it ended after {killed} kills"
+    pd.testing.assert_frame_equal(_table(projects[0]), _table(projects[1]), check_exact=True)
+    assert _children(projects[0]) == _children(projects[1])
+    assert {status for _, status in _children(projects[1])} == {"FINISHED"} and len(_children(projects[1])) == _CASES
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_end_takes_its_workers_with_it(tmp_path, migrated_database, number, code):
+    project = copy_project(tmp_path / "project", migrated_database)
+    running, until = _start(project, *_DASK), time.monotonic() + 240
+    while not any("axis" in run.data.tags for run in logged_runs(project)):
+        assert time.monotonic() < until and running.poll() is None, running.communicate()[0]
+        time.sleep(0.2)
+    workers = _workers(running)
+    running.send_signal(number)
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == code, output
+    assert "Traceback" not in output
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    assert {run.info.status for run in logged_runs(project)} <= {"KILLED", "FINISHED"}
