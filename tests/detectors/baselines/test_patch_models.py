@@ -140,6 +140,8 @@ def test_one_class_svm_is_scikit_learns_decision_function():
     model = fitted(PatchSvm(PatchSvmOptions(nu=0.2)), patches)
     library = OneClassSVM(nu=0.2).fit(patches)
     np.testing.assert_allclose(model.score(others), -library.decision_function(others.reshape(10, 4)).reshape(2, 5))
+    np.testing.assert_allclose(model.lowest, -library.dual_coef_.sum() - library.intercept_[0])
+    assert (model.score(patches[None]) > model.lowest).all()
 
 
 ALL_OPTIONS = [

@@ -55,6 +55,11 @@ class PatchModel(ABC):
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
 
+    @property
+    def lowest(self) -> float:
+        """What no score is below: 0 of distances."""
+        return 0.0
+
     @abstractmethod
     def fit(self, passes: Passes, images: int, generator: np.random.Generator, seed: int) -> None:
         """Fit to the patches of so many training images."""
@@ -153,6 +158,11 @@ class PatchSvm(SampledModel):
             "intercept": model.intercept_,
             "gamma": np.array([1 / (patches.shape[1] * patches.var())]),
         }
+
+    @property
+    def lowest(self) -> float:
+        """The score of a patch that all support vectors equal, whose kernels are all 1."""
+        return -(self.arrays["weights"].sum() + self.arrays["intercept"]).item()
 
     def score_patches(self, patches: np.ndarray) -> np.ndarray:
         """Return the negative decision function."""
