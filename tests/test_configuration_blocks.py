@@ -101,6 +101,7 @@ def test_defaults(least):
         ("stfpm.training.optimiser", "rmsprop"),
         ("stfpm.training.momentum", 1),
         ("stfpm.score", "total_loss"),
+        ("baselines.normalisation", "positions"),
         ("committee.members", []),
         ("teacher.depth", 0),
         ("teacher.width", 0),

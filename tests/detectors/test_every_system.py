@@ -56,6 +56,12 @@ def _baselines() -> dict[str, dict[str, Any]]:
     return methods
 
 
+def _baseline(name: str, **own: Any) -> dict[str, Any]:
+    methods = {name: _baselines()[name]}
+    source = {"name": _SOURCE, "weights": _WEIGHTS}
+    return {"source": source, "features": {}, "baselines": {"methods": methods, **own}}
+
+
 def _students(fields: list[int], descriptors: str, *localisation: str, **students: Any) -> dict[str, Any]:
     training = {"epochs": 1, "batch_size": 4}
     dense = {"crop_size": max(fields), "enlargement": 1, "crops_per_epoch": 8, "validation_crops": 2}
@@ -151,16 +157,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "committee_of_one": ("committee", _committee("mkd")),
     "soft_target_grey": ("soft_target", _classifiers()),
     "soft_target_colour": ("soft_target", _classifiers()),
+    **{f"baselines_{name}": ("baselines", _baseline(name)) for name in _baselines()},
     **{
-        f"baselines_{name}": (
+        f"baselines_positions_{name}": (
             "baselines",
-            {
-                "source": {"name": _SOURCE, "weights": _WEIGHTS},
-                "features": {},
-                "baselines": {"methods": {name: method}},
-            },
+            _baseline(name, normalisation="position", smoothing={"gaussian_sigma": 1.5}),
         )
-        for name, method in _baselines().items()
+        for name in ("position_gaussian", "patch_ocsvm", "l2_autoencoder")
     },
 }
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
@@ -15,6 +16,7 @@ from kdad.features.network import FrozenNetwork
 from memory_images import MemoryImages
 
 TRAIN, SOME = [1, 2, 4, 7, 10, 11, 13, 16], np.array([5, 0, 17])
+_SMALL = {"epochs": 1, "depth": 1, "width": 2, "latent": 2}  # of an autoencoder
 
 
 def settings(
@@ -98,8 +100,7 @@ def test_a_gaussian_at_each_position_is_of_training_images(fit):
 
 
 def test_an_autoencoders_map_is_its_residual(fit):
-    options = {"epochs": 1, "depth": 1, "width": 2, "latent": 2}
-    fitted = fit(BaselineDetector, settings("l2_autoencoder", options=options))
+    fitted = fit(BaselineDetector, settings("l2_autoencoder", options=_SMALL))
     images = fitted.seen.batch(SOME)
     with torch.no_grad():
         expected = (fitted.detector.half.network(images) - images).square().mean(dim=1).numpy()
@@ -107,11 +108,76 @@ def test_an_autoencoders_map_is_its_residual(fit):
     assert set(fitted.fitting.history["split"]) == {"training", "validation"}
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("memory_bank", {"patches": 60}),
+        ("position_gaussian", {"channels": 3, "ridge": 0.5}),
+        ("feature_dictionary", {"patches": 60, "words": 3}),
+        ("patch_kmeans", {"patches": 60, "centres": 3}),
+        ("patch_ocsvm", {"patches": 60}),
+        ("l2_autoencoder", _SMALL),
+        ("ssim_autoencoder", _SMALL),
+        ("variational_autoencoder", _SMALL),
+    ],
+)
+def test_the_map_is_standardised_at_each_pixel_where_asked(fit, method, options):
+    block = {"options": options, "smoothing": {"gaussian_sigma": 1.5}}
+    made, plain = (
+        fit(BaselineDetector, settings(method, **block, normalisation=name)) for name in ("position", "none")
+    )
+    rows = (plain.seen.split.rows(part) for part in ("train", "validation", "test"))
+    training, held_out, test = (plain.detector.maps(plain.seen.batch(one)).maps["anomaly"] for one in rows)
+    lowest = 0.0
+    if method == "patch_ocsvm":  # sum of w (1 - kernel) is 0 at least, where every kernel is 1
+        found = plain.detector.half.model.arrays
+        lowest = -(found["weights"].sum() + found["intercept"].item())
+    training, held_out = (
+        gaussian_filter(found.astype(np.float64), (0, 1.5, 1.5)) - lowest for found in (training, held_out)
+    )
+    mean = held_out.mean() / training.mean() * training.mean(0)
+    widening = np.sqrt(np.square(held_out - mean).mean() / training.var(0).mean())
+    expected = (test - lowest - mean) / (widening * training.std(0) + 0.2 * held_out.std())
+    found = made.detector.maps(made.seen.batch(made.seen.split.rows("test"))).maps["anomaly"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.std())
+
+
+def test_moments_are_kept_and_those_that_do_not_fit_are_refused(fit):
+    made, plain = (fit(BaselineDetector, settings("memory_bank", normalisation=of)) for of in ("position", "none"))
+    (state, without), facts = (one.detector.learnt_state() for one in (made, plain)), made.detector.learnt_facts()
+    assert set(state) - set(without) == {"moments.anomaly.mean", "moments.anomaly.spread"}
+    with pytest.raises(ValueError, match=r"its baselines\.normalisation is none, and its moments differ"):
+        plain.detector.restore(dict(state), facts)
+    with pytest.raises(ValueError, match=r"its baselines\.normalisation is position, and its moments differ"):
+        made.detector.restore(without, facts)
+    small = {name: found[:4, :4] if name.startswith("moments.") else found for name, found in state.items()}
+    with pytest.raises(ValueError, match=r"moments of \(4, 4\) for maps of \(32, 48\)"):
+        made.detector.restore(small, facts)
+
+
+def test_a_network_serves_maps_of_both_kinds_which_are_kept_apart(fit):
+    given = [{}, {"normalisation": "position"}, {"normalisation": "position", "smoothing": {"gaussian_sigma": 2.0}}]
+    made = [fit(BaselineDetector, settings("l2_autoencoder", options=_SMALL, **block)) for block in given]
+    assert [one.fitting.reused for one in made] == [False, True, True]
+    assert len({one.detector.key for one in made}) == 1
+    assert len({one.detector.raw_key(["anomaly"], one.seen) for one in made}) == 3
+
+
+def test_a_method_of_whole_images_has_nothing_to_standardise(fit):
+    plain, asked = (
+        fit(BaselineDetector, settings("knn", "source", normalisation=name)) for name in ("none", "position")
+    )
+    assert asked.detector.learnt_state().keys() == plain.detector.learnt_state().keys()
+    assert asked.detector.raw_key([], asked.seen) == plain.detector.raw_key([], plain.seen)
+    found, expected = (one.detector.maps(one.seen.batch(SOME)).scores["score"] for one in (asked, plain))
+    np.testing.assert_array_equal(found, expected)
+    asked.detector.restore(asked.detector.learnt_state(), asked.detector.learnt_facts())
+
+
 def test_an_autoencoder_is_trained_once(fit):
-    options = {"epochs": 1, "depth": 1, "width": 2, "latent": 2}
-    assert not fit(BaselineDetector, settings("ssim_autoencoder", options=options)).fitting.reused
-    assert fit(BaselineDetector, settings("ssim_autoencoder", options=options)).fitting.reused
-    assert not fit(BaselineDetector, settings("ssim_autoencoder", options=options | {"epochs": 2})).fitting.reused
+    assert not fit(BaselineDetector, settings("ssim_autoencoder", options=_SMALL)).fitting.reused
+    assert fit(BaselineDetector, settings("ssim_autoencoder", options=_SMALL)).fitting.reused
+    assert not fit(BaselineDetector, settings("ssim_autoencoder", options=_SMALL | {"epochs": 2})).fitting.reused
 
 
 def test_an_images_score_is_the_mean_of_the_highest_values(fit):
@@ -189,3 +255,11 @@ def test_a_table_says_what_a_method_is_and_sees():
     assert BaselineDetector.label(settings("knn", "pca")) == {"detector": "knn", "sees": "pca"}
     assert BaselineDetector.label(settings("memory_bank")) == {"detector": "memory_bank", "sees": "patches"}
     assert BaselineDetector.label(settings("l2_autoencoder")) == {"detector": "l2_autoencoder", "sees": "images"}
+
+
+def test_a_table_says_whether_asked_for_standardising_has_a_map_to_act_on():
+    labels = [
+        BaselineDetector.label(settings(*given, normalisation="position"))["sees"]
+        for given in (("memory_bank",), ("knn", "pca"))
+    ]
+    assert labels == ["patches, map standardised at each position", "pca, no map to standardise"]

@@ -38,6 +38,13 @@ def test_who_cannot_be_a_member(settings, members, message):
         settings(*members)
 
 
+def test_baselines_whose_maps_are_standardised_already_are_no_members(settings):
+    baselines = {"methods": {"memory_bank": {"detector": "memory_bank"}}, "normalisation": "position"}
+    with pytest.raises(ValidationError, match=r"members names memory_bank, and baselines\.normalisation is 'position'"):
+        settings("mkd", "memory_bank", baselines=baselines)
+    assert settings("mkd", "stfpm", baselines=baselines).baselines.normalisation == "position"  # nothing to these two
+
+
 def test_the_name_of_the_sum_is_no_members(settings):
     methods = {"sum": {"detector": "memory_bank"}}
     with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; call the method"):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from kdad.features.seen import SeenImages
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.smoothing import gaussian_filter
 
 _BATCH = 16
 _VECTOR_BATCH = 256
@@ -36,6 +39,7 @@ class BaselineDetector(SourceSystem, Detector):
         self.method: BaselineMethodParameters = self.settings.baselines.only
         kinds = {"images": AutoencoderHalf, "patches": PatchHalf}
         self.half: LearntHalf = kinds.get(self.method.seen, VectorHalf)(self)
+        self.moments: PositionMoments | None = None
 
     @classmethod
     def check_inputs(cls, settings: BaselineSettings, seen: SeenImages) -> None:
@@ -57,8 +61,11 @@ class BaselineDetector(SourceSystem, Detector):
 
     @classmethod
     def label(cls, settings: BaselineSettings) -> dict[str, str]:
-        """Return the method's detector, and what it sees."""
-        return {"detector": settings.baselines.only.detector, "sees": settings.baselines.only.seen}
+        """Return the method's detector, what it sees, and whether asked-for standardising has a map to act on."""
+        method, sees = settings.baselines.only, settings.baselines.only.seen
+        if settings.baselines.normalisation == "position":
+            sees += ", map standardised at each position" if method.maps else ", no map to standardise"
+        return {"detector": method.detector, "sees": sees}
 
     @classmethod
     def draws(cls, settings: BaselineSettings) -> bool:
@@ -74,7 +81,7 @@ class BaselineDetector(SourceSystem, Detector):
                 raise InputError(f"baselines.points names '{name}'; the source has {', '.join(names)}")
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
-        """Fit the method to the training images."""
+        """Fit the method to the training images, and measure what its map is standardised by."""
         started, cache = perf_counter(), seen.features["source"]
         self.size, self.points, self.seed = cache.size, list(cache.names), workshop.seed
         scaling = self.settings.features.activation_scaling
@@ -92,6 +99,7 @@ class BaselineDetector(SourceSystem, Detector):
         )
         try:
             history, reused = self.half.fit(seen, workshop)
+            self.moments = self._measure_moments(seen) if self._at_positions else None
         except InputError:
             raise
         except Exception as error:  # whatever the library meets in these images
@@ -103,15 +111,19 @@ class BaselineDetector(SourceSystem, Detector):
         return Fitting(history, perf_counter() - started, reused)
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return what the method has fitted."""
-        return self.half.state()
+        """Return what the method has fitted, and the moments that its map is standardised by."""
+        return self.half.state() | (moments_state({MAP: self.moments}) if self.moments else {})
 
     def learnt_facts(self) -> dict[str, Any]:
         """Return the source's points by name with what divides their activations, and the seed."""
         return {"points": self.points, "scales": self.scales, "seed": self.seed, **self.half.facts()}
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the method has fitted."""
+        """Take what the method has fitted, and moments where its map is standardised."""
+        self.moments = take_moments(state, self.size).get(MAP)
+        if (self.moments is not None) != self._at_positions:
+            asked = self.settings.baselines.normalisation
+            raise ValueError(f"its baselines.normalisation is {asked}, and its moments differ")
         self.points, self.scales, self.seed = facts["points"], facts["scales"], facts["seed"]
         if len(self.points) != len(self.scales):
             raise ValueError(f"it has {len(self.scales)} scales for {len(self.points)} critical points")
@@ -133,6 +145,11 @@ class BaselineDetector(SourceSystem, Detector):
         """Return that of all baselines."""
         return self.settings.baselines.smoothing
 
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        """Return what the map is standardised by: moments are those of smoothed maps."""
+        sigma = self.settings.baselines.smoothing.gaussian_sigma
+        return {"normalisation": "position", "sigma": sigma} if self._at_positions else {}
+
     def batch_size(self, method: str | None = None) -> int:
         """Return more images where they become short vectors."""
         return _BATCH if self.method.maps else _VECTOR_BATCH
@@ -140,6 +157,13 @@ class BaselineDetector(SourceSystem, Detector):
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
         """Return the raw score, or the map."""
+        found = self._plain(images, outputs)
+        if self.moments is None:
+            return found
+        return Raw(found.scores, {MAP: self.moments.normalise(torch.from_numpy(found.maps[MAP])).numpy()})
+
+    def _plain(self, images: Tensor, outputs: Outputs | None) -> Raw:
+        """Return the raw score, or the map before it is standardised."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None and self.half.looks_through_source else outputs
         return self.half.raw(images, self.scaled(outputs["source"]) if outputs else [])
@@ -151,7 +175,25 @@ class BaselineDetector(SourceSystem, Detector):
         """
         if not self.method.maps or self.method.detector == "ssim_autoencoder":
             return super().raw_tensors(images, outputs, methods)
-        return RawTensors({}, {MAP: self.half.map_tensors(images, self.scaled(outputs["source"]))})
+        found = self.half.map_tensors(images, self.scaled(outputs["source"]))
+        return RawTensors({}, {MAP: self.moments.normalise(found) if self.moments else found})
+
+    @torch.no_grad()
+    def _measure_moments(self, seen: SeenImages) -> PositionMoments:
+        sigma, lowest = self.settings.baselines.smoothing.gaussian_sigma, self.half.lowest
+
+        def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
+            found = self._plain(seen.batch(rows), seen.outputs(rows)).maps[MAP]
+            return {MAP: torch.from_numpy(gaussian_filter(found, sigma)) - lowest}
+
+        # Training images are too good by a factor, which only values that begin at 0 have.
+        found = measure_moments(seen.split, maps_of, self.batch_size())[MAP]
+        return PositionMoments(found.mean + lowest, found.spread)
+
+    @property
+    def _at_positions(self) -> bool:
+        """Whether there is a map, and it is to be standardised."""
+        return self.method.maps and self.settings.baselines.normalisation == "position"
 
     def describe_itself(self) -> str:
         """Name the method in a message."""

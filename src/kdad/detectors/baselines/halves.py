@@ -45,6 +45,7 @@ class LearntHalf(ABC):
     """What a kind of baseline fits, keeps and says."""
 
     looks_through_source = True
+    lowest = 0.0  # what no value of the map is below
 
     def __init__(self, detector: Baseline) -> None:
         self.detector, self.method = detector, detector.method
@@ -141,6 +142,11 @@ class PatchHalf(LearntHalf):
         generator = numpy_generator(workshop.seed, "baselines", self.method.detector)
         self.model.fit(passes, len(rows), generator, derive_seed(workshop.seed, "baselines", "dictionary"))
         return None, False
+
+    @property
+    def lowest(self) -> float:
+        """What no value of the map is below."""
+        return self.model.lowest
 
     def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
         """Return the scores of all positions, enlarged to the image's size."""

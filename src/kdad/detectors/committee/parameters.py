@@ -87,3 +87,14 @@ class CommitteeSettings(SystemSettings):
             f"committee.members names stfpm, but members look through one source, and stfpm.source differs in "
             f"{', '.join(other)}; set it as source, or leave stfpm out"
         )
+
+    @model_validator(mode="after")
+    def _baselines_map_distances(self) -> "CommitteeSettings":
+        named = [name for name in self.committee.members if name not in _SYSTEMS]
+        if named and self.baselines.normalisation == "position":
+            raise ValueError(
+                f"committee.members names {', '.join(named)}, and baselines.normalisation is 'position', but a "
+                "committee takes the logarithm of a baseline's distances and weighs it by their means, and maps that "
+                "are standardised have neither; set baselines.normalisation to none"
+            )
+        return self
