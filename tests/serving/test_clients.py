@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def test_python(tmp_path, port, expected):
     assert float(score) == pytest.approx(expected.score, rel=1e-5)
     assert word == ("anomalous" if expected.decision else "normal")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(not (shutil.which("mcs") and shutil.which("mono")), reason="needs Mono and its compiler")
+def test_csharp(tmp_path, port, expected):
+    (tmp_path / "client.cs").write_text(printed("csharp").replace(str(PORT), str(port)), encoding="utf-8")
+    run(["mcs", "-r:System.Net.Http", "-r:System.Runtime.Serialization", "client.cs"], tmp_path)
+    score, word = run(["mono", "client.exe"], tmp_path).split()
+    assert float(score) == pytest.approx(expected.score, rel=1e-5)
+    assert word == ("anomalous" if expected.decision else "normal")
 
 
 def test_bounds_are_printed_as_they_are_by_default():
