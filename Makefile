@@ -42,8 +42,8 @@ serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/I
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
 
-benchmark: .venv/installed
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,rounds -o python_files='bench_*.py'
+benchmark: .venv/installed  ## measures everything and writes docs/benchmarks.md; ANOMALIB=python of an environment that holds it
+	$(BIN)/python benchmarks/write_page.py $(if $(ANOMALIB),--anomalib=$(ANOMALIB))
 
 .venv/installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdad needs Python 3.11 or newer; set PYTHON=...")'

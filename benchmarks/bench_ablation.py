@@ -8,18 +8,19 @@ from kdad.configuration import RunConfigLoader
 from kdad.pipelines.comparison.ablation import create_pipeline
 
 
-def _hundred_variants() -> dict:
+def plan_of(count: int) -> dict:
+    """Return parameters whose ablation has `count` variants."""
     configure_project("kdad")
     loader = RunConfigLoader("conf", env="test", **settings.CONFIG_LOADER_ARGS)
     parameters = dict(OmegaConfigLoader.__getitem__(loader, "parameters"))
-    variants = {f"weight_{step}": {"cloner": {"loss": {"value_weight": step / 100}}} for step in range(1, 101)}
-    axis = {"question": "How much L_val?", "compare_with": "weight_50", "variants": variants}
+    variants = {f"weight_{step}": {"cloner": {"loss": {"value_weight": step / count}}} for step in range(1, count + 1)}
+    axis = {"question": "How much L_val?", "compare_with": "weight_1", "variants": variants}
     parameters["mkd_ablation"] = {**parameters["mkd_ablation"], "variants": {"balance": axis}}
     return parameters
 
 
 def test_plan_and_dag_of_100_variants(benchmark):
-    parameters = _hundred_variants()
+    parameters = plan_of(100)
     pipeline = benchmark.pedantic(lambda: create_pipeline(plan_ablation(parameters, "mkd_ablation")), rounds=3)
     benchmark.extra_info["nodes"] = len(pipeline.nodes)
     print(f"\n{len(pipeline.nodes)} nodes, {benchmark.stats.stats.min:.2f} s")

@@ -41,6 +41,13 @@ def _workers(run: subprocess.Popen) -> list[psutil.Process]:
         return []
 
 
+def _wait_for_a_case(running: subprocess.Popen, project: Path) -> None:
+    until = time.monotonic() + 240
+    while not any("axis" in run.data.tags for run in logged_runs(project)):
+        assert time.monotonic() < until and running.poll() is None, running.communicate()[0]
+        time.sleep(0.2)
+
+
 def _table(project: Path) -> pd.DataFrame:
     (path,) = (project / "data/08_reporting").rglob("summary.csv")
     table = pd.read_csv(path)
@@ -58,6 +65,7 @@ def test_workers_that_are_killed_lose_no_case_and_double_none(tmp_path, migrated
     undisturbed = _start(projects[0])
     assert undisturbed.wait(600) == 0, undisturbed.communicate()[0]
     running, moments, killed = _start(projects[1], *_DASK), random.Random(0), 0
+    _wait_for_a_case(running, projects[1])
     while running.poll() is None and killed < _KILLS:
         time.sleep(moments.uniform(2.0, 8.0))
         workers = _workers(running)
@@ -75,10 +83,8 @@ def test_workers_that_are_killed_lose_no_case_and_double_none(tmp_path, migrated
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_told_to_end_takes_its_workers_with_it(tmp_path, migrated_database, number, code):
     project = copy_project(tmp_path / "project", migrated_database)
-    running, until = _start(project, *_DASK), time.monotonic() + 240
-    while not any("axis" in run.data.tags for run in logged_runs(project)):
-        assert time.monotonic() < until and running.poll() is None, running.communicate()[0]
-        time.sleep(0.2)
+    running = _start(project, *_DASK)
+    _wait_for_a_case(running, project)
     workers = _workers(running)
     running.send_signal(number)
     output, _ = running.communicate(timeout=120)

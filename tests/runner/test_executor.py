@@ -228,3 +228,15 @@ def test_workers_of_its_own_share_the_cores(monkeypatch):
         cluster.start_workers(*given)
         assert (began["n_workers"], began["environment"]["OMP_NUM_THREADS"]) == expected
         assert began["threads_per_worker"] == 1
+
+
+def test_workers_that_cannot_be_started_are_one_message(monkeypatch):
+    def fail(**_):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with pytest.raises(
+        CommandLineError, match=r"2 workers could not be started.*\(Nanny failed to start\.\)"
+    ) as caught:
+        cluster.start_workers(2, 1, 9)
+    assert caught.value.exit_code == ExitCode.NO_CLUSTER

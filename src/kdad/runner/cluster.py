@@ -61,14 +61,21 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
     import dask
 
     environment = dict.fromkeys(_THREADS, share) | {"MALLOC_TRIM_THRESHOLD_": 65536}
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
-        local = distributed.LocalCluster(
-            n_workers=int(wanted),
-            threads_per_worker=1,
-            memory_limit=0,  # Dask would kill a worker for what its arrays on disk seem to take
-            dashboard_address="127.0.0.1:0",  # any free port
-            silence_logs=logging.CRITICAL,
-        )
+    try:
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+            local = distributed.LocalCluster(
+                n_workers=int(wanted),
+                threads_per_worker=1,
+                memory_limit=0,  # Dask would kill a worker for what its arrays on disk seem to take
+                dashboard_address="127.0.0.1:0",  # any free port
+                silence_logs=logging.CRITICAL,
+            )
+    except (RuntimeError, OSError) as error:
+        raise CommandLineError(
+            f"{_counted(wanted, 'worker')} could not be started on this machine ({_first_line(error)}); is there memory "
+            "for them? Take fewer: --runner-params=workers=1",
+            ExitCode.NO_CLUSTER,
+        ) from error
     client = distributed.Client(local, set_as_default=False)
 
     def close(unfinished: list[Any]) -> None:
