@@ -106,3 +106,28 @@ def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
     limit_threads(None)
     limit_threads(7)
     assert chosen == [3, 7, 12, 2, 7]
+
+
+def test_images_go_to_a_cuda_device_by_pinned_memory():
+    moved = []
+
+    class Batch:
+        device = _CPU
+
+        def contiguous(self, **layout):
+            moved.append(("contiguous", layout))
+            return self
+
+        def pin_memory(self):
+            moved.append(("pin_memory", {}))
+            return self
+
+        def to(self, **where):
+            moved.append(("to", where))
+
+    Compute(torch.device("cuda"), torch.float32).move(Batch())
+    assert moved == [
+        ("contiguous", {"memory_format": torch.channels_last}),
+        ("pin_memory", {}),
+        ("to", {"device": torch.device("cuda"), "non_blocking": True}),
+    ]

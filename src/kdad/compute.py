@@ -32,7 +32,13 @@ class Compute:
         return module.to(device=self.device, memory_format=self.memory_format)
 
     def move(self, batch: torch.Tensor) -> torch.Tensor:
-        """Move images or activations `(B, C, H, W)` to the device, in the layout in use."""
+        """Move images or activations `(B, C, H, W)` to the device, in the layout in use.
+
+        To a CUDA device they go by pinned memory, while this process goes on.
+        """
+        if self.device.type == "cuda" and batch.device.type == "cpu":
+            pinned = batch.contiguous(memory_format=self.memory_format).pin_memory()
+            return pinned.to(device=self.device, non_blocking=True)
         return batch.to(device=self.device, memory_format=self.memory_format)
 
     @contextmanager

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdad.errors import DivergedError
 from kdad.parameters.training import TrainingParameters
@@ -303,3 +304,24 @@ def test_two_threads_train_as_one_after_the_other(tmp_path):
         pd.testing.assert_frame_equal(found.history, expected.history, check_exact=True)
         assert found.same_weights(expected)
     assert not alone[0].same_weights(alone[1])
+
+
+class _Looks(TorchDispatchMode):
+    """Counts how often a number is taken from a tensor: each time a graphics card would be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_for_the_device_once(tmp_path):
+    regression = _Regression()
+    with _Looks() as looks:
+        regression.train(tmp_path, epochs=2, batch_size=8, optimiser="sgd")
+    steps, validations = len(_TRAINING) // 8 + 1, 1
+    batches = steps + validations
+    assert looks.count == 2 * batches  # whether it is finite

@@ -72,8 +72,8 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
             )
     except (RuntimeError, OSError) as error:
         raise CommandLineError(
-            f"{_counted(wanted, 'worker')} could not be started on this machine ({_first_line(error)}); is there memory "
-            "for them? Take fewer: --runner-params=workers=1",
+            f"{_counted(wanted, 'worker')} could not be started here ({_first_line(error)}); is there memory for them? "
+            "Take fewer: --runner-params=workers=1",
             ExitCode.NO_CLUSTER,
         ) from error
     client = distributed.Client(local, set_as_default=False)

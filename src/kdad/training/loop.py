@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -87,21 +86,24 @@ def _train_epoch(
     return _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
 
 
-def _step(terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray) -> tuple[int, dict[str, float]]:
+def _step(
+    terms: dict[str, Tensor], optimiser: torch.optim.Optimizer, rows: np.ndarray
+) -> tuple[int, dict[str, Tensor]]:
+    """Return the terms' means where they are: a graphics card goes on while they are not looked at."""
     optimiser.zero_grad(set_to_none=True)
     terms["total"].mean().backward()
     optimiser.step()
-    return len(rows), {term: values.detach().mean().item() for term, values in terms.items()}
+    return len(rows), {term: values.detach().mean() for term, values in terms.items()}
 
 
 @torch.no_grad()
-def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int, dict[str, float]]]:
+def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int, dict[str, Tensor]]]:
     task.module.eval()
     found = []
     for rows in np.array_split(task.validation_rows, math.ceil(len(task.validation_rows) / batch_size)):
         terms = task.loss(rows)
         _check_finite(terms, task, rows, f"{where} {len(found) + 1}")
-        found.append((len(rows), {term: values.mean().item() for term, values in terms.items()}))
+        found.append((len(rows), {term: values.mean() for term, values in terms.items()}))
     return found
 
 
@@ -109,9 +111,9 @@ def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int
 def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray, where: str) -> None:
     """Raise `DivergedError` that names the images whose loss is not finite."""
     finite = torch.stack([torch.isfinite(values).expand(len(rows)) for values in terms.values()])
-    spoilt = ~finite.all(dim=0).cpu().numpy()
-    if not spoilt.any():
+    if bool(finite.all()):  # the one look a step that waits for the device
         return
+    spoilt = ~finite.all(dim=0).cpu().numpy()
     names = [task.names(int(row)) for row in rows[spoilt]]
     raise DivergedError(
         f"the loss of {task.name} is not finite in {where}, for {first_of(names, _NAMED)}; look at these "
@@ -119,13 +121,15 @@ def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray
     )
 
 
-def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, float]]]) -> list[dict]:
-    sums: dict[str, float] = defaultdict(float)
-    for count, terms in losses:
-        for term, value in terms.items():
-            sums[term] += count * value
+def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, Tensor]]]) -> list[dict]:
+    """Return a row for each term, its mean over images; the numbers are fetched now, all batches' at once."""
     images = sum(count for count, _ in losses)
-    return [{"epoch": epoch, "split": split, "term": term, "value": total / images} for term, total in sums.items()]
+    rows = []
+    for term in losses[0][1]:
+        values = torch.stack([terms[term] for _, terms in losses]).tolist()
+        total = sum(count * value for (count, _), value in zip(losses, values, strict=True))
+        rows.append({"epoch": epoch, "split": split, "term": term, "value": total / images})
+    return rows
 
 
 def _optimiser(module: nn.Module, parameters: TrainingParameters) -> torch.optim.Optimizer:
