@@ -31,7 +31,19 @@ def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
 def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
     config = loader(env, **NEEDED.get(env, {}))
     assert config["catalog"]["{system}.metrics"]["filepath"].startswith("data/08_reporting/")
-    assert config["mlflow"]["server"]["mlflow_tracking_uri"].startswith("sqlite:////")
+    uri = config["mlflow"]["server"]["mlflow_tracking_uri"]
+    assert uri.startswith("http://127.0.0.1:" if env == "server" else "sqlite:////")
+    assert config["mlflow"]["tracking"]["experiment"]["name"] == "kdad"
+
+
+def test_a_server_is_named_by_the_environment_server_or_beside_any_other_by_a_variable(monkeypatch):
+    def tracking(env) -> str:
+        return loader(env)["catalog"]["inference.detector"]["tracking"]
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking("server") == "http://127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert tracking("server") == tracking("digits") == "http://tracking.example:5000"
 
 
 def test_the_published_settings_of_uninformed_students():
@@ -61,7 +73,7 @@ def test_an_environment_holds_only_what_differs_from_base():
     repeated = {
         env: same(yaml.safe_load((CONF / env / "parameters.yml").read_text()), ())
         for env in ENVIRONMENTS
-        if env != "paper"  # which states the published settings in full
+        if env not in ("paper", "server")  # the published settings in full; no parameters at all
     }
     assert not {env: lines for env, lines in repeated.items() if lines}
 
