@@ -13,8 +13,8 @@ from pathlib import Path
 class TrackingServer:
     """A server with a database and artifacts below a folder, or on a database that is there."""
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, database: str | None = None, workers: int = 1) -> None:
+        self.folder, self._workers = folder, workers
         self._database = database or f"sqlite:///{folder / 'server.db'}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -24,7 +24,7 @@ class TrackingServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--port={self.port}"]
+        command = [sys.executable, "-m", "mlflow", "server", f"--workers={self._workers}", f"--port={self.port}"]
         command += [f"--backend-store-uri={self._database}"]
         command += [f"--artifacts-destination={self.folder / 'artifacts'}"]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -4,7 +4,7 @@ import json
 
 import mlflow
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from kdad.tracking import delivery as delivering
 from kdad.tracking.delivery import KEY_TAG, Delivery
@@ -103,6 +103,86 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(destination, begun, logge
     assert "refused" in caplog.text
     (aside,) = (begun.spool.folder / "refused").iterdir()
     assert json.loads(aside.read_text())["parameters"] == {"seed": "1"}
+
+
+@pytest.fixture
+def badly_answered(monkeypatch):
+    """A function that lets MLflow answer the first requests for an action with an error of a code."""
+    monkeypatch.setattr(delivering, "_PAUSES", (0.01, 0.01))
+
+    def act(action, code, times):
+        original, left = getattr(mlflow.MlflowClient, action), [times]
+
+        def answer(self, *arguments, **named):
+            if left[0] == 0:
+                return original(self, *arguments, **named)
+            left[0] -= 1
+            raise MlflowException("so says the server", code)
+
+        monkeypatch.setattr(delivering.MlflowClient, action, answer)
+
+    return act
+
+
+def test_what_a_server_took_amiss_for_a_moment_is_sent_again(destination, begun, logged, badly_answered):
+    begun.inputs([{"context": "test", "dataset": {"name": "a", "digest": "d", "source_type": "kdad", "source": "{}"}}])
+    badly_answered("log_inputs", BAD_REQUEST, 2)  # as of two clients that log one data set first
+    Delivery(destination).deliver(begun.spool)
+    (run,) = logged()
+    assert len(run.inputs.dataset_inputs) == 1
+    assert not (begun.spool.folder / "refused").exists()
+
+
+def test_what_a_server_always_takes_amiss_does_not_hold_up_the_rest(destination, begun, logged, badly_answered):
+    begun.inputs([{"context": "test", "dataset": {"name": "a", "digest": "d", "source_type": "kdad", "source": "{}"}}])
+    begun.metrics({"image_auroc": 0.5})
+    badly_answered("log_inputs", BAD_REQUEST, -1)
+    Delivery(destination).deliver(begun.spool)
+    assert logged()[0].data.metrics == {"image_auroc": 0.5}
+    (aside,) = (begun.spool.folder / "refused").iterdir()
+    assert "so says the server" in json.loads(aside.read_text())["refused"]
+
+
+@pytest.mark.parametrize("code", [BAD_REQUEST, RESOURCE_DOES_NOT_EXIST])
+def test_nothing_is_refused_while_nothing_is_written(destination, begun, logged, badly_answered, monkeypatch, code):
+    begun.metrics({"image_auroc": 0.5})
+    badly_answered("log_batch", code, 1)  # as of a proxy without its server, or a database that is read-only
+    with monkeypatch.context() as patch:
+        patch.setattr(delivering.Delivery, "_takes_others", lambda self: False)
+        with pytest.raises(MlflowException, match="so says the server"):
+            Delivery(destination).deliver(begun.spool)
+    Delivery(destination).deliver(begun.spool)
+    assert logged()[0].data.metrics == {"image_auroc": 0.5}
+    assert not (begun.spool.folder / "refused").exists()
+
+
+def test_whether_anything_is_written_is_asked_of_the_database(destination, begun, badly_answered):
+    delivery = Delivery(destination)
+    assert delivery._takes_others()
+    badly_answered("set_experiment_tag", BAD_REQUEST, 1)
+    assert not delivery._takes_others()
+
+
+def test_a_run_that_is_made_after_it_was_given_up_is_removed(destination, begun, logged, monkeypatch):
+    create, late = mlflow.MlflowClient.create_run, []
+
+    def too_slow(self, *arguments, **named):
+        late.append((arguments, named))
+        raise MlflowException("no answer within the time")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivering.MlflowClient, "create_run", too_slow)
+        with pytest.raises(MlflowException, match="no answer"):
+            Delivery(destination).deliver(begun.spool)
+    begun.metrics({"image_auroc": 0.5})
+    Delivery(destination).deliver(begun.spool)
+    (arguments, named), *_ = late
+    create(mlflow.MlflowClient(destination.uri), *arguments, **named)
+    assert len(logged()) == 2
+    begun.end("FINISHED")
+    Delivery(destination).deliver(begun.spool)
+    (run,) = logged()
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"image_auroc": 0.5})
 
 
 def test_a_project_that_was_moved_logs_beside_its_old_place(tmp_path, destination, begun, logged, caplog):

@@ -140,6 +140,27 @@ def test_what_was_interrupted_is_gone_on_with(log, destination, monkeypatch, tmp
     assert len(client.search_model_versions("name = 'brick'")) == 1
 
 
+def test_a_model_whose_answer_was_lost_is_gone_on_with(destination, monkeypatch, tmp_path, detector_folder):
+    create = mlflow.MlflowClient.create_logged_model
+
+    def lost(self, *arguments, **named):
+        create(self, *arguments, **named)
+        raise ConnectionError("gone")
+
+    run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
+    run.spool.mark_begun()
+    run.model(detector_folder, NEEDS)
+    run.model(detector_folder, NEEDS)  # of another system of the same run
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "create_logged_model", lost)
+        with pytest.raises(ConnectionError):
+            Delivery(destination).deliver(run.spool)
+    Delivery(destination).deliver(run.spool)
+    client = mlflow.MlflowClient(destination.uri)
+    (experiment,) = [one.experiment_id for one in client.search_experiments() if one.name == "kdad"]
+    assert [model.status for model in client.search_logged_models([experiment])] == ["READY", "READY"]
+
+
 def test_the_detector_alone_is_fetched_from_a_store_that_is_not_the_process_own(
     log, destination, detector_folder, tmp_path
 ):

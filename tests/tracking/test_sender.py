@@ -2,10 +2,12 @@
 
 import logging
 import sqlite3
+import time
 
 import pytest
 
 from kdad.tracking import sender as sending
+from kdad.tracking.destination import Destination
 from kdad.tracking.run import begin_run
 
 
@@ -59,3 +61,39 @@ def test_a_locked_database_costs_nothing_and_is_said_once(tmp_path, destination,
     assert sum("cannot take" in record.message for record in warnings) == 1
     assert str(run.spool.folder) in caplog.text
     assert "answers again" in caplog.text
+
+
+def test_a_run_that_ends_as_mlflow_answers_again_waits_for_slow_records(tmp_path, destination, monkeypatch):
+    run, sender = begin_run(destination, tmp_path / "waiting", "slow", {}, None)
+    run.spool.mark_begun()
+    for _ in range(3):
+        run.metrics({"image_auroc": 0.5})
+    answers = iter([False])
+
+    def send(self, spool, record):
+        if not next(answers, True):
+            raise ConnectionError("away")
+        time.sleep(1.5)  # more than a moment, less than the patience
+
+    monkeypatch.setattr("kdad.tracking.delivery.Delivery._send", send)
+    monkeypatch.setattr(sending, "_RETRY", 600)
+    sender.start()
+    while sender.trouble is None:
+        time.sleep(0.02)
+    assert sender.flush(60)
+    assert sender.trouble is None
+    sender.stop()
+
+
+def test_the_end_of_a_run_asks_a_server_that_is_away_once_more(tmp_path, monkeypatch):
+    elsewhere = Destination("http://127.0.0.1:1", "kdad", None)
+    monkeypatch.setattr(sending, "_RETRY", 600)
+    run, sender = begin_run(elsewhere, tmp_path / "waiting", "away", {}, None)
+    run.spool.mark_begun()
+    sender.start()
+    while sender.trouble is None:
+        time.sleep(0.02)
+    began = time.monotonic()
+    assert not sender.flush(600)
+    assert time.monotonic() - began < 60
+    sender.stop()

@@ -1,6 +1,7 @@
 """What a spool holds is sent to MLflow: the only module that writes there."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from kdad.tracking.destination import Destination, unreachable
@@ -19,8 +20,12 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 1000  # metrics a request, MLflow's limit
 _PARAMETERS = 100
-#: What will never be taken, however often it is sent.
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
+#: What will never be taken, however often it is sent; unless nothing else is taken either: a proxy says 404 too.
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+#: So a server answers for its database: two clients were first with one data set, or it cannot be written to now.
+_DOUBTFUL = "BAD_REQUEST"
+_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds, until what is doubtful is a refusal
+_WRITTEN_TAG = "kdad.written"
 
 
 @dataclass
@@ -50,13 +55,8 @@ class Delivery:
                 self._ask()
             self._doubtful = True
             for path, record in spool.records():
-                try:
-                    self._send(spool, record)
-                    refused = None
-                except MlflowException as error:
-                    if error.error_code not in _REFUSALS:
-                        raise
-                    refused = str(error).splitlines()[0]
+                refused = self._settle(spool, record)
+                if refused is not None:
                     logger.warning("MLflow refused %s: %s", record["what"], refused)
                 spool.done(path, record, refused)
                 delivered()
@@ -112,6 +112,28 @@ class Delivery:
                 raise
             return found.experiment_id
 
+    def _settle(self, spool: Spool, record: dict[str, Any]) -> str | None:
+        """Send a record; return why it will never be taken, or None; raise when nothing else is taken either."""
+        for pause in (*_PAUSES, None):
+            try:
+                self._send(spool, record)
+                return None
+            except MlflowException as error:
+                if error.error_code not in (*_REFUSALS, _DOUBTFUL) or not self._takes_others():
+                    raise
+                if pause is None or error.error_code in _REFUSALS:
+                    return str(error).splitlines()[0]
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
+
+    def _takes_others(self) -> bool:
+        """Whether anything is written there now: the time of this, as a tag of the experiment."""
+        try:
+            self.client.set_experiment_tag(self.experiment, _WRITTEN_TAG, str(int(time.time())))
+        except Exception:  # whatever it is, the record before it was not at fault
+            return False
+        return True
+
     def _send(self, spool: Spool, record: dict[str, Any]) -> None:
         key, what = record["run"], record["what"]
         if what == "create":
@@ -119,6 +141,8 @@ class Delivery:
             return
         run = spool.sent[key]["id"]
         if what == "end":
+            if spool.sent[key].get("tried", 1) > 1:
+                self._remove_doubles(spool, key)
             self.client.set_terminated(run, record["status"], record["time"])
             spool.note(key, ended=record["status"])
         elif what == "artifact":
@@ -132,17 +156,27 @@ class Delivery:
         known = spool.sent.get(key, {})
         if "id" in known:
             return
-        if known.get("tried"):
-            for found in self.client.search_runs([self.experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1):
-                spool.note(key, id=found.info.run_id, experiment=self.experiment)
+        experiment, tried = self.experiment, int(known.get("tried", 0))
+        if tried:
+            for found in self._runs_of(experiment, key):
+                spool.note(key, id=found.info.run_id, experiment=experiment)
                 return
-        experiment = self.experiment
-        spool.note(key, tried=True)
+        spool.note(key, tried=tried + 1)
         tags = {**record["tags"], KEY_TAG: key}
         if record["parent"] is not None:
             tags["mlflow.parentRunId"] = spool.sent.get(record["parent"], {}).get("id", record["parent"])
         run = self.client.create_run(experiment, record["time"], tags, record["name"])
         spool.note(key, id=run.info.run_id, experiment=experiment)
+
+    def _runs_of(self, experiment: str, key: str) -> list[Run]:
+        return self.client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'")
+
+    def _remove_doubles(self, spool: Spool, key: str) -> None:
+        """Remove runs of the same key: what was not answered in time may be done after it was asked for again."""
+        known = spool.sent[key]
+        for found in self._runs_of(known["experiment"], key):
+            if found.info.run_id != known["id"]:
+                self.client.delete_run(found.info.run_id)
 
     def _metrics(self, run: str, record: dict[str, Any]) -> None:
         metrics = [Metric(*one) for one in record["metrics"]]

@@ -30,6 +30,7 @@ logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is 
 _PACKAGE = Path(kdad.__file__).parent
 _CODE = _PACKAGE / "serving" / "mlflow_model.py"
 _TYPE = "anomaly detector"
+_KEY_TAG = "kdad.file"  # by it a model is known before MLflow has said its ID
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
     outputs=Schema(
@@ -57,15 +58,19 @@ class ModelLog:
     ) -> str:
         """Log the detector in `folder` as a model of a run, and return the model's ID.
 
-        `wanted` has ``requirements``, ``register`` (a name of the registry, or None) and ``champion``. `known` is the
-        ID of the model that an earlier attempt has begun, which is gone on with; `note` keeps the ID as there is one.
+        `wanted` has ``requirements``, ``register`` (a name of the registry, or None), ``champion``, and ``file``, which
+        no other model of the run has. `known` is the ID of the model that an earlier attempt has begun, which is gone
+        on with; `note` keeps the ID as there is one.
         """
         metadata = describe_model(json.loads((folder / "detector.json").read_text(encoding="utf-8")))
         if known is None:
             facts = {name: str(value) for name, value in metadata.items() if name != "metrics"}
-            known = self.client.create_logged_model(
-                self.experiment, MODEL, run, params=facts, model_type=_TYPE
-            ).model_id
+            known = (
+                self._begun(run, wanted["file"])
+                or self.client.create_logged_model(
+                    self.experiment, MODEL, run, tags={_KEY_TAG: wanted["file"]}, params=facts, model_type=_TYPE
+                ).model_id
+            )
             note(known)
         model = self.client.get_logged_model(known)
         if model.status != "READY":
@@ -79,6 +84,12 @@ class ModelLog:
         if wanted["register"]:
             self._register(wanted["register"], model, run, wanted["champion"])
         return known
+
+    def _begun(self, run: str, file: str) -> str | None:
+        """Return the model that was made although its answer was lost."""
+        wanted = f"source_run_id = '{run}' AND tags.`{_KEY_TAG}` = '{file}'"
+        found = self.client.search_logged_models([self.experiment], wanted, max_results=1)
+        return found[0].model_id if found else None
 
     def _link_metrics(self, run: str, model: str) -> None:
         """Link the run's results with the model: the same values at the same times, so that the run has none twice."""

@@ -3,9 +3,8 @@
 import os
 
 _SETTINGS = {
-    "HTTP_REQUEST_MAX_RETRIES": "1",
-    "HTTP_REQUEST_TIMEOUT": "10",
-    "HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated by who can tell whether it was done before
+    "HTTP_REQUEST_TIMEOUT": "60",  # of a server at work on a large file; no run's end waits for it
     "DISABLE_TELEMETRY": "true",
     "ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }

@@ -27,6 +27,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._stop, self._wake = threading.Event(), threading.Event()
         self._progress = time.monotonic()
+        self._failures = 0
         self.trouble: str | None = None
         self.system_metrics = False
 
@@ -39,12 +40,15 @@ class Sender:
             self._thread.start()
 
     def flush(self, patience: float) -> bool:
-        """Wait until everything is sent, as long as something is sent every `patience` seconds; tell whether it was."""
+        """Wait until everything is sent, as long as something is sent every `patience` seconds; tell whether it was.
+
+        A destination that does not answer is asked once more, and not waited for.
+        """
         self.start()
-        self._progress = time.monotonic()
+        self._progress, failures = time.monotonic(), self._failures
         self._wake.set()
         while not self._spool.is_empty and time.monotonic() - self._progress < patience:
-            if self.trouble is not None and time.monotonic() - self._progress > min(patience, 1.0):
+            if self._failures > failures:
                 break
             time.sleep(0.02)
         return self._spool.is_empty
@@ -68,14 +72,12 @@ class Sender:
         while not self._stop.is_set():
             try:
                 delivery.deliver(self._spool, self._note_progress)
-                if self.trouble is not None:
-                    logger.info("MLflow answers again; what has waited was sent")
-                    self.trouble = None
                 if self.system_metrics and monitor is None:
                     monitor = self._monitor()
                 if not cleared and self._spool.is_empty:
                     close_left_runs(self._waiting, delivery)
                     cleared = True
+                self._note_answer()
                 pause = _PAUSE
             except FileNotFoundError:
                 if not self._spool.folder.exists():
@@ -99,6 +101,12 @@ class Sender:
 
     def _note_progress(self) -> None:
         self._progress = time.monotonic()
+        self._note_answer()  # at once: a run that ends meanwhile waits as long as there is progress
+
+    def _note_answer(self) -> None:
+        if self.trouble is not None:
+            logger.info("MLflow answers again; what has waited is sent")
+            self.trouble = None
 
     def _say(self, error: Exception) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
@@ -108,4 +116,5 @@ class Sender:
                 "it answers, or by the next run.",
                 *(self._destination.uri, reason, self._spool.folder),
             )
+        self._failures += 1  # first: who sees the trouble has it counted
         self.trouble = reason
