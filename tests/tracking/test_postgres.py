@@ -13,6 +13,9 @@ import mlflow
 import pytest
 
 import tracking_client
+from kdad.tracking.delivery import Delivery
+from kdad.tracking.destination import Destination
+from kdad.tracking.run import begin_run
 from postgres_cluster import PostgresCluster, postgres_programs
 from projects import PROJECT
 from tracking_client import FILE, METRICS, content_of, dataset_of, series_of
@@ -116,3 +119,34 @@ def test_eight_clients_at_once(server, tmp_path, detector_folder):
     assert len({one.source for one in versions}) == _CLIENTS
     seconds, records = max(one["seconds"] for one in said), sum(one["records"] for one in said)
     print(f"{_CLIENTS} clients: {records} records in {seconds:.1f} s, {records / seconds:.0f} a second")
+
+
+def test_the_database_is_restarted_while_clients_log(cluster, server, tmp_path):
+    names = ["before", "meanwhile", "after"]
+    clients = _begin(tmp_path, server.uri, names, None)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("*/waiting/*/sent.json")):  # the first run is made
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    cluster.stop()
+    time.sleep(5)
+    cluster.start()
+    said = _end(clients)
+    assert [one for one in said if one["trouble"] or not one["all"]], "the restart came too late"
+    for name in names:
+        command = [sys.executable, "-m", "kdad.tracking", str(tmp_path / name / "waiting")]
+        environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+        subprocess.run(command, env=environment, check=True, timeout=400)
+    _check(server.uri, tmp_path, names)
+
+
+def test_what_postgresql_cannot_hold_does_not_hold_up_the_rest(server, tmp_path):
+    run, _ = begin_run(Destination(server.uri, "kdad", None), tmp_path / "waiting", "torn", {}, None)
+    run.tags({"error": "a name with \0 in it"})
+    run.metrics({"image_auroc": 0.5})
+    run.end("FAILED")
+    Delivery(Destination(server.uri, "kdad", None)).deliver(run.spool)
+    found = mlflow.MlflowClient(server.uri).get_run(run.spool.sent[run.key]["id"])
+    assert (found.info.status, found.data.metrics) == ("FAILED", {"image_auroc": 0.5})
+    (aside,) = (run.spool.folder / "refused").iterdir()
+    assert "NUL" in json.loads(aside.read_text())["refused"]
