@@ -5,7 +5,7 @@ from typing import Any
 
 from kdad.parameters.scoring import RULES_WITHOUT_VALUE
 from kdad.parameters.tiles import tiles_suffix
-from kdad.parameters.written_names import folder_name
+from kdad.parameters.written_names import folder_name, plain_name
 from kdad.places import Claim, folder_claim
 
 #: What results lie below, by pipeline.
@@ -49,6 +49,9 @@ def _kind_of_results(pipeline: str, block: dict[str, Any]) -> str:
 
 
 def _detector_parts(location: str) -> list[str]:
-    """Return what names a detector best: the last folders on the way to it, or the ID of its run."""
-    parts = [part for part in str(location).removeprefix("runs:").split("/") if part not in ("", ".", "..")]
+    """Return what names a detector best: the last folders on the way to it, or the ID of its run, or its model."""
+    location = str(location)
+    if location.startswith("models:/"):
+        return [plain_name(location.removeprefix("models:/"))]
+    parts = [part for part in location.removeprefix("runs:").split("/") if part not in ("", ".", "..")]
     return (parts[:-1] if len(parts) > 1 and parts[-1] == "detector" else parts)[-3:] or ["detector"]

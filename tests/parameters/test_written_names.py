@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kdad.parameters.written_names import folder_name, written
+from kdad.parameters.written_names import folder_name, plain_name, written
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,16 @@ def test_what_cannot_be_written_is_escaped_and_names_stay_different(name, expect
 def test_braces_are_escaped_in_names_of_folders_and_names_stay_different():
     assert folder_name("a${b}") == r"a$\x7bb\x7d"
     assert folder_name(r"a\x7bb") == r"a\\x7bb"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("brick@champion", "brick_champion"),
+        ("our bricks/3", "our_bricks_3"),
+        ("m-0a.1", "m-0a.1"),
+        ("划痕:@x", "划痕_x"),
+    ],
+)
+def test_a_plain_name_has_nothing_that_a_system_or_a_shell_takes_otherwise(name, expected):
+    assert plain_name(name) == expected

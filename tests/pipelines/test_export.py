@@ -22,7 +22,8 @@ def project(tmp_path_factory, migrated_database) -> Path:
     """A project with a detector of a tiny source, and its export."""
     project = copy_project(tmp_path_factory.mktemp("export"), migrated_database)
     write_bricks(project / "pictures")
-    run_pipeline(project, "test", "stfpm", runtime_params=_blocks(project) | _tiny())
+    named = {"tracking": {"register_model": "brick", "champion": True}}
+    run_pipeline(project, "test", "stfpm", runtime_params=_blocks(project) | _tiny() | named)
     run_pipeline(project, "test", "export", runtime_params=_blocks(project))
     return project
 
@@ -72,6 +73,15 @@ def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(projec
     assert by_run["score"].tolist() == by_file["score"].tolist()
     tags = logged_runs(project)[0].data.tags
     assert (tags["detector"], tags["detector_system"]) == (str(project / PLACE / "detector"), "stfpm")
+
+
+def test_a_model_of_the_registry_is_exported_to_a_place_that_any_system_can_name(project):
+    wanted = {"detector": "models:/brick@champion", "format": "torch_export"}
+    run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": wanted})
+    place = project / "data/06_models/exported/brick_champion/torch_export_float32"
+    assert load(place / "detector").threshold == load(project / DETECTOR).threshold
+    names = [path.name for path in (project / "data/06_models").rglob("*")]
+    assert [name for name in names if set(name) & set(':@ "?*<>|')] == []
 
 
 def test_calibration_of_the_file_keeps_a_file(project, tmp_path):

@@ -15,6 +15,7 @@ from kdad.detectors.judge import Judge
 from kdad.detectors.opening import open_judge
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
+from kdad.parameters.written_names import plain_name
 from kdad.replacing import is_taken, replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
@@ -131,7 +132,7 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
         if not _MODEL.fullmatch(model):
             raise InputError(f"'{location}' is no model of MLflow; give models:/NAME@champion, or models:/NAME/VERSION")
         fetch = partial(fetch_model_detector, model, uri=tracking)
-        return _download(f"the model '{model}'", "name", re.sub(r"\W", "_", model), project, fetch), location
+        return _download(f"the model '{model}'", "name", plain_name(model), project, fetch), location
     if location != _LATEST:
         folder = Path(location).expanduser()
         inside = project / folder

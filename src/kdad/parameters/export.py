@@ -20,7 +20,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 class ExportParameters(StrictModel):
     """The ``export:`` block."""
 
-    detector: str = Field("latest", description="a detector's folder, latest (of this project), or runs:/ID of MLflow")
+    detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
     format: FileFormat = Field("onnx", description="onnx, torch_export (a .pt2 file) or openvino (.xml and .bin)")
     precision: ExportPrecision = Field("float32", description="bfloat16 and int8 are measured, and lose something")
     output: str | None = Field(None, description="folder of the results; null: data/06_models/exported/...")

@@ -13,7 +13,7 @@ class InferenceParameters(StrictModel):
     """The ``inference:`` block."""
 
     images: str | None = Field(None, description="folder, of any layout, or one image file; must be given")
-    detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
+    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
     output: str | None = Field(None, description="where results go; null: data/08_reporting/inference/<images>")
     batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
     heat_maps: bool = Field(True, description="write a heat map for each image, at its own size")
@@ -38,7 +38,7 @@ class InferenceParameters(StrictModel):
 class CalibrationParameters(StrictModel):
     """The ``calibration:`` block."""
 
-    detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
+    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
     images: str | None = Field(
         None, description="folder of normal images, or of labelled ones; null: the scores of the held-out images"
     )

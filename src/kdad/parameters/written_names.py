@@ -1,6 +1,7 @@
 """Names of files and folders as text that any table, page or place can hold."""
 
 import os
+import re
 import unicodedata
 
 
@@ -14,6 +15,14 @@ def written(name: str) -> str:
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter
         for letter in text
     )
+
+
+def plain_name(name: str) -> str:
+    """Return a name of letters, digits, dots and dashes, as every system and shell takes: ``brick_champion``.
+
+    Different names may become one.
+    """
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def folder_name(name: str) -> str:
