@@ -34,7 +34,8 @@ def curves(images: tuple[int, ...], workers: tuple[int, ...]) -> Iterator[Curve]
     found = {count: _run(count) for count in images}
     lines = {
         "seconds": [Point(count, one.seconds) for count, one in found.items()],
-        "GB at the most": [Point(count, one.gigabytes) for count, one in found.items()],
+        "GB of its own": [Point(count, one.own_gigabytes) for count, one in found.items()],
+        "GB with mapped files": [Point(count, one.gigabytes) for count, one in found.items()],
     }
     yield "a whole run of mkd, 32 px, one epoch", "training images", lines
     yield "source's pass, milliseconds an image", "pixels a side", dict(_passes())

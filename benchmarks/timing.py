@@ -1,9 +1,11 @@
 """Timing in turns, whole processes with their memory, and what the machine can do at the most."""
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 Work = Callable[[], Any]
@@ -41,10 +44,14 @@ def fresh_project(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that has ended: its seconds, and its peak resident memory in GB."""
+    """A process that has ended: its seconds, its most resident memory, and the most of its own, in GB.
+
+    What is mapped from files is resident while there is room for it, and not its own.
+    """
 
     seconds: float
     gigabytes: float
+    own_gigabytes: float
 
 
 def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Finished:
@@ -54,13 +61,29 @@ def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, 
     with subprocess.Popen(
         command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
+        watch = _OwnMemory(process.pid)
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(output)
     unit = 1e9 if platform.system() == "Darwin" else 1e6
-    return Finished(time.perf_counter() - began, usage.ru_maxrss / unit)
+    return Finished(time.perf_counter() - began, usage.ru_maxrss / unit, watch.most / 1e9)
+
+
+class _OwnMemory:
+    """Looks ten times a second at what a process has in memory that is mapped from no file."""
+
+    def __init__(self, pid: int) -> None:
+        self.most, self._process = 0, psutil.Process(pid)
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while True:
+                found = self._process.memory_info()
+                self.most = max(self.most, found.rss - getattr(found, "shared", 0))
+                time.sleep(0.1)
 
 
 @dataclass(frozen=True)

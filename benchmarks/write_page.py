@@ -53,7 +53,7 @@ def main() -> None:
     found.append(Stage(title, 1e3 * whole.seconds, ceiling=f"{whole.gigabytes:.2f} GB at the most"))
     if given.anomalib is not None:
         found += list(anomalib(given.anomalib))
-    drawn = list(curves(() if given.quick else (250, 1000, 4000), () if given.quick else (1, 2)))
+    drawn = list(curves(() if given.quick else (1000, 5000, 20000), () if given.quick else (1, 2)))
     drawn = [curve for curve in drawn if all(curve[2].values())]
     (given.docs / "images").mkdir(parents=True, exist_ok=True)
     draw(drawn, given.docs / _FIGURE)
