@@ -6,12 +6,13 @@ from kedro.framework.project import configure_project, settings
 from kdad.comparison.plan import plan_ablation
 from kdad.configuration import RunConfigLoader
 from kdad.pipelines.comparison.ablation import create_pipeline
+from timing import PROJECT
 
 
 def plan_of(count: int) -> dict:
     """Return parameters whose ablation has `count` variants."""
     configure_project("kdad")
-    loader = RunConfigLoader("conf", env="test", **settings.CONFIG_LOADER_ARGS)
+    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
     parameters = dict(OmegaConfigLoader.__getitem__(loader, "parameters"))
     variants = {f"weight_{step}": {"cloner": {"loss": {"value_weight": step / count}}} for step in range(1, count + 1)}
     axis = {"question": "How much L_val?", "compare_with": "weight_1", "variants": variants}

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 _MISSING = "--runner: DaskRunner needs dask.distributed; install it with `pip install 'kdad[dask]'`"
 #: Of libraries that compute on several threads, as Dask's nannies set them.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: Of a worker's own start and end nothing is said; what matters is said by the run.
+_QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 _CLOSING_SECONDS = 5.0
 _RESTART_SECONDS = 20.0
 
@@ -60,7 +62,7 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
     share = threads or max(1, cores // wanted)
     import dask
 
-    environment = dict.fromkeys(_THREADS, share) | {"MALLOC_TRIM_THRESHOLD_": 65536}
+    environment = dict.fromkeys(_THREADS, share) | {"MALLOC_TRIM_THRESHOLD_": 65536, **_QUIET}
     try:
         with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
             local = distributed.LocalCluster(
