@@ -14,8 +14,10 @@ from sqlalchemy import Engine, event
 
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
+from postgres_cluster import PostgresCluster, postgres_programs
 from projects import PROJECT, copy_project, run_pipeline
 from small_detector import keep_detector
+from tracking_server import TrackingServer
 
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
@@ -113,6 +115,31 @@ def browser():
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresCluster]:
+    """PostgreSQL, that is up."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL (Debian: apt-get install postgresql)")
+    made = PostgresCluster(programs)
+    try:
+        made.create()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="module")
+def postgres_server(postgres: PostgresCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    """MLflow's server on PostgreSQL, of two workers, that is up."""
+    made = TrackingServer(tmp_path_factory.mktemp("server"), postgres.uri, workers=2)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @cache

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,12 @@ import tracking_client
 from kdad.tracking.delivery import Delivery
 from kdad.tracking.destination import Destination
 from kdad.tracking.run import begin_run
-from postgres_cluster import PostgresCluster, postgres_programs
 from projects import PROJECT
 from tracking_client import FILE, METRICS, content_of, dataset_of, series_of
-from tracking_server import TrackingServer
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL (Debian: apt-get install postgresql)"),
-]
+pytestmark = pytest.mark.long
 
 _CLIENTS, _CHILDREN, _POINTS = 8, 4, 50
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PostgresCluster]:
-    """PostgreSQL, that is up."""
-    made = PostgresCluster(postgres_programs())
-    try:
-        made.create()
-        yield made
-    finally:
-        made.remove()
-
-
-@pytest.fixture(scope="module")
-def server(cluster, tmp_path_factory) -> Iterator[TrackingServer]:
-    """MLflow's server of two workers on it, that is up."""
-    made = TrackingServer(tmp_path_factory.mktemp("server"), cluster.uri, workers=2)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.kill()
 
 
 def _begin(folder: Path, uri: str, names: list[str], model: Path | None) -> list[subprocess.Popen]:
@@ -108,12 +80,12 @@ def _check(uri: str, folder: Path, names: list[str]) -> None:
         assert Path(fetched).read_bytes() == content_of(name)
 
 
-def test_eight_clients_at_once(server, tmp_path, detector_folder):
+def test_eight_clients_at_once(postgres_server, tmp_path, detector_folder):
     names = [f"client{number}" for number in range(_CLIENTS)]
-    said = _end(_begin(tmp_path, server.uri, names, detector_folder))
+    said = _end(_begin(tmp_path, postgres_server.uri, names, detector_folder))
     assert [one["all"] for one in said] == [True] * _CLIENTS, said
-    _check(server.uri, tmp_path, names)
-    client = mlflow.MlflowClient(server.uri)
+    _check(postgres_server.uri, tmp_path, names)
+    client = mlflow.MlflowClient(postgres_server.uri)
     versions = client.search_model_versions("name = 'brick'")
     assert sorted(int(one.version) for one in versions) == list(range(1, _CLIENTS + 1))
     assert len({one.source for one in versions}) == _CLIENTS
@@ -121,32 +93,32 @@ def test_eight_clients_at_once(server, tmp_path, detector_folder):
     print(f"{_CLIENTS} clients: {records} records in {seconds:.1f} s, {records / seconds:.0f} a second")
 
 
-def test_the_database_is_restarted_while_clients_log(cluster, server, tmp_path):
+def test_the_database_is_restarted_while_clients_log(postgres, postgres_server, tmp_path):
     names = ["before", "meanwhile", "after"]
-    clients = _begin(tmp_path, server.uri, names, None)
+    clients = _begin(tmp_path, postgres_server.uri, names, None)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("*/waiting/*/sent.json")):  # the first run is made
         assert time.monotonic() < until
         time.sleep(0.02)
-    cluster.stop()
+    postgres.stop()
     time.sleep(5)
-    cluster.start()
+    postgres.start()
     said = _end(clients)
     assert [one for one in said if one["trouble"] or not one["all"]], "the restart came too late"
     for name in names:
         command = [sys.executable, "-m", "kdad.tracking", str(tmp_path / name / "waiting")]
         environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
         subprocess.run(command, env=environment, check=True, timeout=400)
-    _check(server.uri, tmp_path, names)
+    _check(postgres_server.uri, tmp_path, names)
 
 
-def test_what_postgresql_cannot_hold_does_not_hold_up_the_rest(server, tmp_path):
-    run, _ = begin_run(Destination(server.uri, "kdad", None), tmp_path / "waiting", "torn", {}, None)
+def test_what_postgresql_cannot_hold_does_not_hold_up_the_rest(postgres_server, tmp_path):
+    run, _ = begin_run(Destination(postgres_server.uri, "kdad", None), tmp_path / "waiting", "torn", {}, None)
     run.tags({"error": "a name with \0 in it"})
     run.metrics({"image_auroc": 0.5})
     run.end("FAILED")
-    Delivery(Destination(server.uri, "kdad", None)).deliver(run.spool)
-    found = mlflow.MlflowClient(server.uri).get_run(run.spool.sent[run.key]["id"])
+    Delivery(Destination(postgres_server.uri, "kdad", None)).deliver(run.spool)
+    found = mlflow.MlflowClient(postgres_server.uri).get_run(run.spool.sent[run.key]["id"])
     assert (found.info.status, found.data.metrics) == ("FAILED", {"image_auroc": 0.5})
     (aside,) = (run.spool.folder / "refused").iterdir()
     assert "NUL" in json.loads(aside.read_text())["refused"]

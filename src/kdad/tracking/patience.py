@@ -7,14 +7,15 @@ _SETTINGS = {
     "HTTP_REQUEST_TIMEOUT": "60",  # of a server at work on a large file; no run's end waits for it
     "DISABLE_TELEMETRY": "true",
     "ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
 def limit_patience() -> None:
     """Have a server that is down told of within seconds, where MLflow by itself tries for four minutes.
 
-    Nor does MLflow report its use to its makers, or draw bars. What the environment says already stays; to be called
-    before MLflow is imported.
+    Nor does MLflow report its use to its makers, draw bars, or print the addresses of each run. What the environment
+    says already stays; to be called before MLflow is imported.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(f"MLFLOW_{name}", value)
