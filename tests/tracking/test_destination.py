@@ -1,10 +1,15 @@
 """Which MLflow a run goes to, and whether it answers."""
 
 import sqlite3
+import ssl
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from kdad.tracking.destination import Destination, destination_of, unreachable
 
@@ -74,6 +79,28 @@ def test_a_server_that_answers(status, said, monkeypatch):
     with HTTPServer(("127.0.0.1", 0), _Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert unreachable(Destination(f"http://127.0.0.1:{server.server_port}", "kdad", None)) == said
+        server.shutdown()
+
+
+def _of_its_own_authority(folder):
+    """Write a certificate of this machine that no system knows, and its key; return both files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key").write_bytes(key.private_bytes(*kinds))
+    (folder / "certificate").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(kinds[0]))
+    return folder / "certificate", folder / "key"
+
+
+def test_a_server_whose_certificate_mlflow_alone_knows(tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*_of_its_own_authority(tmp_path))
+    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert unreachable(Destination(f"https://127.0.0.1:{server.server_port}", "kdad", None)) is None
         server.shutdown()
 
 
