@@ -40,7 +40,7 @@ class PostgresCluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.uri = f"postgresql://kdad@127.0.0.1:{self.port}/{_DATABASE}"
+        self.uri = f"postgresql+psycopg://kdad@127.0.0.1:{self.port}/{_DATABASE}"
         self._process: subprocess.Popen | None = None
         self._run("initdb", "--auth=trust", "--username=kdad", "--encoding=UTF8", "--no-locale", "--no-sync", "data")
 
