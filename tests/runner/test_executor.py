@@ -151,6 +151,18 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_others_go_on(executor
     assert made.load().startswith("not made: lost: 2 workers were lost at it") and other.load()["number"] == 8
 
 
+def test_cases_that_only_wait_are_not_blamed_for_lost_workers(executor, tmp_path):
+    made = [MemoryDataset() for _ in range(6)]
+    runs = [partial(die_until, str(tmp_path / f"died_{number}")) for number in range(3)]
+    tasks = [
+        task(Node(run, "a", "made", name=f"case_{number}", tags=WORKER), Hooks(), a=MemoryDataset(number), made=one)
+        for number, (run, one) in enumerate(zip([*runs, where, where, where], made, strict=True))
+    ]
+    # Each of three workers that die would count against all that were sent to it; two are one too many here.
+    assert outcome(executor, *tasks) == [f"case_{number}" for number in range(6)]
+    assert [one.load() for one in made[:3]] == [0, 1, 2]
+
+
 def test_a_node_that_cannot_be_given_up_ends_the_run(executor):
     node = Node(die, "a", "made", name="features", tags=WORKER)
     (error,) = outcome(executor, task(node, Hooks(), a=MemoryDataset(7), made=MemoryDataset()))

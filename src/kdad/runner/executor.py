@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _LOOK_SECONDS = 1.0
 
 @dataclass
 class _Sent:
-    """A task that a worker has, or waits for one; `begun` counts how often one has begun it."""
+    """A task that a worker has, or that waits for one; `begun` counts how often one has begun it."""
 
     task: Task
     future: Future
@@ -37,13 +38,17 @@ class _Sent:
 class ClusterExecutor(Executor):
     """Takes Kedro's tasks. A cluster that is gone, or without workers for `patience` seconds, ends all of them.
 
-    Dask begins a task again whose worker is lost. A node whose function has `give_up`, which takes the error and
+    Dask begins a task again whose worker is lost, and counts it against every task that the worker had; so it is given
+    one task a worker, and the others wait here. A node whose function has `give_up`, which takes the error and
     returns its output, is given up when that happens too often, and does not end the run.
     """
 
     def __init__(self, cluster: Cluster, site: Site, patience: float) -> None:
         self._cluster, self._site, self._patience = cluster, site, patience
         self._sent: dict[str, _Sent] = {}
+        self._waiting: deque[str] = deque()
+        self._at_work: set[str] = set()
+        self._room, self._sending = cluster.workers, threading.Lock()
         self._hooks = ThreadPoolExecutor(1, thread_name_prefix="kdad hooks")  # in order, and none at the same time
         self._topic = f"kdad-{uuid.uuid4().hex}"
         self._over = threading.Event()
@@ -70,12 +75,27 @@ class ClusterExecutor(Executor):
     def _send(self, task: Task) -> Future:
         key = f"{task.node.name}-{uuid.uuid4().hex[:8]}"
         sent = self._sent[key] = _Sent(task, Future())
-        work = _Work(self._topic, key)
-        sent.remote = self._cluster.client.submit(
-            work, task.node, catalog_of(task.node, task.catalog), self._site, key=key, pure=False
-        )
-        sent.remote.add_done_callback(lambda remote: self._tell(self._end, key, remote))
+        self._waiting.append(key)
+        self._fill()
         return sent.future
+
+    def _fill(self) -> None:
+        """Send as many tasks as there are workers without one; without workers, one that waits there."""
+        with self._sending:
+            while self._waiting and len(self._at_work) < max(self._room, 1) and not self._over.is_set():
+                key = self._waiting.popleft()
+                self._at_work.add(key)
+                sent = self._sent[key]
+                node, catalog = sent.task.node, catalog_of(sent.task.node, sent.task.catalog)
+                work = _Work(self._topic, key)
+                sent.remote = self._cluster.client.submit(work, node, catalog, self._site, key=key, pure=False)
+                sent.remote.add_done_callback(lambda remote, key=key: self._ended(key, remote))
+
+    def _ended(self, key: str, remote: "RemoteFuture") -> None:
+        with self._sending:
+            self._at_work.discard(key)
+        self._fill()
+        self._tell(self._end, key, remote)
 
     def _heard(self, event: tuple[float, str]) -> None:
         self._tell(self._begin, event[1])
@@ -158,10 +178,13 @@ class ClusterExecutor(Executor):
         """End all tasks when the scheduler is gone, or no worker comes."""
         seen = time.monotonic()
         while not self._over.wait(_LOOK_SECONDS):
-            if self._cluster.client.status in ("closed", "closing"):
+            status = self._cluster.client.status
+            self._room = self._cluster.workers if status == "running" else 0
+            if status in ("closed", "closing"):
                 self._fail(_lost("the connection to its scheduler is lost"))
-            elif (self._cluster.client.status == "running" and self._cluster.workers) or not self._sent:
+            elif self._room or not self._sent:
                 seen = time.monotonic()
+                self._fill()
             elif time.monotonic() - seen > self._patience:
                 self._fail(_lost(f"it has had no worker for {self._patience:g} s (patience_seconds)"))
 
