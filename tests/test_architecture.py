@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "command_line", "plugins", "conf_files", "interruption"),
+    ("errors", "logs", "seeding", "command_line", "plugins", "conf_files", "interruption"),
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
@@ -38,7 +38,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
+    *("errors", "logs", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
     *("provenance", "replacing", "checksums", "content_store", "places", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )

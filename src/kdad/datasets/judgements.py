@@ -19,6 +19,7 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import InputError
 from kdad.interruption import InsistentSignals
+from kdad.logs import PLAIN
 from kdad.replacing import is_taken, link_or_copy, put_back, replacing
 from kdad.reporting.file_names import printable
 
@@ -110,13 +111,10 @@ class JudgementsDataset(PlaceDataset):
         if (folder / JOURNAL).exists():
             raise InputError(f"'{folder}' holds what a watch has judged; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
-        logger.info("Results: %s%s", printable(str(folder)), earlier, extra=_PLAIN)
+        logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
         with InsistentSignals(), replacing(whole) as partial:
             _write(partial, data)
             _take_along(whole, partial, (*_WRITTEN, *self._reports))
-
-
-_PLAIN = {"markup": False}  # brackets in a file's name are no markup
 
 
 def _write(folder: Path, data: JudgementStream) -> None:

@@ -15,6 +15,7 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.judgement import JudgedFile
 from kdad.disk_space import told_when_full
 from kdad.errors import InputError
+from kdad.logs import PLAIN
 from kdad.replacing import is_taken, replace_text
 from kdad.reporting.file_names import printable
 from kdad.watching.arrivals import Arrival, Stamp
@@ -93,7 +94,7 @@ class _Watch:
 
     def run(self) -> None:
         self._take_up()
-        logger.info("Results: %s", printable(str(self._folder)), extra={"markup": False})
+        logger.info("Results: %s", printable(str(self._folder)), extra=PLAIN)
         with (self._folder / TABLE).open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.DictWriter(file, COLUMNS)
             for found in self._data.judged(self._done):

@@ -9,6 +9,7 @@ from kedro.framework.hooks import hook_impl
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.errors import InputError
 from kdad.hooks.place_lock import DATA, places_written
+from kdad.logs import PLAIN
 from kdad.places import RECORD, Claim, give_back, take_place
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class PlaceOwnerHook:
                 logger.info(
                     "Results of '%s' lie in %s/*/%s, as %s/*/%s holds those of another root of that name",
                     *(claim.root, DATA, claim.place, DATA, claim.taken),
-                    extra={"markup": False},
+                    extra=PLAIN,
                 )
 
     @hook_impl

@@ -9,6 +9,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from rich.progress import Progress, TaskID
 
+from kdad.logs import PLAIN
 from kdad.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class StageLinesHook:
         seconds = said_seconds(perf_counter() - self._started.pop(node.name))
         # A worker process does not know how many nodes the others have done.
         number = f"{next(self._numbers)}{self._total} " if multiprocessing.parent_process() is None else ""
-        logger.info("%s%s: %s%s", number, node.name, seconds, _ending(outputs), extra={"markup": False})
+        logger.info("%s%s: %s%s", number, node.name, seconds, _ending(outputs), extra=PLAIN)
         if self._bar is not None:
             self._bar.advance(self._task)
 

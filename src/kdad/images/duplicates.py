@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.errors import InputError
+from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:
         )
     if said:
         log = logger.warning if serious else logger.info
-        log("Duplicates:\n  %s", "\n  ".join(said), extra={"markup": False})
+        log("Duplicates:\n  %s", "\n  ".join(said), extra=PLAIN)
 
 
 def _listed(pairs: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.runner.task import Task
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.logs import PLAIN
 from kdad.pipelines.comparison.cases import WORKER
 from kdad.runner.cluster import Cluster
 from kdad.runner.work import Site, catalog_of, run_node
@@ -111,7 +112,7 @@ class ClusterExecutor(Executor):
             return
         sent.begun += 1
         if sent.begun > 1:
-            logger.warning("%s begins again, as its worker was lost", sent.task.node.name, extra={"markup": False})
+            logger.warning("%s begins again, as its worker was lost", sent.task.node.name, extra=PLAIN)
             return
         task = sent.task
         self._guard(
@@ -159,7 +160,7 @@ class ClusterExecutor(Executor):
             give_up = getattr(node.func, "give_up", None)
             if give_up is None:
                 raise CommandLineError(f"{node.name} failed: {reason}", ExitCode.NO_CLUSTER) from error
-            logger.error("%s failed: %s", node.name, reason, extra={"markup": False})
+            logger.error("%s failed: %s", node.name, reason, extra=PLAIN)
             (name,) = node.outputs
             sent.task.catalog.save(name, give_up(f"lost: {reason}"))
             return {}

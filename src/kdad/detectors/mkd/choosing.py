@@ -15,6 +15,7 @@ from kdad.detectors.mkd.parameters import ScoringParameters
 from kdad.detectors.mkd.rule_choice import RuleChoice, TriedRule
 from kdad.detectors.mkd.rule_parameters import FIXED
 from kdad.features.seen import SeenImages
+from kdad.logs import PLAIN
 from kdad.seeding import numpy_generator
 
 logger = logging.getLogger(__name__)
@@ -101,5 +102,5 @@ def _say(block: str, tried: list[TriedRule], drawn: int, plain: int) -> None:
     logger.info(
         "scoring.%s: %s; %s of %d drawn defects, %d held-out images: %.4f fixed, %.4f '%s' (gains at least %+.4f)",
         *(block, decision, fixed.metric, drawn, plain, fixed.figure, best.figure, best.rule, best.least_gain),
-        extra={"markup": False},
+        extra=PLAIN,
     )

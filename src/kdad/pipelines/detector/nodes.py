@@ -21,6 +21,7 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.logs import PLAIN
 from kdad.metrics.measure import numbers_of
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
@@ -115,7 +116,7 @@ def cross_fit(
             "%d held-out images, %d more detectors fitted: the threshold rests on all %d normal images, each judged by "
             "a detector that has not seen it (measuring.cross_fit: off leaves that out)",
             *(held_out, parts - 1, normal),
-            extra={"markup": False},
+            extra=PLAIN,
         )
     seen = SeenImages(image_set, split, feature_caches)
     workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)

@@ -18,11 +18,11 @@ from kdad.detectors.judge import Judge
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
+from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.export import ExportParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.export.run_images import find_run_images
-from kdad.pipelines.inference.understanding import PLAIN
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import JudgedFile
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
+from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.scoring import MeasuringParameters
@@ -19,7 +20,7 @@ from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.inference.drifting import find_drift, reference_of, say_drift
 from kdad.pipelines.inference.judging import judge_found
 from kdad.pipelines.inference.tiling import describe_sizes, describe_tiles, describe_unlike, judge_by_tiles
-from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector, describe_images
+from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.reporting.judgements import draw_contact_sheet, render_judgements
 from kdad.scoring.drift import NormalReference

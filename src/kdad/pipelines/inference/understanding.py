@@ -17,9 +17,6 @@ _BY_FIT: dict[Fit, str] = {
     "centre_crop": "cut at two sides, where nothing is judged",
 }
 
-#: For a record of the log: brackets in a file's name are no markup.
-PLAIN = {"markup": False}
-
 Facts = list[tuple[str, str]]
 
 

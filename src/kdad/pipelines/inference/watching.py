@@ -18,13 +18,14 @@ from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import JudgedFile
 from kdad.images.found import FoundImages
 from kdad.interruption import EndWhenTold
+from kdad.logs import PLAIN
 from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.watching import WatchingParameters
 from kdad.pipelines.inference.drifting import reference_of, say_drift
 from kdad.pipelines.inference.judging import FileJudge, judge_in_batches
 from kdad.pipelines.inference.tiling import describe_tiles, judge_by_tiles
-from kdad.pipelines.inference.understanding import PLAIN, as_lines, describe_detector
+from kdad.pipelines.inference.understanding import as_lines, describe_detector
 from kdad.reporting.file_names import printable
 from kdad.reporting.judgements import draw_contact_sheet, render_judgements
 from kdad.scoring.drift import Drift, NormalReference, latest_look

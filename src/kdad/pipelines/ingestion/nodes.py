@@ -20,6 +20,7 @@ from kdad.images.training_range import say_range
 from kdad.images.understanding import understand
 from kdad.images.validation import check_images
 from kdad.images.value_range import advise_on_range, describe_range, summed_limits
+from kdad.logs import PLAIN
 from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters
 from kdad.reporting.data_report import DataReport, render_data_report, warn_of
@@ -41,7 +42,7 @@ def validate_images(image_set: ImageSet) -> pd.DataFrame:
     check_images(image_set)
     understood = understand(image_set)
     lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
-    logger.info("\n".join(map(printable, lines)), extra={"markup": False})
+    logger.info("\n".join(map(printable, lines)), extra=PLAIN)
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
     rows = range(len(table))
     facts = [image_set.facts(row) for row in rows]
@@ -58,7 +59,7 @@ def _say_files(image_set: ImageSet, facts: list[FileFacts | None]) -> None:
         return
     say_range(image_set.preparation.values, [found.limits for sample, found in known if sample.subset == "train"])
     for said in unusual_files({sample.id: found for sample, found in known}):
-        logger.warning("Files: %s", said, extra={"markup": False})
+        logger.warning("Files: %s", said, extra=PLAIN)
 
 
 def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: int) -> pd.DataFrame:
@@ -91,10 +92,10 @@ def report_images(
             "%d normal images are unlike the others and may be anomalous: %s",
             len(suspicious),
             first_of(images["id"].iloc[suspicious].tolist(), _NAMED),
-            extra={"markup": False},
+            extra=PLAIN,
         )
     for said in say_pairs(pairs[pairs["how"] == "near"]):
-        logger.info("Duplicates: %s", said, extra={"markup": False})
+        logger.info("Duplicates: %s", said, extra=PLAIN)
     report = DataReport(
         title=f"Data: {image_set.name} / {printable(image_set.category)}",
         facts=_report_facts(image_set, images, dataset),
