@@ -32,7 +32,7 @@ _ANY = "127.0.0.1:0"
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Two workers that Dask replaces when they are killed, and gives a task up with the second that dies of it."""
+    """Two workers that Dask replaces when they are killed, giving up what the second had that is lost."""
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=_ANY, silence_logs=50) as local,
         distributed.Client(local, set_as_default=False) as client,
@@ -72,7 +72,7 @@ def task(node, hooks, **datasets):
 
 def outcome(executor, *tasks):
     futures = [executor.submit(each) for each in tasks]
-    _, open_ones = wait(futures, timeout=90)
+    _, open_ones = wait(futures, timeout=300)
     assert not open_ones
     return [future.exception() or future.result().name for future in futures]
 
@@ -148,7 +148,7 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_others_go_on(executor
         task(Node(where, "a", "made", name="case", tags=WORKER), Hooks(), a=MemoryDataset(8), made=other),
     ]
     assert outcome(executor, *tasks) == ["deadly", "case"]
-    assert made.load().startswith("not made: lost: 2 workers were lost at it") and other.load()["number"] == 8
+    assert made.load().startswith("not made: lost: 4 workers or more were lost at it") and other.load()["number"] == 8
 
 
 def test_cases_that_only_wait_are_not_blamed_for_lost_workers(executor, tmp_path):
@@ -167,7 +167,7 @@ def test_a_node_that_cannot_be_given_up_ends_the_run(executor):
     node = Node(die, "a", "made", name="features", tags=WORKER)
     (error,) = outcome(executor, task(node, Hooks(), a=MemoryDataset(7), made=MemoryDataset()))
     assert isinstance(error, CommandLineError) and error.exit_code == ExitCode.NO_CLUSTER
-    assert "features failed: 2 workers were lost at it" in str(error)
+    assert "features failed: 4 workers or more were lost at it" in str(error)
 
 
 def sleep(file, number):

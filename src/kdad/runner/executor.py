@@ -24,24 +24,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+#: As many workers may be lost at a case until it is given up.
+_LOSSES = 4
 
 
 @dataclass
 class _Sent:
-    """A task that a worker has, or that waits for one; `begun` counts how often one has begun it."""
+    """A task that a worker has, or that waits for one, how often one has begun it, and how often Dask gave it up."""
 
     task: Task
     future: Future
     remote: Any = None
     begun: int = 0
+    given_up: int = 0
 
 
 class ClusterExecutor(Executor):
     """Takes Kedro's tasks. A cluster that is gone, or without workers for `patience` seconds, ends all of them.
 
     Dask begins a task again whose worker is lost, and counts it against every task that the worker had; so it is given
-    one task a worker, and the others wait here. A node whose function has `give_up`, which takes the error and
-    returns its output, is given up when that happens too often, and does not end the run.
+    one task a worker, the others wait here, and what was begun fewer than four times is sent anew. A node whose function
+    has `give_up`, which takes the error and returns its output, is given up after that, and does not end the run.
     """
 
     def __init__(self, cluster: Cluster, site: Site, patience: float) -> None:
@@ -74,11 +77,15 @@ class ClusterExecutor(Executor):
         self._sent.clear()
 
     def _send(self, task: Task) -> Future:
-        key = f"{task.node.name}-{uuid.uuid4().hex[:8]}"
-        sent = self._sent[key] = _Sent(task, Future())
+        sent = _Sent(task, Future())
+        self._queue(sent)
+        return sent.future
+
+    def _queue(self, sent: _Sent) -> None:
+        key = f"{sent.task.node.name}-{uuid.uuid4().hex[:8]}"
+        self._sent[key] = sent
         self._waiting.append(key)
         self._fill()
-        return sent.future
 
     def _fill(self) -> None:
         """Send as many tasks as there are workers without one; without workers, one that waits there."""
@@ -129,8 +136,12 @@ class ClusterExecutor(Executor):
             return
         if not sent.begun:
             self._begin(key)
-        self._guard(sent, lambda: self._take(sent, remote))
         self._sent.pop(key, None)
+        if _was_lost(remote) and max(sent.begun, sent.given_up + 1) < _LOSSES:
+            sent.given_up += 1
+            self._queue(sent)  # Dask also counts workers that had it in their queue
+            return
+        self._guard(sent, lambda: self._take(sent, remote))
         if not sent.future.done():
             sent.future.set_result(sent.task.node)
 
@@ -156,7 +167,7 @@ class ClusterExecutor(Executor):
         try:
             return remote.result()
         except KilledWorker as error:
-            reason = f"{error.allowed_failures + 1} workers were lost at it, the last one {error.last_worker.address}"
+            reason = f"{_LOSSES} workers or more were lost at it, the last one {error.last_worker.address}"
             give_up = getattr(node.func, "give_up", None)
             if give_up is None:
                 raise CommandLineError(f"{node.name} failed: {reason}", ExitCode.NO_CLUSTER) from error
@@ -193,6 +204,13 @@ class ClusterExecutor(Executor):
         for sent in list(self._sent.values()):
             if not sent.future.done():
                 sent.future.set_exception(error)
+
+
+def _was_lost(remote: "RemoteFuture") -> bool:
+    """Tell whether Dask has given a task up, as too many workers that had it were lost."""
+    from distributed import KilledWorker
+
+    return remote.status == "error" and isinstance(remote.exception(), KilledWorker)
 
 
 @dataclass(frozen=True)
