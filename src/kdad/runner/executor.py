@@ -43,8 +43,8 @@ class ClusterExecutor(Executor):
     """Takes Kedro's tasks. A cluster that is gone, or without workers for `patience` seconds, ends all of them.
 
     Dask begins a task again whose worker is lost, and counts it against every task that the worker had; so it is given
-    one task a worker, the others wait here, and what was begun fewer than four times is sent anew. A node whose function
-    has `give_up`, which takes the error and returns its output, is given up after that, and does not end the run.
+    one task a worker, the others wait here, and what was begun fewer than four times is sent anew. A node of a function
+    with `give_up`, which takes the error and returns its output, is given up after that, and does not end the run.
     """
 
     def __init__(self, cluster: Cluster, site: Site, patience: float) -> None:
