@@ -45,6 +45,15 @@ def test_baselines_whose_maps_are_standardised_already_are_no_members(settings):
     assert settings("mkd", "stfpm", baselines=baselines).baselines.normalisation == "position"  # nothing to these two
 
 
+def test_a_member_of_standardised_maps_cannot_be_weighed_by_their_means(settings):
+    blocks = settings("mkd", "stfpm").model_dump(mode="json")
+    blocks["stfpm"]["normalisation"] = "position"
+    with pytest.raises(ValidationError, match=r"stfpm\.normalisation is 'position'.*committee\.weighting to equal"):
+        CommitteeSettings.model_validate(blocks)
+    blocks["committee"]["weighting"] = "equal"
+    assert CommitteeSettings.model_validate(blocks).stfpm.normalisation == "position"
+
+
 def test_the_name_of_the_sum_is_no_members(settings):
     methods = {"sum": {"detector": "memory_bank"}}
     with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; call the method"):

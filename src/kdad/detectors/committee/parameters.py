@@ -98,3 +98,14 @@ class CommitteeSettings(SystemSettings):
                 "are standardised have neither; set baselines.normalisation to none"
             )
         return self
+
+    @model_validator(mode="after")
+    def _members_are_weighed_by_means(self) -> "CommitteeSettings":
+        weighed = self.committee.weighting == "generalisation" and "stfpm" in self.committee.members
+        if weighed and self.stfpm.normalisation == "position":
+            raise ValueError(
+                "committee.members names stfpm, and stfpm.normalisation is 'position', but a committee weighs a member "
+                "by the means of its maps, and those of standardised maps are near 0; set stfpm.normalisation to none, "
+                "or committee.weighting to equal"
+            )
+        return self
