@@ -24,10 +24,15 @@ _RESTART_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """A client, and how it leaves its cluster: `close` takes the tasks that are not finished, and ends them."""
+    """A client, and how it leaves its cluster: `close` takes the tasks that are not finished, and ends them.
+
+    `refill` begins the workers anew that Dask has given up, one that was killed while it started; of a cluster of
+    others that is their matter.
+    """
 
     client: "Client"
     close: Callable[[list[Any]], None]
+    refill: Callable[[], None] = lambda: None
 
     @property
     def workers(self) -> int:
@@ -85,7 +90,7 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
         local.close(timeout=_CLOSING_SECONDS)
 
     logger.info("Dask cluster of this machine: %s of %s", _counted(wanted, "worker"), _counted(share, "thread"))
-    return Cluster(client, close)
+    return Cluster(client, close, lambda: local.scale(int(wanted)))
 
 
 def _leave(client: "Client", unfinished: list[Any]) -> None:

@@ -1,5 +1,6 @@
 """Kedro's tasks on a cluster: what a worker may run is sent there, the rest runs here, and so do all hooks."""
 
+import itertools
 import logging
 import threading
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_REFILL_LOOKS = 5
 #: As many workers may be lost at a case until it is given up.
 _LOSSES = 4
 
@@ -187,10 +189,14 @@ class ClusterExecutor(Executor):
                 sent.future.set_exception(error)
 
     def _watch(self) -> None:
-        """End all tasks when the scheduler is gone, or no worker comes."""
+        """Keep workers at work; end all tasks when the scheduler is gone, or no worker comes."""
         seen = time.monotonic()
-        while not self._over.wait(_LOOK_SECONDS):
+        for look in itertools.count(1):
+            if self._over.wait(_LOOK_SECONDS):
+                return
             status = self._cluster.client.status
+            if status == "running" and look % _REFILL_LOOKS == 0:
+                self._cluster.refill()
             self._room = self._cluster.workers if status == "running" else 0
             if status in ("closed", "closing"):
                 self._fail(_lost("the connection to its scheduler is lost"))
