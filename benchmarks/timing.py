@@ -55,34 +55,35 @@ class Finished:
 
 
 def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run a command to its end; raises `RuntimeError` with its output when it fails. Linux and macOS."""
+    """Run a command to its end; raises `RuntimeError` with its output when it fails."""
     began = time.perf_counter()
     given = {**os.environ, "KEDRO_DISABLE_TELEMETRY": "1", **(environment or {})}
     with subprocess.Popen(
         command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        watch = _OwnMemory(process.pid)
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        watch = _Memory(process.pid)
+        output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(output)
-    unit = 1e9 if platform.system() == "Darwin" else 1e6
-    return Finished(time.perf_counter() - began, usage.ru_maxrss / unit, watch.most / 1e9)
+    return Finished(time.perf_counter() - began, watch.resident / 1e9, watch.own / 1e9)
 
 
-class _OwnMemory:
-    """Looks ten times a second at what a process has in memory that is mapped from no file."""
+class _Memory:
+    """Looks ten times a second at what a process has in memory, and what of it is mapped from no file.
+
+    The system's own count of the most, getrusage, is handed down from the process that starts another.
+    """
 
     def __init__(self, pid: int) -> None:
-        self.most, self._process = 0, psutil.Process(pid)
+        self.resident, self.own, self._process = 0, 0, psutil.Process(pid)
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             while True:
                 found = self._process.memory_info()
-                self.most = max(self.most, found.rss - getattr(found, "shared", 0))
+                self.resident = max(self.resident, found.rss)
+                self.own = max(self.own, found.rss - getattr(found, "shared", 0))
                 time.sleep(0.1)
 
 

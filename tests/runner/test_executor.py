@@ -238,7 +238,8 @@ def test_workers_of_its_own_share_the_cores(monkeypatch):
         ((None, None, 2), (2, 4)),
     ]:
         cluster.start_workers(*given)
-        assert (began["n_workers"], began["environment"]["OMP_NUM_THREADS"]) == expected
+        assert (began["n_workers"], int(began["environment"]["OMP_NUM_THREADS"])) == expected
+        assert began["env"] == began["environment"] and "MALLOC_TRIM_THRESHOLD_" not in began["env"]
         assert began["threads_per_worker"] == 1
 
 

@@ -16,6 +16,7 @@ _SMALLEST, _LARGEST = 32, 96  # pixels a side that a source sees: enough to tell
 _BATCH = 16
 _OUTLYING = 5.0  # robust standard deviations of the outlyingness itself
 _LEAST = 8  # images that say what is usual
+_ROWS, _COLUMNS = 1024, 32  # that are worked on at once
 _ROBUST_SD = 1.4826  # of a normal distribution, in median absolute deviations
 
 
@@ -49,17 +50,21 @@ def survey_images(images: ImageSet, split: Split, source: Source) -> Survey:
     count = len(split)
     normal = np.isin(split.table["split"], ("train", "validation"))
     thumbnails = np.empty((count, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.float32)
-    activations: list[np.ndarray] = []
+    activations, filled = np.empty((0, 0), np.float32), 0
     for start in counted(range(0, count, _BATCH), "Data report"):
         rows = np.arange(start, min(start + _BATCH, count))
         batch = torch.from_numpy(np.stack([images.image(int(row)) for row in rows]))
         thumbnails[rows] = adaptive_avg_pool2d(batch.mean(dim=1, keepdim=True), THUMBNAIL_SIDE)[:, 0].numpy()
         seen = batch[torch.from_numpy(normal[rows])]
         if len(seen):
-            activations.append(mean_activations(seen, source))
+            found = mean_activations(seen, source)
+            if not filled:
+                activations = np.empty((int(normal.sum()), found.shape[1]), np.float32)
+            activations[filled : filled + len(found)] = found
+            filled += len(found)
     outlyingness = np.full(count, np.nan)
-    if activations:
-        outlyingness[normal] = measure_outlyingness(np.concatenate(activations))
+    if filled:
+        outlyingness[normal] = measure_outlyingness(activations)
     return Survey(thumbnails, _mask_pixels(images, split), outlyingness)
 
 
@@ -76,13 +81,17 @@ def measure_outlyingness(vectors: np.ndarray) -> np.ndarray:
     varies = spread > 1e-6 * max(float(np.abs(middle).max()), 1e-12)
     if not varies.any():
         return np.zeros(len(vectors))
-    return np.sqrt(np.mean(((vectors - middle) / np.where(varies, spread, 1))[:, varies] ** 2, axis=1))
+    unit = np.where(varies, spread, 1)
+    blocks = np.array_split(vectors, -(-len(vectors) // _ROWS))
+    return np.concatenate([np.sqrt(np.mean(((rows - middle) / unit)[:, varies] ** 2, axis=1)) for rows in blocks])
 
 
 def _robust(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return median and robust standard deviation of each column."""
-    middle = np.median(vectors, axis=0)
-    return middle, _ROBUST_SD * np.median(np.abs(vectors - middle), axis=0)
+    """Return median and robust standard deviation of each column; no second copy of all is made."""
+    blocks = np.array_split(vectors, -(-vectors.shape[1] // _COLUMNS), axis=1)
+    middle = [np.median(columns, axis=0) for columns in blocks]
+    spread = [np.median(np.abs(columns - one), axis=0) for columns, one in zip(blocks, middle, strict=True)]
+    return np.concatenate(middle), _ROBUST_SD * np.concatenate(spread)
 
 
 def _mask_pixels(images: ImageSet, split: Split) -> np.ndarray:
