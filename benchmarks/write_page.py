@@ -33,6 +33,7 @@ from timing import PROJECT, Ceiling, fresh_project, in_turns, machine, run_proce
 
 _DETECTOR = "data/06_models/textures/brick/mkd/detector"
 _FIGURE = "images/benchmarks.png"
+_DECADE = 10  # what differs by less is drawn from 0 on
 
 
 def main() -> None:
@@ -123,7 +124,7 @@ def _number(value: float) -> str:
 
 
 def draw(drawn: list[Curve], path: Path) -> None:
-    """Draw each curve, both axes logarithmic: a slope of one is linear growth."""
+    """Draw each curve, both axes logarithmic where there is much to see: a slope of one is linear growth."""
     if not drawn:
         return
     figure, axes = plt.subplots(1, len(drawn), figsize=(4.2 * len(drawn), 3.4), layout="constrained", squeeze=False)
@@ -131,7 +132,9 @@ def draw(drawn: list[Curve], path: Path) -> None:
         for name, points in lines.items():
             axis.plot([point.x for point in points], [point.y for point in points], marker="o", label=name)
         xs = sorted({point.x for points in lines.values() for point in points})
-        axis.set(xscale="log", yscale="log", xlabel=varied)
+        ys = [point.y for points in lines.values() for point in points]
+        axis.set(xscale="log", xlabel=varied)
+        axis.set_yscale("log") if max(ys) > _DECADE * min(ys) else axis.set_ylim(0, 1.1 * max(ys))
         axis.set_xticks(xs, [f"{x:g}" for x in xs])
         axis.minorticks_off()
         axis.set_title(title, fontsize=9)
