@@ -139,6 +139,7 @@ def die(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_case_that_kills_its_workers_is_given_up_and_the_others_go_on(executor):
     run = partial(die)
     run.give_up = "not made: {}".format
@@ -151,6 +152,7 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_others_go_on(executor
     assert made.load().startswith("not made: lost: 4 workers or more were lost at it") and other.load()["number"] == 8
 
 
+@pytest.mark.long
 def test_cases_that_only_wait_are_not_blamed_for_lost_workers(executor, tmp_path):
     made = [MemoryDataset() for _ in range(6)]
     runs = [partial(die_until, str(tmp_path / f"died_{number}")) for number in range(3)]
@@ -163,6 +165,7 @@ def test_cases_that_only_wait_are_not_blamed_for_lost_workers(executor, tmp_path
     assert [one.load() for one in made[:3]] == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_a_node_that_cannot_be_given_up_ends_the_run(executor):
     node = Node(die, "a", "made", name="features", tags=WORKER)
     (error,) = outcome(executor, task(node, Hooks(), a=MemoryDataset(7), made=MemoryDataset()))
