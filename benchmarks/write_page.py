@@ -72,11 +72,6 @@ def anomalib(python: Path) -> Iterable[Stage]:
     ours = in_turns({"pro": lambda: pro_auc(masks, maps)}, rounds=3)["pro"]
     said = f"anomalib {other['version']}, whose value differs by {abs(other['aupro'] - pro_auc(masks, maps)):.1e}"
     yield Stage("PRO of 83 maps of 256 x 256", 1e3 * ours, said, 1e3 * other["aupro_seconds"])
-    if "stfpm_seconds" in other:
-        yield Stage(
-            "(for scale) an image of 128 px through STFPM of ResNet-18",
-            *(1e3 * other["stfpm_seconds"], f"anomalib {other['version']} alone, float32"),
-        )
 
 
 def page(ceiling: Ceiling, found: list[Stage], drawn: list[Curve]) -> str:

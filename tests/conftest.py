@@ -132,6 +132,17 @@ def postgres() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture(scope="module")
+def tracking_server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[TrackingServer]:
+    """MLflow's server with a database and an artifact root of its own, that is up."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(migrated_database, folder / "server.db")
+    made = TrackingServer(folder)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
 def postgres_server(postgres: PostgresCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
     """MLflow's server on PostgreSQL, of two workers, that is up."""
     made = TrackingServer(tmp_path_factory.mktemp("server"), postgres.uri, workers=2)

@@ -32,12 +32,17 @@ def write_bricks(root: Path) -> Path:
     for folder, count in (("train/good", 20), ("test/good", 6), ("test/torn", 6)):
         for number in range(count):
             write_crop(base / folder / f"{number:03}.png", next(numbers), torn=folder == "test/torn")
-    mask = np.zeros((SIDE, SIDE), np.uint8)
+    write_masks(base, [f"{number:03}" for number in range(6)], (SIDE, SIDE))
+    return base
+
+
+def write_masks(base: Path, names: list[str], size: tuple[int, int]) -> None:
+    """Write the masks of torn test images of a category, white in rows 20 to 35, columns 20 to 39."""
+    mask = np.zeros(size, np.uint8)
     mask[20:36, 20:40] = 255
     (base / "ground_truth/torn").mkdir(parents=True)
-    for number in range(6):
-        Image.fromarray(mask).save(base / f"ground_truth/torn/{number:03}_mask.png")
-    return base
+    for name in names:
+        Image.fromarray(mask).save(base / f"ground_truth/torn/{name}_mask.png")
 
 
 def train_on_bricks(folder: Path, database: Path) -> Path:

@@ -11,6 +11,8 @@ from kedro.framework.startup import bootstrap_project
 PROJECT = Path(__file__).resolve().parents[1]
 #: Textures of few images: 12 to train on, 5 held out, 4 good ones and one of each defect to test.
 FEW = {"train_images": 12, "validation_images": 5, "test_normal": 4, "test_per_defect": 1}
+#: The same for `--params`.
+FEW_GIVEN = ",".join(f"dataset.textures.{name}={count}" for name, count in FEW.items())
 #: What makes a run small beyond the environment `test`: few images, and few of them on a sheet.
 SMALL = {"dataset": {"textures": FEW}, "reporting": {"sheet_rows": 1, "case_sheet_rows": 1}}
 

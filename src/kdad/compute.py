@@ -78,14 +78,18 @@ def choose_compute(device: DeviceName = "auto", precision: PrecisionName = "auto
     return Compute(chosen, getattr(torch, precision))
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may run on, which may be fewer than the host has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def limit_threads(threads: int | None) -> None:
     """Let torch use `threads` cores; None means OMP_NUM_THREADS, else all that this process may run on.
 
     By that variable a cluster gives each of several workers of a host its share.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or (int(given) if given.isdigit() and int(given) else cores))
+    torch.set_num_threads(threads or (int(given) if given.isdigit() and int(given) else usable_cores()))
 
 
 def prepare_compute(parameters: ComputeParameters) -> Compute:

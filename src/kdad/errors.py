@@ -1,4 +1,4 @@
-"""Errors that end a run with one message, each of a kind that has an exit code, and how a message lists names."""
+"""Errors that end a run with one message, each of a kind with an exit code; how messages quote them, and list names."""
 
 
 class InputError(ValueError):
@@ -11,6 +11,11 @@ class IncompleteError(InputError):
 
 class DivergedError(FloatingPointError):
     """A loss that is no longer a number; the message names the network, the epoch and what to do."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, the name of its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def first_of(names: list[str], shown: int) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -22,11 +22,16 @@ def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *names))
 
 
-@contextmanager
-def torch_seed(seed: int, *names: str | int) -> Iterator[None]:
+def torch_seed(seed: int, *names: str | int) -> AbstractContextManager[None]:
     """Run the block on the consumer's own torch stream and restore the one around it."""
+    return torch_stream(derive_seed(seed, *names))
+
+
+@contextmanager
+def torch_stream(seed: int) -> Iterator[None]:
+    """Run the block on torch's stream of just this seed and restore the one around it."""
     import torch  # here, since what splits images or draws them is imported long before any network
 
     with COMMON_GENERATOR, torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, *names))
+        torch.manual_seed(seed)
         yield

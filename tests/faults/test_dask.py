@@ -12,12 +12,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from projects import copy_project, logged_runs
+from projects import FEW_GIVEN, copy_project, logged_runs
 
 pytestmark = pytest.mark.faults
 
-_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
-_PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1,mkd_ablation.axes=loss_terms,mkd_ablation.seeds=0 1 2"
+_PARAMETERS = f"{FEW_GIVEN},mkd_ablation.axes=loss_terms,mkd_ablation.seeds=0 1 2"
 _CASES = 15
 _DASK = ("--runner=kdad.runner.DaskRunner", "--runner-params=workers=2")
 _KILLS = int(os.environ.get("KDAD_KILLS", "10"))

@@ -20,12 +20,11 @@ import pytest
 
 from golden_numbers import collect, differences
 from kept_detectors import write_crop
-from projects import copy_project, half_written, logged_runs
+from projects import FEW_GIVEN, copy_project, half_written, logged_runs
 
 MOMENTS = int(os.environ.get("KDAD_KILLS", "3"))
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
-_SMALL = f"{_FEW},dataset.textures.test_per_defect=1,reporting.sheet_rows=1,reporting.case_sheet_rows=1"
+_SMALL = f"{FEW_GIVEN},reporting.sheet_rows=1,reporting.case_sheet_rows=1"
 _OFTEN = f"{_SMALL},cloner.training.checkpoint_every=1,students.training.checkpoint_every=1"
 COMMANDS = {
     "mkd": ["--pipelines=mkd", f"--params={_OFTEN},cloner.training.epochs=6"],

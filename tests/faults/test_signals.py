@@ -11,12 +11,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from projects import copy_project, logged_runs
+from projects import FEW_GIVEN, copy_project, logged_runs
 
 pytestmark = pytest.mark.faults
 
-_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
-_PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1"
+_PARAMETERS = FEW_GIVEN
 
 
 @pytest.fixture

@@ -2,36 +2,21 @@
 
 import os
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from projects import copy_project
-from tracking_server import TrackingServer
+from projects import FEW_GIVEN, copy_project
 
 pytestmark = pytest.mark.faults
 
-_FEW = "dataset.textures.train_images=12,dataset.textures.validation_images=5,dataset.textures.test_normal=4"
-_PARAMETERS = f"{_FEW},dataset.textures.test_per_defect=1,scoring.localisation=discrepancy,tracking.patience=3"
+_PARAMETERS = f"{FEW_GIVEN},scoring.localisation=discrepancy,tracking.patience=3"
 _MOMENTS = 10
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, migrated_database) -> Iterator[TrackingServer]:
-    """A server that is up."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated_database, folder / "server.db")
-    made = TrackingServer(folder)
-    made.start()
-    yield made
-    made.kill()
 
 
 def _start(project: Path, uri: str | None, seed: int) -> subprocess.Popen:
@@ -63,25 +48,25 @@ def _content(uri: str, seed: int) -> dict[str, object]:
     }
 
 
-def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, server):
+def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, tracking_server):
     project = copy_project(tmp_path / "project", migrated_database)
     began = time.monotonic()
-    whole = _start(project, server.uri, 1000)
+    whole = _start(project, tracking_server.uri, 1000)
     assert whole.wait() == 0, whole.stdout.read()
     seconds = time.monotonic() - began
-    expected = _content(server.uri, 1000)
+    expected = _content(tracking_server.uri, 1000)
     assert expected["status"] == "FINISHED" and "detector" in expected["artifacts"]
     draw = random.Random(0)
     for seed in range(_MOMENTS):
-        running = _start(project, server.uri, seed)
+        running = _start(project, tracking_server.uri, seed)
         time.sleep(draw.uniform(0.2, 1.0) * seconds)
-        server.kill()
+        tracking_server.kill()
         output, _ = running.communicate(timeout=300)
         assert running.returncode == 0, output
         assert "Traceback" not in output
-        server.start()
+        tracking_server.start()
         _send(project)
-        assert _content(server.uri, seed) == expected, output
+        assert _content(tracking_server.uri, seed) == expected, output
     assert not list((project / "mlruns/waiting").glob("*/head.json"))
 
 

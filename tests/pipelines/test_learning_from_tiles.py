@@ -11,7 +11,7 @@ from PIL import Image
 
 import kdad.detectors
 from kdad.images.tiling import whole_name
-from kept_detectors import judge
+from kept_detectors import judge, write_masks
 from projects import copy_project, half_written, run_pipeline
 
 HEIGHT, WIDTH = 150, 200
@@ -37,11 +37,7 @@ def walls(tmp_path_factory) -> Path:
     for folder, count in (("wall/train/good", 8), ("wall/test/good", 2), ("wall/test/torn", 2), ("normal", 9)):
         for number in range(count):
             _write(root / folder / f"{number}.png", next(seeds), folder.endswith("torn"))
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[20:36, 20:40] = 255
-    (root / "wall/ground_truth/torn").mkdir(parents=True)
-    for number in range(2):
-        Image.fromarray(mask).save(root / f"wall/ground_truth/torn/{number}_mask.png")
+    write_masks(root / "wall", ["0", "1"], (HEIGHT, WIDTH))
     return root
 
 

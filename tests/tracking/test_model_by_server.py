@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -14,7 +13,6 @@ from kdad import detectors
 from kdad.serving.__main__ import open_judge
 from kept_detectors import DETECTOR, write_bricks
 from projects import copy_project, run_pipeline
-from tracking_server import TrackingServer
 
 pytestmark = pytest.mark.long
 
@@ -22,22 +20,11 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, migrated_database) -> Iterator[TrackingServer]:
-    """A server with a database and an artifact root of its own."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated_database, folder / "server.db")
-    made = TrackingServer(folder)
-    made.start()
-    yield made
-    made.kill()
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, migrated_database, server) -> Path:
+def project(tmp_path_factory, migrated_database, tracking_server) -> Path:
     """A project whose ``mlflow.yml`` names the server; one run there named its detector the champion, a later not."""
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
     conf = project / "conf/base/mlflow.yml"
-    text = re.sub("mlflow_tracking_uri: .*", f"mlflow_tracking_uri: {server.uri}", conf.read_text())
+    text = re.sub("mlflow_tracking_uri: .*", f"mlflow_tracking_uri: {tracking_server.uri}", conf.read_text())
     conf.write_text(text)
     write_bricks(project / "pictures")
     dataset = {"name": "folder", "root": str(project / "pictures"), "category": "brick", "validation_fraction": 0.4}
@@ -50,9 +37,9 @@ def project(tmp_path_factory, migrated_database, server) -> Path:
 
 
 @pytest.fixture
-def client(server) -> mlflow.MlflowClient:
+def client(tracking_server) -> mlflow.MlflowClient:
     """A client of the server."""
-    return mlflow.MlflowClient(server.uri)
+    return mlflow.MlflowClient(tracking_server.uri)
 
 
 @pytest.fixture
@@ -66,7 +53,7 @@ def _scores(judge) -> list[float]:
     return [judge.judge(picture).score for picture in PICTURES]
 
 
-def test_each_run_has_its_detector_as_a_model_and_nothing_waits(client, runs, project, server):
+def test_each_run_has_its_detector_as_a_model_and_nothing_waits(client, runs, project, tracking_server):
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     for seed, run in enumerate(runs):
         (output,) = run.outputs.model_outputs
@@ -76,7 +63,7 @@ def test_each_run_has_its_detector_as_a_model_and_nothing_waits(client, runs, pr
         assert float(model.params["threshold"]) == pytest.approx(kept.threshold.value)
         metrics = {metric.key: metric.value for metric in model.metrics}
         assert metrics["image_auroc"] == run.data.metrics["image_auroc"]
-    assert list((server.folder / "artifacts").rglob("learnt.safetensors"))
+    assert list((tracking_server.folder / "artifacts").rglob("learnt.safetensors"))
     assert not list((project / "mlruns/waiting").glob("*/refused/*"))
 
 
@@ -88,7 +75,7 @@ def test_the_champion_moves_only_when_it_is_asked_to(client, runs, project):
     }
 
 
-def test_each_address_opens_the_detector_that_was_trained(runs, project, server):
+def test_each_address_opens_the_detector_that_was_trained(runs, project, tracking_server):
     kept = [_scores(detectors.load(project / f"kept/{seed}")) for seed in (0, 1)]
     assert kept[0] != pytest.approx(kept[1], rel=1e-3)
     addresses = {"models:/brick@champion": 0, "models:/brick/1": 0, "models:/brick/2": 1}
@@ -96,15 +83,15 @@ def test_each_address_opens_the_detector_that_was_trained(runs, project, server)
     addresses |= {f"runs:/{run.info.run_id}/detector": seed for seed, run in enumerate(runs)}
     addresses |= {f"models:/{run.outputs.model_outputs[0].model_id}": seed for seed, run in enumerate(runs)}
     for address, seed in addresses.items():
-        judge = open_judge(address, project, server.uri)
+        judge = open_judge(address, project, tracking_server.uri)
         assert _scores(judge) == pytest.approx(kept[seed], rel=1e-5), address
         assert judge.threshold == detectors.load(project / f"kept/{seed}").threshold
 
 
 @pytest.mark.parametrize("address", ["models:/brick@champion", "runs:/{run}/detector"])
-def test_mlflow_loads_it_by_code(runs, project, server, monkeypatch, address):
+def test_mlflow_loads_it_by_code(runs, project, tracking_server, monkeypatch, address):
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server.uri)
     loaded = mlflow.pyfunc.load_model(address.format(run=runs[0].info.run_id))
     found = loaded.predict({"image": PICTURES})
     kept = detectors.load(project / "kept/0")

@@ -199,9 +199,8 @@ def _write_arrays(
         rows = slice(start, start + len(images))
         pixels[rows] = storage.write_images(images)
         for point, array, output in zip(points, arrays, outputs, strict=True):
-            array[rows] = storage.write_outputs(
-                output.permute(0, 2, 3, 1).contiguous().cpu(), point.name
-            )  # (B, H, W, C)
+            stored = output.permute(0, 2, 3, 1).contiguous().cpu()  # (B, H, W, C)
+            array[rows] = storage.write_outputs(stored, point.name)
         start += len(images)
     for array in (pixels, *arrays):
         array.flush()

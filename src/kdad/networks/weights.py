@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdad.errors import InputError
 from kdad.networks.architectures import TimmSource, build_source
 from kdad.networks.source import Source
-from kdad.seeding import COMMON_GENERATOR
+from kdad.seeding import torch_stream
 
 # Layers behind the last critical point: a checkpoint may hold them, a source does not.
 _HEADS = ("classifier.", "fc.", "_fc.", "_conv_head.", "_bn1.", "head.")
@@ -27,8 +27,7 @@ def load_source(name: str, weights: str | None, random_seed: int = 0) -> Source:
     state dict. Raises `InputError` when the file is missing, is not weights, or belongs to another network.
     """
     if weights == "random":
-        with COMMON_GENERATOR, torch.random.fork_rng():
-            torch.manual_seed(random_seed)
+        with torch_stream(random_seed):
             return build_source(name).freeze()
     source = build_source(name)
     if weights in (None, "pretrained"):

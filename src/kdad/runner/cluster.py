@@ -1,12 +1,13 @@
 """A Dask cluster to run on: one that is there, or one of this machine's own that ends with the run."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdad.command_line import CommandLineError, ExitCode
+from kdad.compute import usable_cores
+from kdad.errors import first_line
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,7 +48,7 @@ def connect(address: str, seconds: float) -> Cluster:
         client = distributed.Client(address, timeout=seconds, set_as_default=False)
     except (OSError, ValueError) as error:
         raise CommandLineError(
-            f"no Dask scheduler answers at '{address}' within {seconds:g} s ({_first_line(error)}); start one with "
+            f"no Dask scheduler answers at '{address}' within {seconds:g} s ({first_line(error)}); start one with "
             "`dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`",
             ExitCode.NO_CLUSTER,
         ) from error
@@ -62,7 +63,7 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
     Each has the threads that it is given and no more, so that they do not fight for cores.
     """
     distributed = _distributed()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     wanted = workers or min(max(1, cores // (threads or 1)), most)
     share = threads or max(1, cores // wanted)
     import dask
@@ -81,7 +82,7 @@ def start_workers(workers: int | None, threads: int | None, most: int) -> Cluste
             )
     except (RuntimeError, OSError) as error:
         raise CommandLineError(
-            f"{_counted(wanted, 'worker')} could not be started here ({_first_line(error)}); is there memory for them? "
+            f"{_counted(wanted, 'worker')} could not be started here ({first_line(error)}); is there memory for them? "
             "Take fewer: --runner-params=workers=1",
             ExitCode.NO_CLUSTER,
         ) from error
@@ -104,7 +105,7 @@ def _leave(client: "Client", unfinished: list[Any]) -> None:
         if busy:
             client.restart_workers(busy, timeout=_RESTART_SECONDS, raise_for_error=False)
     except Exception as error:  # a scheduler that is gone, workers without a nanny: they end with their case
-        logger.warning("workers could not be stopped (%s); they end with what they are at", _first_line(error))
+        logger.warning("workers could not be stopped (%s); they end with what they are at", first_line(error))
     client.close(timeout=_CLOSING_SECONDS)
 
 
@@ -119,7 +120,3 @@ def _distributed() -> Any:
         raise CommandLineError(_MISSING, ExitCode.WRONG_COMMAND) from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # set by its import; what matters is said here
     return distributed
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """`kedro run --runner=kdad.runner.DaskRunner`: categories and cases on workers, the rest where the run was begun."""
 
+import inspect
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ from kdad.parameters.strict import nearest_name
 from kdad.runner.cluster import Cluster, connect, start_workers
 from kdad.runner.executor import ClusterExecutor
 from kdad.runner.work import Site, code_of_work
-
-_PARAMETERS = ("address", "workers", "threads", "connect_seconds", "patience_seconds", "is_async")
 
 
 class DaskRunner(AbstractRunner):
@@ -37,8 +36,8 @@ class DaskRunner(AbstractRunner):
     ) -> None:
         super().__init__(is_async=is_async)
         if unknown:
-            name = next(iter(unknown))
-            raise _wrong(f"there is no '{name}'{nearest_name(name, list(_PARAMETERS))}")
+            name, known = next(iter(unknown)), list(inspect.signature(DaskRunner).parameters)[:-1]
+            raise _wrong(f"there is no '{name}'{nearest_name(name, known)}")
         _check(int, workers=workers, threads=threads)
         _check(float, connect_seconds=connect_seconds, patience_seconds=patience_seconds)
         if address is not None and (workers is not None or threads is not None):

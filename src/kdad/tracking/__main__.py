@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from kdad.errors import first_line
 from kdad.tracking.destination import Destination
 from kdad.tracking.patience import limit_patience
 from kdad.tracking.spool import Spool
@@ -22,7 +23,7 @@ def main(waiting: Path) -> int:
             settled = close_left_runs(waiting, Delivery(destination))
             print(f"{destination.uri}: {settled} runs sent")
         except Exception as error:  # whatever a server or a database says
-            print(f"{destination.uri}: {(str(error).splitlines() or [type(error).__name__])[0]}", file=sys.stderr)
+            print(f"{destination.uri}: {first_line(error)}", file=sys.stderr)
             failed = 1
     if not destinations:
         print(f"nothing waits in {waiting}")

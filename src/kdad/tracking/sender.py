@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kdad.errors import first_line
 from kdad.tracking.destination import Destination
 from kdad.tracking.patience import limit_patience
 from kdad.tracking.spool import Spool
@@ -109,7 +110,7 @@ class Sender:
             self.trouble = None
 
     def _say(self, error: Exception) -> None:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)[:300]
         if self.trouble is None:
             logger.warning(
                 "MLflow at %s cannot take this run's records (%s). The run goes on; they wait in %s and are sent when "

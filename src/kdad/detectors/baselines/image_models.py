@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.seeding import COMMON_GENERATOR
+from kdad.seeding import COMMON_GENERATOR, torch_stream
 
 logging.getLogger("pyod").setLevel(logging.WARNING)
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -74,8 +74,7 @@ def _score_seeded(model: VAE, vectors: np.ndarray, seed: int) -> np.ndarray:
     """
     found = []
     for vector in vectors:
-        with COMMON_GENERATOR, torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch_stream(seed):
             found.append(model.decision_function(vector[None])[0])
     return np.array(found)
 
