@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import bench_reading
 from bench_dense_form import crops
 from bench_region_overlap import make_stack, pro_by_thresholds
 from bench_training_step import _cached_step, _published_step
@@ -41,6 +42,7 @@ class Stage:
 def stages(ceiling: Ceiling, detector: Path) -> Iterator[Stage]:
     """Yield every stage; `detector` is a folder that an end-to-end run has left."""
     yield from training_step()
+    yield from reading()
     yield from source_forward(ceiling)
     yield from dense_descriptors()
     yield ensemble_step()
@@ -57,6 +59,17 @@ def training_step() -> Iterator[Stage]:
             found = in_turns(works, rounds=5)
         title = f"training step of MKD, VGG-16, {count} images of {side} px"
         yield Stage(title, 1e3 * found["cached"], "the published recipe", 1e3 * found["published"])
+
+
+def reading() -> Iterator[Stage]:
+    """Large files in threads, against one by one and worker processes, and what a source's pass gains."""
+    found = {name: 1e3 * seconds / bench_reading.COUNT for name, seconds in bench_reading.measure().items()}
+    title = f"reading a PNG file of {bench_reading.SIDE} px to {bench_reading.SIZE} px, in threads"
+    yield Stage(title, found["threads"], "one by one", found["one by one"])
+    yield Stage(title, found["threads"], "in worker processes", found["processes"])
+    title = "efficientnet_lite0's pass over such files, an image, read ahead"
+    share = found["one by one"] / found["source, one by one"]
+    yield Stage(title, found["source, threads"], f"read in between ({share:.0%} of it)", found["source, one by one"])
 
 
 def source_forward(ceiling: Ceiling) -> Iterator[Stage]:

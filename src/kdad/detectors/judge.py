@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ from kdad.errors import InputError
 from kdad.images.fitting import Placement, fit_image, place
 from kdad.images.preparation import Preparation
 from kdad.images.reading import AnyImage, find_images, read_image
+from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.scoring.threshold import Threshold
 
 
@@ -84,7 +86,7 @@ class Judge(ABC):
         waiting = iter(paths)
         while batch := list(islice(waiting, batch_size)):
             started = perf_counter()
-            read = [read_or_say(path, self.preparation.values) for path in batch]
+            read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
             resized = [self.fitted(image) for image, _ in read if image is not None]
             found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)

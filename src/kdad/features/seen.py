@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Passage:
 
 def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
     """Return images `(B, 3, H, W)`, decoded now."""
-    return torch.from_numpy(np.stack([images.image(int(row)) for row in rows]))
+    return torch.from_numpy(np.stack(list(images.images_of(rows, len(rows)))))
 
 
 def obtain_features(
@@ -173,9 +174,10 @@ def _run(
     network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
+    read = images.images_of(np.arange(len(training)), batch_size)
     for start in counted(range(0, len(training), batch_size), "Frozen network"):
         rows = np.arange(start, min(start + batch_size, len(training)))
-        batch = read_images(images, rows)
+        batch = torch.from_numpy(np.stack(list(islice(read, batch_size))))
         outputs = network.outputs(batch)
         statistics = statistics or [ChannelStatistics() for _ in outputs]
         if training[rows].any():

@@ -1,6 +1,7 @@
 """One look at every image before anything is trained: thumbnails, masks' areas, and normal images unlike the others."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -51,9 +52,10 @@ def survey_images(images: ImageSet, split: Split, source: Source) -> Survey:
     normal = np.isin(split.table["split"], ("train", "validation"))
     thumbnails = np.empty((count, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.float32)
     activations, filled = np.empty((0, 0), np.float32), 0
+    read = images.images_of(np.arange(count), _BATCH)
     for start in counted(range(0, count, _BATCH), "Data report"):
         rows = np.arange(start, min(start + _BATCH, count))
-        batch = torch.from_numpy(np.stack([images.image(int(row)) for row in rows]))
+        batch = torch.from_numpy(np.stack(list(islice(read, _BATCH))))
         thumbnails[rows] = adaptive_avg_pool2d(batch.mean(dim=1, keepdim=True), THUMBNAIL_SIDE)[:, 0].numpy()
         seen = batch[torch.from_numpy(normal[rows])]
         if len(seen):

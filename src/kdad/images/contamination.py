@@ -27,6 +27,7 @@ class ContaminatedSet(ImageSet):
         self._images, self._parameters = images, parameters
         self.name, self.category, self.size = images.name, parameters.category_name, images.size
         self.samples = list(images.samples)
+        self.most_readers = images.most_readers
         chosen = self._drawn() if parameters.contamination_by == "drawn" else self._moved()
         #: The rows on which a defect is drawn, with its kind and the row of another image to paste from.
         self._defects: dict[int, tuple[str, int]] = {}

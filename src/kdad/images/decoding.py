@@ -1,6 +1,5 @@
 """From a file to an RGB image, whatever the file's mode."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdad.errors import InputError
+from kdad.images.silence import silenced_warnings
 from kdad.images.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
 
 #: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
@@ -141,8 +141,7 @@ def open_upright(path: Path) -> Iterator[tuple[Image.Image, str | None]]:
 def _readable(name: str) -> Iterator[None]:
     """Turn decoding errors and Pillow's warnings of damage into an `InputError` that names the image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silenced_warnings():
             yield
     except InputError:
         raise

@@ -20,6 +20,7 @@ from kdad.images.layouts.reading import read_layout, read_list
 from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describe_layout, describe_masks
 from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.preparation import Preparation
+from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.images.training_range import find_range
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
@@ -31,6 +32,8 @@ class FileSet(ImageSet):
 
     Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`.
     """
+
+    most_readers = 64
 
     def __init__(self, parameters: DatasetParameters) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
@@ -110,28 +113,41 @@ class FileSet(ImageSet):
         except InputError as error:  # no range for all files; those that cannot be read are named beside it
             found.append(str(error))
 
-        def measure(path: Path) -> FileFacts:
-            raw = decode_raw(path)
-            if preparation is not None:
-                raw.range_of(preparation.values, str(path))
-            return measure_file(path, raw)
-
-        for index, file in enumerate(counted(self._files, "Checking images")):
-            facts = _found_or_noted(partial(measure, file.path), found)
-            mask = _found_or_noted(partial(self._file_mask, file), found)
-            if mask is not None:
-                self._mask_facts[index] = describe_mask(mask, fit_mask(mask, self.size, self._fit))
-            if facts is None:
-                continue
-            self._facts[index] = facts
-            if mask is not None and mask.shape != (facts.height, facts.width):
-                found.append(
-                    f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
-                    "(height x width); make them equal"
-                )
+        looked = read_ahead(partial(self._look, preparation=preparation), self._files, reading_threads())
+        for index, (_, (facts, mask_facts, wrong)) in enumerate(
+            zip(counted(self._files, "Checking images"), looked, strict=True)
+        ):
+            found += wrong
+            if facts is not None:
+                self._facts[index] = facts
+            if mask_facts is not None:
+                self._mask_facts[index] = mask_facts
         two_valued = {index for index, facts in self._facts.items() if facts.two_values}
         found += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
         return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
+
+    def _look(
+        self, file: ImageFile, preparation: Preparation | None
+    ) -> tuple[FileFacts | None, MaskFacts | None, list[str]]:
+        """Return what is known of an image and its mask, and what is wrong with them."""
+        wrong: list[str] = []
+
+        def measure() -> FileFacts:
+            raw = decode_raw(file.path)
+            if preparation is not None:
+                raw.range_of(preparation.values, str(file.path))
+            return measure_file(file.path, raw)
+
+        facts = _found_or_noted(measure, wrong)
+        mask = _found_or_noted(partial(self._file_mask, file), wrong)
+        if mask is None:
+            return facts, None, wrong
+        if facts is not None and mask.shape != (facts.height, facts.width):
+            wrong.append(
+                f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
+                "(height x width); make them equal"
+            )
+        return facts, describe_mask(mask, fit_mask(mask, self.size, self._fit)), wrong
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say how the files were understood; of masks what `problems` found, if it was asked."""

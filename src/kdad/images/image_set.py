@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from kdad.images.file_facts import FileFacts
 from kdad.images.preparation import Preparation
+from kdad.images.reading_ahead import read_ahead, reading_threads
 
 Subset = Literal["train", "validation", "test"]
 
@@ -33,6 +35,8 @@ class ImageSet(ABC):
     samples: list[Sample]
     #: Where the files are: an absolute path or ``downloaded``; None for an embedded set.
     root: str | None = None
+    #: Threads that may read at once: none where images lie in memory, one where neighbours share a file.
+    most_readers = 0
 
     @property
     def preparation(self) -> Preparation:
@@ -42,6 +46,11 @@ class ImageSet(ABC):
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
         """Return the image of a sample, float32 RGB `(3, H, W)` in [0, 1]."""
+
+    def images_of(self, rows: np.ndarray, ahead: int = 16) -> Iterator[np.ndarray]:
+        """Yield the images of samples in order, while up to `ahead` of the next are read; raises as `image` does."""
+        _ = self.preparation  # found out once, before threads ask for it
+        return read_ahead(self.image, map(int, rows), min(self.most_readers, reading_threads()), ahead)
 
     def own_pixels(self, index: int) -> np.ndarray:
         """Return the image before it is resized, uint8 RGB `(H, W, 3)`, where it is kept so; else the resized one."""

@@ -63,6 +63,6 @@ class ChannelStatistics:
 def measure_channels(images: ImageSet, rows: np.ndarray) -> dict[str, Any]:
     """Return ``mean`` and ``sd`` of each channel over these images, and how many they are."""
     statistics = ChannelStatistics()
-    for row in counted(rows, "Image statistics"):
-        statistics.update(images.image(int(row))[None])
+    for _, image in zip(counted(rows, "Image statistics"), images.images_of(rows), strict=True):
+        statistics.update(image[None])
     return {"mean": statistics.mean.tolist(), "sd": statistics.sd.tolist(), "images": len(rows)}

@@ -33,7 +33,8 @@ class TiledSet(ImageSet):
         self._left_out = 0
         for row in range(len(images.samples)):
             self._add(row)
-        # Tiles of one image follow one another, and it is decoded once for all of them.
+        # Tiles of one image follow one another, and it is decoded once for all of them: by one reader.
+        self.most_readers = min(images.most_readers, 1)
         self._whole_image = lru_cache(maxsize=1)(images.whole_image)
         self._whole_mask = lru_cache(maxsize=1)(images.whole_mask)
         self._fingerprint = lru_cache(maxsize=1)(images.fingerprint)

@@ -8,8 +8,10 @@ from typing import Literal
 from kdad.errors import InputError
 from kdad.images.decoding import decode_raw
 from kdad.images.file_facts import kind_by_header
+from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.images.value_range import (
     EIGHT_BITS,
+    ValueKind,
     ValueRange,
     advise_on_range,
     choose_range,
@@ -56,16 +58,23 @@ def find_range(paths: list[Path], rule: Rule | list[float]) -> ValueRange | None
 def _measured(files: tuple[tuple[Path, int], ...], always: bool) -> ValueRange:
     """Look through the files once a process."""
     limits, kind = [], None
-    for path, _ in counted(files, "Range of values"):
-        try:
-            pixels = decode_raw(path).pixels
-        except InputError:
-            continue  # it is named with all other files that cannot be read
-        limits.append(used_limits(pixels))
-        kind = kind_of(pixels)
+    looked = read_ahead(_look, (path for path, _ in files), reading_threads())
+    for _, found in zip(counted(files, "Range of values"), looked, strict=True):
+        if found is not None:
+            limits.append(found[0])
+            kind = found[1]
     if kind is None:
         raise InputError(f"no training image can be read, the first is {files[0][0]}; replace the files")
     return choose_range(kind, summed_limits(limits), always)
+
+
+def _look(path: Path) -> tuple[tuple[float, float], ValueKind] | None:
+    """Return the limits and the kind of a file's values; None for one that is named with all that cannot be read."""
+    try:
+        pixels = decode_raw(path).pixels
+    except InputError:
+        return None
+    return used_limits(pixels), kind_of(pixels)
 
 
 def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> str:
