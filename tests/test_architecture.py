@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "logs", "seeding", "command_line", "plugins", "conf_files", "interruption"),
     ("parameters",),
     ("given_parameters", "choices"),
-    ("disk_space", "process_lock", "progress"),
+    ("disk_space", "large_arrays", "process_lock", "progress"),
     ("compute", "provenance", "replacing", "checksums"),
     ("content_store", "places"),
     ("result_places",),
@@ -39,7 +39,7 @@ LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
     *("errors", "logs", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
-    *("provenance", "replacing", "checksums", "content_store", "places", "images", "networks"),
+    *("provenance", "replacing", "checksums", "large_arrays", "content_store", "places", "images", "networks"),
     *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from kdad.errors import InputError
-from kdad.metrics import pixel_ranking
+from kdad.metrics import pixel_values
 from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc, pixel_roc
 
 # 2 x 3 pixels. Anomalous: 0.9, 0.5, 0.2; normal: 0.5, 0.3, 0.1.
@@ -63,7 +63,7 @@ def test_larger_stacks_rank_as_in_scikit_learn(seed, levels):
 
 
 def test_looking_up_in_chunks_changes_nothing(monkeypatch):
-    monkeypatch.setattr(pixel_ranking, "_CHUNK", 2)
+    monkeypatch.setattr(pixel_values, "_CHUNK", 2)
     assert pixel_auroc(MASKS, MAPS) == pytest.approx(6.5 / 9, abs=1e-15)
     assert pixel_ap(MASKS, MAPS) == pytest.approx((1 + 2 / 3 + 3 / 5) / 3, abs=1e-15)
 

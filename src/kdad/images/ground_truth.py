@@ -7,6 +7,7 @@ import numpy as np
 from kdad.images.decoding import resize_mask
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.large_arrays import zeros
 from kdad.parameters.scoring import MaskResolution
 
 #: Pixels of all measured images together that maps are enlarged to; more would take gigabytes.
@@ -58,7 +59,7 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     reason = _reason(anomalous, masked, found, len(empty))
     if reason is not None:
         return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
-    masks = np.zeros((len(positions), *images.size), dtype=bool)
+    masks = zeros((len(positions), *images.size), bool)
     for mask, position in zip(masks, positions, strict=True):
         if position in found:
             mask[:] = images.mask(rows[position])

@@ -1,14 +1,9 @@
 """How well anomaly maps rank pixels: exact ROC and precision over every pixel of a stack."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import Pictures, split_values
-
-#: Values looked up at once; their 64-bit counts are what costs memory.
-_CHUNK = 1 << 20
+from kdad.metrics.pixel_values import Pictures, in_chunks, split_values
 
 
 def pixel_auroc(masks: Pictures, maps: Pictures) -> float:
@@ -20,7 +15,7 @@ def pixel_auroc(masks: Pictures, maps: Pictures) -> float:
     # Whole numbers of pairs, counted twice so that a tie's half is whole: exact.
     doubled = sum(
         int(np.searchsorted(normal, part, "left").sum() + np.searchsorted(normal, part, "right").sum())
-        for part in _chunks(anomalous)
+        for part in in_chunks(anomalous)
     )
     return doubled / (2 * normal.size * anomalous.size)
 
@@ -32,7 +27,7 @@ def pixel_ap(masks: Pictures, maps: Pictures) -> float:
     """
     normal, anomalous = _sorted_values(masks, maps)
     total = 0.0
-    for part in _chunks(anomalous):
+    for part in in_chunks(anomalous):
         found = _count_from(anomalous, part)
         total += float((found / (found + _count_from(normal, part))).sum())
     return total / anomalous.size
@@ -60,10 +55,6 @@ def _sorted_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndar
     normal.sort()
     anomalous.sort()
     return normal, anomalous
-
-
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    return (values[start : start + _CHUNK] for start in range(0, values.size, _CHUNK))
 
 
 def _count_from(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

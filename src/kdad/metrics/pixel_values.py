@@ -1,13 +1,15 @@
 """A stack of anomaly maps as two flat sets of values: those of normal and those of anomalous pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from kdad.errors import InputError
+from kdad.large_arrays import zeros
 
 #: A stack `(N, H, W)`, or N images `(H, W)` of sizes of their own.
 Pictures = np.ndarray | Sequence[np.ndarray]
+_CHUNK = 1 << 20  # values looked at at once
 
 
 def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarray]:
@@ -22,8 +24,7 @@ def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarra
         kind = "anomalous" if anomalous_count == 0 else "normal"
         raise InputError(f"the masks leave no {kind} pixel; give masks with pixels of both kinds")
     dtype = maps.dtype if isinstance(maps, np.ndarray) else np.float32
-    anomalous = np.empty(anomalous_count, dtype)
-    normal = np.empty(pixels - anomalous_count, dtype)
+    anomalous, normal = zeros([anomalous_count], dtype), zeros([pixels - anomalous_count], dtype)
     # Image by image into arrays of the final size, so that nothing as large as the stack is held twice.
     normal_end = anomalous_end = 0
     for position, (marked, anomaly_map) in enumerate(zip(masks, maps, strict=True)):
@@ -36,6 +37,16 @@ def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarra
         normal[normal_end : normal_end + outside.size] = outside
         anomalous_end, normal_end = anomalous_end + inside.size, normal_end + outside.size
     return normal, anomalous
+
+
+def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield flat values in parts, each small enough for what is made of it to be held in memory."""
+    return (values[start : start + _CHUNK] for start in range(0, values.size, _CHUNK))
+
+
+def count_equal(values: np.ndarray, value: float) -> int:
+    """Return how many of flat values are `value`."""
+    return sum(int(np.count_nonzero(part == value)) for part in in_chunks(values))
 
 
 def check_shapes(masks: Pictures, maps: Pictures) -> None:

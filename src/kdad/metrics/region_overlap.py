@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import Pictures, split_values
+from kdad.metrics.pixel_values import Pictures, count_equal, split_values
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -50,9 +50,10 @@ def pro_curve(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> ProCurve
     normal_count = normal.size
     needed = min(int(max_fpr * normal_count) + 1, normal_count)
     normal.partition(normal_count - needed)
-    cutoff = normal[normal_count - needed]
-    normal = normal[normal >= cutoff]
+    lower, normal = normal[: normal_count - needed], normal[normal_count - needed :]
     normal.sort()
+    cutoff = normal[0]
+    ties = count_equal(lower, cutoff)
     weights, inside = weights[inside >= cutoff], inside[inside >= cutoff]
     order = np.argsort(inside)[::-1]
     inside, found = inside[order], np.minimum(np.cumsum(weights[order]), 1.0)
@@ -60,7 +61,8 @@ def pro_curve(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> ProCurve
     thresholds, found = inside[last], found[last]
     # A distinct value inside a region is a straight segment: from what lies above it to what lies at or above it.
     above, reached = (normal.size - np.searchsorted(normal, thresholds, side) for side in ("right", "left"))
-    fpr = np.concatenate([[0], np.stack([above, reached], axis=1).ravel(), [normal.size]]) / normal_count
+    reached[thresholds == cutoff] += ties
+    fpr = np.concatenate([[0], np.stack([above, reached], axis=1).ravel(), [normal.size + ties]]) / normal_count
     pro = np.repeat(np.append(0.0, found), 2)
     return _end_at(max_fpr, fpr, pro)
 
