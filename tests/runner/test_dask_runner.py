@@ -4,11 +4,13 @@ import sys
 
 import pandas as pd
 import pytest
-from kedro.runner import SequentialRunner
+from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.runner import DaskRunner
 from projects import SMALL, copy_project, logged_runs, run_pipeline
+
+_PLAN = {"mkd_ablation": {"axes": "loss_terms", "resamples": 100}}
 
 
 @pytest.mark.parametrize(
@@ -27,36 +29,39 @@ def test_a_wrong_parameter_is_one_message(parameters, message):
     assert message in str(caught.value) and caught.value.exit_code == ExitCode.WRONG_COMMAND
 
 
-def test_it_gives_what_the_sequential_runner_gives(tmp_path, migrated_database, monkeypatch):
+def _ablate(folder, database, monkeypatch, runner):
+    """Return the summary's metrics, but for times and memory, and all runs in MLflow."""
+    project = copy_project(folder, database)
+    monkeypatch.chdir(project)
+    run_pipeline(project, pipeline="mkd_ablation", runtime_params=SMALL | _PLAN, runner=runner)
+    (file,) = (project / "data/08_reporting").rglob("summary.csv")
+    table = pd.read_csv(file)
+    measured = table[~table["metric"].str.contains("seconds|milli|megabytes")].reset_index(drop=True)
+    return measured[["axis", "variant", "category", "seed", "metric", "value"]], logged_runs(project)
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        DaskRunner(workers=2),
+        pytest.param(ThreadRunner(max_workers=3), marks=pytest.mark.long),
+        pytest.param(ParallelRunner(max_workers=2), marks=pytest.mark.long),
+    ],
+    ids=lambda runner: type(runner).__name__,
+)
+def test_every_runner_gives_what_the_sequential_one_gives(tmp_path, migrated_database, monkeypatch, runner):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # sums in another order differ in their last digits
-    plan = {"mkd_ablation": {"axes": "loss_terms", "resamples": 100}}
-    tables, runs = [], []
-    for name, runner in [("one", SequentialRunner()), ("many", DaskRunner(workers=2))]:
-        project = copy_project(tmp_path / name, migrated_database)
-        monkeypatch.chdir(project)
-        run_pipeline(project, pipeline="mkd_ablation", runtime_params=SMALL | plan, runner=runner)
-        (table,) = (project / "data/08_reporting").rglob("summary.csv")
-        tables.append(pd.read_csv(table))
-        runs.append(logged_runs(project))
-    measured = [
-        table[~table["metric"].str.contains("seconds|milli|megabytes")].reset_index(drop=True) for table in tables
-    ]
-    columns = ["axis", "variant", "category", "seed", "metric", "value"]
-    pd.testing.assert_frame_equal(measured[0][columns], measured[1][columns], check_exact=True)
-    for found in runs:
+    table, runs = _ablate(tmp_path / "one", migrated_database, monkeypatch, SequentialRunner())
+    other_table, other_runs = _ablate(tmp_path / "many", migrated_database, monkeypatch, runner)
+    pd.testing.assert_frame_equal(table, other_table, check_exact=True)
+    metrics = []
+    for found in (runs, other_runs):
         (parent,) = [run for run in found if "axis" not in run.data.tags]
         children = [run for run in found if "axis" in run.data.tags]
         assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
         assert {run.info.status for run in found} == {"FINISHED"}
-    metrics = [
-        {
-            (run.data.tags["variant"], run.data.tags["category"]): run.data.metrics["image_auroc"]
-            for run in found
-            if "axis" in run.data.tags
-        }
-        for found in runs
-    ]
-    assert len(metrics[0]) == 5 and metrics[0] == metrics[1]
+        metrics.append({run.data.tags["variant"]: run.data.metrics["image_auroc"] for run in children})
+    assert len(children) == len(metrics[0]) == 5 and metrics[0] == metrics[1]
 
 
 def test_kedro_run_names_it(tmp_path, migrated_database):
