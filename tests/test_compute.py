@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import kdad.compute
 from kdad.compute import Compute, bfloat16_is_native, choose_compute, limit_threads
 from kdad.errors import InputError
+from projects import SMALL, copy_project, logged_runs, run_pipeline
 
 _CPU = torch.device("cpu")
 
@@ -131,3 +133,39 @@ def test_images_go_to_a_cuda_device_by_pinned_memory():
         ("pin_memory", {}),
         ("to", {"device": torch.device("cuda"), "non_blocking": True}),
     ]
+
+
+def test_nothing_is_compiled_unless_it_is_asked_for():
+    network = nn.Linear(2, 2)
+    chosen = choose_compute("cpu", "float32")
+    assert chosen.compiled(network) is network
+    assert "compile" not in chosen.describe()
+
+
+def test_a_machine_that_cannot_compile_is_an_input_error(monkeypatch):
+    def fail(function):
+        raise RuntimeError("no C++ compiler\nand a long tale")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    kdad.compute._require_compiler.cache_clear()
+    with pytest.raises(InputError, match=r"compute.compile is true.*for 'cpu' here \(.*no C\+\+ compiler\); install"):
+        choose_compute("cpu", "float32", compiled=True)
+
+
+@pytest.mark.long
+def test_compiled_networks_are_those_that_are_not_compiled(tmp_path, migrated_database):
+    """Whole runs of two systems: what was learnt differs in rounding alone, and is not taken for the other's."""
+    found = {}
+    for compiled in (False, True):
+        project = copy_project(tmp_path / str(compiled), migrated_database)
+        given = SMALL | {"compute": {"compile": compiled, "precision": "float32"}}
+        for pipeline in ("mkd", "uninformed_students"):
+            run_pipeline(project, "test", pipeline, runtime_params=given)
+        found[compiled] = {
+            run.data.tags["mlflow.runName"] + name: value
+            for run in logged_runs(project)
+            for name, value in run.data.metrics.items()
+            if name.endswith(("image_auroc", "pixel_auroc"))
+        }
+    assert found[True] == pytest.approx(found[False], abs=0.02)
+    assert found[True]

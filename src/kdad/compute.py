@@ -1,14 +1,15 @@
 """Where and in which number format networks run: device, precision, memory layout, threads."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 
-from kdad.errors import InputError
+from kdad.errors import InputError, first_line
 from kdad.parameters.source import ComputeParameters
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -17,10 +18,11 @@ PrecisionName = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Compute:
-    """A resolved choice of device, floating-point format and memory layout."""
+    """A resolved choice of device, floating-point format and memory layout, and whether networks are compiled."""
 
     device: torch.device
     dtype: torch.dtype
+    compile: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -30,6 +32,10 @@ class Compute:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Move a module's parameters to the device, in the layout in use."""
         return module.to(device=self.device, memory_format=self.memory_format)
+
+    def compiled(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what does the same through ``torch.compile`` where that was asked for: to float32's last digits."""
+        return torch.compile(network) if self.compile else network
 
     def move(self, batch: torch.Tensor) -> torch.Tensor:
         """Move images or activations `(B, C, H, W)` to the device, in the layout in use.
@@ -48,8 +54,9 @@ class Compute:
             yield
 
     def describe(self) -> dict[str, str]:
-        """Say what was chosen, for manifests and run parameters."""
-        return {"device": self.device.type, "dtype": str(self.dtype).removeprefix("torch.")}
+        """Say what was chosen, for manifests and run parameters: everything that numbers depend on."""
+        chosen = {"device": self.device.type, "dtype": str(self.dtype).removeprefix("torch.")}
+        return chosen | ({"compile": f"torch {torch.__version__}"} if self.compile else {})
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
@@ -62,10 +69,10 @@ def bfloat16_is_native(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def choose_compute(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Compute:
+def choose_compute(device: DeviceName = "auto", precision: PrecisionName = "auto", compiled: bool = False) -> Compute:
     """Resolve ``auto`` to what this machine has.
 
-    Raises `InputError` when the device asked for is not there.
+    Raises `InputError` when the device asked for is not there, or cannot be compiled for.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -75,7 +82,22 @@ def choose_compute(device: DeviceName = "auto", precision: PrecisionName = "auto
     chosen = torch.device(device)
     if precision == "auto":
         precision = "bfloat16" if bfloat16_is_native(chosen) else "float32"
-    return Compute(chosen, getattr(torch, precision))
+    if compiled:
+        _require_compiler(chosen)
+    return Compute(chosen, getattr(torch, precision), compiled)
+
+
+@cache
+def _require_compiler(device: torch.device) -> None:
+    """Compile something small, once a process: what a machine lacks shows only then."""
+    try:
+        torch.compile(lambda values: values + 1)(torch.ones(2, device=device))
+    # The backends raise errors of their own, and those of the compilers that they call.
+    except Exception as error:
+        raise InputError(
+            f"compute.compile is true, but nothing can be compiled for '{device.type}' here ({first_line(error)}); "
+            "install what torch.compile needs (for the CPU a C++ compiler such as g++), or set it to false"
+        ) from error
 
 
 def usable_cores() -> int:
@@ -95,4 +117,4 @@ def limit_threads(threads: int | None) -> None:
 def prepare_compute(parameters: ComputeParameters) -> Compute:
     """Set torch's threads and resolve device and precision as the ``compute:`` block says."""
     limit_threads(parameters.threads)
-    return choose_compute(parameters.device, parameters.precision)
+    return choose_compute(parameters.device, parameters.precision, parameters.compile)

@@ -1,7 +1,7 @@
 """A frozen network as a cache of its outputs and a detector know it: what it is, and how it is opened."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -98,4 +98,8 @@ class FrozenNetwork:
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return the outputs `(B, C_i, h_i, w_i)` of images `(B, 3, H, W)`, float32, with gradients where asked for."""
         with self.compute.autocast():
-            return [found.float() for found in self.module(self.compute.move(images))]
+            return [found.float() for found in self._running(self.compute.move(images))]
+
+    @cached_property
+    def _running(self) -> Callable[[Tensor], Sequence[Tensor]]:
+        return self.compute.compiled(self.module)

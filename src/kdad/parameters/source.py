@@ -44,3 +44,4 @@ class ComputeParameters(StrictModel):
         "auto", description="of convolutions and cached activations; auto: bfloat16 where the hardware multiplies it"
     )
     threads: int | None = Field(None, ge=1, description="torch threads; null: every core this process may use")
+    compile: bool = Field(False, description="frozen networks and those that train run through torch.compile")

@@ -1,5 +1,7 @@
 """Training one cloner, or several, against the source's activations of normal images."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -31,11 +33,12 @@ def train_cloner(
     the loss is the sum of theirs: none learns from another.
     """
     cache = seen.features["source"]
+    clone = compute.compiled(partial(each_cloner, cloner))
 
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
         source = [compute.move(found / scale) for found, scale in zip(cache.outputs(rows), scales, strict=True)]
         with compute.autocast():
-            found = each_cloner(cloner, compute.move(cache.images(rows)))
+            found = clone(compute.move(cache.images(rows)))
         chosen = [source[i] for i in positions]
         terms = [discrepancy_terms(chosen, [one[i] for i in positions], parameters.loss) for one in found]
         return {name: torch.stack([one[name] for one in terms]).sum(0) for name in terms[0]}

@@ -75,11 +75,12 @@ class StfpmDetector(Detector):
         def run(checkpoint):
             with torch_seed(workshop.seed, "stfpm", "initialisation"):
                 student = self.compute.place(self._new_student())
+            imitate = self.compute.compiled(student)
 
             def loss(rows: np.ndarray) -> dict[str, Tensor]:
                 source = [self.compute.move(cache.outputs(rows)[i]) for i in positions]
                 with self.compute.autocast():
-                    found = student(self.compute.move(cache.images(rows)))
+                    found = imitate(self.compute.move(cache.images(rows)))
                 return {"total": pyramid_loss(source, found)}
 
             parts = seen.split.rows("train"), seen.split.rows("validation")

@@ -59,6 +59,7 @@ def train_students(
     anew. Losses of the students are added up, so each learns as it would alone.
     """
     field, stride = students.patch_size, parameters.output_stride
+    predict = compute.compiled(students.dense)
 
     def describe(images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -70,7 +71,7 @@ def train_students(
             images, kept = _flip(images), None
         targets = standardise(describe(images) if kept is None else compute.move(kept[f"p{field}"][0]))
         with compute.autocast():
-            found = students.dense(images, stride)
+            found = predict(images, stride)
         errors = student_errors(found.float(), targets)
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 

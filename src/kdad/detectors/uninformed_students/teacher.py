@@ -39,7 +39,7 @@ def train_teacher(
     dense, size = parameters.distillation == "dense", cut_size(parameters, patch_size)
     target, channels = None, 1
     if parameters.knowledge_weight:
-        source = compute.place(prepare_source(parameters.source))
+        source = compute.compiled(compute.place(prepare_source(parameters.source)))
         if dense:
             target = DenseTarget(source, compute, parameters.dense.enlargement, parameters.dense.stride)
         else:
