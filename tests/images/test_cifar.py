@@ -100,6 +100,15 @@ def test_folders_of_classes_are_resized(tmp_path, names):
     assert len(images.samples) == 11
     assert {sample.kind for sample in images.samples} == {"good", *CLASS_NAMES} - {"cat"}
     np.testing.assert_allclose(images.image(0), np.broadcast_to([[[60]], [[5]], [[9]]], (3, 16, 24)) / 255, atol=1e-6)
+    assert {part.pixels.shape for part in images.parts} == {(10, 30, 40, 3)}  # as in the files, not resized yet
+
+
+def test_folders_of_images_of_several_sizes_are_held_at_the_models(tmp_path):
+    root = write_folders(tmp_path)
+    Image.new("RGB", (20, 20), (1, 2, 3)).save(root / "train/cat/b.png")
+    images = open_set(root, image_size=[16, 24])
+    assert [part.pixels.shape for part in images.parts] == [(11, 16, 24, 3), (10, 16, 24, 3)]
+    np.testing.assert_allclose(images.image(1)[:, 5, 5], np.array([1, 2, 3]) / 255, atol=1e-6)
 
 
 def test_a_batch_that_would_run_code_is_refused(tmp_path):

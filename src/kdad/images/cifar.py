@@ -1,17 +1,19 @@
 """CIFAR-10 from torchvision's files, from the binary files, or from folders of classes; one class of it normal."""
 
 import pickle
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, resize_image
+from kdad.images.decoding import decode_image, read_size, resize_image
 from kdad.images.extensions import EXTENSIONS
 from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.images.published_files import find_published
+from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.parameters.dataset import DatasetParameters
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -106,17 +108,29 @@ class _BatchUnpickler(pickle.Unpickler):
 
 @cache
 def _load_folders(root: Path, size: tuple[int, int]) -> tuple[LabelledImages, LabelledImages]:
-    """Read train/<class>/ and test/<class>/, once a process and size, resized to `size`."""
-    parts = []
+    """Read train/<class>/ and test/<class>/, once a process and size; resized to `size` unless all are of one size."""
+    listed = []
     for part in ("train", "test"):
         found = [(path, _class_of(path.parent)) for path in sorted((root / part).glob("*/*"))]
         found = [(path, number) for path, number in found if path.suffix.lower() in EXTENSIONS]
         if not found:
             raise InputError(f"{root / part}: holds no images in folders of classes; put some there")
-        pixels = np.stack([np.round(resize_image(decode_image(path), size) * 255) for path, _ in found])
-        classes = np.array([number for _, number in found])
-        parts.append(LabelledImages(pixels.astype(np.uint8).transpose(0, 2, 3, 1), classes))
+        listed.append(found)
+    sizes = {read_size(path) for found in listed for path, _ in found}
+    read = partial(_read_bytes, size=sizes.pop() if len(sizes) == 1 else size)
+    parts = []
+    for found in listed:
+        images = read_ahead(read, (path for path, _ in found), reading_threads())
+        first = next(images)
+        pixels = np.empty((len(found), *first.shape), np.uint8)
+        for row, image in enumerate(chain([first], images)):
+            pixels[row] = image
+        parts.append(LabelledImages(pixels, np.array([number for _, number in found])))
     return parts[0], parts[1]
+
+
+def _read_bytes(path: Path, size: tuple[int, int]) -> np.ndarray:
+    return np.round(resize_image(decode_image(path), size) * 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _class_of(folder: Path) -> int:
