@@ -129,3 +129,13 @@ def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, P
     for moments in found.values():
         moments.check(size)
     return found
+
+
+def take_map_moments(
+    state: dict[str, Tensor], name: str, size: tuple[int, int], asked: str, where: str
+) -> PositionMoments | None:
+    """Take the moments of a detector's one map; raises `ValueError` where they are not what was `asked` for `where`."""
+    found = take_moments(state, size).get(name)
+    if (found is not None) != (asked == "position"):
+        raise ValueError(f"its {where} is {asked}, and its moments differ")
+    return found

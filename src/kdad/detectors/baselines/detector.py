@@ -21,7 +21,7 @@ from kdad.features.seen import SeenImages
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 
 _BATCH = 16
@@ -120,10 +120,8 @@ class BaselineDetector(SourceSystem, Detector):
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take what the method has fitted, and moments where its map is standardised."""
-        self.moments = take_moments(state, self.size).get(MAP)
-        if (self.moments is not None) != self._at_positions:
-            asked = self.settings.baselines.normalisation
-            raise ValueError(f"its baselines.normalisation is {asked}, and its moments differ")
+        asked = "position" if self._at_positions else "none"
+        self.moments = take_map_moments(state, MAP, self.size, asked, "baselines.normalisation")
         self.points, self.scales, self.seed = facts["points"], facts["scales"], facts["seed"]
         if len(self.points) != len(self.scales):
             raise ValueError(f"it has {len(self.scales)} scales for {len(self.points)} critical points")

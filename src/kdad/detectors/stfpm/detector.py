@@ -21,7 +21,7 @@ from kdad.networks.points import choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
 from kdad.training.loop import TrainingTask, train
@@ -102,9 +102,8 @@ class StfpmDetector(Detector):
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take a student, and moments where the map is standardised."""
-        self.moments = take_moments(state, self.size).get(_MAP)
-        if (self.moments is not None) != (self.settings.stfpm.normalisation == "position"):
-            raise ValueError(f"its stfpm.normalisation is {self.settings.stfpm.normalisation}, and its moments differ")
+        asked = self.settings.stfpm.normalisation
+        self.moments = take_map_moments(state, _MAP, self.size, asked, "stfpm.normalisation")
         self._take_student(state)
 
     def _take_student(self, state: dict[str, Tensor]) -> None:
