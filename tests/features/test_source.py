@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from kdad.content_store import ContentStore
 from kdad.errors import InputError
+from kdad.features import source as module
 from kdad.features.seen import SeenImages
 from kdad.features.source import SourceReference, prepare_source, reference_source
 from kdad.networks.weights import fingerprint_weights, load_source
@@ -106,6 +107,19 @@ def test_the_identity_changes_with_the_weights_and_not_with_their_place(seen, st
     assert own.identity != random.identity
     moved = SourceParameters(name="timm:test_resnet", weights=str(path.rename(tmp_path / "moved.pth")))
     assert reference_source(moved, seen, store).identity == own.identity
+
+
+def test_a_source_is_loaded_once_for_all_cases_and_anew_when_its_file_has_changed(seen, store, weights, monkeypatch):
+    path, fingerprint = weights
+    loaded = []
+    monkeypatch.setattr(module, "prepare_source", lambda *given: loaded.append(given) or prepare_source(*given))
+    parameters = _SOURCE.model_copy(update={"weights": str(path)})
+    assert {reference_source(parameters, seen, store).fingerprint for _ in range(3)} == {fingerprint}
+    assert len(loaded) == 1
+    other = load_source("timm:test_resnet", "random", random_seed=8)
+    torch.save(other.pyramid.state_dict(), path)
+    assert reference_source(parameters, seen, store).fingerprint == fingerprint_weights(other)
+    assert len(loaded) == 2
 
 
 def test_published_and_random_weights_are_not_copied(seen, store, tmp_path):

@@ -1,5 +1,7 @@
 """A source as a frozen network: loaded as its parameters say, and named so that it can be loaded again."""
 
+import json
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -69,24 +71,39 @@ def reference_source(
     store: ContentStore,
     statistics: dict[str, list[float]] | None = None,
 ) -> SourceReference:
-    """Return what names the source of these parameters; it is loaded once to take its weights' hash.
+    """Return what names the source of these parameters; it is loaded once a process to take its weights' hash.
 
-    Weights from a file are kept in the `store`.
-
-    `statistics` of the training images are measured when they are to be used and not known.
+    Weights from a file are kept in the `store`. `statistics` of the training images are measured when they are to be
+    used and not known.
     """
     if parameters.input_normalisation == "dataset" and statistics is None:
         statistics = measure_channels(seen.images, seen.split.rows("train"))
-    source = prepare_source(parameters, statistics)
-    fingerprint = fingerprint_weights(source)
+    named = _name_source(parameters.model_dump_json(), json.dumps(statistics), _state_of_file(parameters.weights))
+    return named.model_copy(update={"weights": _kept_weights(parameters.weights, named.fingerprint, store)})
+
+
+@lru_cache(maxsize=32)
+def _name_source(parameters: str, statistics: str, state: tuple[int, int] | None) -> SourceReference:
+    """Load a source to name it; the many cases of an ablation ask for the same."""
+    given = SourceParameters.model_validate_json(parameters)
+    source = prepare_source(given, json.loads(statistics))
     return SourceReference(
-        name=parameters.name,
-        weights=_kept_weights(parameters.weights, fingerprint, store),
+        name=given.name,
+        weights=given.weights,
         critical_points=list(source.critical_points),
         mean=source.mean.flatten().tolist(),
         sd=source.sd.flatten().tolist(),
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_weights(source),
     )
+
+
+def _state_of_file(weights: str) -> tuple[int, int] | None:
+    """Return what changes when a file of weights is written anew; None for weights of no file, or of one not there."""
+    file = Path(weights).expanduser()
+    if weights in _PUBLISHED or not file.is_file():
+        return None
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def _kept_weights(weights: str, fingerprint: str, store: ContentStore) -> str:
