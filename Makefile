@@ -19,7 +19,7 @@ students: .venv/installed  ## Uninformed Students on the embedded textures, teac
 	$(BIN)/kedro run --env=$(ENVIRONMENT) --pipelines=uninformed_students
 
 test: .venv/installed  ## all tests but the long ones, a file at a time on each of WORKERS processes
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 test-long: .venv/installed  ## the tests that `make test` leaves out for their length
 	$(BIN)/python -m pytest -m long

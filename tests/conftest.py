@@ -23,6 +23,7 @@ os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
 SHARED = PROJECT.parent / "shared"
+_WHOLE_RUNS = ("pipelines", "runner", "notebooks", "hooks", "serving", "tracking", "exported")
 
 
 @event.listens_for(Engine, "connect")
@@ -43,7 +44,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs data or programs that are not here, and say so."""
+    """Skip what needs data or programs that are not here, and say so; files of whole runs come first.
+
+    So the files that workers end with are short ones, and none is waited for by the others.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in _WHOLE_RUNS)
     missing = {
         "real_data": None if (SHARED / "weights").is_dir() else "needs ../shared",
         "browser": None
