@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from projects import FEW_GIVEN, copy_project, logged_runs
+from running import wait_while_running
 
 pytestmark = pytest.mark.faults
 
@@ -41,10 +42,7 @@ def _workers(run: subprocess.Popen) -> list[psutil.Process]:
 
 
 def _wait_for_a_case(running: subprocess.Popen, project: Path) -> None:
-    until = time.monotonic() + 240
-    while not any("axis" in run.data.tags for run in logged_runs(project)):
-        assert time.monotonic() < until and running.poll() is None, running.communicate()[0]
-        time.sleep(0.2)
+    wait_while_running(running, lambda: any("axis" in run.data.tags for run in logged_runs(project)))
 
 
 def _table(project: Path) -> pd.DataFrame:

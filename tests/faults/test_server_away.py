@@ -12,6 +12,7 @@ import pytest
 from mlflow.entities import Run
 
 from projects import FEW, copy_project
+from running import wait_while_running
 
 pytestmark = pytest.mark.faults
 
@@ -66,13 +67,6 @@ def _content(uri: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _wait_for(running: subprocess.Popen, what: Any, seconds: float = 400) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.2)
-
-
 def test_a_server_that_goes_away_in_the_middle_of_a_grid(tmp_path, migrated_database, postgres_server):
     whole = copy_project(tmp_path / "whole", migrated_database)
     assert _begin(whole, None).wait(500) == 0, (whole / "said").read_text()
@@ -81,10 +75,12 @@ def test_a_server_that_goes_away_in_the_middle_of_a_grid(tmp_path, migrated_data
 
     project = copy_project(tmp_path / "project", migrated_database)
     running = _begin(project, postgres_server.uri)
-    _wait_for(running, lambda: len(_runs(postgres_server.uri)) > 2)  # the grid's run, and the first of its variants
+    wait_while_running(
+        running, lambda: len(_runs(postgres_server.uri)) > 2
+    )  # the run, and its first variants
     postgres_server.kill()
     away = time.monotonic()
-    _wait_for(running, lambda: "cannot take" in " ".join((project / "said").read_text().split()))
+    wait_while_running(running, lambda: "cannot take" in " ".join((project / "said").read_text().split()))
     before = (project / "said").read_text().count("run_case:")
     time.sleep(max(0.0, _AWAY - (time.monotonic() - away)))
     assert (project / "said").read_text().count("run_case:") > before, "the training has waited for the server"

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import mlflow
 import pytest
 
 from projects import FEW_GIVEN, copy_project, logged_runs
+from running import wait_while_running
 
 pytestmark = pytest.mark.faults
 
@@ -30,12 +30,8 @@ def started(tmp_path, migrated_database):
         running = subprocess.Popen(
             command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        until = time.monotonic() + 120
-        while time.monotonic() < until and running.poll() is None:
-            if any("variant" in run.data.tags for run in logged_runs(project)):
-                return running
-            time.sleep(0.2)
-        raise AssertionError(running.communicate()[0])
+        wait_while_running(running, lambda: any("variant" in run.data.tags for run in logged_runs(project)))
+        return running
 
     return project, start
 
