@@ -75,9 +75,7 @@ def test_a_server_that_goes_away_in_the_middle_of_a_grid(tmp_path, migrated_data
 
     project = copy_project(tmp_path / "project", migrated_database)
     running = _begin(project, postgres_server.uri)
-    wait_while_running(
-        running, lambda: len(_runs(postgres_server.uri)) > 2
-    )  # the run, and its first variants
+    wait_while_running(running, lambda: len(_runs(postgres_server.uri)) > 2)  # the run, and its first variants
     postgres_server.kill()
     away = time.monotonic()
     wait_while_running(running, lambda: "cannot take" in " ".join((project / "said").read_text().split()))
