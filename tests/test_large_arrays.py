@@ -1,5 +1,8 @@
 """Arrays that lie in memory or in a file."""
 
+import gc
+import resource
+
 import numpy as np
 import pytest
 
@@ -28,6 +31,21 @@ def test_its_file_is_gone_with_it(monkeypatch, tmp_path):
     monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = zeros([4], bool)
-    assert isinstance(found, np.memmap)
+    found[1:] = True
+    assert isinstance(found, np.memmap) and found.tolist() == [False, True, True, True]
     del found
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_for_its_file_it_is_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        found = zeros([3, 1 << 20], np.float32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert type(found) is np.ndarray and found.shape == (3, 1 << 20) and not found.any()
     assert list(tmp_path.iterdir()) == []
