@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from kdad import __version__, detectors
+from kdad.datasets.located import find_detector
+from kdad.errors import InputError
 from kdad.tracking.delivery import Delivery
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 from kdad.tracking.run import begin_run
@@ -181,3 +183,24 @@ def test_the_detector_alone_is_fetched_from_a_store_that_is_not_the_process_own(
         assert json.loads((folder / "detector.json").read_text()) == facts
         assert not list(target.rglob("*.zip"))
         shutil.rmtree(target)
+
+
+def test_a_run_of_two_systems_says_by_which_address_each_detector_is_fetched(destination, detector_folder, tmp_path):
+    other = shutil.copytree(detector_folder, tmp_path / "other" / "detector")
+    facts = json.loads((other / "detector.json").read_text())
+    (other / "detector.json").write_text(json.dumps(facts | {"system": "stfpm"}))
+    run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
+    run.spool.mark_begun()
+    run.model(detector_folder, NEEDS)
+    run.model(other, NEEDS)
+    Delivery(destination).deliver(run.spool)
+    client = mlflow.MlflowClient(destination.uri)
+    (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()], "")
+    models = client.search_logged_models([found.info.experiment_id])
+    ids = {model.params["system"]: model.model_id for model in models}
+    named = rf"of mkd \(models:/{ids['mkd']}\) and stfpm \(models:/{ids['stfpm']}\); give the models:/ address"
+    for address in (f"runs:/{found.info.run_id}", f"runs:/{found.info.run_id}/detector"):
+        with pytest.raises(InputError, match=named):
+            find_detector(address, tmp_path, destination.uri)
+    folder, _ = find_detector(f"models:/{ids['stfpm']}", tmp_path, destination.uri)
+    assert json.loads((folder / "detector.json").read_text())["system"] == "stfpm"

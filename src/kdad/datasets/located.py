@@ -165,6 +165,8 @@ def _download(what: str, known_by: str, name: str, project: Path, fetch: Callabl
             (partial_folder / "fetched").mkdir()
             shutil.move(fetch(partial_folder / "fetched"), partial_folder / "detector")
             shutil.rmtree(partial_folder / "fetched", ignore_errors=True)
+    except InputError:
+        raise
     except Exception as error:  # whatever a store, a server or a missing run answers
         reason = str(error).splitlines()[0]
         raise InputError(f"{what} has no detector that could be fetched ({reason}); check its {known_by}") from error

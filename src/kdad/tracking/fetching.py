@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kdad.errors import InputError
 from kdad.tracking.judging_needs import MODEL
 from kdad.tracking.patience import limit_patience
 
@@ -14,7 +15,7 @@ def fetch_run_detector(run: str, target: Path, uri: str | None) -> Path:
     """Fetch the detector of a run, by MLflow's ID or by the run's own key, to below `target`; return its folder.
 
     `uri` is of the tracking server or database, None for the one that this process has chosen. Raises whatever MLflow
-    does for a run that there is not, or that has no detector.
+    does for a run that there is not, or that has no detector, and `InputError` for a run of several.
     """
     client = _client(uri)
     from mlflow import MlflowException
@@ -28,8 +29,12 @@ def fetch_run_detector(run: str, target: Path, uri: str | None) -> Path:
             raise
         found = client.get_run(runs[0].info.run_id)
     models = found.outputs.model_outputs if found.outputs else []
+    if len(models) > 1:
+        said = [(client.get_logged_model(one.model_id).params["system"], one.model_id) for one in models]
+        named = " and ".join(f"{system} (models:/{model})" for system, model in sorted(said))
+        raise InputError(f"the run '{run}' has several detectors, of {named}; give the models:/ address of one")
     if models:
-        return _fetch(client, models[-1].model_id, target, uri)
+        return _fetch(client, models[0].model_id, target, uri)
     # Older versions logged the detector as an artifact of the run.
     return Path(client.download_artifacts(found.info.run_id, MODEL, str(target)))
 

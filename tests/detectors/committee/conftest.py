@@ -25,6 +25,7 @@ def settings() -> Callable[..., CommitteeSettings]:
                 "methods": {
                     "position_gaussian": {"detector": "position_gaussian", "options": {"channels": 8}},
                     "memory_bank": {"detector": "memory_bank", "options": {"patches": 200}},
+                    "patch_ocsvm": {"detector": "patch_ocsvm", "options": {"patches": 200, "nu": 0.1}},
                     "nearest_pixels": {"detector": "knn", "representation": "pixels"},
                     "left_out": None,
                 },

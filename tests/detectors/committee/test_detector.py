@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.committee.detector import CommitteeDetector
@@ -128,6 +129,17 @@ def test_a_single_member_ranks_as_it_does_alone(fit, settings, alone):
     judged = made.detector.maps(images)
     np.testing.assert_array_equal(np.argsort(judged.scores["sum_score"]), np.argsort(scores))
     assert np.corrcoef(judged.maps["sum"].ravel(), shown.ravel())[0, 1] == pytest.approx(1)
+
+
+def test_places_inside_of_a_one_class_svm_whose_values_are_below_0_keep_their_order(fit, settings):
+    made = fit(CommitteeDetector, settings("patch_ocsvm"))
+    own = fit(BaselineDetector, settings("patch_ocsvm").of_members["patch_ocsvm"])
+    images = made.seen.batch(made.seen.split.rows("test"))
+    _, shown = finished(own.detector, images)
+    assert (shown < 0).mean() > 0.3
+    together = made.detector.maps(images).maps["sum"]
+    inside = shown < 0
+    assert spearmanr(shown[inside], together[inside]).statistic == pytest.approx(1, abs=1e-4)
 
 
 def test_one_held_out_image_has_no_spread_of_scores_and_divides_nothing_by_it(fit, settings, images, split):

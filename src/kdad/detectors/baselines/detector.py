@@ -139,6 +139,11 @@ class BaselineDetector(SourceSystem, Detector):
             return ImageScore("score", "raw")
         return ImageScore(MAP, "map_top_mean", self.settings.baselines.top_fraction)
 
+    @property
+    def lowest(self) -> float:
+        """What no value of its map is below."""
+        return self.half.lowest
+
     def smoothing(self, method: str) -> SmoothingParameters:
         """Return that of all baselines."""
         return self.settings.baselines.smoothing
@@ -178,7 +183,7 @@ class BaselineDetector(SourceSystem, Detector):
 
     @torch.no_grad()
     def _measure_moments(self, seen: SeenImages) -> PositionMoments:
-        sigma, lowest = self.settings.baselines.smoothing.gaussian_sigma, self.half.lowest
+        sigma, lowest = self.settings.baselines.smoothing.gaussian_sigma, self.lowest
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
             found = self._plain(seen.batch(rows), seen.outputs(rows)).maps[MAP]
