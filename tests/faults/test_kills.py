@@ -1,6 +1,6 @@
 """A run that is killed at any moment, and started again, ends as if nothing had been.
 
-`KDAD_KILLS` says at how many moments each pipeline is killed, 3 where it is not set; `make test` kills one once.
+`KDAD_KILLS` says at how many moments each pipeline is killed, 3 where it is not set.
 """
 
 import os
@@ -135,10 +135,6 @@ def _kill_and_run_again(reference: Reference, project: Path, number: int) -> str
     assert half_written(project) == [], said
     shutil.rmtree(project)
     return f"{kind.name} after {moment:.1f} s of {reference.seconds:.1f} s, {'in time' if in_time else 'too late'}"
-
-
-def test_a_run_that_is_killed_once_goes_on(reference_of, tmp_path):
-    _kill_and_run_again(reference_of("mkd"), tmp_path / "project", 0)
 
 
 @pytest.mark.faults

@@ -54,6 +54,7 @@ def test_an_image_that_may_not_be_read_is_named(project, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second disk")
+@pytest.mark.faults
 def test_data_and_outputs_on_another_disk_give_the_same_numbers(project, migrated_database, tmp_path_factory):
     """Names cannot be linked from disk to disk: they are copied."""
     run_pipeline(project, runtime_params=SMALL)
@@ -73,6 +74,7 @@ def _numbers(project: Path) -> dict[str, float]:
     return numbers_of(project / MKD)
 
 
+@pytest.mark.faults
 def test_a_clock_that_was_set_back_changes_nothing(project, monkeypatch):
     """Finished work is known by content and not by its age: all is found, and of the runs none stays open."""
     run_pipeline(project, runtime_params=SMALL)

@@ -175,6 +175,7 @@ def metrics_of(project: Path, category: str) -> dict:
     return json.loads((project / f"data/08_reporting/textures/{category}/mkd/metrics.json").read_text())
 
 
+@pytest.mark.faults
 def test_a_refused_run_is_not_logged_and_sessions_of_one_process_follow_each_other(project):
     run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)
     other = subprocess.Popen(

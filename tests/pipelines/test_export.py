@@ -75,6 +75,7 @@ def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(projec
     assert (tags["detector"], tags["detector_system"]) == (str(project / PLACE / "detector"), "stfpm")
 
 
+@pytest.mark.long
 def test_a_model_of_the_registry_is_exported_to_a_place_that_any_system_can_name(project):
     wanted = {"detector": "models:/brick@champion", "format": "torch_export"}
     run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": wanted})
@@ -84,6 +85,7 @@ def test_a_model_of_the_registry_is_exported_to_a_place_that_any_system_can_name
     assert [name for name in names if set(name) & set(':@ "?*<>|')] == []
 
 
+@pytest.mark.long
 def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     wanted = {"detector": str(project / PLACE / "detector"), "value": 0.5, "output": str(tmp_path / "calibrated")}
     for _ in range(2):  # in the place of its own older one, too

@@ -30,7 +30,7 @@ def detector(tmp_path_factory):
     return make_detector(tmp_path_factory.mktemp("detector"))
 
 
-@pytest.fixture(scope="module", params=PLACES)
+@pytest.fixture(scope="module", params=["onnx", pytest.param("openvino", marks=pytest.mark.long)])
 def place(request, detector, tmp_path_factory) -> Path:
     """What is to be served, of each format."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -14,7 +14,7 @@ from kdad.detectors.exported.detector import ExportedDetector
 from kdad.errors import InputError
 from kdad.scoring.threshold import quantile_threshold
 
-FORMATS = ["onnx", "torch_export", pytest.param("openvino", marks=pytest.mark.long)]
+FORMATS = ["onnx", *(pytest.param(other, marks=pytest.mark.long) for other in ("torch_export", "openvino"))]
 
 
 def _spread(detector) -> float:

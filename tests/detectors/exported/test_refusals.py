@@ -111,7 +111,10 @@ def test_a_missing_package_is_named_when_a_file_is_read(exported, monkeypatch):
         load(folder)
 
 
-@pytest.mark.parametrize(("format", "name"), [("onnx", "detector.onnx"), ("torch_export", "detector.pt2")])
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("onnx", "detector.onnx"), pytest.param("torch_export", "detector.pt2", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
 def test_a_file_that_is_cut_short_is_refused(format, name, share, exported, tmp_path):
     content = (exported(format) / name).read_bytes()
