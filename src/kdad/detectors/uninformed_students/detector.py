@@ -20,7 +20,13 @@ from kdad.detectors.uninformed_students.maps import (
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.uninformed_students.parts import every_part, parts_of
+from kdad.detectors.uninformed_students.pretraining import (
+    join_histories,
+    pretrain,
+    reference_teacher,
+    require_teachers,
+)
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.errors import InputError
@@ -35,8 +41,6 @@ from kdad.scoring.position import PositionMoments, measure_moments, moments_stat
 from kdad.scoring.standard import Standard
 
 _TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
-#: What each map adds up, of every receptive field.
-_PARTS = {"combined": ("e", "v"), "regression_error": ("e",), "predictive_variance": ("v",)}
 
 
 class UninformedStudentsDetector(Detector):
@@ -94,7 +98,7 @@ class UninformedStudentsDetector(Detector):
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
         """Train the ensemble of each receptive field, or find it trained, and measure the maps of held-out images."""
-        self._require_teachers()
+        require_teachers(self.references, self.settings)
         found = {field: self._fit_field(field, seen, workshop) for field in self._fields}
         self.size = seen.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
@@ -123,7 +127,7 @@ class UninformedStudentsDetector(Detector):
         kept = take_moments(state, self._grid)
         if not self._at_positions:
             kept = {part: Standard.model_validate(found) for part, found in facts["map_constants"].items()}
-        self.constants = {part: kept[part] for part in self._parts}
+        self.constants = {part: kept[part] for part in every_part(self._fields)}
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
             self.standardisations[field] = Standardisation(*moments)
@@ -135,7 +139,7 @@ class UninformedStudentsDetector(Detector):
     @property
     def methods(self) -> list[str]:
         """The localisation methods of the parameters; one receptive field alone is left out where there is no other."""
-        return [method for method in self.settings.student_scoring.localisation if self._parts_of(method)]
+        return [method for method in self.settings.student_scoring.localisation if parts_of(method, self._fields)]
 
     @property
     def image_score(self) -> ImageScore:
@@ -175,27 +179,11 @@ class UninformedStudentsDetector(Detector):
         stride = self.settings.students.output_stride
         found = {}
         for method in methods:
-            names = self._parts_of(method)
+            names = parts_of(method, self._fields)
             fields = {name.partition("_p")[2] for name in names}
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
             found[method] = spread_grid(fused, stride, self.size)
         return RawTensors({}, found)
-
-    def _require_teachers(self) -> None:
-        """Raise `InputError` for teachers that are gone, or of other settings, such as an earlier run has left."""
-        settings = self.settings
-        wanted = {"depth": settings.teacher.depth, "width": settings.teacher.width}
-        for field in self._fields:
-            found = self.references.get(f"p{field}")
-            if found is None:
-                raise InputError(f"there is no teacher of receptive field {field}; run the pipeline 'teacher' first")
-            for name, value in {"receptive_field": field, **wanted, "stride": settings.students.output_stride}.items():
-                if getattr(found, name) != value:
-                    raise InputError(
-                        f"'{found.weights}' is another teacher: its {name} is {getattr(found, name)}, not {value}; run "
-                        "the pipeline 'teacher' with these settings"
-                    )
-            found.open()
 
     def _grid_maps(self, images: Tensor, outputs: Outputs | None) -> dict[str, Tensor]:
         """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""
@@ -223,7 +211,7 @@ class UninformedStudentsDetector(Detector):
                 seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
             )
         rows, size = seen.split.rows("validation"), self.batch_size()
-        found: dict[str, list[np.ndarray]] = {name: [] for name in self._parts}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in every_part(self._fields)}
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             for name, maps in self._grid_maps(seen.batch(batch), seen.outputs(batch)).items():
@@ -271,18 +259,6 @@ class UninformedStudentsDetector(Detector):
     @property
     def _fields(self) -> list[int]:
         return self.settings.students.receptive_fields
-
-    @property
-    def _parts(self) -> list[str]:
-        return [f"{part}_p{field}" for field in self._fields for part in ("e", "v")]
-
-    def _parts_of(self, method: str) -> list[str]:
-        """Return which e and v a map adds up; none for one receptive field where there is no other."""
-        kind, _, only = method.partition("_p") if method.startswith("combined_p") else (method, "", "")
-        if only and len(self._fields) == 1:
-            return []
-        fields = [field for field in self._fields if not only or field == int(only)]
-        return [f"{part}_p{field}" for field in fields for part in _PARTS[kind]]
 
 
 def _images_in(pixels: int, size: tuple[int, int]) -> int:

@@ -1,14 +1,18 @@
 """The teachers of all receptive fields: trained on natural images, or found trained with the same settings."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from kdad.content_store import content_key
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
-from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
 from kdad.detectors.uninformed_students.patches import patches_of, sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.detectors.workshop import Workshop
+from kdad.errors import InputError
+from kdad.features.network import FrozenReference
 from kdad.images.image_set import hash_content
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
@@ -66,3 +70,19 @@ def reference_teacher(
         weights=str(trained.weights.resolve()),
         fingerprint=fingerprint_state(trained.state),
     )
+
+
+def require_teachers(found: Mapping[str, FrozenReference], settings: UninformedStudentsSettings) -> None:
+    """Raise `InputError` for teachers, by ``p17`` and the like, that are gone, or of other settings."""
+    wanted = {"depth": settings.teacher.depth, "width": settings.teacher.width}
+    for field in settings.students.receptive_fields:
+        teacher = found.get(f"p{field}")
+        if teacher is None:
+            raise InputError(f"there is no teacher of receptive field {field}; run the pipeline 'teacher' first")
+        for name, value in {"receptive_field": field, **wanted, "stride": settings.students.output_stride}.items():
+            if getattr(teacher, name) != value:
+                raise InputError(
+                    f"'{teacher.weights}' is another teacher: its {name} is {getattr(teacher, name)}, not {value}; run "
+                    "the pipeline 'teacher' with these settings"
+                )
+        teacher.open()
