@@ -83,27 +83,25 @@ def test_every_block_of_every_system_has_a_place_in_the_base():
     assert all(block_model(block) is not None for block in base())
 
 
-def environment(name: str) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=[*ENVIRONMENTS, "local"])
+def loader(request) -> RunConfigLoader:
+    """The configuration of each environment, read once."""
     configure_project("kdad")
-    loader = RunConfigLoader(str(CONF), env=name, runtime_params=NEEDED.get(name, {}), **settings.CONFIG_LOADER_ARGS)
-    return loader["parameters"]
+    given = NEEDED.get(request.param, {})
+    return RunConfigLoader(str(CONF), env=request.param, runtime_params=given, **settings.CONFIG_LOADER_ARGS)
 
 
-@pytest.mark.parametrize("name", [*ENVIRONMENTS, "local"])
-def test_every_environment_binds(name):
-    parameters = environment(name)
+def test_every_environment_binds(loader):
+    parameters = loader["parameters"]
     check_names(parameters)
     check_values({block: block_model(block) for block in base()}, parameters)
 
 
-@pytest.mark.parametrize("name", [*ENVIRONMENTS, "local"])
-def test_every_pipeline_of_every_environment_can_be_built(name):
-    configure_project("kdad")
-    loader = RunConfigLoader(str(CONF), env=name, runtime_params=NEEDED.get(name, {}), **settings.CONFIG_LOADER_ARGS)
+def test_every_pipeline_of_every_environment_can_be_built(loader):
     labelled = loader["parameters"]["dataset"]["normal_class"] is not None
     for pipeline, built in register_pipelines().items():
         assert built.nodes, pipeline
-    assert labelled == (name in ("cifar10", "digits", "fashion_mnist", "mnist"))
+    assert labelled == (loader.env in ("cifar10", "digits", "fashion_mnist", "mnist"))
 
 
 def test_every_file_of_parameters_is_known_to_these_tests():

@@ -69,6 +69,7 @@ def test_metrics_without_masks_are_null_with_a_reason(project):
     assert metrics["image_auroc"] > 0.5
 
 
+@pytest.mark.faults
 def test_an_interrupted_run_is_killed_and_the_next_session_its_own(project, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -217,7 +217,13 @@ def _scores(detector: Detector, seen: SeenImages, rows: np.ndarray) -> np.ndarra
     return np.array([found.score for found in detector.judge_batch(seen.batch(rows), seen.outputs(rows))])
 
 
-@pytest.fixture(scope="module", params=CASES)
+#: Cases of the longest trainings and maps.
+_LONG = {"mkd_gradients_positions", "mkd_cloners", "stfpm_positions", "committee_of_four"}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.long) if name in _LONG else name for name in CASES]
+)
 def case(request: pytest.FixtureRequest) -> str:
     """The name of a case."""
     return request.param

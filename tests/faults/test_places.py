@@ -34,6 +34,7 @@ def test_a_folder_of_data_that_is_for_reading_alone_ends_the_run_before_it_begin
 
 
 @pytest.mark.parametrize("number", [errno.EROFS])
+@pytest.mark.faults
 def test_a_store_that_may_not_be_written_is_one_message_that_names_it(project, monkeypatch, number):
     monkeypatch.setattr("kdad.content_store.write_checksums", _refuse(number))
     with pytest.raises(KedroCliError, match=r"\.partial' may not be read or written \(.*\); change its rights"):

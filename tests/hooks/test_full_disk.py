@@ -17,6 +17,7 @@ def fail_when_half_written(table, path_or_buf, **_):
     raise FULL
 
 
+@pytest.mark.faults
 def test_an_ordinary_file_is_not_left_half_written(project, monkeypatch):
     images = project / "data/02_intermediate/textures/brick/images.csv"
     split = project / "data/03_primary/textures/brick/split.csv"
@@ -31,6 +32,7 @@ def test_an_ordinary_file_is_not_left_half_written(project, monkeypatch):
     assert [run.info.status for run in logged_runs(project)] == ["FAILED", "FINISHED"]
 
 
+@pytest.mark.faults
 def test_a_full_disk_after_the_training_does_not_cost_it(project, monkeypatch):
     """What was trained is in the store before anything else is written, and the next run finds it."""
 

@@ -256,6 +256,7 @@ def test_the_place_of_a_run_with_workers_is_its_own_until_it_ends(project):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.faults
 def test_an_interrupted_session_does_not_block_the_next_of_its_process(project, monkeypatch, error):
     def interrupted(*_):
         raise error

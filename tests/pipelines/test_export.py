@@ -112,6 +112,7 @@ def test_what_cannot_be_exported_is_one_message_and_nothing_is_written(project, 
         run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": block})
 
 
+@pytest.mark.long
 def test_images_that_changed_since_the_run_are_not_taken_for_its_own(project, tmp_path, caplog):
     other = shutil.copytree(project / "pictures", tmp_path / "pictures")
     shutil.copy(other / "brick/train/good/000.png", other / "brick/train/good/001.png")

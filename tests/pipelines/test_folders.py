@@ -37,6 +37,7 @@ def read_results(project: Path, place: str) -> tuple[dict, pd.DataFrame]:
     return json.loads((folder / "metrics.json").read_text()), pd.read_csv(folder / "scores.csv")
 
 
+@pytest.mark.long
 def test_with_few_images_every_normal_one_is_judged_unseen(project, tmp_path, capsys):
     root = write_parts(tmp_path / "few", 0)
     run_mkd(project, root, cross_fit="off")
@@ -61,6 +62,7 @@ def test_with_few_images_every_normal_one_is_judged_unseen(project, tmp_path, ca
     assert "by normal images 12, in 5 folds: an estimate" in said
 
 
+@pytest.mark.long
 def test_results_of_folders_of_one_name_lie_apart_and_name_their_root(project, tmp_path):
     roots = [write_parts(tmp_path / product / "images", seed) for seed, product in enumerate(("screw", "nut"))]
     for root in roots:

@@ -13,6 +13,8 @@ from kdad.detectors.opening import open_detector
 from kept_detectors import judge
 from projects import copy_project, run_pipeline
 
+pytestmark = pytest.mark.long
+
 #: As files of 8 bits, and of 16 bits with a camera's offset, as thermal ones.
 CAMERAS = {
     "eight": lambda grey: (grey * 255).astype(np.uint8),

@@ -58,6 +58,7 @@ def calibrated(project, normal) -> Path:
     return project / "data/06_models/calibrated/large normal/quantile_0.8_tiles_24/detector"
 
 
+@pytest.mark.long
 def test_the_refusal_says_the_command_that_then_works(project, normal, large, monkeypatch):
     with nothing_new(project), pytest.raises(KedroCliError) as refused:
         judge(project, large, tiles={"size": None, "overlap": 20})

@@ -87,6 +87,7 @@ def test_a_second_watch_goes_on_where_the_first_ended(camera, tmp_path, watch, c
     assert watch().index.tolist().count("0.png") == 2
 
 
+@pytest.mark.faults
 def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
     for number in range(3):
         write_crop(camera / f"{number}.png", number)
@@ -99,7 +100,7 @@ def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
     pd.testing.assert_frame_equal(again.drop(columns="milliseconds"), whole.drop(columns="milliseconds"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
 def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch, monkeypatch, number):
     for count in range(6):
         write_crop(camera / f"{count}.png", count)
@@ -189,6 +190,7 @@ def test_large_images_are_judged_by_tiles(project, camera, tmp_path, watch):
     assert table.loc["0.png", "score"] == pytest.approx(scores["0.png"], rel=1e-6)
 
 
+@pytest.mark.long
 def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_path, watch):
     write_crop(camera / "0.png", 0)
     watch()

@@ -40,13 +40,10 @@ def _ablate(folder, database, monkeypatch, runner):
     return measured[["axis", "variant", "category", "seed", "metric", "value"]], logged_runs(project)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "runner",
-    [
-        DaskRunner(workers=2),
-        pytest.param(ThreadRunner(max_workers=3), marks=pytest.mark.long),
-        pytest.param(ParallelRunner(max_workers=2), marks=pytest.mark.long),
-    ],
+    [DaskRunner(workers=2), ThreadRunner(max_workers=3), ParallelRunner(max_workers=2)],
     ids=lambda runner: type(runner).__name__,
 )
 def test_every_runner_gives_what_the_sequential_one_gives(tmp_path, migrated_database, monkeypatch, runner):

@@ -284,6 +284,7 @@ def test_a_gap_of_a_hair_is_still_split(low):
     ("rule", "normal", "shift"),
     [("f1", 50, 1.0), ("youden", 50, 1.0), ("youden", 20, 0.0), ("true_positive_rate", 20, 1.0)],
 )
+@pytest.mark.long
 def test_the_bound_holds_although_the_cut_was_chosen_by_the_same_images(rule, normal, shift):
     rng = np.random.default_rng(2)
     labels = np.repeat([0, 1], normal)

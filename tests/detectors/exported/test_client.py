@@ -47,6 +47,7 @@ def _check(python: Path | str, exported, folder: Path) -> None:
             assert grey.max() > 50
 
 
+@pytest.mark.long
 def test_the_client_says_what_the_detector_does(exported, tmp_path):
     _check(sys.executable, exported, tmp_path)
 

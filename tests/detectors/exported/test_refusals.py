@@ -178,6 +178,7 @@ def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
         load(tmp_path / "detector.tflite")
 
 
+@pytest.mark.long
 def test_a_folder_of_several_files_asks_for_one(exported, tmp_path):
     for format in ("onnx", "torch_export"):
         shutil.copytree(exported(format), tmp_path, dirs_exist_ok=True)
