@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parameters",),
     ("given_parameters", "choices"),
     ("disk_space", "process_lock", "progress"),
-    ("large_arrays",),
+    ("large_arrays", "freed_memory"),
     ("compute", "provenance", "replacing", "checksums"),
     ("content_store", "places"),
     ("result_places",),

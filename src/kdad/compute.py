@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from kdad.errors import InputError, first_line
+from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.source import ComputeParameters
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -115,6 +116,7 @@ def limit_threads(threads: int | None) -> None:
 
 
 def prepare_compute(parameters: ComputeParameters) -> Compute:
-    """Set torch's threads and resolve device and precision as the ``compute:`` block says."""
+    """Set torch's threads, keep freed memory, and resolve device and precision as the ``compute:`` block says."""
+    keep_freed_memory()
     limit_threads(parameters.threads)
     return choose_compute(parameters.device, parameters.precision, parameters.compile)

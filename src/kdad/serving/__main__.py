@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kdad.command_line import CommandLineError, ExitCode
 from kdad.conf_files import LOADER_ARGS, register_project
 from kdad.errors import InputError
+from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message
 from kdad.tracking.destination import destination_of
@@ -74,6 +75,7 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
     from kdad.serving.app import create_app
 
+    keep_freed_memory()
     judge = open_judge(location, project, tracking)
     listening = _listen(limits)
     host, port = listening.getsockname()[:2]
