@@ -117,7 +117,7 @@ def test_a_changed_variant_alone_is_trained_again(project, trained):
     path = project / "conf/base/parameters/ablation.yml"
     text = path.read_text()
     assert "value_weight: 5.0" in text
-    path.write_text(text.replace("value_weight: 5.0", "value_weight: 7.0"))
+    path.write_text(text.replace("value_weight: 5.0", "value_weight: 0.01"))
     run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
     assert trained["trainings"] == 1
     after = metrics_of(project).set_index(["axis", "variant", "metric"])["value"]
