@@ -92,6 +92,9 @@ def page(ceiling: Ceiling, found: list[Stage], drawn: list[Curve]) -> str:
         "|---|---|---|---|---|---|",
         *(_row(stage) for stage in found),
         "",
+        "What was found out about reading files, compiling, freed memory and what many images take is in "
+        "[performance.md](performance.md).",
+        "",
     ]
     if drawn:
         lines += ["## Growth", "", f"![{', '.join(title for title, *_ in drawn)}]({_FIGURE})", ""]
