@@ -23,6 +23,7 @@ SAME = {
         "localisation": ["discrepancy"],
         "detection": {
             "score": "map_top_mean",
+            "points": "last 3",
             "term": "total",
             "normalisation": "position",
             "weighting": "generalisation",
