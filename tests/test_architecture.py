@@ -40,8 +40,8 @@ LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
     *("errors", "logs", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
-    *("provenance", "replacing", "checksums", "large_arrays", "content_store", "places", "images", "networks"),
-    *("features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
+    *("provenance", "replacing", "checksums", "large_arrays", "freed_memory", "content_store", "places"),
+    *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -179,11 +179,11 @@ class CommitteeDetector(SourceSystem, Detector):
     def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
         """Return the sums of standardised scores and maps, once a graph was asked for."""
         score = shown = 0.0
-        for (name, member), finishing in zip(self.members.items(), self.finishing, strict=True):
+        for name, finishing in zip(self.members, self.finishing, strict=True):
             scores, maps = finishing(images, outputs)
-            own, distances = self.standards[name], self._distances(name, maps[member.methods[0]])
+            own, evened = self.standards[name], self._evened(name, self._shown(name, maps))
             score = score + self.weights[name] * own["score"].normalise(scores)
-            shown = shown + self.weights[name] * own["map"].normalise(self._evened(name, distances))
+            shown = shown + self.weights[name] * own["map"].normalise(evened)
         return RawTensors({_score_name(SUM): score}, {SUM: shown})
 
     def _hear(self, images: Tensor, outputs: Outputs | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -192,16 +192,16 @@ class CommitteeDetector(SourceSystem, Detector):
         known = self.outputs(images) if outputs is None else outputs
         moved = {name: [self.compute.move(found) for found in values] for name, values in known.items()}
         said = {name: member.score_and_map(images, moved) for name, member in self.members.items()}
-        shown = {name: maps[self.members[name].methods[0]] for name, (_, maps) in said.items()}
-        return {name: (scores, self._distances(name, shown[name])) for name, (scores, _) in said.items()}
+        return {name: (scores, self._shown(name, maps)) for name, (scores, maps) in said.items()}
 
-    def _distances(self, name: str, shown: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Return a member's finished maps, those of a baseline from 0 on: an SVM's begin below."""
+    def _shown(self, name: str, maps: Mapping[str, np.ndarray] | Mapping[str, Tensor]) -> np.ndarray | Tensor:
+        """Return the maps that a member shows, a baseline's as distances from 0 on: an SVM's begin below."""
         member = self.members[name]
+        shown = maps[member.methods[0]]
         return shown - member.lowest if isinstance(member, BaselineDetector) else shown
 
     def _evened(self, name: str, shown: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Return such maps; of distances the logarithm, since single ones are many times the others."""
+        """Return what a member shows; of distances the logarithm, since single ones are many times the others."""
         is_distance = isinstance(self.members[name], BaselineDetector)
         if not is_distance:
             return shown
