@@ -11,11 +11,9 @@ from collections.abc import Callable
 
 import torch
 
+from cloner_step import new_cloner, training_step
 from kdad.compute import choose_compute, limit_threads
-from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
-from kdad.freed_memory import _FREE, _MMAP_THRESHOLD, _ONE, _TRIM_THRESHOLD
+from kdad.freed_memory import FREE_AT_END, LARGEST_KEPT, MMAP_THRESHOLD, TRIM_THRESHOLD
 from kdad.networks.weights import load_source
 from timing import in_turns, machine
 
@@ -23,26 +21,14 @@ _STEPS = (("efficientnet_lite0", 16, 128), ("efficientnet_lite0", 64, 128), ("vg
 _PASSES = (("efficientnet_lite0", 16, 128), ("vgg16", 16, 128))
 
 
-def training_step(name: str, count: int, side: int) -> Callable[[], None]:
+def step_of(name: str, count: int, side: int) -> Callable[[], None]:
     """Return a step of a small cloner that learns a source's activations of so many images."""
     compute, source = choose_compute("cpu"), load_source(name, "random")
-    points = source.describe((side, side))
-    cloner = build_cloner(ArchitectureParameters(), name, points, (side, side), ([0.0] * 3, [1.0] * 3))
-    cloner = compute.place(cloner).train()
-    optimiser = torch.optim.Adam(cloner.parameters(), lr=1e-3)
+    cloner = new_cloner(name, source.describe((side, side)), side, compute)
     images = compute.move(torch.rand(count, 3, side, side))
     with torch.no_grad():
         targets = [torch.rand_like(found).float() for found in cloner(images)]
-
-    def step() -> None:
-        with compute.autocast():
-            found = cloner(images)
-        loss = discrepancy_terms(targets, found, DiscrepancyParameters())["total"].mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    return step
+    return training_step(cloner, compute, lambda: images, lambda: targets)
 
 
 def source_pass(name: str, count: int, side: int) -> Callable[[], None]:
@@ -62,8 +48,8 @@ def with_thresholds(work: Callable[[], None], one: int, free: int) -> Callable[[
     set_option = ctypes.CDLL(None).mallopt
 
     def act() -> None:
-        set_option(_MMAP_THRESHOLD, one)
-        set_option(_TRIM_THRESHOLD, free)
+        set_option(MMAP_THRESHOLD, one)
+        set_option(TRIM_THRESHOLD, free)
         for _ in range(3):
             work()
 
@@ -81,7 +67,7 @@ if __name__ == "__main__":
     limit_threads(None)
     print(machine())
     works = {
-        f"training step, {name}, {count} images of {side} px": (training_step, name, count, side)
+        f"training step, {name}, {count} images of {side} px": (step_of, name, count, side)
         for name, count, side in _STEPS
     }
     works |= {
@@ -89,7 +75,7 @@ if __name__ == "__main__":
     }
     for what, (make, *given) in works.items():
         work = make(*given)
-        as_it_is, kept = with_thresholds(work, 1 << 25, 1 << 26), with_thresholds(work, _ONE, _FREE)
+        as_it_is, kept = with_thresholds(work, 1 << 25, 1 << 26), with_thresholds(work, LARGEST_KEPT, FREE_AT_END)
         found = in_turns({"as it is": as_it_is, "kept": kept}, rounds=9)
         before, after = (1000 * seconds / 3 for seconds in found.values())
         print(

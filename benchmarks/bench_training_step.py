@@ -11,60 +11,37 @@ import numpy as np
 import pytest
 import torch
 
+from cloner_step import new_cloner, training_step
 from kdad.compute import Compute, choose_compute
-from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
 from kdad.features.cache import open_cache, write_cache
 from kdad.networks.weights import load_source
 
 _BATCHES = [(64, 32), (16, 128)]  # images, side in pixels
-_LOSS = DiscrepancyParameters()
-
-
-def _cloner(source, compute: Compute, side: int):
-    points = source.describe((side, side))
-    cloner = build_cloner(ArchitectureParameters(), "vgg16", points, (side, side), ([0.0] * 3, [1.0] * 3))
-    cloner = compute.place(cloner).train()
-    return points, cloner, torch.optim.Adam(cloner.parameters(), lr=1e-3)
 
 
 def _published_step(count: int, side: int):
-    source = load_source("vgg16", "random").requires_grad_(True)
-    _, cloner, optimiser = _cloner(source, Compute(torch.device("cpu"), torch.float32), side)
+    source, compute = load_source("vgg16", "random").requires_grad_(True), Compute(torch.device("cpu"), torch.float32)
+    cloner = new_cloner("vgg16", source.describe((side, side)), side, compute)
     images = torch.rand(count, 3, side, side)
-
-    def step() -> None:
-        loss = discrepancy_terms(source(images), cloner(images), _LOSS)["total"].mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    return step
+    return training_step(cloner, compute, lambda: images, lambda: source(images))
 
 
 def _cached_step(count: int, side: int, folder: Path):
     compute = choose_compute("cpu")
     source = load_source("vgg16", "random")
-    points, cloner, optimiser = _cloner(source, compute, side)
+    points = source.describe((side, side))
     images = torch.rand(count, 3, side, side)
     manifest = {**compute.describe(), "image_size": [side, side], "count": count}
     with torch.no_grad():
         batches = iter([(images.numpy(), source(images))])
     write_cache(folder, manifest, points, batches, {})
-    cache = open_cache(folder)
-    rows = np.arange(count)
-
-    def step() -> None:
-        targets = [compute.move(activation) for activation in cache.outputs(rows)]
-        with compute.autocast():
-            found = cloner(compute.move(cache.images(rows)))
-        loss = discrepancy_terms(targets, found, _LOSS)["total"].mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    return step
+    cache, rows = open_cache(folder), np.arange(count)
+    return training_step(
+        new_cloner("vgg16", points, side, compute),
+        compute,
+        lambda: compute.move(cache.images(rows)),
+        lambda: [compute.move(activation) for activation in cache.outputs(rows)],
+    )
 
 
 @pytest.mark.parametrize(("count", "side"), _BATCHES)

@@ -6,9 +6,9 @@ import sys
 from functools import cache
 
 # Of glibc's <malloc.h>.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 #: Bytes of one tensor, and of all that is free at the end of the heap, beyond which memory is given back.
-_ONE, _FREE = 1 << 28, 1 << 29
+LARGEST_KEPT, FREE_AT_END = 1 << 28, 1 << 29
 #: Who has set this knows better.
 _SET_BY_USER = "MALLOC_MMAP_THRESHOLD_"
 
@@ -26,4 +26,5 @@ def keep_freed_memory() -> bool:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:
         return False
-    return all(bool(set_option(option, value)) for option, value in ((_MMAP_THRESHOLD, _ONE), (_TRIM_THRESHOLD, _FREE)))
+    wanted = {MMAP_THRESHOLD: LARGEST_KEPT, TRIM_THRESHOLD: FREE_AT_END}
+    return all(bool(set_option(option, value)) for option, value in wanted.items())
