@@ -216,6 +216,25 @@ def test_the_last_epochs_weights_are_kept_though_validation_was_better_before(tm
     assert module.weight.item() == validated[-1] == max(validated)
 
 
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([8, 1, 2, 5], ["constant", "5", "1", "epoch 2"]),  # 4 of the 7 that it had fallen
+        ([8, 1, 2, 4], None),  # 3 of 7
+        ([8, 1, 7, 1], None),  # what ended well
+        ([-1, -9, -2, -4], ["-4", "-9", "epoch 2"]),  # 5 of 8
+        ([2, 3, 4, 5], ["5", "2", "epoch 1"]),
+        ([2, 2, 2, 2], None),
+    ],
+)
+def test_a_training_loss_that_rose_again_is_said(tmp_path, caplog, losses, said):
+    calls = iter(range(20))  # of each epoch three batches and two held-out ones
+    _Constant(lambda rows: {"total": [float(losses[next(calls) // 5])] * len(rows)}).train(tmp_path, epochs=4)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (said is not None)
+    assert all(part in warning for warning in warnings for part in said)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("split", ["training", "validation"])
 @pytest.mark.parametrize("term", ["total", "last"])

@@ -59,6 +59,7 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
             if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
                 checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()
+    _warn_of_rise(task.name, history)
     return pd.DataFrame(history, columns=["epoch", "split", "term", "value"])
 
 
@@ -119,6 +120,18 @@ def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray
         f"the loss of {task.name} is not finite in {where}, for {first_of(names, _NAMED)}; look at these "
         "images, or lower the training's learning_rate. The last checkpoint is kept"
     )
+
+
+def _warn_of_rise(name: str, history: list[dict]) -> None:
+    """Say when the training loss has risen again by more than half of what it had fallen."""
+    totals = [row["value"] for row in history if (row["split"], row["term"]) == ("training", "total")]
+    lowest, last = min(totals), totals[-1]
+    if last - lowest > (totals[0] - lowest) / 2:
+        logger.warning(
+            "The training loss of %s ended at %.4g after %.4g in epoch %d: it has lost more than half of what it had "
+            "learnt; a lower learning_rate learns more steadily",
+            *(name, last, lowest, totals.index(lowest) + 1),
+        )
 
 
 def _rows(epoch: int, split: str, losses: list[tuple[int, dict[str, Tensor]]]) -> list[dict]:
