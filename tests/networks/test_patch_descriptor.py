@@ -42,8 +42,9 @@ def _described_patch_by_patch(patch_size: int, height: int, width: int) -> torch
 
 
 def _sizes(patch_size: int) -> list[tuple[int, int]]:
-    """The smallest height with an even width, and an even height with an odd width."""
-    return [(patch_size, patch_size + 1), (patch_size + 5, patch_size + 16)]
+    """The smallest size, a patch's height with an even width, and an even height with an odd width."""
+    half = patch_size // 2
+    return [(half + 1, half + 1), (patch_size, patch_size + 1), (patch_size + 5, patch_size + 16)]
 
 
 _CASES = [(patch_size, size) for patch_size in _PATCH_SIZES for size in _sizes(patch_size)]
@@ -112,9 +113,11 @@ def test_borders_are_mirrored_without_repeating_the_outermost_pixel():
 
 @pytest.mark.parametrize("patch_size", _PATCH_SIZES)
 @pytest.mark.parametrize("short", ["height", "width"])
-def test_images_smaller_than_a_patch_are_refused(patch_size, short):
-    size = (patch_size - 1, 80) if short == "height" else (80, patch_size - 1)
-    with pytest.raises(InputError, match=rf"images of {size[0]} x {size[1]} .* receptive field {patch_size}"):
+def test_images_that_cannot_be_mirrored_to_a_patch_are_refused(patch_size, short):
+    half = patch_size // 2
+    size = (half, 80) if short == "height" else (80, half)
+    message = rf"images of {size[0]} x {size[1]} .* receptive field {patch_size}, which needs {half + 1} a side"
+    with pytest.raises(InputError, match=message):
         _descriptor(patch_size).dense(torch.zeros(1, 3, *size))
 
 

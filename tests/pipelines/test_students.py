@@ -136,11 +136,17 @@ def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_
         ({"students": {"count": 0}}, "students.count"),
         ({"students": {"receptive_fields": [16]}}, "receptive field 16 is unknown; choose from 17, 33, 65"),
         ({"teacher": {"knowledge_weight": 0, "compactness_weight": 0}}, "all 0: nothing would be learnt"),
-        ({"students": {"receptive_fields": [17, 65]}, "dataset": {"image_size": 64}}, "smaller than the receptive"),
+        (
+            {"students": {"receptive_fields": [17, 65]}, "dataset": {"image_size": 32}},
+            "receptive field 65, which needs 33",
+        ),
         ({"teacher": {"pool": "nowhere"}}, "teacher.pool 'nowhere' is not a folder"),
         ({"teacher": {"pool": "conf"}}, "holds 0 images"),
         ({"students": {"augmentation": "flips", "descriptors": "cache"}}, "new in every epoch"),
-        ({"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}}, "smaller than the receptive"),
+        (
+            {"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}, "dataset": {"image_size": 32}},
+            "which needs 33",
+        ),
     ],
 )
 def test_bad_input_is_one_message_before_anything_trains(project, no_teacher_is_trained, change, message):

@@ -24,7 +24,7 @@ class PaperMethodParameters(StrictModel):
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
     image_size: int | list[int] | None = Field(
         None,
-        description="a size of its own, where dataset.image_size is below a receptive field",
+        description="a size of its own, instead of dataset.image_size",
     )
 
     @field_validator("image_size", mode="before")

@@ -89,7 +89,7 @@ class PatchDescriptor(nn.Module):
         Returns `(B, depth, ceil(H / stride), ceil(W / stride))`: at (i, j) is `forward` of the patch centred on pixel
         (i * stride, j * stride). Patches that reach beyond the border see the image mirrored. Pools keep their step
         until it is `stride`; from there on they move by one pixel and later kernels are spread out, so that only what
-        is asked for is computed. Raises `InputError` for images smaller than a patch and a stride other than 1, 2, 4.
+        is asked for is computed. Raises `InputError` for images that `pad_for` refuses and a stride other than 1, 2, 4.
         """
         x = _centred(pad_for(images, self.patch_size, stride))
         step = spread = 1  # pixels between neighbours; how far kernels are spread, in neighbours
@@ -130,16 +130,21 @@ class StudentEnsemble(nn.Module):
         return torch.stack([member.dense(images, stride) for member in self.members], dim=1)
 
 
+def smallest_image(patch_size: int) -> int:
+    """Return how many pixels a side an image needs: more than half a patch, which is what is mirrored."""
+    return patch_size // 2 + 1
+
+
 def pad_for(images: Tensor, patch_size: int, stride: int = 1) -> Tensor:
     """Mirror images `(B, 3, H, W)` beyond their borders, so that every pixel is the centre of a whole patch.
 
-    Raises `InputError` for images smaller than a patch and a stride other than 1, 2 or 4.
+    Raises `InputError` for images below `smallest_image` and a stride other than 1, 2 or 4.
     """
     height, width = images.shape[-2:]
-    if min(height, width) < patch_size:
+    if min(height, width) < smallest_image(patch_size):
         raise InputError(
-            f"images of {height} x {width} pixels are smaller than the receptive field {patch_size}; "
-            "set a larger dataset.image_size or smaller receptive fields"
+            f"images of {height} x {width} pixels are too small for the receptive field {patch_size}, which needs "
+            f"{smallest_image(patch_size)} a side; set a larger dataset.image_size or smaller receptive fields"
         )
     if stride not in (1, 2, 4):
         raise InputError(f"stride is {stride}; it must be 1, 2 or 4")

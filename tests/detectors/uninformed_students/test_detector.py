@@ -155,8 +155,10 @@ def test_descriptors_are_kept_as_the_parameters_say():
 
 
 def test_small_images_and_empty_splits_are_refused(prepare):
-    with pytest.raises(InputError, match="images of 20 x 64 pixels are smaller than the receptive field 33"):
-        prepare(UninformedStudentsDetector, settings((17, 33)), images=MemoryImages((20, 64)))
+    with pytest.raises(
+        InputError, match="16 x 64 pixels are too small for the receptive field 33, which needs 17"
+    ):
+        prepare(UninformedStudentsDetector, settings((17, 33)), images=MemoryImages((16, 64)))
     for part in ("train", "validation"):
         images = MemoryImages(SIZE)
         images.samples = [sample for sample in images.samples if sample.subset != part]
@@ -164,8 +166,8 @@ def test_small_images_and_empty_splits_are_refused(prepare):
             prepare(UninformedStudentsDetector, settings(), images=images, split=split_of(images))
 
 
-def test_images_as_large_as_the_receptive_field_are_taken(prepare):
-    prepare(UninformedStudentsDetector, settings((33,)), images=MemoryImages((33, 33)))
+def test_images_of_more_than_half_the_receptive_field_are_taken(prepare):
+    prepare(UninformedStudentsDetector, settings((33,)), images=MemoryImages((17, 17)))
 
 
 def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare, workshop):
@@ -174,7 +176,7 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare,
     assert not workshop.models.root.exists()
 
 
-@pytest.mark.parametrize(("size", "applies"), [(33, True), ([64, 32], False), ([33, 64], True)])
-def test_images_smaller_than_a_receptive_field_cannot_be_seen(size, applies):
+@pytest.mark.parametrize(("size", "applies"), [(17, True), ([64, 16], False), ([17, 64], True)])
+def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, applies):
     dataset = DatasetParameters(name="textures", category="brick", image_size=size)
     assert settings((17, 33)).applies(dataset) == applies

@@ -33,7 +33,7 @@ from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.natural_pool import NaturalPool
-from kdad.networks.patch_descriptor import StudentEnsemble
+from kdad.networks.patch_descriptor import StudentEnsemble, smallest_image
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
@@ -80,14 +80,15 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, seen: SeenImages) -> None:
-        """Raise `InputError` for images smaller than a receptive field, and for a pool that cannot be cut from."""
+        """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
         super().check_inputs(settings, seen)
         size = seen.images.size
         largest = max(settings.students.receptive_fields)
-        if min(size) < largest:
+        if min(size) < smallest_image(largest):
             raise InputError(
-                f"images of {size[0]} x {size[1]} pixels are smaller than the receptive field {largest}; set a larger "
-                f"dataset.image_size, or leave {largest} out of students.receptive_fields"
+                f"images of {size[0]} x {size[1]} pixels are too small for the receptive field {largest}, which needs "
+                f"{smallest_image(largest)} a side; set a larger dataset.image_size, or leave {largest} out of "
+                "students.receptive_fields"
             )
         NaturalPool(settings.teacher.pool)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from kdad.errors import InputError
+from kdad.networks.patch_descriptor import smallest_image
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
@@ -156,5 +157,5 @@ class UninformedStudentsSettings(SystemSettings):
     student_scoring: StudentScoringParameters
 
     def applies(self, dataset: DatasetParameters) -> bool:
-        """Tell whether images are as large as the largest receptive field."""
-        return max(self.students.receptive_fields) <= min(dataset.size)
+        """Tell whether images are large enough for the largest receptive field."""
+        return smallest_image(max(self.students.receptive_fields)) <= min(dataset.size)
