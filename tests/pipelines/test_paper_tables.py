@@ -151,7 +151,7 @@ def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path,
     methods = {**dict.fromkeys(METHODS), "soft_target": {"system": "soft_target"}, "mkd": None}
     students = {"receptive_fields": [33], "count": 1, "training": {"epochs": 1}}
     methods["students_p33"] = {"system": "uninformed_students", "paper": ["U-Std"], "settings": {"students": students}}
-    methods["students_p33"]["image_size"] = 36  # images of 32 pixels are smaller than the receptive field
+    methods["students_p33"]["image_size"] = 36  # a size of its own
     block = {"categories": [3, 8], "seeds": [0], "methods": methods}
     run = {"dataset": DIGITS, "soft_target": {"seeds": [0], "temperatures": [4], "alphas": [0.5]}}
     run_pipeline(project, "test", "paper_tables", runtime_params=run | {"paper_tables": block})
