@@ -37,8 +37,8 @@ def test_every_system_has_a_case_for_each_class_and_seed():
 
 
 def test_students_whose_receptive_field_does_not_fit_are_left_out():
-    assert "paper_uninformed_students" not in plans(image_size=32)
-    assert "paper_uninformed_students" in plans(image_size=33)
+    assert "paper_uninformed_students" not in plans(image_size=16)
+    assert "paper_uninformed_students" in plans(image_size=17)
 
 
 def test_students_may_have_an_image_size_of_their_own_where_categories_are_apart():
@@ -50,7 +50,7 @@ def test_students_may_have_an_image_size_of_their_own_where_categories_are_apart
     assert {case.variant: dataset.image_size for case, dataset in cases} == {"as_the_run": 40, "small": 36}
     assert {case.category for case, _ in cases if case.variant == "small"} == {f"class_{n}_36x36" for n in range(10)}
     assert len(cases) == 2 * 10 * 3
-    assert "paper_uninformed_students" in plans(image_size=32, mkd={"system": "mkd"}, small=small)
+    assert "paper_uninformed_students" in plans(image_size=16, mkd={"system": "mkd"}, small=small)
 
 
 def test_methods_of_tables_that_are_not_chosen_are_not_planned():
