@@ -155,9 +155,7 @@ def test_descriptors_are_kept_as_the_parameters_say():
 
 
 def test_small_images_and_empty_splits_are_refused(prepare):
-    with pytest.raises(
-        InputError, match="16 x 64 pixels are too small for the receptive field 33, which needs 17"
-    ):
+    with pytest.raises(InputError, match="16 x 64 pixels are too small for the receptive field 33, which needs 17"):
         prepare(UninformedStudentsDetector, settings((17, 33)), images=MemoryImages((16, 64)))
     for part in ("train", "validation"):
         images = MemoryImages(SIZE)
