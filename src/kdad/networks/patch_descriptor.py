@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdad.errors import InputError
+from kdad.networks.mirrored_size import smallest_image
 from kdad.seeding import torch_seed
 
 _LEAK = 5e-3
@@ -128,11 +129,6 @@ class StudentEnsemble(nn.Module):
     def dense(self, images: Tensor, stride: int = 1) -> Tensor:
         """Return `(B, M, depth, h, w)`, each member's `PatchDescriptor.dense`."""
         return torch.stack([member.dense(images, stride) for member in self.members], dim=1)
-
-
-def smallest_image(patch_size: int) -> int:
-    """Return how many pixels a side an image needs: more than half a patch, which is what is mirrored."""
-    return patch_size // 2 + 1
 
 
 def pad_for(images: Tensor, patch_size: int, stride: int = 1) -> Tensor:

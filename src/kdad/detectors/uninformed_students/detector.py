@@ -33,7 +33,8 @@ from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.natural_pool import NaturalPool
-from kdad.networks.patch_descriptor import StudentEnsemble, smallest_image
+from kdad.networks.mirrored_size import smallest_image
+from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore

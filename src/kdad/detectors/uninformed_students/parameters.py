@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from kdad.errors import InputError
-from kdad.networks.patch_descriptor import smallest_image
+from kdad.networks.mirrored_size import smallest_image
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
