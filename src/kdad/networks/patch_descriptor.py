@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.networks.mirrored_size import smallest_image
+from kdad.networks.mirrored_size import check_size
 from kdad.seeding import torch_seed
 
 _LEAK = 5e-3
@@ -134,14 +134,10 @@ class StudentEnsemble(nn.Module):
 def pad_for(images: Tensor, patch_size: int, stride: int = 1) -> Tensor:
     """Mirror images `(B, 3, H, W)` beyond their borders, so that every pixel is the centre of a whole patch.
 
-    Raises `InputError` for images below `smallest_image` and a stride other than 1, 2 or 4.
+    Raises `InputError` for images that `check_size` refuses and a stride other than 1, 2 or 4.
     """
     height, width = images.shape[-2:]
-    if min(height, width) < smallest_image(patch_size):
-        raise InputError(
-            f"images of {height} x {width} pixels are too small for the receptive field {patch_size}, which needs "
-            f"{smallest_image(patch_size)} a side; set a larger dataset.image_size or smaller receptive fields"
-        )
+    check_size((height, width), patch_size)
     if stride not in (1, 2, 4):
         raise InputError(f"stride is {stride}; it must be 1, 2 or 4")
     radius = patch_size // 2

@@ -29,11 +29,10 @@ from kdad.detectors.uninformed_students.pretraining import (
 )
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
-from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.natural_pool import NaturalPool
-from kdad.networks.mirrored_size import smallest_image
+from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
@@ -83,14 +82,7 @@ class UninformedStudentsDetector(Detector):
     def check_inputs(cls, settings: UninformedStudentsSettings, seen: SeenImages) -> None:
         """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
         super().check_inputs(settings, seen)
-        size = seen.images.size
-        largest = max(settings.students.receptive_fields)
-        if min(size) < smallest_image(largest):
-            raise InputError(
-                f"images of {size[0]} x {size[1]} pixels are too small for the receptive field {largest}, which needs "
-                f"{smallest_image(largest)} a side; set a larger dataset.image_size, or leave {largest} out of "
-                "students.receptive_fields"
-            )
+        check_size(seen.images.size, max(settings.students.receptive_fields))
         NaturalPool(settings.teacher.pool)
 
     @classmethod
