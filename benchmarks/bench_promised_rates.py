@@ -1,140 +1,198 @@
-"""What thresholds promise and what happens: 200 resamples of few normal images of a large, real population.
+"""What the thresholds of shipped systems promise on few real images, and what happens to other good images.
 
-``python benchmarks/bench_promised_rates.py`` prints a table of Markdown. A population is a few thousand normal images:
-crops of a photograph drawn independently of one another, or all digits. A resample draws some of them, divides them as
-a run does, fits a detector, sets the threshold at 0.95, and is judged by the share of all other images that exceed it.
+``python benchmarks/bench_promised_rates.py`` draws some of the good images of a set, fits a system to
+them by the settings of ``conf/base``, as a run does, and judges up to 100 others. Each resample is a line of
+``--results``, so that an interrupted series goes on; the table of all lines is printed at the end, or by ``--table``
+without running anything. Results of another version belong in another file.
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import logging
+import tempfile
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from skimage import data
-from sklearn.covariance import LedoitWolf
-from sklearn.datasets import load_digits
-from torch import Tensor
-from torch.nn import functional as F
+from kedro.framework.project import configure_project, settings
 
-from kdad.detectors.cross_fitting import fold_splits
-from kdad.images.image_set import Sample
+from kdad.compute import prepare_compute
+from kdad.configuration import RunConfigLoader
+from kdad.content_store import ContentStore
+from kdad.detectors.detector import Detector
+from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.seeing import see
+from kdad.detectors.workshop import Workshop
+from kdad.features.cache import FeatureCache
+from kdad.features.seen import SeenImages
+from kdad.images.image_set import ImageSet
+from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples
-from kdad.networks.weights import load_source
-from kdad.scoring.decisions import FOLD_COLUMNS, decide
-from kdad.scoring.threshold import Threshold
+from kdad.images.statistics import ChannelStatistics
+from kdad.metrics.ranking import image_auroc
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.source import ComputeParameters
+from kdad.parameters.system import SystemSettings
+from kdad.scoring.threshold import quantile_threshold
+from timing import PROJECT
 
-COUNTS = (10, 20, 40, 100)
-CHANNELS = 64  # of the Gaussian, drawn once as PaDiM draws them (Defard et al. 2021): 500 take an hour
-PARTS = 5  # of cross-fitting, as `measuring.cross_fit: auto` makes them
-FRACTION, QUANTILE = 0.1, 0.95
-
-#: From features of training images `(n, D)` to a function that scores others.
-Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
-
-
-def nearest(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Score by the distance to the nearest training image, which depends on how many there are."""
-    squares = (train**2).sum(1)
-    return lambda images: np.sqrt(
-        np.maximum((images**2).sum(1, keepdims=True) - 2 * images @ train.T + squares, 0)
-    ).min(1)
+_MVTEC = PROJECT.parent / "shared/data/mvtec_ad_256"
+_COUNTS, _OTHERS, _BATCH = (20, 10, 40, 100), 100, 32
 
 
-def gaussian(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Score by the distance of Mahalanobis over some channels, of a covariance shrunk as Ledoit and Wolf do."""
-    chosen = np.random.default_rng(0).permutation(train.shape[1])[:CHANNELS]
-    found = LedoitWolf().fit(train[:, chosen])
-    return lambda images: found.mahalanobis(images[:, chosen])
+def shipped_parameters() -> dict[str, Any]:
+    """Return the parameters that ``conf/base`` ships, of no other environment."""
+    configure_project("kdad")
+    return RunConfigLoader(str(PROJECT / "conf"), env="base", **settings.CONFIG_LOADER_ARGS)["parameters"]
 
 
-FITS: dict[str, Fit] = {"nearest image": nearest, "Gaussian": gaussian}
+def settings_of(system: str, parameters: dict[str, Any]) -> SystemSettings:
+    """Return the settings of a system."""
+    kind = SYSTEMS[system].Settings
+    return kind.model_validate({name: parameters[name] for name in kind.model_fields})
 
 
-def crops(name: str, count: int, side: int = 64) -> Tensor:
-    """Return crops `(N, 3, H, W)` of a photograph, each at a place drawn independently of the others."""
-    photograph = np.asarray(getattr(data, name)(), dtype=np.float32) / 255
-    generator = np.random.default_rng(0)
-    places = generator.integers(0, np.array(photograph.shape) - side + 1, (count, 2))
-    found = np.stack([photograph[top : top + side, left : left + side] for top, left in places])
-    return torch.from_numpy(found)[:, None].expand(-1, 3, -1, -1)
+def populations(mvtec: Path, parameters: dict[str, Any]) -> dict[str, ImageSet]:
+    """Return the sets that are at hand, by name."""
+    wanted: dict[str, dict[str, str]] = {}
+    for name in ("bottle", "pill"):
+        if (mvtec / name).is_dir():
+            wanted[name] = {"name": "folder", "root": str(mvtec), "category": name}
+        else:
+            print(f"{name} is left out: it is not in {mvtec}; give the folder of MVTec AD by --mvtec")
+    if find_spec("elpv_dataset"):
+        wanted["elpv mono"] = {"name": "elpv", "category": "mono"}
+    else:
+        print("elpv mono is left out: install elpv-dataset")
+    shipped = parameters["dataset"]
+    return {name: open_image_set(DatasetParameters(**shipped | given)) for name, given in wanted.items()}
 
 
-def digits() -> Tensor:
-    """Return all handwritten digits of scikit-learn, `(N, 3, 32, 32)`."""
-    images = torch.from_numpy(load_digits().images.astype(np.float32) / 16)[:, None]
-    return F.interpolate(images, 32, mode="bilinear").expand(-1, 3, -1, -1)
+class Population:
+    """A set's good training images, its anomalous test images, and what a system's frozen networks give for them."""
+
+    def __init__(self, images: ImageSet, system: str, parameters: dict[str, Any], store: Path) -> None:
+        self.detector, self.settings = SYSTEMS[system].detector, settings_of(system, parameters)
+        self.fraction = parameters["dataset"]["validation_fraction"]
+        self.quantile = parameters["measuring"]["threshold_quantile"]
+        self.models = ContentStore(store / system / "models")
+        self.compute = prepare_compute(ComputeParameters.model_validate(parameters["compute"] | {"threads": 1}))
+        labels = [(sample.id, sample.label, sample.subset) for sample in images.samples]
+        self.table = pd.DataFrame(labels, columns=["id", "label", "split"]).assign(kind="", has_mask=False)
+        self.table["fingerprint"] = [images.fingerprint(row) for row in range(len(labels))]
+        self.normal = np.flatnonzero((self.table["label"] == 0) & (self.table["split"] == "train"))
+        self.anomalous = np.flatnonzero(self.table["label"] == 1)
+        seen = SeenImages(images, Split(self.table), {})
+        self.references = self.detector.refer(self.settings, seen, self._workshop(0))
+        self.seen = see(self.detector, self.settings, seen, self.references, self.compute, ContentStore(store / "seen"))
+
+    def resample(self, count: int, draw: int) -> dict[str, float]:
+        """Fit to `count` drawn images, set the threshold, and judge others."""
+        drawn = np.random.default_rng([count, draw]).permutation(self.normal)
+        own, others = np.sort(drawn[:count]), drawn[count : count + _OTHERS]
+        samples = [replace(self.seen.images.samples[row], subset="train") for row in own]
+        part = np.full(len(self.table), "left_out", dtype=object)
+        part[own] = split_samples(samples, self.fraction, draw)
+        split = Split(self.table.assign(split=part))
+        features = {name: _of_training(cache, split) for name, cache in self.seen.features.items()}
+        started = perf_counter()
+        made = self.detector(self.settings, self.references, self.compute)
+        made.fit(replace(self.seen, split=split, features=features), self._workshop(draw))
+        seconds = perf_counter() - started
+        held, normal, anomalous = (
+            self._scores(made, rows) for rows in (split.rows("validation"), others, self.anomalous)
+        )
+        threshold = quantile_threshold(held, self.quantile)
+        exceeding = int((normal > threshold.value).sum())
+        low, high = threshold.exceeding_range(len(normal))
+        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+        return {
+            "held_out": len(held),
+            "promised": threshold.expected_false_positive_rate,
+            "low": threshold.false_positive_rate_low,
+            "high": threshold.false_positive_rate_high,
+            "observed": exceeding / len(normal),
+            "as_drawn": bool(low <= exceeding <= high),
+            "found": float((anomalous > threshold.value).mean()),
+            "image_auroc": image_auroc(labels, np.concatenate([normal, anomalous])),
+            "seconds": seconds,
+        }
+
+    def _workshop(self, seed: int) -> Workshop:
+        return Workshop(self.compute, seed, self.models)
+
+    def _scores(self, detector: Detector, rows: np.ndarray) -> np.ndarray:
+        batches = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
+        scores = [detector.score_and_show(self.seen.batch(one), self.seen.outputs(one))[0] for one in batches]
+        return np.concatenate(scores).astype(np.float64)
 
 
-@torch.no_grad()
-def mean_activations(images: Tensor) -> np.ndarray:
-    """Return the means of a frozen network's activations `(N, D)`, each channel of unit variance."""
-    source = load_source("efficientnet_lite0", "pretrained")
-    found = [torch.cat([a.mean((2, 3)) for a in source(batch.contiguous())], 1) for batch in images.split(64)]
-    features = torch.cat(found).numpy().astype(np.float64)
-    return (features - features.mean(0)) / features.std(0).clip(1e-9)
+def _of_training(cache: FeatureCache, split: Split) -> FeatureCache:
+    """Return a cache whose statistics are of the images that train in this split."""
+    statistics = [ChannelStatistics() for _ in cache.arrays]
+    for measured, output in zip(statistics, cache.outputs(split.rows("train")), strict=True):
+        measured.update(output.numpy())
+    moments = [{"mean": one.mean.tolist(), "sd": one.sd.tolist()} for one in statistics]
+    own = {"statistics": moments, "training_images": split.training_digest}
+    return replace(cache, manifest=cache.manifest | own)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A threshold, and the share of the population's other images that exceed it."""
+def table_of(lines: list[dict[str, Any]]) -> str:
+    """Return the lines as Markdown: a row for each set, system and number of images."""
+    rows = [
+        "| set | system | normal | held out | promised | observed: mean, least to most | inside the interval | "
+        "as drawn | found | image AUROC | fit |",
+        "|---" * 11 + "|",
+    ]
+    for (name, system, count), of in pd.DataFrame(lines).groupby(["set", "system", "normal"], sort=False):
+        inside = ((of["low"] <= of["observed"]) & (of["observed"] <= of["high"])).sum()
+        rows.append(
+            f"| {name} | {system} | {count} | {of['held_out'].iloc[0]} | {of['promised'].iloc[0]:.1%} | "
+            f"{of['observed'].mean():.1%}, {of['observed'].min():.0%} to {of['observed'].max():.0%} | "
+            f"{inside} of {len(of)} | {of['as_drawn'].sum()} of {len(of)} | {of['found'].mean():.0%} | "
+            f"{of['image_auroc'].mean():.3f} | {of['seconds'].mean():.1f} s |"
+        )
+    return "\n".join(rows)
 
-    threshold: Threshold
-    rate: float
 
-    @property
-    def is_inside(self) -> bool:
-        """Whether the share lies in the interval that the threshold states."""
-        return self.threshold.false_positive_rate_low <= self.rate <= self.threshold.false_positive_rate_high
-
-
-def resample(features: np.ndarray, count: int, fit: Fit, parts: int, seed: int) -> Outcome:
-    """Draw `count` normal images, set the threshold on those held out and on `parts` - 1 folds, and try it."""
-    generator = np.random.default_rng([count, seed])
-    drawn = generator.permutation(len(features))
-    own, others = features[drawn[:count]], features[drawn[count:]]
-    samples = [Sample(f"{number:04d}", 0, "good", "train", False) for number in range(count)]
-    table = pd.DataFrame({"id": [sample.id for sample in samples], "label": 0, "kind": "good"})
-    split = Split(table.assign(split=split_samples(samples, FRACTION, seed)))
-    score = fit(own[split.rows("train")])
-    folds = []
-    for number, fold in enumerate(fold_splits(split, parts, seed) if parts else [], start=1):
-        rows = fold.rows("validation")
-        scores = fit(own[fold.rows("train")])(own[rows])
-        folds.append(pd.DataFrame({"id": table["id"].iloc[rows], "fold": number, "score": scores}))
-    fold_scores = pd.concat(folds) if folds else pd.DataFrame(columns=FOLD_COLUMNS)
-    held_out = split.rows("validation")
-    _, threshold = decide(split, held_out, score(own[held_out]), QUANTILE, fold_scores)
-    return Outcome(threshold, float((score(others) > threshold.value).mean()))
+def run_missing(given: argparse.Namespace, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run the resamples that are not among `lines`, append each to the results as it is done, and return them."""
+    done = {(line["set"], line["system"], line["normal"], line["draw"]) for line in lines}
+    parameters, found = shipped_parameters(), []
+    logging.disable(logging.INFO)  # a line for many an epoch
+    with tempfile.TemporaryDirectory() as folder:
+        for system in given.systems:
+            sets = populations(given.mvtec, parameters)
+            made = {name: Population(images, system, parameters, Path(folder) / name) for name, images in sets.items()}
+            for count, (name, population), draw in product(given.counts, made.items(), range(given.draws)):
+                if (name, system, count, draw) in done:
+                    continue
+                head = {"set": name, "system": system, "normal": count, "draw": draw}
+                found.append(head | population.resample(count, draw))
+                with given.results.open("a") as file:
+                    file.write(json.dumps(found[-1]) + "\n")
+    return found
 
 
 def main() -> None:
-    """Print the table."""
+    """Run what `--results` lacks, and print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--resamples", type=int, default=200)
-    arguments.add_argument("--population", type=int, default=3000, help="crops of each photograph")
+    arguments.add_argument("--mvtec", type=Path, default=_MVTEC, help="folder of MVTec AD with bottle and pill")
+    arguments.add_argument("--systems", nargs="+", default=["mkd"])
+    arguments.add_argument("--counts", nargs="+", type=int, default=_COUNTS)
+    arguments.add_argument("--draws", type=int, default=10)
+    arguments.add_argument("--results", type=Path, default=Path("promised_rates.jsonl"))
+    arguments.add_argument("--table", action="store_true", help="print the table of what is in --results, and end")
     given = arguments.parse_args()
-    torch.set_num_threads(1)
-    images = {name: crops(name, given.population) for name in ("brick", "grass", "gravel")} | {"digits": digits()}
-    features = {name: mean_activations(found) for name, found in images.items()}
-    print("| images | detector | normal | parts | scores | promised | observed, mean | 5 to 95 % | in the interval |")
-    print(9 * "|---" + "|")
-    for name, found in features.items():
-        for detector, fit in FITS.items():
-            for count in COUNTS:
-                for parts in (0, PARTS):
-                    made = [resample(found, count, fit, parts, seed) for seed in range(given.resamples)]
-                    rates = np.array([outcome.rate for outcome in made])
-                    first = made[0].threshold
-                    low, high = np.quantile(rates, [0.05, 0.95])
-                    inside = np.mean([outcome.is_inside for outcome in made])
-                    print(
-                        f"| {name} | {detector} | {count} | {parts or '-'} | {first.normal_images} "
-                        f"| {first.expected_false_positive_rate:.1%} | {rates.mean():.1%} | {low:.1%} to {high:.1%} "
-                        f"| {inside:.1%} |",
-                        flush=True,
-                    )
+    lines = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
+    if not given.table:
+        lines += run_missing(given, lines)
+    print(table_of(lines))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ def least_parameters() -> dict:
             "detection": {},
             "forward_map": {},
             "gradient_map": {},
-            "choosing": {},
             "smoothing": {"discrepancy": {}},
         },
         "measuring": {},

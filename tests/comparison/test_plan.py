@@ -319,22 +319,9 @@ def test_detection_rules_are_planned_on_one_training():
     given = {name: block for found in blocks.values() for name, block in OmegaConf.to_container(found).items()}
     given["mkd_ablation"]["axes"] = ["detection_rule"]
     cases = plan_mkd(least_parameters() | given).cases
-    rules = [case.settings.scoring.detection.model_dump(exclude={"smoothing"}) for case in cases]
-    assert len(cases) == 9
+    rules = [case.settings.scoring.model_dump(include={"detection", "forward_map"}) for case in cases]
+    assert len(cases) == 7
     assert all(rules.count(rule) == 1 for rule in rules)
-    assert {rule["normalisation"] for rule in rules} == {"none", "position"}
+    assert {rule["detection"]["normalisation"] for rule in rules} == {"none", "position"}
     alike = [case.settings.model_copy(update={"scoring": None}) for case in cases]
-    assert alike.count(alike[0]) == 9
-
-
-def test_ensembles_are_planned_on_one_training_for_each_count():
-    blocks = {name: OmegaConf.load(PROJECT / f"conf/base/parameters/{name}.yml") for name in ("ablation", "scoring")}
-    given = {name: block for found in blocks.values() for name, block in OmegaConf.to_container(found).items()}
-    assert "ensemble" not in {case.axis for case in plan_mkd(least_parameters() | given).cases}
-    given["mkd_ablation"]["axes"] = ["ensemble"]
-    settings = [case.settings for case in plan_mkd(least_parameters() | given).cases]
-    quantities = ("discrepancy", "disagreement", "both")
-    expected = [(1, "discrepancy"), *((count, quantity) for count in (3, 5) for quantity in quantities)]
-    assert [(one.cloner.count, one.scoring.detection.quantity) for one in settings] == expected
-    assert all(one.scoring.detection.quantity == one.scoring.forward_map.quantity for one in settings)
-    assert len({one.cloner.model_dump_json() for one in settings}) == 3
+    assert alike.count(alike[0]) == 7

@@ -62,14 +62,6 @@ def test_a_detector_is_calibrated_on_held_out_images_alone(split):
     assert low == 2 and 2 < high <= 4  # of the maps of ones and threes: median 2, twice as far above as 3
 
 
-def test_scores_of_folds_are_among_those_that_others_are_ranked_among(split):
-    detector, folds = _Scored(), pd.DataFrame({"id": ["a", "b"], "fold": [1, 2], "score": [0.5, 9.0]})
-    scores, threshold = decide_known(detector, split, _RAW, _MAPS, 0.9, folds)
-    calibrate_on(detector, scores, threshold, _MAPS, folds)
-    assert threshold.value == 9.0
-    assert sorted(detector.given[1]) == [0.5, 1, 3, 9]
-
-
 def test_test_images_are_measured(split):
     (found,) = maps_to_measure(_Scored(), split, {"forward": -_MAPS["forward"]}, _MAPS).values()
     assert found.smoothed[:, 0, 0].tolist() == [2, 5]

@@ -34,7 +34,6 @@ def _settings(weights="random", **scoring) -> MkdSettings:
         scoring={
             "localisation": ["discrepancy"],
             "smoothing": {"discrepancy": {"gaussian_sigma": 1.5}},
-            "forward_map": {"normalisation": "validation"},
             **scoring,
         },
     )
@@ -197,11 +196,14 @@ def _change(folder, change) -> None:
         (lambda facts: facts["image"]["values"].update(low=300), "image.values: low 300 is not below high 255"),
         (lambda facts: facts["image"].update(fit="tile"), "image.fit"),
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
-        (lambda facts: facts["learnt"]["point_means"]["discrepancy"].pop(), "it has 2 point_means for 3 mapped points"),
-        (lambda facts: facts["learnt"]["point_means"].pop("detection"), "it lacks 'detection'"),
-        (lambda facts: facts["learnt"].update(point_means=[1, 1, 1]), "of an earlier version, .*; train it again"),
-        (lambda facts: facts["settings"]["scoring"]["detection"].update(points="last 2"), "it has .* for 2 "),
-        (lambda facts: facts["learnt"]["score_standards"].pop("detection"), "it lacks 'detection'"),
+        (
+            lambda facts: facts["settings"]["scoring"]["detection"].update(weighting="equal"),
+            "judges by weighting=equal, which this version has not, .*; train the detector again",
+        ),
+        (
+            lambda facts: facts["settings"]["scoring"]["detection"].update(normalisation="none"),
+            "its scoring.detection.normalisation is none, and its moments differ",
+        ),
         (lambda facts: facts["learnt"].pop("scales"), "it lacks 'scales'"),
         (lambda facts: facts["learnt"]["points"][0].update(channels=5), "as it was written"),
         (

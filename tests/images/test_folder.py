@@ -216,3 +216,22 @@ def test_a_long_list_is_cut(tmp_path):
     lines = str(caught.value).splitlines()
     assert len(lines) == 1 + 20 + 1
     assert lines[-1] == "  and 5 more"
+
+
+def test_the_range_of_wide_values_is_that_of_images_that_train(tmp_path):
+    """Of twenty images of 16 bits eight train, eight are held out: a change of these changes no other."""
+    generator = np.random.default_rng(0)
+    pixels = {f"{row:02d}.png": generator.integers(1000, 3000, (16, 16)).astype(np.uint16) for row in range(20)}
+    for name, values in pixels.items():
+        path = tmp_path / "good" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(values).save(path)
+    parameters = DatasetParameters(name="folder", root=str(tmp_path), image_size=16)
+    before = FolderSet(parameters, seed=3)
+    parts = split_samples(before.samples, "auto", 3)
+    assert (parts.count("train"), parts.count("validation"), parts.count("test")) == (8, 8, 4)
+    for part, changes in (("validation", False), ("train", True)):
+        for row in (row for row, own in enumerate(parts) if own == part):
+            Image.fromarray(pixels[f"{row:02d}.png"] * 20).save(tmp_path / "good" / f"{row:02d}.png")
+        after = FolderSet(parameters, seed=3)
+        assert (after.preparation != before.preparation) == changes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
-from kdad.images.splits import Split, split_samples
+from kdad.images.splits import Split, held_out_count, split_samples
 
 
 def training(count: int) -> list[Sample]:
@@ -127,3 +127,20 @@ def test_a_split_without_normal_images_to_learn_from_or_to_hold_out(split, part,
     split.require_normal()
     with pytest.raises(InputError, match=f"no {part} image to .*{use}; add normal images"):
         Split(split.table[split.table["split"] != part]).require_normal()
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "held_out"),
+    [
+        (2, "auto", 1),
+        (3, "auto", 1),
+        (20, "auto", 10),  # half, as 19 would be more
+        (38, "auto", 19),
+        (100, "auto", 19),  # the 19 that 5 % takes, as a tenth would be fewer
+        (209, "auto", 21),
+        (20, 0.1, 2),
+        (2, 0.9, 1),
+    ],
+)
+def test_how_many_images_are_held_out(images, fraction, held_out):
+    assert held_out_count(images, fraction) == held_out

@@ -1,17 +1,14 @@
 """Large images as tiles: of which part, how they are labelled, and that they stay together."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
-from kdad.detectors.cross_fitting import fold_splits, parts_wanted
 from kdad.errors import InputError
 from kdad.images.registry import open_image_set
-from kdad.images.splits import Split, split_samples
+from kdad.images.splits import split_samples
 from kdad.images.tiling import TileGrid, Tiling, whole_name
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.scoring import MeasuringParameters
 
 SIZE, OVERLAP = 32, 8
 
@@ -99,19 +96,6 @@ def test_tiles_of_one_image_are_never_in_two_parts(root, seed):
         by_image.setdefault(whole_name(sample.id), set()).add(part)
     assert all(len(found) == 1 for found in by_image.values())
     assert sum(found == {"validation"} for found in by_image.values()) == 2  # 40 % of five images
-    table = pd.DataFrame([(sample.id, sample.label) for sample in images.samples], columns=["id", "label"])
-    split = Split(table.assign(split=parts))
-    for fold in fold_splits(split, 3, seed):
-        held_out = {whole_name(fold.name(row)) for row in fold.rows("validation")}
-        training = {whole_name(fold.name(row)) for row in fold.rows("train")}
-        assert held_out and training and not held_out & training
-
-
-def test_folds_are_of_images_and_not_of_tiles(root):
-    images = _open(root)
-    table = pd.DataFrame([(sample.id, sample.subset) for sample in images.samples], columns=["id", "split"])
-    with pytest.raises(InputError, match="5 training images fill at most 5 parts"):
-        parts_wanted(Split(table), MeasuringParameters(cross_fit=7))
 
 
 def test_one_large_image_cannot_be_divided(root):

@@ -79,18 +79,3 @@ def test_what_is_left_out_alone_is_said():
     words = " ".join(text.split())
     assert "2 anomalous images have no mask" in words
     assert "1 anomalous images have an empty mask" in words
-
-
-def test_rules_that_were_tried_are_a_table_of_their_own():
-    shared = {"block": "forward_map", "metric": "PRO"}
-    fixed = {"rule": "fixed", "figure": 0.8, "gain": 0.0, "least_gain": 0.0, "chosen": False, "why": "gave way"}
-    better = {"rule": "all_points", "figure": 0.85, "gain": 0.05, "least_gain": 0.0213, "chosen": True, "why": "best"}
-    metrics = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None}
-    assert "Rules on drawn defects" not in rendered(metrics)
-    lines = rendered(metrics | {"tried_rules": [shared | fixed, shared | better]}).splitlines()
-    (row,) = [line for line in lines if "all points" in line]
-    assert [cell.strip() for cell in row.strip("│┃").split("│")] == [
-        *("forward map", "all points", "PRO 0.8500", "+0.0500", "+0.0213", "yes", "best")
-    ]
-    (row,) = [line for line in lines if "gave way" in line]
-    assert [cell.strip() for cell in row.strip("│┃").split("│")][2:] == ["PRO 0.8000", "", "", "", "gave way"]

@@ -8,7 +8,7 @@ import pytest
 
 from kdad.errors import InputError
 from kdad.images.splits import Split
-from kdad.scoring.decisions import FOLD_COLUMNS, decide
+from kdad.scoring.decisions import decide
 
 
 @pytest.fixture
@@ -57,22 +57,3 @@ def test_a_test_image_does_not_move_the_threshold(split):
 def test_no_held_out_image_is_an_error(split):
     with pytest.raises(InputError):
         decide(split, np.array([2, 3]), np.array([1.0, 2.0]), 0.95)
-
-
-def test_scores_of_folds_have_their_part_in_the_threshold_and_no_row(split):
-    folds = pd.DataFrame({"id": ["a"] * 3, "fold": [1, 1, 2], "score": [7.0, 5.0, 8.0]})
-    table, threshold = decide(split, split.scored, np.array([1.0, 3.0, 2.0, 7.5, 9.0]), 0.5, folds)
-    # Of 1, 2, 3, 5, 7, 8 the quantile 0.5 takes the 4th, as 7 * 0.5 = 3.5.
-    assert (threshold.value, threshold.normal_images) == (5.0, 6)
-    assert (threshold.scores_of, threshold.folds) == ("folds", 3)  # the held-out images are a part too
-    assert threshold.false_positive_rate_low == 0  # of folds an upper end alone is stated
-    assert threshold.false_positive_rate_high == threshold.false_positive_rate_bound
-    assert table["id"].tolist() == ["b", "e", "f", "c", "d"]
-    assert table["decision"].tolist() == [0, 0, 0, 1, 1]
-
-
-def test_no_fold_is_as_none(split):
-    scores = np.array([1.0, 3.0, 2.0, 7.5, 9.0])
-    without = decide(split, split.scored, scores, 0.5)[1]
-    assert decide(split, split.scored, scores, 0.5, pd.DataFrame(columns=FOLD_COLUMNS))[1] == without
-    assert (without.scores_of, without.folds) == ("held_out", None)

@@ -75,14 +75,6 @@ def test_few_new_images_are_no_drift_however_far_they_are():
     assert compare_scores(np.empty(0), _reference(), 0.01).numbers() == {"images": 0}
 
 
-def test_scores_of_folds_may_lie_above_those_of_the_detector():
-    reference = _reference()
-    folds = NormalReference(reference.threshold.of_folds(5), reference.scores)
-    lower, higher = np.random.default_rng(4).normal(-2, 1, 100), np.random.default_rng(4).normal(2, 1, 100)
-    assert compare_scores(lower, folds, 0.01).verdict == "unchanged"
-    assert compare_scores(higher, folds, 0.01).verdict == "changed"
-
-
 def test_a_threshold_of_labels_is_held_to_the_bound_of_its_rate():
     scores = np.r_[np.arange(50.0), np.arange(40.0, 60.0)]
     threshold = labelled_threshold(np.r_[np.zeros(50, int), np.ones(20, int)], scores, "youden")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.standard import Standard
 
 _LOSSES = np.array([0.3, 0.7])
 # 10 pixels each; the largest of the first are 9, 8, 7, of the second 5, 4.5, 4
@@ -37,11 +36,3 @@ def test_a_raw_score_needs_no_map():
     assert ImageScore("total_loss", "raw").map_names == ()
     assert ImageScore("discrepancy", "map_top_mean").map_names == ("discrepancy",)
     assert ImageScore("total_loss", "raw").of_images(_RAW, {}).tolist() == [0.3, 0.7]
-
-
-def test_a_sum_of_standardised_scores_of_maps_by_hand():
-    standards = {"discrepancy": Standard(mean=5.0, sd=2.0), "detection": Standard(mean=0.0, sd=10.0)}
-    score = ImageScore("detection", "map_maximum", summed=standards)
-    assert score.map_names == ("discrepancy", "detection")
-    found = score.of_images(_RAW, {"discrepancy": _MAPS, "detection": 10 * _MAPS})
-    assert found.tolist() == pytest.approx([11.0, 5.0])  # (9 - 5) / 2 + 90 / 10 and (5 - 5) / 2 + 50 / 10

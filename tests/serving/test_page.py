@@ -26,15 +26,15 @@ FLAT = np.full((60, 90, 3), 128, np.uint8)
 
 @pytest.fixture(scope="module")
 def kept(detector_folder, tmp_path_factory):
-    """A detector that calls noise normal and a flat image anomalous: its threshold lies between their scores.
+    """A detector that calls a flat image normal and noise anomalous: its threshold lies between their scores.
 
-    From its lowest normal score to the threshold it is twice as far as from noise to the threshold.
+    From its lowest normal score to the threshold it is twice as far as from the flat image to the threshold.
     """
     detector = detectors.load(detector_folder)
     noise, flat = detector.judge(NOISE).score, detector.judge(FLAT).score
-    assert noise < flat < 0  # scores have no zero that means anything
-    step = (flat - noise) / 2
-    normal = np.array([noise - step, noise + step])
+    assert flat < noise < 0  # scores have no zero that means anything
+    step = (noise - flat) / 2
+    normal = np.array([flat - step, flat + step])
     detector.calibrated(quantile_threshold(normal, 0.5), normal, (0.0, 1.0))
     return detector.save(tmp_path_factory.mktemp("between") / "detector")
 
@@ -52,7 +52,7 @@ def shown(browser, name: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "picture", "verdict", "percentile", "share"),
-    [("noise.png", NOISE, "normal", "50.0 %", 25), ("flat.png", FLAT, "anomalous", "100.0 %", 75)],
+    [("flat.png", FLAT, "normal", "50.0 %", 25), ("noise.png", NOISE, "anomalous", "100.0 %", 75)],
 )
 def test_an_image_is_judged_and_shown(browser, server, kept, tmp_path, name, picture, verdict, percentile, share):
     expected = detectors.load(kept).judge(picture)

@@ -72,6 +72,6 @@ class Case:
 def code_of(system: str) -> str:
     """Return a digest of the code behind a system's results: its own, and that of fitting, mapping and measuring."""
     return code_digest(
-        *(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.metrics.measure", "kdad.features.seen"),
-        *("kdad.detectors.deciding", "kdad.detectors.cross_fitting"),
+        *(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.detectors.deciding"),
+        *("kdad.metrics.measure", "kdad.features.seen"),
     )

@@ -5,7 +5,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import pandas as pd
 
 from kdad.comparison.bench import Bench, record_of
 from kdad.comparison.case import Case, code_of
@@ -13,13 +12,11 @@ from kdad.comparison.memory import ResidentRise
 from kdad.comparison.result import CaseResult
 from kdad.comparison.results import pixel_histograms
 from kdad.content_store import ContentStore, content_key
-from kdad.detectors.cross_fitting import judge_by_folds, parts_wanted
 from kdad.detectors.deciding import calibrate_on, decide_known, maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import RawMaps, map_images
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Fitting
-from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.image_set import hash_content
@@ -60,8 +57,7 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
         with ResidentRise() as resident:
             fitting = made.fit(seen, workshop)
             raw = map_images(made, seen, made.methods[:1], ContentStore(bench.stores.cases))
-        folds = _judge_by_folds(made, case.seed, seen, references, bench)
-        _measure_into(folder, case, _Fitted(made, fitting, raw, folds, resident.peak), seen, truth, bench)
+        _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), seen, truth, bench)
 
     folder, reused = ContentStore(bench.stores.cases).obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
@@ -78,25 +74,13 @@ def run_case(case: Case, seen: SeenImages, bench: Bench) -> CaseResult:
     )
 
 
-def _judge_by_folds(
-    made: Detector, seed: int, seen: SeenImages, references: dict[str, FrozenReference], bench: Bench
-) -> pd.DataFrame | None:
-    """Cross-fit a case where a number of parts is given: many cases times many fits are not for `auto` to begin."""
-    if bench.measuring.cross_fit == "auto":
-        return None
-    parts, workshop = parts_wanted(seen.split, bench.measuring), bench.workshop(seed)
-    cases = ContentStore(bench.stores.cases)
-    return judge_by_folds(type(made), made.settings, seen, references, workshop, cases, parts)
-
-
 @dataclass(frozen=True)
 class _Fitted:
-    """A fitted detector, its raw maps, scores by folds, and the most bytes that the first two took at once."""
+    """A fitted detector, its raw maps, and the most bytes that both took at once."""
 
     detector: Detector
     fitting: Fitting
     raw: RawMaps
-    folds: pd.DataFrame | None
     peak: int
 
 
@@ -111,8 +95,8 @@ def _measure_into(
         for method, stack in raw.stacks.items()
     }
     quantile = bench.measuring.threshold_quantile
-    table, threshold = decide_known(detector, seen.split, raw.scores, smoothed, quantile, fitted.folds)
-    calibrate_on(detector, table, threshold, smoothed, fitted.folds)
+    table, threshold = decide_known(detector, seen.split, raw.scores, smoothed, quantile)
+    calibrate_on(detector, table, threshold, smoothed)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
     maps = maps_to_measure(detector, seen.split, raw.stacks, shown)

@@ -27,18 +27,19 @@ class ImageSetDataset(AbstractDataset[None, ImageSet]):
         dataset: dict[str, Any] | None = None,
         datasets: dict[str, dict[str, Any]] | None = None,
         category: str | None = None,
+        seed: int = 0,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
         self._block = show_braces(block)
-        self._category = category
+        self._category, self._seed = category, seed
         self.metadata = metadata
 
     def load(self) -> ImageSet:
         """Open the set; raises `InputError` when there is none."""
         if self._block is None:
             raise DatasetError(f"no category '{self._category}' is planned")
-        return open_image_set(DatasetParameters.model_validate(self._block))
+        return open_image_set(DatasetParameters.model_validate(self._block), self._seed)
 
     def save(self, data: None) -> None:
         """Refuse: raw images are read alone."""

@@ -2,13 +2,18 @@
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.judgement import heat_limits
+from kdad.features.seen import read_images
+from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.metrics.measure import TestMaps
-from kdad.scoring.decisions import decide, normal_scores
-from kdad.scoring.threshold import Threshold
+from kdad.scoring.decisions import decide, held_out_scores
+from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
+
+_FLOAT32_BATCH = 8
 
 
 def decide_known(
@@ -17,14 +22,13 @@ def decide_known(
     raw_scores: pd.DataFrame,
     anomaly_maps: dict[str, np.ndarray],
     quantile: float,
-    fold_scores: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold at a `quantile` of held-out normal scores, and of `fold_scores`; decide on every scored image.
+    """Set the threshold at a `quantile` of held-out normal scores; decide on every scored image.
 
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
     found = score_images(detector, raw_scores, anomaly_maps)
-    scores, threshold = decide(split, raw_scores["row"].to_numpy(), found, quantile, fold_scores)
+    scores, threshold = decide(split, raw_scores["row"].to_numpy(), found, quantile)
     for name, values in _by_name(raw_scores).items():
         if name not in scores:
             scores.insert(5, name, values)
@@ -45,7 +49,6 @@ def calibrate_on(
     scores: pd.DataFrame,
     threshold: Threshold,
     anomaly_maps: dict[str, np.ndarray],
-    fold_scores: pd.DataFrame | None = None,
 ) -> Detector:
     """Give `detector` its threshold, the normal scores that others are ranked among, and the limits of its heat maps.
 
@@ -53,7 +56,25 @@ def calibrate_on(
     """
     held_out = scores["split"] == "validation"
     limits = [heat_limits(anomaly_maps[method][: held_out.sum()]) for method in detector.methods[:1]]
-    return detector.calibrated(threshold, normal_scores(scores, fold_scores), *limits)
+    return detector.calibrated(threshold, held_out_scores(scores), *limits)
+
+
+@torch.no_grad()
+def calibrate_float32(detector: Detector, images: ImageSet, split: Split, quantile: float) -> None:
+    """Set the threshold that `detector` has in float32, where it computes in bfloat16: for machines that do not.
+
+    The held-out images pass once more. Their scores differ by more than what lies between them, so that a threshold of
+    one format promises nothing in the other.
+    """
+    twin = detector.float32_twin()
+    if twin is None:
+        return
+    rows = split.rows("validation")
+    batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
+    scores = np.concatenate([twin.score_and_show(read_images(images, batch))[0] for batch in batches])
+    detector.in_float32 = Calibration(
+        threshold=quantile_threshold(scores.astype(np.float64), quantile), held_out_scores=np.sort(scores).tolist()
+    )
 
 
 def maps_to_measure(

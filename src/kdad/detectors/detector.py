@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from kdad.parameters.system import SystemSettings
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import smooth
+from kdad.scoring.threshold import Calibration
 
 
 class Detector(nn.Module, Judge, System):
@@ -40,6 +42,7 @@ class Detector(nn.Module, Judge, System):
         Judge.__init__(self)
         self.settings, self.references, self.compute = settings, references, compute
         self.key = ""  # of the learnt half; names what is made of it
+        self.in_float32: Calibration | None = None  # of one that computes in bfloat16
 
     # The learnt half.
 
@@ -104,11 +107,6 @@ class Detector(nn.Module, Judge, System):
         return {}
 
     @property
-    def tried_rules(self) -> list[dict[str, Any]]:
-        """Rules that were compared on normal images, as JSON, and what came of each; empty without a choice."""
-        return []
-
-    @property
     def needed_methods(self) -> list[str]:
         """The maps that judging an image takes: the one shown, and those that the score is taken of."""
         return list(dict.fromkeys([*self.methods[:1], *self.image_score.map_names]))
@@ -148,6 +146,15 @@ class Detector(nn.Module, Judge, System):
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
         return self.image_score.of_images(raw.scores, smoothed), smoothed
 
+    def float32_twin(self) -> Self | None:
+        """Return the same detector computing in float32, without a threshold; None for one that does so itself."""
+        if self.compute.dtype == torch.float32:
+            return None
+        twin = type(self)(self.settings, self.references, replace(self.compute, dtype=torch.float32))
+        twin.size, twin.key, twin.preparation = self.size, self.key, self.preparation
+        twin.restore({name: tensor.cpu() for name, tensor in self.learnt_state().items()}, self.learnt_facts())
+        return twin.eval()
+
     def save(self, folder: str | Path) -> Path:
         """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.learnt_state().items()}
@@ -167,6 +174,7 @@ class Detector(nn.Module, Judge, System):
             key=self.key,
             threshold=self.threshold,
             held_out_scores=self.held_out_scores.tolist(),
+            in_float32=self.in_float32,
             map_limits=self.map_limits,
             tiled=self.tiled,
             made_by=self.record,

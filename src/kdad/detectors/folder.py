@@ -19,7 +19,7 @@ from kdad.images.preparation import Preparation
 from kdad.images.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
 from kdad.replacing import is_taken, put_back, replacing
-from kdad.scoring.threshold import Threshold
+from kdad.scoring.threshold import Calibration, Threshold
 
 FORMAT = 1
 FACTS = "detector.json"
@@ -68,6 +68,9 @@ class DetectorFacts(StrictModel):
     key: str = Field(description="of the learnt half: everything that it depends on")
     threshold: Threshold | None
     held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
+    in_float32: Calibration | None = Field(
+        None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
+    )
     map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     tiled: list[TiledThreshold] = Field([], description="thresholds of images that are judged by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")

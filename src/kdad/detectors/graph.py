@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from kdad.detectors.workshop import Outputs, RawTensors
@@ -71,14 +70,8 @@ def score_tensors(rule: ImageScore, raw_scores: dict[str, Tensor], maps: dict[st
     """Return `ImageScore.of_images` of tensors."""
     if rule.rule == "raw":
         return raw_scores[rule.of]
-    found = {name: _map_scores(maps[name], rule) for name in rule.map_names}
-    if not rule.summed:
-        return found[rule.of]
-    return torch.stack([rule.summed[name].normalise(scores) for name, scores in found.items()]).sum(0)
-
-
-def _map_scores(maps: Tensor, rule: ImageScore) -> Tensor:
+    scored = maps[rule.of]
     if rule.rule == "map_maximum":
-        return maps.flatten(1).amax(1)
-    count = max(round(rule.top_fraction * maps[0].numel()), 1)
-    return maps.flatten(1).topk(count, dim=1, sorted=False).values.mean(1)
+        return scored.flatten(1).amax(1)
+    count = max(round(rule.top_fraction * scored[0].numel()), 1)
+    return scored.flatten(1).topk(count, dim=1, sorted=False).values.mean(1)

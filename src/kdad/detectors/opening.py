@@ -1,5 +1,6 @@
 """Opening a detector that was kept, of whichever system."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from kdad.compute import Compute, bfloat16_is_native, choose_compute
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
-from kdad.detectors.folder import FACTS, changed_by_hand, check_unchanged, read_facts, read_state
+from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
 from kdad.detectors.judge import Judge
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
+
+logger = logging.getLogger(__name__)
 
 
 def open_judge(place: Path, device: str = "auto") -> Judge:
@@ -25,7 +28,8 @@ def open_judge(place: Path, device: str = "auto") -> Judge:
 def open_detector(folder: Path, device: str = "auto", precision: str | None = None) -> Detector:
     """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
 
-    `precision` asks for another.
+    `precision` asks for another. In another format it has a threshold of its own, or none, which is said: scores differ
+    by more than what lies between a threshold and the next normal score.
 
     Raises `InputError` when the folder is incomplete, was changed by hand, names files elsewhere, or is of an unknown
     system or format.
@@ -40,7 +44,7 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
             for name, values in facts.frozen.items()
         }
         detector = system(
-            system.Settings.model_validate(facts.settings), references, _compute(device, precision or facts.precision)
+            system.Settings.of_kept(facts.settings), references, _compute(device, precision or facts.precision)
         )
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation
@@ -52,10 +56,30 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
     check_unchanged(folder)
-    if facts.threshold is not None:
+    own_format = detector.compute.describe()["dtype"] == facts.precision
+    if own_format and facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
-    detector.tiled, detector.record = facts.tiled, facts.made_by
+        detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
+    elif not own_format:
+        _take_other_format(detector, facts, folder)
+    detector.record = facts.made_by
     return detector.eval()
+
+
+def _take_other_format(detector: Detector, facts: DetectorFacts, folder: Path) -> None:
+    """Give a detector that computes in another format than it was calibrated in the threshold of that; or none."""
+    known = facts.in_float32
+    if known is not None:
+        detector.calibrated(known.threshold, np.array(known.held_out_scores), facts.map_limits)
+        logger.info(
+            "'%s' was made in %s and judges in float32 here, by a threshold of its own", folder, facts.precision
+        )
+    if (known is None and facts.threshold is not None) or facts.tiled:
+        logger.warning(
+            "'%s' has a threshold%s in %s that does not hold in float32, in which it computes here; set one with "
+            '`kedro run --pipeline=calibration --params "calibration.detector=%s,calibration.images=FOLDER"`',
+            *(folder, "" if known is None else " of tiles", facts.precision, folder),
+        )
 
 
 def _inside(reference: FrozenReference, folder: Path) -> FrozenReference:

@@ -21,6 +21,7 @@ from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describ
 from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.preparation import Preparation
 from kdad.images.reading_ahead import read_ahead, reading_threads
+from kdad.images.splits import split_samples
 from kdad.images.training_range import find_range
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
@@ -28,14 +29,14 @@ from kdad.progress import counted
 
 
 class FileSet(ImageSet):
-    """The files of a layout; ids are paths from its base.
+    """The files of a layout; ids are paths from its base. `seed` is the run's, by which images are held out.
 
     Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`.
     """
 
     most_readers = 64
 
-    def __init__(self, parameters: DatasetParameters) -> None:
+    def __init__(self, parameters: DatasetParameters, seed: int = 0) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
         said = parameters.layout
         self._vocabulary = Vocabulary(tuple(said.normal), tuple(said.anomalous), tuple(said.masks))
@@ -43,6 +44,7 @@ class FileSet(ImageSet):
         self._said_of_masks, self._anomalous = said.anomalous_in_masks, said.anomalous_in_masks or "bright"
         self._mask_facts: dict[int, MaskFacts] = {}
         self._fit, self._range_rule = parameters.fit, parameters.value_range
+        self._held_out, self._seed = parameters.validation_fraction, seed
         self._facts: dict[int, FileFacts] = {}
         self._files = self._layout.images
         self.samples = [
@@ -63,7 +65,11 @@ class FileSet(ImageSet):
     @cached_property
     def preparation(self) -> Preparation:
         """The fit that the parameters say, and the range of values that they say or that training images use."""
-        training = [file.path for file in self._files if file.subset == "train"]
+        try:
+            parts = split_samples(self.samples, self._held_out, self._seed)
+        except InputError:  # too few images, which the split says
+            parts = [file.subset for file in self._files]
+        training = [file.path for file, part in zip(self._files, parts, strict=True) if part == "train"]
         return Preparation(self._fit, find_range(training, self._range_rule))
 
     def image(self, index: int) -> np.ndarray:

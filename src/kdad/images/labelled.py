@@ -10,7 +10,7 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.one_class import LabelledImages, OneClassSet
-from kdad.images.splits import Split
+from kdad.images.splits import Split, held_out_count
 from kdad.seeding import numpy_generator
 
 
@@ -59,7 +59,8 @@ def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
     held_out = []
     for number in range(len(images.class_names)):
         rows = np.flatnonzero(train.classes == number)
-        count = round(images.validation_fraction * len(rows))
+        fraction = images.validation_fraction
+        count = held_out_count(len(rows), fraction) if fraction == "auto" else round(fraction * len(rows))
         if not 0 < count < len(rows):
             raise InputError(
                 f"{images.name} has {len(rows)} training images of {images.class_names[number]}, of which "

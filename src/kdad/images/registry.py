@@ -1,5 +1,7 @@
 """From parameters to the image set that they name."""
 
+from functools import partial
+
 from kdad.images.cifar import CifarSet
 from kdad.images.contamination import ContaminatedSet
 from kdad.images.digits import DigitSet
@@ -12,13 +14,16 @@ from kdad.images.tiled_set import TiledSet
 from kdad.parameters.dataset import DatasetParameters
 
 
-def open_image_set(parameters: DatasetParameters) -> ImageSet:
-    """Open the image set that `parameters` name; raises `InputError` when there is none to open."""
+def open_image_set(parameters: DatasetParameters, seed: int = 0) -> ImageSet:
+    """Open the image set that `parameters` name; raises `InputError` when there is none to open.
+
+    `seed` is the run's: the range of wide pixel values is that of the images that train, and of none that is held out.
+    """
     sets = {
         "textures": TextureSet,
         "digits": DigitSet,
-        "folder": FolderSet,
-        "csv": CsvSet,
+        "folder": partial(FolderSet, seed=seed),
+        "csv": partial(CsvSet, seed=seed),
         "elpv": ElpvSet,
         "mnist": IdxSet,
         "fashion_mnist": IdxSet,

@@ -15,6 +15,9 @@ from kdad.seeding import derive_seed
 
 Part = Literal["train", "validation", "test"]
 
+#: The highest of so many held-out scores is exceeded by one new normal image of twenty.
+_PROMISED = 19
+
 
 @dataclass(frozen=True)
 class Split:
@@ -68,19 +71,29 @@ class Split:
 
     def require_normal(self) -> None:
         """Raise `InputError` when no normal image trains or is held out."""
-        for part, use in (("train", "learn from"), ("validation", "normalise maps and set the threshold with")):
+        for part, use in (("train", "learn from"), ("validation", "set the threshold with")):
             if not self.is_part(part).any():
                 raise InputError(
                     f"the split has no {part} image to {use}; add normal images or raise validation_fraction"
                 )
 
 
-def split_samples(samples: list[Sample], validation_fraction: float, seed: int) -> list[str]:
+def held_out_count(images: int, fraction: float | Literal["auto"]) -> int:
+    """Return how many of `images` (two or more) normal training images are held out; at least one is on either side.
+
+    ``auto`` holds out a tenth; where that is fewer than the 19 that a false positive rate of 5 % takes, it holds out
+    19, but at most half.
+    """
+    wanted = max(0.1 * images, min(_PROMISED, images // 2)) if fraction == "auto" else fraction * images
+    return min(max(round(wanted), 1), images - 1)
+
+
+def split_samples(samples: list[Sample], validation_fraction: float | Literal["auto"], seed: int) -> list[str]:
     """Return "train", "validation" or "test" for each sample.
 
-    A set with a validation part of its own keeps it. Otherwise the share `validation_fraction` (at least one) of the
-    training images is held out: those whose id and seed hash lowest, whatever the order of `samples`; tiles of one
-    image stay together. Raises `InputError` when fewer than one image would be left on either side.
+    A set with a validation part of its own keeps it. Otherwise `held_out_count` of the training images are held out:
+    those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image stay together. Raises
+    `InputError` when fewer than one image would be left on either side.
     """
     split: list[str] = [sample.subset for sample in samples]
     training = [position for position, subset in enumerate(split) if subset == "train"]
@@ -91,7 +104,7 @@ def split_samples(samples: list[Sample], validation_fraction: float, seed: int) 
     names = group_tiles([samples[position].id for position in training])
     if len(names) < 2:
         raise InputError(f"there are {len(names)} normal training images; at least 2 are needed, one to hold out")
-    held_out = min(max(round(validation_fraction * len(names)), 1), len(names) - 1)
+    held_out = held_out_count(len(names), validation_fraction)
     for name in sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))[:held_out]:
         for place in names[name]:
             split[training[place]] = "validation"

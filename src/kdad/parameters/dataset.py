@@ -2,7 +2,7 @@
 
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -64,8 +64,10 @@ class DatasetParameters(StrictModel):
     image_size: int | list[int] = Field(
         description="pixels that images are resized to (textures: cropped), a number or [height, width]"
     )
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="share of normal training images held out, where the set holds out none itself"
+    validation_fraction: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "auto",
+        description="share of normal training images held out, where the set holds out none itself; auto: a tenth, or "
+        "the 19 images that a false positive rate of 5 % takes where those are more, but at most half",
     )
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
         "resize", description="folder, csv: how images come to image_size: stretched, filled up with the border, or cut"

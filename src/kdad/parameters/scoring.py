@@ -1,8 +1,8 @@
 """What every system's maps and scores pass through: smoothing, the score of an image, what is measured."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kdad.parameters.strict import StrictModel
 
@@ -52,16 +52,6 @@ class MeasuringParameters(StrictModel):
     resolution: MaskResolution = Field(
         "masks", description="where pixels are measured: by maps enlarged to the masks' own size, or at the model's"
     )
-    cross_fit: Literal["auto", "off"] | Annotated[int, Field(ge=2, strict=True)] = Field(
-        "auto",
-        description="parts of the normal images, each judged by a detector fitted on the others, for the threshold; "
-        "auto: 5 where fewer than 10 are held out, in a system's own pipeline alone",
-    )
-
-    @field_validator("cross_fit", mode="before")
-    @classmethod
-    def _off_in_yaml(cls, value: Any) -> Any:
-        return "off" if value == "false" else value  # YAML reads `off` as false, which a block has put into words
 
 
 #: How an image's score comes about: a number of its own, or a map's maximum or the mean of its highest values.

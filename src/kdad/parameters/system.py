@@ -1,9 +1,13 @@
 """The base of a system's settings: its parameter blocks, and what it says of itself before any network is loaded."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import StrictModel
+
+#: Of a removed parameter: whatever it was set to, nothing depends on it.
+ANY = object()
 
 
 class SystemSettings(StrictModel):
@@ -20,6 +24,33 @@ class SystemSettings(StrictModel):
         """
         return blocks
 
+    @classmethod
+    def of_kept(cls, values: dict[str, Any]) -> Self:
+        """Return the settings of a detector that was kept, maybe by an earlier version.
+
+        Raises `InputError` where that version judged by what this one has not.
+        """
+        return cls.model_validate(values)
+
     def applies(self, dataset: DatasetParameters) -> bool:
         """Tell whether the system can see such images at all."""
         return True
+
+
+def without_removed(values: dict[str, Any], removed: dict[str, Any]) -> dict[str, Any]:
+    """Return nested blocks without the parameters that were removed, by dotted name and the value that changes nothing.
+
+    Raises `InputError` that names a parameter of another value.
+    """
+    kept = {}
+    for name, value in values.items():
+        below = {path.partition(".")[2]: unset for path, unset in removed.items() if path.partition(".")[0] == name}
+        if "" in below:
+            if below[""] is not ANY and value != below[""]:
+                raise InputError(
+                    f"it judges by {name}={value}, which this version has not, since held-out images shaped scores by "
+                    "it and then set the threshold; train the detector again"
+                )
+            continue
+        kept[name] = without_removed(value, below) if below and isinstance(value, dict) else value
+    return kept

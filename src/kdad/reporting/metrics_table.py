@@ -31,7 +31,6 @@ def console_table(metrics: dict) -> Group:
         notes.insert(0, left_out)
     # A table of its own: beside four methods' columns, words are broken on a console of 80.
     tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
-    tables += [tried_rules_table(metrics["tried_rules"])] if metrics.get("tried_rules") else []
     return Group(*tables, *(Text(note, style="italic") for note in notes))
 
 
@@ -58,33 +57,17 @@ def places_text(places: dict[str, Path | str]) -> str:
 
 def _threshold_table(metrics: dict) -> Table:
     threshold = Threshold.model_validate(metrics["threshold"])
-    folds = f", in {threshold.folds} folds: an estimate" if threshold.scores_of == "folds" else ""
     rows = {
         "threshold": f"{threshold.value:.4g}",
         "false positives promised": f"{100 * threshold.expected_false_positive_rate:.1f} %",
         "  95 % interval": interval_of(threshold),
-        "  by normal images": f"{threshold.normal_images}{folds}",
+        "  by normal images": f"{threshold.normal_images}",
         "false positives observed": counted(metrics["false_positive_rate"], metrics["test_normal"]),
         "anomalous images found": counted(metrics["true_positive_rate"], metrics["test_anomalous"]),
     }
     table = Table(show_header=False)
     for row in rows.items():
         table.add_row(*row)
-    return table
-
-
-def tried_rules_table(tried: list[dict]) -> Table:
-    """Return a row for each rule that was tried on drawn defects: its figure, what it gains at least, why (not)."""
-    table = Table(title="Rules on drawn defects", title_justify="left", title_style="bold")
-    for name in ("of", "rule", "figure", "gains", "at least", "judged by", "why"):
-        table.add_column(name, justify="right" if name in ("figure", "gains", "at least") else "left")
-    for one in tried:
-        gains = (
-            ["", ""] if one["gain"] == one["least_gain"] == 0 else [f"{one[x]:+.4f}" for x in ("gain", "least_gain")]
-        )
-        figure = f"{one['metric']} {one['figure']:.4f}"
-        place = one["block"].replace("_", " ")
-        table.add_row(place, one["rule"].replace("_", " "), figure, *gains, "yes" if one["chosen"] else "", one["why"])
     return table
 
 

@@ -39,11 +39,8 @@ def _out_of_reach(threshold: Threshold) -> str | None:
         f"{few} normal scores cannot promise a false positive rate of {wanted:.1%}: the highest of them promises "
         f"{threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
     )
-    if threshold.scores_of == "folds":
-        return f"{said}add {threshold.images_missing} more normal images: each has its score already"
     return (
-        f"{said}hold out {threshold.images_missing} more, by more normal images or a larger "
-        "dataset.validation_fraction, or let measuring.cross_fit be a number of folds"
+        f"{said}hold out {threshold.images_missing} more, by more normal images or a larger dataset.validation_fraction"
     )
 
 
@@ -52,9 +49,17 @@ def _unlike_the_held_out(threshold: Threshold, metrics: dict[str, Any]) -> str |
     expected = threshold.exceeding_range(images) if rate is not None and images else None
     if expected is None or expected[0] <= round(rate * images) <= expected[1]:
         return None
+    rare = "more" if round(rate * images) > expected[1] else "fewer"
+    causes = (
+        "the test images were taken otherwise than the held-out ones (light, camera, batch), some of them are not "
+        "normal, or held-out images are near copies of training images, so that they score lower than new ones"
+        if rare == "more"
+        else "the held-out images differ from the test images, or some of them are not normal"
+    )
     return (
-        f"{counted(rate, images)} normal test images exceed the threshold, where {expected[0]} to {expected[1]} would "
-        "of images like the held-out ones (95 %): they differ from those, or the held-out ones are not all normal"
+        f"{counted(rate, images)} normal test images exceed the threshold, {rare} than the {expected[0]} to "
+        f"{expected[1]} of images like the held-out ones (95 %; one draw of twenty is outside by chance). Likely "
+        f"causes, the likeliest first: {causes}"
     )
 
 

@@ -96,15 +96,13 @@ class Drift:
 def compare_scores(scores: np.ndarray, reference: NormalReference, alpha: float, labelled: bool = False) -> Drift:
     """Compare the scores `(M,)` of new images, all of them `labelled` normal or of unknown kind, with a reference.
 
-    Two tests at alpha / 2 each. Scores: two-sample Kolmogorov-Smirnov; against scores of folds, which are higher than
-    the detector's own, whether new ones are higher still. Alarms: their number is beta-binomial for a threshold that
-    normal images set, since the threshold itself was drawn; for one that anomalous images had a part in, binomial at
-    the bound of its rate.
+    Two tests at alpha / 2 each. Scores: two-sample Kolmogorov-Smirnov. Alarms: their number is beta-binomial for a
+    threshold that normal images set, since the threshold itself was drawn; for one that anomalous images had a part in,
+    binomial at the bound of its rate.
     """
     from scipy.stats import binomtest, ks_2samp
 
     held_out = reference.scores
-    folds = reference.threshold.scores_of == "folds"
     alarms = int((scores > reference.threshold.value).sum())
     low, high, statistic, p_scores, p_alarms, higher = 0.0, 1.0, 0.0, 1.0, 1.0, False
     if scores.size:
@@ -112,7 +110,7 @@ def compare_scores(scores: np.ndarray, reference: NormalReference, alpha: float,
         low, high = float(interval.low), float(interval.high)
         p_alarms = _chance_of_alarms(alarms, scores.size, reference.threshold)
     if scores.size and held_out.size:
-        found = ks_2samp(scores, held_out, alternative="less" if folds else "two-sided")
+        found = ks_2samp(scores, held_out)
         statistic, p_scores = float(found.statistic), float(found.pvalue)
         higher = float(np.median(scores)) > float(np.median(held_out))
     verdict = "unknown"

@@ -1,7 +1,8 @@
 """Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
 
 An object that always lies the same way has places that a network never learns well, and others that it always does;
-what is left says how unusual a value is where it stands.
+what is left says how unusual a value is where it stands. Training images alone are looked at: held-out ones set the
+threshold, and a score that they had shaped would judge them more mildly than new images.
 """
 
 from collections.abc import Callable
@@ -11,41 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.images.splits import Part, Split
+from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
 _FLOOR = 0.2
-#: How fast a map loses weight with the factor by which training images are judged too well.
-_DISTRUST = 4
 #: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
 _TRAINING_IMAGES = 512
 _KEPT = "moments."  # before the names of tensors
-
-
-class PositionStatistics:
-    """Streaming mean and variance of maps at each position, in float64; memory is that of a few maps."""
-
-    def __init__(self) -> None:
-        self._moments = ChannelStatistics()
-        self._shape: tuple[int, ...] = ()
-
-    def update(self, maps: Tensor) -> None:
-        """Take in maps `(B, h, w)` of normal images; raises `ValueError` for another size than before."""
-        self._shape = self._shape or tuple(maps.shape[1:])
-        if tuple(maps.shape[1:]) != self._shape:
-            raise ValueError(f"maps of {tuple(maps.shape[1:])} cannot be combined with those of {self._shape}")
-        self._moments.update(maps.flatten(1).cpu().numpy())
-
-    @property
-    def mean(self) -> np.ndarray:
-        """The mean at each position `(h, w)`; raises `ValueError` before any map was taken in."""
-        return self._moments.mean.reshape(self._shape)
-
-    @property
-    def variance(self) -> np.ndarray:
-        """The variance at each position `(h, w)`, dividing by the count; raises as `mean` does."""
-        return np.square(self._moments.sd).reshape(self._shape)
 
 
 @dataclass(frozen=True)
@@ -56,28 +30,15 @@ class PositionMoments:
     spread: Tensor
 
     @classmethod
-    def combine(
-        cls, training: PositionStatistics, held_out: PositionStatistics, weigh: bool = False
-    ) -> "PositionMoments":
-        """Take the pattern over positions from training images, and its level from held-out ones.
+    def of(cls, values: ChannelStatistics, shape: tuple[int, ...]) -> "PositionMoments":
+        """Return those of maps of `shape` (h, w), of which each position was taken in as a channel.
 
-        A network is too good on what it has learnt, everywhere by about the same factor: with m and s the training
-        images' mean and standard deviation at a position, the mean is a * m and the standard deviation b * s, where
-        a and b make the held-out images' mean, and their mean squared distance from a * m, come out right over all
-        positions together. Held-out images alone are too few for a standard deviation at each position. A fifth of
-        the overall standard deviation is added to each; a map that is constant is divided by 1.
-
-        With `weigh` the spread is multiplied by a^4 where a is above 1: maps of which the network has learnt the
-        training images by heart, rather than what they have in common, then count for less in a sum.
+        A fifth of the standard deviation over all positions together is added to that of each; a map that is constant
+        is divided by 1.
         """
-        m, v = training.mean, training.variance
-        level = held_out.mean.mean() / m.mean() if m.mean() else 1.0
-        mean = level * m
-        squares = (held_out.variance + np.square(held_out.mean - mean)).mean()
-        widening = np.sqrt(squares / v.mean()) if v.mean() else 1.0
-        overall = np.sqrt((held_out.variance + np.square(held_out.mean - held_out.mean.mean())).mean())
-        spread = widening * np.sqrt(v) + _FLOOR * overall
-        spread = np.where(spread > 0, spread, 1.0) * (max(level, 1.0) ** _DISTRUST if weigh else 1.0)
+        mean, sd = values.mean.reshape(shape), values.sd.reshape(shape)
+        spread = sd + _FLOOR * np.sqrt((np.square(sd) + np.square(mean - mean.mean())).mean())
+        spread = np.where(spread > 0, spread, 1.0)
         return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, spread)))
 
     def normalise(self, maps: Tensor) -> Tensor:
@@ -93,25 +54,24 @@ class PositionMoments:
             raise ValueError("it has moments that are not finite, or spreads that are not above 0")
 
 
-def measured_rows(split: Split, part: Part, most: int = _TRAINING_IMAGES) -> np.ndarray:
-    """Return the rows of a part that statistics are made of: all held-out images, and at most so many of training."""
-    rows = split.rows(part)
-    if part != "train" or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]  # evenly spaced
+def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
+    """Return the rows of the training images that statistics are made of: at most so many, evenly spaced."""
+    rows = split.rows("train")
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def measure_moments(
     split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
 ) -> dict[str, PositionMoments]:
     """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
-    found: dict[str, dict[str, PositionStatistics]] = {}
-    for part in ("train", "validation"):
-        rows = measured_rows(split, part)
-        for start in range(0, len(rows), batch_size):
-            for name, maps in maps_of(rows[start : start + batch_size]).items():
-                found.setdefault(name, {}).setdefault(part, PositionStatistics()).update(maps)
-    return {name: PositionMoments.combine(parts["train"], parts["validation"]) for name, parts in found.items()}
+    rows = measured_rows(split)
+    statistics: dict[str, ChannelStatistics] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(rows), batch_size):
+        for name, maps in maps_of(rows[start : start + batch_size]).items():
+            shapes[name] = tuple(maps.shape[1:])
+            statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
+    return {name: PositionMoments.of(found, shapes[name]) for name, found in statistics.items()}
 
 
 def moments_state(moments: dict[str, PositionMoments]) -> dict[str, Tensor]:

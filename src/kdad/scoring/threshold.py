@@ -4,10 +4,10 @@ scikit-learn and scipy.stats are imported by what needs them, since they take a 
 """
 
 import math
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdad.errors import InputError
 from kdad.parameters.scoring import LABELLED_RULES, ThresholdRule
@@ -30,24 +30,20 @@ class Threshold(StrictModel):
         description="what the true rate stays below with a confidence of 95 %, over draws of the normal images"
     )
     false_positive_rate_low: float | None = Field(
-        None, description="lower end of the interval that holds the true rate with a confidence of 95 %; 0 of folds"
+        None, description="lower end of the interval that holds the true rate with a confidence of 95 %"
     )
     false_positive_rate_high: float | None = Field(None, description="upper end of that interval")
     normal_images: int = Field(description="normal images that it was set on")
     anomalous_images: int = Field(0, description="anomalous images that it was set on")
-    scores_of: Literal["held_out", "folds"] = Field(
-        "held_out", description="held_out: all by the detector itself; folds: most by detectors fitted on other folds"
-    )
-    folds: int | None = Field(None, description="into how many parts the normal images were divided")
 
-    def of_folds(self, parts: int) -> "Threshold":
-        """Return it as one that rests on scores of folds, whose interval has an upper end alone.
-
-        Their detectors saw fewer images than the one that is kept and score higher, and share images with one another:
-        the rate is often less than a single detector's held-out images would let it be, and seldom more.
-        """
-        upper = {"false_positive_rate_low": 0.0, "false_positive_rate_high": self.false_positive_rate_bound}
-        return self.model_copy(update={"scores_of": "folds", "folds": parts, **upper})
+    @model_validator(mode="before")
+    @classmethod
+    def _without_folds(cls, values: Any) -> Any:
+        """Leave out what a detector that was kept before 0.2 says of scores by folds."""
+        gone = ("scores_of", "folds")
+        return (
+            {name: value for name, value in values.items() if name not in gone} if isinstance(values, dict) else values
+        )
 
     def statement(self) -> str:
         """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
@@ -55,12 +51,9 @@ class Threshold(StrictModel):
             f"{self.expected_false_positive_rate:.2%} of new normal images are expected above it, less than "
             f"{self.false_positive_rate_bound:.2%} with 95 % confidence ({self.normal_images} normal images)"
         )
-        if self.scores_of == "folds":
-            said += f", if detectors of {self.folds} folds score as this one does: an estimate, no guarantee"
         missing = self.images_missing
         if missing:
-            kind = "normal" if self.scores_of == "folds" else "held-out normal"
-            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more {kind} images"  # type: ignore[operator]
+            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more held-out normal images"  # type: ignore[operator]
         return said
 
     @property
@@ -81,10 +74,15 @@ class Threshold(StrictModel):
         above = round(self.expected_false_positive_rate * (self.normal_images + 1))  # n + 1 - k
         if self.anomalous_images or not 0 < above <= self.normal_images:
             return None
-        upper_alone = self.scores_of == "folds"
-        tails = (_CONFIDENCE,) if upper_alone else _TAILS
-        found = betabinom.ppf(tails, count, above, self.normal_images + 1 - above)
-        return 0 if upper_alone else int(found[0]), int(found[-1])
+        low, high = betabinom.ppf(_TAILS, count, above, self.normal_images + 1 - above)
+        return int(low), int(high)
+
+
+class Calibration(StrictModel):
+    """A threshold and the normal scores that it was set on, by a detector in one number format."""
+
+    threshold: Threshold
+    held_out_scores: list[float] = Field(description="ascending")
 
 
 def images_needed(quantile: float) -> int:

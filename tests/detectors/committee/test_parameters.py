@@ -38,26 +38,20 @@ def test_who_cannot_be_a_member(settings, members, message):
         settings(*members)
 
 
-def test_baselines_whose_maps_are_standardised_already_are_no_members(settings):
-    baselines = {"methods": {"memory_bank": {"detector": "memory_bank"}}, "normalisation": "position"}
-    with pytest.raises(ValidationError, match=r"members names memory_bank, and baselines\.normalisation is 'position'"):
-        settings("mkd", "memory_bank", baselines=baselines)
-    assert settings("mkd", "stfpm", baselines=baselines).baselines.normalisation == "position"  # nothing to these two
-
-
-def test_a_member_of_standardised_maps_cannot_be_weighed_by_their_means(settings):
-    blocks = settings("mkd", "stfpm").model_dump(mode="json")
-    blocks["stfpm"]["normalisation"] = "position"
-    with pytest.raises(ValidationError, match=r"stfpm\.normalisation is 'position'.*committee\.weighting to equal"):
+@pytest.mark.parametrize(("block", "member"), [("baselines", "memory_bank"), ("stfpm", "stfpm")])
+def test_members_whose_maps_are_standardised_cannot_be_multiplied(settings, block, member):
+    blocks = settings("mkd", member).model_dump(mode="json")
+    blocks[block]["normalisation"] = "position"
+    with pytest.raises(ValidationError, match=rf"{block}\.normalisation is 'position'.*set .* to none, or leave that"):
         CommitteeSettings.model_validate(blocks)
-    blocks["committee"]["weighting"] = "equal"
-    assert CommitteeSettings.model_validate(blocks).stfpm.normalisation == "position"
+    blocks["committee"]["members"] = ["mkd"]
+    assert CommitteeSettings.model_validate(blocks).committee.members == ["mkd"]  # nothing to the others
 
 
-def test_the_name_of_the_sum_is_no_members(settings):
-    methods = {"sum": {"detector": "memory_bank"}}
-    with pytest.raises(ValidationError, match=r"names 'sum', as the committee's own map is called; call the method"):
-        settings("sum", baselines={"methods": methods})
+def test_the_name_of_the_product_is_no_members(settings):
+    methods = {"product": {"detector": "memory_bank"}}
+    with pytest.raises(ValidationError, match=r"names 'product', as the committee's own map is called; call"):
+        settings("product", baselines={"methods": methods})
 
 
 def test_members_look_through_one_source(settings):

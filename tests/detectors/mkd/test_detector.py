@@ -9,7 +9,7 @@ from kdad.detectors.mapping import map_images, run_over
 from kdad.detectors.mkd.cloner import Cloner
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.forward_map import fuse_points, location_maps
+from kdad.detectors.mkd.forward_map import forward_map
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.images.splits import Split
@@ -46,6 +46,12 @@ def _pairs(detector, seen, rows):
     return scaled, detector.cloner.eval()(every[rows])
 
 
+def _forward(detector, source, cloner, points):
+    """Return the forward map of these points, as the detector's rule puts them together."""
+    rule, loss = detector.settings.scoring.forward_map, detector.settings.cloner.loss
+    return forward_map([source[i] for i in points], [cloner[i] for i in points], rule, loss, (32, 48))
+
+
 def _mapped(detector, seen, rows):
     """Return what the detector says of these rows by its usual way, all batches together."""
     raws = list(run_over(detector, seen, rows, ["discrepancy"]))
@@ -77,38 +83,26 @@ def test_scores_are_the_total_loss_at_the_chosen_points(fitted, settings, points
 def test_maps_are_the_fused_discrepancy_of_the_rows_in_order(fitted, term, fusion):
     detector, seen = fitted(forward_map=_PLAIN | {"term": term, "fusion": fusion})
     _, maps = _mapped(detector, seen, seen.split.scored)
-    pairs = _pairs(detector, seen, seen.split.scored)
-    expected = fuse_points(location_maps(*pairs, term, detector.settings.cloner.loss), (32, 48), fusion, [1.0] * 4)
+    expected = _forward(detector, *_pairs(detector, seen, seen.split.scored), [0, 1, 2, 3])
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5)
-    assert detector.point_maps["discrepancy"].means == [1.0] * 4
 
 
 def test_only_the_chosen_points_are_mapped(fitted):
     detector, seen = fitted(forward_map=_PLAIN | {"points": ["stage2", "stage4"]})
     _, maps = _mapped(detector, seen, seen.split.scored)
-    found = location_maps(*_pairs(detector, seen, seen.split.scored), "direction", detector.settings.cloner.loss)
-    expected = fuse_points([found[1], found[3]], (32, 48), "sum", [1.0, 1.0])
+    expected = _forward(detector, *_pairs(detector, seen, seen.split.scored), [1, 3])
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_normalisation_divides_each_point_by_its_mean_over_held_out_rows_only(fitted):
-    detector, seen = fitted(forward_map=_PLAIN | {"normalisation": "validation"})
-    _, stack = _mapped(detector, seen, seen.split.scored)
-    maps = location_maps(*_pairs(detector, seen, seen.split.scored), "direction", detector.settings.cloner.loss)
-    scales = [m[:4].mean().item() for m in maps]  # the first four of the scored rows are held out
-    np.testing.assert_allclose(detector.point_maps["discrepancy"].means, scales, rtol=1e-3)
-    np.testing.assert_allclose(stack, fuse_points(maps, (32, 48), "sum", scales), rtol=1e-3)
-    assert not np.allclose(scales, [m.mean().item() for m in maps], rtol=1e-2)
-    # A point's normalised map is 1 on average over the held-out rows (upsampling by whole factors keeps the mean but
-    # for the borders), so the sum of four is about 4.
-    assert stack[:4].mean() == pytest.approx(4, rel=0.05)
-
-
-def test_only_mapped_points_are_normalised(fitted):
-    detector, seen = fitted(forward_map={"points": "last 2", "normalisation": "validation"})
-    held_out = seen.split.rows("validation")
-    maps = location_maps(*_pairs(detector, seen, held_out), "direction", detector.settings.cloner.loss)
-    np.testing.assert_allclose(detector.point_maps["discrepancy"].means, [m.mean().item() for m in maps[2:]], rtol=1e-3)
+def test_the_scored_map_is_standardised_at_each_position_by_training_images(fitted):
+    detector, seen = fitted(forward_map=_PLAIN, smoothing={"discrepancy": {"gaussian_sigma": 1.5}})
+    training = _forward(detector, *_pairs(detector, seen, seen.split.rows("train")), [0, 1, 2, 3]).double().numpy()
+    smoothed = gaussian_filter(training, (0, 1.5, 1.5))
+    mean, spread = smoothed.mean(0), smoothed.std(0) + 0.2 * smoothed.std()
+    test = seen.split.rows("test")
+    shown = _forward(detector, *_pairs(detector, seen, test), [0, 1, 2, 3]).numpy()
+    found = np.concatenate([raw.maps["detection"] for raw in run_over(detector, seen, test, ["detection"])])
+    np.testing.assert_allclose(found, (shown - mean) / spread, rtol=1e-2, atol=1e-2)
 
 
 def test_scales_are_the_sd_over_the_training_images_or_1(fitted):
@@ -120,34 +114,16 @@ def test_scales_are_the_sd_over_the_training_images_or_1(fitted):
 
 
 def test_a_map_of_one_image_does_not_depend_on_the_others(fitted):
-    detector, seen = fitted(forward_map=_PLAIN | {"normalisation": "validation"})
+    detector, seen = fitted(forward_map=_PLAIN)
     scores, together = _mapped(detector, seen, seen.split.scored)
     score, alone = _mapped(detector, seen, seen.split.scored[-1:])
     np.testing.assert_allclose(alone[0], together[-1], rtol=1e-4, atol=1e-6)
     assert score[0] == pytest.approx(scores[-1], rel=1e-5)
 
 
-def test_a_cloner_that_is_perfect_on_held_out_images_gives_finite_maps(prepare, settings, workshop, monkeypatch):
-    forward_map = _PLAIN | {"normalisation": "validation", "term": "value"}
-    detector, seen = prepare(MkdDetector, settings(forward_map=forward_map))
-    source = detector.references["source"].open()
-
-    def perfect(self, images):
-        with torch.no_grad():
-            return [found / scale for found, scale in zip(source(images), detector.scales, strict=True)]
-
-    detector.fit(seen, workshop)
-    monkeypatch.setattr(Cloner, "forward", perfect)
-    monkeypatch.setattr(type(seen), "outputs", lambda *_: None)  # exactly what the source gives, batch by batch
-    detector._measure_maps(seen)
-    assert detector.point_maps["discrepancy"].means == [1e-12] * 4
-    _, stack = _mapped(detector, seen, seen.split.scored)
-    assert (stack == 0).all()
-
-
-@pytest.mark.parametrize("normalisation", ["none", "validation"])
+@pytest.mark.parametrize("normalisation", ["none", "position"])
 def test_live_images_and_cached_outputs_say_the_same(fitted, normalisation):
-    detector, seen = fitted(**_EVERY, forward_map={"normalisation": normalisation})
+    detector, seen = fitted(**_EVERY, detection={"normalisation": normalisation})
     rows = seen.split.scored[:3]
     images = torch.from_numpy(seen.images.pixels[rows])
     methods = ["discrepancy", "gradients"]
@@ -212,7 +188,7 @@ def test_the_score_rule_and_the_maps_that_it_needs(fitted):
 
 def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
     detector, seen = fitted(
-        detection={"score": "map_top_mean", "top_fraction": 0.1, "smoothing": {"gaussian_sigma": 1.0}},
+        detection={"score": "map_top_mean", "top_fraction": 0.1},
         smoothing={"discrepancy": {"gaussian_sigma": 2.0}},
     )
     detector.calibrated(quantile_threshold(np.array([0.1, 0.2, 0.3]), 0.5), np.array([0.3, 0.1, 0.2]))
@@ -222,33 +198,10 @@ def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
     judged = detector.judge_batch(images, seen.outputs(rows))
     for judgement, shown, scored in zip(judged, raw["discrepancy"], raw["detection"], strict=True):
         np.testing.assert_allclose(judgement.map, gaussian_filter(shown, 2.0), rtol=1e-3, atol=1e-5)
-        top = np.sort(gaussian_filter(scored, 1.0), axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
+        top = np.sort(gaussian_filter(scored, 2.0), axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
         assert judgement.score == pytest.approx(top, rel=1e-4, abs=1e-4)
         assert judgement.decision == (judgement.score > 0.2)
         assert judgement.percentile == np.mean(np.array([0.1, 0.2, 0.3]) < judgement.score)
-
-
-def test_the_sum_of_both_maps_scores_each_standardised_by_held_out_images(fitted):
-    detector, seen = fitted(
-        detection={"score": "both_maps_top_mean", "top_fraction": 0.1, "smoothing": {"gaussian_sigma": 1.0}},
-        smoothing={"discrepancy": {"gaussian_sigma": 2.0}},
-    )
-    assert set(detector.needed_methods) == {"discrepancy", "detection"}
-
-    def tops(rows):
-        raw = detector.maps(seen.batch(rows), None, ["discrepancy", "detection"]).maps
-        sigmas = {"discrepancy": 2.0, "detection": 1.0}
-        finished = {name: [gaussian_filter(found, sigmas[name]) for found in maps] for name, maps in raw.items()}
-        # A tenth of 32 * 48 = 1536 pixels.
-        return {
-            name: np.array([np.sort(one, axis=None)[-154:].mean() for one in maps]) for name, maps in finished.items()
-        }
-
-    held_out, rows = tops(seen.split.rows("validation")), seen.split.rows("test")
-    expected = sum((found - held_out[name].mean()) / held_out[name].std() for name, found in tops(rows).items())
-    detector.calibrated(quantile_threshold(np.array([0.1, 0.2, 0.3]), 0.5), np.array([0.3, 0.1, 0.2]))
-    judged = [judgement.score for judgement in detector.judge_batch(seen.batch(rows), seen.outputs(rows))]
-    np.testing.assert_allclose(judged, expected, rtol=1e-2, atol=1e-2)
 
 
 def test_one_forward_pass_serves_both_rules(fitted, monkeypatch):
@@ -311,7 +264,7 @@ def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_cost
 
 
 def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, workshop, monkeypatch):
-    given = {"localisation": ["discrepancy"], "detection": {"points": "all", "smoothing": {"gaussian_sigma": 1}}}
+    given = {"localisation": ["discrepancy"], "detection": {"points": "all"}}
     detector, seen = fitted(**given)
     before = map_images(detector, seen, ["discrepancy"], workshop.models)
     with monkeypatch.context() as patch:
@@ -319,7 +272,8 @@ def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, workshop
         again = map_images(detector, seen, ["discrepancy"], workshop.models)
     assert again.keys == before.keys
     np.testing.assert_array_equal(again.stacks["discrepancy"], before.stacks["discrepancy"])
-    for change in ({"detection": {"points": "last 2"}}, {"forward_map": _PLAIN}, {"detection": {"smoothing": {}}}):
+    smoothed = {"smoothing": {"discrepancy": {"gaussian_sigma": 1}}}  # moments are those of smoothed maps
+    for change in ({"detection": {"points": "last 2"}}, {"forward_map": _PLAIN}, smoothed):
         other, seen_again = fitted(**given | change)
         assert other.key == detector.key
         assert map_images(other, seen_again, ["discrepancy"], workshop.models).keys != before.keys

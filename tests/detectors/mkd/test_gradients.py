@@ -1,109 +1,30 @@
-"""Each critical point's gradient against normal images, and integrated gradients by hand and by adding up."""
+"""Gradient maps by hand, and no trace of having made them."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from kdad.detectors.mkd import attribution
-from kdad.detectors.mkd.attribution import gradient_maps
-from kdad.detectors.mkd.detector import MkdDetector
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.gradient_map import GradientMap
-from kdad.detectors.mkd.parameters import GradientMapParameters
-from kdad.detectors.opening import open_detector
-from kdad.errors import InputError
+from kdad.compute import Compute
+from kdad.detectors.mkd.cloner import Cloner, small_widths
+from kdad.detectors.mkd.gradients import TotalDiscrepancy, gradient_maps
+from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters
+from kdad.networks.weights import load_source
 
-_SIGMA = 1.5
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    """Three images a batch."""
-    monkeypatch.setattr(MkdDetector, "batch_size", lambda self, method=None: 3)
+_FLOAT32 = Compute(torch.device("cpu"), torch.float32)
+_VALUE_ONLY = DiscrepancyParameters(value_weight=1.0, direction_weight=0.0)
+_METHODS = ("gradients", "smooth_grad", "guided_backprop")
+_FEW = GradientMapParameters(smooth_grad_samples=3)
 
 
-@pytest.fixture
-def mapped(fit, settings):
-    """A fitted detector that makes a gradient map by a method, with the images that it learnt from."""
+class _Linear(nn.Module):
+    """The scalar product of an image with fixed weights."""
 
-    def make(method="gradients", **rule):
-        rule = {"points": "last 2", "batch_size": 3, "smooth_grad_samples": 2, **rule}
-        smoothing = {method: {"gaussian_sigma": _SIGMA}}
-        detector, seen, _ = fit(MkdDetector, settings(localisation=[method], smoothing=smoothing, gradient_map=rule))
-        return detector, seen
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.tensor([1.0, -2.0, -3.0, 4.0, 5.0, -6.0]).view(3, 1, 2))
 
-    return make
-
-
-def _loss(detector, images: torch.Tensor, points: list[int]) -> torch.Tensor:
-    """Return L_total `(B,)` of these points, from the source itself."""
-    source = [s / scale for s, scale in zip(detector.frozen["source"].module(images), detector.scales, strict=True)]
-    cloner = detector.cloner(images)
-    pairs = [source[i] for i in points], [cloner[i] for i in points]
-    return discrepancy_terms(*pairs, detector.settings.cloner.loss)["total"]
-
-
-def _slopes(detector, seen, part: str, points: list[int]) -> np.ndarray:
-    """Return the absolute gradient of these points' loss, summed over colours, of the images of a part `(N, H, W)`."""
-    images = seen.batch(seen.split.rows(part)).requires_grad_()
-    (found,) = torch.autograd.grad(_loss(detector, images, points).sum(), images)
-    return found.abs().sum(1).double().numpy()
-
-
-def _map(detector, seen, method="gradients") -> np.ndarray:
-    return detector.maps(seen.batch(seen.split.rows("test")), None, [method]).maps[method]
-
-
-def test_as_published_the_sum_of_all_points_is_differentiated_at_once(mapped):
-    detector, seen = mapped()
-    np.testing.assert_allclose(_map(detector, seen), _slopes(detector, seen, "test", [2, 3]), rtol=1e-3, atol=1e-7)
-    assert set(detector.learnt_facts()["point_means"]) == {"discrepancy", "detection"}
-
-
-def test_held_out_each_points_gradient_is_divided_by_its_mean_over_held_out_images(mapped):
-    detector, seen = mapped(normalisation="validation")
-    expected = 0
-    for point in (2, 3):
-        expected = (
-            expected + _slopes(detector, seen, "test", [point]) / _slopes(detector, seen, "validation", [point]).mean()
-        )
-    np.testing.assert_allclose(_map(detector, seen), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_position_each_points_gradient_is_standardised_where_it_is(mapped):
-    detector, seen = mapped(normalisation="position")
-    expected = 0
-    for point in (2, 3):
-        training, held_out = (
-            gaussian_filter(_slopes(detector, seen, part, [point]), (0, _SIGMA, _SIGMA))
-            for part in ("train", "validation")
-        )
-        level = held_out.mean() / training.mean()
-        mean = level * training.mean(0)
-        widening = np.sqrt(np.square(held_out - mean).mean() / training.var(0).mean())
-        spread = widening * training.std(0) + 0.2 * held_out.std()
-        expected = expected + (_slopes(detector, seen, "test", [point]) - mean) / spread
-    np.testing.assert_allclose(_map(detector, seen), expected, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("method", ["gradients", "smooth_grad", "guided_backprop", "integrated_gradients"])
-@pytest.mark.parametrize("normalisation", ["none", "validation", "position"])
-def test_opened_it_maps_to_the_same_bits(mapped, tmp_path, method, normalisation):
-    detector, seen = mapped(method, normalisation=normalisation, integrated_gradients_steps=3)
-    opened = open_detector(detector.save(tmp_path / "kept"), "cpu")
-    np.testing.assert_array_equal(_map(opened, seen, method), _map(detector, seen, method))
-    assert opened.learnt_facts() == detector.learnt_facts()
-
-
-def test_what_moments_were_smoothed_by_is_part_of_a_maps_key():
-    def facts(normalisation: str, sigma: float) -> dict:
-        rule = GradientMapParameters(normalisation=normalisation)
-        return GradientMap("gradients", rule, [0], (1, 1), sigma).facts()
-
-    assert facts("validation", 1.0) == facts("validation", 2.0) != facts("none", 1.0)
-    assert facts("position", 1.0) != facts("position", 2.0)
+    def forward(self, images):
+        return (images * self.weights).flatten(1).sum(1)
 
 
 class _HalfSquare(nn.Module):
@@ -113,6 +34,189 @@ class _HalfSquare(nn.Module):
         return images.square().flatten(1).sum(1) / 2
 
 
+class _ScaledReLU(nn.Module):
+    """One critical point: the ReLU of the image times a factor at each location."""
+
+    def __init__(self, factors) -> None:
+        super().__init__()
+        self.factors, self.relu = torch.tensor(factors), nn.ReLU()
+        self.hooked = []
+
+    def forward(self, images):
+        self.hooked.append(bool(self.relu._forward_hooks or self.relu._forward_pre_hooks))
+        return [self.relu(images * self.factors)]
+
+
+class _Failing(nn.Module):
+    def forward(self, _):
+        raise RuntimeError("the forward pass fails")
+
+
+def _total(source, cloner, guided="cloner", scales=(1.0,), positions=(0,), loss=_VALUE_ONLY):
+    return TotalDiscrepancy(source, cloner, list(scales), list(positions), loss, _FLOAT32, guided).eval()
+
+
+def _hooks(*networks) -> int:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for network in networks for module in network.modules() for kind in kinds)
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict:
+    """Sources with random weights and small cloners for 32 x 48 images, in evaluation mode."""
+    found = {}
+    for name in ("timm:test_resnet", "resnet18", "efficientnet_lite0"):
+        source = load_source(name, "random")
+        points = source.describe((32, 48))
+        torch.manual_seed(0)
+        cloner = Cloner(small_widths(points, (32, 48), 8), points, (32, 48))
+        found[name] = source, cloner.eval().requires_grad_(False)
+    return found
+
+
+@pytest.fixture
+def real(networks):
+    """Build the total discrepancy of a source and its cloner over the last three points."""
+
+    def build(name="timm:test_resnet", guided="cloner"):
+        loss = DiscrepancyParameters(direction_form="whole_vector")
+        return _total(*networks[name], guided, [0.5, 1.0, 2.0, 1.0], [1, 2, 3], loss)
+
+    return build
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Two non-square images."""
+    return torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_the_gradient_of_a_linear_function_is_its_weights_for_every_method(method):
+    # |1| + |3| + |5| and |2| + |4| + |6| over the channels; noise does not change a linear function's gradient
+    found = gradient_maps(_Linear(), torch.rand(2, 3, 1, 2), method, _FEW, seed=0)
+    assert found.tolist() == [[[9.0, 12.0]]] * 2
+
+
+def test_the_absolute_value_is_taken_after_averaging_over_noise():
+    parameters = GradientMapParameters(smooth_grad_samples=2000, smooth_grad_sd=1.0)
+    found = gradient_maps(_HalfSquare(), torch.zeros(1, 3, 1, 1), "smooth_grad", parameters, seed=0)
+    # three means of 2000 signed normals, each about 0.02; of their absolute values each would be sqrt(2 / pi) = 0.8
+    assert found.item() < 0.3
+
+
+def test_the_noise_has_the_standard_deviation_asked_for():
+    # one copy: the gradient is x + noise, so the map is 30 + three noises of sd 0.2: sd 0.2 * sqrt(3) = 0.346
+    parameters = GradientMapParameters(smooth_grad_samples=1, smooth_grad_sd=0.2)
+    found = gradient_maps(_HalfSquare(), torch.full((1, 3, 60, 60), 10.0), "smooth_grad", parameters, seed=0)
+    assert found.mean().item() == pytest.approx(30, abs=0.05)
+    assert found.std().item() == pytest.approx(0.2 * 3**0.5, rel=0.05)
+    # the mean of 16 copies has a quarter of it
+    parameters = GradientMapParameters(smooth_grad_samples=16, smooth_grad_sd=0.2)
+    found = gradient_maps(_HalfSquare(), torch.full((1, 3, 60, 60), 10.0), "smooth_grad", parameters, seed=0)
+    assert found.std().item() == pytest.approx(0.05 * 3**0.5, rel=0.05)
+
+
+def test_noise_follows_the_seed_and_leaves_the_global_stream_alone(images):
+    torch.manual_seed(2)
+    expected = torch.rand(3)
+    torch.manual_seed(2)
+    first, again, other = (gradient_maps(_HalfSquare(), images, "smooth_grad", _FEW, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("method", "guided", "expected"),
+    [
+        # Image 1 everywhere, N = 6; source relu(x) = 1, cloner relu(a x) = a for a = 2 and 1/2; L = mean (s - c)^2.
+        # dL/dc = 2 (c - s) / 6 = 1/3 and -1/6; dL/ds = -1/3 and 1/6; dc/dx = a. Three channels: the map is 3 |dL/dx|.
+        ("gradients", "cloner", [3 * abs(2 / 3 - 1 / 3), 3 * abs(-1 / 12 + 1 / 6)]),
+        # The cloner's -1/6 is cut at its ReLU; the source's -1/3 is not.
+        ("guided_backprop", "cloner", [3 * abs(2 / 3 - 1 / 3), 3 * abs(0 + 1 / 6)]),
+        # Both negative parts are cut.
+        ("guided_backprop", "both", [3 * abs(2 / 3 - 0), 3 * abs(0 + 1 / 6)]),
+    ],
+)
+def test_whose_relus_guide(method, guided, expected):
+    source, cloner = _ScaledReLU([1.0, 1.0]), _ScaledReLU([2.0, 0.5])
+    found = gradient_maps(_total(source, cloner, guided), torch.ones(1, 3, 1, 2), method, _FEW, seed=0)
+    assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    if method == "guided_backprop":
+        assert (source.hooked, cloner.hooked) == ([guided == "both"], [True])
+    assert _hooks(source, cloner) == 0
+
+
+@pytest.mark.parametrize("guided", ["cloner", "both"])
+def test_no_hook_is_left_when_the_forward_pass_raises(guided):
+    source = _ScaledReLU([1.0])
+    cloner = nn.Sequential(nn.ReLU(), _Failing())
+    with pytest.raises(RuntimeError, match="the forward pass fails"):
+        gradient_maps(_total(source, cloner, guided), torch.ones(1, 3, 1, 1), "guided_backprop", _FEW, seed=0)
+    assert source.hooked == [guided == "both"]
+    assert _hooks(source, cloner) == 0
+
+
+def test_total_divides_the_source_by_its_scale_at_the_chosen_points():
+    # points x and 3x against a cloner's 0: with the second point alone and scale 2, L = mean (3x/2)^2 = 2.25 x^2
+    source = type("Both", (nn.Module,), {"forward": lambda _, x: [x, 3 * x]})()
+    cloner = type("Silent", (nn.Module,), {"forward": lambda _, x: [0 * x, 0 * x]})()
+    total = _total(source, cloner, scales=(7.0, 2.0), positions=(1,))
+    assert total(torch.full((1, 3, 1, 1), 2.0)).tolist() == pytest.approx([9.0])
+    # d/dx of (1/3) sum (1.5 x)^2 = 1.5 x = 3 in each of three channels
+    found = gradient_maps(total, torch.full((1, 3, 1, 1), 2.0), "gradients", _FEW, seed=0)
+    assert found.item() == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0"])
+def test_maps_agree_with_finite_differences(real, images, name):
+    total = real(name)
+    found = gradient_maps(total, images, "gradients", _FEW, seed=0)
+    row, column = divmod(int(found[0].argmax()), found.shape[2])
+    slopes = []
+    for channel in range(3):
+        step = torch.zeros_like(images[:1])
+        step[0, channel, row, column] = 1e-2  # large, for float32
+        with torch.no_grad():
+            slopes.append((total(images[:1] + step) - total(images[:1] - step)).item() / 2e-2)
+    assert sum(map(abs, slopes)) == pytest.approx(found[0, row, column].item(), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0"])
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("guided", ["cloner", "both"])
+def test_maps_leave_networks_and_images_as_they_were(real, networks, images, name, method, guided):
+    source, cloner = networks[name]
+    before, given = {key: t.clone() for key, t in cloner.state_dict().items()}, images.clone()
+    found = gradient_maps(real(name, guided), images, method, _FEW, seed=0)
+    assert found.shape == (2, 32, 48)
+    assert found.dtype == torch.float32
+    assert (found >= 0).all()
+    assert found.max() > 0
+    assert not found.requires_grad
+    assert _hooks(source, cloner) == 0
+    assert torch.equal(images, given)
+    assert not images.requires_grad
+    assert images.grad is None
+    assert all(torch.equal(tensor, before[key]) for key, tensor in cloner.state_dict().items())
+    assert all(parameter.grad is None for network in (source, cloner) for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_an_images_map_does_not_depend_on_its_batch(real, images, method):
+    together = gradient_maps(real(), images, method, _FEW, seed=0)
+    alone = gradient_maps(real(), images[1:], method, _FEW, seed=0)
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-7)
+
+
+def test_guiding_the_source_too_changes_the_map(real, images):
+    cloner, both = (gradient_maps(real(guided=g), images, "guided_backprop", _FEW, 0) for g in ("cloner", "both"))
+    plain = gradient_maps(real(), images, "gradients", _FEW, 0)
+    assert not torch.allclose(cloner, both)
+    assert not torch.allclose(cloner, plain)
+
+
 def test_integrated_gradients_by_hand():
     # From b to x the gradient's mean is (x + b) / 2, times the way x - b: (x^2 - b^2) / 2 at each colour.
     images = torch.tensor([[3.0, 1.0], [2.0, 0.0], [0.0, -1.0]]).view(1, 3, 1, 2)
@@ -120,32 +224,3 @@ def test_integrated_gradients_by_hand():
     # (9 - 1) / 2 + 4 / 2 + |0 - 4| / 2 and 0 + |0 - 4| / 2 + 1 / 2
     found = gradient_maps(_HalfSquare(), images, "integrated_gradients", GradientMapParameters(), 0, baseline)
     assert found.flatten().tolist() == pytest.approx([8.0, 2.5], rel=1e-5)
-
-
-def test_integrated_gradients_add_up_to_the_difference_from_the_mean_training_image(mapped, monkeypatch):
-    detector, seen = mapped("integrated_gradients", integrated_gradients_steps=200)
-    images = seen.batch(seen.split.rows("test"))
-    training = seen.batch(seen.split.rows("train"))
-    torch.testing.assert_close(detector.gradients.mean_image, training.mean(0), rtol=1e-5, atol=1e-6)
-    # Before the absolute value they add up to the difference of the losses (Sundararajan et al. 2017, proposition 1).
-    signed = []
-    original = attribution._integrated_gradients
-    monkeypatch.setattr(
-        attribution, "_integrated_gradients", lambda *given: signed.append(original(*given)) or signed[-1]
-    )
-    found = detector.maps(images, None, ["integrated_gradients"]).maps["integrated_gradients"]
-    np.testing.assert_allclose(found, signed[0].abs().sum(1), rtol=1e-6)
-    with torch.no_grad():
-        difference = _loss(detector, images, [2, 3]) - _loss(detector, training.mean(0, keepdim=True), [2, 3])
-    sums = signed[0].flatten(1).sum(1)
-    torch.testing.assert_close(sums, difference, rtol=0.05, atol=0.02 * difference.abs().max().item())
-
-
-def test_a_mean_image_that_is_missing_or_of_another_size_is_named(mapped, tmp_path):
-    detector, _ = mapped("integrated_gradients", integrated_gradients_steps=2)
-    folder = detector.save(tmp_path / "kept")
-    for image, what in ((None, "none"), (torch.zeros(3, 2, 2), r"\(3, 2, 2\)")):
-        detector.gradients.mean_image = image
-        folder = detector.save(tmp_path / f"kept_{what[:3]}")
-        with pytest.raises(InputError, match=rf"mean image is {what}.*\(3, 32, 48\)"):
-            open_detector(folder, "cpu")

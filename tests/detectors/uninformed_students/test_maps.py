@@ -10,13 +10,20 @@ from kdad.detectors.uninformed_students.maps import (
     fuse_maps,
     predictive_variance,
     regression_error,
-    relative_to,
     spread_grid,
 )
+from kdad.images.statistics import ChannelStatistics
 from kdad.scoring.standard import Standard
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
 _PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)
+
+
+def standard_of(values: np.ndarray) -> Standard:
+    """Return the mean and deviation of all values."""
+    statistics = ChannelStatistics()
+    statistics.update(np.asarray(values).reshape(-1, 1))
+    return Standard.of(statistics)
 
 
 def test_regression_error_by_hand():
@@ -28,17 +35,6 @@ def test_regression_error_by_hand():
 def test_predictive_variance_by_hand():
     # (1 + 13) / 2 - (4 + 1)
     assert predictive_variance(_PREDICTIONS).tolist() == [[[2.0]]]
-
-
-def test_maps_relative_to_descriptors_by_hand():
-    targets = torch.tensor([[1.0, 1.0, 2.0], [0.0, 3.0, 0.0]]).view(2, 3, 1, 1)  # squared lengths 6 and 9
-    found = relative_to(targets, torch.tensor([5.0, 5.0]).view(2, 1, 1))
-    torch.testing.assert_close(found.flatten(), torch.tensor([5 / 6, 5 / 9]))
-
-
-def test_a_descriptor_of_no_length_divides_by_a_thousandth_of_its_variance():
-    found = relative_to(torch.zeros(1, 4, 1, 1), torch.ones(1, 1, 1))
-    assert found.item() == pytest.approx(1 / 0.004)
 
 
 def test_every_position_of_every_image_has_its_own_value():
@@ -74,7 +70,7 @@ def test_predictive_variance_of_students_that_agree_far_from_0_is_not_lost():
 def test_map_constants_by_hand():
     maps = np.array([[[1.0, 3.0]], [[5.0, 7.0]]], dtype=np.float32)
     # mean 16 / 4; squared distances 9 + 1 + 1 + 9 over 4
-    constants = Standard.measure(maps)
+    constants = standard_of(maps)
     assert constants == Standard(mean=4.0, sd=5**0.5)
     normalised = constants.normalise(torch.from_numpy(maps))
     assert normalised.dtype == torch.float32
@@ -83,7 +79,7 @@ def test_map_constants_by_hand():
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
 def test_a_constant_map_has_sd_1(value):
-    constants = Standard.measure(np.full((2, 4, 4), value, dtype=np.float32))
+    constants = standard_of(np.full((2, 4, 4), value, dtype=np.float32))
     assert (constants.mean, constants.sd) == (pytest.approx(value), 1.0)
     assert constants.normalise(torch.full((1, 1, 1), value + 2)).item() == pytest.approx(2)
 

@@ -183,15 +183,13 @@ class BaselineDetector(SourceSystem, Detector):
 
     @torch.no_grad()
     def _measure_moments(self, seen: SeenImages) -> PositionMoments:
-        sigma, lowest = self.settings.baselines.smoothing.gaussian_sigma, self.lowest
+        sigma = self.settings.baselines.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            found = self._plain(seen.batch(rows), seen.outputs(rows)).maps[MAP]
-            return {MAP: torch.from_numpy(gaussian_filter(found, sigma)) - lowest}
+            plain = self._plain(seen.batch(rows), seen.outputs(rows)).maps[MAP]
+            return {MAP: torch.from_numpy(gaussian_filter(plain, sigma))}
 
-        # Training images are too good by a factor, which only values that begin at 0 have.
-        found = measure_moments(seen.split, maps_of, self.batch_size())[MAP]
-        return PositionMoments(found.mean + lowest, found.spread)
+        return measure_moments(seen.split, maps_of, self.batch_size())[MAP]
 
     @property
     def _at_positions(self) -> bool:

@@ -1,9 +1,8 @@
-"""A committee as a detector: members that look through one source, each made comparable by held-out images, summed."""
+"""A committee as a detector: members that look through one source, their maps multiplied."""
 
-import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from time import perf_counter
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 from kdad.content_store import content_key
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.committee.parameters import SUM, CommitteeSettings
-from kdad.detectors.committee.weighting import generalisation_weights
+from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
 from kdad.detectors.detector import Detector
 from kdad.detectors.graph import Finishing
 from kdad.detectors.learnt import prefixed, without_prefix
@@ -26,15 +24,13 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.seen import SeenImages
-from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.system import SystemSettings
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import measured_rows
-from kdad.scoring.standard import Standard
+from kdad.scoring.position import measure_moments, moments_state, take_map_moments
 
-logger = logging.getLogger(__name__)
-_SMALLEST_DISTANCE = 1e-6
-_STANDARDISED = ("map", "score")
+#: Below it no value is taken for smaller: the training patches of a memory bank have a distance of 0.
+_FLOOR = 1e-8
+_DETECTION = "detection"  # the product standardised at each position
 _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
     BaselineSettings: BaselineDetector,
@@ -43,12 +39,11 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
 
 
 class CommitteeDetector(SourceSystem, Detector):
-    """Detectors of one source judge together: the sum of their maps, and of their scores, each standardised.
+    """Detectors of one source judge together: the geometric mean of their finished maps, at each pixel.
 
-    Mean and standard deviation are those of all pixels (of distances, of their logarithms), and of all scores, of
-    held-out normal images. Members weigh by how they generalise. Maps are smoothed as their members smooth them before
-    that, so that the committee smooths nothing. Raw scores: ``sum_score`` and one a member; maps: ``sum`` and one a
-    member.
+    So a member's scale does not matter. Maps are smoothed as their members smooth them before that, and the committee
+    smooths nothing. Raw scores: one a member; maps: ``product``, one a member, and ``detection``, the product
+    standardised at each position by training images, which is scored and not shown.
     """
 
     system = "committee"
@@ -61,8 +56,6 @@ class CommitteeDetector(SourceSystem, Detector):
             for name, own in self.settings.of_members.items()
         }
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
-        self.standards: dict[str, dict[str, Standard]] = {}  # of each member's ``map`` and ``score``
-        self.weights: dict[str, float] = {}
 
     @classmethod
     def check_inputs(cls, settings: CommitteeSettings, seen: SeenImages) -> None:
@@ -82,68 +75,61 @@ class CommitteeDetector(SourceSystem, Detector):
             _KINDS[type(own)].check(own, seen)
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
-        """Fit every member, or find it trained, and measure what each says of held-out images."""
+        """Fit every member, or find it trained."""
         self.size = seen.features["source"].size
-        found = {name: member.fit(seen, workshop) for name, member in self.members.items()}
+        fittings = {name: member.fit(seen, workshop) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
-        started = perf_counter()
-        self._measure_members(seen)
+        self.moments = measure_moments(seen.split, partial(self._products, seen), self.batch_size())[_DETECTION]
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
-            for name, fitting in found.items()
+            for name, fitting in fittings.items()
             if fitting.history is not None
         ]
         return Fitting(
             pd.concat(histories, ignore_index=True) if histories else None,
-            sum(fitting.seconds for fitting in found.values()) + perf_counter() - started,
-            all(fitting.reused for fitting in found.values()),
+            sum(fitting.seconds for fitting in fittings.values()),
+            all(fitting.reused for fitting in fittings.values()),
             "members",
         )
 
     def learnt_state(self) -> dict[str, Tensor]:
-        """Return what the members have learnt, each one's name and a dot before its tensors' names."""
-        states = (prefixed(member.learnt_state(), f"{name}.") for name, member in self.members.items())
-        return {name: tensor for state in states for name, tensor in state.items()}
+        """Return what the members have learnt, each tensor's name after its member's."""
+        state = moments_state({_DETECTION: self.moments})
+        for name, member in self.members.items():
+            state |= prefixed(member.learnt_state(), f"{name}.")
+        return state
 
     def learnt_facts(self) -> dict[str, Any]:
-        """Return for each member its key, what else it learnt, its weight, and what it is standardised by."""
+        """Return what else each member has learnt."""
         return {
             "members": {
-                name: {
-                    "key": member.key,
-                    "learnt": member.learnt_facts(),
-                    "weight": self.weights[name],
-                    **{of: found.model_dump() for of, found in self.standards[name].items()},
-                }
-                for name, member in self.members.items()
+                name: {"key": member.key, "learnt": member.learnt_facts()} for name, member in self.members.items()
             }
         }
 
     def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the members have learnt, their weights, and what they are standardised by."""
+        """Take what the members have learnt."""
         kept = facts["members"]
         if list(kept) != list(self.members):
             raise ValueError(f"its members are {', '.join(self.members)}, and it has what {', '.join(kept)} learnt")
+        self.moments = take_map_moments(state, _DETECTION, self.size, "position", "committee's score")
         for name, member in self.members.items():
             member.size, member.key = self.size, kept[name]["key"]
             member.restore(without_prefix(state, f"{name}."), kept[name]["learnt"])
-            self.standards[name] = {of: Standard.model_validate(kept[name][of]) for of in _STANDARDISED}
-            self.weights[name] = float(kept[name]["weight"])
 
     @property
     def methods(self) -> list[str]:
-        """The sum, and each member's map."""
-        return [SUM, *self.members]
+        """The product, and each member's map."""
+        return [PRODUCT, *self.members]
 
     @property
     def image_score(self) -> ImageScore:
-        """The sum of the members' scores."""
-        return ImageScore(_score_name(SUM), "raw")
+        """The mean of the highest values of the product, standardised at each position."""
+        return ImageScore(_DETECTION, "map_top_mean", self.settings.committee.top_fraction)
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what the members' finished maps and scores depend on, and what they count for."""
-        of_members = {name: _judging_settings(member) for name, member in self.members.items()}
-        return {"weighting": self.settings.committee.weighting, "members": of_members}
+        """Return what the members' finished maps and scores depend on."""
+        return {"members": {name: _judging_settings(member) for name, member in self.members.items()}}
 
     def batch_size(self, method: str | None = None) -> int:
         """Return how many images the member of the smallest batches maps at once."""
@@ -158,18 +144,27 @@ class CommitteeDetector(SourceSystem, Detector):
 
     @torch.no_grad()
     def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
-        """Return the standardised scores of all members and their sum, and the maps that are asked for."""
+        """Return the members' scores, and the maps that are asked for; the source runs once, if at all."""
         methods = self.needed_methods if methods is None else methods
-        scores, maps = {}, {}
-        for name, (score, shown) in self._hear(images, outputs).items():
-            scores[name] = self.standards[name]["score"].normalise(score)
-            maps[name] = self.standards[name]["map"].normalise(self._evened(name, shown))
-        scores, maps = (
-            {SUM: sum(self.weights[name] * values for name, values in found.items())} | found
-            for found in (scores, maps)
-        )
-        named = {_score_name(name): found.astype(np.float32) for name, found in scores.items()}
-        return Raw(named, {method: maps[method].astype(np.float32) for method in methods})
+        images = self.compute.move(images)
+        known = self.outputs(images) if outputs is None else outputs
+        moved = {name: [self.compute.move(one) for one in values] for name, values in known.items()}
+        scores: dict[str, np.ndarray] = {}
+        maps: dict[str, np.ndarray] = {}
+        for name, member in self.members.items():
+            own, finished = member.score_and_map(images, moved)
+            scores[f"{name}_score"] = own.astype(np.float32)
+            maps[name] = self._distances(name, finished[member.methods[0]]).astype(np.float32)
+        product = multiply([torch.from_numpy(one) for one in maps.values()])
+        maps[PRODUCT] = product.numpy()
+        if _DETECTION in methods:
+            maps[_DETECTION] = self.moments.normalise(product).numpy()
+        return Raw(scores, {method: maps[method] for method in methods})
+
+    def _products(self, seen: SeenImages, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return the product of the images at some rows, by the name of what is standardised."""
+        found = self.maps(seen.batch(rows), seen.outputs(rows), [PRODUCT]).maps[PRODUCT]
+        return {_DETECTION: torch.from_numpy(found)}
 
     def graph(self) -> nn.Module:
         """Return it as one module, its members' filters inside."""
@@ -177,64 +172,23 @@ class CommitteeDetector(SourceSystem, Detector):
         return super().graph()
 
     def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
-        """Return the sums of standardised scores and maps, once a graph was asked for."""
-        score = shown = 0.0
-        for name, finishing in zip(self.members, self.finishing, strict=True):
-            scores, maps = finishing(images, outputs)
-            own, evened = self.standards[name], self._evened(name, self._shown(name, maps))
-            score = score + self.weights[name] * own["score"].normalise(scores)
-            shown = shown + self.weights[name] * own["map"].normalise(evened)
-        return RawTensors({_score_name(SUM): score}, {SUM: shown})
+        """Return the members' scores and the product of their maps, once a graph was asked for."""
+        scores, maps = {}, []
+        for (name, member), finishing in zip(self.members.items(), self.finishing, strict=True):
+            scores[f"{name}_score"], finished = finishing(images, outputs)
+            maps.append(self._distances(name, finished[member.methods[0]]))
+        product = multiply(maps)
+        return RawTensors(scores, {PRODUCT: product, _DETECTION: self.moments.normalise(product)})
 
-    def _hear(self, images: Tensor, outputs: Outputs | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return each member's scores `(B,)` and finished maps `(B, H, W)`; the source runs once, if at all."""
-        images = self.compute.move(images)
-        known = self.outputs(images) if outputs is None else outputs
-        moved = {name: [self.compute.move(found) for found in values] for name, values in known.items()}
-        said = {name: member.score_and_map(images, moved) for name, member in self.members.items()}
-        return {name: (scores, self._shown(name, maps)) for name, (scores, maps) in said.items()}
-
-    def _shown(self, name: str, maps: Mapping[str, np.ndarray] | Mapping[str, Tensor]) -> np.ndarray | Tensor:
-        """Return the maps that a member shows, a baseline's as distances from 0 on: an SVM's begin below."""
+    def _distances(self, name: str, shown: Any) -> Any:
+        """Return what a member shows as distances from 0 on: those of an SVM begin below."""
         member = self.members[name]
-        shown = maps[member.methods[0]]
         return shown - member.lowest if isinstance(member, BaselineDetector) else shown
 
-    def _evened(self, name: str, shown: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Return what a member shows; of distances the logarithm, since single ones are many times the others."""
-        is_distance = isinstance(self.members[name], BaselineDetector)
-        if not is_distance:
-            return shown
-        if isinstance(shown, Tensor):
-            return shown.clamp_min(_SMALLEST_DISTANCE).log()
-        return np.log(np.maximum(shown, _SMALLEST_DISTANCE))
 
-    def _hear_rows(self, seen: SeenImages, rows: np.ndarray) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
-        for start in range(0, len(rows), size := self.batch_size()):
-            batch = rows[start : start + size]
-            yield self._hear(seen.batch(batch), seen.outputs(batch))
-
-    @torch.no_grad()
-    def _measure_members(self, seen: SeenImages) -> None:
-        """Measure what members are standardised by, on held-out images, and how well they generalise."""
-        heard: dict[str, dict[str, ChannelStatistics]] = defaultdict(lambda: defaultdict(ChannelStatistics))
-        for said in self._hear_rows(seen, seen.split.rows("validation")):
-            for name, (scores, shown) in said.items():
-                heard[name]["map"].update(self._evened(name, shown).reshape(-1, 1))
-                heard[name]["score"].update(scores.reshape(-1, 1))
-                heard[name]["held_out"].update(shown.reshape(-1, 1))
-        self.standards = {name: {of: Standard.of(values[of]) for of in _STANDARDISED} for name, values in heard.items()}
-        self.weights = dict.fromkeys(self.members, 1.0)
-        if self.settings.committee.weighting == "equal" or len(self.members) == 1:
-            return
-        for said in self._hear_rows(seen, measured_rows(seen.split, "train")):
-            for name, (_, shown) in said.items():
-                heard[name]["training"].update(shown.reshape(-1, 1))
-        means = (
-            {name: values[part].mean.item() for name, values in heard.items()} for part in ("held_out", "training")
-        )
-        self.weights = generalisation_weights(*means)
-        logger.info("Members count for %s", ", ".join(f"{name} {weight:.2g}" for name, weight in self.weights.items()))
+def multiply(maps: Sequence[Tensor]) -> Tensor:
+    """Return the geometric mean `(B, H, W)` of maps of that shape, none of whose values are negative."""
+    return torch.stack(list(maps)).clamp_min(_FLOOR).log().mean(0).exp()
 
 
 def _judging_settings(member: Detector) -> dict[str, Any]:
@@ -245,7 +199,3 @@ def _judging_settings(member: Detector) -> dict[str, Any]:
         "smoothing": [member.smoothing(name).model_dump() for name in names],
         "score": [score.rule, score.top_fraction, score.of, *score.map_names],
     }
-
-
-def _score_name(name: str) -> str:
-    return f"{name}_score"

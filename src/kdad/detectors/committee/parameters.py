@@ -1,6 +1,6 @@
 """The ``committee:`` block: which detectors of one source judge together."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from kdad.parameters.strict import StrictModel, nearest_name
 from kdad.parameters.system import SystemSettings
 
 #: The committee's own map, which is shown.
-SUM = "sum"
+PRODUCT = "product"
 _SYSTEMS = ("mkd", "stfpm")
 
 
@@ -24,10 +24,7 @@ class CommitteeParameters(StrictModel):
         min_length=1,
         description="mkd, stfpm, and methods of `baselines` that make maps, by name; each by the run's own blocks",
     )
-    weighting: Literal["generalisation", "equal"] = Field(
-        "generalisation",
-        description="of members in the sums: less, the better training images are judged than held-out ones; or equal",
-    )
+    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels whose mean is an image's score")
 
     @model_validator(mode="after")
     def _members_once(self) -> "CommitteeParameters":
@@ -65,8 +62,8 @@ class CommitteeSettings(SystemSettings):
     def _members_are_known(self) -> "CommitteeSettings":
         methods = self.baselines.methods
         known = [*_SYSTEMS, *(name for name, method in self.baselines.present.items() if method.maps)]
-        for name in [name for name in self.committee.members if name not in known or name == SUM]:
-            if name == SUM:
+        for name in [name for name in self.committee.members if name not in known or name == PRODUCT]:
+            if name == PRODUCT:
                 problem = ", as the committee's own map is called; call the method otherwise"
             elif name not in methods:
                 problem = nearest_name(name, known)
@@ -89,23 +86,16 @@ class CommitteeSettings(SystemSettings):
         )
 
     @model_validator(mode="after")
-    def _baselines_map_distances(self) -> "CommitteeSettings":
-        named = [name for name in self.committee.members if name not in _SYSTEMS]
-        if named and self.baselines.normalisation == "position":
-            raise ValueError(
-                f"committee.members names {', '.join(named)}, and baselines.normalisation is 'position', but a "
-                "committee takes the logarithm of a baseline's distances and weighs it by their means, and maps that "
-                "are standardised have neither; set baselines.normalisation to none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _members_are_weighed_by_means(self) -> "CommitteeSettings":
-        weighed = self.committee.weighting == "generalisation" and "stfpm" in self.committee.members
-        if weighed and self.stfpm.normalisation == "position":
-            raise ValueError(
-                "committee.members names stfpm, and stfpm.normalisation is 'position', but a committee weighs a member "
-                "by the means of its maps, and those of standardised maps are near 0; set stfpm.normalisation to none, "
-                "or committee.weighting to equal"
-            )
+    def _maps_can_be_multiplied(self) -> "CommitteeSettings":
+        standardised = {
+            "stfpm.normalisation": "stfpm" in self.committee.members and self.stfpm.normalisation == "position",
+            "baselines.normalisation": any(name not in _SYSTEMS for name in self.committee.members)
+            and self.baselines.normalisation == "position",
+        }
+        for path, refused in standardised.items():
+            if refused:
+                raise ValueError(
+                    f"{path} is 'position', but a committee multiplies its members' maps, and half of the standardised "
+                    f"values are negative; set {path} to none, or leave that member out"
+                )
         return self

@@ -32,8 +32,8 @@ def export_detector(
     """Write a detector, which computes in float32, to a file in `folder`, and return what the file says of itself.
 
     `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
-    gets a threshold of its own by the same rule, on held-out normal images through its runtime; in float32 only where
-    there are some. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
+    gets a threshold of its own by the same rule, on held-out normal images through its runtime; without any it has
+    none. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
     the detector's, and without the images that another precision takes; what was begun lies in `folder`, which is the
     caller's to remove.
     """
@@ -45,14 +45,14 @@ def export_detector(
             f"a file in {precision} takes held-out normal images, and there are {images.are}; give export.images a "
             "folder of normal images that the detector has not learnt"
         )
-    # As a detector's folder, opened where there is no bfloat16, a float32 file can do with the older threshold.
     own_threshold = detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(held_out)
     normal = np.stack([prepared(detector, image) for image in held_out]) if precision == "int8" else None
     unstamped = folder / f"unstamped{ending}"
     kind.build(whole, detector.size, unstamped, precision, normal)
     answers = compare(detector, kind.open(unstamped, precision), images.images)
     _check(answers, precision, images.are)
-    threshold = _threshold_of(answers, detector.threshold) if own_threshold else detector.threshold
+    inherited = detector.threshold if made_in == precision == "float32" else None
+    threshold = _threshold_of(answers, detector.threshold) if own_threshold else inherited
     normal_scores = answers.after[answers.held_out] if own_threshold else detector.held_out_scores
     facts = ExportedFacts(
         format=FORMAT,

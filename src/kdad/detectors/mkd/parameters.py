@@ -1,21 +1,13 @@
 """The ``cloner:`` and ``scoring:`` blocks: architecture, loss and training of the cloner; maps and scores."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdad.detectors.mkd.rule_parameters import (
-    FIXED,
-    ChoosingParameters,
-    DetectionParameters,
-    ForwardMapParameters,
-    PointMapParameters,
-    path_of_rule,
-)
 from kdad.parameters.scoring import MappingParameters, SmoothingParameters
 from kdad.parameters.source import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
-from kdad.parameters.system import SystemSettings
+from kdad.parameters.system import ANY, SystemSettings, without_removed
 from kdad.parameters.training import TrainingParameters
 
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop", "integrated_gradients"]
@@ -28,19 +20,14 @@ class ArchitectureParameters(StrictModel):
         "small", description="small (published), equal (the source's), free"
     )
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
-    hidden_widths: list[Annotated[int, Field(ge=1, le=512)]] | None = Field(
-        None, description="small: hidden_width of each cloner; null: the same for all"
+    widths: list[list[Annotated[int, Field(ge=1)]]] | None = Field(
+        None, description="free: output channels of every convolution, by block"
     )
-    widths: list[list[int]] | None = Field(None, description="free: output channels of every convolution, by block")
 
     @model_validator(mode="after")
     def _widths_belong_to_free(self) -> "ArchitectureParameters":
         if (self.widths is not None) != (self.size == "free"):
             raise ValueError("widths goes with size=free, and size=free needs widths")
-        if self.hidden_widths is not None and self.size != "small":
-            raise ValueError(f"hidden_widths goes with size=small, and size is {self.size}; set one of them otherwise")
-        if any(width < 1 for block in self.widths or [] for width in block):
-            raise ValueError("widths holds a number below 1; each is a convolution's count of channels")
         return self
 
 
@@ -64,38 +51,40 @@ class DiscrepancyParameters(StrictModel):
 class ClonerParameters(StrictModel):
     """The ``cloner:`` block."""
 
-    count: int = Field(1, ge=1, description="cloners, trained together on one cache; more than one can disagree")
     architecture: ArchitectureParameters
     loss: DiscrepancyParameters
     training_points: PointChoice = Field("all", description="critical points in the training loss")
     training: TrainingParameters
 
-    @model_validator(mode="after")
-    def _one_width_a_cloner(self) -> "ClonerParameters":
-        widths = self.architecture.hidden_widths
-        if widths is not None and len(widths) != self.count:
-            raise ValueError(
-                f"architecture.hidden_widths has {len(widths)} widths and count is {self.count}; give one a cloner"
-            )
-        return self
 
-    def architecture_of(self, number: int) -> ArchitectureParameters:
-        """Return the architecture of the cloner of this number, from 0."""
-        widths = self.architecture.hidden_widths
-        if widths is None:
-            return self.architecture
-        return self.architecture.model_copy(update={"hidden_width": widths[number], "hidden_widths": None})
+class DetectionParameters(StrictModel):
+    """The detection score: one number an image, larger is more anomalous."""
+
+    score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
+        "map_top_mean",
+        description="L_total (published), or of the forward map its maximum or the mean of its largest values",
+    )
+    points: PointChoice = Field("last 3", description="critical points in total_loss; published: last 3")
+    normalisation: Literal["none", "position"] = Field(
+        "position", description="the scored map is standardised at each position by training images, or not"
+    )
+    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels in map_top_mean")
+
+
+class ForwardMapParameters(StrictModel):
+    """The forward map: the discrepancy at each location, upsampled and fused over critical points."""
+
+    points: PointChoice = Field("first 3", description="critical points in the map")
+    term: Literal["direction", "value", "total"] = Field(
+        "total", description="of the discrepancy at a location: L_dir, L_val, or both as the loss weighs them"
+    )
+    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
 
 
 class GradientMapParameters(StrictModel):
     """Maps from the gradient of L_total with respect to the image (Salehi et al. 2021, section 3.3)."""
 
     points: PointChoice = Field("last 3", description="critical points in L_total; published: last 3")
-    normalisation: Literal["none", "validation", "position"] = Field(
-        "none",
-        description="none (published): the gradient of L_total; else each point's own, which takes a backward pass a "
-        "point, divided by its mean over held-out normal images, or standardised at each position, then summed",
-    )
     integrated_gradients_steps: int = Field(
         32, ge=1, description="images on the way from the mean training image, each a backward pass"
     )
@@ -113,31 +102,6 @@ class ScoringParameters(MappingParameters):
     detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
     forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
-    choose: Literal["none", "drawn_defects"] = Field(
-        "none",
-        description="whether detection and forward_map are judged by as they stand, or give way to better candidates",
-    )
-    choosing: ChoosingParameters = Field(default_factory=ChoosingParameters, description="how rules are chosen")
-
-    def rules(self, block: str) -> dict[str, PointMapParameters]:
-        """Return the rules of ``detection`` or ``forward_map`` by name: the fixed one, and candidates of a choice."""
-        tried = getattr(self.choosing.candidates, block) if self.choose == "drawn_defects" else {}
-        return {FIXED: getattr(self, block), **tried}
-
-    @property
-    def every_rule(self) -> dict[str, PointMapParameters]:
-        """The rules of both by where they stand among the parameters."""
-        blocks = ("detection", "forward_map")
-        return {path_of_rule(block, name): rule for block in blocks for name, rule in self.rules(block).items()}
-
-    @model_validator(mode="after")
-    def _something_to_choose_from(self) -> "ScoringParameters":
-        candidates = self.choosing.candidates
-        if self.choose == "drawn_defects" and not (candidates.detection or candidates.forward_map):
-            raise ValueError(
-                "choose is 'drawn_defects', but choosing.candidates names no rule; name some, or set choose to none"
-            )
-        return self
 
 
 class MkdSettings(SystemSettings):
@@ -148,12 +112,27 @@ class MkdSettings(SystemSettings):
     cloner: ClonerParameters
     scoring: ScoringParameters
 
-    @model_validator(mode="after")
-    def _one_cloner_cannot_disagree(self) -> "MkdSettings":
-        for path, rule in self.scoring.every_rule.items():
-            if self.cloner.count == 1 and rule.quantity != "discrepancy":
-                raise ValueError(
-                    f"{path}.quantity is '{rule.quantity}' and cloner.count 1, but one cloner has none to disagree "
-                    "with; set cloner.count to 2 or more, or the quantity to discrepancy"
-                )
-        return self
+    @classmethod
+    def of_kept(cls, values: dict[str, Any]) -> "MkdSettings":
+        """Return the settings of a detector that was kept; raises `InputError` for rules that held-out images shaped.
+
+        Until 0.2 those were the default, and the threshold that the same images set did not hold what it said.
+        """
+        detection, own_map = values["scoring"].get("detection", {}), ("term", "fusion", "smoothing")
+        by_loss = detection.get("score") == "total_loss"  # which no map has a part in
+        removed = {
+            "cloner.count": 1,
+            "cloner.architecture.hidden_widths": None,
+            "scoring.choose": "none",
+            "scoring.choosing": ANY,
+            **{f"scoring.detection.{name}": ANY if by_loss else None for name in (*own_map, "quantity", "weighting")},
+            "scoring.forward_map.quantity": "discrepancy",
+            "scoring.forward_map.weighting": "equal",
+            "scoring.forward_map.normalisation": "none",
+            "scoring.gradient_map.normalisation": "none",
+        }
+        values = without_removed(values, removed)
+        if by_loss and "normalisation" in detection:
+            detection = values["scoring"]["detection"] | {"normalisation": "none"}
+            values = values | {"scoring": values["scoring"] | {"detection": detection}}
+        return cls.model_validate(values)

@@ -19,7 +19,7 @@ class StfpmParameters(StrictModel):
     points: PointChoice = Field("first 3", description="critical points; published: layer1 to layer3 of resnet18")
     training: TrainingParameters
     normalisation: Literal["none", "position"] = Field(
-        "none", description="published: none; position: take away what normal images have at each position"
+        "none", description="published: none; position: standardised at each position by training images"
     )
     smoothing: SmoothingParameters = Field(
         default_factory=SmoothingParameters, description="of the map; published: none"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,6 @@ from kdad.detectors.uninformed_students.maps import (
     fuse_maps,
     predictive_variance,
     regression_error,
-    relative_to,
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
@@ -32,12 +30,13 @@ from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
 from kdad.features.seen import Passage, SeenImages
 from kdad.images.natural_pool import NaturalPool
+from kdad.images.statistics import ChannelStatistics
 from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_moments
+from kdad.scoring.position import PositionMoments, measure_moments, measured_rows, moments_state, take_moments
 from kdad.scoring.standard import Standard
 
 _TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
@@ -91,7 +90,7 @@ class UninformedStudentsDetector(Detector):
         return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
 
     def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
-        """Train the ensemble of each receptive field, or find it trained, and measure the maps of held-out images."""
+        """Train the ensemble of each receptive field, or find it trained, and measure the maps of training images."""
         require_teachers(self.references, self.settings)
         found = {field: self._fit_field(field, seen, workshop) for field in self._fields}
         self.size = seen.images.size
@@ -147,7 +146,7 @@ class UninformedStudentsDetector(Detector):
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return what e and v are divided and normalised by."""
-        return self.settings.student_scoring.model_dump(include={"error", "normalisation"})
+        return self.settings.student_scoring.model_dump(include={"normalisation"})
 
     def batch_size(self, method: str | None = None) -> int:
         """Return fewer images the larger they are."""
@@ -189,13 +188,10 @@ class UninformedStudentsDetector(Detector):
             with self.compute.autocast():
                 predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
             predictions = predictions.float()
-            own = {
+            parts |= {
                 f"e_p{field}": regression_error(predictions, targets),
                 f"v_p{field}": predictive_variance(predictions),
             }
-            if self.settings.student_scoring.error == "relative":
-                own = {name: relative_to(targets, found) for name, found in own.items()}
-            parts |= own
         return parts
 
     @torch.no_grad()
@@ -204,13 +200,13 @@ class UninformedStudentsDetector(Detector):
             return measure_moments(
                 seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
             )
-        rows, size = seen.split.rows("validation"), self.batch_size()
-        found: dict[str, list[np.ndarray]] = {name: [] for name in every_part(self._fields)}
+        rows, size = measured_rows(seen.split), self.batch_size()
+        statistics = {name: ChannelStatistics() for name in every_part(self._fields)}
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             for name, maps in self._grid_maps(seen.batch(batch), seen.outputs(batch)).items():
-                found[name].append(maps.cpu().numpy())
-        return {name: Standard.measure(np.concatenate(maps)) for name, maps in found.items()}
+                statistics[name].update(maps.reshape(-1, 1).cpu().numpy())
+        return {name: Standard.of(values) for name, values in statistics.items()}
 
     def _fit_field(self, field: int, seen: SeenImages, workshop: Workshop):
         students = self.settings.students

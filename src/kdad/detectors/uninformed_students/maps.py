@@ -6,9 +6,6 @@ from torch.nn import functional as F
 from kdad.scoring.position import PositionMoments
 from kdad.scoring.standard import Standard
 
-#: Squared length of a descriptor a channel, in standard deviations, below which none is divided by.
-_SHORTEST = 1e-3
-
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return e = || mean_i mu_i - y ||^2 at each position `(B, h, w)`, y being the standardised descriptors.
@@ -25,14 +22,6 @@ def predictive_variance(predictions: Tensor) -> Tensor:
     """
     # The same number as the difference of two large ones, without its cancellation.
     return (predictions - predictions.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1)
-
-
-def relative_to(targets: Tensor, maps: Tensor) -> Tensor:
-    """Return e or v `(B, h, w)` divided by || y ||^2, the squared length of what was to be foretold, `(B, d, h, w)`.
-
-    Strong descriptors are foretold with larger errors than weak ones, on normal images too. Not published.
-    """
-    return maps / targets.square().sum(dim=1).clamp(min=_SHORTEST * targets.shape[1])
 
 
 def fuse_maps(maps: list[tuple[Tensor, Standard | PositionMoments]], scales: int) -> Tensor:

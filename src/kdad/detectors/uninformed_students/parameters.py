@@ -10,7 +10,7 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.scoring import MappingParameters
 from kdad.parameters.source import SourceParameters
 from kdad.parameters.strict import StrictModel
-from kdad.parameters.system import SystemSettings
+from kdad.parameters.system import SystemSettings, without_removed
 from kdad.parameters.training import TrainingParameters
 
 RECEPTIVE_FIELDS = (17, 33, 65)
@@ -137,13 +137,10 @@ class StudentScoringParameters(MappingParameters):
         min_length=1,
         description="e + v, e, v, e + v of one receptive field; the first is shown and detects",
     )
-    error: Literal["absolute", "relative"] = Field(
-        "absolute", description="e and v as published, or divided by the squared length of the teacher's descriptor"
-    )
-    normalisation: Literal["held_out", "position"] = Field(
-        "held_out",
-        description="e and v less their mean and over their sd: those of all held-out positions together (published), "
-        "or at each position",
+    normalisation: Literal["overall", "position"] = Field(
+        "overall",
+        description="e and v less their mean and over their sd on training images (published: held-out ones), of all "
+        "positions together, or at each",
     )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
@@ -155,6 +152,15 @@ class UninformedStudentsSettings(SystemSettings):
     teacher: TeacherParameters
     students: StudentParameters
     student_scoring: StudentScoringParameters
+
+    @classmethod
+    def of_kept(cls, values: dict[str, Any]) -> "UninformedStudentsSettings":
+        """Return the settings of a detector that was kept; held-out images gave the constants of those until 0.2."""
+        values = without_removed(values, {"student_scoring.error": "absolute"})
+        scoring = values["student_scoring"]
+        if scoring.get("normalisation") == "held_out":
+            values = values | {"student_scoring": scoring | {"normalisation": "overall"}}
+        return cls.model_validate(values)
 
     def applies(self, dataset: DatasetParameters) -> bool:
         """Tell whether images are large enough for the largest receptive field."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import prepare_compute
+from kdad.detectors.detector import Detector
 from kdad.detectors.judge import Judge
 from kdad.detectors.judgement import heat_limits
 from kdad.detectors.tiled import TiledJudge
@@ -23,7 +24,7 @@ from kdad.pipelines.inference.judging import FileJudge, judge_found
 from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
-from kdad.scoring.threshold import Threshold, threshold_by_rule
+from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,6 @@ def calibrate(
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
     threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
-    if images is None and before is not None:  # the same scores promise what they did
-        threshold = threshold.model_copy(update={"scores_of": before.scores_of, "folds": before.folds})
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
@@ -71,6 +70,8 @@ def calibrate(
     source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
     detector.record = kept | source
     if tiling is None:
+        if isinstance(detector, Detector):
+            detector.in_float32 = _in_float32(detector, images, calibration)
         detector.calibrated(threshold, normal, limits)
         detector.record |= {"calibrated_on": said}
     else:
@@ -87,6 +88,25 @@ def calibrate(
     )
     facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
     return scores, detector, facts | {"statement": threshold.statement()}
+
+
+def _in_float32(
+    detector: Detector, images: FoundImages | None, calibration: CalibrationParameters
+) -> Calibration | None:
+    """Return the threshold by the same rule of a detector in bfloat16 where a machine does not multiply that."""
+    if images is None:
+        known = detector.in_float32
+        scores = None if known is None else np.array(known.held_out_scores)
+        labels = None if scores is None else np.zeros(len(scores), dtype=int)
+    else:
+        twin = detector.float32_twin()
+        table = None if twin is None else _score(twin, images, calibration, None)[0]
+        scores = None if table is None else table["score"].to_numpy(dtype=np.float64)
+        labels = None if table is None else table["label"].to_numpy(dtype=int)
+    if scores is None:
+        return None
+    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores)
+    return Calibration(threshold=threshold, held_out_scores=np.sort(scores[labels == 0]).tolist())
 
 
 def _score(

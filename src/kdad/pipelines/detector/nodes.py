@@ -1,6 +1,5 @@
 """Nodes that make a detector of any system, and map known images with it."""
 
-import logging
 import time
 from typing import Any
 
@@ -10,8 +9,7 @@ import pandas as pd
 from kdad.comparison.bench import record_of
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
-from kdad.detectors.cross_fitting import judge_by_folds, parts_wanted
-from kdad.detectors.deciding import calibrate_on, decide_known
+from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import map_images as map_known_images
 from kdad.detectors.seeing import see
@@ -21,15 +19,12 @@ from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.logs import PLAIN
 from kdad.metrics.measure import numbers_of
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.map_stack import MapStream, stream_smoothed
 from kdad.scoring.threshold import Threshold
-
-logger = logging.getLogger(__name__)
 
 #: Of a loss history; of a detector that learns without epochs it has no row.
 _HISTORY = ["epoch", "split", "term", "value"]
@@ -93,36 +88,6 @@ def fit_detector(
     return made, history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
 
 
-def cross_fit(
-    detector: Detector,
-    image_set: ImageSet,
-    split_table: pd.DataFrame,
-    frozen: dict[str, FrozenReference],
-    feature_caches: dict[str, FeatureCache],
-    stores: Stores,
-    compute: ComputeParameters,
-    measuring: MeasuringParameters,
-    seed: int,
-) -> pd.DataFrame:
-    """Score training images by detectors fitted without them, where too few are held out: id, fold, score.
-
-    They judge by the rules of the `detector` that is kept, and choose none of their own.
-    """
-    split = Split(split_table)
-    parts = parts_wanted(split, measuring)
-    if parts:
-        held_out, normal = len(split.rows("validation")), len(split.rows("validation")) + len(split.rows("train"))
-        logger.info(
-            "%d held-out images, %d more detectors fitted: the threshold rests on all %d normal images, each judged by "
-            "a detector that has not seen it (measuring.cross_fit: off leaves that out)",
-            *(held_out, parts - 1, normal),
-            extra=PLAIN,
-        )
-    seen = SeenImages(image_set, split, feature_caches)
-    workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)
-    return judge_by_folds(type(detector), detector.settings, seen, frozen, workshop, ContentStore(stores.cases), parts)
-
-
 def map_images(
     detector: Detector,
     image_set: ImageSet,
@@ -151,15 +116,14 @@ def calibrate_threshold(
     split_table: pd.DataFrame,
     raw_scores: pd.DataFrame,
     anomaly_maps: dict[str, np.ndarray],
-    fold_scores: pd.DataFrame,
     measuring: MeasuringParameters,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold on held-out normal scores, and those of folds; decide on every scored image.
+    """Set the threshold on held-out normal scores; decide on every scored image.
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
     quantile = measuring.threshold_quantile
-    return decide_known(detector, Split(split_table), raw_scores, anomaly_maps, quantile, fold_scores)
+    return decide_known(detector, Split(split_table), raw_scores, anomaly_maps, quantile)
 
 
 def keep_detector(
@@ -167,9 +131,12 @@ def keep_detector(
     scores: pd.DataFrame,
     threshold: Threshold,
     anomaly_maps: dict[str, np.ndarray],
-    fold_scores: pd.DataFrame,
     metrics: dict[str, Any],
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    measuring: MeasuringParameters,
 ) -> Detector:
-    """Give the fitted detector its threshold, the normal scores that others are ranked among, and its metrics."""
+    """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
     fitted.record = fitted.record | {"metrics": numbers_of(metrics)}
-    return calibrate_on(fitted, scores, threshold, anomaly_maps, fold_scores)
+    calibrate_float32(fitted, image_set, Split(split_table), measuring.threshold_quantile)
+    return calibrate_on(fitted, scores, threshold, anomaly_maps)

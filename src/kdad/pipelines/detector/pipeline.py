@@ -7,7 +7,6 @@ from kdad.pipelines.binding import settings_inputs, with_settings
 from kdad.pipelines.detector.nodes import (
     calibrate_threshold,
     compute_features,
-    cross_fit,
     fit_detector,
     map_images,
     prepare_frozen,
@@ -33,23 +32,11 @@ def create_features(system: str) -> Pipeline:
 
 
 def create_fitting(system: str) -> Pipeline:
-    """Train the learnt half on normal images; for the threshold, where few are held out, without each part of them."""
+    """Train the learnt half on normal images."""
     inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
     inputs |= {"frozen": f"{system}.frozen", "feature_caches": f"{system}.features"}
     outputs = [f"{system}.{name}" for name in ("fitted", "loss_history", "fitting_cost")]
-    more = {"detector": f"{system}.fitted", "measuring": "params:measuring"}
-    return Pipeline(
-        [
-            _settings_node(fit_detector, system, inputs, outputs),
-            Node(
-                cross_fit,
-                inputs=inputs | more,
-                outputs=f"{system}.fold_scores",
-                name=f"{system}_cross_fit",
-                tags=["training"],
-            ),
-        ]
-    )
+    return Pipeline([_settings_node(fit_detector, system, inputs, outputs)])
 
 
 def create_scoring(system: str) -> Pipeline:
@@ -78,7 +65,6 @@ def create_scoring(system: str) -> Pipeline:
                     "split_table": "split_table",
                     "raw_scores": f"{system}.raw_scores",
                     "anomaly_maps": f"{system}.anomaly_maps",
-                    "fold_scores": f"{system}.fold_scores",
                     "measuring": "params:measuring",
                 },
                 outputs=[f"{system}.scores", f"{system}.threshold"],

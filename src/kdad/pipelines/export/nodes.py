@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdad.compute import limit_threads
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, drawn, of_folder
@@ -57,8 +59,11 @@ def export(
         raise InputError(f"'{wanted.detector}' is an exported file already; give export.detector the detector's folder")
     kind_of(wanted.format, writes=True)  # a missing package is told before images are looked at
     place = Path(detector.record["folder"])
-    made_in = read_facts(place).precision
-    exact = open_detector(place, "cpu", "float32")
+    facts = read_facts(place)
+    exact, made_in = open_detector(place, "cpu", "float32"), "float32"
+    if exact.threshold is None and facts.threshold is not None:  # its rule is to be had, on images
+        made_in = facts.precision
+        exact.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
     checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
     folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
     try:

@@ -25,7 +25,7 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> CheckedIm
             wanted = DatasetParameters.model_validate(
                 dataset.model_dump() | names | {"image_size": list(detector.size), "duplicates": "warn"}
             )
-            images = open_image_set(wanted)
+            images = open_image_set(wanted, int(record.get("seed", 0)))
             if images.name != record.get("dataset") or images.category != record.get("category"):
                 continue
             found = _as_split(detector, images, wanted.validation_fraction, int(record.get("seed", 0)))
@@ -37,6 +37,6 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> CheckedIm
     return None
 
 
-def _as_split(detector: Detector, images: ImageSet, fraction: float, seed: int) -> SeenImages:
+def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> SeenImages:
     split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
     return detector.adapt(detector.settings, SeenImages(images, split, {}), seed)

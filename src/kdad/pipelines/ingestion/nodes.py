@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
 _SURVEYOR = "efficientnet_lite0"  # embedded, and cheap
 _NAMED = 5
+_FEW_HELD_OUT = 5
 _FACTS = [field.name for field in fields(FileFacts)]
 
 
@@ -71,7 +72,21 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
     table = image_table.assign(split=split_samples(samples, dataset.validation_fraction, seed))
     table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
     check_exact(table, dataset.duplicates)
+    _say_split(table)
     return table
+
+
+def _say_split(table: pd.DataFrame) -> None:
+    """Log how many images train and set the threshold, and what so few can promise, before anything is trained."""
+    training, held_out = ((table["split"] == part).sum() for part in ("train", "validation"))
+    logger.info("Split: %d normal images train, %d held-out ones set the threshold", training, held_out, extra=PLAIN)
+    if held_out < _FEW_HELD_OUT:
+        logger.warning(
+            "%d held-out normal image%s can promise a false positive rate of %.0f %% at best; add normal images, or "
+            "raise dataset.validation_fraction",
+            *(held_out, "" if held_out == 1 else "s", 100 / (held_out + 1)),
+            extra=PLAIN,
+        )
 
 
 def report_images(

@@ -59,7 +59,6 @@ def write_metrics(
         "commit": code_version(Path.cwd()),
         **found,
         "remarks": threshold_remarks(found),
-        **({"tried_rules": detector.tried_rules} if detector.tried_rules else {}),
         **{name: fitting_cost[name] for name in ("parameters", "flops") if name in fitting_cost},
         "seconds": {
             "features": feature_cost["seconds"],

@@ -45,7 +45,11 @@ def create_pipeline(system: str) -> Pipeline:
             {**fitted, **images, **own("scores", "anomaly_maps"), "reporting": "params:reporting"},
             "heatmap_sheet",
         ),
-        (keep_detector, own("fitted", "scores", "threshold", "anomaly_maps", "fold_scores", "metrics"), "detector"),
+        (
+            keep_detector,
+            own("fitted", "scores", "threshold", "anomaly_maps", "metrics") | images | measuring,
+            "detector",
+        ),
     ]
     return Pipeline([_node(function, inputs, outputs, system) for function, inputs, outputs in steps])
 

@@ -17,6 +17,7 @@ from kdad.comparison.case import Case
 from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
 from kdad.detectors.opening import open_detector
 from kdad.detectors.soft_target.class_offset import best_offset
@@ -199,8 +200,11 @@ def keep_student(
     settings = SoftTargetSettings(soft_target=soft_target)
     case = Case("soft_target", "soft_target", image_set.category, soft_target.seeds[0], "soft_target", settings, {})
     bench = Bench(prepare_compute(compute), stores, measuring, 1, seed)
-    result = run_case(case, SeenImages(image_set, Split(split_table), {}), bench)
-    return open_detector(Path(result.folder) / "detector")
+    seen = SeenImages(image_set, Split(split_table), {})
+    kept = open_detector(Path(run_case(case, seen, bench).folder) / "detector")
+    own = kept.adapt(settings, seen, seed)
+    calibrate_float32(kept, own.images, own.split, measuring.threshold_quantile)
+    return kept
 
 
 def summarise_soft_targets(
