@@ -3,8 +3,8 @@
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, settings
 
-from kdad.comparison.plan import plan_ablation
 from kdad.configuration import RunConfigLoader
+from kdad.experiments.plan import plan_ablation
 from kdad.pipelines.comparison.ablation import create_pipeline
 from timing import PROJECT
 

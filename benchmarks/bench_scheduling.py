@@ -15,9 +15,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from bench_ablation import plan_of
-from kdad.comparison.plan import plan_ablation
-from kdad.comparison.result import failed_case
 from kdad.datasets.typed_json import CaseResultDataset
+from kdad.experiments.plan import plan_ablation
+from kdad.experiments.result import failed_case
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import create_pipeline
 from kdad.pipelines.comparison.cases import WORKER

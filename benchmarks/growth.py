@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from bench_ablation import plan_of
-from kdad.comparison.plan import plan_ablation
 from kdad.compute import choose_compute
+from kdad.experiments.plan import plan_ablation
 from kdad.networks.weights import load_source
 from kdad.pipelines.comparison.ablation import create_pipeline
 from timing import Finished, fresh_project, in_turns, run_process

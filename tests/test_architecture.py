@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("metrics",),
     ("detectors",),
     ("reporting",),
-    ("comparison",),
+    ("experiments",),
     ("tracking", "watching"),
     ("datasets",),
     ("pipelines", "serving"),
@@ -41,7 +41,7 @@ LATE = "kdad.detectors"
 MATHEMATICS = (
     *("errors", "logs", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
     *("provenance", "replacing", "checksums", "large_arrays", "freed_memory", "content_store", "places"),
-    *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "comparison"),
+    *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "experiments"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
 

@@ -204,7 +204,7 @@ def test_names_are_text_on_the_page_of_an_ablation(name):
     axis |= {"settings": [(name, name)]}
     missing = [{"axis": name, "variant": name, "category": name, "seed": 0, "error": name}]
     values = {"title": name, "facts": name, "protocol": name, "axes": [axis], "missing": missing}
-    assert_harmless(render_html("kdad.comparison", "ablation", **values), name)
+    assert_harmless(render_html("kdad.experiments", "ablation", **values), name)
 
 
 def assert_harmless(page: str, name: str) -> None:

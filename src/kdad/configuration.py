@@ -17,13 +17,13 @@ from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.command_line import CommandLineError, ExitCode
-from kdad.comparison.ablation_parameters import AblationParameters
-from kdad.comparison.paper_parameters import PaperTableParameters
-from kdad.comparison.paper_plan import plan_baselines, plan_tables
-from kdad.comparison.plan import SUFFIX, plan_ablation, system_of
 from kdad.conf_files import register_project
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.experiments.ablation_parameters import AblationParameters
+from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.paper_plan import plan_baselines, plan_tables
+from kdad.experiments.plan import SUFFIX, plan_ablation, system_of
 from kdad.parameters.braces import hide_braces, show_braces
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.export import ExportParameters
@@ -73,7 +73,7 @@ class RunConfigLoader(OmegaConfigLoader):
     ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
     not overwrite each other (nor roots of one name: `kdad.places`); ``${layer:04_feature}`` is
     ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
-    ``${package:comparison}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
+    ``${package:experiments}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
     logged; ``${block:dataset}`` is a parameter block, its braces hidden. Categories that a plan runs over find
     theirs in ``categories.<category>.dataset``.
     """

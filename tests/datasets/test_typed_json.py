@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kdad.comparison.result import CaseResult
 from kdad.datasets.typed_json import CaseResultDataset, CaseResultsDataset, ThresholdDataset
+from kdad.experiments.result import CaseResult
 from kdad.scoring.threshold import quantile_threshold
 
 RESULT = CaseResult(

@@ -14,8 +14,8 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-import kdad.comparison.run
 import kdad.detectors.mkd.detector
+import kdad.experiments.run
 import kdad.features.seen
 from kdad.detectors.opening import open_detector
 from kdad.parameters.strict import flatten
@@ -187,7 +187,7 @@ def test_each_case_keeps_its_detector_where_its_run_says(finished):
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.comparison.run.measure
+    measure = kdad.experiments.run.measure
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -196,7 +196,7 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
         return measure(*arguments)
 
     shutil.rmtree(project / "data/07_model_output")
-    monkeypatch.setattr(kdad.comparison.run, "measure", failing)
+    monkeypatch.setattr(kdad.experiments.run, "measure", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
         run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
     assert mlflow.active_run() is None

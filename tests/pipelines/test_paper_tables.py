@@ -56,7 +56,7 @@ RUN = {
 def finished(tmp_path_factory, migrated_database) -> Path:
     project = copy_project(tmp_path_factory.mktemp("tables"), migrated_database)
     # The papers do not have textures: bottle and cable lend their names to two of them.
-    printed = (PROJECT / "src/kdad/comparison/paper_results.csv").read_text()
+    printed = (PROJECT / "src/kdad/experiments/paper_results.csv").read_text()
     (project / "printed.csv").write_text(printed.replace(",bottle,", ",brick,").replace(",cable,", ",grass,"))
     entry = yaml.safe_load((PROJECT / "conf/base/catalog/paper_tables.yml").read_text())["paper_results"]
     entry["filepath"] = "printed.csv"

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-import kdad.comparison.run
 import kdad.detectors.mkd.detector
+import kdad.experiments.run
 import kdad.features.seen
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from projects import PROJECT, SMALL
@@ -46,7 +46,7 @@ def done(monkeypatch) -> Counter:
     places = {
         "trainings": (kdad.detectors.mkd.detector, "train_cloner"),
         "passages": (kdad.features.seen, "_run"),
-        "cases": (kdad.comparison.run, "measure"),
+        "cases": (kdad.experiments.run, "measure"),
     }
     for what, (module, name) in places.items():
         original = getattr(module, name)

@@ -2,8 +2,8 @@
 
 import json
 
-from kdad.comparison.result import CaseResult
 from kdad.datasets.place import PlaceDataset
+from kdad.experiments.result import CaseResult
 from kdad.replacing import replace_text
 from kdad.scoring.threshold import Threshold
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.comparison.result import CaseResult, history_of
+from kdad.experiments.result import CaseResult, history_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.measurements import headline, loss_series
 from kdad.tracking.run import TrackedRun

@@ -4,14 +4,14 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
-from kdad.comparison.ablation_parameters import AblationParameters
-from kdad.comparison.figures import draw_axis, draw_filter
-from kdad.comparison.page import AxisSection, render_page
-from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult, histograms_of
-from kdad.comparison.results import current_results, made_by, missing, tidy
-from kdad.comparison.tables import axis_headline, axis_table, compare_pairs
 from kdad.detectors.registry import SYSTEMS
+from kdad.experiments.ablation_parameters import AblationParameters
+from kdad.experiments.figures import draw_axis, draw_filter
+from kdad.experiments.page import AxisSection, render_page
+from kdad.experiments.plan import Plan
+from kdad.experiments.result import CaseResult, histograms_of
+from kdad.experiments.results import current_results, made_by, missing, tidy
+from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing

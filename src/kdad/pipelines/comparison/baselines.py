@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
-from kdad.comparison.baseline_page import baseline_table, render_page, sheets_of
-from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult
-from kdad.comparison.results import current_results, made_by, missing
+from kdad.experiments.baseline_page import baseline_table, render_page, sheets_of
+from kdad.experiments.plan import Plan
+from kdad.experiments.result import CaseResult
+from kdad.experiments.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases

@@ -7,9 +7,9 @@ from functools import partial
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.comparison.case import Case
-from kdad.comparison.plan import Plan
-from kdad.comparison.result import failed_case
+from kdad.experiments.case import Case
+from kdad.experiments.plan import Plan
+from kdad.experiments.result import failed_case
 from kdad.pipelines import ingestion
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.nodes import collect_results, run_one_case, see_category, stop_on_failures

@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case
-from kdad.comparison.plan import Plan
-from kdad.comparison.result import CaseResult, failed_case
-from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
 from kdad.errors import IncompleteError, InputError
+from kdad.experiments.bench import Bench
+from kdad.experiments.case import Case
+from kdad.experiments.plan import Plan
+from kdad.experiments.result import CaseResult, failed_case
+from kdad.experiments.run import run_case
 from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet

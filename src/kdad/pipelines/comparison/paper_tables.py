@@ -3,12 +3,12 @@
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
-from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
-from kdad.comparison.paper_page import render_excerpt, render_tables
-from kdad.comparison.paper_parameters import PaperTableParameters
-from kdad.comparison.plan import Plan, category_namespace
-from kdad.comparison.result import CaseResult
-from kdad.comparison.results import current_results, made_by, missing
+from kdad.experiments.paper_cells import compare, misprinted_means, our_figures
+from kdad.experiments.paper_page import render_excerpt, render_tables
+from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.plan import Plan, category_namespace
+from kdad.experiments.result import CaseResult
+from kdad.experiments.results import current_results, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases

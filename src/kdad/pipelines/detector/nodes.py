@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.comparison.bench import record_of
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known
@@ -14,6 +13,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import map_images as map_known_images
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
+from kdad.experiments.bench import record_of
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages

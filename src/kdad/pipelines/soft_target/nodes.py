@@ -12,9 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case
-from kdad.comparison.run import run_case
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.deciding import calibrate_float32
@@ -25,6 +22,9 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
 from kdad.detectors.soft_target.training import Lesson
+from kdad.experiments.bench import Bench
+from kdad.experiments.case import Case
+from kdad.experiments.run import run_case
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.labelled import classified_images

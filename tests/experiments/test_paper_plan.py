@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from kdad.comparison.paper_plan import plan_baselines, plan_tables
-from kdad.comparison.plan import Plan
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.experiments.paper_plan import plan_baselines, plan_tables
+from kdad.experiments.plan import Plan
 from projects import PROJECT
 
 DIGITS = {"name": "digits", "category": None, "normal_class": 8}

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from kdad.comparison import statistics as paired_bootstrap
-from kdad.comparison.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+from kdad.experiments import statistics as paired_bootstrap
+from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))

@@ -6,17 +6,17 @@ from time import perf_counter
 
 import numpy as np
 
-from kdad.comparison.bench import Bench, record_of
-from kdad.comparison.case import Case, code_of
-from kdad.comparison.memory import ResidentRise
-from kdad.comparison.result import CaseResult
-from kdad.comparison.results import pixel_histograms
 from kdad.content_store import ContentStore, content_key
 from kdad.detectors.deciding import calibrate_on, decide_known, maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import RawMaps, map_images
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Fitting
+from kdad.experiments.bench import Bench, record_of
+from kdad.experiments.case import Case, code_of
+from kdad.experiments.memory import ResidentRise
+from kdad.experiments.result import CaseResult
+from kdad.experiments.results import pixel_histograms
 from kdad.features.seen import SeenImages
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.image_set import hash_content

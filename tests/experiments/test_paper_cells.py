@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.comparison.paper_cells import compare, misprinted_means, our_figures
-from kdad.comparison.paper_page import render_excerpt, render_tables
-from kdad.comparison.result import CaseResult
+from kdad.experiments.paper_cells import compare, misprinted_means, our_figures
+from kdad.experiments.paper_page import render_excerpt, render_tables
+from kdad.experiments.result import CaseResult
 from kdad.reporting.html_tables import first_table
 from projects import PROJECT
 
@@ -152,7 +152,7 @@ def test_a_printed_mean_that_rounding_explains_is_no_misprint():
 
 
 def test_the_two_known_slips_of_the_papers_are_found():
-    paper = pd.read_csv(PROJECT / "src/kdad/comparison/paper_results.csv", dtype={"category": str})
+    paper = pd.read_csv(PROJECT / "src/kdad/experiments/paper_results.csv", dtype={"category": str})
     slips = [slip for _, block in paper.groupby("dataset") for slip in misprinted_means(block)]
     assert {(slip["method"], slip["printed"]) for slip in slips} == {("AnoGAN", 0.443), ("CapsNetpp", 61.2)}
 

@@ -7,13 +7,13 @@ import pandas as pd
 from PIL import Image
 from synthetic import AXIS, results
 
-from kdad.comparison.baseline_page import render_page as render_baselines
-from kdad.comparison.figures import draw_axis
-from kdad.comparison.page import AxisSection, render_page
-from kdad.comparison.paper_cells import compare
-from kdad.comparison.paper_page import render_tables
-from kdad.comparison.results import tidy
-from kdad.comparison.tables import axis_table, compare_pairs
+from kdad.experiments.baseline_page import render_page as render_baselines
+from kdad.experiments.figures import draw_axis
+from kdad.experiments.page import AxisSection, render_page
+from kdad.experiments.paper_cells import compare
+from kdad.experiments.paper_page import render_tables
+from kdad.experiments.results import tidy
+from kdad.experiments.tables import axis_table, compare_pairs
 
 METHODS = ("nearest", "memory_bank", "vae")
 

@@ -11,10 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.comparison.bench import Bench
-from kdad.comparison.case import Case
-from kdad.comparison.result import CaseResult, failed_case, histograms_of, history_of
-from kdad.comparison.run import run_case
 from kdad.compute import Compute
 from kdad.content_store import ContentStore, Stores
 from kdad.detectors.baselines.parameters import BaselineSettings
@@ -23,6 +19,10 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.seeing import see
 from kdad.errors import InputError
+from kdad.experiments.bench import Bench
+from kdad.experiments.case import Case
+from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
+from kdad.experiments.run import run_case
 from kdad.features.seen import SeenImages
 from kdad.images.splits import Split
 from kdad.parameters.scoring import MeasuringParameters
@@ -208,13 +208,13 @@ def test_other_images_train(run, counted):
 
 def test_other_code_makes_the_case_again(run, counted, monkeypatch):
     first = run(mkd())
-    monkeypatch.setattr("kdad.comparison.case.code_digest", lambda *_: "other code")
+    monkeypatch.setattr("kdad.experiments.case.code_digest", lambda *_: "other code")
     again = run(mkd())
     assert not again.reused
     assert again.planned != first.planned
 
 
-@pytest.mark.parametrize("place", ["kdad.comparison.run.measure", "kdad.detectors.detector.Detector.save"])
+@pytest.mark.parametrize("place", ["kdad.experiments.run.measure", "kdad.detectors.detector.Detector.save"])
 def test_failing_leaves_nothing(run, bench, monkeypatch, place):
     def fail(*_):
         raise OSError("the disk is full")

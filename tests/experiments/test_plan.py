@@ -2,8 +2,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from kdad.command_line import CommandLineError
-from kdad.comparison.plan import Plan, plan_ablation, system_of
 from kdad.errors import InputError
+from kdad.experiments.plan import Plan, plan_ablation, system_of
 from kdad.pipeline_registry import BuiltWhenAsked, Registered
 from parameter_blocks import changed, least_parameters
 from projects import PROJECT
@@ -65,7 +65,7 @@ def test_a_key_tells_settings_places_and_code_apart(parameters, monkeypatch):
     assert len(set(found)) == 4
     assert keys(5) == found
     assert not set(keys(6)) & set(found)
-    monkeypatch.setattr("kdad.comparison.case.code_digest", lambda *_: "other code")
+    monkeypatch.setattr("kdad.experiments.case.code_digest", lambda *_: "other code")
     assert not set(keys(5)) & set(found)
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdad.comparison.tables import SHOWN
+from kdad.experiments.tables import SHOWN
 from kdad.reporting.style import CYCLE, INK, draw_message, new_figure, plain_axes
 
 _SIGMA = re.compile(r"(?P<method>.+?)(?:_sigma_(?P<sigma>[\d.]+))?(?P<opening>_opening)?")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.comparison.tables import COSTS, SHOWN
+from kdad.experiments.tables import COSTS, SHOWN
 from kdad.reporting.html import embedded_figure, render_html
 
 _PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
@@ -27,7 +27,7 @@ class AxisSection:
 def render_page(title: str, facts: str, protocol: str, sections: list[AxisSection], missing: pd.DataFrame) -> str:
     """Return the page as HTML; text from settings and errors is escaped."""
     return render_html(
-        "kdad.comparison",
+        "kdad.experiments",
         "ablation",
         title=title,
         facts=facts,

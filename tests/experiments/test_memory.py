@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from kdad.comparison.memory import ResidentRise
+from kdad.experiments.memory import ResidentRise
 
 
 def test_a_large_array_is_seen():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kdad.comparison.ablation_parameters import AxisParameters
-from kdad.comparison.result import CaseResult
+from kdad.experiments.ablation_parameters import AxisParameters
+from kdad.experiments.result import CaseResult
 
 AXIS = AxisParameters(
     question="Is b better than a?",

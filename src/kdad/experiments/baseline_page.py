@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.comparison.case import Case
-from kdad.comparison.figures import PANELS, draw_axis
-from kdad.comparison.result import CaseResult
+from kdad.experiments.case import Case
+from kdad.experiments.figures import PANELS, draw_axis
+from kdad.experiments.result import CaseResult
 from kdad.reporting.html import embedded_figure, embedded_png, render_html
 
 PROTOCOL = (
@@ -45,7 +45,7 @@ def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
 def render_page(title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes], missing: pd.DataFrame) -> str:
     """Return the page as HTML: a row for each method of `table`, what is `missing`, the sheets (PNG) by method."""
     return render_html(
-        "kdad.comparison",
+        "kdad.experiments",
         "baselines",
         title=title,
         facts=facts,

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from kdad.comparison.ablation_parameters import Overrides
 from kdad.detectors.registry import SYSTEMS
+from kdad.experiments.ablation_parameters import Overrides
 from kdad.parameters.dataset import check_sides
 from kdad.parameters.strict import StrictModel, nearest_name
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from kdad.comparison.case import Case
-from kdad.comparison.paper_parameters import PaperMethodParameters, PaperTableParameters
-from kdad.comparison.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
 from kdad.detectors.registry import SYSTEMS
+from kdad.experiments.case import Case
+from kdad.experiments.paper_parameters import PaperMethodParameters, PaperTableParameters
+from kdad.experiments.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten, merge
 from kdad.parameters.system import SystemSettings

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.comparison.paper_cells import MEAN
+from kdad.experiments.paper_cells import MEAN
 from kdad.reporting.html import render_html
 
 _HEADINGS = {
@@ -37,7 +37,7 @@ def render_tables(
     `misprints` are what `misprinted_means` returns.
     """
     return render_html(
-        "kdad.comparison",
+        "kdad.experiments",
         "papers",
         title=title,
         facts=facts,

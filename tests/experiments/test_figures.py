@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from synthetic import AXIS, result, results
 
-from kdad.comparison.figures import draw_axis, draw_filter, split_filter_name
-from kdad.comparison.results import tidy
-from kdad.comparison.tables import axis_table
+from kdad.experiments.figures import draw_axis, draw_filter, split_filter_name
+from kdad.experiments.results import tidy
+from kdad.experiments.tables import axis_table
 
 
 def texts(figure) -> list[str]:

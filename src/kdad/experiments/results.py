@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from kdad.comparison.result import CaseResult
 from kdad.errors import InputError
+from kdad.experiments.result import CaseResult
 from kdad.metrics.pixel_values import check_finite, check_shapes
 
 #: Costs that tables show beside metrics.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.comparison.result import CaseResult
+from kdad.experiments.result import CaseResult
 
 #: The papers' metrics: our name of each, and what ours is multiplied by.
 METRICS = {

@@ -5,9 +5,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from synthetic import failed, result
 
-from kdad.comparison.results import current_results, made_by, missing, pixel_histograms, tidy
-from kdad.comparison.statistics import pixel_aurocs
 from kdad.errors import InputError
+from kdad.experiments.results import current_results, made_by, missing, pixel_histograms, tidy
+from kdad.experiments.statistics import pixel_aurocs
 
 
 def test_tidy_has_a_row_for_each_metric_and_cost_that_applies():

@@ -3,9 +3,9 @@
 import pandas as pd
 from synthetic import failed, result
 
-from kdad.comparison.baseline_page import baseline_table, render_page, sheets_of, table_cells
-from kdad.comparison.case import Case
 from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.experiments.baseline_page import baseline_table, render_page, sheets_of, table_cells
+from kdad.experiments.case import Case
 
 ROW = {
     "method": "nearest_source",

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdad.comparison.ablation_parameters import AblationParameters
-from kdad.comparison.case import Case
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
+from kdad.experiments.ablation_parameters import AblationParameters
+from kdad.experiments.case import Case
 from kdad.images.layouts.categories import list_categories
 from kdad.images.layouts.csv_list import list_csv_categories
 from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from kdad.comparison.ablation_parameters import AxisParameters
-from kdad.comparison.result import CaseResult
-from kdad.comparison.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+from kdad.experiments.ablation_parameters import AxisParameters
+from kdad.experiments.result import CaseResult
+from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
 
 #: Metrics that tables show, in this order, with their names.
 SHOWN = {

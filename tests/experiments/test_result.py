@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 from synthetic import failed, result
 
-from kdad.comparison.result import CaseResult
+from kdad.experiments.result import CaseResult
 
 
 def test_a_result_survives_its_file():

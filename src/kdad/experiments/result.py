@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Field
 
-from kdad.comparison.case import Case
+from kdad.experiments.case import Case
 from kdad.parameters.strict import StrictModel
 
 

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kdad.comparison.ablation_parameters import AxisParameters
-from kdad.comparison.result import CaseResult
-from kdad.comparison.statistics import draw_weights
-from kdad.comparison.tables import PAIR_COLUMNS, axis_table, compare_pairs, reference_pairs
+from kdad.experiments.ablation_parameters import AxisParameters
+from kdad.experiments.result import CaseResult
+from kdad.experiments.statistics import draw_weights
+from kdad.experiments.tables import PAIR_COLUMNS, axis_table, compare_pairs, reference_pairs
 
 
 def axis(variants: str, compare_with: str | dict[str, str], **more) -> AxisParameters:
