@@ -11,6 +11,11 @@ from kdad.parameters.system import ANY, SystemSettings, without_removed
 from kdad.parameters.training import TrainingParameters
 
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop", "integrated_gradients"]
+_GRADIENTS = ("gradients", "smooth_grad", "guided_backprop", "integrated_gradients")
+_FORWARD, _PUBLISHED = (
+    SmoothingParameters(gaussian_sigma=2.0),
+    SmoothingParameters(clip_quantile=0.99, gaussian_sigma=4.0, opening_size=3),
+)
 
 
 class ArchitectureParameters(StrictModel):
@@ -51,10 +56,12 @@ class DiscrepancyParameters(StrictModel):
 class ClonerParameters(StrictModel):
     """The ``cloner:`` block."""
 
-    architecture: ArchitectureParameters
-    loss: DiscrepancyParameters
+    architecture: ArchitectureParameters = Field(default_factory=ArchitectureParameters, description="its layers")
+    loss: DiscrepancyParameters = Field(default_factory=DiscrepancyParameters, description="L_total")
     training_points: PointChoice = Field("all", description="critical points in the training loss")
-    training: TrainingParameters
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(epochs=60), description="how it is trained"
+    )
 
 
 class DetectionParameters(StrictModel):
@@ -97,8 +104,13 @@ class GradientMapParameters(StrictModel):
 class ScoringParameters(MappingParameters):
     """The ``scoring:`` block."""
 
-    localisation: list[LocalisationMethod] = Field(min_length=1, description="methods to map with; the first is shown")
-    smoothing: dict[LocalisationMethod, SmoothingParameters]
+    localisation: list[LocalisationMethod] = Field(
+        ["discrepancy"], min_length=1, description="methods to map with; the first is shown"
+    )
+    smoothing: dict[LocalisationMethod, SmoothingParameters] = Field(
+        default_factory=lambda: {"discrepancy": _FORWARD} | dict.fromkeys(_GRADIENTS, _PUBLISHED),
+        description="what each map passes through",
+    )
     detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
     forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")

@@ -15,9 +15,14 @@ class StfpmParameters(StrictModel):
     """The ``stfpm:`` block."""
 
     source: SourceParameters = Field(default_factory=SourceParameters, description="the teacher; published: resnet18")
-    features: FeatureParameters = Field(default_factory=FeatureParameters, description="how the source runs")
+    features: FeatureParameters = Field(
+        default_factory=lambda: FeatureParameters(activation_scaling="none"), description="how the source runs"
+    )
     points: PointChoice = Field("first 3", description="critical points; published: layer1 to layer3 of resnet18")
-    training: TrainingParameters
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(epochs=50, learning_rate=0.4, optimiser="sgd", weight_decay=0.0001),
+        description="published: 100 epochs of batches of 32",
+    )
     normalisation: Literal["none", "position"] = Field(
         "none", description="published: none; position: standardised at each position by training images"
     )

@@ -1,13 +1,13 @@
 """The ``teacher:``, ``students:`` and ``student_scoring:`` blocks of Uninformed Students."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from kdad.errors import InputError
 from kdad.networks.mirrored_size import smallest_image
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.scoring import MappingParameters
+from kdad.parameters.scoring import MappingParameters, SmoothingParameters
 from kdad.parameters.source import SourceParameters
 from kdad.parameters.strict import StrictModel
 from kdad.parameters.system import SystemSettings, without_removed
@@ -31,7 +31,9 @@ class DenseDistillationParameters(StrictModel):
     crops_per_epoch: int = Field(600, ge=2, description="new crops in each epoch")
     validation_crops: int = Field(64, ge=1, description="fixed crops of the loss history's validation rows")
     training: TrainingParameters = Field(
-        default_factory=lambda: TrainingParameters(epochs=20, batch_size=8, learning_rate=0.002, weight_decay=1e-5),
+        default_factory=lambda: TrainingParameters(
+            epochs=20, batch_size=8, learning_rate=0.001, weight_decay=1e-5, checkpoint_every=1
+        ),
         description="in place of the teacher's own, which is of patches",
     )
 
@@ -60,13 +62,19 @@ class TeacherParameters(StrictModel):
     )
     margin: float = Field(10.0, gt=0, description="delta in L_m, a squared distance")
     source: SourceParameters = Field(
-        default_factory=SourceParameters, description="what L_k distils: dense all critical points, patches the last"
+        default_factory=lambda: SourceParameters(critical_points=["block4", "block10"]),
+        description="what L_k distils: dense all critical points, patches the last",
     )
     dense: DenseDistillationParameters = Field(default_factory=DenseDistillationParameters)
     source_size: int = Field(64, ge=8, le=1024, description="patches: pixels that they are enlarged to for the source")
     patches_per_epoch: int = Field(6400, ge=2, description="patches: new ones in each epoch")
     validation_patches: int = Field(512, ge=2, description="patches: fixed ones of the history's validation rows")
-    training: TrainingParameters = Field(description="patches: of the teacher")
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(
+            epochs=15, batch_size=64, learning_rate=0.001, weight_decay=1e-5, checkpoint_every=1
+        ),
+        description="patches: of the teacher",
+    )
 
     @model_validator(mode="after")
     def _some_weight(self) -> "TeacherParameters":
@@ -109,7 +117,12 @@ class StudentParameters(StrictModel):
         "auto", description="keep the teacher's on disk, compute them in each epoch, or the first where it fits"
     )
     augmentation: Literal["none", "flips"] = Field("none", description="of training images; flips recompute")
-    training: TrainingParameters
+    training: TrainingParameters = Field(
+        default_factory=lambda: TrainingParameters(
+            epochs=20, batch_size=2, learning_rate=0.002, weight_decay=1e-5, checkpoint_every=5
+        ),
+        description="published: 100 epochs of single images",
+    )
 
     @model_validator(mode="after")
     def _known_fields_once(self) -> "StudentParameters":
@@ -134,8 +147,13 @@ class StudentScoringParameters(MappingParameters):
     """The ``student_scoring:`` block."""
 
     localisation: list[StudentMap] = Field(
+        list(get_args(StudentMap)),
         min_length=1,
         description="e + v, e, v, e + v of one receptive field; the first is shown and detects",
+    )
+    smoothing: dict[str, SmoothingParameters] = Field(
+        default_factory=lambda: {name: SmoothingParameters() for name in get_args(StudentMap)},
+        description="none is published",
     )
     normalisation: Literal["overall", "position"] = Field(
         "overall",
