@@ -1,3 +1,16 @@
-"""Knowledge distillation for anomaly detection in images."""
+"""Knowledge distillation for anomaly detection in images: ``kdad.fit`` trains, ``kdad.load`` opens what was kept."""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+#: What `kdad` has by these names, and where: nothing is imported before it is asked for.
+_PUBLIC = {"fit": "kdad.experiments.fitting", "load": "kdad.detectors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Return `fit` or `load`."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kdad' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)

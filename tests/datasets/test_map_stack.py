@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from kedro.io import DatasetError
 
 from kdad.datasets.map_stack import MapStackDataset
-from kdad.scoring.map_stack import MapStream, write_stack
+from kdad.scoring.map_stack import write_stack
 
 
 @pytest.fixture
@@ -63,25 +62,6 @@ def test_without_a_second_name_the_stack_is_copied(dataset, tmp_path, monkeypatc
     dataset.save({"gradients": _file(tmp_path / "store", "raw", 1.0)})
     assert not (tmp_path / "maps/gradients.npy").samefile(tmp_path / "store/raw.npy")
     assert dataset.load()["gradients"].max() == 1
-
-
-def test_a_stream_is_written_as_it_is_made(dataset):
-    maps = np.random.default_rng(0).random((5, 2, 3))
-    dataset.save({"gradients": MapStream(maps.shape, (maps[start : start + 2] for start in (0, 2, 4)))})
-    np.testing.assert_array_equal(dataset.load()["gradients"], maps.astype(np.float32))
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_stream_leaves_the_older_stack(dataset, error):
-    def batches():
-        yield np.zeros((1, 2, 3))
-        raise error
-
-    dataset.save({"gradients": np.ones((2, 2, 3)), "discrepancy": np.ones((2, 2, 3))})
-    with pytest.raises((DatasetError, KeyboardInterrupt)):  # Kedro wraps an error, and no interruption
-        dataset.save({"gradients": MapStream((2, 2, 3), batches())})
-    assert _names(dataset) == ["discrepancy.npy", "gradients.npy"]
-    assert dataset.load()["gradients"].min() == 1
 
 
 def test_stale_stacks_are_removed_and_nothing_else(dataset, tmp_path):

@@ -19,10 +19,10 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.seeing import see
 from kdad.errors import InputError
-from kdad.experiments.bench import Bench
 from kdad.experiments.case import Case
 from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
 from kdad.experiments.run import run_case
+from kdad.experiments.steps import RunContext
 from kdad.features.seen import SeenImages
 from kdad.images.splits import Split
 from kdad.parameters.scoring import MeasuringParameters
@@ -74,9 +74,9 @@ def counted(monkeypatch) -> Counted:
 
 
 @pytest.fixture
-def bench(tmp_path) -> Bench:
+def bench(tmp_path) -> RunContext:
     compute = Compute(torch.device("cpu"), torch.float32)
-    return Bench(compute, Stores.below(tmp_path / "stores"), MeasuringParameters(bootstrap_resamples=100), 1, 0)
+    return RunContext(compute, Stores.below(tmp_path / "stores"), MeasuringParameters(bootstrap_resamples=100), 0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from kdad.datasets.place import PlaceDataset
-from kdad.scoring.map_stack import MapStream, write_stack
+from kdad.scoring.map_stack import write_stack
 
 
 class MapStackDataset(PlaceDataset):
@@ -17,17 +17,15 @@ class MapStackDataset(PlaceDataset):
         """Open the stacks."""
         return {path.stem: np.load(path, mmap_mode="r") for path in sorted(self._filepath.glob("*.npy"))}
 
-    def save(self, data: dict[str, np.ndarray | MapStream]) -> None:
-        """Write the stacks, batch by batch where they are made so, and drop those of an earlier run.
+    def save(self, data: dict[str, np.ndarray]) -> None:
+        """Write the stacks, and drop those of an earlier run.
 
         A stack that is a file already gets a second name, not a second copy, where the disk can.
         """
         self._filepath.mkdir(parents=True, exist_ok=True)
         for name, stack in data.items():
             target = self._filepath / f"{name}.npy"
-            if isinstance(stack, MapStream):
-                write_stack(target, stack.shape, stack.batches)
-            elif not _link(stack, target):
+            if not _link(stack, target):
                 write_stack(target, stack.shape, [stack])
         for path in self._filepath.glob("*.npy"):
             if path.stem not in data:
@@ -36,8 +34,8 @@ class MapStackDataset(PlaceDataset):
 
 def _link(stack: np.ndarray, target: Path) -> bool:
     """Name the file behind a whole memory map `target`; False where there is none or the disk cannot."""
-    if not isinstance(stack, np.memmap) or stack.filename is None:
-        return False
+    if not isinstance(stack, np.memmap) or stack.filename is None or not Path(stack.filename).exists():
+        return False  # also of a map whose file is gone already, which leaves nothing behind
     whole = np.load(stack.filename, mmap_mode="r")
     if whole.shape != stack.shape or whole.dtype != stack.dtype:
         return False

@@ -106,6 +106,11 @@ class Judge(ABC):
         """Return where an image `(3, H, W)` lies in what is judged of it."""
         return place(image.shape[1:], self.size, self.preparation.fit)
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured when it was made, by name: image_auroc, pixel_auroc, pro_auc ..., None where undefined."""
+        return self.record.get("metrics", {})
+
     def require_threshold(self) -> None:
         """Raise `InputError` for one that cannot decide yet."""
         if self.threshold is None:

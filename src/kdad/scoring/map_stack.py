@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kdad.disk_space import create_map
+from kdad.large_arrays import zeros
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 
@@ -49,21 +49,9 @@ def write_stack(path: Path, shape: tuple[int, int, int], batches: Iterable[np.nd
     return write_stacks(path.parent, [path.stem], shape, ({path.stem: batch} for batch in batches))[path.stem]
 
 
-@dataclass(frozen=True)
-class MapStream:
-    """A stack `shape` (N, H, W) of float32 maps that is made batch by batch as it is written."""
-
-    shape: tuple[int, int, int]
-    batches: Iterable[np.ndarray]
-
-
-def stream_smoothed(maps: np.ndarray, steps: SmoothingParameters) -> MapStream:
-    """Return maps `(N, H, W)` after the steps, some at a time."""
-    chunks = (smooth(np.asarray(maps[start : start + _CHUNK]), steps) for start in range(0, len(maps), _CHUNK))
-    return MapStream(maps.shape, chunks)
-
-
-def smooth_stack(maps: np.ndarray, steps: SmoothingParameters, path: Path) -> np.ndarray:
-    """Write maps `(N, H, W)` after the steps to `path`, some at a time, and return them memory-mapped."""
-    stream = stream_smoothed(maps, steps)
-    return write_stack(path, stream.shape, stream.batches)
+def smooth_all(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
+    """Return maps `(N, H, W)` after the steps, filtered some at a time; many lie in a file (`large_arrays`)."""
+    smoothed = zeros(maps.shape, np.float32)
+    for start in range(0, len(maps), _CHUNK):
+        smoothed[start : start + _CHUNK] = smooth(np.asarray(maps[start : start + _CHUNK]), steps)
+    return smoothed

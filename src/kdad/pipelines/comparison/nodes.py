@@ -12,11 +12,11 @@ from kdad.content_store import ContentStore, Stores
 from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
 from kdad.errors import IncompleteError, InputError
-from kdad.experiments.bench import Bench
 from kdad.experiments.case import Case
 from kdad.experiments.plan import Plan
 from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run import run_case
+from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
@@ -68,9 +68,10 @@ def run_one_case(
 ) -> CaseResult:
     """Fit, map and measure a case, or find it done; a failed case's result says its error."""
     case, shares_classes = prepared
-    bench = Bench(prepare_compute(compute), stores, measuring, reporting.case_sheet_rows, seed, shares_classes)
+    rows = reporting.case_sheet_rows
+    context = RunContext(prepare_compute(compute), stores, measuring, seed, rows, shares_classes)
     try:
-        result = run_case(case, SeenImages(image_set, Split(split_table), features), bench)
+        result = run_case(case, SeenImages(image_set, Split(split_table), features), context)
     except Exception as error:  # whatever it is, the other cases can still run
         logger.error("%s failed: %s", case.namespace, error)
         logger.debug("%s", traceback.format_exc())

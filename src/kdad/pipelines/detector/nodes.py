@@ -8,22 +8,19 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
-from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known
+from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
-from kdad.detectors.mapping import map_images as map_known_images
-from kdad.detectors.seeing import see
 from kdad.detectors.workshop import Workshop
-from kdad.experiments.bench import record_of
+from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenReference
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.metrics.measure import numbers_of
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.map_stack import MapStream, stream_smoothed
+from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.threshold import Threshold
 
 #: Of a loss history; of a detector that learns without epochs it has no row.
@@ -41,10 +38,8 @@ def prepare_frozen(
     image_statistics: dict[str, Any] | None = None,
 ) -> dict[str, FrozenReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
-    seen = SeenImages(image_set, Split(split_table), {})
-    detector.check_inputs(settings, seen)
     workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed, image_statistics)
-    return detector.refer(settings, seen, workshop)
+    return steps.prepare_frozen(detector, settings, SeenImages(image_set, Split(split_table), {}), workshop)[1]
 
 
 def compute_features(
@@ -57,13 +52,11 @@ def compute_features(
     compute: ComputeParameters,
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
-    started = time.perf_counter()
-    machine, store = prepare_compute(compute), ContentStore(stores.features)
-    seen = see(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, machine, store)
-    detector.check(settings, seen)
+    started, context = time.perf_counter(), _context(stores, compute)
+    seen = steps.extract_features(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, context)
     reused = all(cache.reused for cache in seen.features.values())
     cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused}
-    return seen.features, cost | machine.describe()
+    return seen.features, cost | context.compute.describe()
 
 
 def fit_detector(
@@ -78,11 +71,8 @@ def fit_detector(
     seed: int,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
-    made = detector(settings, frozen, prepare_compute(compute))
-    made.preparation = image_set.preparation
     seen = SeenImages(image_set, Split(split_table), feature_caches)
-    fitting = made.fit(seen, Workshop(made.compute, seed, ContentStore(stores.models), seed))
-    made.record = record_of(seen, seed, {})
+    made, fitting = steps.fit_detector(detector, settings, seen, frozen, _context(stores, compute, seed).workshop())
     history = pd.DataFrame(columns=_HISTORY) if fitting.history is None else fitting.history
     history.attrs["network"] = fitting.network
     return made, history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
@@ -100,15 +90,14 @@ def map_images(
 
     Maps of costly methods are of test images alone.
     """
-    prepare_compute(compute)
     seen = SeenImages(image_set, Split(split_table), feature_caches)
-    raw = map_known_images(detector, seen, detector.methods, ContentStore(stores.cases))
+    raw = steps.map_images(detector, seen, detector.methods, _context(stores, compute))
     return raw.scores, raw.stacks, raw.seconds
 
 
-def smooth_maps(detector: Detector, raw_maps: dict[str, np.ndarray]) -> dict[str, MapStream]:
+def smooth_maps(detector: Detector, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
-    return {method: stream_smoothed(maps, detector.smoothing(method)) for method, maps in raw_maps.items()}
+    return {method: smooth_all(maps, detector.smoothing(method)) for method, maps in raw_maps.items()}
 
 
 def calibrate_threshold(
@@ -122,8 +111,7 @@ def calibrate_threshold(
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    quantile = measuring.threshold_quantile
-    return decide_known(detector, Split(split_table), raw_scores, anomaly_maps, quantile)
+    return steps.decide(detector, Split(split_table), raw_scores, anomaly_maps, measuring)
 
 
 def keep_detector(
@@ -137,6 +125,9 @@ def keep_detector(
     measuring: MeasuringParameters,
 ) -> Detector:
     """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
-    fitted.record = fitted.record | {"metrics": numbers_of(metrics)}
     calibrate_float32(fitted, image_set, Split(split_table), measuring.threshold_quantile)
-    return calibrate_on(fitted, scores, threshold, anomaly_maps)
+    return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
+
+
+def _context(stores: Stores, compute: ComputeParameters, seed: int = 0) -> steps.RunContext:
+    return steps.RunContext(prepare_compute(compute), stores, MeasuringParameters(), seed)

@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.detectors.deciding import maps_to_measure
 from kdad.detectors.detector import Detector
+from kdad.experiments import steps
 from kdad.images.ground_truth import read_ground_truth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.metrics.enlarged import measured_pair
-from kdad.metrics.measure import measure
 from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.region_overlap import pro_curve
 from kdad.parameters.reporting import ReportingParameters
@@ -35,9 +34,8 @@ def measure_detector(
 ) -> dict[str, Any]:
     """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise."""
     split = Split(split_table)
-    maps = maps_to_measure(detector, split, raw_maps, anomaly_maps)
-    test = scores[scores["split"] == "test"].reset_index(drop=True)
-    return measure(test, maps, read_ground_truth(split, image_set, measuring.resolution), measuring)
+    truth = read_ground_truth(split, image_set, measuring.resolution)
+    return steps.measure(detector, split, scores, raw_maps, anomaly_maps, truth, measuring)
 
 
 def write_metrics(

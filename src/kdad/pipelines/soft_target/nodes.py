@@ -22,9 +22,9 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
 from kdad.detectors.soft_target.training import Lesson
-from kdad.experiments.bench import Bench
 from kdad.experiments.case import Case
 from kdad.experiments.run import run_case
+from kdad.experiments.steps import RunContext
 from kdad.features.seen import SeenImages
 from kdad.images.image_set import ImageSet
 from kdad.images.labelled import classified_images
@@ -199,9 +199,9 @@ def keep_student(
     """Return the detector by disagreement on the run's own normal class, with the first of the seeds."""
     settings = SoftTargetSettings(soft_target=soft_target)
     case = Case("soft_target", "soft_target", image_set.category, soft_target.seeds[0], "soft_target", settings, {})
-    bench = Bench(prepare_compute(compute), stores, measuring, 1, seed)
+    context = RunContext(prepare_compute(compute), stores, measuring, seed)
     seen = SeenImages(image_set, Split(split_table), {})
-    kept = open_detector(Path(run_case(case, seen, bench).folder) / "detector")
+    kept = open_detector(Path(run_case(case, seen, context).folder) / "detector")
     own = kept.adapt(settings, seen, seed)
     calibrate_float32(kept, own.images, own.split, measuring.threshold_quantile)
     return kept

@@ -1,0 +1,186 @@
+"""The one road from images to a measured detector, a step a function: nodes, cases and `kdad.fit` walk it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdad.compute import Compute, DeviceName, choose_compute
+from kdad.content_store import ContentStore, Stores
+from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known, maps_to_measure
+from kdad.detectors.detector import Detector
+from kdad.detectors.mapping import RawMaps
+from kdad.detectors.mapping import map_images as map_known_images
+from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.seeing import see
+from kdad.detectors.workshop import Fitting, Workshop
+from kdad.features.network import FrozenReference
+from kdad.features.seen import SeenImages
+from kdad.images.ground_truth import GroundTruth, read_ground_truth
+from kdad.images.registry import open_image_set
+from kdad.images.splits import Split, split_samples, table_of
+from kdad.images.validation import check_images
+from kdad.metrics.measure import measure as measure_maps
+from kdad.metrics.measure import numbers_of
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.scoring import MeasuringParameters
+from kdad.parameters.system import SystemSettings
+from kdad.provenance import code_version
+from kdad.scoring.map_stack import smooth_all
+from kdad.scoring.threshold import Threshold
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all steps of a run share: the machine, the stores of finished work, and how everything is measured.
+
+    `seed` is the run's, by which images are held out. With `shares_classes` the classes of a labelled set share what
+    frozen networks gave.
+    """
+
+    compute: Compute
+    stores: Stores
+    measuring: MeasuringParameters
+    seed: int
+    sheet_rows: int = 1
+    shares_classes: bool = False
+
+    def workshop(self, seed: int | None = None, statistics: dict[str, Any] | None = None) -> Workshop:
+        """Return where a detector of this seed is made; `statistics` of the training images, where they are known."""
+        own = self.seed if seed is None else seed
+        return Workshop(self.compute, own, ContentStore(self.stores.models), self.seed, statistics)
+
+    @property
+    def cases(self) -> ContentStore:
+        """The store of raw maps and of finished cases."""
+        return ContentStore(self.stores.cases)
+
+
+def prepare_frozen(
+    detector: type[Detector], settings: SystemSettings, seen: SeenImages, workshop: Workshop
+) -> tuple[SeenImages, dict[str, FrozenReference]]:
+    """Check the inputs, then load the frozen networks, or train them where they have to be, and name them.
+
+    Returns the images as the system takes them. Raises `InputError` for what cannot be used, before anything is
+    computed.
+    """
+    seen = detector.adapt(settings, seen, workshop.split_seed)
+    detector.check_inputs(settings, seen)
+    return seen, detector.refer(settings, seen, workshop)
+
+
+def extract_features(
+    detector: type[Detector],
+    settings: SystemSettings,
+    seen: SeenImages,
+    frozen: dict[str, FrozenReference],
+    context: RunContext,
+) -> SeenImages:
+    """Run the frozen networks once over every image, or open what they gave before."""
+    store = ContentStore(context.stores.features)
+    seen = see(detector, settings, seen, frozen, context.compute, store, context.shares_classes)
+    detector.check(settings, seen)
+    return seen
+
+
+def fit_detector(
+    detector: type[Detector],
+    settings: SystemSettings,
+    seen: SeenImages,
+    frozen: dict[str, FrozenReference],
+    workshop: Workshop,
+) -> tuple[Detector, Fitting]:
+    """Train the learnt half on normal images, or find it trained."""
+    made = detector(settings, frozen, workshop.compute)
+    made.preparation = seen.images.preparation
+    fitting = made.fit(seen, workshop)
+    made.record = record_of(seen, workshop.seed)
+    return made, fitting
+
+
+def map_images(made: Detector, seen: SeenImages, methods: list[str], context: RunContext) -> RawMaps:
+    """Score held-out normal and test images, and map them; maps of costly methods are of test images alone."""
+    return map_known_images(made, seen, methods, context.cases)
+
+
+def decide(
+    made: Detector,
+    split: Split,
+    raw_scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    measuring: MeasuringParameters,
+) -> tuple[pd.DataFrame, Threshold]:
+    """Set the threshold on held-out normal scores; decide on every scored image.
+
+    The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
+    """
+    return decide_known(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile)
+
+
+def measure(
+    made: Detector,
+    split: Split,
+    scores: pd.DataFrame,
+    raw_maps: dict[str, np.ndarray],
+    anomaly_maps: dict[str, np.ndarray],
+    truth: GroundTruth,
+    measuring: MeasuringParameters,
+) -> dict[str, Any]:
+    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise."""
+    test = scores[scores["split"] == "test"].reset_index(drop=True)
+    maps = maps_to_measure(made, split, raw_maps, anomaly_maps)
+    return measure_maps(test, maps, truth, measuring)
+
+
+def calibrate(
+    made: Detector,
+    scores: pd.DataFrame,
+    threshold: Threshold,
+    anomaly_maps: dict[str, np.ndarray],
+    measured: dict[str, Any],
+) -> Detector:
+    """Give a detector its threshold, the normal scores that others are ranked among, and its metrics."""
+    made.record = made.record | {"metrics": numbers_of(measured)}
+    return calibrate_on(made, scores, threshold, anomaly_maps)
+
+
+def fit_folder(
+    system: str, settings: SystemSettings, dataset: DatasetParameters, seed: int, device: DeviceName, stores: Stores
+) -> Detector:
+    """Walk the whole road for a folder of images; return the detector, with its threshold and its metrics.
+
+    Raises `InputError` for images or settings that cannot be used, before anything is trained.
+    """
+    images, detector = open_image_set(dataset, seed), SYSTEMS[system].detector
+    check_images(images)
+    split = Split(table_of(images, split_samples(images.samples, dataset.validation_fraction, seed)))
+    context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
+    seen, frozen = prepare_frozen(detector, settings, SeenImages(images, split, {}), context.workshop())
+    seen = extract_features(detector, settings, seen, frozen, context)
+    made, _ = fit_detector(detector, settings, seen, frozen, context.workshop())
+    raw = map_images(made, seen, made.methods, context)
+    smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
+    scores, threshold = decide(made, seen.split, raw.scores, smoothed, context.measuring)
+    truth = read_ground_truth(seen.split, images, context.measuring.resolution)
+    measured = measure(made, seen.split, scores, raw.stacks, smoothed, truth, context.measuring)
+    calibrate_float32(made, images, seen.split, context.measuring.threshold_quantile)
+    return calibrate(made, scores, threshold, smoothed, measured)
+
+
+def record_of(seen: SeenImages, seed: int) -> dict[str, Any]:
+    """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later."""
+    return {
+        "dataset": seen.images.name,
+        "category": seen.images.category,
+        "root": seen.images.root,
+        "training_images": len(seen.split.rows("train")),
+        "held_out_images": len(seen.split.rows("validation")),
+        "images": seen.split.images_digest,
+        "seed": seed,
+        "commit": code_version(Path.cwd()),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "metrics": {},
+    }

@@ -1,0 +1,115 @@
+"""Training from Python: the same road as a run, by the same defaults."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+import kdad
+from kdad.detectors.registry import SYSTEMS
+from kdad.errors import InputError
+from kdad.parameters.strict import flatten
+from projects import PROJECT
+
+_SMALL = {
+    "source": {"name": "timm:test_resnet", "weights": "random"},
+    "cloner": {"architecture": {"hidden_width": 4}, "training": {"epochs": 2, "batch_size": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Twelve good images that train or set the threshold, four good and four defective ones that are tested."""
+    root, generator = tmp_path_factory.mktemp("parts"), np.random.default_rng(0)
+    for place, count in (("train/good", 12), ("test/good", 4), ("test/hole", 4)):
+        (root / place).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(90, 110, (40, 40, 3)).astype(np.uint8)
+            if place == "test/hole":
+                pixels[10:25, 10:25] = 255
+            Image.fromarray(pixels).save(root / place / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(parts):
+    return kdad.fit(parts, image_size=32, **_SMALL)
+
+
+def test_a_detector_predicts_tells_its_metrics_and_is_kept(fitted, parts, tmp_path):
+    assert fitted.system == "mkd"
+    assert fitted.threshold.normal_images == 6  # half of twelve
+    assert fitted.metrics["image_auroc"] == 1.0  # a white hole in grey noise
+    judged = fitted.judge(parts / "test/hole/0.png")
+    assert judged.map.shape == (32, 32)
+    kept = kdad.load(fitted.save(tmp_path / "kept"))
+    assert kept.judge(parts / "test/hole/0.png").score == pytest.approx(judged.score, rel=1e-5)
+    assert kept.record["training_images"] == 6
+
+
+def test_the_same_seed_gives_the_same_detector(fitted, parts):
+    again = kdad.fit(parts, image_size=32, **_SMALL)
+    assert again.threshold == fitted.threshold
+    assert (again.metrics, again.key) == (fitted.metrics, fitted.key)
+
+
+def test_with_stores_nothing_is_trained_twice(parts, tmp_path, monkeypatch):
+    first = kdad.fit(parts, image_size=32, stores=tmp_path, **_SMALL)
+    monkeypatch.setattr("kdad.detectors.mkd.detector.train_cloner", lambda *_: 1 / 0)
+    assert kdad.fit(parts, image_size=32, stores=tmp_path, **_SMALL).threshold == first.threshold
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"system": "mdk"}, "there is no system 'mdk'; did you mean 'mkd'"),
+        ({"clonr": {}}, "mkd has no parameter block 'clonr'; did you mean 'cloner'"),
+        ({"cloner": {"training": {"epochs": 0}}}, r"cloner\.training\.epochs"),
+        ({"image_size": 2}, "image_size is a number of pixels"),
+        ({"category": "nut"}, "nut"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message_before_training(parts, given, message):
+    with pytest.raises(InputError, match=message):
+        kdad.fit(parts, **given)
+
+
+@pytest.mark.parametrize("system", ["mkd", "uninformed_students", "stfpm"])
+def test_defaults_are_those_of_the_configuration(system):
+    base = OmegaConf.merge(*(OmegaConf.load(path) for path in (PROJECT / "conf/base/parameters").glob("*.yml")))
+    kind = SYSTEMS[system].Settings
+    own, shipped = (
+        flatten(kind.model_validate(values).model_dump(mode="json"))
+        for values in (
+            {name: {} for name in kind.model_fields},
+            {name: OmegaConf.to_container(base[name], resolve=False) for name in kind.model_fields},
+        )
+    )
+    own.pop("scoring.localisation", None), shipped.pop("scoring.localisation", None)  # a run draws gradients, too
+    assert own == shipped
+
+
+def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):
+    from kdad.compute import choose_compute
+    from kdad.content_store import Stores
+    from kdad.experiments.case import Case
+    from kdad.experiments.run import run_case
+    from kdad.experiments.steps import RunContext
+    from kdad.features.seen import SeenImages
+    from kdad.images.registry import open_image_set
+    from kdad.images.splits import Split, split_samples, table_of
+    from kdad.parameters.dataset import DatasetParameters
+    from kdad.parameters.scoring import MeasuringParameters
+
+    images = open_image_set(DatasetParameters(name="folder", root=str(parts), image_size=32))
+    split = Split(table_of(images, split_samples(images.samples, "auto", 0)))
+    settings = SYSTEMS["mkd"].Settings.model_validate({"features": {}, "scoring": {}} | _SMALL)
+    case = Case("axis", "variant", images.category, 0, "mkd", settings, {})
+    context = RunContext(choose_compute(), Stores.below(tmp_path), MeasuringParameters(), 0)
+    result = run_case(case, SeenImages(images, split, {}), context)
+    python = kdad.fit(parts, image_size=32, **_SMALL)
+    assert result.threshold == python.threshold.value
+    assert result.metrics["image_auroc"] == python.metrics["image_auroc"]
+    assert result.metrics["pixel_auroc"] == python.metrics["pixel_auroc"]
+    assert len(pd.Series(result.scores)) == 8
