@@ -24,12 +24,12 @@ from kedro.framework.project import configure_project, settings
 from kdad.compute import prepare_compute
 from kdad.configuration import RunConfigLoader
 from kdad.content_store import ContentStore
+from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.registry import SYSTEMS
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Workshop
 from kdad.features.cache import FeatureCache
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples
@@ -87,7 +87,7 @@ class Population:
         self.table["fingerprint"] = [images.fingerprint(row) for row in range(len(labels))]
         self.normal = np.flatnonzero((self.table["label"] == 0) & (self.table["split"] == "train"))
         self.anomalous = np.flatnonzero(self.table["label"] == 1)
-        seen = SeenImages(images, Split(self.table), {})
+        seen = FeatureSet(images, Split(self.table), {})
         self.references = self.detector.refer(self.settings, seen, self._workshop(0))
         self.seen = see(self.detector, self.settings, seen, self.references, self.compute, ContentStore(store / "seen"))
 
@@ -123,8 +123,8 @@ class Population:
             "seconds": seconds,
         }
 
-    def _workshop(self, seed: int) -> Workshop:
-        return Workshop(self.compute, seed, self.models)
+    def _workshop(self, seed: int) -> TrainContext:
+        return TrainContext(self.compute, seed, self.models)
 
     def _scores(self, detector: Detector, rows: np.ndarray) -> np.ndarray:
         batches = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]

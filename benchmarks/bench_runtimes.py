@@ -62,7 +62,7 @@ class Eager(Runtime):
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """Judge images one by one."""
-        found = [self.detector.judge(one) for one in image]
+        found = [self.detector.predict(one) for one in image]
         scores = np.array([one.score for one in found], dtype=np.float32)
         return (scores,) if found[0].map is None else (scores, np.stack([one.map for one in found]))
 
@@ -141,7 +141,7 @@ def _candidates(name: str, folder: Path, images: CheckedImages, scratch: Path) -
             print(f"{name}: this machine has no bfloat16 of its own")
             continue
         facts = {"MB": size, **_accuracy(exact, Eager(detector), images)}
-        yield Candidate(name, said, lambda pixels, detector=detector: detector.judge(pixels[0]), facts)
+        yield Candidate(name, said, lambda pixels, detector=detector: detector.predict(pixels[0]), facts)
     for format, precision in EXPORTS:
         own = scratch / f"{format}_{precision}"
         own.mkdir(parents=True)

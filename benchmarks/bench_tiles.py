@@ -52,7 +52,7 @@ def main(place: Path) -> None:
     ):
         output = place / what
         given = f"{detector},inference.output={output},{_tiles('inference')}{more}"
-        _row(what, project, "inference", given, output / "judgements.csv")
+        _row(what, project, "inference", given, output / "predictions.csv")
 
 
 def _tiles(block: str) -> str:

@@ -74,9 +74,9 @@ def malformed(files: list[bytes], chosen: random.Random) -> tuple[str, bytes]:
             ("/invocations", json.dumps({"inputs": []}).encode()),
             ("/invocations", json.dumps({"dataframe_records": [{"picture": text}]}).encode()),
             ("/invocations", chosen.randbytes(1000)),
-            ("/judge", b""),
-            ("/judge", chosen.choice(files)[: chosen.randint(1, 600)]),
-            ("/judge", bomb()),
+            ("/predict", b""),
+            ("/predict", chosen.choice(files)[: chosen.randint(1, 600)]),
+            ("/predict", bomb()),
         ]
     )
 
@@ -99,7 +99,7 @@ def ask(port: int, files: list[bytes], scores: np.ndarray, share: float, until: 
         if broken:
             path, body = malformed(files, chosen)
         elif len(rows) == 1 and chosen.random() < 0.5:
-            path, body = "/judge", files[rows[0]]
+            path, body = "/predict", files[rows[0]]
         else:
             table = {"columns": ["image"], "data": [[base64.b64encode(files[row]).decode()] for row in rows]}
             path, body = "/invocations", json.dumps({"dataframe_split": table}).encode()
@@ -140,8 +140,8 @@ def main() -> int:
     parser.add_argument("--malformed", type=float, default=0.05, help="share of the bodies")
     chosen = parser.parse_args()
     files, _ = make_images(), bomb()
-    judge = detectors.load(chosen.detector)
-    scores = np.array([judge.judge(np.asarray(Image.open(io.BytesIO(one)))).score for one in files])
+    predictor = detectors.load(chosen.detector)
+    scores = np.array([predictor.predict(np.asarray(Image.open(io.BytesIO(one)))).score for one in files])
     command = [sys.executable, "-m", "kdad.serving", str(chosen.detector), "--port=0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

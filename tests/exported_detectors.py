@@ -7,17 +7,17 @@ import torch
 
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
+from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, of_run
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.judgement import heat_limits
 from kdad.detectors.opening import open_detector
+from kdad.detectors.prediction import heat_limits
 from kdad.detectors.seeing import see
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.detectors.workshop import Workshop
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import PARTS, MemoryImages, split_of
 
@@ -43,12 +43,12 @@ def make_detector(folder: Path) -> Detector:
     source = {"name": "timm:test_resnet", "weights": "random"}
     own = {"source": source, "points": "first 3", "training": training, "smoothing": {"gaussian_sigma": 1.5}}
     settings = StfpmSettings.model_validate({"stfpm": own | {"normalisation": "position", "score": "map_top_mean"}})
-    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
-    seen = SeenImages(images, split, {})
-    references = StfpmDetector.refer(settings, seen, workshop)
-    seen = see(StfpmDetector, settings, seen, references, workshop.compute, ContentStore(folder / "features"))
-    detector = StfpmDetector(settings, references, workshop.compute)
-    detector.fit(seen, workshop)
+    train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
+    seen = FeatureSet(images, split, {})
+    references = StfpmDetector.refer(settings, seen, train_context)
+    seen = see(StfpmDetector, settings, seen, references, train_context.compute, ContentStore(folder / "features"))
+    detector = StfpmDetector(settings, references, train_context.compute)
+    detector.fit(seen, train_context)
     rows = split.rows("validation")
     scores, maps = detector.eval().score_and_show(seen.batch(rows))
     detector.calibrated(quantile_threshold(scores, QUANTILE), scores, heat_limits(maps))

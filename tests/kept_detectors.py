@@ -54,17 +54,17 @@ def train_on_bricks(folder: Path, database: Path) -> Path:
     return project
 
 
-def judge(project: Path, images: Path, detector: Path | str = DETECTOR, **block) -> pd.DataFrame:
+def predict(project: Path, images: Path, detector: Path | str = DETECTOR, **block) -> pd.DataFrame:
     """Run the pipeline `inference` and return the table that it left, by the images' paths."""
     output = block.setdefault("output", str(project / "judged"))
     wanted = {"images": str(images), "detector": str(detector), **block}
     run_pipeline(project, "test", "inference", runtime_params={"inference": wanted})
-    return read_judgements(Path(output))
+    return read_predictions(Path(output))
 
 
-def read_judgements(folder: Path) -> pd.DataFrame:
-    """Read the table of judgements in `folder`, by the images' paths."""
-    return pd.read_csv(folder / "judgements.csv").set_index("path")
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read the table of predictions in `folder`, by the images' paths."""
+    return pd.read_csv(folder / "predictions.csv").set_index("path")
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import torch
 
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
+from kdad.detectors.context import TrainContext
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import SeenImages, obtain_features
+from kdad.features.seen import FeatureSet, obtain_features
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 
@@ -28,14 +28,14 @@ def fit_detector(folder: Path) -> MkdDetector:
         scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
     )
     images = MemoryImages()
-    seen = SeenImages(images, split_of(images), {})
-    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
-    references = MkdDetector.refer(chosen, seen, workshop)
-    network = FrozenNetwork(references["source"], workshop.compute)
+    seen = FeatureSet(images, split_of(images), {})
+    train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
+    references = MkdDetector.refer(chosen, seen, train_context)
+    network = FrozenNetwork(references["source"], train_context.compute)
     passage = MkdDetector.passage(chosen, images.size)
     cache = obtain_features(ContentStore(folder / "features"), network, images, seen.split, passage)
-    detector = MkdDetector(chosen, references, workshop.compute)
-    detector.fit(SeenImages(images, seen.split, {"source": cache}), workshop)
+    detector = MkdDetector(chosen, references, train_context.compute)
+    detector.fit(FeatureSet(images, seen.split, {"source": cache}), train_context)
     return detector
 
 

@@ -50,7 +50,7 @@ def test_three_lines_of_python_judge_a_part_and_a_folder(trained, capsys):
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert "Judgement(score=" in said
+    assert "Prediction(score=" in said
     assert "parts/a.png" in said and "parts/b.png" in said  # above any threshold that is low enough
 
 

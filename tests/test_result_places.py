@@ -6,7 +6,7 @@ from kdad.places import take_place
 from kdad.result_places import results_claim, results_place
 
 
-def test_judgements_of_folders_of_one_name_lie_apart(tmp_path):
+def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
     places = []
     for folder in ("a/line", "b/line"):
         parameters = {"inference": {"images": str(tmp_path / folder)}}

@@ -13,13 +13,13 @@ import yaml
 from PIL import Image
 
 import kdad
-from kdad.datasets.judgements import JudgementsDataset
+from kdad.datasets.predictions import PredictionsDataset
 from kdad.errors import InputError
 from kdad.images.decoding import FORMATS
 from kdad.networks.architectures import build_source
 from kdad.parameters.serving import ServingParameters
 from kdad.reporting.html import render_html
-from kdad.reporting.judgements import render_judgements
+from kdad.reporting.predictions import render_predictions
 from projects import PROJECT
 
 ROOT = Path(kdad.__file__).parent
@@ -116,8 +116,8 @@ from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Workshop
-from kdad.features.seen import SeenImages
+from kdad.detectors.context import TrainContext
+from kdad.features.seen import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 from pathlib import Path
@@ -129,18 +129,18 @@ settings = MkdSettings(
     scoring={{"localisation": ["discrepancy"], "smoothing": {{"discrepancy": {{}}}}}},
 )
 images = MemoryImages()
-seen = SeenImages(images, split_of(images), {{}})
-workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(place / "models"))
-references = MkdDetector.refer(settings, seen, workshop)
-seen = see(MkdDetector, settings, seen, references, workshop.compute, ContentStore(place / "features"))
-detector = MkdDetector(settings, references, workshop.compute)
-detector.fit(seen, workshop)
+seen = FeatureSet(images, split_of(images), {{}})
+train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(place / "models"))
+references = MkdDetector.refer(settings, seen, train_context)
+seen = see(MkdDetector, settings, seen, references, train_context.compute, ContentStore(place / "features"))
+detector = MkdDetector(settings, references, train_context.compute)
+detector.fit(seen, train_context)
 detector.calibrated(quantile_threshold(np.arange(3.0), 0.5), np.arange(3.0), (0.0, 1.0))
 detector.save(place / "detector")
 seen_events = []
 kinds = ("pickle.find_class", "socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "exec")
 sys.addaudithook(lambda event, args: seen_events.append((event, str(args)[:200])) if event in kinds[:6] else None)
-open_detector(place / "detector", "cpu").judge(np.zeros((40, 40), np.uint8))
+open_detector(place / "detector", "cpu").predict(np.zeros((40, 40), np.uint8))
 print(seen_events)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -188,12 +188,12 @@ MARKUP = [
 
 
 @pytest.mark.parametrize("name", MARKUP)
-def test_names_of_files_are_text_on_the_page_of_judgements(name):
+def test_names_of_files_are_text_on_the_page_of_predictions(name):
     row = {"path": f"folder/{name}", "score": 1.0, "threshold": 0.5, "decision": 1, "percentile": 0.5}
     row |= {"height": 9, "width": 9, "milliseconds": 1.0, "label": None, "problem": None}
     row |= {"heat_map": f"heat_maps/{name}.png", "thumbnail": "thumbnails/000000.png"}
     broken = row | {"score": None, "problem": f"{name}: cannot be read", "heat_map": None, "thumbnail": None}
-    page = render_judgements(name, [(name, name)], pd.DataFrame([row, broken]), None)
+    page = render_predictions(name, [(name, name)], pd.DataFrame([row, broken]), None)
     assert_harmless(page, name)
 
 
@@ -220,13 +220,13 @@ def test_no_template_switches_escaping_off():
 
 
 @pytest.mark.parametrize("place", ["../secret.png", "/etc/passwd", "link.png", "thumbnails/../../secret.png"])
-def test_a_table_of_judgements_names_pictures_of_its_own_folder_alone(tmp_path, place):
+def test_a_table_of_predictions_names_pictures_of_its_own_folder_alone(tmp_path, place):
     folder = tmp_path / "judged"
     (folder / "thumbnails").mkdir(parents=True)
     Image.new("L", (9, 9)).save(tmp_path / "secret.png")
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
-    pd.DataFrame([{"path": "a.png", "thumbnail": place}]).to_csv(folder / "judgements.csv", index=False)
-    judged = JudgementsDataset(filepath=str(folder)).load()
+    pd.DataFrame([{"path": "a.png", "thumbnail": place}]).to_csv(folder / "predictions.csv", index=False)
+    judged = PredictionsDataset(filepath=str(folder)).load()
     with pytest.raises(InputError, match="names a picture outside of its folder"):
         judged.thumbnail(place)
 

@@ -1,4 +1,4 @@
-"""Where what is made with a kept detector goes: judgements, detectors with another threshold, exported files."""
+"""Where what is made with a kept detector goes: predictions, detectors with another threshold, exported files."""
 
 from pathlib import Path
 from typing import Any

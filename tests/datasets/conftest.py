@@ -11,11 +11,11 @@ from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 
@@ -32,19 +32,19 @@ class Made(NamedTuple):
 
     detector: Detector
     references: dict[str, FrozenReference]
-    seen: SeenImages
+    seen: FeatureSet
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A baseline that sees pixels alone."""
     place, images = tmp_path_factory.mktemp("made"), MemoryImages()
-    workshop = Workshop(FLOAT32, 0, ContentStore(place / "models"))
-    seen = SeenImages(images, split_of(images), {})
-    references = BaselineDetector.refer(SETTINGS, seen, workshop)
+    train_context = TrainContext(FLOAT32, 0, ContentStore(place / "models"))
+    seen = FeatureSet(images, split_of(images), {})
+    references = BaselineDetector.refer(SETTINGS, seen, train_context)
     seen = see(BaselineDetector, SETTINGS, seen, references, FLOAT32, ContentStore(place / "features"))
     detector = BaselineDetector(SETTINGS, references, FLOAT32)
-    detector.fit(seen, workshop)
+    detector.fit(seen, train_context)
     detector.record = {"dataset": "memory", "seed": 0}
     detector.calibrated(quantile_threshold(np.arange(9.0), 0.5), np.arange(9.0)).eval()
     return Made(detector, references, seen)

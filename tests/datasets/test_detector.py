@@ -16,7 +16,7 @@ def test_a_detector_is_opened_as_it_was_kept(tmp_path, detector):
     dataset.save(detector)
     assert dataset.exists()
     image = MemoryImages().image(0).transpose(1, 2, 0)
-    assert dataset.load().judge(image) == detector.judge(image)
+    assert dataset.load().predict(image) == detector.predict(image)
 
 
 def test_what_is_no_detector_is_one_message(tmp_path):

@@ -9,10 +9,10 @@ import torch
 
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
+from kdad.detectors.context import FitResult, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Fitting, Workshop
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
@@ -25,15 +25,15 @@ class Prepared(NamedTuple):
     """A detector that has not learnt yet, and the images with what its frozen networks give for them."""
 
     detector: Detector
-    seen: SeenImages
+    seen: FeatureSet
 
 
 class Fitted(NamedTuple):
     """A detector that has learnt, the images that it learnt from, and what fitting left."""
 
     detector: Detector
-    seen: SeenImages
-    fitting: Fitting
+    seen: FeatureSet
+    fitting: FitResult
 
 
 @pytest.fixture
@@ -49,26 +49,26 @@ def split(images: MemoryImages) -> Split:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    """A workshop in the test's folder, in float32, with seed 0."""
-    return Workshop(FLOAT32, 0, ContentStore(tmp_path / "models"))
+def train_context(tmp_path: Path) -> TrainContext:
+    """A train_context in the test's folder, in float32, with seed 0."""
+    return TrainContext(FLOAT32, 0, ContentStore(tmp_path / "models"))
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, images: MemoryImages, split: Split, workshop: Workshop) -> Callable[..., Prepared]:
+def prepare(tmp_path: Path, images: MemoryImages, split: Split, train_context: TrainContext) -> Callable[..., Prepared]:
     """Make a detector of a class and its settings, ready to be fitted, as a run does."""
-    own_images, own_split, own_workshop = images, split, workshop
+    own_images, own_split, own_workshop = images, split, train_context
 
     def make(
         system: type[Detector],
         settings: StrictModel,
         images: ImageSet | None = None,
         split: Split | None = None,
-        workshop: Workshop | None = None,
+        train_context: TrainContext | None = None,
     ) -> Prepared:
-        place = workshop or own_workshop
+        place = train_context or own_workshop
         taken = images or own_images
-        seen = SeenImages(taken, split or (own_split if images is None else split_of(taken)), {})
+        seen = FeatureSet(taken, split or (own_split if images is None else split_of(taken)), {})
         seen = system.adapt(settings, seen, place.split_seed)
         system.check_inputs(settings, seen)
         references = system.refer(settings, seen, place)
@@ -80,12 +80,12 @@ def prepare(tmp_path: Path, images: MemoryImages, split: Split, workshop: Worksh
 
 
 @pytest.fixture
-def fit(prepare: Callable[..., Prepared], workshop: Workshop) -> Callable[..., Fitted]:
+def fit(prepare: Callable[..., Prepared], train_context: TrainContext) -> Callable[..., Fitted]:
     """Make a detector of a class and its settings, and fit it; takes what `prepare` takes."""
 
     def make(system: type[Detector], settings: StrictModel, **given) -> Fitted:
         detector, seen = prepare(system, settings, **given)
-        fitting = detector.fit(seen, given.get("workshop") or workshop)
+        fitting = detector.fit(seen, given.get("train_context") or train_context)
         return Fitted(detector.eval(), seen, fitting)
 
     return make

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from kdad.detectors.context import FitResult, Raw
 from kdad.detectors.detector import Detector
-from kdad.detectors.workshop import Fitting, Raw
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore
@@ -29,12 +29,12 @@ class _Brightness(Detector):
     system, Settings, Reference = "brightness", _Settings, FrozenReference
 
     @classmethod
-    def refer(cls, settings, seen, workshop):
+    def refer(cls, settings, seen, train_context):
         return {}
 
-    def fit(self, seen, workshop):
+    def fit(self, seen, train_context):
         self.size, self.key = seen.images.size, "key"
-        return Fitting(None, 0.0, False)
+        return FitResult(None, 0.0, False)
 
     def learnt_state(self):
         return {}
@@ -73,9 +73,9 @@ def _calibrated(detector):
 @pytest.mark.parametrize(
     ("value", "decision", "percentile"), [(0.6, True, 0.75), (0.5, False, 0.25), (0.05, False, 0.0), (1.0, True, 1.0)]
 )
-def test_a_judgement_by_hand(detector, value, decision, percentile):
+def test_a_prediction_by_hand(detector, value, decision, percentile):
     image = np.full((32, 48, 3), value)
-    found = detector.judge(image)
+    found = detector.predict(image)
     assert found.score == pytest.approx(value)
     assert found.threshold == 0.5
     assert (found.decision, found.percentile) == (decision, percentile)
@@ -86,7 +86,7 @@ def test_a_detector_without_maps_judges_by_its_raw_score(fit):
     detector = _calibrated(fit(_Brightness, _Settings(maps=False)).detector)
     image = np.zeros((32, 48, 3))
     image[:16] = 1  # half of it
-    found = detector.judge(image * 0.5)
+    found = detector.predict(image * 0.5)
     assert (found.map, found.score, found.decision) == (None, 0.25, False)
 
 
@@ -94,7 +94,7 @@ def test_an_image_of_any_size_and_kind_is_resized(detector, tmp_path):
     pixels = np.full((64, 20), 153, np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grey.png")
     for given in (pixels, Image.fromarray(pixels), tmp_path / "grey.png", str(tmp_path / "grey.png")):
-        found = detector.judge(given)
+        found = detector.predict(given)
         assert found.map.shape == (32, 48)
         assert found.score == pytest.approx(0.6)
 
@@ -102,7 +102,7 @@ def test_an_image_of_any_size_and_kind_is_resized(detector, tmp_path):
 def test_nothing_is_judged_without_a_threshold(fit):
     detector = fit(_Brightness, _Settings()).detector
     with pytest.raises(InputError, match="the detector has no threshold yet; calibrate it on normal images"):
-        detector.judge(np.zeros((32, 48)))
+        detector.predict(np.zeros((32, 48)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
@@ -111,9 +111,9 @@ def test_a_folder_is_judged_in_order_and_a_bad_file_has_a_problem(detector, tmp_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((10, 20), value, np.uint8)).save(tmp_path / name)
     (tmp_path / "b/0.png").write_text("no image")
-    found = list(detector.judge_folder(tmp_path, batch_size))
+    found = list(detector.predict_folder(tmp_path, batch_size))
     assert [file.path.relative_to(tmp_path).as_posix() for file in found] == ["a.png", "b/0.png", "b/1.png", "c.png"]
-    scores = [file.judgement and file.judgement.score for file in found]
+    scores = [file.prediction and file.prediction.score for file in found]
     assert scores == [pytest.approx(0.2), None, pytest.approx(1.0), pytest.approx(0.6)]
     assert [file.problem is None for file in found] == [True, False, True, True]
     assert "0.png: cannot be read as an image" in found[1].problem
@@ -126,9 +126,10 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     read = []
     monkeypatch.setattr(
-        "kdad.detectors.judgement.read_image", lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32)
+        "kdad.detectors.prediction.read_image",
+        lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32),
     )
-    files = detector.judge_files(iter(paths), 2)
+    files = detector.predict_files(iter(paths), 2)
     next(files)
     assert read == paths[:2]
     assert len(list(files)) == 4
@@ -139,7 +140,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     ["learnt", "methods", "settings", "images", "split"],
 )
 def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, images, split, monkeypatch, change):
-    seen, methods = SeenImages(images, split, {}), ["red"]
+    seen, methods = FeatureSet(images, split, {}), ["red"]
     before = detector.raw_key(methods, seen)
     assert detector.raw_key(["red"], replace(seen, split=Split(split.table.copy()))) == before
     if change == "learnt":
@@ -149,7 +150,7 @@ def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, imag
     elif change == "settings":
         monkeypatch.setattr(_Brightness, "map_settings", lambda *_: {"points": "all"})
     elif change == "images":
-        seen = SeenImages(images, split_of(MemoryImages(seed=1)), {})
+        seen = FeatureSet(images, split_of(MemoryImages(seed=1)), {})
     else:
         swapped = split.table["split"].replace({"test": "validation", "validation": "test"})
         seen = replace(seen, split=Split(split.table.assign(split=swapped)))
@@ -158,4 +159,4 @@ def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, imag
 
 def test_images_of_another_size_are_refused(detector):
     with pytest.raises(InputError, match="images are 32 x 32, but the detector was made for 32 x 48"):
-        detector.judge_batch(torch.zeros(2, 3, 32, 32))
+        detector.predict_batch(torch.zeros(2, 3, 32, 32))

@@ -15,16 +15,16 @@ from safetensors.torch import save_file
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
 from kdad.detectors import load
+from kdad.detectors.context import Raw, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, drawn
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.judgement import Judgement
 from kdad.detectors.opening import open_detector
+from kdad.detectors.prediction import Prediction
 from kdad.detectors.registry import SYSTEMS
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Raw, Workshop
 from kdad.errors import InputError
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold
@@ -158,7 +158,7 @@ class Made:
     """A detector with its threshold, and the images that it was made of."""
 
     detector: Detector
-    seen: SeenImages
+    seen: FeatureSet
 
     @property
     def images(self) -> torch.Tensor:
@@ -178,22 +178,22 @@ def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
             blocks["stfpm"] = blocks["stfpm"] | {"source": source}
     kind, images = SYSTEMS[system].detector, images or _images_for(name)
     settings = kind.Settings.model_validate(blocks)
-    workshop = Workshop(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
+    train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
     split = split_of(images) if system != "soft_target" else None
-    seen = kind.adapt(settings, SeenImages(images, split, {}), workshop.split_seed)
+    seen = kind.adapt(settings, FeatureSet(images, split, {}), train_context.split_seed)
     kind.check_inputs(settings, seen)
-    references = kind.refer(settings, seen, workshop)
-    seen = see(kind, settings, seen, references, workshop.compute, ContentStore(folder / "features"))
+    references = kind.refer(settings, seen, train_context)
+    seen = see(kind, settings, seen, references, train_context.compute, ContentStore(folder / "features"))
     kind.check(settings, seen)
-    detector = kind(settings, references, workshop.compute)
-    detector.fit(seen, workshop)
+    detector = kind(settings, references, train_context.compute)
+    detector.fit(seen, train_context)
     held_out = _scores(detector, seen, seen.split.rows("validation"))
     return Made(detector.eval().calibrated(quantile_threshold(held_out, 0.5), held_out, (0.25, 1.5)), seen)
 
 
-def _scores(detector: Detector, seen: SeenImages, rows: np.ndarray) -> np.ndarray:
+def _scores(detector: Detector, seen: FeatureSet, rows: np.ndarray) -> np.ndarray:
     detector.calibrated(quantile_threshold(np.zeros(1), 0.5), np.zeros(1))
-    return np.array([found.score for found in detector.judge_batch(seen.batch(rows), seen.outputs(rows))])
+    return np.array([found.score for found in detector.predict_batch(seen.batch(rows), seen.outputs(rows))])
 
 
 #: Cases of the longest trainings and maps.
@@ -248,7 +248,7 @@ def _assert_close(found: Any, expected: Any, what: str, tolerance: float = _TOLE
 
 
 def _assert_alike(
-    found: list[Judgement], expected: list[Judgement], detector: Detector, tolerance: float = _TOLERANCE
+    found: list[Prediction], expected: list[Prediction], detector: Detector, tolerance: float = _TOLERANCE
 ) -> None:
     scores = np.array([one.score for one in expected])
     _assert_close([one.score for one in found], scores, "score", tolerance)
@@ -282,9 +282,9 @@ def test_kept_outputs_give_what_live_images_give_in_any_batch(made, tolerance):
 
 
 def test_an_image_alone_is_judged_as_in_a_batch(made, tolerance):
-    together = made.detector.judge_batch(made.images)
+    together = made.detector.predict_batch(made.images)
     assert {found.decision for found in together} == {False, True}
-    alone = [made.detector.judge(image) for image in made.images.permute(0, 2, 3, 1).contiguous().numpy()]
+    alone = [made.detector.predict(image) for image in made.images.permute(0, 2, 3, 1).contiguous().numpy()]
     _assert_alike(alone, together, made.detector, tolerance)
 
 
@@ -316,7 +316,7 @@ def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
         return
     with torch.no_grad():
         score, *maps = detector.graph()(made.images)
-    expected = detector.judge_batch(made.images)
+    expected = detector.predict_batch(made.images)
     _assert_close(score, [one.score for one in expected], "score", tolerance)
     assert len(maps) == bool(detector.methods)
     for found in maps:
@@ -331,8 +331,8 @@ def test_an_exported_file_says_what_it_judges(format, case, made, folder, tolera
     kept = open_detector(made.detector.save(folder / "to_export"), "cpu", "float32")
     images = CheckedImages(drawn(kept.size).images[:4], "drawn")
     export_detector(kept, "float32", images, format, "float32", tmp_path)
-    judge = load(tmp_path)
-    _assert_alike(judge.judge_batch(made.images), kept.judge_batch(made.images), kept, 10 * tolerance)
+    predictor = load(tmp_path)
+    _assert_alike(predictor.predict_batch(made.images), kept.predict_batch(made.images), kept, 10 * tolerance)
 
 
 def _cannot_be_exported(case: str, detector: Detector) -> bool:
@@ -343,13 +343,13 @@ def _cannot_be_exported(case: str, detector: Detector) -> bool:
 # The last of a case: it deletes what made the detector.
 def test_a_loaded_detector_says_the_same_wherever_it_lies_and_without_what_made_it(made, folder, tmp_path):
     images, detector = made.images, made.detector
-    expected, maps = detector.judge_batch(images), _in_batches(detector, images, None, 32)
+    expected, maps = detector.predict_batch(images), _in_batches(detector, images, None, 32)
     kept = detector.save(folder / "kept")
-    _assert_alike(load(kept, "cpu").judge_batch(images), expected, detector)
+    _assert_alike(load(kept, "cpu").predict_batch(images), expected, detector)
     shutil.copytree(kept, tmp_path / "elsewhere")
     shutil.rmtree(folder)
     loaded = load(tmp_path / "elsewhere", "cpu")
-    _assert_alike(loaded.judge_batch(images), expected, detector)
+    _assert_alike(loaded.predict_batch(images), expected, detector)
     for name, values in _in_batches(loaded, images, None, 32).items():
         _assert_close(values, maps[name], name)
     assert (loaded.key, loaded.size) == (detector.key, detector.size)

@@ -55,7 +55,7 @@ def make(fit):
         detector, seen, _ = fit(MkdDetector, settings or _settings(**given))
         rows = seen.split.rows("validation")
         detector.calibrated(quantile_threshold(np.zeros(1), 0.5), np.zeros(1))
-        scores = np.array([found.score for found in detector.judge_batch(seen.batch(rows))])
+        scores = np.array([found.score for found in detector.predict_batch(seen.batch(rows))])
         detector.record = {"dataset": "memory", "metrics": {"image_auroc": None}}
         return detector.calibrated(quantile_threshold(scores, 0.9), scores), seen
 
@@ -63,7 +63,7 @@ def make(fit):
 
 
 def _judged(detector, seen):
-    return detector.judge_batch(torch.from_numpy(seen.images.pixels[seen.split.scored]))
+    return detector.predict_batch(torch.from_numpy(seen.images.pixels[seen.split.scored]))
 
 
 def _check_same(found, expected):
@@ -142,13 +142,13 @@ def test_the_range_and_fit_of_its_images_travel_with_it(make, tmp_path):
     fitted = fitting.fit_image(
         np.repeat(((values - 1000.0) / 1000)[None], 3, axis=0).astype(np.float32), (32, 48), "letterbox"
     )
-    (expected,) = opened.judge_batch(torch.from_numpy(fitted)[None])
-    (judged,) = opened.judge_files([tmp_path / "image.png"])
-    for found in (opened.judge(tmp_path / "image.png"), opened.judge(values), judged.judgement):
+    (expected,) = opened.predict_batch(torch.from_numpy(fitted)[None])
+    (judged,) = opened.predict_files([tmp_path / "image.png"])
+    for found in (opened.predict(tmp_path / "image.png"), opened.predict(values), judged.prediction):
         assert found.score == pytest.approx(expected.score, rel=1e-5)
     assert judged.placement == fitting.place((32, 24), (32, 48), "letterbox")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "eight.png")
-    (other,) = opened.judge_files([tmp_path / "eight.png"])
+    (other,) = opened.predict_files([tmp_path / "eight.png"])
     assert "holds 8-bit values (mode L) where training images hold integer ones" in other.problem
 
 
@@ -168,7 +168,7 @@ def test_without_a_threshold_it_can_be_saved_and_does_not_judge(fit, tmp_path):
 def test_images_of_another_size_are_refused(make):
     detector, _ = make()
     with pytest.raises(InputError, match="images are 48 x 32, but the detector was made for 32 x 48"):
-        detector.judge_batch(torch.zeros(1, 3, 48, 32))
+        detector.predict_batch(torch.zeros(1, 3, 48, 32))
 
 
 @pytest.fixture

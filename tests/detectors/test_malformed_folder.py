@@ -39,7 +39,7 @@ def folder(fit, tmp_path):
 def test_a_detector_whose_json_was_changed_in_any_way_is_named(folder):
     path = folder / "detector.json"
     whole = path.read_text()
-    open_detector(folder, "cpu").judge(np.zeros((40, 40), np.uint8))
+    open_detector(folder, "cpu").predict(np.zeros((40, 40), np.uint8))
     for name, change in DETECTOR_CHANGES.items():
         facts = json.loads(whole)
         change(facts)
@@ -58,6 +58,6 @@ def test_a_detector_that_was_made_up_is_an_error_or_judges_but_never_a_traceback
         change(facts)
         path.write_text(json.dumps(facts))
         try:
-            open_detector(folder, "cpu").judge(np.zeros((40, 40), np.uint8))
+            open_detector(folder, "cpu").predict(np.zeros((40, 40), np.uint8))
         except InputError as error:
             assert str(error), name

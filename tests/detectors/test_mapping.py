@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kdad.content_store import ContentStore
-from kdad.detectors.judgement import Judgement
 from kdad.detectors.mapping import map_images
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.prediction import Prediction
 from kdad.errors import InputError
 from kdad.scoring.threshold import quantile_threshold
 
@@ -62,10 +62,10 @@ def test_an_image_alone_is_not_called_normal_because_nothing_is_larger_than_nan(
     detector, _, _ = fit(MkdDetector, _SETTINGS)
     detector.calibrated(quantile_threshold(np.arange(4.0), 0.5), np.arange(4.0))
     image = np.zeros((32, 48), np.uint8)
-    assert detector.judge(image).not_finite is None
+    assert detector.predict(image).not_finite is None
     spoil(monkeypatch, call=0, place=0, value=np.nan, part="maps")
     with pytest.raises(InputError, match="of the image is not finite"):
-        detector.judge(image)
+        detector.predict(image)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_an_image_alone_is_not_called_normal_because_nothing_is_larger_than_nan(
         (1.0, np.array([[0.0, -np.inf]]), "map"),
     ],
 )
-def test_what_of_a_judgement_is_not_finite(score, anomaly_map, said):
-    assert Judgement(score, 0.5, False, 0.5, anomaly_map).not_finite == said
+def test_what_of_a_prediction_is_not_finite(score, anomaly_map, said):
+    assert Prediction(score, 0.5, False, 0.5, anomaly_map).not_finite == said

@@ -8,11 +8,11 @@ import torch
 
 from kdad.compute import Compute
 from kdad.content_store import ContentStore
+from kdad.detectors.context import TrainContext
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.scoring.threshold import quantile_threshold
 
@@ -27,8 +27,8 @@ _SETTINGS = MkdSettings(
 @pytest.fixture
 def made(fit, tmp_path):
     """A calibrated detector that computes in bfloat16, with its images."""
-    workshop = Workshop(Compute(torch.device("cpu"), torch.bfloat16), 0, ContentStore(tmp_path / "models"))
-    detector, seen, _ = fit(MkdDetector, _SETTINGS, workshop=workshop)
+    train_context = TrainContext(Compute(torch.device("cpu"), torch.bfloat16), 0, ContentStore(tmp_path / "models"))
+    detector, seen, _ = fit(MkdDetector, _SETTINGS, train_context=train_context)
     held_out = detector.score_and_show(seen.batch(seen.split.rows("validation")))[0]
     return detector.calibrated(quantile_threshold(held_out, 0.5), held_out), seen
 
@@ -57,11 +57,11 @@ def test_without_one_it_decides_nothing_and_says_the_command(made, tmp_path, cap
     assert "in bfloat16 that does not hold in float32" in caplog.text
     assert f'--params "calibration.detector={folder},calibration.images=FOLDER"' in caplog.text
     with pytest.raises(InputError, match="no threshold"):
-        opened.judge_batch(seen.batch(seen.split.rows("test")))
+        opened.predict_batch(seen.batch(seen.split.rows("test")))
 
 
-def test_one_that_was_made_in_float32_needs_no_other(fit, workshop, tmp_path):
-    detector, seen, _ = fit(MkdDetector, _SETTINGS, workshop=workshop)
+def test_one_that_was_made_in_float32_needs_no_other(fit, train_context, tmp_path):
+    detector, seen, _ = fit(MkdDetector, _SETTINGS, train_context=train_context)
     calibrate_float32(detector, seen.images, seen.split, 0.5)
     assert detector.float32_twin() is None and detector.in_float32 is None
     facts = json.loads((detector.save(tmp_path / "kept") / "detector.json").read_text())

@@ -2,16 +2,16 @@
 
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.source_system import SourceSystem
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 
 
-def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, workshop):
+def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, train_context):
     settings = BaselineSettings(
         source={"name": "timm:test_resnet", "weights": "random", "critical_points": ["stage2", "stage1"]},
         features={"batch_size": 5},
         baselines={"methods": {"position_gaussian": {"detector": "position_gaussian"}}},
     )
-    found = SourceSystem.refer(settings, SeenImages(images, split, {}), workshop)
+    found = SourceSystem.refer(settings, FeatureSet(images, split, {}), train_context)
     assert list(found) == ["source"]
     assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
     assert SourceSystem.passage(settings, images.size).batch_size == 5

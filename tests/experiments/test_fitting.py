@@ -41,10 +41,10 @@ def test_a_detector_predicts_tells_its_metrics_and_is_kept(fitted, parts, tmp_pa
     assert fitted.system == "mkd"
     assert fitted.threshold.normal_images == 6  # half of twelve
     assert fitted.metrics["image_auroc"] == 1.0  # a white hole in grey noise
-    judged = fitted.judge(parts / "test/hole/0.png")
+    judged = fitted.predict(parts / "test/hole/0.png")
     assert judged.map.shape == (32, 32)
     kept = kdad.load(fitted.save(tmp_path / "kept"))
-    assert kept.judge(parts / "test/hole/0.png").score == pytest.approx(judged.score, rel=1e-5)
+    assert kept.predict(parts / "test/hole/0.png").score == pytest.approx(judged.score, rel=1e-5)
     assert kept.record["training_images"] == 6
 
 
@@ -96,7 +96,7 @@ def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):
     from kdad.experiments.case import Case
     from kdad.experiments.run import run_case
     from kdad.experiments.steps import RunContext
-    from kdad.features.seen import SeenImages
+    from kdad.features.seen import FeatureSet
     from kdad.images.registry import open_image_set
     from kdad.images.splits import Split, split_samples, table_of
     from kdad.parameters.dataset import DatasetParameters
@@ -107,7 +107,7 @@ def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):
     settings = SYSTEMS["mkd"].Settings.model_validate({"features": {}, "scoring": {}} | _SMALL)
     case = Case("axis", "variant", images.category, 0, "mkd", settings, {})
     context = RunContext(choose_compute(), Stores.below(tmp_path), MeasuringParameters(), 0)
-    result = run_case(case, SeenImages(images, split, {}), context)
+    result = run_case(case, FeatureSet(images, split, {}), context)
     python = kdad.fit(parts, image_size=32, **_SMALL)
     assert result.threshold == python.threshold.value
     assert result.metrics["image_auroc"] == python.metrics["image_auroc"]

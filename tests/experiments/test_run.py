@@ -23,7 +23,7 @@ from kdad.experiments.case import Case
 from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.parameters.scoring import MeasuringParameters
 from kdad.provenance import code_version
@@ -80,9 +80,9 @@ def bench(tmp_path) -> RunContext:
 
 
 @pytest.fixture
-def seen() -> SeenImages:
+def seen() -> FeatureSet:
     images = MemoryImages()
-    return SeenImages(images, split_of(images), {})
+    return FeatureSet(images, split_of(images), {})
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def run(seen, bench) -> Callable[..., CaseResult]:
     """Run a case on the tiny set, or on another, with the stores of this test."""
 
     def start(case: Case, images: MemoryImages | None = None, **bench_settings) -> CaseResult:
-        taken = seen if images is None else SeenImages(images, split_of(images), {})
+        taken = seen if images is None else FeatureSet(images, split_of(images), {})
         return run_case(case, taken, replace(bench, **bench_settings))
 
     return start
@@ -119,7 +119,7 @@ def test_the_detector_that_is_kept_says_the_same_scores(run, seen):
     found = run(mkd())
     detector = open_detector(Path(found.folder) / "detector", "cpu")
     images = torch.from_numpy(seen.images.pixels[seen.split.rows("test")])
-    assert [one.score for one in detector.judge_batch(images)] == pytest.approx(found.scores, rel=1e-4)
+    assert [one.score for one in detector.predict_batch(images)] == pytest.approx(found.scores, rel=1e-4)
     assert detector.threshold.value == found.threshold
 
 
@@ -249,7 +249,7 @@ def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
         return f"features of {network.reference.critical_points}"
 
     settings = mkd().settings
-    references = MkdDetector.refer(settings, seen, bench.workshop(0))
+    references = MkdDetector.refer(settings, seen, bench.train_context(0))
     store = ContentStore(bench.stores.features)
     shared = see(MkdDetector, settings, seen, references, bench.compute, store)
     monkeypatch.setattr("kdad.detectors.seeing.obtain_features", obtain)

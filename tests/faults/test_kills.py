@@ -66,8 +66,8 @@ def _finish(pipeline: str, project: Path) -> str:
 
 
 def _judged(project: Path) -> pd.DataFrame | None:
-    """Return the table of judgements without what differs from run to run."""
-    path = project / "judged/judgements.csv"
+    """Return the table of predictions without what differs from run to run."""
+    path = project / "judged/predictions.csv"
     return pd.read_csv(path, float_precision="round_trip").drop(columns="milliseconds") if path.exists() else None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kept_detectors import DETECTOR, read_judgements, train_on_bricks, write_crop
+from kept_detectors import DETECTOR, read_predictions, train_on_bricks, write_crop
 
 pytestmark = pytest.mark.faults
 
@@ -62,10 +62,10 @@ def test_every_file_is_judged_once(tmp_path, migrated_database, polling):
     said, _ = last.communicate(timeout=900)
     assert last.returncode == 0, said
     expected = {f"{number:04}.png" for number in range(FILES)}
-    assert Counter(read_judgements(output).index) == dict.fromkeys(expected, 1)
+    assert Counter(read_predictions(output).index) == dict.fromkeys(expected, 1)
     entries = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()[1:]]
     assert Counter(entry["row"]["path"] for entry in entries) == dict.fromkeys(expected, 1)
-    table = read_judgements(output)
+    table = read_predictions(output)
     assert table["score"].notna().all()
     # Equal images have equal scores, whichever process judged them.
     spread = table.groupby([int(name[:4]) % len(contents) for name in table.index])["score"].agg(

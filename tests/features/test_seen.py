@@ -17,8 +17,8 @@ from kdad.errors import InputError
 from kdad.features.cache import open_cache, overall_sd
 from kdad.features.network import FrozenNetwork
 from kdad.features.seen import (
+    FeatureSet,
     Passage,
-    SeenImages,
     obtain_class_features,
     obtain_features,
     read_images,
@@ -53,7 +53,7 @@ class _Case:
     @property
     def network(self) -> FrozenNetwork:
         """Return the source as a frozen network that has not been loaded."""
-        reference = reference_source(self.parameters, SeenImages(self.images, self.split, {}), self.weights)
+        reference = reference_source(self.parameters, FeatureSet(self.images, self.split, {}), self.weights)
         return FrozenNetwork(reference.model_copy(update=self.changes), self.compute)
 
     def run(self, network=None):
@@ -265,9 +265,9 @@ def test_what_a_killed_run_left_is_not_taken_for_outputs(case, monkeypatch):
 def test_seen_images_come_from_a_cache_or_are_read(case, monkeypatch):
     rows = np.array([4, 1])
     expected, expected_outputs = read_images(case.images, rows), case.live(rows)
-    kept = SeenImages(case.images, case.split, {"source": case.run()})
+    kept = FeatureSet(case.images, case.split, {"source": case.run()})
     case.store, case.passage = ContentStore(case.store.root / "other"), Passage(2, keep=False)
-    not_kept = SeenImages(case.images, case.split, {"source": case.run()})
+    not_kept = FeatureSet(case.images, case.split, {"source": case.run()})
     assert torch.equal(not_kept.batch(rows), expected)
     assert not_kept.outputs(rows) is None
     one_of_two = replace(kept, features={"a": not_kept.features["source"], "b": kept.features["source"]})
@@ -298,7 +298,7 @@ def _one_class(normal: int) -> tuple[OneClassSet, Split]:
 
 
 def _network(images, split, weights: ContentStore) -> FrozenNetwork:
-    reference = reference_source(_SOURCE, SeenImages(images, split, {}), weights)
+    reference = reference_source(_SOURCE, FeatureSet(images, split, {}), weights)
     return FrozenNetwork(reference, Compute(_CPU, torch.float32))
 
 

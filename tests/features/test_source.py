@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from kdad.content_store import ContentStore
 from kdad.errors import InputError
 from kdad.features import source as module
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.features.source import SourceReference, prepare_source, reference_source
 from kdad.networks.weights import fingerprint_weights, load_source
 from kdad.parameters.source import SourceParameters
@@ -20,10 +20,10 @@ _SOURCE = SourceParameters(name="timm:test_resnet", weights="random")
 
 
 @pytest.fixture
-def seen() -> SeenImages:
+def seen() -> FeatureSet:
     """A few images that no network has seen yet."""
     images = MemoryImages()
-    return SeenImages(images, split_of(images), {})
+    return FeatureSet(images, split_of(images), {})
 
 
 @pytest.fixture

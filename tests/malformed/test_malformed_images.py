@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from kdad.detectors.judgement import read_or_say
+from kdad.detectors.prediction import read_or_say
 from kdad.errors import InputError
 from kdad.images.decoding import decode_image, decode_raw, read_size
 from kdad.images.file_facts import kind_by_header, measure_file

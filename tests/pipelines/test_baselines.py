@@ -67,7 +67,7 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
     images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
     rows = [row for row, sample in enumerate(images.samples) if sample.subset == "test"]
     batch = torch.from_numpy(np.stack([images.image(row) for row in rows]))
-    judged = detector.judge_batch(batch)
+    judged = detector.predict_batch(batch)
     maps, scores = np.stack([found.map for found in judged]), np.array([found.score for found in judged])
     assert maps.shape == (4 + 5, 64, 64)
     np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], 1.0), rtol=1e-5)

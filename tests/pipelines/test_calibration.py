@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
 
-from kept_detectors import DETECTOR, REPORT, judge, nothing_new, train_on_bricks, write_crop
+from kept_detectors import DETECTOR, REPORT, nothing_new, predict, train_on_bricks, write_crop
 from projects import half_written, logged_runs, run_pipeline
 
 
@@ -56,7 +56,7 @@ def test_a_quantile_of_normal_images(project, bricks, calibrate):
 def test_inference_with_the_new_folder_decides_and_ranks_by_the_new_images(project, bricks, calibrate):
     folder, facts = calibrate(images=str(bricks / "train"), rule="quantile", value=0.5)
     normal = _scores(folder)["score"].to_numpy()
-    before, after = judge(project, bricks / "test"), judge(project, bricks / "test", folder / "detector")
+    before, after = predict(project, bricks / "test"), predict(project, bricks / "test", folder / "detector")
     np.testing.assert_allclose(after["score"], before["score"], rtol=1e-6)
     assert after["threshold"].tolist() == pytest.approx([facts["threshold"]["value"]] * 12)
     assert after["decision"].tolist() == (after["score"] > facts["threshold"]["value"]).astype(int).tolist()
@@ -135,7 +135,7 @@ def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bric
     kept = json.loads((folder / "detector/detector.json").read_text())
     low, high = kept["map_limits"]
     assert low < high
-    assert judge(project, bricks / "test", folder / "detector")["score"].notna().all()
+    assert predict(project, bricks / "test", folder / "detector")["score"].notna().all()
 
 
 def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):

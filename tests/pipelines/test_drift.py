@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from kept_detectors import DETECTOR, judge, read_judgements, train_on_bricks, write_crop
+from kept_detectors import DETECTOR, predict, read_predictions, train_on_bricks, write_crop
 from projects import run_pipeline
 
 
@@ -35,12 +35,12 @@ def _write(folder: Path, torn: bool = False) -> Path:
 def _found(project: Path, caplog) -> tuple[dict, str, list[logging.LogRecord]]:
     records = [record for record in caplog.records if record.getMessage().startswith("Drift: ")]
     metrics = json.loads((project / "judged/metrics.json").read_text())
-    return metrics, (project / "judged/judgements.html").read_text(), records
+    return metrics, (project / "judged/predictions.html").read_text(), records
 
 
 def test_like_images_are_no_drift(project, calibrated, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    table = judge(project, _write(tmp_path / "like"), calibrated)
+    table = predict(project, _write(tmp_path / "like"), calibrated)
     metrics, page, (said,) = _found(project, caplog)
     held_out = json.loads((calibrated / "detector.json").read_text())["held_out_scores"]
     expected = stats.ks_2samp(table["score"], held_out)
@@ -53,7 +53,7 @@ def test_like_images_are_no_drift(project, calibrated, tmp_path, caplog):
 
 def test_many_torn_images_are_told_in_log_page_and_metrics(project, calibrated, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    judge(project, _write(tmp_path / "torn", torn=True), calibrated)
+    predict(project, _write(tmp_path / "torn", torn=True), calibrated)
     metrics, page, (said,) = _found(project, caplog)
     assert metrics["drift_changed"] == 1
     assert "there may be more real anomalies than usual, or the images have changed" in page
@@ -61,9 +61,9 @@ def test_many_torn_images_are_told_in_log_page_and_metrics(project, calibrated, 
 
 
 def test_of_labelled_folders_the_normal_images_are_compared(project, calibrated, caplog):
-    judge(project, project / "pictures/brick/test", calibrated)
+    predict(project, project / "pictures/brick/test", calibrated)
     metrics, page, _ = _found(project, caplog)
-    table = read_judgements(project / "judged")
+    table = read_predictions(project / "judged")
     assert metrics["drift_images"] == 6
     assert metrics["drift_alarm_rate"] == table.loc[table["label"] == 0, "decision"].mean()
     assert "cannot be told by 6 normal images; it takes 20" in page

@@ -10,7 +10,7 @@ import pytest
 
 from kdad.command_line import CommandLineError
 from kdad.detectors import load
-from kept_detectors import DETECTOR, judge, nothing_new, write_bricks
+from kept_detectors import DETECTOR, nothing_new, predict, write_bricks
 from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 PLACE = Path("data/06_models/exported/latest/onnx_float32")
@@ -54,8 +54,8 @@ def test_an_export_leaves_one_file_and_a_report_of_the_runs_own_images(project):
 
 def test_inference_by_the_file_is_inference_by_the_detector(project, tmp_path):
     images = project / "pictures/brick/test"
-    by_file = judge(project, images, PLACE / "detector", output=str(tmp_path / "file"))
-    by_detector = judge(project, images, DETECTOR, output=str(tmp_path / "detector"))
+    by_file = predict(project, images, PLACE / "detector", output=str(tmp_path / "file"))
+    by_detector = predict(project, images, DETECTOR, output=str(tmp_path / "detector"))
     assert len(by_file) == 12
     spread = np.ptp(by_detector["score"])
     np.testing.assert_allclose(by_file["score"], by_detector["score"], atol=1e-4 * spread)
@@ -68,8 +68,8 @@ def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(projec
     assert run.data.metrics["threshold"] == load(project / PLACE / "detector").threshold.value
     assert artifacts_of(project, run, "detector") == {"detector/detector.onnx"}
     images = project / "pictures/brick/test/good"
-    by_run = judge(project, images, f"runs:/{run.info.run_id}", output=str(tmp_path / "run"))
-    by_file = judge(project, images, PLACE / "detector", output=str(tmp_path / "file"))
+    by_run = predict(project, images, f"runs:/{run.info.run_id}", output=str(tmp_path / "run"))
+    by_file = predict(project, images, PLACE / "detector", output=str(tmp_path / "file"))
     assert by_run["score"].tolist() == by_file["score"].tolist()
     tags = logged_runs(project)[0].data.tags
     assert (tags["detector"], tags["detector_system"]) == (str(project / PLACE / "detector"), "stfpm")

@@ -21,7 +21,7 @@ import kdad.detectors
 from kdad.command_line import ExitCode
 from kdad.detectors.detector import Detector
 from kdad.hooks import RunTrackingHook
-from kept_detectors import DETECTOR, REPORT, judge, nothing_new, read_judgements, train_on_bricks, write_crop
+from kept_detectors import DETECTOR, REPORT, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import FEW, half_written, logged_runs, run_pipeline
 
 
@@ -37,7 +37,7 @@ def images(project) -> Path:
 
 @pytest.fixture(scope="module")
 def table(project, images) -> pd.DataFrame:
-    return judge(project, images, "latest", maps=True, output=str(project / "first"))
+    return predict(project, images, "latest", maps=True, output=str(project / "first"))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_maps_are_those_of_the_detector_and_of_its_run(project, images, table, o
     maps = np.load(project / "first/maps.npy")
     detector = kdad.detectors.load(project / DETECTOR)
     for row in (0, 7):
-        np.testing.assert_allclose(maps[row], detector.judge(images / table.index[row]).map, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(maps[row], detector.predict(images / table.index[row]).map, rtol=1e-5, atol=1e-7)
     stack = np.load(project / "data/07_model_output/folder/brick/stfpm/maps/feature_distance.npy")[-len(own_scores) :]
     order = [own_scores.index.get_loc(name) for name in table.index]
     np.testing.assert_allclose(maps, stack[order], rtol=1e-4, atol=1e-6)
@@ -77,7 +77,7 @@ def test_every_picture_is_there_and_nothing_is_half_written(project, table):
     for row in table.itertuples():
         with Image.open(project / "first" / row.heat_map) as large, Image.open(project / "first" / row.thumbnail):
             assert large.size == (row.width, row.height) == (64, 64)
-    assert {"contact_sheet.png", "judgements.html", "metrics.json"} <= {path.name for path in project.glob("first/*")}
+    assert {"contact_sheet.png", "predictions.html", "metrics.json"} <= {path.name for path in project.glob("first/*")}
     assert half_written(project) == []
 
 
@@ -106,14 +106,14 @@ def _output_of(run) -> str:
 
 def test_the_detector_of_a_run_by_its_id_says_the_same(project, images, table):
     (training,) = [run for run in logged_runs(project) if run.info.run_name.startswith("stfpm")]
-    again = judge(project, images, f"runs:/{training.info.run_id}")
+    again = predict(project, images, f"runs:/{training.info.run_id}")
     pd.testing.assert_frame_equal(
         again[["score", "decision", "percentile"]], table[["score", "decision", "percentile"]]
     )
 
 
 def test_one_file_is_judged_alone(project, images, table):
-    alone = judge(project, images / "torn/003.png")
+    alone = predict(project, images / "torn/003.png")
     assert alone.index.tolist() == ["003.png"]
     assert alone.loc["003.png", "score"] == pytest.approx(table.loc["torn/003.png", "score"], rel=1e-5)
     assert np.isnan(alone.loc["003.png", "label"])
@@ -121,7 +121,7 @@ def test_one_file_is_judged_alone(project, images, table):
 
 def test_results_lie_in_a_folder_named_after_the_images_unless_told_otherwise(project, images):
     run_pipeline(project, "test", "inference", runtime_params={"inference": {"images": str(images / "good")}})
-    found = read_judgements(project / "data/08_reporting/inference/good")
+    found = read_predictions(project / "data/08_reporting/inference/good")
     assert len(found) == 6
     assert found["label"].tolist() == [0] * 6
 
@@ -132,7 +132,7 @@ def said():
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
-    loggers = [logging.getLogger(f"kdad.{name}") for name in ("pipelines.inference.nodes", "datasets.judgements")]
+    loggers = [logging.getLogger(f"kdad.{name}") for name in ("pipelines.inference.nodes", "datasets.predictions")]
     for logger in loggers:
         logger.addHandler(handler)
     yield records
@@ -145,7 +145,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     write_crop(tmp_path / "brick/wide.png", 0, 64, 128)
     write_crop(tmp_path / "brick/small.png", 0, 16, 16)
     (tmp_path / "brick/notes.txt").touch()
-    judge(project, tmp_path / "brick", "latest", heat_maps=False)
+    predict(project, tmp_path / "brick", "latest", heat_maps=False)
     text = "\n".join(said)
     for part in (
         f"Detector: stfpm, in {project / DETECTOR} (the latest of 1 below data/06_models)",
@@ -160,7 +160,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
         "Found: 34 judged, ",
     ):
         assert part in text
-    page = (project / "judged/judgements.html").read_text()
+    page = (project / "judged/predictions.html").read_text()
     assert "the latest of 1 below data/06_models" in page
     assert "1 files that are no images (.txt)" in page
 
@@ -184,13 +184,13 @@ def odd(project, tmp_path_factory) -> Path:
     with pytest.raises(
         KedroCliError, match=r"2 of 19 files could not be read; all others are judged, see .*odd"
     ) as end:
-        judge(project, base, output=str(project / "odd"), batch_size=4, maps=True)
+        predict(project, base, output=str(project / "odd"), batch_size=4, maps=True)
     assert end.value.exit_code == ExitCode.INCOMPLETE
     return project / "odd"
 
 
 def test_files_of_odd_names_are_judged_and_keep_their_names(odd):
-    table = read_judgements(odd)
+    table = read_predictions(odd)
     assert sorted(table.index) == sorted([*ODD_NAMES, "caf\\udce9.png", "linked.png", "cut.png", "words.jpg"])
     assert table.loc["linked.png", "score"] == table.loc["a.png", "score"]
     judged = table[table["score"].notna()]
@@ -205,11 +205,11 @@ def test_files_of_odd_names_are_judged_and_keep_their_names(odd):
 
 
 def test_files_that_cannot_be_read_are_listed_with_their_reason(odd):
-    table = read_judgements(odd)
+    table = read_predictions(odd)
     problems = table.loc[table["score"].isna(), "problem"]
     assert sorted(problems.index) == ["cut.png", "words.jpg"]
     assert problems.str.contains("cannot be read as an image").all()
-    assert {"contact_sheet.png", "judgements.html", "metrics.json"} <= {path.name for path in odd.iterdir()}
+    assert {"contact_sheet.png", "predictions.html", "metrics.json"} <= {path.name for path in odd.iterdir()}
     assert json.loads((odd / "metrics.json").read_text())["unreadable"] == 2
 
 
@@ -223,7 +223,7 @@ def test_the_page_that_a_run_has_left_shows_every_file(odd):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
     try:
-        browser.get((odd / "judgements.html").as_uri())
+        browser.get((odd / "predictions.html").as_uri())
         loaded = browser.execute_async_script("""
             const images = [...document.images], done = arguments[0];
             for (const image of images) image.loading = "eager";
@@ -254,30 +254,30 @@ def _sigterm(*_):
 
 @pytest.mark.parametrize(("stop", "error"), [(_ctrl_c, KeyboardInterrupt), (_sigterm, SystemExit)])
 def test_a_run_that_is_stopped_leaves_the_older_results(project, images, table, monkeypatch, stop, error):
-    judge_files = Detector.judge_files
+    predict_files = Detector.predict_files
 
     def stopped(self, paths, *arguments):
-        yield next(judge_files(self, paths, *arguments))
+        yield next(predict_files(self, paths, *arguments))
         stop()
 
-    monkeypatch.setattr(Detector, "judge_files", stopped)
+    monkeypatch.setattr(Detector, "predict_files", stopped)
     with nothing_new(project), pytest.raises(error):
-        judge(project, images, output=str(project / "first"))
+        predict(project, images, output=str(project / "first"))
     assert half_written(project) == []
     next(hook for hook in settings.HOOKS if isinstance(hook, RunTrackingHook)).close()  # as the end of the process does
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_second_run_takes_the_place_of_the_first_and_of_its_reports(project, images):
-    judge(project, images, output=str(project / "again"), maps=True)
+    predict(project, images, output=str(project / "again"), maps=True)
     assert {path.name for path in project.glob("again/*")} == {
-        *("contact_sheet.png", "judgements.csv", "judgements.html", "metrics.json", "thumbnails"),
+        *("contact_sheet.png", "predictions.csv", "predictions.html", "metrics.json", "thumbnails"),
         *("heat_maps", "maps.npy"),
     }
     (project / "again/mine.txt").touch()
-    judge(project, images / "torn", output=str(project / "again"), heat_maps=False)
+    predict(project, images / "torn", output=str(project / "again"), heat_maps=False)
     assert {path.name for path in project.glob("again/*")} == {
-        *("contact_sheet.png", "judgements.csv", "judgements.html", "metrics.json", "mine.txt", "thumbnails")
+        *("contact_sheet.png", "predictions.csv", "predictions.html", "metrics.json", "mine.txt", "thumbnails")
     }
 
 
@@ -301,13 +301,13 @@ def _methods_but(kept: str) -> list[str]:
 
 
 def test_a_detector_without_maps_has_scores_and_thumbnails(project, images, without_maps, said):
-    table = judge(project, images, without_maps, output=str(project / "whole"))
+    table = predict(project, images, without_maps, output=str(project / "whole"))
     assert table["score"].notna().all()
     assert table["heat_map"].isna().all()
     assert len(list(project.glob("whole/thumbnails/*.png"))) == 12
     assert "Maps: none: a detector of 'baselines' scores whole images" in "\n".join(said)
     with nothing_new(project), pytest.raises(KedroCliError, match=r"inference\.maps is asked for, but a detector of"):
-        judge(project, images, without_maps, maps=True)
+        predict(project, images, without_maps, maps=True)
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def _leave_out_a_tensor(folder: Path) -> None:
 def test_a_damaged_detector_is_one_message(project, images, damaged, how, message):
     detector = damaged(how)
     with nothing_new(project), pytest.raises(KedroCliError, match=message) as caught:
-        judge(project, images, detector, output=str(project / "none"))
+        predict(project, images, detector, output=str(project / "none"))
     assert "Traceback" not in str(caught.value)
     assert half_written(project) == []
 
@@ -381,7 +381,7 @@ def test_a_damaged_detector_is_one_message(project, images, damaged, how, messag
         ({"output": "{images}"}, "among the images that are judged"),
         ({"output": "{images}/deep/er"}, "among the images that are judged"),
         ({"output": "{project}"}, "the images .* lie in the results' folder"),
-        ({"output": "{project}/conf"}, "is there already and holds no judgements"),
+        ({"output": "{project}/conf"}, "is there already and holds no predictions"),
         ({"batch_size": 0}, r"inference\.batch_size"),
         ({"heatmaps": True}, "unknown parameter 'heatmaps'; did you mean 'heat_maps'"),
     ],
@@ -400,4 +400,4 @@ def test_the_latest_of_a_project_without_any_is_one_message(tmp_path, migrated_d
 
     fresh = copy_project(tmp_path / "fresh", migrated_database)
     with nothing_new(fresh), pytest.raises(KedroCliError, match="there is no detector in 'data/06_models' yet"):
-        judge(fresh, images, "latest")
+        predict(fresh, images, "latest")

@@ -11,7 +11,7 @@ from PIL import Image
 
 import kdad.detectors
 from kdad.images.tiling import whole_name
-from kept_detectors import judge, write_masks
+from kept_detectors import predict, write_masks
 from projects import copy_project, half_written, run_pipeline
 
 HEIGHT, WIDTH = 150, 200
@@ -81,7 +81,7 @@ def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_togeth
 
 
 def test_whole_large_images_are_judged_by_the_threshold_of_tiles(project, calibrated, walls):
-    table = judge(project, walls / "wall/test", calibrated, tiles=TILES)
+    table = predict(project, walls / "wall/test", calibrated, tiles=TILES)
     detector = kdad.detectors.load(calibrated)
     (tiled,) = detector.tiled
     assert (tiled.size, tiled.overlap, len(tiled.scores)) == ((64, 64), 24, 9)
@@ -98,4 +98,4 @@ def test_whole_large_images_are_judged_by_the_threshold_of_tiles(project, calibr
 
 def test_without_a_threshold_of_tiles_large_images_are_refused(project, walls):
     with pytest.raises(KedroCliError, match="the detector has no threshold for tiles of 64 x 64 with 24 pixels shared"):
-        judge(project, walls / "wall/test", DETECTOR, tiles=TILES)
+        predict(project, walls / "wall/test", DETECTOR, tiles=TILES)

@@ -106,7 +106,7 @@ def test_the_detector_judges_as_the_run_did(finished, report):
     rows = {sample.id: row for row, sample in enumerate(images.samples)}
     scores = pd.read_csv(report / "scores.csv")
     batch = torch.from_numpy(np.stack([images.image(rows[name]) for name in scores["id"]]))
-    judged = detector.judge_batch(batch)
+    judged = detector.predict_batch(batch)
     np.testing.assert_allclose([found.score for found in judged], scores["score"], rtol=1e-3)
     assert detector.threshold.value == scores["threshold"].iloc[0]
     assert detector.record["metrics"]["image_auroc"] == json.loads((report / "metrics.json").read_text())["image_auroc"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kdad.detectors.opening import open_detector
-from kept_detectors import judge
+from kept_detectors import predict
 from projects import copy_project, run_pipeline
 
 pytestmark = pytest.mark.long
@@ -93,7 +93,7 @@ def test_the_kept_detector_scales_new_images_as_those_of_training(project, measu
     assert 51241 <= values.low < values.high <= 52181
     own = pd.read_csv(project / "data/08_reporting/folder/thermal/mkd/scores.csv").query("split == 'test'")
     own["id"] = own["id"].str.removeprefix("test/")
-    judged = judge(project, project / "thermal/test", folder)
+    judged = predict(project, project / "thermal/test", folder)
     np.testing.assert_allclose(judged["score"], own.set_index("id")["score"].loc[judged.index], rtol=1e-4)
 
 

@@ -44,14 +44,14 @@ def test_on_83_images_scores_and_decisions_are_the_detectors(case, project, shar
     run_pipeline(project, "mvtec", pipeline, runtime_params=blocks)
     detector = open_detector(project / f"data/06_models/folder/bottle/{pipeline}/detector", "cpu", "float32")
     paths = sorted(Path(root / "bottle/test").glob("*/*.png"))
-    expected = [detector.judge(path) for path in paths]
+    expected = [detector.predict(path) for path in paths]
     scores = np.array([one.score for one in expected])
     assert len(scores) == 83
     for format in ("onnx", "openvino", "torch_export"):
         wanted = {"format": format, "output": str(project / format)}
         run_pipeline(project, "mvtec", "export", runtime_params=blocks | {"export": wanted})
-        judge = load(project / format / "detector")
-        found = [judge.judge(path) for path in paths]
+        predictor = load(project / format / "detector")
+        found = [predictor.predict(path) for path in paths]
         differences = np.abs(np.array([one.score for one in found]) - scores)
         assert differences.max() <= 1e-4 * np.ptp(scores), format
         assert [one.decision for one in found] == [one.decision for one in expected], format

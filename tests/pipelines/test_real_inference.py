@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kept_detectors import read_judgements
+from kept_detectors import read_predictions
 from projects import copy_project
 
 pytestmark = [pytest.mark.real_data, pytest.mark.long]
@@ -50,7 +50,7 @@ def test_another_process_says_the_same_of_every_test_image(tmp_path, migrated_da
     wanted = f"inference.images={shared / 'data/mvtec_ad_256/bottle/test'},inference.detector={moved}"
     done = _kedro(project, "--pipeline=inference", "--params", f"{wanted},inference.heat_maps=false,compute.threads=1")
 
-    judged = read_judgements(project / "data/08_reporting/inference/test")
+    judged = read_predictions(project / "data/08_reporting/inference/test")
     assert len(judged) == 83
     assert sorted(judged.index) == sorted(own.index)
     own = own.loc[judged.index]

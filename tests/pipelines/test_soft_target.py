@@ -75,7 +75,7 @@ def test_the_detector_on_the_runs_own_class_disagrees_as_the_table_says(finished
     detector = open_detector(finished / "data/06_models/digits/class_0/soft_target/detector")
     test = digits._load_parts()[1]
     images = torch.from_numpy(test.pixels)[:, None].expand(-1, 3, -1, -1) / 255
-    scores = [found.score for found in detector.judge_batch(images)]
+    scores = [found.score for found in detector.predict_batch(images)]
     found = table(finished, "anomaly").query("seed == 0 and normal_class == 0")["image_auroc"].item()
     assert image_auroc((test.classes != 0).astype(np.int64), np.array(scores)) == pytest.approx(found)
     assert detector.record["metrics"]["image_auroc"] == pytest.approx(found)

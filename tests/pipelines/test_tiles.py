@@ -13,15 +13,15 @@ from PIL import Image
 
 import kdad.detectors
 from kdad.cli import run as run_command
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import look_for_images
 from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.tiles import TileParameters
 from kdad.pipelines.calibration.nodes import calibrate
-from kdad.pipelines.inference.tiling import judge_by_tiles
-from kept_detectors import DETECTOR, judge, nothing_new, read_judgements, train_on_bricks, write_crop
+from kdad.pipelines.inference.tiling import predict_by_tiles
+from kept_detectors import DETECTOR, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
 
 HEIGHT, WIDTH = 150, 200
@@ -61,7 +61,7 @@ def calibrated(project, normal) -> Path:
 @pytest.mark.long
 def test_the_refusal_says_the_command_that_then_works(project, normal, large, monkeypatch):
     with nothing_new(project), pytest.raises(KedroCliError) as refused:
-        judge(project, large, tiles={"size": None, "overlap": 20})
+        predict(project, large, tiles={"size": None, "overlap": 20})
     message = str(refused.value)
     assert "the detector has no threshold for tiles of 64 x 64 with 20 pixels shared" in message
     (command,) = re.findall("kedro run .*", message)
@@ -71,11 +71,11 @@ def test_the_refusal_says_the_command_that_then_works(project, normal, large, mo
     found = CliRunner().invoke(run_command, [*arguments, "--env=test"], catch_exceptions=False)
     assert found.exit_code == 0, found.output
     detector = next(project.glob("data/06_models/calibrated/*/*_tiles_64_20/detector"))
-    assert len(judge(project, large, detector, tiles={"size": 64, "overlap": 20})) == 3
+    assert len(predict(project, large, detector, tiles={"size": 64, "overlap": 20})) == 3
 
 
 def test_large_images_are_judged_by_the_tiles_threshold_and_small_ones_as_ever(project, calibrated, large):
-    table = judge(project, large, calibrated, tiles=TILES)
+    table = predict(project, large, calibrated, tiles=TILES)
     facts = json.loads((calibrated / "detector.json").read_text())
     (tiled,) = facts["tiled"]
     assert tiled["held_out_scores"] == sorted(tiled["held_out_scores"]) and len(tiled["held_out_scores"]) == 9
@@ -85,7 +85,7 @@ def test_large_images_are_judged_by_the_tiles_threshold_and_small_ones_as_ever(p
     thresholds = table["threshold"].to_dict()
     assert thresholds["good/0.png"] == thresholds["torn/0.png"] == pytest.approx(tiled["threshold"]["value"])
     assert thresholds["good/small.png"] == pytest.approx(facts["threshold"]["value"])
-    whole = judge(project, large / "good", calibrated)
+    whole = predict(project, large / "good", calibrated)
     assert table.loc["good/small.png", "score"] == pytest.approx(whole.loc["small.png", "score"], rel=1e-5)
     assert table.loc["good/0.png", "score"] != pytest.approx(whole.loc["0.png", "score"], rel=0.01)
     assert table["decision"].to_dict() == {"good/0.png": 0, "good/small.png": 0, "torn/0.png": 1}
@@ -93,7 +93,7 @@ def test_large_images_are_judged_by_the_tiles_threshold_and_small_ones_as_ever(p
 
 
 def test_scores_are_those_that_the_threshold_was_set_on(project, calibrated, normal):
-    table = judge(project, normal, calibrated, tiles=TILES)
+    table = predict(project, normal, calibrated, tiles=TILES)
     detector = kdad.detectors.load(calibrated)
     np.testing.assert_allclose(np.sort(table["score"]), detector.tiled[0].scores, rtol=1e-6)
     assert table["decision"].sum() == 1
@@ -101,8 +101,8 @@ def test_scores_are_those_that_the_threshold_was_set_on(project, calibrated, nor
 
 
 def test_the_heat_map_is_hot_where_the_image_is_torn(project, calibrated, large):
-    judge(project, large, calibrated, tiles=TILES, output=str(project / "hot"))
-    table = read_judgements(project / "hot")
+    predict(project, large, calibrated, tiles=TILES, output=str(project / "hot"))
+    table = read_predictions(project / "hot")
     with Image.open(project / "hot" / table.loc["torn/0.png", "heat_map"]) as picture:
         assert picture.size == (WIDTH, HEIGHT)
         red = np.asarray(picture, dtype=float)[..., 0] - np.asarray(picture, dtype=float)[..., 2]
@@ -110,16 +110,16 @@ def test_the_heat_map_is_hot_where_the_image_is_torn(project, calibrated, large)
 
 
 def test_the_page_says_what_the_tiles_are(project, calibrated, large):
-    judge(project, large, calibrated, tiles=TILES, output=str(project / "said"))
-    page = (project / "said/judgements.html").read_text()
+    predict(project, large, calibrated, tiles=TILES, output=str(project / "said"))
+    page = (project / "said/predictions.html").read_text()
     assert "64 x 64 with 24 pixels shared or more" in page
     assert "2 of 150 x 200 in 20 tiles, 1 judged whole" in page  # rows: ceil(126 / 40) = 4, columns: ceil(176 / 40) = 5
 
 
 def test_images_much_larger_than_those_of_the_threshold_are_told(project, calibrated, tmp_path):
     write_crop(tmp_path / "wide.png", 1, 256, 256)
-    judge(project, tmp_path, calibrated, tiles=TILES, output=str(project / "wide"))
-    assert "1 images have more than 1.5 times more or fewer pixels" in (project / "wide/judgements.html").read_text()
+    predict(project, tmp_path, calibrated, tiles=TILES, output=str(project / "wide"))
+    assert "1 images have more than 1.5 times more or fewer pixels" in (project / "wide/predictions.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_calibration_that_cannot_be(project, normal, tmp_path, given, message):
 
 def test_maps_of_many_sizes_are_no_stack(project, calibrated, large):
     with pytest.raises(KedroCliError, match=r"maps.npy holds maps of one size"):
-        judge(project, large, calibrated, tiles=TILES, maps=True)
+        predict(project, large, calibrated, tiles=TILES, maps=True)
 
 
 def test_a_second_threshold_stands_beside_the_first(project, calibrated, normal, tmp_path):
@@ -151,7 +151,7 @@ def test_a_second_threshold_stands_beside_the_first(project, calibrated, normal,
     assert [(found.size, found.overlap) for found in tiled] == [((64, 64), 24), ((100, 100), 25)]
 
 
-class _Exported(Judge):
+class _Exported(Predictor):
     """What an exported file is to tiles: no maps before smoothing."""
 
     system, methods = "exported", ["map"]
@@ -164,7 +164,7 @@ def test_what_has_no_raw_maps_is_refused(normal):
     detector = _Exported()
     detector.size = (64, 64)
     with pytest.raises(InputError, match="an exported file has no maps before smoothing"):
-        judge_by_tiles(detector, TileParameters(), 8)
+        predict_by_tiles(detector, TileParameters(), 8)
     block = CalibrationParameters(images=str(normal), tiles=TileParameters())
     with pytest.raises(InputError, match="an exported file has no maps before smoothing"):
         calibrate(detector, look_for_images(normal), block, ComputeParameters())

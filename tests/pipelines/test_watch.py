@@ -16,7 +16,7 @@ from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
 from kdad.watching.arrivals import Arrivals
-from kept_detectors import DETECTOR, judge, nothing_new, read_judgements, train_on_bricks, write_crop
+from kept_detectors import DETECTOR, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
 
 FAST = {"settle_seconds": 0.2, "patience_seconds": 0.4, "page_seconds": 0.05, "idle_seconds": 1.0}
@@ -44,7 +44,7 @@ def watch(project, camera, tmp_path):
         run_pipeline(
             project, "test", "inference", runtime_params={"inference": wanted | block | {"watching": watching}}
         )
-        return read_judgements(tmp_path / "out")
+        return read_predictions(tmp_path / "out")
 
     return run
 
@@ -60,14 +60,14 @@ def test_files_are_judged_as_inference_judges_them(project, camera, tmp_path, wa
     table = watch()
     assert sorted(table.index) == ["0.png", "1.png", "2.png", "3.png", "torn.png"]
     assert "torn.png: cannot be read as an image" in table.loc["torn.png", "problem"]
-    expected = judge(project, camera) if (camera / "torn.png").unlink() is None else None
+    expected = predict(project, camera) if (camera / "torn.png").unlink() is None else None
     np.testing.assert_allclose(table.loc[expected.index, "score"], expected["score"], rtol=1e-5)
     assert table.loc[expected.index, "decision"].tolist() == expected["decision"].tolist()
     for row in table[table["score"].notna()].itertuples():
         assert (tmp_path / "out" / row.heat_map).is_file() and (tmp_path / "out" / row.thumbnail).is_file()
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (metrics["images"], metrics["unreadable"]) == (5, 1)
-    page = (tmp_path / "out/judgements.html").read_text()
+    page = (tmp_path / "out/predictions.html").read_text()
     assert "4 judged, 1 anomalous, 1 unreadable" in page and "torn.png" in page
     assert half_written(tmp_path) == []
 
@@ -92,7 +92,7 @@ def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
     for number in range(3):
         write_crop(camera / f"{number}.png", number)
     whole = watch()
-    table = tmp_path / "out/judgements.csv"
+    table = tmp_path / "out/predictions.csv"
     table.write_bytes(table.read_bytes()[:-20])
     journal = tmp_path / "out/journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])  # the last line was not finished: its file is judged again
@@ -128,8 +128,8 @@ def test_table_and_page_grow_while_it_runs(camera, tmp_path, watch):
         try:
             for count in range(3):
                 write_crop(camera / f"{count}.png", count)
-                _wait_for(lambda count=count: f"{count}.png" in (tmp_path / "out/judgements.html").read_text())
-                seen.append(len(read_judgements(tmp_path / "out")))
+                _wait_for(lambda count=count: f"{count}.png" in (tmp_path / "out/predictions.html").read_text())
+                seen.append(len(read_predictions(tmp_path / "out")))
         finally:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -161,9 +161,9 @@ def test_the_page_holds_the_latest_and_the_table_all(camera, tmp_path, watch):
         write_crop(camera / f"{number}.png", number)
         os.utime(camera / f"{number}.png", (1000 + number, 1000 + number))
     assert len(watch(watching={"page_images": 2})) == 5
-    page = (tmp_path / "out/judgements.html").read_text()
+    page = (tmp_path / "out/predictions.html").read_text()
     assert [f"{number}.png" in page.partition("<table")[2] for number in range(5)] == [False] * 3 + [True] * 2
-    assert "shown are the latest 2, all are in judgements.csv" in page
+    assert "shown are the latest 2, all are in predictions.csv" in page
 
 
 def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
@@ -175,7 +175,7 @@ def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
     assert any("Drift after 20 images" in message or "Drift after 24 images" in message for message in warnings)
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (metrics["drift_images"], metrics["drift_changed"]) == (20, 1)
-    assert "no longer holds, if these images are normal" in (tmp_path / "out/judgements.html").read_text()
+    assert "no longer holds, if these images are normal" in (tmp_path / "out/predictions.html").read_text()
 
 
 def test_large_images_are_judged_by_tiles(project, camera, tmp_path, watch):
@@ -202,11 +202,11 @@ def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_pa
         run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
         watch(detector=str(project / "other/detector"))
     with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds what a watch has judged"):
-        judge(project, camera, output=str(tmp_path / "out"))
+        predict(project, camera, output=str(tmp_path / "out"))
     with nothing_new(tmp_path), pytest.raises(KedroCliError, match="among the images that are judged"):
         watch(output=str(camera / "out"))
-    judge(project, camera, output=str(tmp_path / "judged"))
-    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds no watch's judgements"):
+    predict(project, camera, output=str(tmp_path / "judged"))
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds no watch's predictions"):
         watch(output=str(tmp_path / "judged"))
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.scoring.threshold import quantile_threshold
 
 
-class BrightJudge(Judge):
+class BrightJudge(Predictor):
     """Says the mean of an image `(3, 8, 8)`, above 0.5 anomalous; its map is the mean of the channels."""
 
     system = "bright"
@@ -28,6 +28,6 @@ class BrightJudge(Judge):
 
 
 @pytest.fixture
-def judge() -> BrightJudge:
+def predictor() -> BrightJudge:
     """A judge whose answers are known by hand."""
     return BrightJudge()

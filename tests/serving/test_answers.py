@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdad.detectors.judgement import Judgement
+from kdad.detectors.prediction import Prediction
 from kdad.errors import InputError
 from kdad.images.fitting import place
 from kdad.serving.answers import answer, map_picture, naming_row
@@ -15,37 +15,37 @@ from kdad.serving.answers import answer, map_picture, naming_row
 HALF = np.repeat([[0.0, 1.0]], 8, axis=0).repeat(4, axis=1)  # the right half anomalous
 
 
-def _judgement(score: float = 0.7, anomaly_map: np.ndarray | None = HALF) -> Judgement:
-    return Judgement(score, 0.5, score > 0.5, 1.0, anomaly_map)
+def _prediction(score: float = 0.7, anomaly_map: np.ndarray | None = HALF) -> Prediction:
+    return Prediction(score, 0.5, score > 0.5, 1.0, anomaly_map)
 
 
-def test_numbers_alone_and_with_a_map(judge):
+def test_numbers_alone_and_with_a_map(predictor):
     whole = place((8, 8), (8, 8), "resize")
-    assert answer(_judgement(), judge, whole, False) == {"score": 0.7, "threshold": 0.5, "decision": 1}
-    content = base64.b64decode(answer(_judgement(), judge, whole, True)["map"])
+    assert answer(_prediction(), predictor, whole, False) == {"score": 0.7, "threshold": 0.5, "decision": 1}
+    content = base64.b64decode(answer(_prediction(), predictor, whole, True)["map"])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), HALF * 255)
-    assert answer(_judgement(anomaly_map=None), judge, whole, True)["map"] is None
+    assert answer(_prediction(anomaly_map=None), predictor, whole, True)["map"] is None
 
 
-def test_limits_are_the_judges(judge):
-    judge.map_limits = (0.5, 2.5)
-    found = np.asarray(map_picture(HALF, judge, place((8, 8), (8, 8), "resize")))
+def test_limits_are_the_judges(predictor):
+    predictor.map_limits = (0.5, 2.5)
+    found = np.asarray(map_picture(HALF, predictor, place((8, 8), (8, 8), "resize")))
     assert set(found.reshape(-1).tolist()) == {0, 64}  # a quarter of 255, rounded
 
 
-def test_a_map_lies_over_the_image_that_was_sent(judge):
-    assert map_picture(HALF, judge, place((20, 30), (8, 8), "resize")).size == (30, 20)
-    letterbox = np.asarray(map_picture(np.ones((8, 8)), judge, place((8, 16), (8, 8), "letterbox")))
+def test_a_map_lies_over_the_image_that_was_sent(predictor):
+    assert map_picture(HALF, predictor, place((20, 30), (8, 8), "resize")).size == (30, 20)
+    letterbox = np.asarray(map_picture(np.ones((8, 8)), predictor, place((8, 16), (8, 8), "letterbox")))
     np.testing.assert_array_equal(letterbox, np.full((8, 16), 255))
-    crop = np.asarray(map_picture(np.ones((8, 8)), judge, place((8, 16), (8, 8), "centre_crop")))
+    crop = np.asarray(map_picture(np.ones((8, 8)), predictor, place((8, 16), (8, 8), "centre_crop")))
     np.testing.assert_array_equal(crop[:, 4:12], 255)
     np.testing.assert_array_equal(np.delete(crop, range(4, 12), axis=1), 0)
 
 
-@pytest.mark.parametrize("judgement", [_judgement(float("nan")), _judgement(0.1, np.full((8, 8), np.inf))])
-def test_what_is_not_finite_is_an_error(judge, judgement):
+@pytest.mark.parametrize("prediction", [_prediction(float("nan")), _prediction(0.1, np.full((8, 8), np.inf))])
+def test_what_is_not_finite_is_an_error(predictor, prediction):
     with pytest.raises(InputError, match="not finite"):
-        answer(judgement, judge, place((8, 8), (8, 8), "resize"), False)
+        answer(prediction, predictor, place((8, 8), (8, 8), "resize"), False)
 
 
 def test_an_error_names_its_row_and_keeps_its_kind():

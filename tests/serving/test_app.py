@@ -14,10 +14,10 @@ from serving_files import png, split, text
 
 
 @pytest.fixture
-def client(judge):
+def client(predictor):
     """A client of the judge's server, with bounds that are easily reached."""
     limits = ServingParameters(body_megabytes=0.05, megapixels=0.01, images=5, queue=4, batch_size=4, seconds=5)
-    with TestClient(create_app(judge, limits), raise_server_exceptions=False) as made:
+    with TestClient(create_app(predictor, limits), raise_server_exceptions=False) as made:
         yield made
 
 
@@ -36,12 +36,12 @@ def test_invocations_answer_each_row(client):
 
 
 def test_one_file_by_itself(client):
-    answer = client.post("/judge?map=true&pictures=true", content=png(77, 20, 30)).json()
+    answer = client.post("/predict?map=true&pictures=true", content=png(77, 20, 30)).json()
     assert answer["score"] == pytest.approx(77 / 255, rel=1e-5)
     assert answer["percentile"] == 0.5  # of 0.2, 0.3, 0.4, 0.5 two are below
     assert (answer["height"], answer["width"]) == (20, 30)
     assert all(answer[name].startswith("iVBOR") for name in ("map", "picture", "heat"))
-    assert set(client.post("/judge", content=png(77)).json()) == {"score", "threshold", "decision", "percentile"}
+    assert set(client.post("/predict", content=png(77)).json()) == {"score", "threshold", "decision", "percentile"}
 
 
 def test_health_says_which_detector(client):
@@ -73,18 +73,18 @@ def test_the_page_is_whole(client):
         (split(text(1)), "application/json; charset=utf-8", 200, ""),
     ],
 )
-def test_what_is_refused_says_why(client, judge, body, kind, status, said):
+def test_what_is_refused_says_why(client, predictor, body, kind, status, said):
     answer = ask(client, body, kind)
     assert answer.status_code == status
     if status != 200:
         assert said in answer.json()["message"]
-        assert judge.batches == []
+        assert predictor.batches == []
     assert "Traceback" not in answer.text
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/none", 404), ("GET", "/invocations", 405), ("POST", "/judge?map=7", 400), ("GET", "/docs", 404)],
+    [("GET", "/none", 404), ("GET", "/invocations", 405), ("POST", "/predict?map=7", 400), ("GET", "/docs", 404)],
 )
 def test_other_paths_and_words_are_json_too(client, method, path, status):
     answer = client.request(method, path)
@@ -93,38 +93,38 @@ def test_other_paths_and_words_are_json_too(client, method, path, status):
 
 
 def test_a_body_without_a_length_is_bounded_too(client):
-    answer = client.post("/judge", content=(b"x" * 10_000 for _ in range(50)))
+    answer = client.post("/predict", content=(b"x" * 10_000 for _ in range(50)))
     assert answer.status_code == 413
 
 
-def test_a_defect_is_no_trace_to_clients(client, judge):
+def test_a_defect_is_no_trace_to_clients(client, predictor):
     def fail(images):
         raise RuntimeError("secret place")
 
-    judge.judge_batch = fail
-    answer = client.post("/judge", content=png(1))
+    predictor.predict_batch = fail
+    answer = client.post("/predict", content=png(1))
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "by a defect of the server" in answer.json()["message"]
 
 
-def test_a_score_that_is_not_finite_is_refused(client, judge):
-    judge.score_and_show = lambda images, outputs=None: (np.full(len(images), np.nan), None)
+def test_a_score_that_is_not_finite_is_refused(client, predictor):
+    predictor.score_and_show = lambda images, outputs=None: (np.full(len(images), np.nan), None)
     answer = ask(client, split(text(1), text(2)))
     assert answer.status_code == 400
     assert "row 0: the score of the image is not finite" in answer.json()["message"]
 
 
 @pytest.fixture
-def gate(judge):
+def gate(predictor):
     """An event that the judge waits for."""
-    found, original = threading.Event(), judge.judge_batch
+    found, original = threading.Event(), predictor.predict_batch
 
     def wait(images):
         found.wait(20)
         return original(images)
 
-    judge.judge_batch = wait
+    predictor.predict_batch = wait
     return found
 
 
@@ -137,7 +137,7 @@ def _together(app, count: int, act) -> list:
             app.router.lifespan_context(app),
             httpx2.AsyncClient(transport=transport, base_url="http://x") as http,
         ):
-            tasks = [asyncio.create_task(http.post("/judge", content=png(row))) for row in range(count)]
+            tasks = [asyncio.create_task(http.post("/predict", content=png(row))) for row in range(count)]
             await asyncio.sleep(0.3)
             act()
             return await asyncio.gather(*tasks)
@@ -145,29 +145,29 @@ def _together(app, count: int, act) -> list:
     return asyncio.run(run())
 
 
-def test_more_than_the_queue_takes_are_told_to_come_again(judge, gate):
-    app = create_app(judge, ServingParameters(queue=3, batch_size=8))
+def test_more_than_the_queue_takes_are_told_to_come_again(predictor, gate):
+    app = create_app(predictor, ServingParameters(queue=3, batch_size=8))
     answers = _together(app, 7, gate.set)
     assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 4
     refused = [answer for answer in answers if answer.status_code == 503]
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
     assert "try again" in refused[0].json()["message"]
-    assert sum(judge.batches) == 3
+    assert sum(predictor.batches) == 3
 
 
-def test_what_waits_together_is_one_batch_and_each_gets_its_own(judge, gate):
-    app = create_app(judge, ServingParameters(queue=64, batch_size=8))
+def test_what_waits_together_is_one_batch_and_each_gets_its_own(predictor, gate):
+    app = create_app(predictor, ServingParameters(queue=64, batch_size=8))
     answers = _together(app, 12, gate.set)
     assert [answer.json()["score"] for answer in answers] == pytest.approx([row / 255 for row in range(12)], rel=1e-5)
-    assert (sum(judge.batches), len(judge.batches) <= 3, max(judge.batches) <= 8) == (12, True, True)
+    assert (sum(predictor.batches), len(predictor.batches) <= 3, max(predictor.batches) <= 8) == (12, True, True)
 
 
-def test_what_takes_too_long_is_told_so_and_the_place_is_free_again(judge, gate):
+def test_what_takes_too_long_is_told_so_and_the_place_is_free_again(predictor, gate):
     limits = ServingParameters(queue=1, seconds=0.2)
-    with TestClient(create_app(judge, limits)) as client:
-        answer = client.post("/judge", content=png(1))
+    with TestClient(create_app(predictor, limits)) as client:
+        answer = client.post("/predict", content=png(1))
         assert answer.status_code == 504
         assert "not done within 0.2 s" in answer.json()["message"]
         gate.set()
-        assert client.post("/judge", content=png(1)).status_code == 200
+        assert client.post("/predict", content=png(1)).status_code == 200
         assert client.get("/health").json()["inside"] == 0

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from kdad import detectors
-from kdad.tracking.judging_needs import requirements_of
 from kdad.tracking.logged_model import ModelLog
+from kdad.tracking.prediction_needs import requirements_of
 from projects import PROJECT
 
 pytestmark = pytest.mark.long
@@ -54,5 +54,5 @@ def test_a_model_loads_where_only_its_requirements_are(tmp_path, detector_folder
     )
     found = json.loads(answer.stdout.splitlines()[-1])
     here = detectors.load(detector_folder)
-    assert found["score"] == pytest.approx([here.judge(path).score for path in paths], rel=1e-6)
+    assert found["score"] == pytest.approx([here.predict(path).score for path in paths], rel=1e-6)
     assert found["threshold"] == [here.threshold.value] * 2

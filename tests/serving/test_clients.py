@@ -37,7 +37,7 @@ def port(detector_folder):
 def expected(tmp_path, detector_folder):
     """What the detector says in process of the file that clients send."""
     (tmp_path / "part.png").write_bytes(png(200, 40, 50))
-    return detectors.load(detector_folder).judge(tmp_path / "part.png")
+    return detectors.load(detector_folder).predict(tmp_path / "part.png")
 
 
 def run(command: list[str], folder) -> str:

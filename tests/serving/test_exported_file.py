@@ -14,7 +14,7 @@ from kdad import detectors
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
 from kdad.parameters.serving import ServingParameters
-from kdad.serving.__main__ import main, open_judge
+from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app
 from projects import PROJECT
 from serving_files import png, split, text
@@ -41,8 +41,8 @@ def place(request, detector, tmp_path_factory) -> Path:
 @pytest.fixture
 def client(place):
     """A client of the server of a file, opened as the command opens it."""
-    judge = open_judge(str(place), PROJECT, None)
-    with TestClient(create_app(judge, ServingParameters()), raise_server_exceptions=False) as made:
+    predictor = open_predictor(str(place), PROJECT, None)
+    with TestClient(create_app(predictor, ServingParameters()), raise_server_exceptions=False) as made:
         yield made
 
 
@@ -54,11 +54,11 @@ def _pictures() -> list[np.ndarray]:
 def test_each_way_of_asking_gives_what_the_file_gives_in_process(client, place):
     here = detectors.load(place)
     pictures = _pictures()
-    expected = [here.judge(picture) for picture in pictures]
-    assert len({judgement.decision for judgement in expected}) == 2
+    expected = [here.predict(picture) for picture in pictures]
+    assert len({prediction.decision for prediction in expected}) == 2
     rows = client.post("/invocations", content=split(*map(text, pictures))).json()["predictions"]
-    files = [client.post("/judge", content=png(picture)).json() for picture in pictures]
-    shown = [client.post("/judge?pictures=true", content=png(picture)).json() for picture in pictures]
+    files = [client.post("/predict", content=png(picture)).json() for picture in pictures]
+    shown = [client.post("/predict?pictures=true", content=png(picture)).json() for picture in pictures]
     for answers in (rows, files, shown):
         scores = [answer["score"] for answer in answers]
         assert scores == pytest.approx([one.score for one in expected], abs=1e-5 * np.ptp(here.held_out_scores))
@@ -73,7 +73,7 @@ def test_the_score_is_that_of_the_whole_file_its_resize_included(client, place):
     picture = coloured_noise(90, 60)
     (score,), _ = file.score_pixels(picture[None])
     spread = np.ptp(file.held_out_scores)
-    assert client.post("/judge", content=png(picture)).json()["score"] == pytest.approx(score, abs=1e-4 * spread)
+    assert client.post("/predict", content=png(picture)).json()["score"] == pytest.approx(score, abs=1e-4 * spread)
 
 
 def test_the_server_says_what_the_detector_says_of_itself(client, place, detector):
@@ -89,9 +89,9 @@ def test_the_server_says_what_the_detector_says_of_itself(client, place, detecto
 def test_the_command_serves_a_file(place, detector):
     server = ServingProcess(place / "detector.onnx")
     picture = coloured_noise(90, 60)
-    answer = json.loads(urllib.request.urlopen(f"{server.address}/judge", data=png(picture), timeout=60).read())
+    answer = json.loads(urllib.request.urlopen(f"{server.address}/predict", data=png(picture), timeout=60).read())
     assert server.end() == (-15, "")
-    expected = detector.judge(picture)
+    expected = detector.predict(picture)
     assert answer["score"] == pytest.approx(expected.score, abs=1e-4 * np.ptp(detector.held_out_scores))
     assert (answer["threshold"], answer["decision"]) == (expected.threshold, int(expected.decision))
 

@@ -26,8 +26,8 @@ def bomb(height: int, width: int) -> bytes:
 
 
 @pytest.fixture
-def intake(judge) -> Intake:
-    return Intake(judge, 10_000)
+def intake(predictor) -> Intake:
+    return Intake(predictor, 10_000)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
@@ -55,9 +55,9 @@ def test_arrays_are_whole_numbers_to_255(intake, array):
     np.testing.assert_allclose(intake.prepare(array).image, 0.2, rtol=1e-6)
 
 
-def test_an_image_of_another_size_is_fitted_as_in_training(judge):
-    judge.preparation = Preparation("letterbox", None)
-    prepared = Intake(judge).prepare(png(255, 8, 16), keep=True)
+def test_an_image_of_another_size_is_fitted_as_in_training(predictor):
+    predictor.preparation = Preparation("letterbox", None)
+    prepared = Intake(predictor).prepare(png(255, 8, 16), keep=True)
     assert (prepared.placement.shown.top, prepared.placement.shown.height) == (2, 4)
     assert prepared.original.shape == (3, 8, 16)
 

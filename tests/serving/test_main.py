@@ -33,7 +33,7 @@ def test_it_answers_as_in_process_and_ends_when_all_is_answered(detector_folder)
     answers: list[dict | None] = [None] * len(pictures)
 
     def ask(row: int) -> None:
-        request = urllib.request.Request(f"{server.address}/judge", data=png(pictures[row]))
+        request = urllib.request.Request(f"{server.address}/predict", data=png(pictures[row]))
         answers[row] = json.loads(urllib.request.urlopen(request, timeout=60).read())
 
     threads = [threading.Thread(target=ask, args=(row,)) for row in range(len(pictures))]
@@ -47,7 +47,7 @@ def test_it_answers_as_in_process_and_ends_when_all_is_answered(detector_folder)
         thread.join(60)
     assert (code, rest) == (-15, "")
     here = detectors.load(detector_folder)
-    expected = [here.judge(picture).score for picture in pictures]
+    expected = [here.predict(picture).score for picture in pictures]
     assert [answer["score"] for answer in answers] == pytest.approx(expected, rel=1e-4)
 
 

@@ -31,7 +31,7 @@ def kept(detector_folder, tmp_path_factory):
     From its lowest normal score to the threshold it is twice as far as from the flat image to the threshold.
     """
     detector = detectors.load(detector_folder)
-    noise, flat = detector.judge(NOISE).score, detector.judge(FLAT).score
+    noise, flat = detector.predict(NOISE).score, detector.predict(FLAT).score
     assert flat < noise < 0  # scores have no zero that means anything
     step = (noise - flat) / 2
     normal = np.array([flat - step, flat + step])
@@ -55,7 +55,7 @@ def shown(browser, name: str) -> str:
     [("flat.png", FLAT, "normal", "50.0 %", 25), ("noise.png", NOISE, "anomalous", "100.0 %", 75)],
 )
 def test_an_image_is_judged_and_shown(browser, server, kept, tmp_path, name, picture, verdict, percentile, share):
-    expected = detectors.load(kept).judge(picture)
+    expected = detectors.load(kept).predict(picture)
     browser.get(server.address)
     (tmp_path / name).write_bytes(png(picture))
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / name))
@@ -89,5 +89,5 @@ def test_nothing_is_fetched_from_elsewhere(browser, server):
     browser.get(server.address)
     fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [address for address in fetched if not address.startswith(server.address)] == []
-    problems = [entry for entry in browser.get_log("browser") if "judge" not in entry["message"]]
+    problems = [entry for entry in browser.get_log("browser") if "predict" not in entry["message"]]
     assert problems == []

@@ -10,14 +10,14 @@ import pytest
 import kdad
 from kdad import detectors
 from kdad.errors import InputError
-from kdad.serving.table import judge_table, open_logged
+from kdad.serving.table import open_logged, predict_table
 from serving_files import png, text
 
 
-def test_each_row_by_its_own_kind_and_name(tmp_path, judge):
+def test_each_row_by_its_own_kind_and_name(tmp_path, predictor):
     (tmp_path / "a.png").write_bytes(png(255))
     table = pd.DataFrame({"image": [png(51), text(204), str(tmp_path / "a.png")]}, index=["x", "y", "z"])
-    found = judge_table(judge, table)
+    found = predict_table(predictor, table)
     assert found.index.tolist() == ["x", "y", "z"]
     assert found.columns.tolist() == ["score", "threshold", "decision"]
     assert found["score"].tolist() == pytest.approx([0.2, 0.8, 1.0], rel=1e-6)
@@ -25,16 +25,16 @@ def test_each_row_by_its_own_kind_and_name(tmp_path, judge):
     assert found["decision"].tolist() == [0, 1, 1]
 
 
-def test_arrays_a_few_at_a_time(judge):
+def test_arrays_a_few_at_a_time(predictor):
     values = np.arange(20, dtype=np.uint8) * 10
     batch = np.tile(values[:, None, None, None], (1, 8, 8, 3))
-    assert judge_table(judge, batch)["score"].tolist() == pytest.approx(values / 255, rel=1e-6)
-    assert judge.batches == [8, 8, 4]
-    judge_table(judge, pd.DataFrame({"image": list(batch)}))
+    assert predict_table(predictor, batch)["score"].tolist() == pytest.approx(values / 255, rel=1e-6)
+    assert predictor.batches == [8, 8, 4]
+    predict_table(predictor, pd.DataFrame({"image": list(batch)}))
 
 
-def test_maps_when_they_are_asked_for(judge):
-    (found,) = judge_table(judge, pd.DataFrame({"image": [png(255)]}), True)["map"]
+def test_maps_when_they_are_asked_for(predictor):
+    (found,) = predict_table(predictor, pd.DataFrame({"image": [png(255)]}), True)["map"]
     assert base64.b64decode(found).startswith(b"\x89PNG")
 
 
@@ -51,15 +51,15 @@ def test_maps_when_they_are_asked_for(judge):
         ("image", "the input is str"),
     ],
 )
-def test_what_cannot_be_judged(judge, table, said):
+def test_what_cannot_be_judged(predictor, table, said):
     with pytest.raises(InputError, match=said):
-        judge_table(judge, table)
+        predict_table(predictor, table)
 
 
-def test_a_path_is_refused_where_it_may_not_be(tmp_path, judge):
+def test_a_path_is_refused_where_it_may_not_be(tmp_path, predictor):
     (tmp_path / "a.png").write_bytes(png(255))
     with pytest.raises(InputError, match="row 0: it is not base64 text; a path is not opened"):
-        judge_table(judge, pd.DataFrame({"image": [str(tmp_path / "a.png")]}), paths=False)
+        predict_table(predictor, pd.DataFrame({"image": [str(tmp_path / "a.png")]}), paths=False)
 
 
 def test_a_detector_of_this_version_opens(detector_folder):

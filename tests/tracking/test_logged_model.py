@@ -78,7 +78,7 @@ def test_it_loads_by_code_and_judges_as_in_process(log, store, detector_folder, 
     (tmp_path / "a.png").write_bytes(png(pictures[2]))
     table = pd.DataFrame({"image": [png(pictures[0]), png(pictures[1]), str(tmp_path / "a.png")]})
     here = detectors.load(detector_folder)
-    expected = [here.judge(picture) for picture in pictures]
+    expected = [here.predict(picture) for picture in pictures]
     found = loaded.predict(table, params={"map": True})
     # Scores of one image may differ in the last digits when it is judged beside others.
     assert found["score"].tolist() == pytest.approx([one.score for one in expected], rel=1e-5)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kdad import detectors
-from kdad.serving.__main__ import open_judge
+from kdad.serving.__main__ import open_predictor
 from kept_detectors import DETECTOR, write_bricks
 from projects import copy_project, run_pipeline
 
@@ -49,8 +49,8 @@ def runs(client, project) -> list[mlflow.entities.Run]:
     return client.search_runs([experiment], order_by=["attributes.start_time"])
 
 
-def _scores(judge) -> list[float]:
-    return [judge.judge(picture).score for picture in PICTURES]
+def _scores(predictor) -> list[float]:
+    return [predictor.predict(picture).score for picture in PICTURES]
 
 
 def test_each_run_has_its_detector_as_a_model_and_nothing_waits(client, runs, project, tracking_server):
@@ -83,9 +83,9 @@ def test_each_address_opens_the_detector_that_was_trained(runs, project, trackin
     addresses |= {f"runs:/{run.info.run_id}/detector": seed for seed, run in enumerate(runs)}
     addresses |= {f"models:/{run.outputs.model_outputs[0].model_id}": seed for seed, run in enumerate(runs)}
     for address, seed in addresses.items():
-        judge = open_judge(address, project, tracking_server.uri)
-        assert _scores(judge) == pytest.approx(kept[seed], rel=1e-5), address
-        assert judge.threshold == detectors.load(project / f"kept/{seed}").threshold
+        predictor = open_predictor(address, project, tracking_server.uri)
+        assert _scores(predictor) == pytest.approx(kept[seed], rel=1e-5), address
+        assert predictor.threshold == detectors.load(project / f"kept/{seed}").threshold
 
 
 @pytest.mark.parametrize("address", ["models:/brick@champion", "runs:/{run}/detector"])

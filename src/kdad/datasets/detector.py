@@ -4,19 +4,19 @@ import shutil
 from pathlib import Path
 
 from kdad.datasets.place import PlaceDataset
-from kdad.detectors.judge import Judge
-from kdad.detectors.opening import open_judge
+from kdad.detectors.opening import open_predictor
+from kdad.detectors.predictor import Predictor
 from kdad.replacing import link_or_copy, replacing
 
 
 class DetectorDataset(PlaceDataset):
     """A folder that holds all that judging takes (`Detector.save`), or an exported file; replaced as a whole."""
 
-    def load(self) -> Judge:
+    def load(self) -> Predictor:
         """Open the detector; raises `InputError` when the folder is incomplete or was changed."""
-        return open_judge(self._filepath)
+        return open_predictor(self._filepath)
 
-    def save(self, data: Judge) -> None:
+    def save(self, data: Predictor) -> None:
         """Write the folder."""
         data.save(self._filepath)
 

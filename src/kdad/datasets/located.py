@@ -11,8 +11,8 @@ from kedro.io import AbstractDataset, DatasetError
 
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.folder import FACTS
-from kdad.detectors.judge import Judge
-from kdad.detectors.opening import open_judge
+from kdad.detectors.opening import open_predictor
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.parameters.written_names import plain_name
@@ -27,7 +27,7 @@ _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 _LATEST = "latest"
 
 
-class LocatedDetectorDataset(AbstractDataset[None, Judge]):
+class LocatedDetectorDataset(AbstractDataset[None, Predictor]):
     """A detector that was kept: a folder, an exported file, ``latest``, ``runs:/ID``, or ``models:/NAME@ALIAS``.
 
     A run's is its artifact ``detector``; `tracking` is the MLflow that runs and models are looked for in.
@@ -47,12 +47,12 @@ class LocatedDetectorDataset(AbstractDataset[None, Judge]):
         self._successor = successor
         self.metadata = metadata
 
-    def load(self) -> Judge:
+    def load(self) -> Predictor:
         """Open the detector; its record says where it was found."""
         folder, how = find_detector(self._location, self._project, self._tracking)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
-        detector = open_judge(folder)
+        detector = open_predictor(folder)
         detector.record = detector.record | {"folder": str(folder), "found": how}
         return detector
 

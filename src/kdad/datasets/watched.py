@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdad.datasets.judged_files import HeatMapPlaces, draw_file, row_of
-from kdad.datasets.judgements import COLUMNS, JOURNAL, TABLE, Judgements, check_apart, read_judgements
 from kdad.datasets.place import PlaceDataset
-from kdad.detectors.judgement import JudgedFile
+from kdad.datasets.predicted_files import HeatMapPlaces, draw_file, row_of
+from kdad.datasets.predictions import COLUMNS, JOURNAL, TABLE, Predictions, check_apart, read_predictions
+from kdad.detectors.prediction import FilePrediction
 from kdad.disk_space import told_when_full
 from kdad.errors import InputError
 from kdad.logs import PLAIN
@@ -23,7 +23,7 @@ from kdad.watching.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-PAGE = "judgements.html"
+PAGE = "predictions.html"
 
 
 class Report(Protocol):
@@ -38,14 +38,14 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class WatchStream:
-    """Files that arrive in a folder with their judgements; None for a while in which none came.
+    """Files that arrive in a folder with their predictions; None for a while in which none came.
 
     `judged` is given what is done already, by name. When it is asked for the next file, the one before is on the disk.
-    `heading` says what all judgements of a journal have in common.
+    `heading` says what all predictions of a journal have in common.
     """
 
     place: Path
-    judged: Callable[[dict[str, Stamp]], Iterator[tuple[Arrival, JudgedFile] | None]]
+    judged: Callable[[dict[str, Stamp]], Iterator[tuple[Arrival, FilePrediction] | None]]
     heading: dict[str, Any]
     report: Report
     limits: tuple[float, float] | None
@@ -53,27 +53,27 @@ class WatchStream:
     page_seconds: float
 
 
-class WatchedJudgementsDataset(PlaceDataset):
-    """A folder with ``journal.jsonl``, ``judgements.csv``, ``judgements.html``, ``heat_maps`` and ``thumbnails``.
+class WatchedPredictionsDataset(PlaceDataset):
+    """A folder with ``journal.jsonl``, ``predictions.csv``, ``predictions.html``, ``heat_maps`` and ``thumbnails``.
 
     The journal is what counts: a file is judged when its line is on the disk. The table is made of it anew when a watch
     begins, then grows with it.
     """
 
-    def load(self) -> Judgements:
+    def load(self) -> Predictions:
         """Read the table."""
-        return read_judgements(self._filepath)
+        return read_predictions(self._filepath)
 
     def save(self, data: WatchStream) -> None:
         """Judge and write until the stream ends, going on from what an earlier watch has left.
 
-        Raises `InputError` for a folder that holds anything else, or judgements by another detector.
+        Raises `InputError` for a folder that holds anything else, or predictions by another detector.
         """
         folder = self._filepath
         check_apart(folder.resolve(), data.place.resolve())
         if is_taken(folder, JOURNAL):
             raise InputError(
-                f"'{folder}' is there already and holds no watch's judgements; give inference.output another"
+                f"'{folder}' is there already and holds no watch's predictions; give inference.output another"
             )
         with told_when_full(folder):
             journal = Journal(folder / JOURNAL, data.heading)
@@ -122,9 +122,9 @@ class _Watch:
         if rows:
             logger.info("Going on: %d files are judged already", len(rows))
 
-    def _keep(self, arrival: Arrival, judged: JudgedFile) -> dict[str, Any]:
+    def _keep(self, arrival: Arrival, judged: FilePrediction) -> dict[str, Any]:
         row = row_of(arrival.name, judged, None)
-        if judged.judgement is not None:
+        if judged.prediction is not None:
             place = self._places.choose(arrival.name, self._count)
             row |= draw_file(self._folder, self._count, place, judged, self._data.limits, self._data.heat_maps)
         self._journal.append({"row": row, "stamp": arrival.stamp})

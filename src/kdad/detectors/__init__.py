@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdad.detectors.judge import Judge
+    from kdad.detectors.predictor import Predictor
 
 
-def load(place: str | Path, device: str = "auto") -> "Judge":
-    """Load the detector that a folder or an exported file holds, ready to judge: ``load(place).judge(image)``.
+def load(place: str | Path, device: str = "auto") -> "Predictor":
+    """Load the detector that a folder or an exported file holds, ready to judge: ``load(place).predict(image)``.
 
     It runs in the number format that it was made in, where this machine has it; an exported file runs on the CPU.
     Raises `InputError` when it is incomplete, of another version, or was changed by hand.
     """
-    from kdad.detectors.opening import open_judge
+    from kdad.detectors.opening import open_predictor
 
-    return open_judge(Path(place).expanduser(), device)
+    return open_predictor(Path(place).expanduser(), device)

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.judgement import heat_limits
+from kdad.detectors.prediction import heat_limits
 from kdad.features.seen import read_images
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split

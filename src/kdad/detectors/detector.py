@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from kdad import __version__
 from kdad.compute import Compute
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
 from kdad.detectors.graph import DetectorGraph
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.detectors.system import System
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork, FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.system import SystemSettings
 from kdad.provenance import code_digest
@@ -30,7 +30,7 @@ from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
 
 
-class Detector(nn.Module, Judge, System):
+class Detector(nn.Module, Predictor, System):
     """A judge that is a system: it judges images `(B, 3, H, W)` in [0, 1] of one size.
 
     A subclass is a `System` that also says how it is fitted, and what it says of images (`maps`). Outputs of the frozen
@@ -39,7 +39,7 @@ class Detector(nn.Module, Judge, System):
 
     def __init__(self, settings: SystemSettings, references: dict[str, FrozenReference], compute: Compute) -> None:
         nn.Module.__init__(self)
-        Judge.__init__(self)
+        Predictor.__init__(self)
         self.settings, self.references, self.compute = settings, references, compute
         self.key = ""  # of the learnt half; names what is made of it
         self.in_float32: Calibration | None = None  # of one that computes in bfloat16
@@ -47,7 +47,7 @@ class Detector(nn.Module, Judge, System):
     # The learnt half.
 
     @abstractmethod
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Learn from the training images, and measure on held-out ones what maps are normalised by."""
 
     @abstractmethod
@@ -180,7 +180,7 @@ class Detector(nn.Module, Judge, System):
             made_by=self.record,
         )
 
-    def raw_key(self, methods: Sequence[str], seen: SeenImages) -> str:
+    def raw_key(self, methods: Sequence[str], seen: FeatureSet) -> str:
         """Return a key of the raw maps by these methods of these images."""
         return content_key(
             learnt=self.key,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from kdad.detectors.workshop import Outputs, RawTensors
+from kdad.detectors.context import Outputs, RawTensors
 from kdad.features.network import FrozenNetwork
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.image_score import ImageScore

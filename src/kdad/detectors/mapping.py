@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from kdad.content_store import ContentStore
+from kdad.detectors.context import Raw
 from kdad.detectors.detector import Detector
-from kdad.detectors.workshop import Raw
 from kdad.errors import InputError
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.progress import counted
 from kdad.scoring.map_stack import write_stacks
@@ -35,7 +35,7 @@ class RawMaps:
     keys: dict[str, str]
 
 
-def map_images(detector: Detector, seen: SeenImages, methods: Sequence[str], store: ContentStore) -> RawMaps:
+def map_images(detector: Detector, seen: FeatureSet, methods: Sequence[str], store: ContentStore) -> RawMaps:
     """Map the scored images by each method, or find them mapped."""
     cheap = [name for name in methods if not detector.is_costly(name)]
     cheap += [name for name in detector.image_score.map_names if name not in cheap]
@@ -46,7 +46,7 @@ def map_images(detector: Detector, seen: SeenImages, methods: Sequence[str], sto
     return found
 
 
-def _obtain(detector: Detector, seen: SeenImages, methods: list[str], rows: np.ndarray, store: ContentStore) -> RawMaps:
+def _obtain(detector: Detector, seen: FeatureSet, methods: list[str], rows: np.ndarray, store: ContentStore) -> RawMaps:
     key = detector.raw_key(methods, seen)
     name = methods[0] if methods else "scores"
 
@@ -64,7 +64,7 @@ def _obtain(detector: Detector, seen: SeenImages, methods: list[str], rows: np.n
     )
 
 
-def _write(detector: Detector, seen: SeenImages, methods: list[str], rows: np.ndarray, folder: Path) -> None:
+def _write(detector: Detector, seen: FeatureSet, methods: list[str], rows: np.ndarray, folder: Path) -> None:
     scores: list[dict[str, np.ndarray]] = []
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
@@ -92,7 +92,7 @@ def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray)
 
 
 @torch.no_grad()
-def run_over(detector: Detector, seen: SeenImages, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
+def run_over(detector: Detector, seen: FeatureSet, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
     """Yield what the detector says of these rows, batch by batch, through the frozen networks' kept outputs."""
     detector.eval()
     size = detector.batch_size(methods[0] if methods else None)

@@ -11,7 +11,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
@@ -19,7 +19,7 @@ from kdad.features.network import FrozenReference
 logger = logging.getLogger(__name__)
 
 
-def open_judge(place: Path, device: str = "auto") -> Judge:
+def open_predictor(place: Path, device: str = "auto") -> Predictor:
     """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does."""
     file = None if (place / FACTS).is_file() else exported_file(place)
     return open_detector(place, device) if file is None else open_exported(file)

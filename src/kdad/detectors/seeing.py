@@ -7,19 +7,19 @@ from kdad.content_store import ContentStore
 from kdad.detectors.detector import Detector
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenNetwork, FrozenReference
-from kdad.features.seen import SeenImages, obtain_class_features, obtain_features
+from kdad.features.seen import FeatureSet, obtain_class_features, obtain_features
 from kdad.parameters.strict import StrictModel
 
 
 def see(
     detector: type[Detector],
     settings: StrictModel,
-    seen: SeenImages,
+    seen: FeatureSet,
     references: dict[str, FrozenReference],
     compute: Compute,
     store: ContentStore,
     shares_classes: bool = False,
-) -> SeenImages:
+) -> FeatureSet:
     """Return the images with what the frozen networks give for them, computed or found in the `store`.
 
     What `seen` has already is taken where it is of the same networks. With `shares_classes` the classes of a labelled

@@ -1,9 +1,9 @@
 """Systems that look through one source, by the blocks `source` and `features`."""
 
+from kdad.detectors.context import TrainContext
 from kdad.detectors.system import System
-from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import FeatureSet, Passage
 from kdad.features.source import SourceReference, reference_source
 from kdad.parameters.system import SystemSettings
 
@@ -14,9 +14,11 @@ class SourceSystem(System):
     Reference = SourceReference
 
     @classmethod
-    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+    def refer(
+        cls, settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
+    ) -> dict[str, FrozenReference]:
         """Return the source."""
-        return {"source": reference_source(settings.source, seen, workshop.models, workshop.statistics)}
+        return {"source": reference_source(settings.source, seen, train_context.models, train_context.statistics)}
 
     @classmethod
     def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:

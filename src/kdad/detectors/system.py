@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from kdad.detectors.workshop import Workshop
+from kdad.detectors.context import TrainContext
 from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import FeatureSet, Passage
 from kdad.parameters.system import SystemSettings
 
 
@@ -17,13 +17,15 @@ class System(ABC):
     Reference: ClassVar[type[FrozenReference]]
 
     @classmethod
-    def adapt(cls, settings: SystemSettings, seen: SeenImages, split_seed: int) -> SeenImages:
+    def adapt(cls, settings: SystemSettings, seen: FeatureSet, split_seed: int) -> FeatureSet:
         """Return the images as the system takes them, where that is not as they are."""
         return seen
 
     @classmethod
     @abstractmethod
-    def refer(cls, settings: SystemSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+    def refer(
+        cls, settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
+    ) -> dict[str, FrozenReference]:
         """Return the frozen networks by name; those that have to be trained are trained, or found."""
 
     @classmethod
@@ -32,7 +34,7 @@ class System(ABC):
         return Passage(32)
 
     @classmethod
-    def check_inputs(cls, settings: SystemSettings, seen: SeenImages) -> None:
+    def check_inputs(cls, settings: SystemSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
         seen.split.require_normal()
 
@@ -42,7 +44,7 @@ class System(ABC):
         return True
 
     @classmethod  # noqa: B027 (a system may have nothing to check)
-    def check(cls, settings: SystemSettings, seen: SeenImages) -> None:
+    def check(cls, settings: SystemSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
 
     @classmethod

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
+from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.images.fitting import fit_image
 from kdad.images.reading import AnyImage, read_image
@@ -21,7 +21,7 @@ from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Threshold
 
 
-class TiledJudge:
+class TiledPredictor:
     """Judges images by tiles, and those that one tile holds as the detector does.
 
     Raw maps are blended at the image's own size, then smoothed and scored as one map; the mean of the highest values is
@@ -52,30 +52,32 @@ class TiledJudge:
         """Values that a heat map's colours run between."""
         return self.found.map_limits or self.detector.map_limits
 
-    def judge(self, image: AnyImage) -> Judgement:
+    def predict(self, image: AnyImage) -> Prediction:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
         return self._judge(read_image(image, self.detector.preparation.values))
 
-    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
-        """Yield files with their judgements as `Detector.judge_files` does; one image is in memory at once."""
+    def predict_files(
+        self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
+    ) -> Iterator[FilePrediction]:
+        """Yield files with their predictions as `Detector.predict_files` does; one image is in memory at once."""
         for path in paths:
             started = perf_counter()
             image, problem = read_or_say(path, self.detector.preparation.values)
             if image is None:
-                yield JudgedFile(path, None, None, 1000 * (perf_counter() - started), problem)
+                yield FilePrediction(path, None, None, 1000 * (perf_counter() - started), problem)
                 continue
-            judgement, own = self._judge(image), image.shape[1:]
+            prediction, own = self._judge(image), image.shape[1:]
             placement = self.detector.placement_of(image) if self.tiling.hold_whole(own) else None
             milliseconds = 1000 * (perf_counter() - started)
-            yield JudgedFile(path, image if with_images else None, judgement, milliseconds, None, placement)
-            del image, judgement  # before the next is read
+            yield FilePrediction(path, image if with_images else None, prediction, milliseconds, None, placement)
+            del image, prediction  # before the next is read
 
-    def _judge(self, image: np.ndarray) -> Judgement:
+    def _judge(self, image: np.ndarray) -> Prediction:
         if self.tiling.hold_whole(image.shape[1:]):
-            return self.detector.judge_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
+            return self.detector.predict_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
         score, shown = self.score_and_map(image)
         value = self.threshold.value
-        return Judgement(score, value, score > value, rank_score(score, self.held_out_scores), shown)
+        return Prediction(score, value, score > value, rank_score(score, self.held_out_scores), shown)
 
     @torch.no_grad()
     def score_and_map(self, image: np.ndarray) -> tuple[float, np.ndarray | None]:

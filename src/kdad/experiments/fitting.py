@@ -27,7 +27,7 @@ def fit(
     dataset: dict[str, Any] | None = None,
     **blocks: dict[str, Any],
 ) -> "Detector":
-    """Train a detector on the good images below a folder: ``kdad.fit("FOLDER", image_size=128).judge("part.png")``.
+    """Train a detector on the good images below a folder: ``kdad.fit("FOLDER", image_size=128).predict("part.png")``.
 
     `folder` has any layout that a run understands; `category` is a folder in it. `blocks` are a system's parameter
     blocks, where they are to differ from their defaults, as ``cloner={"training": {"epochs": 20}}``; `dataset` is

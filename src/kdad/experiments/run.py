@@ -7,10 +7,10 @@ from time import perf_counter
 import numpy as np
 
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult
 from kdad.detectors.deciding import maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import RawMaps
-from kdad.detectors.workshop import Fitting
 from kdad.experiments.case import Case, code_of
 from kdad.experiments.memory import ResidentRise
 from kdad.experiments.result import CaseResult
@@ -25,7 +25,7 @@ from kdad.experiments.steps import (
     measure,
     prepare_frozen,
 )
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.image_set import hash_content
 from kdad.metrics.measure import numbers_of
@@ -33,14 +33,14 @@ from kdad.reporting.heatmap_sheet import draw_test_sheet
 from kdad.scoring.map_stack import smooth_all
 
 
-def run_case(case: Case, seen: SeenImages, context: RunContext) -> CaseResult:
+def run_case(case: Case, seen: FeatureSet, context: RunContext) -> CaseResult:
     """Fit, map and measure a case, or find it done; raises `InputError` for settings that cannot be used.
 
     The result's folder holds detector, heat maps, scores, loss history, and what the pixel bootstrap needs.
     """
     detector, settings = case.detector, case.settings
-    workshop = context.workshop(case.seed)
-    seen, references = prepare_frozen(detector, settings, seen, workshop)
+    train_context = context.train_context(case.seed)
+    seen, references = prepare_frozen(detector, settings, seen, train_context)
     seen = extract_features(detector, settings, seen, references, context)
     truth = read_ground_truth(seen.split, seen.images, context.measuring.resolution)
     key = content_key(
@@ -57,7 +57,7 @@ def run_case(case: Case, seen: SeenImages, context: RunContext) -> CaseResult:
 
     def build(folder: Path) -> None:
         with ResidentRise() as resident:
-            made, fitting = fit_detector(detector, settings, seen, references, workshop)
+            made, fitting = fit_detector(detector, settings, seen, references, train_context)
             raw = map_images(made, seen, made.methods[:1], context)
         _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), seen, truth, context)
 
@@ -81,13 +81,13 @@ class _Fitted:
     """A fitted detector, its raw maps, and the most bytes that both took at once."""
 
     detector: Detector
-    fitting: Fitting
+    fitting: FitResult
     raw: RawMaps
     peak: int
 
 
 def _measure_into(
-    folder: Path, case: Case, fitted: _Fitted, seen: SeenImages, truth: GroundTruth, context: RunContext
+    folder: Path, case: Case, fitted: _Fitted, seen: FeatureSet, truth: GroundTruth, context: RunContext
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`."""
     started = perf_counter()

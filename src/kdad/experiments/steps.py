@@ -10,15 +10,15 @@ import pandas as pd
 
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.context import FitResult, TrainContext
 from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known, maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import RawMaps
 from kdad.detectors.mapping import map_images as map_known_images
 from kdad.detectors.registry import SYSTEMS
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Fitting, Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.ground_truth import GroundTruth, read_ground_truth
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
@@ -48,10 +48,10 @@ class RunContext:
     sheet_rows: int = 1
     shares_classes: bool = False
 
-    def workshop(self, seed: int | None = None, statistics: dict[str, Any] | None = None) -> Workshop:
+    def train_context(self, seed: int | None = None, statistics: dict[str, Any] | None = None) -> TrainContext:
         """Return where a detector of this seed is made; `statistics` of the training images, where they are known."""
         own = self.seed if seed is None else seed
-        return Workshop(self.compute, own, ContentStore(self.stores.models), self.seed, statistics)
+        return TrainContext(self.compute, own, ContentStore(self.stores.models), self.seed, statistics)
 
     @property
     def cases(self) -> ContentStore:
@@ -60,25 +60,25 @@ class RunContext:
 
 
 def prepare_frozen(
-    detector: type[Detector], settings: SystemSettings, seen: SeenImages, workshop: Workshop
-) -> tuple[SeenImages, dict[str, FrozenReference]]:
+    detector: type[Detector], settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
+) -> tuple[FeatureSet, dict[str, FrozenReference]]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them.
 
     Returns the images as the system takes them. Raises `InputError` for what cannot be used, before anything is
     computed.
     """
-    seen = detector.adapt(settings, seen, workshop.split_seed)
+    seen = detector.adapt(settings, seen, train_context.split_seed)
     detector.check_inputs(settings, seen)
-    return seen, detector.refer(settings, seen, workshop)
+    return seen, detector.refer(settings, seen, train_context)
 
 
 def extract_features(
     detector: type[Detector],
     settings: SystemSettings,
-    seen: SeenImages,
+    seen: FeatureSet,
     frozen: dict[str, FrozenReference],
     context: RunContext,
-) -> SeenImages:
+) -> FeatureSet:
     """Run the frozen networks once over every image, or open what they gave before."""
     store = ContentStore(context.stores.features)
     seen = see(detector, settings, seen, frozen, context.compute, store, context.shares_classes)
@@ -89,19 +89,19 @@ def extract_features(
 def fit_detector(
     detector: type[Detector],
     settings: SystemSettings,
-    seen: SeenImages,
+    seen: FeatureSet,
     frozen: dict[str, FrozenReference],
-    workshop: Workshop,
-) -> tuple[Detector, Fitting]:
+    train_context: TrainContext,
+) -> tuple[Detector, FitResult]:
     """Train the learnt half on normal images, or find it trained."""
-    made = detector(settings, frozen, workshop.compute)
+    made = detector(settings, frozen, train_context.compute)
     made.preparation = seen.images.preparation
-    fitting = made.fit(seen, workshop)
-    made.record = record_of(seen, workshop.seed)
+    fitting = made.fit(seen, train_context)
+    made.record = record_of(seen, train_context.seed)
     return made, fitting
 
 
-def map_images(made: Detector, seen: SeenImages, methods: list[str], context: RunContext) -> RawMaps:
+def map_images(made: Detector, seen: FeatureSet, methods: list[str], context: RunContext) -> RawMaps:
     """Score held-out normal and test images, and map them; maps of costly methods are of test images alone."""
     return map_known_images(made, seen, methods, context.cases)
 
@@ -158,9 +158,9 @@ def fit_folder(
     check_images(images)
     split = Split(table_of(images, split_samples(images.samples, dataset.validation_fraction, seed)))
     context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
-    seen, frozen = prepare_frozen(detector, settings, SeenImages(images, split, {}), context.workshop())
+    seen, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
     seen = extract_features(detector, settings, seen, frozen, context)
-    made, _ = fit_detector(detector, settings, seen, frozen, context.workshop())
+    made, _ = fit_detector(detector, settings, seen, frozen, context.train_context())
     raw = map_images(made, seen, made.methods, context)
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
     scores, threshold = decide(made, seen.split, raw.scores, smoothed, context.measuring)
@@ -170,7 +170,7 @@ def fit_folder(
     return calibrate(made, scores, threshold, smoothed, measured)
 
 
-def record_of(seen: SeenImages, seed: int) -> dict[str, Any]:
+def record_of(seen: FeatureSet, seed: int) -> dict[str, Any]:
     """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later."""
     return {
         "dataset": seen.images.name,

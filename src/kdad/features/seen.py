@@ -36,7 +36,7 @@ _SELECTION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class SeenImages:
+class FeatureSet:
     """An image set with its split, and what frozen networks gave for it, by their names."""
 
     images: ImageSet

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from kdad.content_store import ContentStore
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.statistics import measure_channels
 from kdad.networks.source import Source
 from kdad.networks.weights import fingerprint_weights, load_source, read_state
@@ -67,7 +67,7 @@ def prepare_source(parameters: SourceParameters, image_statistics: dict[str, lis
 
 def reference_source(
     parameters: SourceParameters,
-    seen: SeenImages,
+    seen: FeatureSet,
     store: ContentStore,
     statistics: dict[str, list[float]] | None = None,
 ) -> SourceReference:

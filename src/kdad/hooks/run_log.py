@@ -15,11 +15,11 @@ from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
 from kdad.hooks.run_description import describe_run
-from kdad.tracking.judging_needs import requirements_of
+from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
 
 _FIRST = "image_auroc"
-_JUDGE = ("detectors.judge", "Judge")  # a detector, or a file that one was exported to
+_PREDICTOR = ("detectors.predictor", "Predictor")  # a detector, or a file that one was exported to
 
 
 class RunLogHook:
@@ -27,7 +27,7 @@ class RunLogHook:
 
     A catalog entry says in ``metadata: mlflow`` what it is: ``artifact``, ``metrics`` (JSON, its numbers), ``history``
     (a table epoch, split, term, value), ``methods`` (metrics by method, the first of each), ``model`` (a detector; the
-    file of an exported one is a ``folder``), ``folder``, ``judgements`` (their table), ``tag`` (a text).
+    file of an exported one is a ``folder``), ``folder``, ``predictions`` (their table), ``tag`` (a text).
     """
 
     def __init__(self, current: CurrentRun) -> None:
@@ -49,14 +49,14 @@ class RunLogHook:
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Let a detector that is kept remember its run."""
-        if _is(data, *_JUDGE) and self._current.tracked is not None:
+        if _is(data, *_PREDICTOR) and self._current.tracked is not None:
             data.record = data.record | {"mlflow_run": self._current.identity}
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Name the run of a kept detector that is used."""
         run = self._current.tracked
-        if _is(data, *_JUDGE) and "folder" in data.record and run is not None:
+        if _is(data, *_PREDICTOR) and "folder" in data.record and run is not None:
             made = data.record.get("mlflow_run", "unknown")
             run.tags({"detector": data.record["folder"], "detector_system": data.system, "detector_run": made})
 
@@ -130,7 +130,7 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
     if isinstance(data, dict) and not data:
         return  # figures of nothing leave no folder
     path = file_of(dataset)
-    file = path / "judgements.csv" if kind == "judgements" else path
+    file = path / "predictions.csv" if kind == "predictions" else path
     run.artifact(file, path.name if kind == "folder" else None)
 
 

@@ -76,13 +76,13 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
     from kdad.serving.app import create_app
 
     keep_freed_memory()
-    judge = open_judge(location, project, tracking)
+    predictor = open_predictor(location, project, tracking)
     listening = _listen(limits)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"{judge.system} in {judge.record['folder']} answers at http://{shown}:{port}", nl=True)
+    click.echo(f"{predictor.system} in {predictor.record['folder']} answers at http://{shown}:{port}", nl=True)
     config = uvicorn.Config(
-        create_app(judge, limits),
+        create_app(predictor, limits),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -92,7 +92,7 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
     uvicorn.Server(config).run([listening])
 
 
-def open_judge(location: str, project: Path, tracking: str | None) -> Any:
+def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
     """Open a detector, and judge once, so that the first client does not wait for what is loaded late."""
     import torch
 
@@ -102,11 +102,11 @@ def open_judge(location: str, project: Path, tracking: str | None) -> Any:
 
     folder, how = find_detector(location, project, tracking)
     limit_threads(None)
-    judge = detectors.load(folder)
-    judge.require_threshold()
-    judge.record = judge.record | {"folder": str(folder), "found": how}
-    judge.judge_batch(torch.full((1, 3, *judge.size), 0.5))
-    return judge
+    predictor = detectors.load(folder)
+    predictor.require_threshold()
+    predictor.record = predictor.record | {"folder": str(folder), "found": how}
+    predictor.predict_batch(torch.full((1, 3, *predictor.size), 0.5))
+    return predictor
 
 
 def _listen(limits: ServingParameters) -> socket.socket:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import Judgement, heat_limits
+from kdad.detectors.prediction import Prediction, heat_limits
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.fitting import Placement
 
@@ -24,24 +24,24 @@ def naming_row(number: int) -> Iterator[None]:
         raise type(error)(f"row {number}: {error}") from error
 
 
-def answer(judgement: Judgement, judge: Judge, placement: Placement, with_map: bool) -> dict[str, Any]:
+def answer(prediction: Prediction, predictor: Predictor, placement: Placement, with_map: bool) -> dict[str, Any]:
     """Return ``score``, ``threshold``, ``decision`` (1: anomalous), and ``map``: a PNG in base64, None without one.
 
     Raises `InputError` for a score or a map that is not finite, and so says nothing.
     """
-    judgement.require_finite()
-    said = {"score": judgement.score, "threshold": judgement.threshold, "decision": int(judgement.decision)}
+    prediction.require_finite()
+    said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
     if with_map:
-        said["map"] = None if judgement.map is None else base64_png(map_picture(judgement.map, judge, placement))
+        said["map"] = None if prediction.map is None else base64_png(map_picture(prediction.map, predictor, placement))
     return said
 
 
-def map_picture(anomaly_map: np.ndarray, judge: Judge, placement: Placement) -> Image.Image:
+def map_picture(anomaly_map: np.ndarray, predictor: Predictor, placement: Placement) -> Image.Image:
     """Return a map in grey at the size of the image that was sent: 0 and 255 are the judge's limits of colours.
 
     What the detector was not shown is 0.
     """
-    low, high = judge.map_limits or heat_limits(anomaly_map)
+    low, high = predictor.map_limits or heat_limits(anomaly_map)
     shown = placement.shown.cut(np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1))
     grey = Image.fromarray(np.rint(shown * 255).astype(np.uint8))
     seen = placement.seen

@@ -1,4 +1,4 @@
-"""The server: MLflow's ``/invocations``, ``/health``, ``/judge`` for one image file, and a page for people at ``/``."""
+"""The server: `/invocations` as MLflow has it, `/health`, `/predict` for an image file, a page for people at `/`."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.page import describe_judge, render_page
 from kdad.serving.requests import Door, RefusedError, read_body
@@ -27,10 +27,10 @@ _OFFLINE = (
 )
 
 
-def create_app(judge: Judge, limits: ServingParameters) -> FastAPI:
+def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
     """Return the ASGI app of a judge that has a threshold."""
-    service, door = Service(judge, limits), Door(limits)
-    page = render_page(judge, limits)
+    service, door = Service(predictor, limits), Door(limits)
+    page = render_page(predictor, limits)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -48,7 +48,7 @@ def create_app(judge: Judge, limits: ServingParameters) -> FastAPI:
     @app.get("/health")
     @app.get("/ping")
     async def say_health() -> dict[str, Any]:
-        return {"status": "ok", **describe_judge(judge), "inside": door.inside}
+        return {"status": "ok", **describe_judge(predictor), "inside": door.inside}
 
     @app.post("/invocations")
     async def invoke(request: Request) -> JSONResponse:
@@ -58,10 +58,10 @@ def create_app(judge: Judge, limits: ServingParameters) -> FastAPI:
         async with door.entered():
             return JSONResponse({"predictions": await service.invoke(await read_body(request, limits))})
 
-    @app.post("/judge")
-    async def judge_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
+    @app.post("/predict")
+    async def predict_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
         async with door.entered():
-            return JSONResponse(await service.judge_file(await read_body(request, limits), map, pictures))
+            return JSONResponse(await service.predict_file(await read_body(request, limits), map, pictures))
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> JSONResponse:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import Judgement
+from kdad.detectors.prediction import Prediction
+from kdad.detectors.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class _Waiting:
     image: np.ndarray
-    judgement: asyncio.Future
+    prediction: asyncio.Future
 
 
 class Batcher:
@@ -27,8 +27,8 @@ class Batcher:
     is left out.
     """
 
-    def __init__(self, judge: Judge, size: int) -> None:
-        self._judge, self._size = judge, size
+    def __init__(self, predictor: Predictor, size: int) -> None:
+        self._judge, self._size = predictor, size
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "judge")
         self._task: asyncio.Task | None = None
@@ -44,36 +44,36 @@ class Batcher:
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown()
 
-    async def judge(self, images: list[np.ndarray]) -> list[Judgement]:
+    async def predict(self, images: list[np.ndarray]) -> list[Prediction]:
         """Judge images of one request; raises what the judge raised."""
         waiting = [_Waiting(image, asyncio.get_running_loop().create_future()) for image in images]
         for one in waiting:
             self._waiting.put_nowait(one)
         try:
-            return [await one.judgement for one in waiting]
+            return [await one.prediction for one in waiting]
         finally:
             for one in waiting:
-                one.judgement.cancel()
+                one.prediction.cancel()
 
     async def _run(self) -> None:
         while True:
             batch = [await self._waiting.get()]
             while len(batch) < self._size and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            batch = [one for one in batch if not one.judgement.done()]
+            batch = [one for one in batch if not one.prediction.done()]
             if batch:
-                await self._judge_batch(batch)
+                await self._predict_batch(batch)
 
-    async def _judge_batch(self, batch: list[_Waiting]) -> None:
+    async def _predict_batch(self, batch: list[_Waiting]) -> None:
         images = torch.from_numpy(np.stack([one.image for one in batch]))
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge.judge_batch, images)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge.predict_batch, images)
         except Exception as error:
             logger.exception("a batch of %d images could not be judged", len(batch))
             for one in batch:
-                if not one.judgement.done():
-                    one.judgement.set_exception(error)
+                if not one.prediction.done():
+                    one.prediction.set_exception(error)
             return
-        for one, judgement in zip(batch, found, strict=True):
-            if not one.judgement.done():
-                one.judgement.set_result(judgement)
+        for one, prediction in zip(batch, found, strict=True):
+            if not one.prediction.done():
+                one.prediction.set_result(prediction)

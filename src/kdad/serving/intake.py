@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.decoding import FORMATS, convert_pillow
 from kdad.images.fitting import Placement
@@ -38,7 +38,7 @@ class Prepared:
 class Intake:
     """Makes images ready for a judge, up to `pixels` each; None: as many as Pillow decodes."""
 
-    judge: Judge
+    predictor: Predictor
     pixels: int | None = None
 
     def prepare(self, value: Any, paths: bool = False, keep: bool = False) -> Prepared:
@@ -47,10 +47,10 @@ class Intake:
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """
         image = self._read(value, paths)
-        return Prepared(self.judge.fitted(image), self.judge.placement_of(image), image if keep else None)
+        return Prepared(self.predictor.fitted(image), self.predictor.placement_of(image), image if keep else None)
 
     def _read(self, value: Any, paths: bool) -> np.ndarray:
-        values = self.judge.preparation.values
+        values = self.predictor.preparation.values
         if isinstance(value, np.bytes_ | bytearray | memoryview):
             value = bytes(value)
         if isinstance(value, bytes):

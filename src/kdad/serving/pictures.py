@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import Judgement, heat_limits
+from kdad.detectors.prediction import Prediction, heat_limits
+from kdad.detectors.predictor import Predictor
 from kdad.images.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail_size
 from kdad.serving.answers import base64_png
@@ -15,17 +15,17 @@ from kdad.serving.intake import Prepared
 _SIDE = 1024
 
 
-def show(prepared: Prepared, judgement: Judgement, judge: Judge) -> dict[str, Any]:
+def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
     """Return ``picture`` and ``heat``, PNGs in base64, the latter None without a map; and the image's own size."""
     original = prepared.original
     height, width = original.shape[1:]
     across, down = thumbnail_size(width, height, _SIDE)
     small = resize_image(original, (down, across))
     said = {"height": height, "width": width, "picture": base64_png(_as_picture(small)), "heat": None}
-    if judgement.map is not None:
-        limits = judge.map_limits or heat_limits(judgement.map)
+    if prediction.map is not None:
+        limits = predictor.map_limits or heat_limits(prediction.map)
         placement = prepared.placement.of_size(down, across)
-        said["heat"] = base64_png(overlay_placed(small, judgement.map, limits, placement))
+        said["heat"] = base64_png(overlay_placed(small, prediction.map, limits, placement))
     return said
 
 

@@ -8,8 +8,8 @@ from math import isnan
 from time import monotonic
 from typing import Any, TypeVar
 
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import Judgement
+from kdad.detectors.prediction import Prediction
+from kdad.detectors.predictor import Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.batching import Batcher
@@ -26,10 +26,10 @@ class Service:
     Decoding takes much memory, so that one image is decoded at a time.
     """
 
-    def __init__(self, judge: Judge, limits: ServingParameters) -> None:
-        self.judge, self._limits = judge, limits
-        self._intake = Intake(judge, int(limits.megapixels * 1e6))
-        self._batcher = Batcher(judge, limits.batch_size)
+    def __init__(self, predictor: Predictor, limits: ServingParameters) -> None:
+        self.predictor, self._limits = predictor, limits
+        self._intake = Intake(predictor, int(limits.megapixels * 1e6))
+        self._batcher = Batcher(predictor, limits.batch_size)
         self._thread = ThreadPoolExecutor(1, "decode")
 
     def start(self) -> None:
@@ -44,14 +44,14 @@ class Service:
     async def invoke(self, body: bytes) -> list[dict[str, Any]]:
         """Answer the rows of a body of MLflow's."""
         prepared, with_map = await self._outside(self._prepare_rows, body)
-        found = await self._batcher.judge([one.image for one in prepared])
+        found = await self._batcher.predict([one.image for one in prepared])
         return await self._outside(self._answer_rows, found, prepared, with_map)
 
-    async def judge_file(self, content: bytes, with_map: bool, with_pictures: bool) -> dict[str, Any]:
+    async def predict_file(self, content: bytes, with_map: bool, with_pictures: bool) -> dict[str, Any]:
         """Answer the content of one image file; `with_pictures` adds what the page shows of it."""
         prepared = await self._outside(partial(self._intake.prepare, content, keep=with_pictures))
-        (judgement,) = await self._batcher.judge([prepared.image])
-        return await self._outside(self._answer_file, judgement, prepared, with_map, with_pictures)
+        (prediction,) = await self._batcher.predict([prepared.image])
+        return await self._outside(self._answer_file, prediction, prepared, with_map, with_pictures)
 
     async def _outside(self, act: Callable[..., _Found], *arguments: Any) -> _Found:
         """Do something in the thread that makes images ready; given up when its request is."""
@@ -73,16 +73,16 @@ class Service:
                 prepared.append(self._intake.prepare(value))
         return prepared, invocation.with_map
 
-    def _answer_rows(self, found: list[Judgement], prepared: list[Prepared], with_map: bool) -> list[dict[str, Any]]:
+    def _answer_rows(self, found: list[Prediction], prepared: list[Prepared], with_map: bool) -> list[dict[str, Any]]:
         answers = []
-        for number, (judgement, one) in enumerate(zip(found, prepared, strict=True)):
+        for number, (prediction, one) in enumerate(zip(found, prepared, strict=True)):
             with naming_row(number):
-                answers.append(answer(judgement, self.judge, one.placement, with_map))
+                answers.append(answer(prediction, self.predictor, one.placement, with_map))
         return answers
 
     def _answer_file(
-        self, judgement: Judgement, prepared: Prepared, with_map: bool, with_pictures: bool
+        self, prediction: Prediction, prepared: Prepared, with_map: bool, with_pictures: bool
     ) -> dict[str, Any]:
-        said = answer(judgement, self.judge, prepared.placement, with_map)
-        percentile = None if isnan(judgement.percentile) else judgement.percentile
-        return said | {"percentile": percentile} | (show(prepared, judgement, self.judge) if with_pictures else {})
+        said = answer(prediction, self.predictor, prepared.placement, with_map)
+        percentile = None if isnan(prediction.percentile) else prediction.percentile
+        return said | {"percentile": percentile} | (show(prepared, prediction, self.predictor) if with_pictures else {})

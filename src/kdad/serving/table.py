@@ -1,4 +1,4 @@
-"""A table of images in, a table of judgements out: what a logged model does in the process that loads it."""
+"""A table of images in, a table of predictions out: what a logged model does in the process that loads it."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from kdad import __version__, detectors
 from kdad.detectors.folder import FACTS
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
 from kdad.serving.answers import answer, naming_row
@@ -20,7 +20,7 @@ COLUMN = "image"
 _BATCH = 8
 
 
-def open_logged(folder: str | Path) -> Judge:
+def open_logged(folder: str | Path) -> Predictor:
     """Open the detector of a logged model.
 
     Raises `InputError`, with both versions, where another version of the package logged it and this one cannot read it.
@@ -44,23 +44,23 @@ def _package_of(folder: Path) -> str | None:
         return None
 
 
-def judge_table(judge: Judge, given: Any, with_map: bool = False, paths: bool = True) -> pd.DataFrame:
+def predict_table(predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True) -> pd.DataFrame:
     """Judge a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
 
     The table that is returned has the given one's index and ``score``, ``threshold``, ``decision``, and ``map`` where
     that is asked for. Raises `InputError` naming the row that cannot be judged; `paths` says whether a text may be one.
     """
     values, index = _column_of(given)
-    intake, rows = Intake(judge), []
+    intake, rows = Intake(predictor), []
     for start in range(0, len(values), _BATCH):
         prepared = []
         for row, value in enumerate(values[start : start + _BATCH], start):
             with naming_row(row):
                 prepared.append(intake.prepare(value, paths))
-        found = judge.judge_batch(torch.from_numpy(np.stack([one.image for one in prepared])))
-        for row, (judgement, one) in enumerate(zip(found, prepared, strict=True), start):
+        found = predictor.predict_batch(torch.from_numpy(np.stack([one.image for one in prepared])))
+        for row, (prediction, one) in enumerate(zip(found, prepared, strict=True), start):
             with naming_row(row):
-                rows.append(answer(judgement, judge, one.placement, with_map))
+                rows.append(answer(prediction, predictor, one.placement, with_map))
     return pd.DataFrame(rows, index=index)
 
 

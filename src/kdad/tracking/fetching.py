@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from kdad.errors import InputError
-from kdad.tracking.judging_needs import MODEL
 from kdad.tracking.patience import limit_patience
+from kdad.tracking.prediction_needs import MODEL
 
 #: By this tag a run is known before MLflow has given it an ID.
 KEY_TAG = "kdad.run"

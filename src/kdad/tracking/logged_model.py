@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 import kdad
-from kdad.tracking.judging_needs import CHAMPION, MODEL, MODEL_FORMAT
+from kdad.tracking.prediction_needs import CHAMPION, MODEL, MODEL_FORMAT
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is no news beside that of the run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdad.features.cache import open_cache, write_cache
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.networks.points import CriticalPoint
 
@@ -16,7 +16,7 @@ SIZE = (8, 12)
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> SeenImages:
+def seen(tmp_path: Path) -> FeatureSet:
     """Ten images of 8 x 12 pixels, of which six train and one is held out, with outputs at two critical points."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(10, 3, *SIZE, generator=generator).numpy()
@@ -28,4 +28,4 @@ def seen(tmp_path: Path) -> SeenImages:
     table = pd.DataFrame(
         {"id": [f"{row}" for row in range(10)], "split": ["train"] * 6 + ["validation"] + ["test"] * 3}
     )
-    return SeenImages(None, Split(table), {"source": open_cache(folder)})
+    return FeatureSet(None, Split(table), {"source": open_cache(folder)})

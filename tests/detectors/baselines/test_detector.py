@@ -191,10 +191,10 @@ def test_images_of_another_split_do_not_change_what_is_learnt(fit, images):
             torch.testing.assert_close(tensor, states[1][name], msg=name)
 
 
-def test_the_key_knows_options_and_representation_and_the_seed_only_where_something_is_drawn(fit, workshop):
+def test_the_key_knows_options_and_representation_and_the_seed_only_where_something_is_drawn(fit, train_context):
     def key(*arguments, seed=0, **block):
-        place = workshop.__class__(workshop.compute, seed, workshop.models)
-        return fit(BaselineDetector, settings(*arguments, **block), workshop=place).detector.key
+        place = train_context.__class__(train_context.compute, seed, train_context.models)
+        return fit(BaselineDetector, settings(*arguments, **block), train_context=place).detector.key
 
     first = key("knn", "source", {"n_neighbors": 1})
     assert key("knn", "source", {"n_neighbors": 1}, seed=3) == first

@@ -31,17 +31,17 @@ def _check(python: Path | str, exported, folder: Path) -> None:
         line.split("\t")
         for line in _run(python, exported() / "detector.onnx", *paths, "--maps", folder / "maps").splitlines()
     ]
-    judge = load(exported())
+    predictor = load(exported())
     assert [row[0] for row in rows] == ["0.png", "1.png"]
     for path, (_, score, threshold, decision) in zip(paths, rows, strict=True):
-        found = judge.judge(path)
+        found = predictor.predict(path)
         assert float(score) == pytest.approx(found.score, rel=1e-4)
         assert float(threshold) == pytest.approx(found.threshold, rel=1e-5)
         assert decision == ("anomalous" if found.decision else "normal")
         with Image.open(path) as image, Image.open(folder / "maps" / path.name) as shown:
             assert shown.size == image.size
         if image.size == (48, 32):  # the detector's own
-            low, high = judge.map_limits
+            low, high = predictor.map_limits
             grey = np.clip((found.map - low) / (high - low), 0, 1) * 255
             np.testing.assert_allclose(np.asarray(Image.open(folder / "maps" / path.name)), grey, atol=1.01)
             assert grey.max() > 50

@@ -28,7 +28,7 @@ class _Shifted(Runtime, FileKind):
         self.detector, self.shift = detector, shift
 
     def run_pixels(self, image):
-        found = self.detector.judge(image[0])
+        found = self.detector.predict(image[0])
         return np.array([found.score + self.shift], dtype=np.float32), found.map[None]
 
     run_prepared = read_texts = None
@@ -48,7 +48,7 @@ def _written(folder) -> set[str]:
 
 
 def _range(detector) -> float:
-    return float(np.ptp([detector.judge(image.pixels()).score for image in wave_images().images]))
+    return float(np.ptp([detector.predict(image.pixels()).score for image in wave_images().images]))
 
 
 def _shift(detector, share: float, monkeypatch) -> None:

@@ -186,7 +186,7 @@ def test_the_score_rule_and_the_maps_that_it_needs(fitted):
     assert detector.needed_methods == ["discrepancy"]
 
 
-def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
+def test_a_prediction_shows_one_map_and_is_scored_by_another(fitted):
     detector, seen = fitted(
         detection={"score": "map_top_mean", "top_fraction": 0.1},
         smoothing={"discrepancy": {"gaussian_sigma": 2.0}},
@@ -195,13 +195,13 @@ def test_a_judgement_shows_one_map_and_is_scored_by_another(fitted):
     rows = seen.split.scored
     images = seen.batch(rows)
     raw = detector.maps(images, None, ["discrepancy", "detection"]).maps
-    judged = detector.judge_batch(images, seen.outputs(rows))
-    for judgement, shown, scored in zip(judged, raw["discrepancy"], raw["detection"], strict=True):
-        np.testing.assert_allclose(judgement.map, gaussian_filter(shown, 2.0), rtol=1e-3, atol=1e-5)
+    judged = detector.predict_batch(images, seen.outputs(rows))
+    for prediction, shown, scored in zip(judged, raw["discrepancy"], raw["detection"], strict=True):
+        np.testing.assert_allclose(prediction.map, gaussian_filter(shown, 2.0), rtol=1e-3, atol=1e-5)
         top = np.sort(gaussian_filter(scored, 2.0), axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
-        assert judgement.score == pytest.approx(top, rel=1e-4, abs=1e-4)
-        assert judgement.decision == (judgement.score > 0.2)
-        assert judgement.percentile == np.mean(np.array([0.1, 0.2, 0.3]) < judgement.score)
+        assert prediction.score == pytest.approx(top, rel=1e-4, abs=1e-4)
+        assert prediction.decision == (prediction.score > 0.2)
+        assert prediction.percentile == np.mean(np.array([0.1, 0.2, 0.3]) < prediction.score)
 
 
 def test_one_forward_pass_serves_both_rules(fitted, monkeypatch):
@@ -225,11 +225,11 @@ def test_a_method_that_smoothing_does_not_name_passes_as_it_is(fitted):
 @pytest.mark.parametrize("block", ["detection", "forward_map", "gradient_map"])
 @pytest.mark.parametrize(("choice", "message"), [(["stage9"], "no critical point 'stage9'"), ("last 5", "there are 4")])
 def test_a_critical_point_that_is_not_there_is_refused_before_training(
-    prepare, settings, workshop, block, choice, message
+    prepare, settings, train_context, block, choice, message
 ):
     with pytest.raises(InputError, match=rf"scoring\.{block}\.points.*{message}"):
         prepare(MkdDetector, settings(**{block: {"points": choice}}))
-    assert not workshop.models.root.exists()
+    assert not train_context.models.root.exists()
 
 
 def test_a_split_without_held_out_images_is_refused_before_the_source_runs(prepare, settings, images, split, tmp_path):
@@ -239,7 +239,7 @@ def test_a_split_without_held_out_images_is_refused_before_the_source_runs(prepa
     assert not (tmp_path / "features").exists()
 
 
-def test_a_cloner_is_trained_once_for_all_ways_of_scoring(fit, settings, workshop):
+def test_a_cloner_is_trained_once_for_all_ways_of_scoring(fit, settings, train_context):
     first = fit(MkdDetector, settings())
     assert not first.fitting.reused
     again = fit(MkdDetector, settings(detection={"score": "total_loss"}, forward_map=_PLAIN))
@@ -251,9 +251,9 @@ def test_a_cloner_is_trained_once_for_all_ways_of_scoring(fit, settings, worksho
     assert other.detector.key != first.detector.key
 
 
-def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_costly_methods(fitted, workshop):
+def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_costly_methods(fitted, train_context):
     detector, seen = fitted(**_EVERY)
-    raw = map_images(detector, seen, ["gradients", "discrepancy"], workshop.models)
+    raw = map_images(detector, seen, ["gradients", "discrepancy"], train_context.models)
     assert raw.scores["row"].tolist() == seen.split.scored.tolist()
     scores, maps = _mapped(detector, seen, seen.split.scored)
     np.testing.assert_allclose(raw.scores["total_loss"], scores, rtol=1e-6)
@@ -263,20 +263,20 @@ def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_cost
     assert set(raw.seconds) == set(raw.keys) == {"discrepancy", "gradients"}
 
 
-def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, workshop, monkeypatch):
+def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, train_context, monkeypatch):
     given = {"localisation": ["discrepancy"], "detection": {"points": "all"}}
     detector, seen = fitted(**given)
-    before = map_images(detector, seen, ["discrepancy"], workshop.models)
+    before = map_images(detector, seen, ["discrepancy"], train_context.models)
     with monkeypatch.context() as patch:
         patch.setattr(MkdDetector, "maps", lambda *_: 1 / 0)
-        again = map_images(detector, seen, ["discrepancy"], workshop.models)
+        again = map_images(detector, seen, ["discrepancy"], train_context.models)
     assert again.keys == before.keys
     np.testing.assert_array_equal(again.stacks["discrepancy"], before.stacks["discrepancy"])
     smoothed = {"smoothing": {"discrepancy": {"gaussian_sigma": 1}}}  # moments are those of smoothed maps
     for change in ({"detection": {"points": "last 2"}}, {"forward_map": _PLAIN}, smoothed):
         other, seen_again = fitted(**given | change)
         assert other.key == detector.key
-        assert map_images(other, seen_again, ["discrepancy"], workshop.models).keys != before.keys
+        assert map_images(other, seen_again, ["discrepancy"], train_context.models).keys != before.keys
 
 
 def test_the_cost_is_of_the_cloner(fitted):

@@ -9,11 +9,11 @@ import torch
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
+from kdad.detectors.context import TrainContext
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters, DiscrepancyParameters
 from kdad.detectors.mkd.training import train_cloner
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.networks.points import choose_points
 from kdad.networks.weights import fingerprint_weights
@@ -99,32 +99,34 @@ def test_training_changes_the_cloner_and_nothing_of_the_source(prepared, train, 
     assert [key for (key, tensor), still in pairs if tensor.dim() == 4 and torch.equal(tensor, still)] == []
 
 
-def _fit(prepare, settings, workshop, folder, seed=0, **cloner):
-    """Fit a detector in a workshop of its own; return the cloner's weights and the history."""
-    place = Workshop(workshop.compute, seed, replace(workshop.models, root=workshop.models.root / folder))
+def _fit(prepare, settings, train_context, folder, seed=0, **cloner):
+    """Fit a detector in a train_context of its own; return the cloner's weights and the history."""
+    place = TrainContext(
+        train_context.compute, seed, replace(train_context.models, root=train_context.models.root / folder)
+    )
     detector, seen = prepare(MkdDetector, settings(cloner=_cloner(**cloner)))
     fitting = detector.fit(seen, place)
     assert not fitting.reused
     return detector.learnt_state(), fitting.history
 
 
-def test_one_seed_gives_one_cloner_and_another_seed_another(prepare, settings, workshop):
-    state, history = _fit(prepare, settings, workshop, "first")
+def test_one_seed_gives_one_cloner_and_another_seed_another(prepare, settings, train_context):
+    state, history = _fit(prepare, settings, train_context, "first")
     torch.rand(3)
-    again, history_again = _fit(prepare, settings, workshop, "second")
+    again, history_again = _fit(prepare, settings, train_context, "second")
     assert _all_equal(state, again)
     pd.testing.assert_frame_equal(history, history_again, check_exact=True)
-    other, _ = _fit(prepare, settings, workshop, "third", seed=1)
+    other, _ = _fit(prepare, settings, train_context, "third", seed=1)
     assert not _all_equal(state, other)
 
 
-def test_a_resumed_cloner_equals_an_uninterrupted_one(monkeypatch, prepare, settings, workshop):
-    state, history = _fit(prepare, settings, workshop, "whole", epochs=4)
-    train_killed_at(monkeypatch, 2, _fit, prepare, settings, workshop, "cut", epochs=4)
-    (left,) = (workshop.models.root / "cut").iterdir()
+def test_a_resumed_cloner_equals_an_uninterrupted_one(monkeypatch, prepare, settings, train_context):
+    state, history = _fit(prepare, settings, train_context, "whole", epochs=4)
+    train_killed_at(monkeypatch, 2, _fit, prepare, settings, train_context, "cut", epochs=4)
+    (left,) = (train_context.models.root / "cut").iterdir()
     assert left.suffix == ".partial"
     assert torch.load(left / "training.checkpoint", weights_only=True)["epoch"] == 1
-    resumed, resumed_history = _fit(prepare, settings, workshop, "cut", epochs=4)
+    resumed, resumed_history = _fit(prepare, settings, train_context, "cut", epochs=4)
     assert _all_equal(state, resumed)
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
 

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr, softmax
 
 from kdad.detectors import load
+from kdad.detectors.context import TrainContext
 from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.detector import SoftTargetDetector
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.metrics.ranking import image_auroc
 from kdad.parameters.dataset import DatasetParameters
@@ -60,7 +60,7 @@ def test_a_folder_judges_files_with_teacher_and_student(labelled, settings, fit,
     Image.fromarray(images.parts[1].pixels[4]).save(tmp_path / "image.png")
     row = [sample.id for sample in seen.images.samples].index("test/00004")
     expected = detector.maps(seen.batch(np.array([row]))).scores["disagreement"].item()
-    found = load(folder, "cpu").judge(tmp_path / "image.png")
+    found = load(folder, "cpu").predict(tmp_path / "image.png")
     assert found.score == pytest.approx(expected, rel=1e-5)
     assert found.map is None
 
@@ -99,11 +99,11 @@ def test_a_class_shares_its_teacher_with_the_others(labelled, settings, fit):
     assert fit(SoftTargetDetector, settings, images=labelled(normal=0), split="the system's own").fitting.reused
 
 
-def test_the_split_follows_its_own_seed(labelled, settings, prepare, workshop):
+def test_the_split_follows_its_own_seed(labelled, settings, prepare, train_context):
     parts = []
     for seed, split_seed in ((0, 0), (1, 0), (0, 1)):
-        place = Workshop(workshop.compute, seed, workshop.models, split_seed)
-        given = {"images": labelled(), "split": "the system's own", "workshop": place}
+        place = TrainContext(train_context.compute, seed, train_context.models, split_seed)
+        given = {"images": labelled(), "split": "the system's own", "train_context": place}
         parts.append(prepare(SoftTargetDetector, settings, **given).seen.split.digest)
     assert parts[0] == parts[1] != parts[2]
 

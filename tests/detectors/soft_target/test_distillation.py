@@ -13,9 +13,9 @@ from kdad.images.labelled import classified_images, image_batch
 
 
 @pytest.fixture
-def distillation(labelled, settings, workshop):
+def distillation(labelled, settings, train_context):
     images = classified_images(labelled(), 0)
-    return Distillation(images, settings.soft_target, workshop.compute, workshop.models)
+    return Distillation(images, settings.soft_target, train_context.compute, train_context.models)
 
 
 @pytest.fixture

@@ -51,9 +51,11 @@ def test_the_student_learns_and_the_source_does_not(fit):
     assert totals.iloc[-1] < totals.iloc[0]
 
 
-def test_a_second_fit_finds_the_student_trained_and_another_seed_does_not(fit, workshop):
+def test_a_second_fit_finds_the_student_trained_and_another_seed_does_not(fit, train_context):
     first, again = (fit(StfpmDetector, settings()) for _ in range(2))
-    other = fit(StfpmDetector, settings(), workshop=type(workshop)(workshop.compute, 1, workshop.models))
+    other = fit(
+        StfpmDetector, settings(), train_context=type(train_context)(train_context.compute, 1, train_context.models)
+    )
     assert [made.fitting.reused for made in (first, again, other)] == [False, True, False]
     states = [made.detector.learnt_state() for made in (first, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from kdad.detectors.context import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from memory_images import MemoryImages, split_of
@@ -128,13 +128,13 @@ def test_students_are_trained_once_whether_descriptors_are_kept_or_not(fit):
     assert set(again.fitting.history["term"].str.partition(".")[0]) == {"p17", "p33"}
 
 
-def test_other_students_or_another_seed_are_trained_anew(fit, workshop):
+def test_other_students_or_another_seed_are_trained_anew(fit, train_context):
     keys = [
         fit(UninformedStudentsDetector, settings((17,), **changed)).detector.key
         for changed in ({}, {"count": 1}, {"output_stride": 2}, {"augmentation": "flips"})
     ]
-    other = Workshop(workshop.compute, 1, workshop.models)
-    keys.append(fit(UninformedStudentsDetector, settings((17,)), workshop=other).detector.key)
+    other = TrainContext(train_context.compute, 1, train_context.models)
+    keys.append(fit(UninformedStudentsDetector, settings((17,)), train_context=other).detector.key)
     assert len(set(keys)) == 5
 
 
@@ -165,10 +165,10 @@ def test_images_of_more_than_half_the_receptive_field_are_taken(prepare):
     prepare(UninformedStudentsDetector, settings((33,)), images=MemoryImages((17, 17)))
 
 
-def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare, workshop):
+def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare, train_context):
     with pytest.raises(InputError, match="nowhere"):
         prepare(UninformedStudentsDetector, settings(pool="nowhere"))
-    assert not workshop.models.root.exists()
+    assert not train_context.models.root.exists()
 
 
 @pytest.mark.parametrize(("size", "applies"), [(17, True), ([64, 16], False), ([17, 64], True)])

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from kdad.content_store import ContentStore
+from kdad.detectors.context import TrainContext
 from kdad.detectors.uninformed_students import pretraining as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 
 
@@ -17,32 +17,34 @@ def _parameters(**top) -> TeacherParameters:
     return TeacherParameters(**(small | {"training": {"epochs": 1, "batch_size": 4}} | top))
 
 
-def test_a_teacher_is_trained_once_whichever_others_there_are(workshop):
-    first = pretrain(_parameters(), [17], workshop)[17]
-    again = pretrain(_parameters(), [33, 17], workshop)
+def test_a_teacher_is_trained_once_whichever_others_there_are(train_context):
+    first = pretrain(_parameters(), [17], train_context)[17]
+    again = pretrain(_parameters(), [33, 17], train_context)
     assert (first.reused, again[17].reused, again[33].reused) == (False, True, False)
     assert first.key == again[17].key != again[33].key
     pd.testing.assert_frame_equal(first.history, again[17].history)
 
 
-def test_what_a_teacher_depends_on_is_in_its_key(workshop, monkeypatch):
+def test_what_a_teacher_depends_on_is_in_its_key(train_context, monkeypatch):
     monkeypatch.setattr(module, "train_once", lambda store, key, train: key)
 
-    def key(parameters, place=workshop):
+    def key(parameters, place=train_context):
         return pretrain(parameters, [17], place)[17]
 
     changes = ({"depth": 5}, {"margin": 2.0}, {"metric_weight": 0.5}, {"seed": 1})
     others = [key(_parameters(**changed)) for changed in changes]
     assert len({key(_parameters()), *others}) == 5
-    elsewhere = Workshop(workshop.compute, 1, ContentStore(workshop.models.root / "elsewhere"), split_seed=3)
+    elsewhere = TrainContext(
+        train_context.compute, 1, ContentStore(train_context.models.root / "elsewhere"), split_seed=3
+    )
     assert key(_parameters(), elsewhere) == key(_parameters())
 
 
-def test_what_only_the_other_distillation_reads_is_not_in_a_key(workshop, monkeypatch):
+def test_what_only_the_other_distillation_reads_is_not_in_a_key(train_context, monkeypatch):
     monkeypatch.setattr(module, "train_once", lambda store, key, train: key)
 
     def key(**changed):
-        return pretrain(_parameters(**changed), [17], workshop)[17]
+        return pretrain(_parameters(**changed), [17], train_context)[17]
 
     crops = {"crop_size": 24, "crops_per_epoch": 4}
     assert key() == key(dense=crops)
@@ -52,14 +54,14 @@ def test_what_only_the_other_distillation_reads_is_not_in_a_key(workshop, monkey
     assert key(**dense) != key(**(dense | {"dense": crops | {"enlargement": 1}}))
 
 
-def test_crops_smaller_than_a_receptive_field_are_refused_before_anything_is_trained(workshop):
+def test_crops_smaller_than_a_receptive_field_are_refused_before_anything_is_trained(train_context):
     parameters = _parameters(distillation="dense", dense={"crop_size": 24, "crops_per_epoch": 4})
     with pytest.raises(InputError, match=r"crop_size is 24, which is less than the receptive field 33"):
-        pretrain(parameters, [33], workshop)
+        pretrain(parameters, [33], train_context)
 
 
-def test_a_reference_opens_what_was_trained(workshop):
-    trained = pretrain(_parameters(), [17], workshop)[17]
+def test_a_reference_opens_what_was_trained(train_context):
+    trained = pretrain(_parameters(), [17], train_context)[17]
     reference = reference_teacher(trained, 17, _parameters(), 4)
     state = reference.open().descriptor.state_dict()
     assert state.keys() == trained.state.keys()

@@ -14,7 +14,7 @@ from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import StudentParameters
 from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import Passage, SeenImages, obtain_features
+from kdad.features.seen import FeatureSet, Passage, obtain_features
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.weights import fingerprint_state
 from kdad.training.checkpoints import CheckpointFile
@@ -51,7 +51,7 @@ def describe(tmp_path, pictures, teacher):
     def run(keep=True, folder="descriptors"):
         split = split_of(pictures)
         cache = obtain_features(ContentStore(tmp_path / folder), teacher, pictures, split, Passage(3, keep))
-        return SeenImages(pictures, split, {"p17": cache})
+        return FeatureSet(pictures, split, {"p17": cache})
 
     return run
 

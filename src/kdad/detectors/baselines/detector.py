@@ -12,12 +12,12 @@ from kdad.content_store import content_key
 from kdad.detectors.baselines.halves import MAP, AutoencoderHalf, LearntHalf, PatchHalf, VectorHalf
 from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.source_system import SourceSystem
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
@@ -42,7 +42,7 @@ class BaselineDetector(SourceSystem, Detector):
         self.moments: PositionMoments | None = None
 
     @classmethod
-    def check_inputs(cls, settings: BaselineSettings, seen: SeenImages) -> None:
+    def check_inputs(cls, settings: BaselineSettings, seen: FeatureSet) -> None:
         """Raise `InputError`, naming the field, for options that do not fit the images or the library."""
         super().check_inputs(settings, seen)
         images = seen.images
@@ -73,17 +73,17 @@ class BaselineDetector(SourceSystem, Detector):
         return settings.baselines.only.draws
 
     @classmethod
-    def check(cls, settings: BaselineSettings, seen: SeenImages) -> None:
+    def check(cls, settings: BaselineSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for critical points that the source does not have."""
         names = seen.features["source"].names
         for name in settings.baselines.points or []:
             if name not in names:
                 raise InputError(f"baselines.points names '{name}'; the source has {', '.join(names)}")
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Fit the method to the training images, and measure what its map is standardised by."""
         started, cache = perf_counter(), seen.features["source"]
-        self.size, self.points, self.seed = cache.size, list(cache.names), workshop.seed
+        self.size, self.points, self.seed = cache.size, list(cache.names), train_context.seed
         scaling = self.settings.features.activation_scaling
         self.scales = [overall_sd(found) if scaling == "per_point" else 1.0 for found in cache.statistics]
         common = self.settings.baselines.model_dump(include={"pixel_side", "components", "points"})
@@ -94,11 +94,11 @@ class BaselineDetector(SourceSystem, Detector):
             sees=self.method.seen,
             options=self.method.complete_options,
             common=common,
-            seed=workshop.seed if self.method.draws else None,
+            seed=train_context.seed if self.method.draws else None,
             code=code_digest(__name__),
         )
         try:
-            history, reused = self.half.fit(seen, workshop)
+            history, reused = self.half.fit(seen, train_context)
             self.moments = self._measure_moments(seen) if self._at_positions else None
         except InputError:
             raise
@@ -108,7 +108,7 @@ class BaselineDetector(SourceSystem, Detector):
                 f"baselines.methods.{name} failed ({type(error).__name__}: {error}); change its options, or leave it "
                 f"out with {name}: null"
             ) from error
-        return Fitting(history, perf_counter() - started, reused)
+        return FitResult(history, perf_counter() - started, reused)
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return what the method has fitted, and the moments that its map is standardised by."""
@@ -182,7 +182,7 @@ class BaselineDetector(SourceSystem, Detector):
         return RawTensors({}, {MAP: self.moments.normalise(found) if self.moments else found})
 
     @torch.no_grad()
-    def _measure_moments(self, seen: SeenImages) -> PositionMoments:
+    def _measure_moments(self, seen: FeatureSet) -> PositionMoments:
         sigma = self.settings.baselines.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:

@@ -15,9 +15,9 @@ from kdad.detectors.baselines.parameters import BaselineMethodParameters, Baseli
 from kdad.detectors.baselines.patch_graph import score_positions
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
 from kdad.detectors.baselines.representations import Representation
+from kdad.detectors.context import Raw, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
-from kdad.detectors.workshop import Raw, Workshop
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.scoring.enlarging import enlarge
 from kdad.seeding import derive_seed, numpy_generator
 
@@ -51,7 +51,7 @@ class LearntHalf(ABC):
         self.detector, self.method = detector, detector.method
 
     @abstractmethod
-    def fit(self, seen: SeenImages, workshop: Workshop) -> tuple[pd.DataFrame | None, bool]:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame | None, bool]:
         """Fit; return the loss history, None without one, and whether all was found done."""
 
     @abstractmethod
@@ -84,13 +84,13 @@ class VectorHalf(LearntHalf):
         self.represent = Representation(self.method.representation, settings.pixel_side, settings.components)
         self.looks_through_source = self.method.representation == "source"
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> tuple[None, bool]:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
         """Represent the training images, and fit the library's model."""
         rows = seen.split.rows("train")
         batches = (rows[start : start + _VECTOR_BATCH] for start in range(0, len(rows), _VECTOR_BATCH))
         raw = [self.represent.raw(seen.batch(batch), self._outputs(seen, batch)) for batch in batches]
         vectors = self.represent.fit(np.concatenate(raw))
-        self.fitted = fit_detector(self.method.detector, vectors, self.method.options, self._seed(workshop.seed))
+        self.fitted = fit_detector(self.method.detector, vectors, self.method.options, self._seed(train_context.seed))
         self.features = vectors.shape[1]
         self._state = state_of_detector(self.fitted, vectors)
         return None, False
@@ -115,7 +115,7 @@ class VectorHalf(LearntHalf):
         given = self.method.detector, self.features, self.method.options, self._seed(facts["seed"])
         self.fitted = restore_detector(*given, self._state)
 
-    def _outputs(self, seen: SeenImages, rows: np.ndarray) -> list[Tensor]:
+    def _outputs(self, seen: FeatureSet, rows: np.ndarray) -> list[Tensor]:
         return self.detector.scaled(seen.outputs(rows)["source"]) if self.looks_through_source else []
 
     @staticmethod
@@ -130,7 +130,7 @@ class PatchHalf(LearntHalf):
         super().__init__(detector)
         self.model = new_patch_model(self.method.map_options)
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> tuple[None, bool]:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
         """Fit to the training images' patches."""
         rows = seen.split.rows("train")
 
@@ -139,8 +139,8 @@ class PatchHalf(LearntHalf):
                 outputs = seen.outputs(rows[start : start + _BATCH])["source"]
                 yield patches_of(self._features(self.detector.scaled(outputs)))
 
-        generator = numpy_generator(workshop.seed, "baselines", self.method.detector)
-        self.model.fit(passes, len(rows), generator, derive_seed(workshop.seed, "baselines", "dictionary"))
+        generator = numpy_generator(train_context.seed, "baselines", self.method.detector)
+        self.model.fit(passes, len(rows), generator, derive_seed(train_context.seed, "baselines", "dictionary"))
         return None, False
 
     @property
@@ -182,16 +182,16 @@ class AutoencoderHalf(LearntHalf):
 
     looks_through_source = False
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> tuple[pd.DataFrame, bool]:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
         """Train the autoencoder, or find it trained."""
-        compute, seed, options = self.detector.compute, workshop.seed, self.method.map_options
+        compute, seed, options = self.detector.compute, train_context.seed, self.method.map_options
 
         def train(checkpoint):
             network = compute.place(self._new_network(seed))
             history = train_autoencoder(network, seen, self._loss, options, compute, seed, checkpoint)
             return network, history
 
-        trained = train_once(workshop.models, self.detector.key, train)
+        trained = train_once(train_context.models, self.detector.key, train)
         self._take(trained.state)
         return trained.history, trained.reused
 

@@ -14,6 +14,7 @@ from kdad.content_store import content_key
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.graph import Finishing
 from kdad.detectors.learnt import prefixed, without_prefix
@@ -22,8 +23,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.parameters.system import SystemSettings
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.position import measure_moments, moments_state, take_map_moments
@@ -58,7 +58,7 @@ class CommitteeDetector(SourceSystem, Detector):
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
 
     @classmethod
-    def check_inputs(cls, settings: CommitteeSettings, seen: SeenImages) -> None:
+    def check_inputs(cls, settings: CommitteeSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for what a member cannot use."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check_inputs(own, seen)
@@ -69,15 +69,15 @@ class CommitteeDetector(SourceSystem, Detector):
         return any(_KINDS[type(own)].draws(own) for own in settings.of_members.values())
 
     @classmethod
-    def check(cls, settings: CommitteeSettings, seen: SeenImages) -> None:
+    def check(cls, settings: CommitteeSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for critical points of a member that the source does not have."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check(own, seen)
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Fit every member, or find it trained."""
         self.size = seen.features["source"].size
-        fittings = {name: member.fit(seen, workshop) for name, member in self.members.items()}
+        fittings = {name: member.fit(seen, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
         self.moments = measure_moments(seen.split, partial(self._products, seen), self.batch_size())[_DETECTION]
         histories = [
@@ -85,7 +85,7 @@ class CommitteeDetector(SourceSystem, Detector):
             for name, fitting in fittings.items()
             if fitting.history is not None
         ]
-        return Fitting(
+        return FitResult(
             pd.concat(histories, ignore_index=True) if histories else None,
             sum(fitting.seconds for fitting in fittings.values()),
             all(fitting.reused for fitting in fittings.values()),
@@ -161,7 +161,7 @@ class CommitteeDetector(SourceSystem, Detector):
             maps[_DETECTION] = self.moments.normalise(product).numpy()
         return Raw(scores, {method: maps[method] for method in methods})
 
-    def _products(self, seen: SeenImages, rows: np.ndarray) -> dict[str, Tensor]:
+    def _products(self, seen: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the product of the images at some rows, by the name of what is standardised."""
         found = self.maps(seen.batch(rows), seen.outputs(rows), [PRODUCT]).maps[PRODUCT]
         return {_DETECTION: torch.from_numpy(found)}

@@ -10,10 +10,10 @@ from torch import Tensor
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.folder import keep
 from kdad.detectors.exported.runtime import Runtime, kind_of
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 
 
-class ExportedDetector(Judge):
+class ExportedDetector(Predictor):
     """A judge whose numbers come from an exported file; nothing of it can be trained or exported again."""
 
     def __init__(self, facts: ExportedFacts, runtime: Runtime, file: Path) -> None:

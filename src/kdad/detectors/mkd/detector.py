@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
@@ -19,9 +20,8 @@ from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gra
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.source_system import SourceSystem
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.cache import overall_sd
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.parameters.scoring import SmoothingParameters
 from kdad.provenance import code_digest
@@ -46,14 +46,14 @@ class MkdDetector(SourceSystem, Detector):
     Settings = MkdSettings
 
     @classmethod
-    def check(cls, settings: MkdSettings, seen: SeenImages) -> None:
+    def check(cls, settings: MkdSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for a critical point that the source does not have."""
         names = seen.features["source"].names
         choose_points(settings.cloner.training_points, names, "cloner.training_points")
         for block in ("detection", "forward_map", "gradient_map"):
             choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the cloner, or find it trained, and measure on training images what its maps need."""
         started, settings = perf_counter(), self.settings
         cache = seen.features["source"]
@@ -63,23 +63,23 @@ class MkdDetector(SourceSystem, Detector):
             source=cache.identity,
             scaling=settings.features.activation_scaling,
             cloner=settings.cloner.model_dump(),
-            seed=workshop.seed,
+            seed=train_context.seed,
             code=code_digest("kdad.detectors.mkd.training", "kdad.detectors.mkd.cloner"),
         )
-        self._shape(cache.points, cache.size, scales, workshop.seed)
+        self._shape(cache.points, cache.size, scales, train_context.seed)
         positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")
 
         def train(checkpoint):
             with torch_seed(self.seed, "cloner", "initialisation"):
                 cloner = self.compute.place(self._new_cloner())
-            shared = (seen, scales, positions, settings.cloner, self.compute, workshop.seed)
+            shared = (seen, scales, positions, settings.cloner, self.compute, train_context.seed)
             return cloner, train_cloner(cloner, *shared, checkpoint)
 
-        trained = train_once(workshop.models, self.key, train)
+        trained = train_once(train_context.models, self.key, train)
         self._take_cloner(trained.state)
         self._measure_maps(seen)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
-        return Fitting(trained.history, seconds, trained.reused, "cloner")
+        return FitResult(trained.history, seconds, trained.reused, "cloner")
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return the cloner's weights, and what maps keep of training images."""
@@ -192,7 +192,7 @@ class MkdDetector(SourceSystem, Detector):
             return gradient_maps(total, images, method, rule, self.seed, self.mean_image).cpu().numpy()
 
     @torch.no_grad()
-    def _measure_maps(self, seen: SeenImages) -> None:
+    def _measure_maps(self, seen: FeatureSet) -> None:
         """Measure on training images the moments of the scored map, and the mean image, where they are needed."""
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:

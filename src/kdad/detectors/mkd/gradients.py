@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters, LocalisationMethod
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.networks.source import Source
 from kdad.scoring.position import measured_rows
 from kdad.seeding import torch_seed
@@ -109,7 +109,7 @@ def _smooth_grad(total: TotalDiscrepancy, images: Tensor, parameters: GradientMa
     return mean
 
 
-def measure_mean_image(seen: SeenImages, batch_size: int) -> Tensor:
+def measure_mean_image(seen: FeatureSet, batch_size: int) -> Tensor:
     """Return the mean `(3, H, W)` of at most 512 training images, float32: what integrated gradients begin at."""
     rows = measured_rows(seen.split)
     sums = [seen.batch(rows[i : i + batch_size]).double().sum(0) for i in range(0, len(rows), batch_size)]

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 
 
 def train_cloner(
     cloner: nn.Module,
-    seen: SeenImages,
+    seen: FeatureSet,
     scales: list[float],
     positions: list[int],
     parameters: ClonerParameters,

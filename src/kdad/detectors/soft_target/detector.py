@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
 from kdad.detectors.soft_target.classifier import Classifier
@@ -16,9 +17,8 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import FeatureSet, Passage
 from kdad.images.labelled import classified_images, one_class_split
 from kdad.networks.weights import fingerprint_state
 from kdad.provenance import code_digest
@@ -40,20 +40,22 @@ class SoftTargetDetector(Detector):
     Reference = ClassifierReference
 
     @classmethod
-    def adapt(cls, settings: SoftTargetSettings, seen: SeenImages, split_seed: int) -> SeenImages:
+    def adapt(cls, settings: SoftTargetSettings, seen: FeatureSet, split_seed: int) -> FeatureSet:
         """Return the images at the files' own size, held out as the classifiers' are.
 
         Raises `InputError` for a set without classes.
         """
         classified = classified_images(seen.images, split_seed)
         images = seen.images.at_own_size()
-        return SeenImages(images, one_class_split(images, classified), {})
+        return FeatureSet(images, one_class_split(images, classified), {})
 
     @classmethod
-    def refer(cls, settings: SoftTargetSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+    def refer(
+        cls, settings: SoftTargetSettings, seen: FeatureSet, train_context: TrainContext
+    ) -> dict[str, FrozenReference]:
         """Return the teacher of all classes, trained or found."""
-        distillation = _distillation(settings, seen, workshop)
-        teacher, network = distillation.teacher(workshop.seed), settings.soft_target.teacher
+        distillation = _distillation(settings, seen, train_context)
+        teacher, network = distillation.teacher(train_context.seed), settings.soft_target.teacher
         path = teacher.folder / "network.safetensors"
         reference = ClassifierReference(
             channels=distillation.images.channels,
@@ -75,14 +77,14 @@ class SoftTargetDetector(Detector):
         """Say what the student disagrees with."""
         return "teacher of all classes"
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Distil the student on the normal class, or find it trained."""
-        distillation = _distillation(self.settings, seen, workshop)
-        taught = distillation.one_class_student(seen.images.normal_class, workshop.seed)
+        distillation = _distillation(self.settings, seen, train_context)
+        taught = distillation.one_class_student(seen.images.normal_class, train_context.seed)
         self.size = seen.images.size
         self.key = content_key(student=taught.key, code=code_digest(__name__))
         self._take(load_file(taught.folder / "network.safetensors"))
-        return Fitting(_history_of(taught), taught.seconds, taught.reused, "student")
+        return FitResult(_history_of(taught), taught.seconds, taught.reused, "student")
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return the student's weights."""
@@ -137,9 +139,9 @@ class SoftTargetDetector(Detector):
         self.compute.place(self.student).eval()
 
 
-def _distillation(settings: SoftTargetSettings, seen: SeenImages, workshop: Workshop) -> Distillation:
-    images = classified_images(seen.images, workshop.split_seed)
-    return Distillation(images, settings.soft_target, workshop.compute, workshop.models)
+def _distillation(settings: SoftTargetSettings, seen: FeatureSet, train_context: TrainContext) -> Distillation:
+    images = classified_images(seen.images, train_context.split_seed)
+    return Distillation(images, settings.soft_target, train_context.compute, train_context.models)
 
 
 def _history_of(taught: Taught) -> pd.DataFrame:

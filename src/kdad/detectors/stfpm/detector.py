@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import FeatureSet, Passage
 from kdad.features.source import SourceReference, reference_source
 from kdad.networks.architectures import build_source
 from kdad.networks.points import choose_points
@@ -40,9 +40,11 @@ class StfpmDetector(Detector):
     Reference = SourceReference
 
     @classmethod
-    def refer(cls, settings: StfpmSettings, seen: SeenImages, workshop: Workshop) -> dict[str, FrozenReference]:
+    def refer(
+        cls, settings: StfpmSettings, seen: FeatureSet, train_context: TrainContext
+    ) -> dict[str, FrozenReference]:
         """Return the source."""
-        return {"source": reference_source(settings.stfpm.source, seen, workshop.models, workshop.statistics)}
+        return {"source": reference_source(settings.stfpm.source, seen, train_context.models, train_context.statistics)}
 
     @classmethod
     def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> Passage:
@@ -50,7 +52,7 @@ class StfpmDetector(Detector):
         return Passage.of(settings.stfpm.features)
 
     @classmethod
-    def check(cls, settings: StfpmSettings, seen: SeenImages) -> None:
+    def check(cls, settings: StfpmSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for critical points that the source does not have."""
         choose_points(settings.stfpm.points, seen.features["source"].names, "stfpm.points")
 
@@ -59,7 +61,7 @@ class StfpmDetector(Detector):
         """Name the source."""
         return settings.stfpm.source.name
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the student, or find it trained."""
         cache, settings = seen.features["source"], self.settings.stfpm
         self.size = cache.size
@@ -67,13 +69,13 @@ class StfpmDetector(Detector):
             source=cache.identity,
             points=settings.points,
             training=settings.training.model_dump(),
-            seed=workshop.seed,
+            seed=train_context.seed,
             code=code_digest(__name__),
         )
         positions = self._positions
 
         def run(checkpoint):
-            with torch_seed(workshop.seed, "stfpm", "initialisation"):
+            with torch_seed(train_context.seed, "stfpm", "initialisation"):
                 student = self.compute.place(self._new_student())
             imitate = self.compute.compiled(student)
 
@@ -85,12 +87,12 @@ class StfpmDetector(Detector):
 
             parts = seen.split.rows("train"), seen.split.rows("validation")
             task = TrainingTask("stfpm", student, loss, *parts, names=seen.split.name)
-            return student, train(task, settings.training, workshop.seed, checkpoint)
+            return student, train(task, settings.training, train_context.seed, checkpoint)
 
-        trained = train_once(workshop.models, self.key, run)
+        trained = train_once(train_context.models, self.key, run)
         self._take_student(trained.state)
         self.moments = self._measure_moments(seen) if settings.normalisation == "position" else None
-        return Fitting(trained.history, trained.seconds, trained.reused, "student")
+        return FitResult(trained.history, trained.seconds, trained.reused, "student")
 
     def learnt_state(self) -> dict[str, Tensor]:
         """Return the student's weights, and the moments that the map is standardised by."""
@@ -155,7 +157,7 @@ class StfpmDetector(Detector):
         return pyramid_map(chosen, student, self.size)
 
     @torch.no_grad()
-    def _measure_moments(self, seen: SeenImages) -> PositionMoments:
+    def _measure_moments(self, seen: FeatureSet) -> PositionMoments:
         sigma = self.settings.stfpm.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.content_store import content_key
+from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
@@ -26,9 +27,8 @@ from kdad.detectors.uninformed_students.pretraining import (
     require_teachers,
 )
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
-from kdad.detectors.workshop import Fitting, Outputs, Raw, RawTensors, Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import Passage, SeenImages
+from kdad.features.seen import FeatureSet, Passage
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.statistics import ChannelStatistics
 from kdad.networks.mirrored_size import check_size
@@ -61,10 +61,10 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def refer(
-        cls, settings: UninformedStudentsSettings, seen: SeenImages, workshop: Workshop
+        cls, settings: UninformedStudentsSettings, seen: FeatureSet, train_context: TrainContext
     ) -> dict[str, FrozenReference]:
         """Return the teachers, trained or found; they depend on natural images alone."""
-        trained = pretrain(settings.teacher, settings.students.receptive_fields, workshop)
+        trained = pretrain(settings.teacher, settings.students.receptive_fields, train_context)
         return {
             f"p{field}": reference_teacher(found, field, settings.teacher, settings.students.output_stride)
             for field, found in trained.items()
@@ -78,7 +78,7 @@ class UninformedStudentsDetector(Detector):
         return Passage(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
 
     @classmethod
-    def check_inputs(cls, settings: UninformedStudentsSettings, seen: SeenImages) -> None:
+    def check_inputs(cls, settings: UninformedStudentsSettings, seen: FeatureSet) -> None:
         """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
         super().check_inputs(settings, seen)
         check_size(seen.images.size, max(settings.students.receptive_fields))
@@ -89,14 +89,14 @@ class UninformedStudentsDetector(Detector):
         """Say what the teachers have learnt from."""
         return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
 
-    def fit(self, seen: SeenImages, workshop: Workshop) -> Fitting:
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the ensemble of each receptive field, or find it trained, and measure the maps of training images."""
         require_teachers(self.references, self.settings)
-        found = {field: self._fit_field(field, seen, workshop) for field in self._fields}
+        found = {field: self._fit_field(field, seen, train_context) for field in self._fields}
         self.size = seen.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
         self.constants = self._measure_constants(seen)
-        return Fitting(
+        return FitResult(
             join_histories({field: trained.history for field, trained in found.items()}),
             sum(trained.seconds for trained in found.values()),
             all(trained.reused for trained in found.values()),
@@ -195,7 +195,7 @@ class UninformedStudentsDetector(Detector):
         return parts
 
     @torch.no_grad()
-    def _measure_constants(self, seen: SeenImages) -> dict[str, Standard] | dict[str, PositionMoments]:
+    def _measure_constants(self, seen: FeatureSet) -> dict[str, Standard] | dict[str, PositionMoments]:
         if self._at_positions:
             return measure_moments(
                 seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
@@ -208,24 +208,24 @@ class UninformedStudentsDetector(Detector):
                 statistics[name].update(maps.reshape(-1, 1).cpu().numpy())
         return {name: Standard.of(values) for name, values in statistics.items()}
 
-    def _fit_field(self, field: int, seen: SeenImages, workshop: Workshop):
+    def _fit_field(self, field: int, seen: FeatureSet, train_context: TrainContext):
         students = self.settings.students
-        own = SeenImages(seen.images, seen.split, {f"p{field}": seen.features[f"p{field}"]})
+        own = FeatureSet(seen.images, seen.split, {f"p{field}": seen.features[f"p{field}"]})
         cache = own.features[f"p{field}"]
         key = content_key(
             descriptors=cache.identity,
             students=students.model_dump(exclude={"receptive_fields", "descriptors"}),
-            seed=workshop.seed,
+            seed=train_context.seed,
             code=code_digest("kdad.detectors.uninformed_students.students"),
         )
         standardise = Standardisation.of(cache.statistics[0], self.compute.device)
 
         def train(checkpoint):
-            ensemble = self.compute.place(self._new_ensemble(field, workshop.seed))
-            shared = (self.frozen[f"p{field}"], own, standardise, students, self.compute, workshop.seed)
+            ensemble = self.compute.place(self._new_ensemble(field, train_context.seed))
+            shared = (self.frozen[f"p{field}"], own, standardise, students, self.compute, train_context.seed)
             return ensemble, train_students(ensemble, *shared, checkpoint)
 
-        trained = train_once(workshop.models, key, train)
+        trained = train_once(train_context.models, key, train)
         self.standardisations[field] = standardise
         self.ensembles[f"p{field}"] = self._new_ensemble(field, 0)
         self.ensembles[f"p{field}"].load_state_dict(trained.state)

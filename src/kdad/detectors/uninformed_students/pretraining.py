@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kdad.content_store import content_key
+from kdad.detectors.context import TrainContext
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
 from kdad.detectors.uninformed_students.patches import patches_of, sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
-from kdad.detectors.workshop import Workshop
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.images.image_set import hash_content
@@ -22,7 +22,7 @@ from kdad.provenance import code_digest
 def pretrain(
     parameters: TeacherParameters,
     receptive_fields: list[int],
-    workshop: Workshop,
+    train_context: TrainContext,
     patches: pd.DataFrame | None = None,
 ) -> dict[int, Trained]:
     """Train a teacher for each receptive field, whatever images are judged by it later and with which seed.
@@ -42,13 +42,13 @@ def pretrain(
             patches=hash_content(pd.util.hash_pandas_object(own, index=False).to_numpy().tobytes()),
             receptive_field=patch_size,
             code=code_digest("kdad.detectors.uninformed_students.teacher"),
-            **workshop.compute.describe(),
+            **train_context.compute.describe(),
         )
 
         def train(checkpoint, patch_size=patch_size, own=own):
-            return train_teacher(patch_size, pool, own, parameters, workshop.compute, checkpoint)
+            return train_teacher(patch_size, pool, own, parameters, train_context.compute, checkpoint)
 
-        found[patch_size] = train_once(workshop.models, key, train)
+        found[patch_size] = train_once(train_context.models, key, train)
     return found
 
 

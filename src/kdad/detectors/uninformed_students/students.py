@@ -10,7 +10,7 @@ from torch import Tensor
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import StudentParameters
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.seeding import derive_seed
 from kdad.training.checkpoints import CheckpointFile
@@ -46,7 +46,7 @@ def student_errors(predictions: Tensor, targets: Tensor) -> Tensor:
 def train_students(
     students: StudentEnsemble,
     teacher: FrozenNetwork,
-    seen: SeenImages,
+    seen: FeatureSet,
     standardise: Standardisation,
     parameters: StudentParameters,
     compute: Compute,

@@ -8,9 +8,9 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import heat_limits
-from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.prediction import heat_limits
+from kdad.detectors.predictor import Predictor
+from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import find_tiled, put_tiled
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
@@ -20,7 +20,7 @@ from kdad.logs import PLAIN
 from kdad.parameters.inference import CalibrationParameters
 from kdad.parameters.scoring import LABELLED_RULES
 from kdad.parameters.source import ComputeParameters
-from kdad.pipelines.inference.judging import FileJudge, judge_found
+from kdad.pipelines.inference.predicting import FilePredictor, predict_found
 from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
@@ -35,8 +35,8 @@ _VALUES_OF_A_MAP = 300_000
 
 
 def calibrate(
-    detector: Judge, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
-) -> tuple[pd.DataFrame, Judge, dict[str, Any]]:
+    detector: Predictor, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
+) -> tuple[pd.DataFrame, Predictor, dict[str, Any]]:
     """Set the threshold anew by the rule, on the images' scores, or without images on the held-out scores it remembers.
 
     With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
@@ -110,15 +110,15 @@ def _in_float32(
 
 
 def _score(
-    detector: Judge, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
+    detector: Predictor, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     if tiling is None:
         if detector.threshold is None:  # any will do: decisions are not looked at
             detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.map_limits)
         return score_images(detector, images, calibration.batch_size)
     check_larger_than_tiles(images, tiling)
-    judge = TiledJudge(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
-    return score_images(judge, images, calibration.batch_size)
+    predictor = TiledPredictor(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
+    return score_images(predictor, images, calibration.batch_size)
 
 
 def check_calibration_images(images: FoundImages) -> None:
@@ -142,7 +142,7 @@ def check_calibration_images(images: FoundImages) -> None:
 
 
 def score_images(
-    judge: FileJudge, images: FoundImages, batch_size: int
+    predictor: FilePredictor, images: FoundImages, batch_size: int
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
 
@@ -150,13 +150,13 @@ def score_images(
     """
     labels = [label or 0 for label in images.labels]
     scores, problems, maps = [], [], []
-    for label, judged in zip(labels, judge_found(judge, images, batch_size, with_images=False), strict=True):
-        if judged.judgement is None:
+    for label, judged in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
+        if judged.prediction is None:
             problems.append(printable(judged.problem))
             continue
-        scores.append(judged.judgement.score)
-        if label == 0 and judged.judgement.map is not None and len(maps) < _MAPS_FOR_LIMITS:
-            maps.append(_some_values(judged.judgement.map))
+        scores.append(judged.prediction.score)
+        if label == 0 and judged.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
+            maps.append(_some_values(judged.prediction.map))
     if problems:
         raise InputError(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])

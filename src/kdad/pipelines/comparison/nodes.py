@@ -9,8 +9,8 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.context import TrainContext
 from kdad.detectors.seeing import see
-from kdad.detectors.workshop import Workshop
 from kdad.errors import IncompleteError, InputError
 from kdad.experiments.case import Case
 from kdad.experiments.plan import Plan
@@ -18,7 +18,7 @@ from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.dataset import DatasetParameters
@@ -43,11 +43,11 @@ def see_category(
     plan, category, system = prepared
     machine = prepare_compute(compute)
     cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
-    plain, detector, base = SeenImages(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
+    plain, detector, base = FeatureSet(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
     seen = detector.adapt(base, plain, seed)
     for case in cases:
         _checking(case, plan, lambda settings: detector.check_inputs(settings, seen))
-    references = detector.refer(base, seen, Workshop(machine, cases[0].seed, ContentStore(stores.models), seed))
+    references = detector.refer(base, seen, TrainContext(machine, cases[0].seed, ContentStore(stores.models), seed))
     seen = see(detector, base, seen, references, machine, ContentStore(stores.features), plan.shares_classes)
     for case in cases:
         if getattr(case.settings, "source", None) == getattr(base, "source", None):
@@ -71,7 +71,7 @@ def run_one_case(
     rows = reporting.case_sheet_rows
     context = RunContext(prepare_compute(compute), stores, measuring, seed, rows, shares_classes)
     try:
-        result = run_case(case, SeenImages(image_set, Split(split_table), features), context)
+        result = run_case(case, FeatureSet(image_set, Split(split_table), features), context)
     except Exception as error:  # whatever it is, the other cases can still run
         logger.error("%s failed: %s", case.namespace, error)
         logger.debug("%s", traceback.format_exc())

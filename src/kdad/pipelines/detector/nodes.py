@@ -8,13 +8,13 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.context import TrainContext
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
-from kdad.detectors.workshop import Workshop
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.scoring import MeasuringParameters
@@ -38,8 +38,8 @@ def prepare_frozen(
     image_statistics: dict[str, Any] | None = None,
 ) -> dict[str, FrozenReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
-    workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed, image_statistics)
-    return steps.prepare_frozen(detector, settings, SeenImages(image_set, Split(split_table), {}), workshop)[1]
+    train_context = TrainContext(prepare_compute(compute), seed, ContentStore(stores.models), seed, image_statistics)
+    return steps.prepare_frozen(detector, settings, FeatureSet(image_set, Split(split_table), {}), train_context)[1]
 
 
 def compute_features(
@@ -53,7 +53,7 @@ def compute_features(
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
     started, context = time.perf_counter(), _context(stores, compute)
-    seen = steps.extract_features(detector, settings, SeenImages(image_set, Split(split_table), {}), frozen, context)
+    seen = steps.extract_features(detector, settings, FeatureSet(image_set, Split(split_table), {}), frozen, context)
     reused = all(cache.reused for cache in seen.features.values())
     cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused}
     return seen.features, cost | context.compute.describe()
@@ -71,8 +71,10 @@ def fit_detector(
     seed: int,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
-    seen = SeenImages(image_set, Split(split_table), feature_caches)
-    made, fitting = steps.fit_detector(detector, settings, seen, frozen, _context(stores, compute, seed).workshop())
+    seen = FeatureSet(image_set, Split(split_table), feature_caches)
+    made, fitting = steps.fit_detector(
+        detector, settings, seen, frozen, _context(stores, compute, seed).train_context()
+    )
     history = pd.DataFrame(columns=_HISTORY) if fitting.history is None else fitting.history
     history.attrs["network"] = fitting.network
     return made, history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
@@ -90,7 +92,7 @@ def map_images(
 
     Maps of costly methods are of test images alone.
     """
-    seen = SeenImages(image_set, Split(split_table), feature_caches)
+    seen = FeatureSet(image_set, Split(split_table), feature_caches)
     raw = steps.map_images(detector, seen, detector.methods, _context(stores, compute))
     return raw.scores, raw.stacks, raw.seconds
 

@@ -16,8 +16,8 @@ from kdad.detectors.exported.folder import keep
 from kdad.detectors.exported.runtime import kind_of
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.folder import read_facts
-from kdad.detectors.judge import Judge
 from kdad.detectors.opening import open_detector
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
@@ -43,7 +43,7 @@ class Export:
 
 
 def export(
-    detector: Judge,
+    detector: Predictor,
     images: FoundImages | None,
     wanted: ExportParameters,
     dataset: DatasetParameters,

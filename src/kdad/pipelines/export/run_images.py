@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, of_run
 from kdad.errors import InputError
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
@@ -37,6 +37,6 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> CheckedIm
     return None
 
 
-def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> SeenImages:
+def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> FeatureSet:
     split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
-    return detector.adapt(detector.settings, SeenImages(images, split, {}), seed)
+    return detector.adapt(detector.settings, FeatureSet(images, split, {}), seed)

@@ -4,16 +4,16 @@ import logging
 
 import pandas as pd
 
-from kdad.detectors.judge import Judge
-from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.predictor import Predictor
+from kdad.detectors.tiled import TiledPredictor
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 
 logger = logging.getLogger(__name__)
 
 
-def reference_of(judge: Judge | TiledJudge) -> NormalReference:
+def reference_of(predictor: Predictor | TiledPredictor) -> NormalReference:
     """Return what the scores of images are compared with; by tiles, those of images that were cut alike."""
-    return NormalReference(judge.threshold, judge.held_out_scores)
+    return NormalReference(predictor.threshold, predictor.held_out_scores)
 
 
 def comparable_scores(judged: pd.DataFrame, reference: NormalReference) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def comparable_scores(judged: pd.DataFrame, reference: NormalReference) -> pd.Da
 
 
 def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
-    """Compare the scores of a table of judgements with a reference; where there are labels, of normal images alone."""
+    """Compare the scores of a table of predictions with a reference; where there are labels, of normal images alone."""
     rows = comparable_scores(judged, reference)
     labelled = bool(rows["label"].notna().any())
     if labelled:

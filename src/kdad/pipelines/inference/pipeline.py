@@ -2,29 +2,29 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.inference.nodes import judge_images, report_judgements, stop_on_unreadable
+from kdad.pipelines.inference.nodes import predict_images, report_predictions, stop_on_unreadable
 from kdad.pipelines.inference.watching import report_watch, watch_folder
 
 
 def create_pipeline() -> Pipeline:
     """Judge images, report, and end with an error when files could not be read."""
-    wanted, judged = {"inference": "params:inference"}, {"judgements": "inference.judgements"}
+    wanted, judged = {"inference": "params:inference"}, {"predictions": "inference.predictions"}
     return Pipeline(
         [
             Node(
-                judge_images,
+                predict_images,
                 inputs={
                     **wanted,
                     "detector": "inference.detector",
                     "images": "inference.images",
                     "compute": "params:compute",
                 },
-                outputs=["inference.judgements", "inference.understood", "inference.reference"],
-                name="judge_images",
+                outputs=["inference.predictions", "inference.understood", "inference.reference"],
+                name="predict_images",
                 tags=["inference"],
             ),
             Node(
-                report_judgements,
+                report_predictions,
                 inputs={
                     **wanted,
                     **judged,
@@ -33,7 +33,7 @@ def create_pipeline() -> Pipeline:
                     "measuring": "params:measuring",
                 },
                 outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
-                name="report_judgements",
+                name="report_predictions",
                 tags=["inference"],
             ),
             Node(
@@ -68,7 +68,7 @@ def create_watch() -> Pipeline:
                 report_watch,
                 inputs={
                     **wanted,
-                    "judgements": "inference.watched",
+                    "predictions": "inference.watched",
                     "understood": "inference.understood",
                     "reference": "inference.reference",
                 },

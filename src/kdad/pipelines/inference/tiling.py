@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.judge import Judge
-from kdad.detectors.tiled import TiledJudge
+from kdad.detectors.predictor import Predictor
+from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled
 from kdad.errors import InputError
 from kdad.given_parameters import say_parameters
@@ -21,7 +21,7 @@ _SHOWN_SIZES = 3
 _ALIKE = 1.5  # times as many pixels as calibration images: more tiles have more to be highest
 
 
-def judge_by_tiles(detector: Judge, tiles: TileParameters, batch_size: int) -> TiledJudge:
+def predict_by_tiles(detector: Predictor, tiles: TileParameters, batch_size: int) -> TiledPredictor:
     """Return what judges by these tiles.
 
     Raises `InputError` that says how a threshold is set for them where the detector has none, and for what has no raw
@@ -38,10 +38,10 @@ def judge_by_tiles(detector: Judge, tiles: TileParameters, batch_size: int) -> T
             "set one on normal images that have trained nothing and are as large as those that are judged, then judge "
             f"by the detector that this leaves:\n  {calibration_command(detector, tiling)}"
         )
-    return TiledJudge(detector, found, batch_size)
+    return TiledPredictor(detector, found, batch_size)
 
 
-def check_has_raw_maps(detector: Judge) -> None:
+def check_has_raw_maps(detector: Predictor) -> None:
     """Raise `InputError` for a file that a detector was exported to: its maps are smoothed before they are blended."""
     if not isinstance(detector, Detector):
         raise InputError(
@@ -50,7 +50,7 @@ def check_has_raw_maps(detector: Judge) -> None:
         )
 
 
-def calibration_command(detector: Judge, tiling: Tiling) -> str:
+def calibration_command(detector: Predictor, tiling: Tiling) -> str:
     """Return the command that sets a threshold for tiles; its user fills in the folder of normal images."""
     said = {
         "calibration": {

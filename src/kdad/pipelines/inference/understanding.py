@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import PurePosixPath
 
-from kdad.detectors.judge import Judge
+from kdad.detectors.predictor import Predictor
 from kdad.images.fitting import Fit
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
@@ -20,7 +20,7 @@ _BY_FIT: dict[Fit, str] = {
 Facts = list[tuple[str, str]]
 
 
-def describe_detector(detector: Judge) -> Facts:
+def describe_detector(detector: Predictor) -> Facts:
     """Say which detector it is, where it was found, what it was made on, and what its threshold promises."""
     made = detector.record
     known = {name: made.get(name, "unknown") for name in ("dataset", "category", "seed", "made", "training_images")}
@@ -44,7 +44,7 @@ def describe_detector(detector: Judge) -> Facts:
     return [(name, printable(text)) for name, text in [*facts, ("Threshold", said)]]
 
 
-def describe_images(images: FoundImages, detector: Judge, unlabelled: str, sizes: Facts | None = None) -> Facts:
+def describe_images(images: FoundImages, detector: Predictor, unlabelled: str, sizes: Facts | None = None) -> Facts:
     """Say which images were found, how they come to the detector's size, what labels they have, and what is left out.
 
     `unlabelled` says what is made of images without a label; `sizes` what becomes of their sizes, if they are not all

@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
-from kdad.datasets.judgements import COLUMNS, Judgements
+from kdad.datasets.predictions import COLUMNS, Predictions
 from kdad.datasets.watched import WatchStream
-from kdad.detectors.judge import Judge
-from kdad.detectors.judgement import JudgedFile
+from kdad.detectors.prediction import FilePrediction
+from kdad.detectors.predictor import Predictor
 from kdad.images.found import FoundImages
 from kdad.interruption import EndWhenTold
 from kdad.logs import PLAIN
@@ -23,11 +23,11 @@ from kdad.parameters.inference import InferenceParameters
 from kdad.parameters.source import ComputeParameters
 from kdad.parameters.watching import WatchingParameters
 from kdad.pipelines.inference.drifting import reference_of, say_drift
-from kdad.pipelines.inference.judging import FileJudge, judge_in_batches
-from kdad.pipelines.inference.tiling import describe_tiles, judge_by_tiles
+from kdad.pipelines.inference.predicting import FilePredictor, predict_in_batches
+from kdad.pipelines.inference.tiling import describe_tiles, predict_by_tiles
 from kdad.pipelines.inference.understanding import as_lines, describe_detector
 from kdad.reporting.file_names import printable
-from kdad.reporting.judgements import draw_contact_sheet, render_judgements
+from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look
 from kdad.watching.arrivals import Arrival, Arrivals, Stamp
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def watch_folder(
-    detector: Judge, folder: Path, inference: InferenceParameters, compute: ComputeParameters
+    detector: Predictor, folder: Path, inference: InferenceParameters, compute: ComputeParameters
 ) -> tuple[WatchStream, list[tuple[str, str]], NormalReference]:
     """Judge files as they arrive, until told to end; each is written before the next is begun.
 
@@ -43,7 +43,7 @@ def watch_folder(
     """
     prepare_compute(compute)
     detector.require_threshold()
-    judge, understood = detector, describe_detector(detector)
+    predictor, understood = detector, describe_detector(detector)
     heading: dict[str, Any] = {
         "format": 1,
         "folder": str(folder.resolve()),
@@ -52,26 +52,26 @@ def watch_folder(
         "tiles": None,
     }
     if inference.tiles is not None:
-        judge = judge_by_tiles(detector, inference.tiles, inference.batch_size)
-        understood += describe_tiles(judge.found)
-        heading["tiles"] = f"{judge.tiling}, threshold {judge.threshold.value!r}"
+        predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
+        understood += describe_tiles(predictor.found)
+        heading["tiles"] = f"{predictor.tiling}, threshold {predictor.threshold.value!r}"
     understood.append(("Watching", printable(str(folder))))
     logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
-    reference = reference_of(judge)
+    reference = reference_of(predictor)
 
-    def judged(done: dict[str, Stamp]) -> Iterator[tuple[Arrival, JudgedFile] | None]:
-        return judge_arrivals(judge, Arrivals(folder, done, inference.watching), inference)
+    def judged(done: dict[str, Stamp]) -> Iterator[tuple[Arrival, FilePrediction] | None]:
+        return predict_arrivals(predictor, Arrivals(folder, done, inference.watching), inference)
 
     report = WatchReport(understood, reference, inference)
     heat_maps, page_seconds = inference.heat_maps, inference.watching.page_seconds
-    stream = WatchStream(folder, judged, heading, report, judge.map_limits, heat_maps, page_seconds)
+    stream = WatchStream(folder, judged, heading, report, predictor.map_limits, heat_maps, page_seconds)
     return stream, understood, reference
 
 
-def judge_arrivals(
-    judge: FileJudge, arrivals: Arrivals, inference: InferenceParameters
-) -> Iterator[tuple[Arrival, JudgedFile] | None]:
-    """Yield files with their judgements in the order in which they are complete, and None when there is none.
+def predict_arrivals(
+    predictor: FilePredictor, arrivals: Arrivals, inference: InferenceParameters
+) -> Iterator[tuple[Arrival, FilePrediction] | None]:
+    """Yield files with their predictions in the order in which they are complete, and None when there is none.
 
     A file that was written meanwhile, or cannot be read at first, is left for later. Ctrl-C and SIGTERM end it after
     the file that is being judged.
@@ -82,7 +82,7 @@ def judge_arrivals(
             while not end.told:
                 found = arrivals.take(inference.batch_size)
                 files = FoundImages(arrivals.folder, [arrival.path for arrival in found], [])
-                results = judge_in_batches(judge, files, inference.batch_size)
+                results = predict_in_batches(predictor, files, inference.batch_size)
                 for arrival in found:
                     judged = None  # a large image is not kept while the next is judged
                     judged = next(results)
@@ -90,9 +90,9 @@ def judge_arrivals(
                     if arrivals.stamp_of(arrival.path) != arrival.stamp:
                         arrivals.put_back(arrival)
                         continue
-                    if judged.judgement is None and arrivals.try_again(arrival):
+                    if judged.prediction is None and arrivals.try_again(arrival):
                         continue
-                    if judged.judgement is None:
+                    if judged.prediction is None:
                         logger.warning("Cannot be read: %s", printable(judged.problem), extra=PLAIN)
                     yield arrival, judged
                     arrivals.finish(arrival)
@@ -167,11 +167,11 @@ class WatchReport:
         self._say(drift)
         found = f"{self.judged} judged, {self.anomalous} anomalous, {self.files - self.judged} unreadable"
         if self.files > len(self._latest):
-            found += f"; shown are the latest {len(self._latest)}, all are in judgements.csv"
+            found += f"; shown are the latest {len(self._latest)}, all are in predictions.csv"
         step = self._inference.drift.window // 2
         said = f"first looked at after {step} images" if drift is None else drift.statement()
         facts = [*self._understood, ("Found", found), ("Drift", said)]
-        return render_judgements(f"Watched: {printable(self._inference.images)}", facts, self.table, None)
+        return render_predictions(f"Watched: {printable(self._inference.images)}", facts, self.table, None)
 
     def metrics(self) -> dict[str, Any]:
         """Return counts, and numbers of drift."""
@@ -188,18 +188,18 @@ class WatchReport:
 
 
 def report_watch(
-    judgements: Judgements,
+    predictions: Predictions,
     understood: list[tuple[str, str]],
     reference: NormalReference,
     inference: InferenceParameters,
 ) -> tuple[Figure, str, dict[str, Any]]:
     """Draw the contact sheet and write the page of the latest files, and count all of them."""
     report = WatchReport(understood, reference, inference)
-    for row in judgements.table.to_dict("records"):
+    for row in predictions.table.to_dict("records"):
         report.add(row)
     latest = report.table
     latest = latest[latest["score"].notna()].reset_index(drop=True)
     logger.info("Found: %d files, %d anomalous", report.files, report.anomalous)
     thumbnails = latest["thumbnail"]
-    sheet = draw_contact_sheet(latest, lambda row: judgements.thumbnail(thumbnails[row]), inference.sheet_images)
+    sheet = draw_contact_sheet(latest, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
     return sheet, report.page(), report.metrics()

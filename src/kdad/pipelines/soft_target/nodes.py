@@ -25,7 +25,7 @@ from kdad.detectors.soft_target.training import Lesson
 from kdad.experiments.case import Case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.labelled import classified_images
 from kdad.images.splits import Split
@@ -200,7 +200,7 @@ def keep_student(
     settings = SoftTargetSettings(soft_target=soft_target)
     case = Case("soft_target", "soft_target", image_set.category, soft_target.seeds[0], "soft_target", settings, {})
     context = RunContext(prepare_compute(compute), stores, measuring, seed)
-    seen = SeenImages(image_set, Split(split_table), {})
+    seen = FeatureSet(image_set, Split(split_table), {})
     kept = open_detector(Path(run_case(case, seen, context).folder) / "detector")
     own = kept.adapt(settings, seen, seed)
     calibrate_float32(kept, own.images, own.split, measuring.threshold_quantile)

@@ -4,6 +4,7 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.content_store import ContentStore, Stores
+from kdad.detectors.context import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import (
     StudentParameters,
@@ -12,9 +13,8 @@ from kdad.detectors.uninformed_students.parameters import (
     UninformedStudentsSettings,
 )
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
-from kdad.detectors.workshop import Workshop
 from kdad.features.network import FrozenReference
-from kdad.features.seen import SeenImages
+from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.source import ComputeParameters
@@ -36,9 +36,9 @@ def train_teachers(
     Returns what names each, and the loss histories.
     """
     settings = UninformedStudentsSettings(teacher=teacher, students=students, student_scoring=student_scoring)
-    UninformedStudentsDetector.check_inputs(settings, SeenImages(image_set, Split(split_table), {}))
-    workshop = Workshop(prepare_compute(compute), seed, ContentStore(stores.models), seed)
-    trained = pretrain(teacher, students.receptive_fields, workshop, teacher_patches)
+    UninformedStudentsDetector.check_inputs(settings, FeatureSet(image_set, Split(split_table), {}))
+    train_context = TrainContext(prepare_compute(compute), seed, ContentStore(stores.models), seed)
+    trained = pretrain(teacher, students.receptive_fields, train_context, teacher_patches)
     references = {
         f"p{field}": reference_teacher(found, field, teacher, students.output_stride)
         for field, found in trained.items()

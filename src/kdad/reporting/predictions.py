@@ -1,6 +1,6 @@
 """What a detector thinks of a folder of images: a contact sheet of the most anomalous, and a page of all.
 
-A table of judgements has a row a file: path (relative), score, threshold, decision (0 or 1), percentile (share of the
+A table of predictions has a row a file: path (relative), score, threshold, decision (0 or 1), percentile (share of the
 held-out normal images that score lower), height, width, milliseconds, problem, thumbnail and heat_map (paths relative
 to the page, or None), and perhaps label (0, 1, or NaN where it is unknown). A file that could not be read has a problem
 and no score.
@@ -30,7 +30,7 @@ _COLUMNS = 8
 
 
 def draw_contact_sheet(table: pd.DataFrame, thumbnails: Callable[[int], Image.Image], count: int = 40) -> Figure:
-    """Draw up to `count` images of a table of judgements, the highest scores first.
+    """Draw up to `count` images of a table of predictions, the highest scores first.
 
     `thumbnails(i)` gives the picture of the table's row at position `i`.
     """
@@ -72,10 +72,10 @@ def _score_text(row: Any, ratios: bool) -> str:
     return f"{row['score'] / row['threshold']:.2f} x threshold" if ratios else f"{row['score']:.4g}"
 
 
-def render_judgements(
+def render_predictions(
     title: str, facts: list[tuple[str, str]], table: pd.DataFrame, metrics: dict[str, float] | None
 ) -> str:
-    """Return the page of a table of judgements as HTML, the highest scores first.
+    """Return the page of a table of predictions as HTML, the highest scores first.
 
     The page refers to thumbnails and heat maps by their relative paths, so that it moves with their folder.
     """
@@ -85,7 +85,7 @@ def render_judgements(
     unreadable = [record for record in records if pd.isna(record["score"])]
     return render_html(
         "kdad.reporting",
-        "judgements",
+        "predictions",
         title=title,
         facts=facts,
         metrics=[(name.replace("_", " "), _number(value, ".4f")) for name, value in (metrics or {}).items()],

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdad.datasets.judged_files import HeatMapPlaces, draw_file, row_of
 from kdad.datasets.place import PlaceDataset
-from kdad.detectors.judgement import JudgedFile
+from kdad.datasets.predicted_files import HeatMapPlaces, draw_file, row_of
+from kdad.detectors.prediction import FilePrediction
 from kdad.errors import InputError
 from kdad.interruption import InsistentSignals
 from kdad.logs import PLAIN
@@ -30,7 +30,7 @@ COLUMNS = (
     *("problem", "heat_map", "thumbnail"),
 )
 _TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail"), object)
-TABLE = "judgements.csv"
+TABLE = "predictions.csv"
 #: What a watch leaves beside the table, and nobody else may replace.
 JOURNAL = "journal.jsonl"
 _MAPS = "maps.npy"
@@ -38,13 +38,13 @@ _WRITTEN = ("heat_maps", "thumbnails", _MAPS, TABLE)
 
 
 @dataclass(frozen=True)
-class JudgementStream:
-    """Files with their judgements, made one after another as they are written.
+class PredictionStream:
+    """Files with their predictions, made one after another as they are written.
 
     `limits` are what colours run between; `map_size` (H, W) of maps.npy, None without; `place` where the images lie.
     """
 
-    files: Iterable[tuple[str, JudgedFile, int | None]]
+    files: Iterable[tuple[str, FilePrediction, int | None]]
     count: int
     limits: tuple[float, float] | None
     heat_maps: bool
@@ -53,7 +53,7 @@ class JudgementStream:
 
 
 @dataclass(frozen=True)
-class Judgements:
+class Predictions:
     """A finished inference: a row a file, and the pictures beside the table."""
 
     table: pd.DataFrame
@@ -70,8 +70,8 @@ class Judgements:
             raise InputError(f"'{path}' is not the picture that was written ({error}); judge again") from error
 
 
-def read_judgements(folder: Path) -> Judgements:
-    """Read the table of judgements in a folder."""
+def read_predictions(folder: Path) -> Predictions:
+    """Read the table of predictions in a folder."""
     table = pd.read_csv(
         folder / TABLE,
         dtype=_TEXTS,
@@ -79,11 +79,11 @@ def read_judgements(folder: Path) -> Judgements:
         na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in COLUMNS},
         float_precision="round_trip",
     )
-    return Judgements(table, folder)
+    return Predictions(table, folder)
 
 
-class JudgementsDataset(PlaceDataset):
-    """A folder with ``judgements.csv``, ``heat_maps``, ``thumbnails`` and perhaps ``maps.npy``, a map a row.
+class PredictionsDataset(PlaceDataset):
+    """A folder with ``predictions.csv``, ``heat_maps``, ``thumbnails`` and perhaps ``maps.npy``, a map a row.
 
     They are replaced in one swap; with them goes what earlier reports on them left, the files `reports`.
     """
@@ -92,12 +92,12 @@ class JudgementsDataset(PlaceDataset):
         super().__init__(filepath=filepath, metadata=metadata)
         self._reports = reports
 
-    def load(self) -> Judgements:
+    def load(self) -> Predictions:
         """Read the table."""
         put_back(self._filepath.resolve())
-        return read_judgements(self._filepath)
+        return read_predictions(self._filepath)
 
-    def save(self, data: JudgementStream) -> None:
+    def save(self, data: PredictionStream) -> None:
         """Judge and write image by image under a temporary name; what an earlier run left is then replaced.
 
         Raises `InputError` for a folder that holds anything else, the images among them, or lies among the images.
@@ -107,7 +107,9 @@ class JudgementsDataset(PlaceDataset):
         if data.place is not None:
             check_apart(whole, data.place.resolve())
         if is_taken(folder, TABLE):
-            raise InputError(f"'{folder}' is there already and holds no judgements; give inference.output a new folder")
+            raise InputError(
+                f"'{folder}' is there already and holds no predictions; give inference.output a new folder"
+            )
         if (folder / JOURNAL).exists():
             raise InputError(f"'{folder}' holds what a watch has judged; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
@@ -117,7 +119,7 @@ class JudgementsDataset(PlaceDataset):
             _take_along(whole, partial, (*_WRITTEN, *self._reports))
 
 
-def _write(folder: Path, data: JudgementStream) -> None:
+def _write(folder: Path, data: PredictionStream) -> None:
     places = HeatMapPlaces()
     maps = (folder / _MAPS).open("wb") if data.map_size is not None else nullcontext()
     # Names that are no UTF-8 are written with escapes, so that every program can read the table.
@@ -132,7 +134,7 @@ def _write(folder: Path, data: JudgementStream) -> None:
         for name, judged, label in data.files:
             number = next(numbers)
             row = row_of(name, judged, label)
-            if judged.judgement is not None:
+            if judged.prediction is not None:
                 place = places.choose(name, number)
                 row |= draw_file(folder, number, place, judged, data.limits, data.heat_maps)
             writer.writerow(row)
@@ -141,9 +143,9 @@ def _write(folder: Path, data: JudgementStream) -> None:
             del judged  # a large image is not kept while the next is judged
 
 
-def _append_map(stack: IO[bytes], judged: JudgedFile, size: tuple[int, int]) -> None:
+def _append_map(stack: IO[bytes], judged: FilePrediction, size: tuple[int, int]) -> None:
     """Write a map, or for a file that could not be read one that is not a number anywhere."""
-    found = np.full(size, np.nan) if judged.judgement is None else judged.judgement.map
+    found = np.full(size, np.nan) if judged.prediction is None else judged.prediction.map
     stack.write(np.ascontiguousarray(found, dtype="<f4").tobytes())
 
 

@@ -12,7 +12,7 @@ from kdad.images.value_range import ValueRange
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prediction:
     """What a detector says of one image: larger scores are more anomalous; the map `(H, W)` is None without one."""
 
     score: float
@@ -35,7 +35,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class JudgedFile:
+class FilePrediction:
     """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none.
 
     `placement` says which part of the image the map shows, and where; None for the whole.
@@ -43,7 +43,7 @@ class JudgedFile:
 
     path: Path
     image: np.ndarray | None = field(repr=False)
-    judgement: Judgement | None
+    prediction: Prediction | None
     milliseconds: float
     problem: str | None = None
     placement: Placement | None = None

@@ -8,30 +8,30 @@ import numpy as np
 import pytest
 from kedro.io import DatasetError
 
-from kdad.datasets.judgements import COLUMNS, JudgementsDataset, JudgementStream
-from kdad.detectors.judgement import JudgedFile, Judgement
+from kdad.datasets.predictions import COLUMNS, PredictionsDataset, PredictionStream
+from kdad.detectors.prediction import FilePrediction, Prediction
 from kdad.errors import InputError
 
 SIZE = (4, 6)
 
 
-def judged(score: float, side: int = 20, with_map: bool = True) -> JudgedFile:
+def judged(score: float, side: int = 20, with_map: bool = True) -> FilePrediction:
     anomaly_map = np.full(SIZE, score, dtype=np.float32) if with_map else None
     image = np.full((3, side, 2 * side), 0.5, dtype=np.float32)
-    return JudgedFile(Path("x"), image, Judgement(score, 0.5, score > 0.5, 0.25, anomaly_map), 1.234)
+    return FilePrediction(Path("x"), image, Prediction(score, 0.5, score > 0.5, 0.25, anomaly_map), 1.234)
 
 
-UNREADABLE = JudgedFile(Path("x"), None, None, 1.0, "'x' is no image")
+UNREADABLE = FilePrediction(Path("x"), None, None, 1.0, "'x' is no image")
 FILES = [("good/a.png", judged(0.1), 0), ("torn/ä 2.png", judged(0.9), 1), ("NA", UNREADABLE, None)]
 
 
-def stream(files=FILES, maps=True, heat_maps=True) -> JudgementStream:
-    return JudgementStream(iter(files), len(files), (0.0, 1.0), heat_maps, SIZE if maps else None)
+def stream(files=FILES, maps=True, heat_maps=True) -> PredictionStream:
+    return PredictionStream(iter(files), len(files), (0.0, 1.0), heat_maps, SIZE if maps else None)
 
 
 @pytest.fixture
-def dataset(tmp_path) -> JudgementsDataset:
-    return JudgementsDataset(filepath=str(tmp_path / "new/photos"), reports=["judgements.html"])
+def dataset(tmp_path) -> PredictionsDataset:
+    return PredictionsDataset(filepath=str(tmp_path / "new/photos"), reports=["predictions.html"])
 
 
 def names(dataset) -> list[str]:
@@ -57,7 +57,7 @@ def test_the_table_says_what_was_said_of_each_file(dataset):
 def test_pictures_and_maps_lie_beside_the_table(dataset):
     dataset.save(stream())
     assert names(dataset) == [
-        *("heat_maps/good/a.png.png", "heat_maps/torn/ä 2.png.png", "judgements.csv", "maps.npy"),
+        *("heat_maps/good/a.png.png", "heat_maps/torn/ä 2.png.png", "maps.npy", "predictions.csv"),
         *("thumbnails/000000.png", "thumbnails/000001.png"),
     ]
     found = dataset.load()
@@ -71,13 +71,13 @@ def test_pictures_and_maps_lie_beside_the_table(dataset):
 
 def test_what_is_not_asked_for_is_not_written(dataset):
     dataset.save(stream(maps=False, heat_maps=False))
-    assert names(dataset) == ["judgements.csv", "thumbnails/000000.png", "thumbnails/000001.png"]
+    assert names(dataset) == ["predictions.csv", "thumbnails/000000.png", "thumbnails/000001.png"]
     assert dataset.load().table["heat_map"].isna().all()
 
 
 def test_a_detector_without_maps_has_thumbnails_alone(dataset):
     dataset.save(stream([("a.png", judged(0.1, with_map=False), None)], maps=False))
-    assert names(dataset) == ["judgements.csv", "thumbnails/000000.png"]
+    assert names(dataset) == ["predictions.csv", "thumbnails/000000.png"]
 
 
 def test_files_are_judged_one_after_another_as_they_are_written(dataset):
@@ -88,16 +88,16 @@ def test_files_are_judged_one_after_another_as_they_are_written(dataset):
             seen.append(len(list(dataset._filepath.parent.rglob("*.png"))))
             yield f"{number}.png", judged(0.1), None
 
-    dataset.save(JudgementStream(files(), 3, (0.0, 1.0), False, None))
+    dataset.save(PredictionStream(files(), 3, (0.0, 1.0), False, None))
     assert seen == [0, 1, 2]
 
 
 def test_an_older_result_goes_with_its_reports_and_what_is_not_its_own_stays(dataset):
     dataset.save(stream())
-    for name in ("judgements.html", "notes.txt"):
+    for name in ("predictions.html", "notes.txt"):
         (dataset._filepath / name).touch()
     dataset.save(stream([("b.png", judged(0.3), None)], maps=False))
-    assert names(dataset) == ["heat_maps/b.png.png", "judgements.csv", "notes.txt", "thumbnails/000000.png"]
+    assert names(dataset) == ["heat_maps/b.png.png", "notes.txt", "predictions.csv", "thumbnails/000000.png"]
     assert dataset.load().table["path"].tolist() == ["b.png"]
 
 
@@ -111,7 +111,7 @@ def test_an_interruption_leaves_the_older_result(dataset, error):
         raise error
 
     with pytest.raises((DatasetError, KeyboardInterrupt)):  # Kedro wraps an error, and no interruption
-        dataset.save(JudgementStream(files(), 2, None, True, SIZE))
+        dataset.save(PredictionStream(files(), 2, None, True, SIZE))
     assert {name: (dataset._filepath / name).read_bytes() for name in names(dataset)} == before
     assert [path.name for path in dataset._filepath.parent.iterdir()] == ["photos"]
 
@@ -128,9 +128,9 @@ def test_what_a_killed_process_left_is_cleared(dataset):
 def test_a_folder_that_holds_something_else_is_left_alone(dataset):
     dataset._filepath.mkdir(parents=True)
     dataset.save(stream(maps=False))  # empty
-    (dataset._filepath / "judgements.csv").unlink()
+    (dataset._filepath / "predictions.csv").unlink()
     with pytest.raises(
-        DatasetError, match=r"is there already and holds no judgements; give inference\.output"
+        DatasetError, match=r"is there already and holds no predictions; give inference\.output"
     ) as caught:
         dataset.save(stream())
     assert isinstance(caught.value.__cause__, InputError)
@@ -203,4 +203,4 @@ def test_a_link_to_the_results_stays_a_link(dataset, tmp_path):
     dataset.save(stream([("b.png", judged(0.3), None)]))
     assert dataset._filepath.is_symlink()
     assert dataset.load().table["path"].tolist() == ["b.png"]
-    assert (tmp_path / "disk/judgements.csv").exists()
+    assert (tmp_path / "disk/predictions.csv").exists()

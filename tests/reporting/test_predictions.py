@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from kdad.reporting.judgements import draw_contact_sheet, render_judgements
+from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.reporting.style import ANOMALOUS, NORMAL
 
 ODD = '<b>&"%#ü.png'
@@ -42,8 +42,8 @@ def table() -> pd.DataFrame:
 
 
 def page_of(table: pd.DataFrame, **changes) -> str:
-    values = {"title": "Judgements", "facts": [("detector", "MKD & co")], "table": table, "metrics": None} | changes
-    return render_judgements(**values)
+    values = {"title": "Predictions", "facts": [("detector", "MKD & co")], "table": table, "metrics": None} | changes
+    return render_predictions(**values)
 
 
 def rows_of(page: str) -> list[str]:
@@ -169,7 +169,7 @@ def test_a_name_that_is_no_utf8_can_be_written_and_linked(tmp_path):
     assert 'src="pictures/%FF.png"' in page
 
 
-def test_contact_sheet_shows_the_highest_scores_first_in_the_colours_of_their_judgements(table):
+def test_contact_sheet_shows_the_highest_scores_first_in_the_colours_of_their_predictions(table):
     colours = {0: "#000010", 1: "#000020", 3: "#000030"}
     figure = draw_contact_sheet(table, pictures(colours))
     titles = [(axes.get_title(), to_hex(axes.title.get_color())) for axes in figure.axes]

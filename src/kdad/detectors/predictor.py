@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.detectors.judgement import JudgedFile, Judgement, rank_score, read_or_say
+from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.fitting import Placement, fit_image, place
@@ -22,7 +22,7 @@ from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.scoring.threshold import Threshold
 
 
-class Judge(ABC):
+class Predictor(ABC):
     """What says of images `(B, 3, H, W)` in [0, 1] of one size how anomalous they are, and where.
 
     It has a threshold, the held-out normal scores that others are ranked among, and a record of what made it.
@@ -51,7 +51,7 @@ class Judge(ABC):
         `outputs` are those of a detector's frozen networks, where they are known already.
         """
 
-    def judge_batch(self, images: Tensor, outputs: Any = None) -> list[Judgement]:
+    def predict_batch(self, images: Tensor, outputs: Any = None) -> list[Prediction]:
         """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
         if self.threshold is None:
             raise InputError("the detector has no threshold yet; calibrate it on normal images")
@@ -62,39 +62,41 @@ class Judge(ABC):
             )
         scores, maps = self.score_and_show(images, outputs)
         shown = [None] * len(scores) if maps is None else maps
-        return [self._judgement(float(score), shown[row]) for row, score in enumerate(scores)]
+        return [self._prediction(float(score), shown[row]) for row, score in enumerate(scores)]
 
-    def judge(self, image: AnyImage) -> Judgement:
+    def predict(self, image: AnyImage) -> Prediction:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
 
         Raises `InputError` when score or map is not finite.
         """
         prepared = self.fitted(read_image(image, self.preparation.values))
-        found = self.judge_batch(torch.from_numpy(prepared)[None])[0]
+        found = self.predict_batch(torch.from_numpy(prepared)[None])[0]
         found.require_finite()
         return found
 
-    def judge_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[JudgedFile]:
-        """Yield every image file at or below a folder with its judgement, in the order of their names."""
-        return self.judge_files(find_images(Path(folder).expanduser()), batch_size)
+    def predict_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[FilePrediction]:
+        """Yield every image file at or below a folder with its prediction, in the order of their names."""
+        return self.predict_files(find_images(Path(folder).expanduser()), batch_size)
 
-    def judge_files(self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True) -> Iterator[JudgedFile]:
-        """Yield files with their judgements, `batch_size` images in memory at once; `with_images` hands them on.
+    def predict_files(
+        self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
+    ) -> Iterator[FilePrediction]:
+        """Yield files with their predictions, `batch_size` images in memory at once; `with_images` hands them on.
 
-        A file that cannot be read has a `problem` and no judgement.
+        A file that cannot be read has a `problem` and no prediction.
         """
         waiting = iter(paths)
         while batch := list(islice(waiting, batch_size)):
             started = perf_counter()
             read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
             resized = [self.fitted(image) for image, _ in read if image is not None]
-            found = iter(self.judge_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+            found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
             share = 1000 * (perf_counter() - started) / len(batch)
             for path, (image, problem) in zip(batch, read, strict=True):
                 if image is None:
-                    yield JudgedFile(path, None, None, share, problem)
+                    yield FilePrediction(path, None, None, share, problem)
                     continue
-                yield JudgedFile(
+                yield FilePrediction(
                     path, image if with_images else None, next(found), share, None, self.placement_of(image)
                 )
 
@@ -124,6 +126,6 @@ class Judge(ABC):
         self.map_limits = map_limits
         return self
 
-    def _judgement(self, score: float, anomaly_map: np.ndarray | None) -> Judgement:
+    def _prediction(self, score: float, anomaly_map: np.ndarray | None) -> Prediction:
         value = self.threshold.value
-        return Judgement(score, value, score > value, rank_score(score, self.held_out_scores), anomaly_map)
+        return Prediction(score, value, score > value, rank_score(score, self.held_out_scores), anomaly_map)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kdad.reporting.heat_map import overlay_heat, thumbnail
-from kdad.reporting.judgements import render_judgements
+from kdad.reporting.predictions import render_predictions
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +26,7 @@ def page(browser, tmp_path):
     """The browser with the page of five images and an unreadable file opened from its folder."""
     rows = [_judge(tmp_path, path, score) for path, score in SCORES.items()]
     rows.append({**dict.fromkeys(rows[0], np.nan), "path": "line 1/cut.png", "problem": "truncated", "threshold": 1.0})
-    html = render_judgements("Judgements", [("detector", "MKD")], pd.DataFrame(rows), {"image_auroc": 0.9})
+    html = render_predictions("Predictions", [("detector", "MKD")], pd.DataFrame(rows), {"image_auroc": 0.9})
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     browser.get_log("browser")  # forgets what earlier pages said
     browser.get((tmp_path / "page.html").as_uri())

@@ -7,7 +7,7 @@ import pytest
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.provenance import _path_of, _reachable
-from kdad.tracking.judging_needs import requirements_of
+from kdad.tracking.prediction_needs import requirements_of
 from projects import PROJECT
 
 #: By the name that is imported, where it is another.

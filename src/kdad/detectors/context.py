@@ -14,7 +14,7 @@ Outputs = dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainContext:
     """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
 
     `split_seed` is the run's, by which images are held out; `statistics` are mean and sd of the training images by
@@ -29,7 +29,7 @@ class Workshop:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class FitResult:
     """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
 
     history: pd.DataFrame | None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdad.detectors.judgement import JudgedFile
+from kdad.detectors.prediction import FilePrediction
 from kdad.images.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 
@@ -36,12 +36,12 @@ class HeatMapPlaces:
         return place
 
 
-def row_of(name: str, judged: JudgedFile, label: int | None) -> dict[str, Any]:
-    """Return the row of a table of judgements, without pictures."""
+def row_of(name: str, judged: FilePrediction, label: int | None) -> dict[str, Any]:
+    """Return the row of a table of predictions, without pictures."""
     row: dict[str, Any] = {"path": name, "milliseconds": round(judged.milliseconds, 2), "problem": judged.problem}
     row["label"] = label
-    if judged.judgement is not None:
-        found = judged.judgement
+    if judged.prediction is not None:
+        found = judged.prediction
         height, width = judged.image.shape[1:]
         row |= {
             "score": found.score,
@@ -58,7 +58,7 @@ def draw_file(
     folder: Path,
     number: int,
     place: str,
-    judged: JudgedFile,
+    judged: FilePrediction,
     limits: tuple[float, float] | None,
     heat_maps: bool,
 ) -> dict[str, str]:
@@ -66,7 +66,7 @@ def draw_file(
 
     Returns their places by the table's columns.
     """
-    image, anomaly_map, limits = judged.image, judged.judgement.map, limits or (0.0, 1.0)
+    image, anomaly_map, limits = judged.image, judged.prediction.map, limits or (0.0, 1.0)
     places = {"thumbnail": f"thumbnails/{number:06d}.png"}
     if heat_maps and anomaly_map is not None:
         places["heat_map"] = place

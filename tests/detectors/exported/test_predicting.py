@@ -24,22 +24,24 @@ def _spread(detector) -> float:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_judges_as_its_detector(format, exported, detector, tmp_path):
-    judge = load(exported(format))
-    assert isinstance(judge, ExportedDetector)
-    assert (judge.system, judge.size, judge.methods) == ("stfpm", (32, 48), ["feature_distance"])
-    assert (judge.threshold, judge.map_limits) == (detector.threshold, detector.map_limits)
-    assert judge.record["commit"] == "0123abc"
-    np.testing.assert_array_equal(judge.held_out_scores, detector.held_out_scores)
+    predictor = load(exported(format))
+    assert isinstance(predictor, ExportedDetector)
+    assert (predictor.system, predictor.size, predictor.methods) == ("stfpm", (32, 48), ["feature_distance"])
+    assert (predictor.threshold, predictor.map_limits) == (detector.threshold, detector.map_limits)
+    assert predictor.record["commit"] == "0123abc"
+    np.testing.assert_array_equal(predictor.held_out_scores, detector.held_out_scores)
     for number, size in enumerate([(32, 48), (90, 61), (20, 30)]):
         Image.fromarray(coloured_noise(*size)).save(tmp_path / f"{number}.png")
     tolerance = 1e-4 * _spread(detector)
-    judged, expected = (list(one.judge_folder(tmp_path, batch_size=2)) for one in (judge, detector))
+    judged, expected = (list(one.predict_folder(tmp_path, batch_size=2)) for one in (predictor, detector))
     assert len(judged) == 3
     for found, wanted in zip(judged, expected, strict=True):
-        assert found.judgement.score == pytest.approx(wanted.judgement.score, abs=tolerance)
-        assert found.judgement.decision == wanted.judgement.decision
+        assert found.prediction.score == pytest.approx(wanted.prediction.score, abs=tolerance)
+        assert found.prediction.decision == wanted.prediction.decision
         assert found.placement == wanted.placement
-        np.testing.assert_allclose(found.judgement.map, wanted.judgement.map, atol=1e-3 * np.ptp(wanted.judgement.map))
+        np.testing.assert_allclose(
+            found.prediction.map, wanted.prediction.map, atol=1e-3 * np.ptp(wanted.prediction.map)
+        )
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -47,7 +49,7 @@ def test_a_file_judges_as_its_detector(format, exported, detector, tmp_path):
 def test_pixels_of_any_size_and_number_are_judged_by_the_file_itself(format, size, exported, detector):
     pixels = coloured_noise(*size)
     scores, maps = load(exported(format)).score_pixels(pixels)
-    expected = [detector.judge(one) for one in pixels]
+    expected = [detector.predict(one) for one in pixels]
     assert scores.shape == (size[0],)
     assert maps.shape == (size[0], 32, 48)
     np.testing.assert_allclose(scores, [one.score for one in expected], atol=1e-4 * _spread(detector))
@@ -57,7 +59,7 @@ def test_pixels_of_any_size_and_number_are_judged_by_the_file_itself(format, siz
 
 def test_a_file_refuses_prepared_images_of_another_size(exported):
     with pytest.raises(InputError, match="images are 40 x 40, but the detector was made for 32 x 48"):
-        load(exported()).judge_batch(torch.zeros(1, 3, 40, 40))
+        load(exported()).predict_batch(torch.zeros(1, 3, 40, 40))
 
 
 def test_onnx_names_inputs_outputs_and_says_what_a_client_needs(exported, detector):
@@ -82,23 +84,23 @@ def test_onnx_names_inputs_outputs_and_says_what_a_client_needs(exported, detect
 @pytest.mark.long
 @pytest.mark.parametrize(("format", "precision"), [("openvino", "bfloat16"), ("onnx", "int8")])
 def test_what_loses_digits_has_a_threshold_of_its_own_and_says_what_it_lost(format, precision, exported, detector):
-    judge, images = load(exported(format, precision)), waves()
+    predictor, images = load(exported(format, precision)), waves()
     parts = np.array([sample.subset for sample in images.samples])
     pixels = np.stack([images.own_pixels(row) for row in range(len(parts))])
-    scores = np.array([judge.score_pixels(one[None])[0][0] for one in pixels], dtype=np.float64)
-    exact = np.array([detector.judge(one).score for one in pixels])
+    scores = np.array([predictor.score_pixels(one[None])[0][0] for one in pixels], dtype=np.float64)
+    exact = np.array([detector.predict(one).score for one in pixels])
     held_out = scores[parts == "validation"]
-    assert judge.threshold == quantile_threshold(held_out, 0.5)
-    assert judge.threshold.value != detector.threshold.value
-    np.testing.assert_allclose(judge.held_out_scores, np.sort(held_out))
+    assert predictor.threshold == quantile_threshold(held_out, 0.5)
+    assert predictor.threshold.value != detector.threshold.value
+    np.testing.assert_allclose(predictor.held_out_scores, np.sort(held_out))
     scored = parts != "train"
-    loss = judge.facts.loss
-    assert judge.facts.threshold_set_by == "runtime"
+    loss = predictor.facts.loss
+    assert predictor.facts.threshold_set_by == "runtime"
     assert loss.threshold_before == detector.threshold.value
     assert loss.score_difference == pytest.approx(
         np.abs(scores - exact)[scored].max() / np.ptp(exact[scored]), rel=1e-3
     )
-    changed = (scores > judge.threshold.value) != (exact > detector.threshold.value)
+    changed = (scores > predictor.threshold.value) != (exact > detector.threshold.value)
     assert loss.decisions_changed == pytest.approx(changed[parts == "test"].mean())
     tested = parts == "test"
     labels = np.array([sample.label for sample in images.samples])[tested]
@@ -109,10 +111,10 @@ def test_what_loses_digits_has_a_threshold_of_its_own_and_says_what_it_lost(form
 
 
 def test_a_file_keeps_a_threshold_that_it_is_given_later(exported, detector, tmp_path):
-    judge = load(exported())
-    judge.calibrated(quantile_threshold(np.arange(10.0), 0.8), np.arange(10.0), (0.0, 2.0))
-    again = load(judge.save(tmp_path / "again"))
+    predictor = load(exported())
+    predictor.calibrated(quantile_threshold(np.arange(10.0), 0.8), np.arange(10.0), (0.0, 2.0))
+    again = load(predictor.save(tmp_path / "again"))
     assert again.threshold.value == 8
     assert (again.facts.threshold_set_by, again.map_limits) == ("runtime", (0.0, 2.0))
     pixels = coloured_noise(1, 40, 40)
-    assert again.score_pixels(pixels)[0] == pytest.approx(judge.score_pixels(pixels)[0])
+    assert again.score_pixels(pixels)[0] == pytest.approx(predictor.score_pixels(pixels)[0])
