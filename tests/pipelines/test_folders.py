@@ -26,9 +26,9 @@ def write_parts(root: Path, seed: int, good: int = 12) -> Path:
     return root
 
 
-def run_mkd(project: Path, root: Path, **measuring) -> None:
+def run_mkd(project: Path, root: Path) -> None:
     given = {"name": "folder", "category": None, "root": str(root), "image_size": 64}
-    options = {"dataset": given, "measuring": measuring, "cloner": {"training": {"epochs": 2}}}
+    options = {"dataset": given, "cloner": {"training": {"epochs": 2}}}
     run_pipeline(project, pipeline="mkd", runtime_params=SMALL | options)
 
 
@@ -38,28 +38,18 @@ def read_results(project: Path, place: str) -> tuple[dict, pd.DataFrame]:
 
 
 @pytest.mark.long
-def test_with_few_images_every_normal_one_is_judged_unseen(project, tmp_path, capsys):
-    root = write_parts(tmp_path / "few", 0)
-    run_mkd(project, root, cross_fit="off")
-    metrics, plain = read_results(project, "folder/few")
-    assert (metrics["threshold"]["normal_images"], metrics["threshold"]["scores_of"]) == (1, "held_out")
-    assert "1 normal scores cannot promise a false positive rate of 5.0%" in metrics["remarks"][0]
-    run_mkd(project, root, cross_fit="auto")
-    metrics, crossed = read_results(project, "folder/few")
+def test_of_few_images_half_are_held_out_and_the_highest_of_them_sets_the_threshold(project, tmp_path):
+    run_mkd(project, write_parts(tmp_path / "few", 0))
+    metrics, scores = read_results(project, "folder/few")
+    held_out = scores.loc[scores["split"] == "validation", "score"]
     threshold = metrics["threshold"]
-    assert (threshold["normal_images"], threshold["scores_of"], threshold["folds"]) == (12, "folds", 5)
-    assert threshold["expected_false_positive_rate"] == pytest.approx(1 / 13)
-    # The detector is the one that was fitted without folds: its scores are the same.
-    pd.testing.assert_series_equal(crossed["score"], plain["score"], check_exact=True)
-    folds = pd.read_csv(project / "data/06_models/folder/few/mkd/fold_scores.csv")
-    split = pd.read_csv(project / "data/03_primary/folder/few/split.csv")
-    assert sorted(folds["id"]) == sorted(split.loc[split["split"] == "train", "id"])
-    held_out = crossed.loc[crossed["split"] == "validation", "score"]
-    assert threshold["value"] == max(folds["score"].max(), held_out.max())
+    assert len(held_out) == threshold["normal_images"] == 6  # of twelve
+    assert threshold["value"] == held_out.max()  # ceil(7 * 0.95) = 7, and there are six
+    assert threshold["expected_false_positive_rate"] == pytest.approx(1 / 7)
+    assert metrics["remarks"][0].startswith("6 normal scores cannot promise a false positive rate of 5.0%")
+    assert "hold out 13 more" in metrics["remarks"][0]  # 19 promise it
     facts = read_facts(project / "data/06_models/folder/few/mkd/detector")
-    assert facts.held_out_scores == sorted([*folds["score"], *held_out])
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "by normal images 12, in 5 folds: an estimate" in said
+    assert facts.held_out_scores == sorted(held_out)
 
 
 @pytest.mark.long

@@ -21,14 +21,7 @@ CAMERAS = {
     "thermal": lambda grey: (51241 + grey * 940).astype(np.uint16),
 }
 #: A rule without what normal images have at each position, which makes up for much of a lost range.
-PLAIN = {
-    "score": "map_top_mean",
-    "points": "first 3",
-    "term": "direction",
-    "normalisation": "none",
-    "fusion": "geometric_mean",
-    "weighting": "equal",
-}
+PLAIN = {"detection": {"normalisation": "none"}, "forward_map": {"term": "direction"}}
 
 
 def scene(seed: int, hot: bool) -> np.ndarray:
@@ -60,15 +53,15 @@ def project(tmp_path_factory, migrated_database) -> Path:
 
 
 def train(project: Path, camera: str, **dataset) -> dict:
-    """Train on the images of a camera and return the metrics."""
-    block = {"name": "folder", "category": camera, "root": str(project), **dataset}
+    """Train on the images of a camera, 18 of 20, and return the metrics."""
+    block = {"name": "folder", "category": camera, "root": str(project), "validation_fraction": 0.1, **dataset}
     run_pipeline(
         project,
         "test",
         runtime_params={
             "dataset": block,
             "cloner": {"training": {"epochs": 12}},
-            "scoring": {"localisation": ["discrepancy"], "detection": PLAIN},
+            "scoring": {"localisation": ["discrepancy"], **PLAIN},
             "reporting": {"sheet_rows": 1},
         },
     )

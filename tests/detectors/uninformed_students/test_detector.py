@@ -1,4 +1,4 @@
-"""Uninformed Students as a detector: its maps worked out from descriptors, its constants from held-out images."""
+"""Uninformed Students as a detector: its maps worked out from descriptors, its constants from training images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from kdad.parameters.dataset import DatasetParameters
 from memory_images import MemoryImages, split_of
 
 SIZE, SOME = (35, 41), np.array([5, 0, 17])
-HELD_OUT = [3, 8, 12, 17]
 ALL_MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33", "combined_p65")
 
 
@@ -175,3 +174,24 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare,
 def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, applies):
     dataset = DatasetParameters(name="textures", category="brick", image_size=size)
     assert settings((17, 33)).applies(dataset) == applies
+
+
+@pytest.mark.parametrize(
+    ("kept", "opened"), [("held_out", "overall"), ("overall", "overall"), ("position", "position"), (None, "overall")]
+)
+def test_a_kept_detector_has_its_constants_whatever_images_gave_them(kept, opened):
+    blocks = settings().model_dump(mode="json")
+    blocks["student_scoring"]["error"] = "absolute"  # the only one that is left
+    blocks["student_scoring"]["normalisation"] = kept
+    if kept is None:
+        del blocks["student_scoring"]["normalisation"]
+    found = UninformedStudentsSettings.of_kept(blocks)
+    assert found == settings(scoring={"normalisation": opened})
+    assert blocks["student_scoring"]["error"] == "absolute"  # what was read stays as it was
+
+
+def test_a_kept_detector_of_relative_errors_is_refused():
+    blocks = settings().model_dump(mode="json")
+    blocks["student_scoring"]["error"] = "relative"
+    with pytest.raises(InputError, match="it judges by error=relative, which this version has not"):
+        UninformedStudentsSettings.of_kept(blocks)
