@@ -35,7 +35,7 @@ def made(fit, tmp_path):
 
 def test_the_threshold_of_float32_is_of_the_scores_in_float32(made, tmp_path):
     detector, seen = made
-    calibrate_float32(detector, seen.images, seen.split, 0.5)
+    calibrate_float32(detector, seen, 0.5)
     opened = open_detector(detector.save(tmp_path / "kept"), "cpu", "float32")
     assert opened.compute.dtype == torch.float32
     scores, _ = opened.score_and_show(seen.batch(seen.split.rows("validation")))
@@ -62,7 +62,7 @@ def test_without_one_it_decides_nothing_and_says_the_command(made, tmp_path, cap
 
 def test_one_that_was_made_in_float32_needs_no_other(fit, train_context, tmp_path):
     detector, seen, _ = fit(MkdDetector, _SETTINGS, train_context=train_context)
-    calibrate_float32(detector, seen.images, seen.split, 0.5)
+    calibrate_float32(detector, seen, 0.5)
     assert detector.float32_twin() is None and detector.in_float32 is None
     facts = json.loads((detector.save(tmp_path / "kept") / "detector.json").read_text())
     assert (facts["precision"], facts["in_float32"]) == ("float32", None)

@@ -6,8 +6,7 @@ import torch
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.prediction import heat_limits
-from kdad.features.seen import read_images
-from kdad.images.image_set import ImageSet
+from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.metrics.measure import TestMaps
 from kdad.scoring.decisions import decide, held_out_scores
@@ -60,21 +59,19 @@ def calibrate_on(
 
 
 @torch.no_grad()
-def calibrate_float32(detector: Detector, images: ImageSet, split: Split, quantile: float) -> None:
+def calibrate_float32(detector: Detector, seen: FeatureSet, quantile: float) -> None:
     """Set the threshold that `detector` has in float32, where it computes in bfloat16: for machines that do not.
 
-    The held-out images pass once more. Their scores differ by more than what lies between them, so that a threshold of
-    one format promises nothing in the other.
+    The held-out images pass the networks once more, out of what features keep. Their scores differ by more than what
+    lies between them, so that a threshold of one format promises nothing in the other.
     """
     twin = detector.float32_twin()
     if twin is None:
         return
-    rows = split.rows("validation")
+    rows = seen.split.rows("validation")
     batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
-    scores = np.concatenate([twin.score_and_show(read_images(images, batch))[0] for batch in batches])
-    detector.in_float32 = Calibration(
-        threshold=quantile_threshold(scores.astype(np.float64), quantile), held_out_scores=np.sort(scores).tolist()
-    )
+    scores = np.concatenate([twin.score_and_show(seen.batch(batch))[0] for batch in batches]).astype(np.float64)
+    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile), scores)
 
 
 def maps_to_measure(

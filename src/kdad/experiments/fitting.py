@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from pydantic import ValidationError
 
@@ -49,7 +50,8 @@ def fit(
     temporary = TemporaryDirectory(prefix="kdad-") if stores is None else None
     place = Path(stores).expanduser() if temporary is None else Path(temporary.name)
     made = fit_folder(system, settings, images, seed, device, Stores.below(place))
-    made.temporary = temporary  # weights that came from a file lie in it, as long as the detector is there
+    if temporary is not None:  # weights that came from a file lie in it, as long as the detector is there
+        finalize(made, temporary.cleanup)
     return made
 
 

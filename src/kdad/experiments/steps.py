@@ -164,9 +164,9 @@ def fit_folder(
     raw = map_images(made, seen, made.methods, context)
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
     scores, threshold = decide(made, seen.split, raw.scores, smoothed, context.measuring)
-    truth = read_ground_truth(seen.split, images, context.measuring.resolution)
+    truth = read_ground_truth(seen.split, seen.images, context.measuring.resolution)
     measured = measure(made, seen.split, scores, raw.stacks, smoothed, truth, context.measuring)
-    calibrate_float32(made, images, seen.split, context.measuring.threshold_quantile)
+    calibrate_float32(made, seen, context.measuring.threshold_quantile)
     return calibrate(made, scores, threshold, smoothed, measured)
 
 

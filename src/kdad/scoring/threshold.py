@@ -84,6 +84,11 @@ class Calibration(StrictModel):
     threshold: Threshold
     held_out_scores: list[float] = Field(description="ascending")
 
+    @classmethod
+    def of(cls, threshold: Threshold, scores: np.ndarray) -> "Calibration":
+        """Return that of a threshold and the normal scores `(N,)` behind it, in any order."""
+        return cls(threshold=threshold, held_out_scores=np.sort(scores.astype(np.float64)).tolist())
+
 
 def images_needed(quantile: float) -> int:
     """Return how many held-out normal scores it takes for a rate of 1 - `quantile` to be promised at all."""

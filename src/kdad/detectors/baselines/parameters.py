@@ -181,7 +181,7 @@ class BaselineParameters(StrictModel):
     components: int = Field(64, ge=1, description="principal components of the pixels, as far as there are images")
     points: list[str] | None = Field(None, description="critical points of patch features; null: the first three")
     normalisation: Literal["none", "position"] = Field(
-        "none", description="of all maps; position: take away what normal images have at each position"
+        "none", description="of all maps; position: standardised at each position by training images"
     )
     smoothing: SmoothingParameters = Field(default_factory=SmoothingParameters, description="of all maps")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of a map's pixels in an image's score")

@@ -95,18 +95,18 @@ def _in_float32(
 ) -> Calibration | None:
     """Return the threshold by the same rule of a detector in bfloat16 where a machine does not multiply that."""
     if images is None:
-        known = detector.in_float32
-        scores = None if known is None else np.array(known.held_out_scores)
-        labels = None if scores is None else np.zeros(len(scores), dtype=int)
+        if detector.in_float32 is None:
+            return None
+        scores = np.array(detector.in_float32.held_out_scores)
+        labels = np.zeros(len(scores), dtype=int)
     else:
         twin = detector.float32_twin()
-        table = None if twin is None else _score(twin, images, calibration, None)[0]
-        scores = None if table is None else table["score"].to_numpy(dtype=np.float64)
-        labels = None if table is None else table["label"].to_numpy(dtype=int)
-    if scores is None:
-        return None
+        if twin is None:
+            return None
+        table, _ = _score(twin, images, calibration, None)
+        labels, scores = table["label"].to_numpy(dtype=int), table["score"].to_numpy(dtype=np.float64)
     threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores)
-    return Calibration(threshold=threshold, held_out_scores=np.sort(scores[labels == 0]).tolist())
+    return Calibration.of(threshold, scores[labels == 0])
 
 
 def _score(

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore, Stores
-from kdad.detectors.context import TrainContext
+from kdad.content_store import Stores
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
 from kdad.experiments import steps
@@ -38,7 +37,7 @@ def prepare_frozen(
     image_statistics: dict[str, Any] | None = None,
 ) -> dict[str, FrozenReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
-    train_context = TrainContext(prepare_compute(compute), seed, ContentStore(stores.models), seed, image_statistics)
+    train_context = _context(stores, compute, seed).train_context(statistics=image_statistics)
     return steps.prepare_frozen(detector, settings, FeatureSet(image_set, Split(split_table), {}), train_context)[1]
 
 
@@ -124,10 +123,12 @@ def keep_detector(
     metrics: dict[str, Any],
     image_set: ImageSet,
     split_table: pd.DataFrame,
+    feature_caches: dict[str, FeatureCache],
     measuring: MeasuringParameters,
 ) -> Detector:
     """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
-    calibrate_float32(fitted, image_set, Split(split_table), measuring.threshold_quantile)
+    seen = FeatureSet(image_set, Split(split_table), feature_caches)
+    calibrate_float32(fitted, seen, measuring.threshold_quantile)
     return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
 
 

@@ -47,7 +47,8 @@ def create_pipeline(system: str) -> Pipeline:
         ),
         (
             keep_detector,
-            own("fitted", "scores", "threshold", "anomaly_maps", "metrics") | images | measuring,
+            own("fitted", "scores", "threshold", "anomaly_maps", "metrics")
+            | {**images, **measuring, "feature_caches": f"{system}.features"},
             "detector",
         ),
     ]

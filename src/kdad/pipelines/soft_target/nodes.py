@@ -202,8 +202,7 @@ def keep_student(
     context = RunContext(prepare_compute(compute), stores, measuring, seed)
     seen = FeatureSet(image_set, Split(split_table), {})
     kept = open_detector(Path(run_case(case, seen, context).folder) / "detector")
-    own = kept.adapt(settings, seen, seed)
-    calibrate_float32(kept, own.images, own.split, measuring.threshold_quantile)
+    calibrate_float32(kept, kept.adapt(settings, seen, seed), measuring.threshold_quantile)
     return kept
 
 
