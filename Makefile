@@ -34,7 +34,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
-	$(BIN)/python -m kdad.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
+	$(BIN)/python -m kdad.project.tracking_ui --env=$(ENVIRONMENT) --port=$(MLFLOW_PORT)
 
 serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/ID, models:/name@champion) at http://HOST:PORT
 	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(call asked,HOST,host) $(call asked,PORT,port)

@@ -3,9 +3,9 @@
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, settings
 
-from kdad.configuration import RunConfigLoader
 from kdad.experiments.plan import plan_ablation
 from kdad.pipelines.comparison.ablation import create_pipeline
+from kdad.project.configuration import RunConfigLoader
 from timing import PROJECT
 
 

@@ -6,8 +6,8 @@ ones too, and looked at as a watch does; a shift is in standard deviations of no
 
 import numpy as np
 
-from kdad.parameters.drift import DriftParameters
 from kdad.scoring.drift import NormalReference, latest_look
+from kdad.scoring.parameters import DriftParameters
 from kdad.scoring.threshold import quantile_threshold
 
 STREAMS, LENGTH = 1000, 2000

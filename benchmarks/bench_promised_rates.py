@@ -22,23 +22,23 @@ import pandas as pd
 from kedro.framework.project import configure_project, settings
 
 from kdad.compute import prepare_compute
-from kdad.configuration import RunConfigLoader
-from kdad.content_store import ContentStore
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
+from kdad.detectors.extraction import see
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
-from kdad.detectors.seeing import see
 from kdad.features.cache import FeatureCache
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
+from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples
-from kdad.images.statistics import ChannelStatistics
 from kdad.metrics.ranking import image_auroc
+from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.source import ComputeParameters
-from kdad.parameters.system import SystemSettings
+from kdad.project.configuration import RunConfigLoader
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 from timing import PROJECT
 
 _MVTEC = PROJECT.parent / "shared/data/mvtec_ad_256"

@@ -30,12 +30,12 @@ from kdad.detectors.exported.runtime import Runtime
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.images.fitting import fit_image
-from kdad.images.reading import read_image
+from kdad.images.files.fitting import fit_image
+from kdad.images.files.reading import read_image
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.export.run_images import find_run_images
-from kdad.provenance import code_version
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.provenance import code_version
 
 EXPORTS = (
     *(("torch_export", "float32"), ("onnx", "float32"), ("onnx", "int8")),

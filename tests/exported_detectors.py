@@ -6,19 +6,19 @@ import numpy as np
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, of_run
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.extraction import see
 from kdad.detectors.opening import open_detector
 from kdad.detectors.prediction import heat_limits
-from kdad.detectors.seeing import see
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 from memory_images import PARTS, MemoryImages, split_of
 
 QUANTILE = 0.5

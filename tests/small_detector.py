@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.context import TrainContext
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.features.extraction import FeatureSet, obtain_features
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import FeatureSet, obtain_features
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
 
 

@@ -12,35 +12,31 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "logs", "seeding", "command_line", "plugins", "conf_files", "interruption"),
+    ("errors", "logs", "seeding"),
     ("parameters",),
-    ("given_parameters", "choices"),
-    ("disk_space", "process_lock", "progress"),
-    ("large_arrays", "freed_memory"),
-    ("compute", "provenance", "replacing", "checksums"),
-    ("content_store", "places"),
-    ("result_places",),
+    ("progress",),
+    ("storage", "freed_memory"),
+    ("compute",),
     ("images", "training", "networks"),
     ("scoring", "features"),
     ("metrics",),
     ("detectors",),
     ("reporting",),
     ("experiments",),
-    ("tracking", "watching"),
+    ("tracking", "inference"),
+    ("project",),
     ("datasets",),
     ("pipelines", "serving"),
-    ("configuration",),
-    ("hooks", "session", "runner"),
+    ("hooks", "runner"),
     ("pipeline_registry",),
-    ("settings", "cli", "__main__", "tracking_ui"),
+    ("settings", "cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It imports what opens detectors when one is opened, and not before.
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "logs", "seeding", "parameters", "disk_space", "process_lock", "progress", "compute"),
-    *("provenance", "replacing", "checksums", "large_arrays", "freed_memory", "content_store", "places"),
+    *("errors", "logs", "seeding", "parameters", "progress", "storage", "compute", "freed_memory"),
     *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "experiments"),
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
@@ -128,7 +124,7 @@ def test_only_tracking_its_ui_and_the_code_of_logged_models_know_mlflow():
     knowing = {
         name for name in IMPORTS if {other.split(".")[0] for other in IMPORTS[name]} & {"mlflow", "kedro_mlflow"}
     }
-    others = {"kdad.tracking_ui", "kdad.serving.mlflow_model"}
+    others = {"kdad.project.tracking_ui", "kdad.serving.mlflow_model"}
     assert {name for name in knowing if part(name) != "tracking"} == others
 
 
@@ -151,4 +147,4 @@ def test_a_back_arrow_and_a_circle_are_found():
     arrows = {"kdad.images.a": {"kdad.metrics.b"}, "kdad.metrics.b": {"kdad.images.a"}, "kdad.images.c": set()}
     assert back_arrows(arrows) == ["kdad.images.a imports kdad.metrics.b"]
     assert set(circle(arrows)) == {"kdad.images.a", "kdad.metrics.b"}
-    assert back_arrows({"kdad.hooks.a": {"kdad.session"}, "kdad.session": set()})
+    assert back_arrows({"kdad.datasets.a": {"kdad.hooks"}, "kdad.hooks": set()})

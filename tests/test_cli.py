@@ -7,8 +7,8 @@ from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 
 from kdad.cli import run
-from kdad.command_line import ExitCode
 from kdad.errors import DivergedError, IncompleteError, InputError
+from kdad.project.command_line import ExitCode
 from projects import PROJECT
 
 TYPED = "dataset.image_size=[64,128],dataset.root=/data/a, b,mkd_ablation.seeds=0 1 2"
@@ -82,7 +82,7 @@ def test_what_happens_in_a_node_has_the_exit_code_of_its_kind(kedro_run, monkeyp
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("kdad.images.textures.TextureSet.image", fail)
+    monkeypatch.setattr("kdad.images.synthetic.textures.TextureSet.image", fail)
     found = kedro_run("--env=test", "--pipeline=ingestion")
     assert (found.exit_code, found.stderr.count(said)) == (code, 1)
     assert "Traceback" not in found.output

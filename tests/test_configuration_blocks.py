@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from kdad.command_line import CommandLineError
-from kdad.configuration import block_model, check_names, check_values
+from kdad.project.command_line import CommandLineError
+from kdad.project.configuration import block_model, check_names, check_values
 from parameter_blocks import changed, least_parameters
 
 

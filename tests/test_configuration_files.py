@@ -9,9 +9,9 @@ import yaml
 from kedro.framework.project import configure_project, settings
 from pydantic import BaseModel
 
-from kdad.configuration import RunConfigLoader, block_model, check_names, check_values
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import register_pipelines
+from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
 from projects import PROJECT
 
 CONF = PROJECT / "conf"

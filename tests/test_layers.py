@@ -6,8 +6,8 @@ import pytest
 from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
 
-from kdad.configuration import RunConfigLoader
 from kdad.pipeline_registry import register_pipelines
+from kdad.project.configuration import RunConfigLoader
 from projects import PROJECT
 
 

@@ -13,11 +13,11 @@ from kedro.io import CatalogConfigResolver
 from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
 
-from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
-from kdad.session import FindingSession
+from kdad.project.command_line import CommandLineError
+from kdad.project.configuration import RunConfigLoader, block_model, registered_pipelines
+from kdad.project.session import FindingSession
 from projects import FEW, PROJECT
 
 NAMES = {
@@ -118,9 +118,9 @@ def test_a_mistake_is_told_before_any_network_is_imported():
     code = f"""
 import sys
 from kedro.framework.project import configure_project, settings
-from kdad.command_line import CommandLineError
-from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model, registered_pipelines
+from kdad.project.command_line import CommandLineError
+from kdad.project.command_line import CommandLineError
+from kdad.project.configuration import RunConfigLoader, block_model, registered_pipelines
 from kdad.pipeline_registry import register_pipelines
 arguments = dict(base_env="base", default_run_env="local", merge_strategy={{"parameters": "soft"}})
 wrong = {{"cloner": {{"training": {{"epochs": 0}}}}}}
@@ -308,7 +308,7 @@ def test_two_sessions_of_one_process_have_a_plan_each(project):
 def test_without_a_session_the_pipelines_are_those_of_base(project, monkeypatch):
     monkeypatch.chdir(project)
     bootstrap_project(project)
-    monkeypatch.setattr("kdad.configuration.PlanningSession._loader", None)
+    monkeypatch.setattr("kdad.project.configuration.PlanningSession._loader", None)
     found = register_pipelines()
     axes = {node.namespace.split(".")[0] for node in found["mkd_ablation"].nodes if "variant" in node.tags}
     assert {"loss_terms", "filter", "fusion"} <= axes

@@ -8,10 +8,10 @@ import pytest
 from kedro.framework.project import configure_project, settings
 from PIL import Image
 
-from kdad.configuration import RunConfigLoader, block_model
-from kdad.given_parameters import parse_parameters
 from kdad.parameters.strict import flatten
 from kdad.pipeline_registry import register_pipelines
+from kdad.project.configuration import RunConfigLoader, block_model
+from kdad.project.given_parameters import parse_parameters
 from kdad.scoring.threshold import quantile_threshold
 from projects import PROJECT
 from small_detector import fit_detector

@@ -15,7 +15,7 @@ from PIL import Image
 import kdad
 from kdad.datasets.predictions import PredictionsDataset
 from kdad.errors import InputError
-from kdad.images.decoding import FORMATS
+from kdad.images.files.decoding import FORMATS
 from kdad.networks.architectures import build_source
 from kdad.parameters.serving import ServingParameters
 from kdad.reporting.html import render_html
@@ -24,7 +24,7 @@ from projects import PROJECT
 
 ROOT = Path(kdad.__file__).parent
 #: The published batches of CIFAR-10 are pickles: its reader takes arrays, lists and text alone.
-MAY_PICKLE = {"images/cifar.py"}
+MAY_PICKLE = {"images/published/cifar.py"}
 #: Looks what a program of torch.export holds, to refuse what is pickled; nothing is unpacked.
 MAY_LIST_ARCHIVES = {"detectors/exported/torch_file.py"}
 MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "tarfile", "zipfile"}
@@ -90,7 +90,7 @@ def test_a_danger_that_comes_in_is_found(source):
 
 
 def test_the_one_reader_of_pickles_takes_no_class_that_it_does_not_name():
-    source = (ROOT / "images/cifar.py").read_text(encoding="utf-8")
+    source = (ROOT / "images/published/cifar.py").read_text(encoding="utf-8")
     calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
     assert not {"pickle.load", "pickle.loads", "pickle.Unpickler"} & calls
     assert "class _BatchUnpickler(pickle.Unpickler)" in source and "def find_class" in source
@@ -111,13 +111,13 @@ import sys
 import numpy as np, torch
 sys.path[:0] = [{str(PROJECT / "tests")!r}]
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
+from kdad.storage.content_store import ContentStore
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
-from kdad.detectors.seeing import see
+from kdad.detectors.extraction import see
 from kdad.detectors.context import TrainContext
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 from pathlib import Path

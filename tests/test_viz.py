@@ -8,8 +8,8 @@ from kedro_viz.constants import ROOT_MODULAR_PIPELINE_ID
 from kedro_viz.data_access.repositories.modular_pipelines import ModularPipelinesRepository
 from kedro_viz.utils import _hash_input_output
 
-from kdad.configuration import RunConfigLoader
 from kdad.pipeline_registry import register_pipelines
+from kdad.project.configuration import RunConfigLoader
 from projects import PROJECT
 
 RUN = {"paper_tables": {"categories": "brick grass gravel", "seeds": "0 1 2"}}

@@ -11,11 +11,11 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
 
-from kdad.choices import check_choices, check_runner, check_some_node
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.given_parameters import parse_parameters
 from kdad.hooks import RunTrackingHook, StageLinesHook
-from kdad.interruption import InsistentSignals
+from kdad.project.choices import check_choices, check_runner, check_some_node
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.given_parameters import parse_parameters
+from kdad.project.interruption import InsistentSignals
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "

@@ -8,13 +8,13 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.configuration import block_model, check_values, session_parameters
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.paper_plan import plan_baselines, plan_tables
 from kdad.experiments.plan import SUFFIX, bind_settings, plan_ablation
 from kdad.parameters.strict import nearest_name
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.configuration import block_model, check_values, session_parameters
 
 #: Systems whose pipeline is not the common sum of steps.
 _OF_THEIR_OWN = ("uninformed_students", "baselines", "soft_target")

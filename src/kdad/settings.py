@@ -16,8 +16,6 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from kdad.conf_files import LOADER_ARGS  # noqa: E402
-from kdad.configuration import RunConfigLoader  # noqa: E402
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
     FullDiskHook,
@@ -32,8 +30,10 @@ from kdad.hooks import (  # noqa: E402
     StartUpHook,
     VariantLogHook,
 )
-from kdad.plugins import defer_commands  # noqa: E402
-from kdad.session import FindingSession  # noqa: E402
+from kdad.project.conf_files import LOADER_ARGS  # noqa: E402
+from kdad.project.configuration import RunConfigLoader  # noqa: E402
+from kdad.project.plugins import defer_commands  # noqa: E402
+from kdad.project.session import FindingSession  # noqa: E402
 
 defer_commands()
 

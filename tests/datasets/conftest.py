@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.seeing import see
+from kdad.detectors.extraction import see
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
 
 FLOAT32 = Compute(torch.device("cpu"), torch.float32)

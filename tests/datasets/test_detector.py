@@ -60,7 +60,7 @@ def test_without_a_second_name_files_are_copied(tmp_path, kept, monkeypatch):
     def refuse(*_):
         raise OSError("another disk")
 
-    monkeypatch.setattr("kdad.replacing.os.link", refuse)
+    monkeypatch.setattr("kdad.storage.replacing.os.link", refuse)
     dataset = DetectorCopiesDataset(filepath=str(tmp_path / "models"))
     dataset.save({"nearest": kept})
     copy = dataset.load()["nearest"]

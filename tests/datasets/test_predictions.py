@@ -173,8 +173,8 @@ def test_a_process_killed_between_the_two_moves_of_the_swap_leaves_the_older_res
         moved(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("kdad.replacing.os.replace", killed)
-        patch.setattr("kdad.replacing._put_back", lambda *_: None)  # it has no time for that
+        patch.setattr("kdad.storage.replacing.os.replace", killed)
+        patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
         dataset.save(stream([("b.png", judged(0.3), None)]))
     assert not dataset._filepath.exists()
     assert dataset.load().table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]

@@ -1,8 +1,8 @@
 import pytest
 from kedro.io import DatasetError
 
-from kdad.content_store import Stores
 from kdad.datasets.stores import StoresDataset
+from kdad.storage.content_store import Stores
 
 
 def test_stores_are_three_places_that_nodes_fill(tmp_path):

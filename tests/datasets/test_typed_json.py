@@ -58,7 +58,7 @@ def test_an_interruption_leaves_the_older_result(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdad.replacing.os.replace", killed)
+    monkeypatch.setattr("kdad.storage.replacing.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         dataset.save(RESULT.model_copy(update={"seed": 7}))
     assert dataset.load() == RESULT

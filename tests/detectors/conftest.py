@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.context import FitResult, TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.seeing import see
-from kdad.features.seen import FeatureSet
+from kdad.detectors.extraction import see
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
+from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
 
 FLOAT32 = Compute(torch.device("cpu"), torch.float32)

@@ -10,8 +10,8 @@ from PIL import Image
 from kdad.detectors.context import FitResult, Raw
 from kdad.detectors.detector import Detector
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore

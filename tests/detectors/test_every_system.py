@@ -13,21 +13,21 @@ import yaml
 from safetensors.torch import save_file
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors import load
 from kdad.detectors.context import Raw, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, drawn
 from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.extraction import see
 from kdad.detectors.opening import open_detector
 from kdad.detectors.prediction import Prediction
 from kdad.detectors.registry import SYSTEMS
-from kdad.detectors.seeing import see
 from kdad.errors import InputError
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 from memory_images import PARTS, MemoryImages, labelled_bars, split_of
 from projects import PROJECT
 

@@ -13,9 +13,9 @@ from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.images import fitting
-from kdad.images.preparation import Preparation
-from kdad.images.value_range import ValueRange
+from kdad.images.files import fitting
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.value_range import ValueRange
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold
 

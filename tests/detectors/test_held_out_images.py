@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from kdad.compute import Compute
-from kdad.content_store import Stores
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments import steps
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.scoring import MeasuringParameters
 from kdad.scoring.map_stack import smooth_all
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.storage.content_store import Stores
 
 SEED = 3
 _SOURCE = {"name": "timm:test_resnet", "weights": "random"}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdad.content_store import ContentStore
 from kdad.detectors.learnt import count_flops, count_parameters, prefixed, state_of, train_once, without_prefix
 from kdad.errors import InputError
+from kdad.storage.content_store import ContentStore
 
 _HISTORY = pd.DataFrame({"epoch": [0], "split": ["training"], "term": ["total"], "value": [0.125]})
 
@@ -128,8 +128,8 @@ def test_a_training_whose_result_cannot_be_saved_goes_on_from_its_checkpoint(sto
 
     places = {
         "write_text": ("pathlib.Path.write_text", full),
-        "flush_to_disk": ("kdad.content_store.flush_to_disk", full),
-        "replace": ("kdad.content_store.os.replace", killed),
+        "flush_to_disk": ("kdad.storage.content_store.flush_to_disk", full),
+        "replace": ("kdad.storage.content_store.os.replace", killed),
     }
     with monkeypatch.context() as patch, pytest.raises((InputError, KeyboardInterrupt)):
         patch.setattr(*places[step])
@@ -151,7 +151,7 @@ def test_a_process_killed_once_the_network_is_in_the_store_leaves_a_finished_tra
         return _train(checkpoint)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("kdad.content_store._drop", killed)
+        patch.setattr("kdad.storage.content_store._drop", killed)
         train_once(store, "key", train)
     assert train_once(store, "key", lambda _: 1 / 0).reused
     assert not list(store.root.rglob("*.checkpoint"))

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kdad.content_store import ContentStore
 from kdad.detectors.mapping import map_images
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.prediction import Prediction
 from kdad.errors import InputError
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 
 _SETTINGS = MkdSettings(
     source={"name": "timm:test_resnet", "weights": "random"},

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.context import TrainContext
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.mkd.detector import MkdDetector
@@ -15,6 +14,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.scoring.threshold import quantile_threshold
+from kdad.storage.content_store import ContentStore
 
 _SETTINGS = MkdSettings(
     source={"name": "timm:test_resnet", "weights": "random"},

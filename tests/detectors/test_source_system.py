@@ -2,7 +2,7 @@
 
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.source_system import SourceSystem
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 
 
 def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, train_context):

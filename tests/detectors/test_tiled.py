@@ -15,9 +15,9 @@ from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled, put_tiled
 from kdad.features.network import FrozenReference
 from kdad.images.tiling import Tiling
-from kdad.parameters.scoring import SmoothingParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.threshold import quantile_threshold
 
 #: Three layers of 3 x 3: a pixel of the map sees 3 pixels to each side.

@@ -92,15 +92,15 @@ def test_defaults_are_those_of_the_configuration(system):
 
 def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):
     from kdad.compute import choose_compute
-    from kdad.content_store import Stores
     from kdad.experiments.case import Case
     from kdad.experiments.run import run_case
     from kdad.experiments.steps import RunContext
-    from kdad.features.seen import FeatureSet
+    from kdad.features.extraction import FeatureSet
     from kdad.images.registry import open_image_set
     from kdad.images.splits import Split, split_samples, table_of
     from kdad.parameters.dataset import DatasetParameters
-    from kdad.parameters.scoring import MeasuringParameters
+    from kdad.scoring.parameters import MeasuringParameters
+    from kdad.storage.content_store import Stores
 
     images = open_image_set(DatasetParameters(name="folder", root=str(parts), image_size=32))
     split = Split(table_of(images, split_samples(images.samples, "auto", 0)))

@@ -1,10 +1,10 @@
 import pytest
 from omegaconf import OmegaConf
 
-from kdad.command_line import CommandLineError
 from kdad.errors import InputError
 from kdad.experiments.plan import Plan, plan_ablation, system_of
 from kdad.pipeline_registry import BuiltWhenAsked, Registered
+from kdad.project.command_line import CommandLineError
 from parameter_blocks import changed, least_parameters
 from projects import PROJECT
 

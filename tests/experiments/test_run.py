@@ -12,21 +12,21 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore, Stores
 from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.extraction import see
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
-from kdad.detectors.seeing import see
 from kdad.errors import InputError
 from kdad.experiments.case import Case
 from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.provenance import code_version
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.storage.content_store import ContentStore, Stores
+from kdad.storage.provenance import code_version
 from memory_images import MemoryImages, split_of
 
 _SOURCE = {"name": "timm:test_resnet", "weights": "random"}
@@ -252,7 +252,7 @@ def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
     references = MkdDetector.refer(settings, seen, bench.train_context(0))
     store = ContentStore(bench.stores.features)
     shared = see(MkdDetector, settings, seen, references, bench.compute, store)
-    monkeypatch.setattr("kdad.detectors.seeing.obtain_features", obtain)
+    monkeypatch.setattr("kdad.detectors.extraction.obtain_features", obtain)
     again = see(MkdDetector, settings, shared, references, bench.compute, store)
     assert again.features["source"] is shared.features["source"]
     assert asked == []

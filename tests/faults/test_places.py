@@ -10,7 +10,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 
 from golden_numbers import numbers_of
-from kdad.process_lock import ProcessLock
+from kdad.storage.process_lock import ProcessLock
 from kept_detectors import write_bricks
 from projects import SMALL, copy_project, half_written, logged_runs, run_pipeline
 
@@ -36,7 +36,7 @@ def test_a_folder_of_data_that_is_for_reading_alone_ends_the_run_before_it_begin
 @pytest.mark.parametrize("number", [errno.EROFS])
 @pytest.mark.faults
 def test_a_store_that_may_not_be_written_is_one_message_that_names_it(project, monkeypatch, number):
-    monkeypatch.setattr("kdad.content_store.write_checksums", _refuse(number))
+    monkeypatch.setattr("kdad.storage.content_store.write_checksums", _refuse(number))
     with pytest.raises(KedroCliError, match=r"\.partial' may not be read or written \(.*\); change its rights"):
         run_pipeline(project, runtime_params=SMALL)
     assert [run.info.status for run in logged_runs(project)] == ["FAILED"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdad.content_store import ContentStore
 from kdad.errors import InputError
 from kdad.features import source as module
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.features.source import SourceReference, prepare_source, reference_source
+from kdad.networks.parameters import SourceParameters
 from kdad.networks.weights import fingerprint_weights, load_source
-from kdad.parameters.source import SourceParameters
+from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
 
 _SOURCE = SourceParameters(name="timm:test_resnet", weights="random")

@@ -16,9 +16,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner
 
-from kdad.command_line import ExitCode
 from kdad.datasets.typed_json import ThresholdDataset
 from kdad.hooks.place_lock import PlaceLockHook, places_of
+from kdad.project.command_line import ExitCode
 from projects import SMALL, logged_runs, run_pipeline
 
 

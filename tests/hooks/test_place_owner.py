@@ -10,7 +10,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kdad.datasets.typed_json import ThresholdDataset
 from kdad.hooks.place_owner import PlaceOwnerHook
-from kdad.places import Claim, owner_of
+from kdad.project.places import Claim, owner_of
 
 
 @pytest.fixture

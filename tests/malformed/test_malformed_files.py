@@ -8,8 +8,8 @@ import torch
 
 from kdad.errors import InputError
 from kdad.features.cache import open_cache
-from kdad.images import idx
-from kdad.images.idx import read_idx
+from kdad.images.published import idx
+from kdad.images.published.idx import read_idx
 from kdad.images.registry import open_image_set
 from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from kedro.framework.project import configure_project, settings
 
-from kdad.command_line import CommandLineError
-from kdad.configuration import RunConfigLoader, block_model, check_names, check_values
+from kdad.project.command_line import CommandLineError
+from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
 from projects import PROJECT
 
 CONF = PROJECT / "conf"

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from kdad.images.ground_truth import GroundTruth
+from kdad.metrics.ground_truth import GroundTruth
 from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
 from kdad.metrics.measure import TestMaps as MeasuredMaps
 from kdad.metrics.measure import measure, numbers_of
-from kdad.parameters.scoring import MeasuringParameters
+from kdad.scoring.parameters import MeasuringParameters
 
 _MEASURING = MeasuringParameters(bootstrap_resamples=100)
 

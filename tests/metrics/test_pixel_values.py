@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from kdad import large_arrays
 from kdad.metrics import pixel_values
 from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc
 from kdad.metrics.pixel_values import count_equal, split_values
 from kdad.metrics.region_overlap import pro_curve
+from kdad.storage import large_arrays
 
 
 @pytest.fixture

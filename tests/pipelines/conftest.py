@@ -6,8 +6,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from kdad.images import digits
-from kdad.images.one_class import LabelledImages
+from kdad.images.published import digits
+from kdad.images.published.one_class import LabelledImages
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from PIL import Image
 
 import kdad.detectors.mkd.detector
 import kdad.experiments.run
-import kdad.features.seen
+import kdad.features.extraction
 from kdad.detectors.opening import open_detector
 from kdad.parameters.strict import flatten
 from projects import SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
@@ -31,7 +31,7 @@ ONE_AXIS = AXES | {"mkd_ablation": {"axes": "loss_terms", "resamples": 100}}
 def count_work(patch: pytest.MonkeyPatch) -> Counter:
     """Count from now on what is trained, and how many images the source sees."""
     counts = Counter()
-    train, images = kdad.detectors.mkd.detector.train_cloner, kdad.features.seen._run
+    train, images = kdad.detectors.mkd.detector.train_cloner, kdad.features.extraction._run
 
     def counting_train(*arguments):
         counts["trainings"] += 1
@@ -43,7 +43,7 @@ def count_work(patch: pytest.MonkeyPatch) -> Counter:
             yield batch
 
     patch.setattr(kdad.detectors.mkd.detector, "train_cloner", counting_train)
-    patch.setattr(kdad.features.seen, "_run", counting_images)
+    patch.setattr(kdad.features.extraction, "_run", counting_images)
     return counts
 
 

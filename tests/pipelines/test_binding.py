@@ -10,9 +10,9 @@ from kedro.validation import TypeExtractor
 from kdad.detectors.detector import Detector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.registry import SYSTEMS
-from kdad.parameters.scoring import MeasuringParameters
 from kdad.parameters.strict import StrictModel
 from kdad.pipelines.binding import bind_first, settings_inputs, with_settings
+from kdad.scoring.parameters import MeasuringParameters
 
 
 def general(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kdad.features.seen
+import kdad.features.extraction
 from kdad.features.cache import FeatureCache, open_cache, overall_sd
-from kdad.images import digits
-from kdad.images.one_class import LabelledImages
+from kdad.images.published import digits
+from kdad.images.published.one_class import LabelledImages
 from projects import copy_project, run_pipeline
 
 pytestmark = pytest.mark.long
@@ -49,13 +49,13 @@ def seen(monkeypatch) -> list[int]:
 
 def count_sets(patch: pytest.MonkeyPatch) -> list[int]:
     sizes = []
-    run = kdad.features.seen._run
+    run = kdad.features.extraction._run
 
     def counted(network, images, training, *rest):
         sizes.append(len(training))
         return run(network, images, training, *rest)
 
-    patch.setattr(kdad.features.seen, "_run", counted)
+    patch.setattr(kdad.features.extraction, "_run", counted)
     return sizes
 
 

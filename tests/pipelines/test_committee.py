@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import kdad.detectors.mkd.detector
-import kdad.features.seen
+import kdad.features.extraction
 from kdad.detectors.opening import open_detector
 from projects import SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
@@ -30,7 +30,7 @@ def finished(tmp_path_factory, migrated_database) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for what, module, name in (
             ("trainings", kdad.detectors.mkd.detector, "train_cloner"),
-            ("passes", kdad.features.seen, "_run"),
+            ("passes", kdad.features.extraction, "_run"),
         ):
             original = getattr(module, name)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.command_line import CommandLineError
 from kdad.detectors import load
+from kdad.project.command_line import CommandLineError
 from kept_detectors import DETECTOR, nothing_new, predict, write_bricks
 from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 

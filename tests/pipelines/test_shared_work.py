@@ -10,7 +10,7 @@ import yaml
 
 import kdad.detectors.mkd.detector
 import kdad.experiments.run
-import kdad.features.seen
+import kdad.features.extraction
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from projects import PROJECT, SMALL
 
@@ -39,7 +39,7 @@ def done(monkeypatch) -> Counter:
     counts = Counter()
     places = {
         "trainings": (kdad.detectors.mkd.detector, "train_cloner"),
-        "passages": (kdad.features.seen, "_run"),
+        "passages": (kdad.features.extraction, "_run"),
         "cases": (kdad.experiments.run, "measure"),
     }
     for what, (module, name) in places.items():

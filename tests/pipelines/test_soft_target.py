@@ -11,7 +11,7 @@ import torch
 
 import kdad.detectors.soft_target.distillation
 from kdad.detectors.opening import open_detector
-from kdad.images import digits
+from kdad.images.published import digits
 from kdad.metrics.ranking import image_auroc
 from projects import copy_project, half_written, kept_by, logged_runs, run_pipeline
 

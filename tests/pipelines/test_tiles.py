@@ -16,8 +16,8 @@ from kdad.cli import run as run_command
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import look_for_images
-from kdad.parameters.inference import CalibrationParameters
-from kdad.parameters.source import ComputeParameters
+from kdad.inference.parameters import CalibrationParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.tiles import TileParameters
 from kdad.pipelines.calibration.nodes import calibrate
 from kdad.pipelines.inference.tiling import predict_by_tiles

@@ -15,7 +15,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-from kdad.watching.arrivals import Arrivals
+from kdad.inference.arrivals import Arrivals
 from kept_detectors import DETECTOR, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdad.images.fitting import place
+from kdad.images.files.fitting import place
 from kdad.reporting.heat_map import overlay_heat, overlay_placed, thumbnail, thumbnail_size
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.images.one_class import LabelledImages
+from kdad.images.published.one_class import LabelledImages
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 
 

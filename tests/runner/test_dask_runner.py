@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
-from kdad.command_line import CommandLineError, ExitCode
+from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.runner import DaskRunner
 from projects import SMALL, copy_project, logged_runs, run_pipeline
 

@@ -18,9 +18,9 @@ from kedro.pipeline import Node
 from kedro.runner.task import Task
 from kedro_datasets.json import JSONDataset
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.errors import InputError
 from kdad.pipelines.comparison.cases import WORKER
+from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.runner import cluster
 from kdad.runner.executor import ClusterExecutor
 from kdad.runner.work import Site, code_of_work

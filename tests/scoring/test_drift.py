@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from kdad.parameters.drift import DriftParameters
 from kdad.scoring.drift import NormalReference, compare_scores, latest_look
+from kdad.scoring.parameters import DriftParameters
 from kdad.scoring.threshold import labelled_threshold, quantile_threshold
 
 

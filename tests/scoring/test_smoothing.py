@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.tensor_smoothing import Smoothing, clip_peaks, gaussian_matrix
 

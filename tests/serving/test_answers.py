@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdad.detectors.prediction import Prediction
 from kdad.errors import InputError
-from kdad.images.fitting import place
+from kdad.images.files.fitting import place
 from kdad.serving.answers import answer, map_picture, naming_row
 
 HALF = np.repeat([[0.0, 1.0]], 8, axis=0).repeat(4, axis=1)  # the right half anomalous

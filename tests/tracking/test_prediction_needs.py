@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.provenance import _path_of, _reachable
+from kdad.storage.provenance import _path_of, _reachable
 from kdad.tracking.prediction_needs import requirements_of
 from projects import PROJECT
 

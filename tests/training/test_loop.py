@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdad.errors import DivergedError
-from kdad.parameters.training import TrainingParameters
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+from kdad.training.parameters import TrainingParameters
 
 _FIVE = np.arange(5)
 _TRAINING, _VALIDATION = np.arange(3, 20), np.array([0, 2, 21])

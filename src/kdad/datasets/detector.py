@@ -6,7 +6,7 @@ from pathlib import Path
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
-from kdad.replacing import link_or_copy, replacing
+from kdad.storage.replacing import link_or_copy, replacing
 
 
 class DetectorDataset(PlaceDataset):

@@ -9,7 +9,7 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.cache import FeatureCache, open_cache
 from kdad.features.network import FrozenReference
-from kdad.replacing import replace_text
+from kdad.storage.replacing import replace_text
 
 
 class FrozenDataset(PlaceDataset):

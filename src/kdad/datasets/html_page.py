@@ -3,8 +3,8 @@
 from kedro_datasets._typing import TablePreview
 
 from kdad.datasets.place import PlaceDataset
-from kdad.replacing import replace_text
 from kdad.reporting.html_tables import first_table
+from kdad.storage.replacing import replace_text
 
 _PREVIEWED = 40  # rows
 

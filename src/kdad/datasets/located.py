@@ -16,7 +16,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages, look_for_images
 from kdad.parameters.written_names import plain_name
-from kdad.replacing import is_taken, replacing
+from kdad.storage.replacing import is_taken, replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
 _MODELS = Path("data/06_models")

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdad.detectors.prediction import FilePrediction
-from kdad.images.decoding import resize_image
+from kdad.images.files.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 
 _LONGEST_NAME = 255  # in bytes, of a file

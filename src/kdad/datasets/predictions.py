@@ -18,10 +18,10 @@ from kdad.datasets.place import PlaceDataset
 from kdad.datasets.predicted_files import HeatMapPlaces, draw_file, row_of
 from kdad.detectors.prediction import FilePrediction
 from kdad.errors import InputError
-from kdad.interruption import InsistentSignals
 from kdad.logs import PLAIN
-from kdad.replacing import is_taken, link_or_copy, put_back, replacing
+from kdad.project.interruption import InsistentSignals
 from kdad.reporting.file_names import printable
+from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from kdad.content_store import Stores
+from kdad.storage.content_store import Stores
 
 
 class StoresDataset(AbstractDataset[None, Stores]):

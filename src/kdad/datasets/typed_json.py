@@ -4,8 +4,8 @@ import json
 
 from kdad.datasets.place import PlaceDataset
 from kdad.experiments.result import CaseResult
-from kdad.replacing import replace_text
 from kdad.scoring.threshold import Threshold
+from kdad.storage.replacing import replace_text
 
 
 class ThresholdDataset(PlaceDataset):

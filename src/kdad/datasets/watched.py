@@ -13,13 +13,13 @@ from kdad.datasets.place import PlaceDataset
 from kdad.datasets.predicted_files import HeatMapPlaces, draw_file, row_of
 from kdad.datasets.predictions import COLUMNS, JOURNAL, TABLE, Predictions, check_apart, read_predictions
 from kdad.detectors.prediction import FilePrediction
-from kdad.disk_space import told_when_full
 from kdad.errors import InputError
+from kdad.inference.arrivals import Arrival, Stamp
+from kdad.inference.journal import Journal
 from kdad.logs import PLAIN
-from kdad.replacing import is_taken, replace_text
 from kdad.reporting.file_names import printable
-from kdad.watching.arrivals import Arrival, Stamp
-from kdad.watching.journal import Journal
+from kdad.storage.disk_space import told_when_full
+from kdad.storage.replacing import is_taken, replace_text
 
 logger = logging.getLogger(__name__)
 

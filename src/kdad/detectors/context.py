@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
+from kdad.storage.content_store import ContentStore
 
 #: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
 Outputs = dict[str, list[Tensor]]

@@ -6,7 +6,7 @@ import torch
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.prediction import heat_limits
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
 from kdad.metrics.measure import TestMaps
 from kdad.scoring.decisions import decide, held_out_scores

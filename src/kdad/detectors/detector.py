@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from kdad import __version__
 from kdad.compute import Compute
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
 from kdad.detectors.graph import DetectorGraph
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.system import System
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenNetwork, FrozenReference
-from kdad.features.seen import FeatureSet
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.parameters.system import SystemSettings
-from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 
 class Detector(nn.Module, Predictor, System):

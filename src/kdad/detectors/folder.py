@@ -11,15 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdad.checksums import sha256_of
 from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
-from kdad.images.fitting import Fit
-from kdad.images.preparation import Preparation
-from kdad.images.value_range import ValueRange
+from kdad.images.files.fitting import Fit
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
-from kdad.replacing import is_taken, put_back, replacing
 from kdad.scoring.threshold import Calibration, Threshold
+from kdad.storage.checksums import sha256_of
+from kdad.storage.replacing import is_taken, put_back, replacing
 
 FORMAT = 1
 FACTS = "detector.json"

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from kdad.detectors.context import Outputs, RawTensors
 from kdad.features.network import FrozenNetwork
-from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.tensor_smoothing import Smoothing
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kdad.content_store import ContentStore
+from kdad.storage.content_store import ContentStore
 from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
 
 _HISTORY = "loss_history.csv"

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kdad.content_store import ContentStore
 from kdad.detectors.context import Raw
 from kdad.detectors.detector import Detector
 from kdad.errors import InputError
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
 from kdad.progress import counted
 from kdad.scoring.map_stack import write_stacks
+from kdad.storage.content_store import ContentStore
 
 _SCORES = "raw_scores.csv"
 

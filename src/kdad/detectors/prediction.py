@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.fitting import Placement
-from kdad.images.reading import read_image
-from kdad.images.value_range import ValueRange
+from kdad.images.files.fitting import Placement
+from kdad.images.files.reading import read_image
+from kdad.images.files.value_range import ValueRange
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor
 from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
-from kdad.images.fitting import Placement, fit_image, place
-from kdad.images.preparation import Preparation
-from kdad.images.reading import AnyImage, find_images, read_image
-from kdad.images.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.fitting import Placement, fit_image, place
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.reading import AnyImage, find_images, read_image
+from kdad.images.files.reading_ahead import read_ahead, reading_threads
 from kdad.scoring.threshold import Threshold
 
 

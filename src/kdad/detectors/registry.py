@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import CommitteeSettings
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.parameters.system import SystemSettings
 
 if TYPE_CHECKING:
     from kdad.detectors.detector import Detector

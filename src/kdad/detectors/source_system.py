@@ -1,11 +1,11 @@
 """Systems that look through one source, by the blocks `source` and `features`."""
 
 from kdad.detectors.context import TrainContext
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.system import System
+from kdad.features.extraction import FeatureSet, Passage
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet, Passage
 from kdad.features.source import SourceReference, reference_source
-from kdad.parameters.system import SystemSettings
 
 
 class SourceSystem(System):

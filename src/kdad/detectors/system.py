@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from kdad.detectors.context import TrainContext
+from kdad.detectors.parameters import SystemSettings
+from kdad.features.extraction import FeatureSet, Passage
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet, Passage
-from kdad.parameters.system import SystemSettings
 
 
 class System(ABC):

@@ -12,11 +12,11 @@ from torch.nn.functional import interpolate
 from kdad.detectors.detector import Detector
 from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
 from kdad.detectors.tiled_threshold import TiledThreshold
-from kdad.images.fitting import fit_image
-from kdad.images.reading import AnyImage, read_image
+from kdad.images.files.fitting import fit_image
+from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.tiling import TileGrid, Tiling
-from kdad.parameters.scoring import SmoothingParameters
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Threshold
 

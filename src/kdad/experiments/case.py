@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kdad.content_store import content_key
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
-from kdad.parameters.system import SystemSettings
-from kdad.provenance import code_digest
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 if TYPE_CHECKING:
     from kdad.detectors.detector import Detector
@@ -73,5 +73,5 @@ def code_of(system: str) -> str:
     """Return a digest of the code behind a system's results: its own, and that of fitting, mapping and measuring."""
     return code_digest(
         *(SYSTEMS[system].module, "kdad.detectors.mapping", "kdad.detectors.deciding"),
-        *("kdad.metrics.measure", "kdad.features.seen"),
+        *("kdad.metrics.measure", "kdad.features.extraction"),
     )

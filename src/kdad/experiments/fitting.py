@@ -7,11 +7,11 @@ from weakref import finalize
 
 from pydantic import ValidationError
 
-from kdad.content_store import Stores
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import every_message, nearest_name
+from kdad.storage.content_store import Stores
 
 if TYPE_CHECKING:
     from kdad.detectors.detector import Detector

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.case import Case
 from kdad.experiments.paper_parameters import PaperMethodParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten, merge
-from kdad.parameters.system import SystemSettings
 
 
 def plan_tables(parameters: dict[str, Any]) -> list[Plan]:

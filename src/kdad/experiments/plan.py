@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.ablation_parameters import AblationParameters
@@ -16,7 +17,6 @@ from kdad.images.layouts.categories import list_categories
 from kdad.images.layouts.csv_list import list_csv_categories
 from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters
 from kdad.parameters.strict import first_message, flatten, merge, nearest_name
-from kdad.parameters.system import SystemSettings
 
 #: Ablations whose name is not that of their system.
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}

@@ -6,7 +6,6 @@ from time import perf_counter
 
 import numpy as np
 
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult
 from kdad.detectors.deciding import maps_to_measure
 from kdad.detectors.detector import Detector
@@ -25,12 +24,13 @@ from kdad.experiments.steps import (
     measure,
     prepare_frozen,
 )
-from kdad.features.seen import FeatureSet
-from kdad.images.ground_truth import GroundTruth, read_ground_truth
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
+from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
 from kdad.reporting.heatmap_sheet import draw_test_sheet
 from kdad.scoring.map_stack import smooth_all
+from kdad.storage.content_store import content_key
 
 
 def run_case(case: Case, seen: FeatureSet, context: RunContext) -> CaseResult:

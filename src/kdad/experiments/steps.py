@@ -9,28 +9,28 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import Compute, DeviceName, choose_compute
-from kdad.content_store import ContentStore, Stores
 from kdad.detectors.context import FitResult, TrainContext
 from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known, maps_to_measure
 from kdad.detectors.detector import Detector
+from kdad.detectors.extraction import see
 from kdad.detectors.mapping import RawMaps
 from kdad.detectors.mapping import map_images as map_known_images
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
-from kdad.detectors.seeing import see
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
-from kdad.images.ground_truth import GroundTruth, read_ground_truth
+from kdad.images.checks.validation import check_images
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
-from kdad.images.validation import check_images
+from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import measure as measure_maps
 from kdad.metrics.measure import numbers_of
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.system import SystemSettings
-from kdad.provenance import code_version
 from kdad.scoring.map_stack import smooth_all
+from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
+from kdad.storage.content_store import ContentStore, Stores
+from kdad.storage.provenance import code_version
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from kdad.checksums import CHECKSUMS, find_damage
-from kdad.content_store import content_key
-from kdad.disk_space import create_map
 from kdad.errors import InputError
 from kdad.features.storage import Storage
 from kdad.networks.points import CriticalPoint
+from kdad.storage.checksums import CHECKSUMS, find_damage
+from kdad.storage.content_store import content_key
+from kdad.storage.disk_space import create_map
 
 _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"

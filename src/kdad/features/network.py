@@ -16,7 +16,7 @@ from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.networks.points import CriticalPoint
 from kdad.networks.weights import fingerprint_state
-from kdad.replacing import link_or_copy
+from kdad.storage.replacing import link_or_copy
 
 
 class DescribingNetwork(Protocol):

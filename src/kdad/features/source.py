@@ -7,14 +7,14 @@ from pathlib import Path
 from pydantic import Field
 from safetensors.torch import save_file
 
-from kdad.content_store import ContentStore
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
-from kdad.images.statistics import measure_channels
+from kdad.images.checks.statistics import measure_channels
+from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source
 from kdad.networks.weights import fingerprint_weights, load_source, read_state
-from kdad.parameters.source import SourceParameters
+from kdad.storage.content_store import ContentStore
 
 _PUBLISHED = ("pretrained", "random")
 _KEPT = "weights.safetensors"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from kdad.images.duplicates import THUMBNAIL_SIDE
+from kdad.images.checks.duplicates import THUMBNAIL_SIDE
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.networks.source import Source

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdad.parameters.tracking import TrackingParameters
 from kdad.tracking.destination import Destination
+from kdad.tracking.parameters import TrackingParameters
 from kdad.tracking.run import TrackedRun, run_of_parent
 from kdad.tracking.sender import Sender
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.datasets.place import PlaceDataset, file_of
-from kdad.disk_space import disk_full, is_full
 from kdad.hooks.input_errors import known_error_of
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.storage.disk_space import disk_full, is_full
 
 
 class FullDiskHook:

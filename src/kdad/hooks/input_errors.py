@@ -5,9 +5,9 @@ import errno
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.disk_space import DiskFullError
 from kdad.errors import DivergedError, IncompleteError, InputError
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.storage.disk_space import DiskFullError
 
 #: The exit code of each kind of error; the first that fits.
 _KINDS: dict[type[Exception], ExitCode] = {

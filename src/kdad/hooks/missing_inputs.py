@@ -5,9 +5,9 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.configuration import registered_pipelines
 from kdad.datasets.place import file_of
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.configuration import registered_pipelines
 
 
 class MissingInputHook:

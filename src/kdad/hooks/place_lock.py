@@ -7,10 +7,10 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.datasets.place import file_of
 from kdad.errors import InputError
-from kdad.process_lock import ProcessLock
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.storage.process_lock import ProcessLock
 
 DATA = "data"
 _LOCKS = ".locks"

@@ -6,11 +6,11 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.errors import InputError
 from kdad.hooks.place_lock import DATA, places_written
 from kdad.logs import PLAIN
-from kdad.places import RECORD, Claim, give_back, take_place
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.places import RECORD, Claim, give_back, take_place
 
 logger = logging.getLogger(__name__)
 

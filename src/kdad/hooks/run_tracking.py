@@ -13,14 +13,14 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.given_parameters import say_parameters
 from kdad.hooks.current_run import CurrentRun
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
-from kdad.parameters.tracking import TrackingParameters
-from kdad.provenance import code_version
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.given_parameters import say_parameters
+from kdad.storage.provenance import code_version
 from kdad.tracking.destination import destination_of, unreachable
+from kdad.tracking.parameters import TrackingParameters
 from kdad.tracking.run import begin_run, forget_run
 
 logger = logging.getLogger(__name__)

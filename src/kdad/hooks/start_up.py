@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.plugins import MLFLOW_HOOK
+from kdad.project.plugins import MLFLOW_HOOK
 
 
 class StartUpHook:

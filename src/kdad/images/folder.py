@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_image, decode_raw, read_size
-from kdad.images.file_facts import FileFacts, measure_file
-from kdad.images.fitting import fit_image, fit_mask, frame_of
+from kdad.images.files.decoding import decode_image, decode_raw, read_size
+from kdad.images.files.file_facts import FileFacts, measure_file
+from kdad.images.files.fitting import fit_image, fit_mask, frame_of
+from kdad.images.files.mask_files import MaskFacts, describe_mask, read_masks
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.training_range import find_range
 from kdad.images.image_set import ImageSet, Sample, hash_content
 from kdad.images.layouts.categories import find_category
 from kdad.images.layouts.layout import ImageFile, Layout
 from kdad.images.layouts.names import Vocabulary
 from kdad.images.layouts.reading import read_layout, read_list
 from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describe_layout, describe_masks
-from kdad.images.mask_files import MaskFacts, describe_mask, read_masks
-from kdad.images.preparation import Preparation
-from kdad.images.reading_ahead import read_ahead, reading_threads
 from kdad.images.splits import split_samples
-from kdad.images.training_range import find_range
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
 from kdad.progress import counted

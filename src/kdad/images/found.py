@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from kdad.errors import InputError
-from kdad.images.decoding import read_size
-from kdad.images.extensions import EXTENSIONS
+from kdad.images.files.decoding import read_size
+from kdad.images.files.extensions import EXTENSIONS
+from kdad.images.files.reading import find_images
 from kdad.images.labels import kinds_by_folder, label_by_folder, mask_folder
-from kdad.images.reading import find_images
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from kdad.images.file_facts import FileFacts
-from kdad.images.preparation import Preparation
-from kdad.images.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.file_facts import FileFacts
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.reading_ahead import read_ahead, reading_threads
 
 Subset = Literal["train", "validation", "test"]
 

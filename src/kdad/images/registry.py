@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from kdad.images.cifar import CifarSet
-from kdad.images.contamination import ContaminatedSet
-from kdad.images.digits import DigitSet
-from kdad.images.elpv import ElpvSet
 from kdad.images.folder import CsvSet, FolderSet
-from kdad.images.idx_classes import IdxSet
 from kdad.images.image_set import ImageSet
-from kdad.images.textures import TextureSet
+from kdad.images.published.cifar import CifarSet
+from kdad.images.published.digits import DigitSet
+from kdad.images.published.elpv import ElpvSet
+from kdad.images.published.idx_classes import IdxSet
+from kdad.images.synthetic.contamination import ContaminatedSet
+from kdad.images.synthetic.textures import TextureSet
 from kdad.images.tiled_set import TiledSet
 from kdad.parameters.dataset import DatasetParameters
 

@@ -6,12 +6,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.file_facts import FileFacts
-from kdad.images.fitting import fit_image, fit_mask
+from kdad.images.files.file_facts import FileFacts
+from kdad.images.files.fitting import fit_image, fit_mask
+from kdad.images.files.preparation import Preparation
 from kdad.images.folder import FileSet
 from kdad.images.image_set import ImageSet, Sample, hash_content
 from kdad.images.labels import NORMAL
-from kdad.images.preparation import Preparation
 from kdad.images.tiling import TileGrid, Tiling, tile_name
 from kdad.parameters.tiles import TileParameters
 

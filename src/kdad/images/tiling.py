@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.fitting import Box, Size
+from kdad.images.files.fitting import Box, Size
 from kdad.parameters.tiles import TileParameters
 
 #: In the name of a tile, between that of its image and where it lies.

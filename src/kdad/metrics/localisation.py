@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kdad.images.ground_truth import GroundTruth
-from kdad.metrics.enlarged import measured_pair
+from kdad.metrics.ground_truth import GroundTruth
 from kdad.metrics.mkd_protocol import mkd_protocol_auroc
 from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc
 from kdad.metrics.region_overlap import pro_auc
+from kdad.metrics.upsampled import measured_pair
 
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.images.ground_truth import GroundTruth
+from kdad.metrics.ground_truth import GroundTruth
 from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics, undefined_metrics
 from kdad.metrics.ranking import detection_metrics
-from kdad.parameters.scoring import MeasuringParameters
+from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator
 
 #: Of the bootstrap: the interval of the same scores is the same, whichever run asks.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.large_arrays import zeros
+from kdad.storage.large_arrays import zeros
 
 #: A stack `(N, H, W)`, or N images `(H, W)` of sizes of their own.
 Pictures = np.ndarray | Sequence[np.ndarray]

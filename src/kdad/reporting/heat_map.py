@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from kdad.images.fitting import Placement
+from kdad.images.files.fitting import Placement
 from kdad.reporting.style import HEAT
 
 #: The longer side of a thumbnail in pixels.

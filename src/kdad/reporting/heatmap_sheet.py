@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdad.images.ground_truth import GroundTruth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.metrics.ground_truth import GroundTruth
 from kdad.reporting.file_names import printable, shorten_name
 from kdad.reporting.heat_map import blend_heat
 from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, drawable, new_figure

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kdad.detectors.soft_target.losses import soften
-from kdad.images.one_class import LabelledImages
+from kdad.images.published.one_class import LabelledImages
 from kdad.reporting.style import CYCLE, INK, MUTED, new_figure, plain_axes
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.compute import usable_cores
 from kdad.errors import first_line
+from kdad.project.command_line import CommandLineError, ExitCode
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,8 +8,8 @@ from typing import Any
 from kedro.pipeline import Pipeline
 from kedro.runner.runner import AbstractRunner
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.parameters.strict import nearest_name
+from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.runner.cluster import Cluster, connect, start_workers
 from kdad.runner.executor import ClusterExecutor
 from kdad.runner.work import Site, code_of_work

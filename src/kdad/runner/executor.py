@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.runner.task import Task
 
-from kdad.command_line import CommandLineError, ExitCode
 from kdad.logs import PLAIN
 from kdad.pipelines.comparison.cases import WORKER
+from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.runner.cluster import Cluster
 from kdad.runner.work import Site, catalog_of, run_node
 

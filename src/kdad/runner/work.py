@@ -12,7 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline.node import Node
 
 from kdad.errors import InputError
-from kdad.provenance import code_digest
+from kdad.storage.provenance import code_digest
 
 #: A worker may have several threads, and torch's generator, which training seeds, is one for all of them.
 _ONE_AT_A_TIME = threading.Lock()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kdad.parameters.drift import DriftParameters
+from kdad.scoring.parameters import DriftParameters
 from kdad.scoring.threshold import Threshold
 
 #: Images, new and held out, below which nothing is said.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdad.parameters.scoring import ScoreRule
 from kdad.scoring.map_score import map_scores
+from kdad.scoring.parameters import ScoreRule
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdad.parameters.scoring import ScoreRule
+from kdad.scoring.parameters import ScoreRule
 
 
 def map_scores(maps: np.ndarray, rule: ScoreRule, top_fraction: float) -> np.ndarray:

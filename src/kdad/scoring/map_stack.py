@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kdad.disk_space import create_map
-from kdad.large_arrays import zeros
-from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
+from kdad.storage.disk_space import create_map
+from kdad.storage.large_arrays import zeros
 
 _CHUNK = 32  # maps filtered at once
 

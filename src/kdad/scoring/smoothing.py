@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 
 
 def smooth(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdad.parameters.scoring import SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import elliptic_element
 
 

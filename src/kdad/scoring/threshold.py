@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from kdad.errors import InputError
-from kdad.parameters.scoring import LABELLED_RULES, ThresholdRule
 from kdad.parameters.strict import StrictModel
+from kdad.scoring.parameters import LABELLED_RULES, ThresholdRule
 
 _CONFIDENCE = 0.95
 _TAILS = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)

@@ -9,12 +9,12 @@ import click
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
-from kdad.command_line import CommandLineError, ExitCode
-from kdad.conf_files import LOADER_ARGS, register_project
 from kdad.errors import InputError
 from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.conf_files import LOADER_ARGS, register_project
 from kdad.tracking.destination import destination_of
 
 _IDLE_SECONDS = 60  # that a connection is kept between requests

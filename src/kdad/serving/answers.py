@@ -12,7 +12,7 @@ from PIL import Image
 from kdad.detectors.prediction import Prediction, heat_limits
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
-from kdad.images.fitting import Placement
+from kdad.images.files.fitting import Placement
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from PIL import Image
 
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
-from kdad.images.decoding import FORMATS, convert_pillow
-from kdad.images.fitting import Placement
-from kdad.images.reading import read_image
+from kdad.images.files.decoding import FORMATS, convert_pillow
+from kdad.images.files.fitting import Placement
+from kdad.images.files.reading import read_image
 
 
 class TooLargeError(InputError):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from kdad.detectors.prediction import Prediction, heat_limits
 from kdad.detectors.predictor import Predictor
-from kdad.images.decoding import resize_image
+from kdad.images.files.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail_size
 from kdad.serving.answers import base64_png
 from kdad.serving.intake import Prepared

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from kdad.replacing import replace_text
+from kdad.storage.replacing import replace_text
 
 #: In a tag: MLflow's ID of the run, known when the record is sent; as it is in a link too.
 RUN_ID = "__run_id__"

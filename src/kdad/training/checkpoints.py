@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdad.disk_space import told_when_full
+from kdad.storage.disk_space import told_when_full
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from rich.progress import TextColumn
 from torch import Tensor, nn
 
 from kdad.errors import DivergedError, first_of
-from kdad.parameters.training import TrainingParameters
 from kdad.progress import progress_bar
 from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
+from kdad.training.parameters import TrainingParameters
 
 logger = logging.getLogger(__name__)
 

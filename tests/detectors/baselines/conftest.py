@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdad.features.cache import open_cache, write_cache
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
 from kdad.networks.points import CriticalPoint
 

@@ -4,10 +4,10 @@ import torch
 
 from kdad.detectors.exported.pixels import Pixels, resize_matrices
 from kdad.errors import InputError
-from kdad.images.fitting import fit_image
-from kdad.images.preparation import Preparation
-from kdad.images.reading import read_image
-from kdad.images.value_range import ValueRange
+from kdad.images.files.fitting import fit_image
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.reading import read_image
+from kdad.images.files.value_range import ValueRange
 
 SIZES = [(32, 48), (33, 47), (200, 150), (10, 7), (1, 90), (64, 96), (501, 32)]
 

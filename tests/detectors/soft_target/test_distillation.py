@@ -9,7 +9,7 @@ from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.distillation import Distillation
 from kdad.detectors.soft_target.training import Lesson
-from kdad.images.labelled import classified_images, image_batch
+from kdad.images.published.labelled import classified_images, image_batch
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kdad.detectors.uninformed_students.dense_distillation import (
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, metric_loss
-from kdad.images.natural_pool import NaturalPool
+from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source

@@ -12,8 +12,8 @@ from kdad.detectors.uninformed_students.maps import (
     regression_error,
     spread_grid,
 )
-from kdad.images.statistics import ChannelStatistics
-from kdad.scoring.standard import Standard
+from kdad.images.checks.statistics import ChannelStatistics
+from kdad.scoring.z_score import Standard
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
 _PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)

@@ -6,8 +6,8 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.patch_distillation import PatchEmbedding
 from kdad.features.source import prepare_source
-from kdad.images.natural_pool import NaturalPool
-from kdad.parameters.source import SourceParameters
+from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.networks.parameters import SourceParameters
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 import torch
 
-from kdad.content_store import ContentStore
 from kdad.detectors.context import TrainContext
 from kdad.detectors.uninformed_students import pretraining as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
 from kdad.errors import InputError
+from kdad.storage.content_store import ContentStore
 
 
 def _parameters(**top) -> TeacherParameters:

@@ -8,15 +8,15 @@ from safetensors.torch import save_file
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
-from kdad.content_store import ContentStore
 from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import StudentParameters
 from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
+from kdad.features.extraction import FeatureSet, Passage, obtain_features
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import FeatureSet, Passage, obtain_features
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.weights import fingerprint_state
+from kdad.storage.content_store import ContentStore
 from kdad.training.checkpoints import CheckpointFile
 from memory_images import MemoryImages, split_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kdad.errors import InputError
-from kdad.images.validation import check_images
+from kdad.images.checks.validation import check_images
 from layout_trees import counted, masked, open_set, write, write_all, write_mask
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from kdad.errors import InputError
+from kdad.images.checks.validation import check_images
 from kdad.images.layouts.masks import unmarked
-from kdad.images.validation import check_images
 from layout_trees import masked, numbered, open_set, write_all, write_mask
 
 

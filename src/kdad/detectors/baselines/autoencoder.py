@@ -8,7 +8,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from kdad.compute import Compute
 from kdad.detectors.baselines.parameters import AutoencoderOptions
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.seeding import derive_seed, torch_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train

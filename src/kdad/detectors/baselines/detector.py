@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.content_store import content_key
-from kdad.detectors.baselines.halves import MAP, AutoencoderHalf, LearntHalf, PatchHalf, VectorHalf
 from kdad.detectors.baselines.image_models import build_detector
+from kdad.detectors.baselines.models import MAP, AutoencoderHalf, LearntHalf, PatchHalf, VectorHalf
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.source_system import SourceSystem
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
-from kdad.features.seen import FeatureSet
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.provenance import code_digest
+from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 _BATCH = 16
 _VECTOR_BATCH = 256

@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.parameters.system import SystemSettings
-from kdad.parameters.training import TrainingParameters
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.training.parameters import TrainingParameters
 
 
 class MemoryBankOptions(StrictModel):

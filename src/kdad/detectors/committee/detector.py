@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kdad.content_store import content_key
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
@@ -20,13 +19,14 @@ from kdad.detectors.graph import Finishing
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.source_system import SourceSystem
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.features.seen import FeatureSet
-from kdad.parameters.system import SystemSettings
+from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import measure_moments, moments_state, take_map_moments
+from kdad.storage.content_store import content_key
 
 #: Below it no value is taken for smaller: the training patches of a memory bank have a distance of 0.
 _FLOOR = 1e-8

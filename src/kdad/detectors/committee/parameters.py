@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from kdad.detectors.baselines.parameters import BaselineParameters, BaselineSettings
 from kdad.detectors.mkd.parameters import ClonerParameters, MkdSettings, ScoringParameters
+from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.stfpm.parameters import StfpmParameters, StfpmSettings
-from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.parameters.system import SystemSettings
 
 #: The committee's own map, which is shown.
 PRODUCT = "product"

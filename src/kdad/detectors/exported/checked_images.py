@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.decoding import decode_raw
+from kdad.images.files.decoding import decode_raw
 from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split

@@ -8,7 +8,7 @@ import torch
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImage
 from kdad.detectors.exported.runtime import Runtime
-from kdad.images.reading import read_image
+from kdad.images.files.reading import read_image
 from kdad.metrics.pixel_ranking import pixel_auroc
 from kdad.metrics.ranking import image_auroc
 

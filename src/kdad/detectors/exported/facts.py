@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from kdad.detectors.exported.parameters import ExportPrecision, FileFormat
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
-from kdad.parameters.export import ExportPrecision, FileFormat
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
 

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
+from kdad.detectors.exported.parameters import FileFormat
 from kdad.detectors.exported.runtime import ENDINGS
 from kdad.errors import InputError
-from kdad.parameters.export import FileFormat
-from kdad.replacing import replacing
+from kdad.storage.replacing import replacing
 
 #: What an export's file is called, before its ending.
 STEM = "detector"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdad.checksums import sha256_of
 from kdad.detectors.exported.facts import KEY, read_texts
 from kdad.detectors.exported.onnx_file import KIND as ONNX
 from kdad.detectors.exported.runtime import IMAGE, MAP, PREPARED, SCORE, FileKind, Runtime, Whole, require, unreadable
 from kdad.errors import InputError
+from kdad.storage.checksums import sha256_of
 
 logger = logging.getLogger(__name__)
 _EXTRA = "openvino"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.images.fitting import Fit
-from kdad.images.preparation import Preparation
-from kdad.images.value_range import EIGHT_BITS
+from kdad.images.files.fitting import Fit
+from kdad.images.files.preparation import Preparation
+from kdad.images.files.value_range import EIGHT_BITS
 
 
 class Pixels(nn.Module):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
+from kdad.detectors.exported.parameters import FileFormat
 from kdad.errors import InputError
-from kdad.parameters.export import FileFormat
 
 #: By format: the module below this package, the file's ending, and the packages that writing takes beside torch.
 _MODULES: dict[FileFormat, str] = {"onnx": "onnx_file", "torch_export": "torch_file", "openvino": "openvino_file"}

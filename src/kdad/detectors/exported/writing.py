@@ -11,14 +11,14 @@ from kdad.detectors.exported.comparing import MAP_TOLERANCE, TOLERANCE, Answers,
 from kdad.detectors.exported.facts import FORMAT, ExportedFacts, Loss
 from kdad.detectors.exported.folder import STEM
 from kdad.detectors.exported.opening import open_exported
+from kdad.detectors.exported.parameters import ExportPrecision, FileFormat
 from kdad.detectors.exported.pixels import Pixels
 from kdad.detectors.exported.runtime import ENDINGS, Whole, kind_of
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
-from kdad.parameters.export import ExportPrecision, FileFormat
-from kdad.parameters.scoring import LABELLED_RULES
-from kdad.provenance import code_version
+from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Threshold, threshold_by_rule
+from kdad.storage.provenance import code_version
 
 
 def export_detector(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
@@ -21,14 +20,15 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
 from kdad.detectors.source_system import SourceSystem
 from kdad.features.cache import overall_sd
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 _FORWARD, _DETECTION = "discrepancy", "detection"
 _SCORE, _MEAN_IMAGE = "total_loss", "mean_image"

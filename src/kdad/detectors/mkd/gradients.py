@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters, LocalisationMethod
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.networks.source import Source
-from kdad.scoring.position import measured_rows
+from kdad.scoring.per_pixel import measured_rows
 from kdad.seeding import torch_seed
 
 #: The methods that differentiate, in the order of their names in the documents.

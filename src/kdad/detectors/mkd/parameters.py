@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdad.parameters.scoring import MappingParameters, SmoothingParameters
-from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.detectors.parameters import ANY, SystemSettings, without_removed
+from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
-from kdad.parameters.system import ANY, SystemSettings, without_removed
-from kdad.parameters.training import TrainingParameters
+from kdad.scoring.parameters import MappingParameters, SmoothingParameters
+from kdad.training.parameters import TrainingParameters
 
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop", "integrated_gradients"]
 _GRADIENTS = ("gradients", "smooth_grad", "guided_backprop", "integrated_gradients")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 

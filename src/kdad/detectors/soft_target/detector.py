@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
@@ -17,12 +16,13 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
+from kdad.features.extraction import FeatureSet, Passage
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet, Passage
-from kdad.images.labelled import classified_images, one_class_split
+from kdad.images.published.labelled import classified_images, one_class_split
 from kdad.networks.weights import fingerprint_state
-from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 _BATCH = 512
 _SCORE = "disagreement"

@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.content_store import ContentStore, content_key
 from kdad.detectors.learnt import state_of
 from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
 from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
 from kdad.images.image_set import hash_content
-from kdad.images.labelled import ClassifiedImages
+from kdad.images.published.labelled import ClassifiedImages
 from kdad.metrics.classification import classification_metrics
-from kdad.provenance import code_digest
+from kdad.storage.content_store import ContentStore, content_key
+from kdad.storage.provenance import code_digest
 from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
 
 

@@ -2,9 +2,9 @@
 
 from pydantic import Field, field_validator, model_validator
 
+from kdad.detectors.parameters import SystemSettings
 from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.parameters.strict import StrictModel
-from kdad.parameters.system import SystemSettings
 
 
 class ClassifierParameters(StrictModel):

@@ -7,23 +7,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.features.extraction import FeatureSet, Passage
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet, Passage
 from kdad.features.source import SourceReference, reference_source
 from kdad.networks.architectures import build_source
 from kdad.networks.points import choose_points
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 from kdad.training.loop import TrainingTask, train
 
 _MAP = "feature_distance"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kdad.scoring.enlarging import enlarge
+from kdad.scoring.upsampling import enlarge
 
 
 def location_distance(source: Tensor, student: Tensor) -> Tensor:

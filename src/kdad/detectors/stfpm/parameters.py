@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.parameters.source import FeatureParameters, SourceParameters
+from kdad.detectors.parameters import SystemSettings
+from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
-from kdad.parameters.system import SystemSettings
-from kdad.parameters.training import TrainingParameters
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.training.parameters import TrainingParameters
 
 
 class StfpmParameters(StrictModel):

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdad.content_store import content_key
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
@@ -27,17 +26,18 @@ from kdad.detectors.uninformed_students.pretraining import (
     require_teachers,
 )
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
+from kdad.features.extraction import FeatureSet, Passage
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet, Passage
-from kdad.images.natural_pool import NaturalPool
-from kdad.images.statistics import ChannelStatistics
+from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
-from kdad.parameters.scoring import SmoothingParameters
-from kdad.provenance import code_digest
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.position import PositionMoments, measure_moments, measured_rows, moments_state, take_moments
-from kdad.scoring.standard import Standard
+from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PositionMoments, measure_moments, measured_rows, moments_state, take_moments
+from kdad.scoring.z_score import Standard
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 _TEACHER_PIXELS, _STUDENT_PIXELS = 8 * 128 * 128, 4 * 128 * 128
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdad.scoring.position import PositionMoments
-from kdad.scoring.standard import Standard
+from kdad.scoring.per_pixel import PositionMoments
+from kdad.scoring.z_score import Standard
 
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -4,14 +4,14 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from kdad.detectors.parameters import SystemSettings, without_removed
 from kdad.errors import InputError
 from kdad.networks.mirrored_size import smallest_image
+from kdad.networks.parameters import SourceParameters
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.scoring import MappingParameters, SmoothingParameters
-from kdad.parameters.source import SourceParameters
 from kdad.parameters.strict import StrictModel
-from kdad.parameters.system import SystemSettings, without_removed
-from kdad.parameters.training import TrainingParameters
+from kdad.scoring.parameters import MappingParameters, SmoothingParameters
+from kdad.training.parameters import TrainingParameters
 
 RECEPTIVE_FIELDS = (17, 33, 65)
 

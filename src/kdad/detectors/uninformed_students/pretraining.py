@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from kdad.content_store import content_key
 from kdad.detectors.context import TrainContext
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
@@ -14,9 +13,10 @@ from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.errors import InputError
 from kdad.features.network import FrozenReference
 from kdad.images.image_set import hash_content
-from kdad.images.natural_pool import NaturalPool
+from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
-from kdad.provenance import code_digest
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 
 
 def pretrain(

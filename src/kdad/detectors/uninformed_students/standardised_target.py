@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.images.statistics import ChannelStatistics
+from kdad.images.checks.statistics import ChannelStatistics
 from kdad.networks.source import Source
 
 

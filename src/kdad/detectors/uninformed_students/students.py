@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import StudentParameters
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenNetwork
-from kdad.features.seen import FeatureSet
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.seeding import derive_seed
 from kdad.training.checkpoints import CheckpointFile

@@ -16,7 +16,7 @@ from kdad.detectors.uninformed_students.patches import (
     validation_count,
 )
 from kdad.features.source import prepare_source
-from kdad.images.natural_pool import NaturalPool
+from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.seeding import derive_seed, torch_seed
 from kdad.training.checkpoints import CheckpointFile

@@ -13,7 +13,7 @@ from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import TRAINING, VALIDATION, part_of
 from kdad.detectors.uninformed_students.standardised_target import StandardisedTarget
 from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, metric_loss, weigh_terms
-from kdad.images.natural_pool import NaturalPool
+from kdad.images.synthetic.natural_pool import NaturalPool
 
 
 @dataclass

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from kdad.errors import InputError
+from kdad.images.files.mask_files import marks_anything
 from kdad.images.layouts.files import FoundFiles, Unused
 from kdad.images.layouts.layout import ImageFile, Layout
 from kdad.images.layouts.masks import unmarked
 from kdad.images.layouts.names import NORMAL, part_of
-from kdad.images.mask_files import marks_anything
 
 _DEFECT = "defect"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdad.errors import InputError
-from kdad.images.extensions import is_image
+from kdad.images.files.extensions import is_image
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdad.images.extensions import EXTENSIONS, is_image
+from kdad.images.files.extensions import EXTENSIONS, is_image
 from kdad.images.image_set import Subset
 from kdad.images.layouts.files import Unused, find_files
 from kdad.images.layouts.layout import ImageFile, Layout

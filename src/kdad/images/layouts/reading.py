@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdad.errors import InputError
-from kdad.images.extensions import EXTENSIONS
+from kdad.images.files.extensions import EXTENSIONS
 from kdad.images.layouts.beside import labelled_by_masks, masks_beside
 from kdad.images.layouts.by_folder import read_folders
 from kdad.images.layouts.csv_list import read_csv_list

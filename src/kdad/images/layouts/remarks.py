@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdad.images.files.mask_files import MaskFacts
 from kdad.images.layouts.files import count_reasons
 from kdad.images.layouts.layout import Layout
-from kdad.images.mask_files import MaskFacts
 
 _SHOWN = 8
 

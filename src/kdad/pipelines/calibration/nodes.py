@@ -16,14 +16,14 @@ from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
 from kdad.images.tiling import Tiling
+from kdad.inference.parameters import CalibrationParameters
 from kdad.logs import PLAIN
-from kdad.parameters.inference import CalibrationParameters
-from kdad.parameters.scoring import LABELLED_RULES
-from kdad.parameters.source import ComputeParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.pipelines.inference.predicting import FilePredictor, predict_found
 from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
+from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 
 logger = logging.getLogger(__name__)

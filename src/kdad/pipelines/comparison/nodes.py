@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore, Stores
 from kdad.detectors.context import TrainContext
-from kdad.detectors.seeing import see
+from kdad.detectors.extraction import see
 from kdad.errors import IncompleteError, InputError
 from kdad.experiments.case import Case
 from kdad.experiments.plan import Plan
@@ -18,15 +17,16 @@ from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
+from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.reporting import ReportingParameters
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.source import ComputeParameters
-from kdad.provenance import code_version
 from kdad.reporting.file_names import printable
+from kdad.reporting.parameters import ReportingParameters
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.storage.content_store import ContentStore, Stores
+from kdad.storage.provenance import code_version
 
 logger = logging.getLogger(__name__)
 

@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.content_store import Stores
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.source import ComputeParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.map_stack import smooth_all
+from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
+from kdad.storage.content_store import Stores
 
 #: Of a loss history; of a detector that learns without epochs it has no row.
 _HISTORY = ["epoch", "split", "term", "value"]

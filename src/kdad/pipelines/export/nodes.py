@@ -13,6 +13,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, drawn, of_folder
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.folder import keep
+from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.exported.runtime import kind_of
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.folder import read_facts
@@ -21,9 +22,8 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
+from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.export import ExportParameters
-from kdad.parameters.source import ComputeParameters
 from kdad.pipelines.export.run_images import find_run_images
 
 logger = logging.getLogger(__name__)

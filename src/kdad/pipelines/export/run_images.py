@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import CheckedImages, of_run
 from kdad.errors import InputError
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of

@@ -12,11 +12,10 @@ from kdad.detectors.prediction import FilePrediction
 from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
+from kdad.inference.parameters import InferenceParameters
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
-from kdad.parameters.inference import InferenceParameters
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.source import ComputeParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.pipelines.inference.drifting import find_drift, reference_of, say_drift
 from kdad.pipelines.inference.predicting import predict_found
 from kdad.pipelines.inference.tiling import describe_sizes, describe_tiles, describe_unlike, predict_by_tiles
@@ -24,6 +23,7 @@ from kdad.pipelines.inference.understanding import as_lines, describe_detector, 
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import NormalReference
+from kdad.scoring.parameters import MeasuringParameters
 
 logger = logging.getLogger(__name__)
 

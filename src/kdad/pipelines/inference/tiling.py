@@ -10,10 +10,10 @@ from kdad.detectors.predictor import Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled
 from kdad.errors import InputError
-from kdad.given_parameters import say_parameters
 from kdad.images.found import FoundImages
 from kdad.images.tiling import TileGrid, Tiling
 from kdad.parameters.tiles import TileParameters
+from kdad.project.given_parameters import say_parameters
 from kdad.reporting.file_names import printable
 from kdad.scoring.threshold import Threshold
 

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from kdad.detectors.predictor import Predictor
-from kdad.images.fitting import Fit
+from kdad.images.files.fitting import Fit
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
 from kdad.reporting.file_names import printable

@@ -17,19 +17,18 @@ from kdad.datasets.watched import WatchStream
 from kdad.detectors.prediction import FilePrediction
 from kdad.detectors.predictor import Predictor
 from kdad.images.found import FoundImages
-from kdad.interruption import EndWhenTold
+from kdad.inference.arrivals import Arrival, Arrivals, Stamp
+from kdad.inference.parameters import InferenceParameters, WatchingParameters
 from kdad.logs import PLAIN
-from kdad.parameters.inference import InferenceParameters
-from kdad.parameters.source import ComputeParameters
-from kdad.parameters.watching import WatchingParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.pipelines.inference.drifting import reference_of, say_drift
 from kdad.pipelines.inference.predicting import FilePredictor, predict_in_batches
 from kdad.pipelines.inference.tiling import describe_tiles, predict_by_tiles
 from kdad.pipelines.inference.understanding import as_lines, describe_detector
+from kdad.project.interruption import EndWhenTold
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look
-from kdad.watching.arrivals import Arrival, Arrivals, Stamp
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from kdad.detectors.uninformed_students.parameters import StudentParameters, Tea
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.errors import first_of
 from kdad.features.survey import survey_images
-from kdad.images.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
-from kdad.images.file_facts import FileFacts, unusual_files
+from kdad.images.checks.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
+from kdad.images.checks.statistics import measure_channels
+from kdad.images.checks.understanding import understand
+from kdad.images.checks.validation import check_images
+from kdad.images.files.file_facts import FileFacts, unusual_files
+from kdad.images.files.training_range import say_range
+from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
-from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_samples
-from kdad.images.statistics import measure_channels
-from kdad.images.training_range import say_range
-from kdad.images.understanding import understand
-from kdad.images.validation import check_images
-from kdad.images.value_range import advise_on_range, describe_range, summed_limits
+from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters

@@ -9,18 +9,18 @@ from matplotlib.figure import Figure
 
 from kdad.detectors.detector import Detector
 from kdad.experiments import steps
-from kdad.images.ground_truth import read_ground_truth
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.metrics.enlarged import measured_pair
+from kdad.metrics.ground_truth import read_ground_truth
 from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.region_overlap import pro_curve
-from kdad.parameters.reporting import ReportingParameters
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.provenance import code_version
+from kdad.metrics.upsampled import measured_pair
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
+from kdad.reporting.parameters import ReportingParameters
 from kdad.reporting.threshold_remarks import threshold_remarks
+from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
+from kdad.storage.provenance import code_version
 
 
 def measure_detector(

@@ -13,7 +13,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore, Stores
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
 from kdad.detectors.opening import open_detector
@@ -25,16 +24,17 @@ from kdad.detectors.soft_target.training import Lesson
 from kdad.experiments.case import Case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
-from kdad.features.seen import FeatureSet
+from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
-from kdad.images.labelled import classified_images
+from kdad.images.published.labelled import classified_images
 from kdad.images.splits import Split
 from kdad.metrics.classification import classification_metrics
 from kdad.metrics.ranking import image_auroc
-from kdad.parameters.scoring import MeasuringParameters
-from kdad.parameters.source import ComputeParameters
+from kdad.parameters.compute import ComputeParameters
 from kdad.progress import counted
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.storage.content_store import ContentStore, Stores
 
 _SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label

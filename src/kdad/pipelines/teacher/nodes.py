@@ -3,7 +3,6 @@
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.content_store import ContentStore, Stores
 from kdad.detectors.context import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import (
@@ -13,11 +12,12 @@ from kdad.detectors.uninformed_students.parameters import (
     UninformedStudentsSettings,
 )
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenReference
-from kdad.features.seen import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.parameters.source import ComputeParameters
+from kdad.parameters.compute import ComputeParameters
+from kdad.storage.content_store import ContentStore, Stores
 
 
 def train_teachers(

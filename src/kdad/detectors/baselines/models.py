@@ -1,0 +1,226 @@
+"""The learnt halves of baselines: what each kind fits, keeps and says."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kdad.compute import Compute
+from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
+from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
+from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
+from kdad.detectors.baselines.patch_graph import score_positions
+from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
+from kdad.detectors.baselines.representations import Representation
+from kdad.detectors.context import Raw, TrainContext
+from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
+from kdad.features.extraction import FeatureSet
+from kdad.scoring.upsampling import enlarge
+from kdad.seeding import derive_seed, numpy_generator
+
+MAP = "anomaly"
+_BATCH = 16
+_VECTOR_BATCH = 256
+_DEFAULT_POINTS = 3
+
+
+class Baseline(Protocol):
+    """What a half needs to know of its detector."""
+
+    settings: BaselineSettings
+    method: BaselineMethodParameters
+    compute: Compute
+    size: tuple[int, int]
+    points: list[str]
+    key: str
+
+    def scaled(self, outputs: list[Tensor]) -> list[Tensor]:
+        """Return the source's activations, each point's divided by its scale."""
+
+
+class LearntHalf(ABC):
+    """What a kind of baseline fits, keeps and says."""
+
+    looks_through_source = True
+    lowest = 0.0  # what no value of the map is below
+
+    def __init__(self, detector: Baseline) -> None:
+        self.detector, self.method = detector, detector.method
+
+    @abstractmethod
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame | None, bool]:
+        """Fit; return the loss history, None without one, and whether all was found done."""
+
+    @abstractmethod
+    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+        """Return what the method says of images."""
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the map `(B, H, W)` of what `raw` says, by torch alone."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Return what was fitted, as tensors."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take what was fitted."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what else was fitted, as JSON."""
+        return {}
+
+
+class VectorHalf(LearntHalf):
+    """A library's detector of whole images as vectors."""
+
+    def __init__(self, detector: Baseline) -> None:
+        super().__init__(detector)
+        settings = detector.settings.baselines
+        self.represent = Representation(self.method.representation, settings.pixel_side, settings.components)
+        self.looks_through_source = self.method.representation == "source"
+
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
+        """Represent the training images, and fit the library's model."""
+        rows = seen.split.rows("train")
+        batches = (rows[start : start + _VECTOR_BATCH] for start in range(0, len(rows), _VECTOR_BATCH))
+        raw = [self.represent.raw(seen.batch(batch), self._outputs(seen, batch)) for batch in batches]
+        vectors = self.represent.fit(np.concatenate(raw))
+        self.fitted = fit_detector(self.method.detector, vectors, self.method.options, self._seed(train_context.seed))
+        self.features = vectors.shape[1]
+        self._state = state_of_detector(self.fitted, vectors)
+        return None, False
+
+    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+        """Return the model's score."""
+        scores = self.fitted(self.represent(self.represent.raw(images, outputs)))
+        return Raw({"score": np.asarray(scores, dtype=np.float64)}, {})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return representation and model."""
+        return prefixed(self.represent.state(), "representation.") | prefixed(self._state, "model.")
+
+    def facts(self) -> dict[str, Any]:
+        """Return the vectors' length."""
+        return {"features": self.features}
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take representation and model."""
+        self.represent.restore(without_prefix(state, "representation."))
+        self._state, self.features = without_prefix(state, "model."), facts["features"]
+        given = self.method.detector, self.features, self.method.options, self._seed(facts["seed"])
+        self.fitted = restore_detector(*given, self._state)
+
+    def _outputs(self, seen: FeatureSet, rows: np.ndarray) -> list[Tensor]:
+        return self.detector.scaled(seen.outputs(rows)["source"]) if self.looks_through_source else []
+
+    @staticmethod
+    def _seed(seed: int) -> int:
+        return derive_seed(seed, "baselines")
+
+
+class PatchHalf(LearntHalf):
+    """A model of patches on the source's activations."""
+
+    def __init__(self, detector: Baseline) -> None:
+        super().__init__(detector)
+        self.model = new_patch_model(self.method.map_options)
+
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
+        """Fit to the training images' patches."""
+        rows = seen.split.rows("train")
+
+        def passes():
+            for start in range(0, len(rows), _BATCH):
+                outputs = seen.outputs(rows[start : start + _BATCH])["source"]
+                yield patches_of(self._features(self.detector.scaled(outputs)))
+
+        generator = numpy_generator(train_context.seed, "baselines", self.method.detector)
+        self.model.fit(passes, len(rows), generator, derive_seed(train_context.seed, "baselines", "dictionary"))
+        return None, False
+
+    @property
+    def lowest(self) -> float:
+        """What no value of the map is below."""
+        return self.model.lowest
+
+    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+        """Return the scores of all positions, enlarged to the image's size."""
+        features = self._features(outputs)
+        scores = torch.from_numpy(np.ascontiguousarray(self.model.score(patches_of(features)), dtype=np.float32))
+        grid = scores.unflatten(1, features.shape[-2:])
+        return Raw({}, {MAP: self._enlarged(grid).numpy()})
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the enlarged scores of all positions."""
+        features = self._features(outputs)
+        return self._enlarged(score_positions(self.model, features.flatten(2).mT).unflatten(1, features.shape[-2:]))
+
+    def _enlarged(self, grid: Tensor) -> Tensor:
+        return enlarge(grid, self.detector.size)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the model's arrays."""
+        return self.model.state()
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take the model's arrays."""
+        self.model.restore(state)
+
+    def _features(self, outputs: list[Tensor]) -> Tensor:
+        names = self.detector.points
+        chosen = self.detector.settings.baselines.points or names[:_DEFAULT_POINTS]
+        return side_by_side(outputs, [position for position, name in enumerate(names) if name in chosen])
+
+
+class AutoencoderHalf(LearntHalf):
+    """An autoencoder, whose residual is the map."""
+
+    looks_through_source = False
+
+    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
+        """Train the autoencoder, or find it trained."""
+        compute, seed, options = self.detector.compute, train_context.seed, self.method.map_options
+
+        def train(checkpoint):
+            network = compute.place(self._new_network(seed))
+            history = train_autoencoder(network, seen, self._loss, options, compute, seed, checkpoint)
+            return network, history
+
+        trained = train_once(train_context.models, self.detector.key, train)
+        self._take(trained.state)
+        return trained.history, trained.reused
+
+    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+        """Return the residual at each pixel."""
+        return Raw({}, {MAP: self.map_tensors(images, outputs).cpu().numpy()})
+
+    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
+        """Return the residual."""
+        with self.detector.compute.autocast():
+            found = self.network(images)
+        return residual(found, images, self._loss)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the network's weights."""
+        return state_of(self.network)
+
+    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take the network's weights."""
+        self._take(state)
+
+    @property
+    def _loss(self) -> str:
+        return self.method.detector.removesuffix("_autoencoder")
+
+    def _new_network(self, seed: int):
+        return new_autoencoder(self._loss, **self.method.map_options.shape, seed=seed)
+
+    def _take(self, state: dict[str, Tensor]) -> None:
+        self.network = self._new_network(0)
+        self.network.load_state_dict(state)
+        self.detector.compute.place(self.network).eval()

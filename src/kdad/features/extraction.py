@@ -1,0 +1,195 @@
+"""Running a frozen network over an image set, once: source and teacher alike."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdad.features.cache import (
+    FeatureCache,
+    free_space,
+    needed_bytes,
+    open_cache,
+    write_cache,
+    write_selection,
+    write_statistics,
+)
+from kdad.features.network import FrozenNetwork
+from kdad.features.storage import Storage
+from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.image_set import ImageSet
+from kdad.images.published.one_class import EveryClass
+from kdad.images.splits import Split
+from kdad.networks.parameters import FeatureParameters
+from kdad.networks.points import CriticalPoint
+from kdad.progress import counted
+from kdad.storage.content_store import ContentStore, content_key
+
+logger = logging.getLogger(__name__)
+_SELECTION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """An image set with its split, and what frozen networks gave for it, by their names."""
+
+    images: ImageSet
+    split: Split
+    features: dict[str, FeatureCache]
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """Return images `(B, 3, H, W)` in [0, 1], from a cache where one holds them."""
+        kept = next((cache for cache in self.features.values() if cache.kept), None)
+        return read_images(self.images, rows) if kept is None else kept.images(rows)
+
+    def outputs(self, rows: np.ndarray) -> dict[str, list[Tensor]] | None:
+        """Return each network's outputs of these rows; None when one did not keep them."""
+        if not all(cache.kept for cache in self.features.values()):
+            return None
+        return {name: cache.outputs(rows) for name, cache in self.features.items()}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How a network runs over images: how many at once, and whether its outputs are kept.
+
+    `keep` None keeps them where they fit into half of what the disk has left; `storage` says in which formats.
+    """
+
+    batch_size: int
+    keep: bool | None = True
+    storage: Storage = field(default_factory=Storage)
+
+    @classmethod
+    def of(cls, parameters: FeatureParameters) -> "Passage":
+        """Return what a ``features:`` block says."""
+        storage = Storage(parameters.outputs_on_disk, parameters.images_on_disk)
+        return cls(parameters.batch_size, storage=storage)
+
+
+def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
+    """Return images `(B, 3, H, W)`, decoded now."""
+    return torch.from_numpy(np.stack(list(images.images_of(rows, len(rows)))))
+
+
+def obtain_features(
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: Passage
+) -> FeatureCache:
+    """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
+
+    Mean and standard deviation of each channel are streamed over the training images.
+    """
+    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
+    return _obtain(store, wanted, network, images, split, passage)
+
+
+def obtain_class_features(
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: Passage
+) -> FeatureCache:
+    """Run a network once over all classes of a labelled set, and pick the images of one class's split.
+
+    The statistics are those of its own training images, as if the network had run on them alone.
+    """
+    every = EveryClass(images)
+    described = _describe(network, every, every.digest(), "all", len(every.samples), passage.storage)
+    whole = _obtain(store, described, network, every, None, passage)
+    if not whole.kept:
+        return obtain_features(store, network, images, split, passage)
+    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
+    wanted["of"] = "every class"
+
+    def build(folder: Path) -> None:
+        rows = every.rows_of(split.table)
+        statistics = [ChannelStatistics() for _ in whole.arrays]
+        training = rows[split.is_part("train")]
+        for batch in np.array_split(training, -(-len(training) // _SELECTION_BATCH)):
+            _measure(statistics, whole.outputs(batch))
+        write_selection(folder, whole, rows, {**wanted, "statistics": _moments(statistics)})
+
+    folder, reused = store.obtain(content_key(**wanted), build)
+    return open_cache(folder, reused)
+
+
+def _obtain(
+    store: ContentStore,
+    wanted: dict[str, Any],
+    network: FrozenNetwork,
+    images: ImageSet,
+    split: Split | None,
+    passage: Passage,
+) -> FeatureCache:
+    """Find or compute the outputs of all images; without a split all of them are training images."""
+    key = content_key(**wanted)
+
+    def build(folder: Path) -> None:
+        for left in folder.glob("*.npy"):  # by a run that was killed, and that may have kept what this one does not
+            left.unlink()
+        points = network.module.describe(images.size)
+        training = np.ones(len(images.samples), dtype=bool) if split is None else split.is_part("train")
+        measured: dict[str, Any] = {}
+        batches = _run(network, images, training, passage.batch_size, measured)
+        if _keeps(folder, points, wanted, passage):
+            write_cache(folder, wanted, points, batches, measured)
+            return
+        logger.info("Outputs are computed anew whenever they are needed")
+        for _ in batches:
+            pass
+        write_statistics(folder, {**wanted, **measured}, points)
+
+    folder, reused = store.obtain(key, build)
+    if reused:
+        logger.info("Features are there already: %d images", wanted["count"])
+    return open_cache(folder, reused)
+
+
+def _keeps(folder: Path, points: list[CriticalPoint], manifest: dict[str, Any], passage: Passage) -> bool:
+    if passage.keep is not None:
+        return passage.keep
+    return needed_bytes(points, manifest) < free_space(folder) / 2
+
+
+def _describe(
+    network: FrozenNetwork, images: ImageSet, digest: str, training: str, count: int, storage: Storage
+) -> dict[str, Any]:
+    """Return what a manifest must say for its outputs to be these."""
+    return {
+        "network": network.reference.identity,
+        "images": digest,
+        "training_images": training,
+        "image_size": list(images.size),
+        "count": count,
+        **network.compute.describe(),
+        **storage.named(),
+    }
+
+
+@torch.no_grad()
+def _run(
+    network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
+) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    statistics: list[ChannelStatistics] = []
+    read = images.images_of(np.arange(len(training)), batch_size)
+    for start in counted(range(0, len(training), batch_size), "Frozen network"):
+        rows = np.arange(start, min(start + batch_size, len(training)))
+        batch = torch.from_numpy(np.stack(list(islice(read, batch_size))))
+        outputs = network.outputs(batch)
+        statistics = statistics or [ChannelStatistics() for _ in outputs]
+        if training[rows].any():
+            _measure(statistics, [output[torch.from_numpy(training[rows])].cpu() for output in outputs])
+        yield batch.numpy(), outputs
+    measured["statistics"] = _moments(statistics)
+
+
+def _measure(statistics: list[ChannelStatistics], outputs: list[Tensor]) -> None:
+    for measured, output in zip(statistics, outputs, strict=True):
+        measured.update(output.numpy())
+
+
+def _moments(statistics: list[ChannelStatistics]) -> list[dict[str, list[float]]]:
+    return [{"mean": measured.mean.tolist(), "sd": measured.sd.tolist()} for measured in statistics]

@@ -1,0 +1,1 @@
+"""What is said of an image set before anything is trained on it."""

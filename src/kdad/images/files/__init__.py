@@ -1,0 +1,1 @@
+"""One file becomes one image: decoding, value range, one size."""

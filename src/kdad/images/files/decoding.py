@@ -1,0 +1,186 @@
+"""From a file to an RGB image, whatever the file's mode."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kdad.errors import InputError
+from kdad.images.files.silence import silenced_warnings
+from kdad.images.files.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
+
+#: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
+#: That of JPEG reads MPO too.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """The values of a file of some `mode` of Pillow: bytes `(H, W, 3)`, or of wider types grey `(H, W)`."""
+
+    pixels: np.ndarray
+    mode: str
+
+    def range_of(self, values: ValueRange | None, name: str) -> ValueRange:
+        """Return `values`, or for None the limits of the type.
+
+        Raises `InputError` for values of another kind than the range's, and without one for values beyond the limits.
+        """
+        kind = kind_of(self.pixels)
+        if values is None:
+            return _by_type(self.pixels, name)
+        if values.kind != kind:
+            raise InputError(
+                f"{name}: holds {kind} values (mode {self.mode}) where training images hold {values.kind} ones, which "
+                "are no measure for them; convert it, or train with dataset.value_range=type, which scales each file "
+                "by its type's limits"
+            )
+        return values
+
+    def scaled(self, values: ValueRange | None, name: str) -> np.ndarray:
+        """Return float32 RGB `(3, H, W)` in [0, 1] by a range, or by the limits of the type; raises as `range_of`."""
+        chosen = self.range_of(values, name)
+        if chosen == EIGHT_BITS:
+            planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
+            planes /= np.float32(255)
+            return planes
+        scaled = chosen.scale(self.pixels)
+        if scaled.ndim == 2:
+            return np.repeat(scaled[None], 3, axis=0)
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def decode_image(path: Path, values: ValueRange | None = None) -> np.ndarray:
+    """Decode an image file to float32 RGB `(3, H, W)` in [0, 1], turned upright as EXIF says.
+
+    Grey becomes three equal channels, transparency is composited over white, and of several frames the first is taken.
+    `values` become 0 and 1; without them 16 bits are divided by 65535, and floats must lie in [0, 1]. Raises
+    `InputError` naming a file that is missing, truncated, not an image, not a number somewhere, or out of range.
+    """
+    return decode_raw(path).scaled(values, str(path))
+
+
+def decode_raw(path: Path) -> RawImage:
+    """Decode an image file to its own values, turned upright; raises `InputError` as `decode_image` does."""
+    with open_upright(path) as (image, _):
+        return _raw(image, str(path))
+
+
+def convert_pillow(image: Image.Image, values: ValueRange | None = None) -> np.ndarray:
+    """Convert a PIL image as `decode_image` does a file: one that was opened and not read yet may be damaged."""
+    with _readable("the image"):
+        return _raw(ImageOps.exif_transpose(image), "the image").scaled(values, "the image")
+
+
+def is_wide(mode: str) -> bool:
+    """Tell whether images of a mode of Pillow have more than 8 bits."""
+    return mode.startswith("I") or mode == "F"
+
+
+def _raw(image: Image.Image, name: str) -> RawImage:
+    mode = image.mode
+    if is_wide(mode):
+        pixels = np.asarray(image)
+        check_finite(pixels, name)
+        return RawImage(pixels, mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return RawImage(np.asarray(image.convert("RGB")), mode)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
+    with open_header(path) as file:
+        width, height = file.size
+        turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
+    return (width, height) if turned else (height, width)
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Give an image that is not decoded yet; what is wrong with its header raises `InputError` as `decode_image`."""
+    with _readable(str(path)), Image.open(path, formats=FORMATS) as file:
+        yield file
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize `(C, H, W)` to `size` (height, width), bilinear and antialiased; the aspect ratio is not kept."""
+    if image.shape[1:] == tuple(size):
+        return image
+    import torch  # late: what an image set is, is known without
+
+    values = torch.from_numpy(image)[None]
+    resized = torch.nn.functional.interpolate(values, size=size, mode="bilinear", antialias=True)[0]
+    return resized.clamp_(0, 1).numpy()
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize bool `(H, W)` to `size` (height, width) by the nearest pixel."""
+    if mask.shape == tuple(size):
+        return mask
+    import torch
+
+    values = torch.from_numpy(mask)[None, None].float()
+    return torch.nn.functional.interpolate(values, size=size, mode="nearest-exact")[0, 0].bool().numpy()
+
+
+@contextmanager
+def open_upright(path: Path) -> Iterator[tuple[Image.Image, str | None]]:
+    """Give the whole image, upright, and its file's format; raises `InputError` for a file that cannot be read."""
+    with open_header(path) as file:
+        file.load()
+        yield ImageOps.exif_transpose(file), file.format
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn decoding errors and Pillow's warnings of damage into an `InputError` that names the image."""
+    try:
+        with silenced_warnings():
+            yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(_too_large(name)) from error
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for damaged files.
+    except Exception as error:
+        raise InputError(f"{name}: cannot be read as an image ({error}); replace or remove the file") from error
+
+
+def _too_large(name: str) -> str:
+    most = 2 * Image.MAX_IMAGE_PIXELS / 1e6  # where Pillow stops
+    return (
+        f"{name}: has more than the {most:.0f} million pixels that are decoded at once; make it smaller, or cut it up"
+    )
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Raise `InputError` for values `(H, W)` that are not a number or infinite, saying how many and where."""
+    if values.dtype.kind != "f":
+        return
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"{name}: {wrong.sum()} of its {wrong.size} pixels are NaN or infinite, the first at row {row}, column "
+            f"{column}; repair or remove the file"
+        )
+
+
+def _by_type(values: np.ndarray, name: str) -> ValueRange:
+    """Return the limits of the type; raises `InputError` for values beyond them."""
+    kind = kind_of(values)
+    low, high = TYPE_LIMITS[kind]
+    if kind == "8-bit":
+        return EIGHT_BITS
+    if values.min() < low or values.max() > high:
+        raise InputError(
+            f"{name}: values are outside {low}..{high}: they lie in {values.min():g}..{values.max():g}; give "
+            "dataset.value_range as data or [low, high], or convert the file"
+        )
+    return ValueRange(kind=kind, low=low, high=high)

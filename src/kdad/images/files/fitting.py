@@ -1,0 +1,94 @@
+"""How an image of any size becomes one of the model's size, and where that shows which part of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from kdad.images.files.decoding import resize_image, resize_mask
+
+#: ``resize`` stretches to the size; ``letterbox`` keeps the aspect ratio and fills the rest with the border's pixels;
+#: ``centre_crop`` keeps it and cuts off what stands over.
+Fit = Literal["resize", "letterbox", "centre_crop"]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of an image or a map, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, array: np.ndarray) -> np.ndarray:
+        """Return this part of `(..., H, W)`, without copying it."""
+        return array[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The part of an image that is `seen`, and the part of its map where it is `shown`; `own` is the image's size."""
+
+    own: Size
+    seen: Box
+    shown: Box
+
+    def of_size(self, height: int, width: int) -> "Placement":
+        """Return the placement of the same image at another size."""
+        down, across = height / self.own[0], width / self.own[1]
+        top, left = round(self.seen.top * down), round(self.seen.left * across)
+        bottom, right = (self.seen.top + self.seen.height) * down, (self.seen.left + self.seen.width) * across
+        box = Box(top, left, max(round(bottom) - top, 1), max(round(right) - left, 1))
+        return Placement((height, width), box, self.shown)
+
+
+def place(own: Size, size: Size, fit: Fit) -> Placement:
+    """Return where an image of its `own` size (height, width) lies in one of `size`."""
+    whole, full = Box(0, 0, *own), Box(0, 0, *size)
+    scales = (size[0] / own[0], size[1] / own[1])
+    if fit == "letterbox":
+        return Placement(own, whole, _centred(size, min(scales), own))
+    if fit == "centre_crop":
+        return Placement(own, _centred(own, 1 / max(scales), size), full)
+    return Placement(own, whole, full)
+
+
+def frame_of(own: Size, size: Size, fit: Fit) -> Size:
+    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`.
+
+    Stretched images have none but their own.
+    """
+    scales = (size[0] / own[0], size[1] / own[1])
+    if fit == "resize":
+        return own
+    scale = min(scales) if fit == "letterbox" else max(scales)
+    height, width = (max(round(side / scale), 1) for side in size)
+    return height, width
+
+
+def fit_image(image: np.ndarray, size: Size, fit: Fit) -> np.ndarray:
+    """Fit `(C, H, W)` to `size` (height, width), bilinear and antialiased."""
+    placed = place(image.shape[1:], size, fit)
+    resized = resize_image(np.ascontiguousarray(placed.seen.cut(image)), (placed.shown.height, placed.shown.width))
+    # A bar of one colour would be an edge that networks see.
+    return resized if fit != "letterbox" else np.pad(resized, [(0, 0), *_margins(placed.shown, size)], mode="edge")
+
+
+def fit_mask(mask: np.ndarray, size: Size, fit: Fit) -> np.ndarray:
+    """Fit bool `(H, W)` to `size` as its image is, by the nearest pixel; what is filled is not anomalous."""
+    placed = place(mask.shape, size, fit)
+    resized = resize_mask(np.ascontiguousarray(placed.seen.cut(mask)), (placed.shown.height, placed.shown.width))
+    return resized if fit != "letterbox" else np.pad(resized, _margins(placed.shown, size))
+
+
+def _centred(outer: Size, scale: float, inner: Size) -> Box:
+    """Return the box in the middle of `outer` that is as large as `inner` times `scale`."""
+    height, width = (min(max(round(side * scale), 1), most) for side, most in zip(inner, outer, strict=True))
+    return Box((outer[0] - height) // 2, (outer[1] - width) // 2, height, width)
+
+
+def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
+    """Return how many pixels are missing above and below, left and right of a box."""
+    return [(box.top, size[0] - box.top - box.height), (box.left, size[1] - box.left - box.width)]

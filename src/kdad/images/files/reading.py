@@ -1,0 +1,62 @@
+"""Images from anywhere: a path, a PIL image or an array; and the image files below a folder."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kdad.errors import InputError
+from kdad.images.files.decoding import convert_pillow, decode_image
+from kdad.images.files.extensions import EXTENSIONS
+from kdad.images.files.value_range import EIGHT_BITS, ValueRange, kind_of
+
+AnyImage = str | Path | Image.Image | np.ndarray
+
+
+def read_image(image: AnyImage, values: ValueRange | None = None) -> np.ndarray:
+    """Return float32 RGB `(3, H, W)` in [0, 1] of a path, a PIL image or an array.
+
+    `values` become 0 and 1, as in `decode_image`. Arrays are `(H, W)` or `(H, W, 3)`, of the kind of `values`, uint8,
+    or float in [0, 1], which is taken as it is. Raises `InputError` for anything else, and for files as `decode_image`
+    does.
+    """
+    if isinstance(image, str | Path):
+        return decode_image(Path(image).expanduser(), values)
+    if isinstance(image, Image.Image):
+        return convert_pillow(image, values)
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)) or 0 in array.shape:
+        raise InputError(f"an array of shape {array.shape} is no image; give (H, W) or (H, W, 3)")
+    if values not in (None, EIGHT_BITS) and array.dtype.kind in "uif" and kind_of(array) == values.kind:
+        if not np.isfinite(array).all():
+            raise InputError("an array of an image has values that are NaN or infinite; repair it")
+        array = values.scale(array)
+    elif array.dtype == np.uint8 and (values is None or values.kind == "8-bit"):
+        array = array.astype(np.float32) / np.float32(255)
+    elif array.dtype.kind != "f" or not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise InputError(f"an array of an image is uint8, or float in [0, 1], and this is {array.dtype}; convert it")
+    pixels = array[..., None] if array.ndim == 2 else array
+    # A copy, since torch cannot share an array that must not be written to.
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1), dtype=np.float32, order="C")
+
+
+def find_images(place: Path) -> list[Path]:
+    """Return the image files at or below `place`, at any depth, sorted; hidden files are left out.
+
+    Raises `InputError` when it is not there, or holds none.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"there is no file or folder '{place}'; give the images that are to be judged")
+    found = sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(place).parts)
+    )
+    if not found:
+        known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
+        raise InputError(f"'{place}' holds no images ({known}), at any depth; give a folder that does")
+    return found

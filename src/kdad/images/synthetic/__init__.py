@@ -1,0 +1,1 @@
+"""Images that nobody took: drawn defects, embedded textures, natural photographs."""

@@ -1,0 +1,123 @@
+"""The embedded image set: crops of a photographed surface, with drawn defects in the test part."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from skimage import data
+
+from kdad.errors import InputError
+from kdad.images.image_set import ImageSet, Sample, Subset
+from kdad.images.synthetic.defects import draw_defect
+from kdad.parameters.dataset import TEXTURES, DatasetParameters
+from kdad.parameters.image_sets import DefectKind, TextureParameters
+from kdad.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a photograph, in pixels; the lower and right bounds are outside."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+#: The photographs have 512 x 512 pixels. No pixel is in two regions, so no training crop shares one with a test crop.
+REGIONS: dict[Subset, Region] = {
+    "train": Region(0, 512, 0, 304),
+    "validation": Region(0, 192, 304, 512),
+    "test": Region(192, 512, 304, 512),
+}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The crop behind a sample: its upper left pixel in the photograph and the defect drawn on it, if any."""
+
+    top: int
+    left: int
+    defect: DefectKind | None
+
+
+class TextureSet(ImageSet):
+    """Normal crops for training, validation and test, then defective test crops, kind by kind.
+
+    Crops are `dataset.image_size` large and differ within a subset; everything follows from ``textures.seed``. The
+    photographs (brick, grass, gravel; CC0) are part of scikit-image. Raises `InputError` for crops larger than a
+    region, or more crops than fit.
+    """
+
+    def __init__(self, parameters: DatasetParameters) -> None:
+        self.name, self.category, self.size = parameters.name, parameters.category, parameters.size
+        self._textures = parameters.textures
+        self.samples: list[Sample] = []
+        self._crops: list[Crop] = []
+        for subset, defects in _plan(self._textures).items():
+            places = _place_crops(REGIONS[subset], self.size, len(defects), self._generator("crops", subset), subset)
+            for number, ((top, left), defect) in enumerate(zip(places, defects, strict=True)):
+                kind = defect or "good"
+                sample_id = f"{subset}/{kind}/{number:03d}"
+                self.samples.append(Sample(sample_id, int(defect is not None), kind, subset, defect is not None))
+                self._crops.append(Crop(top, left, defect))
+
+    def image(self, index: int) -> np.ndarray:
+        """Return the crop, with its defect if it has one, as three equal channels."""
+        return np.repeat(self._draw(index)[0][None], 3, axis=0)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Return where the defect is (`draw_defect`), None for a normal crop."""
+        return self._draw(index)[1]
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        crop = self._crops[index]
+        texture = self._cut(self.category, crop.top, crop.left)
+        if crop.defect is None:
+            return texture, None
+        generator = self._generator("defect", self.samples[index].id)
+        foreign = generator.choice([name for name in TEXTURES if name != self.category])
+        other = self._cut(foreign, crop.top, crop.left)
+        return draw_defect(texture, other, crop.defect, self._textures.defects, generator)
+
+    def _cut(self, name: str, top: int, left: int) -> np.ndarray:
+        return _load_photograph(name)[top : top + self.size[0], left : left + self.size[1]]
+
+    def _generator(self, *names: str) -> np.random.Generator:
+        return numpy_generator(self._textures.seed, "textures", self.category, *names)
+
+
+def _plan(textures: TextureParameters) -> dict[Subset, list[DefectKind | None]]:
+    """List the defect, or None, of every crop by subset."""
+    defects = [kind for kind in textures.defects.kinds for _ in range(textures.test_per_defect)]
+    return {
+        "train": [None] * textures.train_images,
+        "validation": [None] * textures.validation_images,
+        "test": [None] * textures.test_normal + defects,
+    }
+
+
+def _place_crops(
+    region: Region, size: tuple[int, int], count: int, generator: np.random.Generator, subset: Subset
+) -> list[tuple[int, int]]:
+    """Choose `count` different places (top, left) of crops inside `region`."""
+    rows, columns = region.bottom - region.top - size[0] + 1, region.right - region.left - size[1] + 1
+    if rows < 1 or columns < 1:
+        height = min(each.bottom - each.top for each in REGIONS.values())
+        width = min(each.right - each.left for each in REGIONS.values())
+        raise InputError(
+            f"dataset.image_size {size[0]} x {size[1]} is too large for textures; at most {height} x {width}"
+        )
+    if count > rows * columns:
+        raise InputError(
+            f"dataset.textures asks for {count} {subset} images, but only {rows * columns} crops of "
+            f"{size[0]} x {size[1]} fit in that part of the photograph; lower the count or dataset.image_size"
+        )
+    chosen = generator.choice(rows * columns, count, replace=False)
+    return [(region.top + int(place) // columns, region.left + int(place) % columns) for place in chosen]
+
+
+@cache
+def _load_photograph(name: str) -> np.ndarray:
+    """Read a photograph, float32 `(512, 512)` in [0, 1]; it comes with scikit-image, without a download."""
+    return np.asarray(getattr(data, name)(), dtype=np.float32) / np.float32(255)

@@ -1,0 +1,86 @@
+"""The ``inference:`` and ``calibration:`` blocks: a detector that was kept, and images that it has not seen."""
+
+from pydantic import Field, model_validator
+
+from kdad.parameters.strict import StrictModel
+from kdad.parameters.tiles import TileParameters
+from kdad.scoring.parameters import LABELLED_RULES, RULES_WITHOUT_VALUE, DriftParameters, ThresholdRule
+
+
+class WatchingParameters(StrictModel):
+    """When a file that arrives is complete, when one is given up, when a watch ends by itself."""
+
+    polling: bool = Field(False, description="look at the folder again and again: network folders tell of no changes")
+    poll_seconds: float = Field(1.0, gt=0, le=3600, description="between two looks when polling")
+    settle_seconds: float = Field(1.0, ge=0, le=3600, description="a file is complete when unchanged for so long")
+    patience_seconds: float = Field(
+        10.0, ge=0, le=86400, description="a file that cannot be read is tried again after so long unchanged, then told"
+    )
+    page_seconds: float = Field(5.0, gt=0, le=86400, description="between two versions of the page, at least")
+    page_images: int = Field(500, ge=1, le=20000, description="latest images on the page; the table has all")
+    idle_seconds: float | None = Field(None, gt=0, description="end when nothing came for so long; null: never")
+    seconds: float | None = Field(None, gt=0, description="end after so long; null: never")
+
+
+class InferenceParameters(StrictModel):
+    """The ``inference:`` block."""
+
+    images: str | None = Field(None, description="folder, of any layout, or one image file; must be given")
+    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
+    output: str | None = Field(None, description="where results go; null: data/08_reporting/inference/<images>")
+    batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
+    heat_maps: bool = Field(True, description="write a heat map for each image, at its own size")
+    maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
+    tiles: TileParameters | None = Field(
+        None, description="how images larger than a tile are judged, part by part; null: all are resized"
+    )
+    watch: bool = Field(False, description="judge files as they arrive in the folder, until told to end")
+    watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
+    drift: DriftParameters = Field(default_factory=DriftParameters, description="when scores have left normal ones")
+    sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
+
+    @model_validator(mode="after")
+    def _maps_of_one_size_and_number(self) -> "InferenceParameters":
+        if self.maps and self.tiles is not None:
+            raise ValueError("maps.npy holds maps of one size, which images by tiles have not; set maps: false")
+        if self.maps and self.watch:
+            raise ValueError("maps.npy is of a known number of images, which a watch has not; set maps: false")
+        return self
+
+
+class CalibrationParameters(StrictModel):
+    """The ``calibration:`` block."""
+
+    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
+    images: str | None = Field(
+        None, description="folder of normal images, or of labelled ones; null: the scores of the held-out images"
+    )
+    rule: ThresholdRule = Field("quantile", description="how the threshold is set; f1 and what follows need labels")
+    value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
+    tiles: TileParameters | None = Field(
+        None, description="the threshold is of images that are judged by these tiles; null: of whole ones"
+    )
+    output: str | None = Field(None, description="folder of the results; null: data/06_models/calibrated/...")
+    batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
+
+    @property
+    def wanted(self) -> float | None:
+        """The value, for a rule that takes one."""
+        return None if self.rule in RULES_WITHOUT_VALUE else self.value
+
+    @model_validator(mode="after")
+    def _rule_has_what_it_takes(self) -> "CalibrationParameters":
+        if self.images is None and self.rule in LABELLED_RULES:
+            raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
+        if self.images is None and self.tiles is not None:
+            raise ValueError(
+                "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"
+            )
+        if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
+            raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
+        # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
+        if self.rule == "false_positive_rate" and self.value > 0.5:
+            raise ValueError(
+                f"a false positive rate of {self.value} is above 0.5; give calibration.value, such as 0.01"
+            )
+        return self

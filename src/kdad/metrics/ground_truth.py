@@ -1,0 +1,99 @@
+"""The masks that test images can be measured against."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdad.images.files.decoding import resize_mask
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.scoring.parameters import MaskResolution
+from kdad.storage.large_arrays import zeros
+
+#: Pixels of all measured images together that maps are enlarged to; more would take gigabytes.
+MOST_PIXELS = 1 << 26
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Masks `(N, H, W)` of the test images at `positions` (among test images), or the `reason` why there are none.
+
+    Normal images have an empty mask. Anomalous images without one (`unmasked`), or with one that marks nothing in its
+    file (`empty`), are not among them. `own_masks` are the same masks at their files' size, None where that is the
+    model's or is not measured at.
+    """
+
+    positions: np.ndarray
+    masks: np.ndarray
+    reason: str | None
+    unmasked: int = 0
+    empty: int = 0
+    own_masks: list[np.ndarray] | None = None
+
+    def shown(self, position: int) -> np.ndarray | None:
+        """Return the mask of the test image at `position`, or None where it is not known."""
+        if self.reason is not None:
+            return None
+        found = np.flatnonzero(self.positions == position)
+        return self.masks[found[0]] if found.size else None
+
+    @property
+    def resolution(self) -> str:
+        """What pixels are measured at, in words."""
+        return "the model's size" if self.own_masks is None else "the masks' own resolution"
+
+
+def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution = "model") -> GroundTruth:
+    """Read the masks of the test images, at the model's size, and at their own where that is the `resolution`.
+
+    An image that is smaller than the model's size is measured at that, and so are all when they have more than
+    `MOST_PIXELS` together.
+    """
+    rows, test = split.rows("test"), split.test_table
+    anomalous, masked = (test["label"] == 1).to_numpy(), test["has_mask"].to_numpy(dtype=bool)
+    found = {position: images.own_mask(rows[position]) for position in np.flatnonzero(anomalous & masked)}
+    empty = [position for position, mask in found.items() if mask is None or not mask.any()]
+    measured = ~anomalous | masked
+    measured[empty] = False
+    positions = np.flatnonzero(measured)
+    reason = _reason(anomalous, masked, found, len(empty))
+    if reason is not None:
+        return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
+    masks = zeros((len(positions), *images.size), bool)
+    for mask, position in zip(masks, positions, strict=True):
+        if position in found:
+            mask[:] = images.mask(rows[position])
+    own = None
+    if resolution == "masks":
+        sizes = [_size_to_measure(images, rows[position], found.get(position)) for position in positions]
+        if any(size != images.size for size in sizes) and sum(h * w for h, w in sizes) <= MOST_PIXELS:
+            own = [
+                resize_mask(found[position], size) if position in found else np.zeros(size, dtype=bool)
+                for position, size in zip(positions, sizes, strict=True)
+            ]
+    if own is None and not masks.any():
+        height, width = images.size
+        reason = (
+            f"the masks vanish at {height} x {width} pixels, as what they mark is smaller than a pixel there; raise "
+            "dataset.image_size, or set measuring.resolution to masks"
+        )
+    elif all(mask.all() for mask in (masks if own is None else own)):
+        reason = "the masks leave no normal pixel"
+    unmasked = int((anomalous & ~masked).sum())
+    return GroundTruth(positions, masks, reason, *((0, 0, None) if reason else (unmasked, len(empty), own)))
+
+
+def _reason(anomalous: np.ndarray, masked: np.ndarray, found: dict[int, np.ndarray | None], empty: int) -> str | None:
+    """Say why no mask can be measured against, None when one can."""
+    if not anomalous.any():
+        return "the test images are all normal"
+    if not masked[anomalous].any():
+        return "this image set has no masks"
+    if empty == len(found):
+        return f"all {empty} masks are empty in their files"
+    return None
+
+
+def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:
+    height, width = mask.shape if mask is not None else images.own_size(row)
+    return (height, width) if height >= images.size[0] and width >= images.size[1] else images.size

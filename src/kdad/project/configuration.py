@@ -1,0 +1,232 @@
+"""Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
+from kedro.validation.utils import _MISSING, resolve_nested_dict_path
+from omegaconf import OmegaConf
+from pydantic import Field, TypeAdapter, ValidationError
+
+from kdad.detectors.exported.parameters import ExportParameters
+from kdad.detectors.registry import SYSTEMS
+from kdad.errors import InputError
+from kdad.experiments.ablation_parameters import AblationParameters
+from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.paper_plan import plan_baselines, plan_tables
+from kdad.experiments.plan import SUFFIX, plan_ablation, system_of
+from kdad.inference.parameters import CalibrationParameters, InferenceParameters
+from kdad.parameters.braces import hide_braces, show_braces
+from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.serving import ServingParameters
+from kdad.parameters.strict import every_message, nearest_name
+from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.conf_files import register_project
+from kdad.project.places import Claim, dataset_claims
+from kdad.project.result_places import RESULTS, results_claim, results_place
+from kdad.reporting.parameters import ReportingParameters
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.tracking.destination import Destination, destination_of
+from kdad.tracking.parameters import TrackingParameters
+
+_BLOCKS = {
+    "seed": Annotated[int, Field(ge=0, strict=True)],
+    "dataset": DatasetParameters,
+    "compute": ComputeParameters,
+    "measuring": MeasuringParameters,
+    "reporting": ReportingParameters,
+    "paper_tables": PaperTableParameters,
+    "inference": InferenceParameters,
+    "calibration": CalibrationParameters,
+    "export": ExportParameters,
+    "tracking": TrackingParameters,
+    "serving": ServingParameters,
+}
+
+
+def block_model(name: str) -> Any:
+    """Return the model of a parameter block, of the seed its type; None for a name that is no block."""
+    if name.endswith(SUFFIX) and system_of(name) in SYSTEMS:
+        return AblationParameters
+    return _known_blocks().get(name)
+
+
+def _known_blocks() -> dict[str, Any]:
+    of_systems = {
+        block: field.annotation for system in SYSTEMS.values() for block, field in system.Settings.model_fields.items()
+    }
+    return _BLOCKS | of_systems
+
+
+class RunConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, with resolvers and the names of parameter blocks checked.
+
+    ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
+    not overwrite each other (nor roots of one name: `kdad.project.places`); ``${layer:04_feature}`` is
+    ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
+    ``${package:experiments}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
+    logged; ``${block:dataset}`` is a parameter block, its braces hidden. Categories that a plan runs over find
+    theirs in ``categories.<category>.dataset``.
+    """
+
+    def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
+        #: Until a session says where its project is: beside the configuration.
+        self.project = Path(conf_source).resolve().parent
+        #: Whose results the places are that this session may write to, known with its catalog.
+        self.claims: list[Claim] = []
+        self._parameters: dict[str, Any] | None = None
+        options["runtime_params"] = hide_braces(options.get("runtime_params"))
+        super().__init__(conf_source, *arguments, **options)
+        check_environment(self.env, Path(self.conf_source))
+        PlanningSession.begin(self)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
+        if key == "parameters" and self._parameters is not None:
+            return deepcopy(self._parameters)  # Kedro writes into what it is given
+        register_project(self.project)
+        package = Path(__file__).parents[1]
+        OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
+        if key == "catalog":
+            parameters = self["parameters"]
+            dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
+            claims = dataset_claims(data, dataset, parameters["categories"])
+            place = claims[dataset.category_name].place
+            folder = place.partition("/")[0]
+            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
+            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{folder}", replace=True)
+            resolve = partial(resolve_nested_dict_path, parameters)
+            OmegaConf.register_resolver("setting", resolve, replace=True)
+            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
+            given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
+            self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
+            OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
+            hidden = hide_braces(parameters)
+            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
+        try:
+            loaded = super().__getitem__(key)
+        except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
+            wrong = unreadable_files(Path(self.conf_source), (self.base_env, self.env or self.default_run_env))
+            if not wrong:
+                raise
+            message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
+            raise CommandLineError(message) from error
+        if key == "parameters":
+            loaded = show_braces(loaded)
+            check_names(loaded)
+            check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
+            loaded["categories"] = planned_categories(loaded)
+            self._parameters = deepcopy(loaded)
+        return loaded
+
+    def _destination(self) -> Destination:
+        return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
+
+
+class PlanningSession:
+    """The session whose parameters pipelines are planned with, as Kedro's pipeline registry is given none."""
+
+    _loader: "weakref.ref[RunConfigLoader] | None" = None
+
+    @classmethod
+    def begin(cls, loader: RunConfigLoader) -> None:
+        """Take a session's loader; pipelines that an earlier session has planned are not this one's."""
+        cls._loader = weakref.ref(loader)
+        pipelines.configure(f"{__name__.partition('.')[0]}.pipeline_registry")
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Return the session's parameters; without a session (``kedro registry list``) those of ``conf/base``."""
+        loader = cls._loader and cls._loader()
+        if loader is None:
+            conf_source = str(Path.cwd() / settings.CONF_SOURCE)
+            loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
+        return loader["parameters"]
+
+
+def registered_pipelines() -> Mapping[str, Pipeline]:
+    """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
+    return pipelines._load_data()
+
+
+def session_parameters() -> dict[str, Any]:
+    """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
+    return PlanningSession.parameters()
+
+
+def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
+    """Return a line for each YAML file of these environments that is none, or no mapping of names to values."""
+    lines = []
+    for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
+        try:
+            content = yaml.safe_load(path.read_bytes())
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            lines.append(f"  {path}: {' '.join(str(error).split())}")
+            continue
+        if content is not None and not isinstance(content, dict):
+            lines.append(f"  {path}: holds a {type(content).__name__}; write names and values, such as `seed: 0`")
+    return lines
+
+
+def check_environment(name: str | None, conf_source: Path) -> None:
+    """End the run for an environment that has no folder in `conf_source`, naming the nearest; an archive is not looked
+    into, and ``local`` need not be there.
+    """
+    if name in (None, "local") or not conf_source.is_dir() or (conf_source / name).is_dir():
+        return
+    known = [folder.name for folder in conf_source.iterdir() if folder.is_dir() and folder.name != "base"]
+    raise CommandLineError(
+        f"there is no environment '{name}' in '{conf_source}'{nearest_name(name, known)}", ExitCode.WRONG_COMMAND
+    )
+
+
+def check_names(parameters: dict[str, Any]) -> None:
+    """End the run for a parameter block that is unknown, naming the nearest."""
+    unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
+    if unknown:
+        known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
+        lines = [f"  unknown parameter '{name}'{nearest_name(name, known)}" for name in unknown]
+        raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
+
+
+def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """End the run with one message for every value that does not fit its model; `models` by dotted name."""
+    lines: list[str] = []
+    for name, model in models.items():
+        value = resolve_nested_dict_path(parameters, name)
+        if value is _MISSING:
+            lines.append(f"  {name}: is missing")
+            continue
+        try:
+            TypeAdapter(model).validate_python(value)
+        except ValidationError as error:
+            lines += every_message(error, name)
+    if lines:
+        raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
+
+
+def planned_categories(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the data set of every category that a plan runs over, by its namespace.
+
+    A plan that cannot be made is left out: who asks for its pipeline is told why.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    planners = [lambda: plan_tables(parameters), lambda: [plan_baselines(parameters)]]
+    planners += [lambda name=name: [plan_ablation(parameters, name)] for name in parameters if name.endswith(SUFFIX)]
+    for plan in planners:
+        try:
+            plans = plan()
+        except (InputError, ValidationError, KeyError, TypeError, AttributeError):
+            continue
+        for one in plans:
+            found |= {name: {"dataset": dataset.model_dump()} for name, dataset in one.datasets.items()}
+    return found

@@ -1,0 +1,53 @@
+"""MLflow's UI on the runs that the configuration names, in one process: ``python -m kdad.project.tracking_ui``."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from kedro.config import OmegaConfigLoader
+
+from kdad.project.conf_files import LOADER_ARGS, register_project
+from kdad.tracking.destination import destination_of
+
+
+@click.command()
+@click.option("--env", default=None, help="environment of `conf`; without it, local")
+@click.option("--conf-source", default="conf", help="folder of the configuration")
+@click.option("--host", default=None, help="instead of mlflow.yml's ui.host")
+@click.option("--port", default=None, help="instead of mlflow.yml's ui.port")
+def main(env: str | None, conf_source: str, host: str | None, port: str | None) -> None:
+    """Serve the UI until it is interrupted; of a tracking server, which has its own, say the address."""
+    register_project(Path.cwd())
+    settings = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)["mlflow"]
+    destination, ui = destination_of(settings, os.environ, "kdad"), settings["ui"]
+    for said in destination.said:
+        click.echo(said)
+    uri = destination.uri
+    if uri.startswith("http"):
+        click.echo(f"Runs are tracked by a server that has its own UI: {uri}")
+        return
+    serve(uri, host or ui["host"], port or ui["port"])
+
+
+def serve(uri: str, host: str, port: str) -> NoReturn:
+    """Become MLflow's server of the database at `uri`.
+
+    One worker serves one person; the job executor runs what this project has no use for.
+    """
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    import mlflow.server
+    from mlflow.cli import cli
+
+    # MLflow's command starts its server as a child and then waits beside it, as large as the server itself.
+    mlflow.server._exec_cmd = _become
+    cli.main(["server", "--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"])
+
+
+def _become(command: Sequence[str], extra_env: dict[str, str], **_: Any) -> NoReturn:
+    os.execvpe(command[0], command, os.environ | extra_env)
+
+
+if __name__ == "__main__":
+    main()

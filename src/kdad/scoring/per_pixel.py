@@ -1,0 +1,101 @@
+"""Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
+
+An object that always lies the same way has places that a network never learns well, and others that it always does;
+what is left says how unusual a value is where it stands. Training images alone are looked at: held-out ones set the
+threshold, and a score that they had shaped would judge them more mildly than new images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.splits import Split
+
+#: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
+_FLOOR = 0.2
+#: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
+_TRAINING_IMAGES = 512
+_KEPT = "moments."  # before the names of tensors
+
+
+@dataclass(frozen=True)
+class PositionMoments:
+    """What maps are standardised by at each position: mean and spread `(h, w)`, float32, the spread above 0."""
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, values: ChannelStatistics, shape: tuple[int, ...]) -> "PositionMoments":
+        """Return those of maps of `shape` (h, w), of which each position was taken in as a channel.
+
+        A fifth of the standard deviation over all positions together is added to that of each; a map that is constant
+        is divided by 1.
+        """
+        mean, sd = values.mean.reshape(shape), values.sd.reshape(shape)
+        spread = sd + _FLOOR * np.sqrt((np.square(sd) + np.square(mean - mean.mean())).mean())
+        spread = np.where(spread > 0, spread, 1.0)
+        return cls(*(torch.from_numpy(found.astype(np.float32)) for found in (mean, spread)))
+
+    def normalise(self, maps: Tensor) -> Tensor:
+        """Return (x - mean) / spread of maps `(B, h, w)`."""
+        return (maps - self.mean.to(maps.device)) / self.spread.to(maps.device)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise `ValueError` unless they are of maps of `size` (h, w), finite, and of spreads above 0."""
+        for tensor in (self.mean, self.spread):
+            if tuple(tensor.shape) != tuple(size):
+                raise ValueError(f"it has moments of {tuple(tensor.shape)} for maps of {tuple(size)}")
+        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.spread).all() and (self.spread > 0).all()):
+            raise ValueError("it has moments that are not finite, or spreads that are not above 0")
+
+
+def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
+    """Return the rows of the training images that statistics are made of: at most so many, evenly spaced."""
+    rows = split.rows("train")
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def measure_moments(
+    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
+) -> dict[str, PositionMoments]:
+    """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
+    rows = measured_rows(split)
+    statistics: dict[str, ChannelStatistics] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(rows), batch_size):
+        for name, maps in maps_of(rows[start : start + batch_size]).items():
+            shapes[name] = tuple(maps.shape[1:])
+            statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
+    return {name: PositionMoments.of(found, shapes[name]) for name, found in statistics.items()}
+
+
+def moments_state(moments: dict[str, PositionMoments]) -> dict[str, Tensor]:
+    """Return moments as tensors by name, to be kept."""
+    return {
+        f"{_KEPT}{name}.{part}": getattr(found, part) for name, found in moments.items() for part in ("mean", "spread")
+    }
+
+
+def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, PositionMoments]:
+    """Take the moments of maps of `size` (h, w) out of what was kept; raises `ValueError` for those that do not fit."""
+    kept = {name.removeprefix(_KEPT): state.pop(name) for name in list(state) if name.startswith(_KEPT)}
+    names = dict.fromkeys(name.rpartition(".")[0] for name in kept)
+    found = {name: PositionMoments(kept[f"{name}.mean"], kept[f"{name}.spread"]) for name in names}
+    for moments in found.values():
+        moments.check(size)
+    return found
+
+
+def take_map_moments(
+    state: dict[str, Tensor], name: str, size: tuple[int, int], asked: str, where: str
+) -> PositionMoments | None:
+    """Take the moments of a detector's one map; raises `ValueError` where they are not what was `asked` for `where`."""
+    found = take_moments(state, size).get(name)
+    if (found is not None) != (asked == "position"):
+        raise ValueError(f"its {where} is {asked}, and its moments differ")
+    return found

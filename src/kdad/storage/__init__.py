@@ -1,0 +1,1 @@
+"""Finished work on the disk: stores under keys, files replaced whole, locks."""

@@ -1,0 +1,110 @@
+"""A store of finished work by content: a key says everything that a result depends on."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdad.errors import InputError
+from kdad.storage.checksums import find_damage, write_checksums
+from kdad.storage.disk_space import DiskFullError, told_when_full
+from kdad.storage.process_lock import one_at_a_time
+from kdad.storage.replacing import flush_to_disk
+
+logger = logging.getLogger(__name__)
+
+
+def content_key(**content: Any) -> str:
+    """Return 16 hexadecimal digits that differ whenever any of `content` (anything that JSON can hold) does."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ContentStore:
+    """Folders named by keys, in `root`; a folder that exists is complete, on the disk, and known by its checksums."""
+
+    root: Path
+
+    def obtain(self, key: str, build: Callable[[Path], None], progress: str | None = None) -> tuple[Path, bool]:
+        """Return the key's folder and whether it was there already; else `build` fills it.
+
+        It is filled under a temporary name by one process at a time: another waits and finds it done. What was half
+        built by a process that was killed is still there for the next `build`. What fails leaves nothing, except the
+        file named `progress`, by which a build goes on: it goes when the folder is in its place, or when the build
+        meets an `InputError`. A folder with a file that is not as it was made (`find_damage`) is named in a warning,
+        and filled anew.
+        """
+        folder = self.root / key
+        if not folder.is_dir() or find_damage(folder) is not None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(self.root / f"{key}.lock", f"'{folder}'"):
+                if not _is_whole(folder):
+                    self._build(folder, build, progress)
+                    _drop(folder, progress)
+                    return folder, False
+        _drop(folder, progress)  # left by a process that was killed just before
+        return folder, True
+
+    def _build(self, folder: Path, build: Callable[[Path], None], progress: str | None) -> None:
+        partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir(exist_ok=True)
+        try:
+            with told_when_full(partial):
+                build(partial)
+                write_checksums(partial, progress)
+                flush_to_disk(partial)
+        except Exception as error:
+            is_final = isinstance(error, InputError) and not isinstance(error, DiskFullError)
+            _clear(partial, None if is_final else progress)
+            raise
+        os.replace(partial, folder)
+        flush_to_disk(self.root, whole=False)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder is there and as it was made; one that is not goes, with a warning."""
+    if not folder.is_dir():
+        return False
+    damage = find_damage(folder)
+    if damage is None:
+        return True
+    logger.warning("Finished work is damaged, and is made again: %s", damage)
+    shutil.rmtree(folder)
+    return False
+
+
+def _drop(folder: Path, progress: str | None) -> None:
+    if progress is not None:
+        (folder / progress).unlink(missing_ok=True)
+
+
+def _clear(partial: Path, kept: str | None) -> None:
+    """Remove a folder, or all in it but the file named `kept`."""
+    if kept is None or not (partial / kept).exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        return
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != kept:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where finished work lies: frozen networks' outputs, trained networks, and what cases made of them."""
+
+    features: Path
+    models: Path
+    cases: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> "Stores":
+        """Return stores in subfolders of `folder`."""
+        return cls(folder / "features", folder / "models", folder / "cases")

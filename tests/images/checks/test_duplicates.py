@@ -1,0 +1,136 @@
+"""Images that are there twice, by their fingerprints and by what they show."""
+
+import io
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kdad.errors import InputError
+from kdad.images.checks.duplicates import (
+    THUMBNAIL_SIDE,
+    across_parts,
+    check_exact,
+    contradicting,
+    exact_pairs,
+    near_pairs,
+    say_pairs,
+)
+
+
+def table_of(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
+    """Return a split table of rows (id, kind, split, fingerprint)."""
+    return pd.DataFrame(rows, columns=["id", "kind", "split", "fingerprint"])
+
+
+TABLE = table_of(
+    ("a", "good", "train", "1"),
+    ("b", "good", "validation", "2"),
+    ("c", "good", "train", "1"),
+    ("d", "good", "test", "1"),
+    ("e", "crack", "test", "2"),
+    ("f", "crack", "test", "3"),
+)
+
+
+def ids(pairs: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(pairs[["first", "second"]].itertuples(index=False, name=None))
+
+
+def test_each_copy_is_paired_with_the_first_of_its_kind():
+    pairs = exact_pairs(TABLE)
+    assert ids(pairs) == [("a", "c"), ("a", "d"), ("b", "e")]
+    assert set(pairs["how"]) == {"exact"}
+    assert ids(across_parts(pairs)) == [("a", "d"), ("b", "e")]
+    assert ids(contradicting(pairs)) == [("b", "e")]
+
+
+def test_what_is_said_names_parts_and_images():
+    assert say_pairs(exact_pairs(TABLE)) == [
+        "1 images are both normal and anomalous, being the same file: b = e",
+        "1 test images are the same file as training ones: a = d",
+        "1 test images are the same file as held-out ones: b = e",
+        "1 images are the same file as another of their own part",
+    ]
+    assert say_pairs(exact_pairs(TABLE.iloc[[0, 5]].reset_index(drop=True))) == []
+
+
+def test_duplicates_are_a_warning_or_refused(caplog):
+    with caplog.at_level(logging.INFO, logger="kdad"):
+        check_exact(TABLE, "warn")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "a = d" in record.getMessage()
+    assert "dataset.duplicates=refuse" in record.getMessage()
+    with pytest.raises(InputError, match=r"(?s)remove one of each pair:.*a = d"):
+        check_exact(TABLE, "refuse")
+
+
+def test_copies_within_a_part_are_said_and_never_refused(caplog):
+    copies = TABLE.iloc[[0, 2, 5]].reset_index(drop=True)
+    with caplog.at_level(logging.INFO, logger="kdad"):
+        check_exact(copies, "refuse")
+        check_exact(copies.iloc[[0, 2]].reset_index(drop=True), "refuse")
+    assert [
+        (record.levelname, "1 images are the same file as another" in record.getMessage()) for record in caplog.records
+    ] == [("INFO", True)]
+
+
+def test_of_many_pairs_ten_are_named():
+    rows = [(f"{part}{number}", "good", part, str(number)) for part in ("train", "test") for number in range(12)]
+    (said,) = say_pairs(exact_pairs(table_of(*rows)))
+    assert said.startswith("12 test images are the same file as training ones: train0 = test0, ")
+    assert said.endswith("train9 = test9, and 2 more")
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    """Return stripes that are all alike but for noise, as parts before one camera are; `(N, 64, 64)`, uint8."""
+    stripes = 130 + 40 * np.sin(np.arange(64) / 2.5)
+    noise = np.random.default_rng(seed).normal(0, 8, (count, 64, 64))
+    return (stripes + noise).clip(0, 255).astype(np.uint8)
+
+
+def thumbnails_of(images: np.ndarray) -> np.ndarray:
+    step = images.shape[1] // THUMBNAIL_SIDE
+    cells = images.reshape(len(images), THUMBNAIL_SIDE, step, THUMBNAIL_SIDE, step)
+    return cells.mean(axis=(2, 4), dtype=np.float32) / 255
+
+
+def recompressed(image: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=80)
+    return np.asarray(Image.open(buffer))
+
+
+def test_a_recompressed_and_a_brightened_copy_are_near_and_alike_parts_are_not():
+    images = pictures(30)
+    copies = np.stack([recompressed(images[3]), images[7] + 10])
+    rows = [(str(row), "good", "train" if row < 30 else "test", str(row)) for row in range(32)]
+    pairs = near_pairs(table_of(*rows), thumbnails_of(np.concatenate([images, copies])))
+    assert ids(pairs) == [("3", "30"), ("7", "31")]
+    assert set(pairs["how"]) == {"near"}
+    assert len(across_parts(pairs)) == 2
+    assert "nearly the same picture" in say_pairs(pairs)[0]
+
+
+def test_the_same_file_is_not_told_again_as_a_near_one():
+    images = pictures(10)[[*range(10), 4]]
+    rows = [(str(row), "good", "train", str(row if row < 10 else 4)) for row in range(11)]
+    assert near_pairs(table_of(*rows), thumbnails_of(images)).empty
+
+
+def test_blocks_of_rows_are_compared_with_all(monkeypatch):
+    monkeypatch.setattr("kdad.images.checks.duplicates._BLOCK", 7)
+    images = np.concatenate([pictures(20), pictures(20)[[2, 19]] + 1])
+    rows = [(str(row), "good", "train", str(row)) for row in range(22)]
+    assert ids(near_pairs(table_of(*rows), thumbnails_of(images))) == [("2", "20"), ("19", "21")]
+
+
+def test_two_images_or_too_many_are_not_compared(monkeypatch):
+    rows = [(str(row), "good", "train", str(row)) for row in range(4)]
+    same = thumbnails_of(pictures(1)[[0, 0, 0, 0]])
+    assert near_pairs(table_of(*rows[:2]), same[:2]).empty
+    monkeypatch.setattr("kdad.images.checks.duplicates.MOST_COMPARED", 3)
+    assert near_pairs(table_of(*rows), same).empty

@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import configure_project, settings
+
+from kdad.detectors.registry import SYSTEMS
+from kdad.parameters.braces import show_braces
+from kdad.project.configuration import RunConfigLoader, block_model, check_values
+from kdad.project.places import take_place
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ENVIRONMENTS = sorted(
+    folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local")
+)
+# What an environment asks the user for.
+NEEDED = {
+    "folder": {"dataset": {"root": "photos"}},
+    "mvtec": {"dataset": {"root": "photos"}},
+    "paper": {"dataset": {"root": "photos"}},
+}
+
+
+def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
+    configure_project("kdad")
+    return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
+
+
+@pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
+def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
+    config = loader(env, **NEEDED.get(env, {}))
+    assert config["catalog"]["{system}.metrics"]["filepath"].startswith("data/08_reporting/")
+    uri = config["mlflow"]["server"]["mlflow_tracking_uri"]
+    assert uri.startswith("http://127.0.0.1:" if env == "server" else "sqlite:////")
+    assert config["mlflow"]["tracking"]["experiment"]["name"] == "kdad"
+
+
+def test_a_server_is_named_by_the_environment_server_or_beside_any_other_by_a_variable(monkeypatch):
+    def tracking(env) -> str:
+        return loader(env)["catalog"]["inference.detector"]["tracking"]
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking("server") == "http://127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert tracking("server") == tracking("digits") == "http://tracking.example:5000"
+
+
+def test_the_published_settings_of_uninformed_students():
+    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+    found = SYSTEMS["uninformed_students"].Settings
+    found = found.model_validate({name: parameters[name] for name in found.model_fields})
+    teacher, students = found.teacher, found.students
+    assert teacher.training.epochs * teacher.patches_per_epoch // teacher.training.batch_size == 50_000
+    assert teacher.distillation == "patches"
+    assert (teacher.width, teacher.depth, teacher.source.name) == (1.0, 128, "resnet18")
+    assert teacher.source.critical_points is None  # the last: the default's block of another network does not remain
+    assert (students.receptive_fields, students.count, students.output_stride) == ([17, 33, 65], 3, 1)
+    assert students.training.epochs == 100
+
+
+def test_an_environment_holds_only_what_differs_from_base():
+    base = loader("local")["parameters"]
+
+    def same(value, path) -> list[str]:
+        at = base
+        for key in path:
+            at = at.get(key) if isinstance(at, dict) else None
+        if isinstance(value, dict):
+            return [line for key, inner in value.items() for line in same(inner, (*path, key))]
+        return [".".join(path)] if at == value else []
+
+    repeated = {
+        env: same(yaml.safe_load((CONF / env / "parameters.yml").read_text()), ())
+        for env in ENVIRONMENTS
+        if env not in ("paper", "server")  # the published settings in full; no parameters at all
+    }
+    assert not {env: lines for env, lines in repeated.items() if lines}
+
+
+def test_outputs_of_roots_of_one_name_lie_apart(tmp_path):
+    def filepath(root) -> str:
+        config = loader("folder", dataset={"root": str(tmp_path / root)})
+        config.project = tmp_path
+        found = config["catalog"]
+        folder = Path(found["split_table"]["filepath"]).parents[1]
+        assert found["{category}.split_table"]["filepath"] == f"{folder}/{{category}}/split.csv"
+        for claim in config.claims:
+            take_place(tmp_path / "data", claim)
+        return found["{system}.metrics"]["filepath"]
+
+    first, second = filepath("screw/images"), filepath("nut/images")
+    assert first == "data/08_reporting/folder/images/{system}/metrics.json"
+    assert second.startswith("data/08_reporting/folder-")
+    assert [filepath("screw/images"), filepath("nut/images")] == [first, second]
+
+
+def test_outputs_of_data_sets_and_categories_lie_apart():
+    places = {
+        loader(env, dataset=dataset)["catalog"]["{system}.metrics"]["filepath"]
+        for env, dataset in [
+            ("local", {"category": "brick"}),
+            ("local", {"category": "grass"}),
+            ("digits", {"normal_class": 1}),
+            ("digits", {"normal_class": 2}),
+            ("fashion_mnist", {"normal_class": 1}),
+            ("folder", {"root": "a/photos"}),
+            ("folder", {"root": "a", "category": "tiles"}),
+        ]
+    }
+    assert len(places) == 7
+    assert "data/08_reporting/digits/class_1/{system}/metrics.json" in places
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"datset": {}}, "did you mean 'dataset'"),
+        ({"clone": {"training": {}}}, "did you mean 'cloner'"),
+        ({"mkd_ablatoin": {}}, "did you mean 'mkd_ablation'"),
+        ({"dataset": {"category": "bricks"}}, "did you mean 'brick'"),
+        ({"dataset": {"imagesize": 64}}, "did you mean 'image_size'"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0 (given: -1)"),
+    ],
+)
+def test_a_mistake_that_concerns_every_pipeline_ends_the_run_with_one_message(given, said):
+    with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
+        loader(**given)["parameters"]
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cloner": {"trainin": {}}}, "did you mean 'training'"),
+        ({"cloner": {"training": {"epochs": 0}}}, "cloner.training.epochs"),
+        ({"measuring": {"threshold_quantile": 1.5}}, "measuring.threshold_quantile"),
+    ],
+)
+def test_a_mistake_in_a_block_is_one_message(given, said):
+    parameters = loader(**given)["parameters"]
+    with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
+        check_values({name: block_model(name) for name in given}, parameters)
+    assert said in str(caught.value)
+
+
+def test_categories_of_plans_have_their_data_sets():
+    one = {"mkd_ablation": {"categories": "grass gravel"}, "paper_tables": {"categories": "brick"}}
+    found = loader(**one)["parameters"]["categories"]
+    assert set(found) == {"brick", "grass", "gravel"}
+    assert {name: block["dataset"]["category"] for name, block in found.items()} == {name: name for name in found}
+    assert found["grass"]["dataset"]["image_size"] == 64
+
+
+def test_a_plan_that_cannot_be_made_does_not_hide_the_categories_of_others():
+    wrong = {"paper_tables": {"seeds": "many"}, "mkd_ablation": {"axes": "nothing"}}
+    found = loader(**wrong, students_ablation={"categories": "grass"})["parameters"]["categories"]
+    assert {"grass", "brick"} <= set(found)
+
+
+def test_every_catalog_entry_has_a_layer_but_the_stores_which_are_places():
+    layers = {
+        name: (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer")
+        for name, entry in loader()["catalog"].items()
+    }
+    assert [name for name, layer in layers.items() if not layer] == ["stores"]
+
+
+def test_two_variants_of_one_name_are_an_error(project):
+    path = project / "conf/base/parameters/ablation.yml"
+    text = path.read_text()
+    path.write_text(text.replace("        last_2:\n", "        last_1:\n", 1))
+    with pytest.raises(Exception, match=r"(?s)[Dd]uplicate.*last_1"):
+        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+
+
+def test_parameters_changed_by_who_asked_for_them_are_not_the_sessions():
+    one = loader()
+    one["parameters"]["dataset"]["image_size"] = 8
+    assert one["parameters"]["dataset"]["image_size"] != 8
+
+
+def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
+    found = loader("folder", dataset={"root": "/data/a${b}", "category": "c${d"})
+    assert found["parameters"]["dataset"]["root"] == "/data/a${b}"
+    catalog = found["catalog"]
+    assert show_braces(catalog["image_set"])["dataset"]["category"] == "c${d"
+    assert catalog["split_table"]["filepath"] == r"data/03_primary/folder/c$\x7bd/split.csv"

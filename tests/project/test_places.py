@@ -1,0 +1,94 @@
+"""Places of roots of one name lie apart, whichever comes first, and stay where they are."""
+
+import pytest
+
+from kdad.errors import InputError
+from kdad.parameters.dataset import DatasetParameters
+from kdad.project.places import Claim, dataset_claims, folder_claim, owner_of, take_place
+
+
+def folder(root, category=None) -> DatasetParameters:
+    return DatasetParameters(name="folder", root=str(root), category=category, image_size=32)
+
+
+def take(data, dataset, *categories) -> list[str]:
+    """Let a run on `dataset` take its places, and return them."""
+    claims = dataset_claims(data, dataset, categories)
+    for claim in claims.values():
+        take_place(data, claim)
+    return [claim.place for claim in claims.values()]
+
+
+def test_roots_of_one_last_name_have_places_of_their_own(tmp_path):
+    screw, nut = tmp_path / "screw/images", tmp_path / "nut/images"
+    assert take(tmp_path, folder(screw)) == ["folder/images"]
+    (other,) = take(tmp_path, folder(nut))
+    assert other.startswith("folder-") and other.endswith("/images")
+    assert take(tmp_path, folder(screw)) == ["folder/images"]
+    assert take(tmp_path, folder(nut)) == [other]
+    assert owner_of(tmp_path, "folder/images") == str(screw)
+    assert owner_of(tmp_path, other) == str(nut)
+
+
+def test_a_place_of_its_own_is_kept_when_the_other_root_has_gone(tmp_path):
+    take(tmp_path, folder(tmp_path / "screw/images"))
+    (other,) = take(tmp_path, folder(tmp_path / "nut/images"))
+    (tmp_path / "02_intermediate/folder/images/root.txt").unlink()
+    assert take(tmp_path, folder(tmp_path / "nut/images")) == [other]
+
+
+def test_other_last_names_and_other_categories_are_no_clash(tmp_path):
+    assert take(tmp_path, folder(tmp_path / "a/images")) == ["folder/images"]
+    assert take(tmp_path, folder(tmp_path / "a/photos")) == ["folder/photos"]
+    assert take(tmp_path, folder(tmp_path / "mvtec", "bottle")) == ["folder/bottle"]
+    assert take(tmp_path, folder(tmp_path / "copy/mvtec", "cable")) == ["folder/cable"]
+
+
+def test_all_categories_of_a_plan_lie_together(tmp_path):
+    take(tmp_path, folder(tmp_path / "mvtec", "bottle"))
+    places = take(tmp_path, folder(tmp_path / "copy/mvtec", "cable"), "bottle", "cable")
+    assert [place.split("/")[1] for place in places] == ["cable", "bottle"]
+    assert len({place.split("/")[0] for place in places}) == 1
+    assert not places[0].startswith("folder/")
+
+
+def test_a_claim_says_what_is_taken_by_another(tmp_path):
+    take(tmp_path, folder(tmp_path / "mvtec", "bottle"))
+    claims = dataset_claims(tmp_path, folder(tmp_path / "copy/mvtec", "cable"), ["bottle"])
+    assert (claims["bottle"].taken, claims["cable"].taken) == ("folder/bottle", None)
+
+
+@pytest.mark.parametrize("name", ["textures", "digits"])
+def test_embedded_sets_stay_where_they_are_and_leave_no_record(tmp_path, name):
+    given = {"category": "brick"} if name == "textures" else {"normal_class": 3}
+    dataset = DatasetParameters(name=name, image_size=32, **given)
+    assert take(tmp_path, dataset) == [f"{name}/{dataset.category_name}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_downloaded_files_and_those_of_a_root_lie_apart(tmp_path):
+    downloaded = DatasetParameters(name="mnist", normal_class=3, image_size=32)
+    given = DatasetParameters(name="mnist", normal_class=3, image_size=32, root=str(tmp_path / "mnist"))
+    assert take(tmp_path, downloaded) == ["mnist/class_3"]
+    assert take(tmp_path, given) != ["mnist/class_3"]
+
+
+def test_folders_to_judge_of_one_last_name_lie_apart(tmp_path):
+    first, second = folder_claim(tmp_path, "inference", tmp_path / "a/line"), None
+    take_place(tmp_path, first)
+    second = folder_claim(tmp_path, "inference", tmp_path / "b/line")
+    assert first.place == "inference/line"
+    assert second.place.startswith("inference/line-") and second.taken == "inference/line"
+    take_place(tmp_path, second)
+    assert folder_claim(tmp_path, "inference", tmp_path / "a/line").place == first.place
+    assert folder_claim(tmp_path, "inference", tmp_path / "b/line").place == second.place
+    assert folder_claim(tmp_path, "calibrated", tmp_path / "b/line").place == "calibrated/line"
+
+
+def test_a_place_that_was_taken_since_is_not_overwritten(tmp_path):
+    claim = Claim("folder/images", "/nut/images")
+    take_place(tmp_path, Claim("folder/images", "/screw/images"))
+    with pytest.raises(
+        InputError, match="'folder/images' has just been taken by a run on '/screw/images'; give the same"
+    ):
+        take_place(tmp_path, claim)

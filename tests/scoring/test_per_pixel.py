@@ -1,0 +1,65 @@
+"""Standardising at each position by training images, against NumPy at once and by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kdad.images.splits import Split
+from kdad.scoring.per_pixel import PositionMoments, measure_moments, measured_rows
+
+#: Maps of five images, `(5, 1, 2)`; the first two train, the others are held out or tested.
+_MAPS = torch.tensor([[[1.0, 6.0]], [[3.0, 6.0]], [[500.0, -3.0]], [[7.0, 7.0]], [[9.0, 0.0]]])
+
+
+def _split(*parts: str) -> Split:
+    return Split(pd.DataFrame({"id": [str(row) for row in range(len(parts))], "split": parts}))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_by_hand_of_training_images_alone(batch_size):
+    split = _split("train", "train", "validation", "test", "test")
+    found = measure_moments(split, lambda rows: {"one": _MAPS[rows], "ten": 10 * _MAPS[rows]}, batch_size)
+    # At the left 1 and 3: mean 2, variance 1. At the right 6 and 6: mean 6, variance 0.
+    # All four values have mean 4 and variance (9 + 1 + 4 + 4) / 4 = 4.5; a fifth of its root is added.
+    floor = 0.2 * 4.5**0.5
+    np.testing.assert_allclose(found["one"].mean, [[2.0, 6.0]])
+    np.testing.assert_allclose(found["one"].spread, [[1 + floor, floor]], rtol=1e-6)
+    np.testing.assert_allclose(found["ten"].spread, [[10 + 10 * floor, 10 * floor]], rtol=1e-6)
+    z = found["one"].normalise(torch.tensor([[[2.0, 7.0]]]))
+    np.testing.assert_allclose(z, [[[0.0, 1 / floor]]], rtol=1e-6)
+
+
+def test_large_values_that_hardly_differ_keep_their_spread():
+    maps = 1e4 + torch.from_numpy(np.random.default_rng(0).normal(size=(500, 2, 2)).astype(np.float32))
+    found = measure_moments(_split(*["train"] * 500), lambda rows: {"map": maps[rows]}, 7)["map"]
+    expected = maps.double().std(0, correction=0) + 0.2 * maps.double().std(correction=0)
+    np.testing.assert_allclose(found.spread, expected, rtol=1e-5)
+
+
+def test_at_most_so_many_training_images_are_looked_at_evenly_spaced():
+    split = _split(*["train", "validation"] * 100)
+    assert measured_rows(split, 4).tolist() == [0, 66, 132, 198]
+    assert measured_rows(split).tolist() == list(range(0, 200, 2))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_constant_map_stays_finite(value):
+    maps = torch.full((3, 2, 2), value)
+    found = measure_moments(_split("train", "train", "train"), lambda rows: {"map": maps[rows]}, 2)["map"]
+    assert (found.normalise(torch.full((1, 2, 2), value)) == 0).all()
+    assert (found.spread == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "message"),
+    [
+        (torch.zeros(2, 3), torch.ones(2, 2), r"moments of \(2, 3\) for maps of \(2, 2\)"),
+        (torch.zeros(2, 2), torch.ones(1, 2), r"moments of \(1, 2\)"),
+        (torch.full((2, 2), torch.nan), torch.ones(2, 2), "not finite"),
+        (torch.zeros(2, 2), torch.zeros(2, 2), "not above 0"),
+    ],
+)
+def test_moments_that_do_not_fit_are_refused(mean, spread, message):
+    with pytest.raises(ValueError, match=message):
+        PositionMoments(mean, spread).check((2, 2))
