@@ -24,7 +24,7 @@ from kedro.framework.project import configure_project, settings
 from kdad.compute import prepare_compute
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.cache import FeatureCache
@@ -87,9 +87,11 @@ class Population:
         self.table["fingerprint"] = [images.fingerprint(row) for row in range(len(labels))]
         self.normal = np.flatnonzero((self.table["label"] == 0) & (self.table["split"] == "train"))
         self.anomalous = np.flatnonzero(self.table["label"] == 1)
-        seen = FeatureSet(images, Split(self.table), {})
-        self.references = self.detector.refer(self.settings, seen, self._workshop(0))
-        self.seen = see(self.detector, self.settings, seen, self.references, self.compute, ContentStore(store / "seen"))
+        feature_set = FeatureSet(images, Split(self.table), {})
+        self.references = self.detector.frozen_networks(self.settings, feature_set, self._workshop(0))
+        self.seen = extract_features(
+            self.detector, self.settings, feature_set, self.references, self.compute, ContentStore(store / "seen")
+        )
 
     def resample(self, count: int, draw: int) -> dict[str, float]:
         """Fit to `count` drawn images, set the threshold, and judge others."""

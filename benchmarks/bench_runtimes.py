@@ -4,7 +4,7 @@
 
 Timed is a call with the pixels of an image (uint8, decoded already) that ends with its score and its map: resize,
 normalisation and filters are in it. Runtimes take turns, a block of images each, so that a busy moment meets all.
-Images are those of the run that made a detector: accuracy is that of its test images, and its held-out ones set the
+Images are those of the run that made a detector: accuracy is that of its test images, and its validation ones set the
 thresholds of what loses digits and the ranges of int8. Prints a table in Markdown; `--json` keeps the numbers.
 """
 
@@ -23,7 +23,7 @@ import torch
 
 from kdad.compute import Compute, choose_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import CheckedImages
+from kdad.detectors.exported.checked_images import VerificationImages
 from kdad.detectors.exported.comparing import compare
 from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.exported.runtime import Runtime
@@ -97,7 +97,7 @@ def main() -> None:
         for named in given.detectors:
             name, _, folder = named.partition("=")
             images = _images(Path(folder))
-            pixels = [np.ascontiguousarray(image.pixels()[None]) for image in images.part(held_out=False)]
+            pixels = [np.ascontiguousarray(image.pixels()[None]) for image in images.part(validation=False)]
             candidates = list(_candidates(name, Path(folder), images, Path(scratch) / name))
             _time(candidates, pixels, given.repeats)
             rows += [candidate.row() for candidate in candidates]
@@ -116,7 +116,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _images(folder: Path) -> CheckedImages:
+def _images(folder: Path) -> VerificationImages:
     detector = open_detector(folder, "cpu", "float32")
     made = detector.record
     block = {"name": made["dataset"], "category": made["category"], "root": made["root"]}
@@ -127,7 +127,7 @@ def _images(folder: Path) -> CheckedImages:
     return found
 
 
-def _candidates(name: str, folder: Path, images: CheckedImages, scratch: Path) -> Iterator[Candidate]:
+def _candidates(name: str, folder: Path, images: VerificationImages, scratch: Path) -> Iterator[Candidate]:
     exact = open_detector(folder, "cpu", "float32")
     weights = sum(value.numel() for network in exact.frozen.values() for value in network.module.state_dict().values())
     kept = sum(path.stat().st_size for path in folder.iterdir() if path.name.startswith(("learnt", "detector")))
@@ -165,10 +165,10 @@ def _candidates(name: str, folder: Path, images: CheckedImages, scratch: Path) -
             yield Candidate(name, f"torch float32, map by {method}", _mapping(exact, method), {"MB": size})
 
 
-def _accuracy(exact: Detector, runtime: Runtime, images: CheckedImages) -> dict[str, Any]:
+def _accuracy(exact: Detector, runtime: Runtime, images: VerificationImages) -> dict[str, Any]:
     found = compare(exact, runtime, images.images)
     threshold = exact.threshold.value
-    own = quantile_threshold(found.after[found.held_out], exact.threshold.wanted or 0.95).value
+    own = quantile_threshold(found.after[found.validation], exact.threshold.wanted or 0.95).value
     own = threshold if found.score_difference < 1e-4 else own
     return {
         "image_auroc": found.image_aurocs()[1],

@@ -8,12 +8,12 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import CheckedImages, of_run
+from kdad.detectors.exported.checked_images import VerificationImages, of_run
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
-from kdad.detectors.prediction import heat_limits
+from kdad.detectors.prediction import colour_limits_of
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
@@ -29,7 +29,7 @@ def waves() -> MemoryImages:
     return MemoryImages((32, 48), parts=PARTS * 2)
 
 
-def wave_images() -> CheckedImages:
+def wave_images() -> VerificationImages:
     """Return those of `waves` that an export is checked on."""
     images = waves()
     return of_run(images, split_of(images))
@@ -42,22 +42,24 @@ def make_detector(folder: Path) -> Detector:
     training = {"epochs": 3, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
     source = {"name": "timm:test_resnet", "weights": "random"}
     own = {"source": source, "points": "first 3", "training": training, "smoothing": {"gaussian_sigma": 1.5}}
-    settings = StfpmSettings.model_validate({"stfpm": own | {"normalisation": "position", "score": "map_top_mean"}})
+    settings = StfpmSettings.model_validate({"stfpm": own | {"normalisation": "per_pixel", "score": "map_top_mean"}})
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
-    seen = FeatureSet(images, split, {})
-    references = StfpmDetector.refer(settings, seen, train_context)
-    seen = see(StfpmDetector, settings, seen, references, train_context.compute, ContentStore(folder / "features"))
+    feature_set = FeatureSet(images, split, {})
+    references = StfpmDetector.frozen_networks(settings, feature_set, train_context)
+    feature_set = extract_features(
+        StfpmDetector, settings, feature_set, references, train_context.compute, ContentStore(folder / "features")
+    )
     detector = StfpmDetector(settings, references, train_context.compute)
-    detector.fit(seen, train_context)
+    detector.fit(feature_set, train_context)
     rows = split.rows("validation")
-    scores, maps = detector.eval().score_and_show(seen.batch(rows))
-    detector.calibrated(quantile_threshold(scores, QUANTILE), scores, heat_limits(maps))
+    scores, maps = detector.eval().score_and_show(feature_set.batch(rows))
+    detector.calibrated(quantile_threshold(scores, QUANTILE), scores, colour_limits_of(maps))
     detector.record = {
         "dataset": "memory",
         "category": "waves",
         "root": None,
         "images": split.images_digest,
-        "held_out_images": len(rows),
+        "validation_images": len(rows),
         "seed": 0,
         "commit": "0123abc",
         "metrics": {},

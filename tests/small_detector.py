@@ -28,14 +28,14 @@ def fit_detector(folder: Path) -> MkdDetector:
         scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
     )
     images = MemoryImages()
-    seen = FeatureSet(images, split_of(images), {})
+    feature_set = FeatureSet(images, split_of(images), {})
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
-    references = MkdDetector.refer(chosen, seen, train_context)
+    references = MkdDetector.frozen_networks(chosen, feature_set, train_context)
     network = FrozenNetwork(references["source"], train_context.compute)
     passage = MkdDetector.passage(chosen, images.size)
-    cache = obtain_features(ContentStore(folder / "features"), network, images, seen.split, passage)
+    cache = obtain_features(ContentStore(folder / "features"), network, images, feature_set.split, passage)
     detector = MkdDetector(chosen, references, train_context.compute)
-    detector.fit(FeatureSet(images, seen.split, {"source": cache}), train_context)
+    detector.fit(FeatureSet(images, feature_set.split, {"source": cache}), train_context)
     return detector
 
 

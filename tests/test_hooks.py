@@ -108,7 +108,7 @@ def test_the_images_of_a_run_are_its_data_sets(project):
     run_pipeline(project, "test", pipeline="ingestion")
     (run,) = runs(project)
     found = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
-    assert set(found) == {"training", "held-out", "test"}
+    assert set(found) == {"training", "validation", "test"}
     assert {one.name for one in found.values()} == {"textures/brick"}
     assert len({one.digest for one in found.values()}) == 3
     parts = pd.read_csv(project / "data/03_primary/textures/brick/split.csv")["split"].value_counts()

@@ -20,18 +20,18 @@ def loader() -> RunConfigLoader:
 def layers_after(pipeline, layer_of) -> dict[str, set[str]]:
     """Return for each layer those that it directly follows, through data without a layer too."""
     before: dict[str, set[str]] = {}
-    seen: dict[str, set[str]] = {}
+    feature_set: dict[str, set[str]] = {}
     for node in pipeline.nodes:  # in topological order
         reached = set()
         for name in node.inputs:
             layer = layer_of(name)
-            reached |= {layer} if layer else seen.get(name, set())
+            reached |= {layer} if layer else feature_set.get(name, set())
         for name in node.outputs:
             layer = layer_of(name)
             if layer:
                 before.setdefault(layer, set()).update(reached - {layer})
             else:
-                seen[name] = reached
+                feature_set[name] = reached
     return before
 
 

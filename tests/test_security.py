@@ -115,7 +115,7 @@ from kdad.storage.content_store import ContentStore
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.detectors.context import TrainContext
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
@@ -132,7 +132,8 @@ images = MemoryImages()
 seen = FeatureSet(images, split_of(images), {{}})
 train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(place / "models"))
 references = MkdDetector.refer(settings, seen, train_context)
-seen = see(MkdDetector, settings, seen, references, train_context.compute, ContentStore(place / "features"))
+store = ContentStore(place / "features")
+seen = extract_features(MkdDetector, settings, seen, references, train_context.compute, store)
 detector = MkdDetector(settings, references, train_context.compute)
 detector.fit(seen, train_context)
 detector.calibrated(quantile_threshold(np.arange(3.0), 0.5), np.arange(3.0), (0.0, 1.0))

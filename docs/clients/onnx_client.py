@@ -46,7 +46,7 @@ def main() -> None:
         print(f"{path.name}\t{score[0]:.6g}\t{threshold:.6g}\t{decision}")
         if given.maps is not None and maps:
             given.maps.mkdir(parents=True, exist_ok=True)
-            limits = tuple(float(limit) for limit in about["kdad.map_limits"].split())
+            limits = tuple(float(limit) for limit in about["kdad.colour_limits"].split())
             save_heat_map(maps[0][0], limits, pixels.shape[2:0:-1], given.maps / f"{path.stem}.png")
 
 

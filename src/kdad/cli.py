@@ -15,7 +15,7 @@ from kdad.hooks import RunTrackingHook, StageLinesHook
 from kdad.project.choices import check_choices, check_runner, check_some_node
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.given_parameters import parse_parameters
-from kdad.project.interruption import InsistentSignals
+from kdad.project.interruption import RaiseOnSignal
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "
@@ -39,7 +39,7 @@ class RunCommand(click.Command):
         gc.disable()
         atexit.register(gc.freeze)
         try:
-            with InsistentSignals():
+            with RaiseOnSignal():
                 return super().invoke(context)
         except KeyboardInterrupt:
             message = "interrupted; the same command again takes what is finished, and goes on from the last checkpoint"

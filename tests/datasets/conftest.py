@@ -12,9 +12,9 @@ from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.scoring.threshold import quantile_threshold
 from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
@@ -31,8 +31,8 @@ class Made(NamedTuple):
     """A calibrated detector, its frozen networks, and the images with what these gave for them."""
 
     detector: Detector
-    references: dict[str, FrozenReference]
-    seen: FeatureSet
+    references: dict[str, NetworkReference]
+    feature_set: FeatureSet
 
 
 @pytest.fixture(scope="session")
@@ -40,14 +40,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A baseline that sees pixels alone."""
     place, images = tmp_path_factory.mktemp("made"), MemoryImages()
     train_context = TrainContext(FLOAT32, 0, ContentStore(place / "models"))
-    seen = FeatureSet(images, split_of(images), {})
-    references = BaselineDetector.refer(SETTINGS, seen, train_context)
-    seen = see(BaselineDetector, SETTINGS, seen, references, FLOAT32, ContentStore(place / "features"))
+    feature_set = FeatureSet(images, split_of(images), {})
+    references = BaselineDetector.frozen_networks(SETTINGS, feature_set, train_context)
+    feature_set = extract_features(
+        BaselineDetector, SETTINGS, feature_set, references, FLOAT32, ContentStore(place / "features")
+    )
     detector = BaselineDetector(SETTINGS, references, FLOAT32)
-    detector.fit(seen, train_context)
+    detector.fit(feature_set, train_context)
     detector.record = {"dataset": "memory", "seed": 0}
     detector.calibrated(quantile_threshold(np.arange(9.0), 0.5), np.arange(9.0)).eval()
-    return Made(detector, references, seen)
+    return Made(detector, references, feature_set)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.context import FitResult, TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
@@ -25,14 +25,14 @@ class Prepared(NamedTuple):
     """A detector that has not learnt yet, and the images with what its frozen networks give for them."""
 
     detector: Detector
-    seen: FeatureSet
+    feature_set: FeatureSet
 
 
 class Fitted(NamedTuple):
     """A detector that has learnt, the images that it learnt from, and what fitting left."""
 
     detector: Detector
-    seen: FeatureSet
+    feature_set: FeatureSet
     fitting: FitResult
 
 
@@ -68,13 +68,15 @@ def prepare(tmp_path: Path, images: MemoryImages, split: Split, train_context: T
     ) -> Prepared:
         place = train_context or own_workshop
         taken = images or own_images
-        seen = FeatureSet(taken, split or (own_split if images is None else split_of(taken)), {})
-        seen = system.adapt(settings, seen, place.split_seed)
-        system.check_inputs(settings, seen)
-        references = system.refer(settings, seen, place)
-        seen = see(system, settings, seen, references, place.compute, ContentStore(tmp_path / "features"))
-        system.check(settings, seen)
-        return Prepared(system(settings, references, place.compute), seen)
+        feature_set = FeatureSet(taken, split or (own_split if images is None else split_of(taken)), {})
+        feature_set = system.prepare_images(settings, feature_set, place.split_seed)
+        system.check_inputs(settings, feature_set)
+        references = system.frozen_networks(settings, feature_set, place)
+        feature_set = extract_features(
+            system, settings, feature_set, references, place.compute, ContentStore(tmp_path / "features")
+        )
+        system.check(settings, feature_set)
+        return Prepared(system(settings, references, place.compute), feature_set)
 
     return make
 
@@ -84,8 +86,8 @@ def fit(prepare: Callable[..., Prepared], train_context: TrainContext) -> Callab
     """Make a detector of a class and its settings, and fit it; takes what `prepare` takes."""
 
     def make(system: type[Detector], settings: StrictModel, **given) -> Fitted:
-        detector, seen = prepare(system, settings, **given)
-        fitting = detector.fit(seen, given.get("train_context") or train_context)
-        return Fitted(detector.eval(), seen, fitting)
+        detector, feature_set = prepare(system, settings, **given)
+        fitting = detector.fit(feature_set, given.get("train_context") or train_context)
+        return Fitted(detector.eval(), feature_set, fitting)
 
     return make

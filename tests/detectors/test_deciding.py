@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.detectors.deciding import calibrate_on, decide_known, maps_to_measure
+from kdad.detectors.deciding import maps_to_measure, set_threshold, threshold_scores
 from kdad.images.splits import Split
 from kdad.scoring.threshold import Threshold
 
 
 @pytest.fixture
 def split() -> Split:
-    """Two training, two held-out and two test images."""
+    """Two training, two validation and two test images."""
     return Split(
         pd.DataFrame(
             {
@@ -45,7 +45,7 @@ _RAW = pd.DataFrame({"row": [2, 3, 4, 5], "loss": [0.1, 0.2, 0.3, 0.4], "score":
 
 
 def test_scored_images_are_decided_on_and_keep_their_raw_scores(split):
-    scores, threshold = decide_known(_Scored(), split, _RAW, _MAPS, 0.5)
+    scores, threshold = threshold_scores(_Scored(), split, _RAW, _MAPS, 0.5)
     assert scores["id"].tolist() == list("cdef")
     assert scores["score"].tolist() == [1, 3, 2, 5]  # not the raw score of that name
     assert scores["loss"].tolist() == [0.1, 0.2, 0.3, 0.4]
@@ -55,10 +55,10 @@ def test_scored_images_are_decided_on_and_keep_their_raw_scores(split):
 
 def test_a_detector_is_calibrated_on_held_out_images_alone(split):
     detector = _Scored()
-    scores, threshold = decide_known(detector, split, _RAW, _MAPS, 0.5)
-    assert calibrate_on(detector, scores, threshold, _MAPS) is detector
-    given_threshold, held_out, (low, high) = detector.given
-    assert isinstance(given_threshold, Threshold) and held_out.tolist() == [1, 3]
+    scores, threshold = threshold_scores(detector, split, _RAW, _MAPS, 0.5)
+    assert set_threshold(detector, scores, threshold, _MAPS) is detector
+    given_threshold, validation, (low, high) = detector.given
+    assert isinstance(given_threshold, Threshold) and validation.tolist() == [1, 3]
     assert low == 2 and 2 < high <= 4  # of the maps of ones and threes: median 2, twice as far above as 3
 
 

@@ -11,7 +11,7 @@ from kdad.detectors.context import FitResult, Raw
 from kdad.detectors.detector import Detector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore
@@ -26,23 +26,23 @@ class _Settings(StrictModel):
 class _Brightness(Detector):
     """An image's red channel is its map, the mean of it the raw score; it learns nothing."""
 
-    system, Settings, Reference = "brightness", _Settings, FrozenReference
+    system, Settings, Reference = "brightness", _Settings, NetworkReference
 
     @classmethod
-    def refer(cls, settings, seen, train_context):
+    def frozen_networks(cls, settings, feature_set, train_context):
         return {}
 
-    def fit(self, seen, train_context):
-        self.size, self.key = seen.images.size, "key"
+    def fit(self, feature_set, train_context):
+        self.size, self.key = feature_set.images.size, "key"
         return FitResult(None, 0.0, False)
 
-    def learnt_state(self):
+    def state_dict(self):
         return {}
 
-    def learnt_facts(self):
+    def metadata(self):
         return {}
 
-    def restore(self, state, facts):
+    def load_state(self, state, facts):
         pass
 
     def maps(self, images, outputs=None, methods=None):
@@ -61,7 +61,7 @@ class _Brightness(Detector):
 
 @pytest.fixture
 def detector(fit) -> _Brightness:
-    """A detector with the threshold 0.5 and held-out scores 0.1, 0.5, 0.5 and 0.9."""
+    """A detector with the threshold 0.5 and validation scores 0.1, 0.5, 0.5 and 0.9."""
     return _calibrated(fit(_Brightness, _Settings()).detector)
 
 
@@ -140,9 +140,9 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     ["learnt", "methods", "settings", "images", "split"],
 )
 def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, images, split, monkeypatch, change):
-    seen, methods = FeatureSet(images, split, {}), ["red"]
-    before = detector.raw_key(methods, seen)
-    assert detector.raw_key(["red"], replace(seen, split=Split(split.table.copy()))) == before
+    feature_set, methods = FeatureSet(images, split, {}), ["red"]
+    before = detector.raw_key(methods, feature_set)
+    assert detector.raw_key(["red"], replace(feature_set, split=Split(split.table.copy()))) == before
     if change == "learnt":
         detector.key = "other"
     elif change == "methods":
@@ -150,11 +150,11 @@ def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, imag
     elif change == "settings":
         monkeypatch.setattr(_Brightness, "map_settings", lambda *_: {"points": "all"})
     elif change == "images":
-        seen = FeatureSet(images, split_of(MemoryImages(seed=1)), {})
+        feature_set = FeatureSet(images, split_of(MemoryImages(seed=1)), {})
     else:
         swapped = split.table["split"].replace({"test": "validation", "validation": "test"})
-        seen = replace(seen, split=Split(split.table.assign(split=swapped)))
-    assert detector.raw_key(methods, seen) != before
+        feature_set = replace(feature_set, split=Split(split.table.assign(split=swapped)))
+    assert detector.raw_key(methods, feature_set) != before
 
 
 def test_images_of_another_size_are_refused(detector):

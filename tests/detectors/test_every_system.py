@@ -16,9 +16,9 @@ from kdad.compute import Compute
 from kdad.detectors import load
 from kdad.detectors.context import Raw, TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import CheckedImages, drawn
+from kdad.detectors.exported.checked_images import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
 from kdad.detectors.prediction import Prediction
 from kdad.detectors.registry import SYSTEMS
@@ -115,7 +115,7 @@ def _classifiers() -> dict[str, Any]:
 
 
 def _positions(blocks: dict[str, Any]) -> dict[str, Any]:
-    return blocks | {"student_scoring": blocks["student_scoring"] | {"normalisation": "position"}}
+    return blocks | {"student_scoring": blocks["student_scoring"] | {"normalisation": "per_pixel"}}
 
 
 _MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33")
@@ -130,7 +130,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "students_p17_p33": ("uninformed_students", _students([17, 33], "cache", *_MAPS, output_stride=2)),
     "students_positions": ("uninformed_students", _positions(_students([17], "cache", *_MAPS))),
     "stfpm": ("stfpm", _stfpm()),
-    "stfpm_positions": ("stfpm", _stfpm(normalisation="position", smoothing={"gaussian_sigma": 1.5})),
+    "stfpm_positions": ("stfpm", _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5})),
     "committee": ("committee", _committee("mkd", "position_gaussian")),
     "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "position_gaussian")),
     "committee_of_one": ("committee", _committee("mkd")),
@@ -140,7 +140,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"baselines_positions_{name}": (
             "baselines",
-            _baseline(name, normalisation="position", smoothing={"gaussian_sigma": 1.5}),
+            _baseline(name, normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5}),
         )
         for name in ("position_gaussian", "patch_ocsvm", "l2_autoencoder")
     },
@@ -158,7 +158,7 @@ class Made:
     """A detector with its threshold, and the images that it was made of."""
 
     detector: Detector
-    seen: FeatureSet
+    feature_set: FeatureSet
 
     @property
     def images(self) -> torch.Tensor:
@@ -180,20 +180,24 @@ def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
     settings = kind.Settings.model_validate(blocks)
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
     split = split_of(images) if system != "soft_target" else None
-    seen = kind.adapt(settings, FeatureSet(images, split, {}), train_context.split_seed)
-    kind.check_inputs(settings, seen)
-    references = kind.refer(settings, seen, train_context)
-    seen = see(kind, settings, seen, references, train_context.compute, ContentStore(folder / "features"))
-    kind.check(settings, seen)
+    feature_set = kind.prepare_images(settings, FeatureSet(images, split, {}), train_context.split_seed)
+    kind.check_inputs(settings, feature_set)
+    references = kind.frozen_networks(settings, feature_set, train_context)
+    feature_set = extract_features(
+        kind, settings, feature_set, references, train_context.compute, ContentStore(folder / "features")
+    )
+    kind.check(settings, feature_set)
     detector = kind(settings, references, train_context.compute)
-    detector.fit(seen, train_context)
-    held_out = _scores(detector, seen, seen.split.rows("validation"))
-    return Made(detector.eval().calibrated(quantile_threshold(held_out, 0.5), held_out, (0.25, 1.5)), seen)
+    detector.fit(feature_set, train_context)
+    validation = _scores(detector, feature_set, feature_set.split.rows("validation"))
+    return Made(detector.eval().calibrated(quantile_threshold(validation, 0.5), validation, (0.25, 1.5)), feature_set)
 
 
-def _scores(detector: Detector, seen: FeatureSet, rows: np.ndarray) -> np.ndarray:
+def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np.ndarray:
     detector.calibrated(quantile_threshold(np.zeros(1), 0.5), np.zeros(1))
-    return np.array([found.score for found in detector.predict_batch(seen.batch(rows), seen.outputs(rows))])
+    return np.array(
+        [found.score for found in detector.predict_batch(feature_set.batch(rows), feature_set.outputs(rows))]
+    )
 
 
 #: Cases of the longest trainings and maps.
@@ -252,8 +256,8 @@ def _assert_alike(
 ) -> None:
     scores = np.array([one.score for one in expected])
     _assert_close([one.score for one in found], scores, "score", tolerance)
-    # A score that is a held-out one itself, as the threshold is, may fall to either side of it by rounding.
-    distances = np.abs(scores[:, None] - detector.held_out_scores).min(axis=1)
+    # A score that is a validation one itself, as the threshold is, may fall to either side of it by rounding.
+    distances = np.abs(scores[:, None] - detector.validation_scores).min(axis=1)
     clear = np.flatnonzero(distances > tolerance * scores.std())
     assert len(clear) > 4
     for field in ("decision", "percentile"):
@@ -291,12 +295,12 @@ def test_an_image_alone_is_judged_as_in_a_batch(made, tolerance):
 def test_fitting_again_with_one_seed_gives_the_same_numbers(case, made, tmp_path):
     again = make(case, tmp_path)
     assert again.detector.key == made.detector.key
-    assert again.detector.learnt_facts() == made.detector.learnt_facts()
-    state, expected = again.detector.learnt_state(), made.detector.learnt_state()
+    assert again.detector.metadata() == made.detector.metadata()
+    state, expected = again.detector.state_dict(), made.detector.state_dict()
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert again.detector.threshold == made.detector.threshold
-    np.testing.assert_array_equal(again.detector.held_out_scores, made.detector.held_out_scores)
+    np.testing.assert_array_equal(again.detector.validation_scores, made.detector.validation_scores)
 
 
 def test_a_folder_holds_one_json_and_safetensors_alone(made, tmp_path):
@@ -329,7 +333,7 @@ def test_an_exported_file_says_what_it_judges(format, case, made, folder, tolera
     if _cannot_be_exported(case, made.detector):
         pytest.skip("refused")
     kept = open_detector(made.detector.save(folder / "to_export"), "cpu", "float32")
-    images = CheckedImages(drawn(kept.size).images[:4], "drawn")
+    images = VerificationImages(drawn(kept.size).images[:4], "drawn")
     export_detector(kept, "float32", images, format, "float32", tmp_path)
     predictor = load(tmp_path)
     _assert_alike(predictor.predict_batch(made.images), kept.predict_batch(made.images), kept, 10 * tolerance)
@@ -353,21 +357,21 @@ def test_a_loaded_detector_says_the_same_wherever_it_lies_and_without_what_made_
     for name, values in _in_batches(loaded, images, None, 32).items():
         _assert_close(values, maps[name], name)
     assert (loaded.key, loaded.size) == (detector.key, detector.size)
-    assert (loaded.threshold, loaded.map_limits) == (detector.threshold, (0.25, 1.5))
-    np.testing.assert_array_equal(loaded.held_out_scores, detector.held_out_scores)
+    assert (loaded.threshold, loaded.colour_limits) == (detector.threshold, (0.25, 1.5))
+    np.testing.assert_array_equal(loaded.validation_scores, detector.validation_scores)
 
 
 def test_a_held_out_image_has_no_part_in_what_is_said_of_others(case, made, tmp_path):
-    images, held_out = _images_for(case), made.seen.split.rows("validation")[1]
+    images, validation = _images_for(case), made.seen.split.rows("validation")[1]
     if isinstance(images, MemoryImages):
-        images.pixels[held_out] = 1 - images.pixels[held_out] ** 2
+        images.pixels[validation] = 1 - images.pixels[validation] ** 2
     else:
         training, _ = images.parts
-        number = int(made.seen.split.name(held_out).partition("/")[2])
+        number = int(made.seen.split.name(validation).partition("/")[2])
         training.pixels[number] = 255 - training.pixels[number] // 2
     other = make(case, tmp_path / "other", images)
-    assert not np.array_equal(other.seen.images.image(int(held_out)), made.seen.images.image(int(held_out)))
-    rows = np.array([row for row in made.seen.split.scored if row != held_out])
+    assert not np.array_equal(other.seen.images.image(int(validation)), made.seen.images.image(int(validation)))
+    rows = np.array([row for row in made.seen.split.scored if row != validation])
     methods = made.detector.needed_methods
     # By kept outputs, batch by batch, as a run scores them.
     before, after = (one.detector.maps(one.seen.batch(rows), one.seen.outputs(rows), methods) for one in (made, other))

@@ -49,7 +49,7 @@ def weights(tmp_path):
 
 @pytest.fixture
 def make(fit):
-    """Fit a detector and calibrate it on the held-out images."""
+    """Fit a detector and calibrate it on the validation images."""
 
     def _make(settings=None, **given):
         detector, seen, _ = fit(MkdDetector, settings or _settings(**given))
@@ -83,7 +83,7 @@ def test_a_saved_detector_says_the_same(make, tmp_path):
     assert (opened.size, opened.key, opened.threshold) == (detector.size, detector.key, detector.threshold)
     assert opened.record == detector.record
     assert opened.settings == detector.settings
-    assert opened.held_out_scores.tolist() == sorted(opened.held_out_scores) == detector.held_out_scores.tolist()
+    assert opened.validation_scores.tolist() == sorted(opened.validation_scores) == detector.validation_scores.tolist()
 
 
 def test_saved_again_it_is_the_same_file_by_file(make, tmp_path, weights):
@@ -229,7 +229,7 @@ def test_what_was_changed_by_hand_is_named(folder, change, message):
     [
         lambda facts: facts["threshold"].update(value=facts["threshold"]["value"] + 1),
         lambda facts: facts["learnt"]["scales"].reverse(),
-        lambda facts: facts["held_out_scores"].append(1e9),
+        lambda facts: facts["validation_scores"].append(1e9),
         lambda facts: facts["made_by"].update(dataset="another"),
     ],
 )

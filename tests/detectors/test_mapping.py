@@ -51,7 +51,7 @@ def test_the_image_whose_map_or_score_is_not_finite_is_named_and_nothing_is_kept
     fit, tmp_path, monkeypatch, value, part
 ):
     detector, seen, _ = fit(MkdDetector, _SETTINGS)
-    # The 4 held-out images come first, four a batch: at place 1 of the second batch is the second test image.
+    # The 4 validation images come first, four a batch: at place 1 of the second batch is the second test image.
     spoil(monkeypatch, call=1, place=1, value=value, part=part)
     with pytest.raises(InputError, match=rf"' of {seen.split.name(seen.split.rows('test')[1])} is not finite; look at"):
         map_images(detector, seen, ["discrepancy"], ContentStore(tmp_path / "maps"))

@@ -29,8 +29,8 @@ def made(fit, tmp_path):
     """A calibrated detector that computes in bfloat16, with its images."""
     train_context = TrainContext(Compute(torch.device("cpu"), torch.bfloat16), 0, ContentStore(tmp_path / "models"))
     detector, seen, _ = fit(MkdDetector, _SETTINGS, train_context=train_context)
-    held_out = detector.score_and_show(seen.batch(seen.split.rows("validation")))[0]
-    return detector.calibrated(quantile_threshold(held_out, 0.5), held_out), seen
+    validation = detector.score_and_show(seen.batch(seen.split.rows("validation")))[0]
+    return detector.calibrated(quantile_threshold(validation, 0.5), validation), seen
 
 
 def test_the_threshold_of_float32_is_of_the_scores_in_float32(made, tmp_path):
@@ -39,7 +39,7 @@ def test_the_threshold_of_float32_is_of_the_scores_in_float32(made, tmp_path):
     opened = open_detector(detector.save(tmp_path / "kept"), "cpu", "float32")
     assert opened.compute.dtype == torch.float32
     scores, _ = opened.score_and_show(seen.batch(seen.split.rows("validation")))
-    np.testing.assert_allclose(opened.held_out_scores, np.sort(scores), rtol=1e-5)
+    np.testing.assert_allclose(opened.validation_scores, np.sort(scores), rtol=1e-5)
     assert opened.threshold.value == pytest.approx(np.sort(scores)[2], rel=1e-5)  # the third of four: 5 * 0.5, up
     assert opened.threshold.value != detector.threshold.value
     # In its own format it is as it was.

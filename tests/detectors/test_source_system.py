@@ -11,7 +11,7 @@ def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, tra
         features={"batch_size": 5},
         baselines={"methods": {"position_gaussian": {"detector": "position_gaussian"}}},
     )
-    found = SourceSystem.refer(settings, FeatureSet(images, split, {}), train_context)
+    found = SourceSystem.frozen_networks(settings, FeatureSet(images, split, {}), train_context)
     assert list(found) == ["source"]
     assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
     assert SourceSystem.passage(settings, images.size).batch_size == 5

@@ -13,7 +13,7 @@ from kdad.detectors.context import FitResult, Raw
 from kdad.detectors.detector import Detector
 from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled, put_tiled
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore
@@ -34,7 +34,7 @@ class _Settings(StrictModel):
 class _Convolutions(Detector):
     """Three convolutions that pad with zeros, and nothing else: no position means anything."""
 
-    system, Settings, Reference = "convolutions", _Settings, FrozenReference
+    system, Settings, Reference = "convolutions", _Settings, NetworkReference
 
     def __init__(self, settings, references, compute):
         super().__init__(settings, references, compute)
@@ -43,19 +43,19 @@ class _Convolutions(Detector):
         self.network = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1], torch.nn.Tanh(), layers[2])
 
     @classmethod
-    def refer(cls, settings, seen, train_context):
+    def frozen_networks(cls, settings, feature_set, train_context):
         return {}
 
     def fit(self, seen, train_context):
         return FitResult(None, 0.0, False)
 
-    def learnt_state(self):
+    def state_dict(self):
         return {}
 
-    def learnt_facts(self):
+    def metadata(self):
         return {}
 
-    def restore(self, state, facts):
+    def load_state(self, state, facts):
         pass
 
     def maps(self, images, outputs=None, methods=None):
@@ -86,7 +86,7 @@ def _judge(detector, overlap=16, size=None, batch_size=3):
         size=size or detector.size,
         overlap=overlap,
         threshold=threshold,
-        held_out_scores=(HELD_OUT + 1).tolist(),
+        validation_scores=(HELD_OUT + 1).tolist(),
         pixels=(100, 100),
         calibrated_on="here",
     )

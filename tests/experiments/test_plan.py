@@ -322,6 +322,6 @@ def test_detection_rules_are_planned_on_one_training():
     rules = [case.settings.scoring.model_dump(include={"detection", "forward_map"}) for case in cases]
     assert len(cases) == 7
     assert all(rules.count(rule) == 1 for rule in rules)
-    assert {rule["detection"]["normalisation"] for rule in rules} == {"none", "position"}
+    assert {rule["detection"]["normalisation"] for rule in rules} == {"none", "per_pixel"}
     alike = [case.settings.model_copy(update={"scoring": None}) for case in cases]
     assert alike.count(alike[0]) == 7

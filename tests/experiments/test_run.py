@@ -13,7 +13,7 @@ import torch
 
 from kdad.compute import Compute
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
@@ -80,23 +80,23 @@ def bench(tmp_path) -> RunContext:
 
 
 @pytest.fixture
-def seen() -> FeatureSet:
+def feature_set() -> FeatureSet:
     images = MemoryImages()
     return FeatureSet(images, split_of(images), {})
 
 
 @pytest.fixture
-def run(seen, bench) -> Callable[..., CaseResult]:
+def run(feature_set, bench) -> Callable[..., CaseResult]:
     """Run a case on the tiny set, or on another, with the stores of this test."""
 
     def start(case: Case, images: MemoryImages | None = None, **bench_settings) -> CaseResult:
-        taken = seen if images is None else FeatureSet(images, split_of(images), {})
+        taken = feature_set if images is None else FeatureSet(images, split_of(images), {})
         return run_case(case, taken, replace(bench, **bench_settings))
 
     return start
 
 
-def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
+def test_the_folder_holds_detector_scores_sheet_and_history(run, feature_set):
     found = run(mkd())
     folder = Path(found.folder)
     assert {path.name for path in folder.iterdir()} == {
@@ -104,9 +104,9 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
         *("loss_history.csv", "histograms.npz", "result.json"),
     }
     scores = pd.read_csv(folder / "scores.csv")
-    assert scores["id"].tolist() == seen.split.test_table["id"].tolist()
+    assert scores["id"].tolist() == feature_set.split.test_table["id"].tolist()
     assert scores["score"].tolist() == pytest.approx(found.scores)
-    assert scores["label"].tolist() == found.labels == seen.split.test_table["label"].tolist()
+    assert scores["label"].tolist() == found.labels == feature_set.split.test_table["label"].tolist()
     assert (scores["decision"] == (scores["score"] > found.threshold)).all()
     assert (folder / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
     assert history_of(found).columns.tolist() == ["epoch", "split", "term", "value"]
@@ -115,10 +115,10 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, seen):
     assert (normal.sum(1) + anomalous.sum(1) == 32 * 48).all()
 
 
-def test_the_detector_that_is_kept_says_the_same_scores(run, seen):
+def test_the_detector_that_is_kept_says_the_same_scores(run, feature_set):
     found = run(mkd())
     detector = open_detector(Path(found.folder) / "detector", "cpu")
-    images = torch.from_numpy(seen.images.pixels[seen.split.rows("test")])
+    images = torch.from_numpy(feature_set.images.pixels[feature_set.split.rows("test")])
     assert [one.score for one in detector.predict_batch(images)] == pytest.approx(found.scores, rel=1e-4)
     assert detector.threshold.value == found.threshold
 
@@ -234,14 +234,14 @@ def test_settings_that_cannot_be_used_stop_before_anything_is_trained(run, count
     assert (counted.fitted, list(bench.stores.models.glob("*"))) == (0, [])
 
 
-def test_a_split_without_held_out_images_is_refused(seen, bench):
-    table = seen.split.table
-    bare = replace(seen, split=Split(table[table["split"] != "validation"].reset_index(drop=True)))
+def test_a_split_without_held_out_images_is_refused(feature_set, bench):
+    table = feature_set.split.table
+    bare = replace(feature_set, split=Split(table[table["split"] != "validation"].reset_index(drop=True)))
     with pytest.raises(InputError, match="no validation image"):
         run_case(mkd(), bare, bench)
 
 
-def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
+def test_only_outputs_of_another_network_are_computed(feature_set, bench, monkeypatch):
     asked = []
 
     def obtain(store, network, *_):
@@ -249,15 +249,15 @@ def test_only_outputs_of_another_network_are_computed(seen, bench, monkeypatch):
         return f"features of {network.reference.critical_points}"
 
     settings = mkd().settings
-    references = MkdDetector.refer(settings, seen, bench.train_context(0))
+    references = MkdDetector.frozen_networks(settings, feature_set, bench.train_context(0))
     store = ContentStore(bench.stores.features)
-    shared = see(MkdDetector, settings, seen, references, bench.compute, store)
+    shared = extract_features(MkdDetector, settings, feature_set, references, bench.compute, store)
     monkeypatch.setattr("kdad.detectors.extraction.obtain_features", obtain)
-    again = see(MkdDetector, settings, shared, references, bench.compute, store)
+    again = extract_features(MkdDetector, settings, shared, references, bench.compute, store)
     assert again.features["source"] is shared.features["source"]
     assert asked == []
     fewer = references["source"].model_copy(update={"critical_points": references["source"].critical_points[:2]})
-    other = see(MkdDetector, settings, shared, {"source": fewer}, bench.compute, store)
+    other = extract_features(MkdDetector, settings, shared, {"source": fewer}, bench.compute, store)
     assert other.features == {"source": f"features of {fewer.critical_points}"}
 
 

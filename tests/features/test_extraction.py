@@ -15,8 +15,8 @@ from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.features.cache import open_cache, overall_sd
 from kdad.features.extraction import (
+    ExtractionOptions,
     FeatureSet,
-    Passage,
     obtain_class_features,
     obtain_features,
     read_images,
@@ -45,7 +45,7 @@ class _Case:
         self.store, self.weights = ContentStore(folder), ContentStore(folder.parent / "weights")
         self.images = MemoryImages(parts=_PARTS)
         self.split = split_of(self.images)
-        self.passage = Passage(2)
+        self.passage = ExtractionOptions(2)
         self.compute = Compute(_CPU, torch.float32)
         self.parameters = _SOURCE
         self.changes = {}
@@ -210,7 +210,7 @@ def test_too_small_a_disk_ends_before_the_network_runs(case, passes, monkeypatch
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_an_unreadable_image_leaves_no_folder(case, monkeypatch, keep):
-    case.passage = Passage(2, keep)
+    case.passage = ExtractionOptions(2, keep)
     read = case.images.image
     monkeypatch.setattr(case.images, "image", lambda index: read(index) if index < 3 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -228,7 +228,7 @@ def test_the_network_is_left_as_it_was(case):
 
 def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
     kept = case.run()
-    case.store, case.passage = ContentStore(case.store.root / "other"), Passage(2, keep=False)
+    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
     passes.clear()
     found = case.run()
     assert passes == [2, 2, 1]
@@ -240,7 +240,7 @@ def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
 @pytest.mark.parametrize(("spare", "kept"), [(1, True), (0, False)])
 def test_auto_keeps_outputs_that_half_of_what_the_disk_has_left_holds(case, monkeypatch, spare, kept):
     needed = sum(array.nbytes for array in case.run().arrays) + case.images.pixels.nbytes
-    case.store, case.passage = ContentStore(case.store.root / "other"), Passage(2, keep=None)
+    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=None)
     free = -(-2 * needed // 0.95) + (2 if spare else -2)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(0, 0, free))
     assert case.run().kept == kept
@@ -258,7 +258,7 @@ def test_what_a_killed_run_left_is_not_taken_for_outputs(case, monkeypatch):
         patch.setattr(case.images, "image", killed)
         with pytest.raises(KeyboardInterrupt):
             case.run()
-    case.passage = Passage(2, keep=False)
+    case.passage = ExtractionOptions(2, keep=False)
     assert not case.run().kept
 
 
@@ -266,7 +266,7 @@ def test_seen_images_come_from_a_cache_or_are_read(case, monkeypatch):
     rows = np.array([4, 1])
     expected, expected_outputs = read_images(case.images, rows), case.live(rows)
     kept = FeatureSet(case.images, case.split, {"source": case.run()})
-    case.store, case.passage = ContentStore(case.store.root / "other"), Passage(2, keep=False)
+    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
     not_kept = FeatureSet(case.images, case.split, {"source": case.run()})
     assert torch.equal(not_kept.batch(rows), expected)
     assert not_kept.outputs(rows) is None
@@ -307,14 +307,14 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
     for normal in (0, 1):
         images, split = _one_class(normal)
         passes.clear()
-        found = obtain_class_features(shared, _network(images, split, weights), images, split, Passage(4))
+        found = obtain_class_features(shared, _network(images, split, weights), images, split, ExtractionOptions(4))
         assert passes == ([4, 4, 3] if normal == 0 else [])  # all eleven images, once
         alone = obtain_features(
             ContentStore(tmp_path / f"alone{normal}"),
             _network(images, split, ContentStore(tmp_path / "weights")),
             images,
             split,
-            Passage(4),
+            ExtractionOptions(4),
         )
         rows = np.arange(len(split))
         assert len(found) == len(alone) == len(split)
@@ -325,13 +325,15 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
             np.testing.assert_allclose(statistics["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(statistics["sd"], expected["sd"], rtol=1e-4, atol=1e-6)
         assert found.points == alone.points
-        assert obtain_class_features(shared, _network(images, split, weights), images, split, Passage(4)).reused
+        assert obtain_class_features(
+            shared, _network(images, split, weights), images, split, ExtractionOptions(4)
+        ).reused
 
 
 def test_classes_do_not_share_what_is_not_kept(tmp_path):
     images, split = _one_class(0)
     network = _network(images, split, ContentStore(tmp_path / "weights"))
-    found = obtain_class_features(ContentStore(tmp_path), network, images, split, Passage(4, keep=False))
-    alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, Passage(4, keep=False))
+    found = obtain_class_features(ContentStore(tmp_path), network, images, split, ExtractionOptions(4, keep=False))
+    alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, ExtractionOptions(4, keep=False))
     assert not found.kept
     assert found.manifest == alone.manifest

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from kdad.compute import Compute
-from kdad.features.network import FrozenNetwork, FrozenReference
+from kdad.features.network import FrozenNetwork, NetworkReference
 
 _CPU = torch.device("cpu")
 _opened: list[str] = []
@@ -24,7 +24,7 @@ class _Twice(nn.Module):
         return [self.convolution(images), 2 * images]
 
 
-class _Reference(FrozenReference):
+class _Reference(NetworkReference):
     weights: str = "here"
     width: int = 2
 

@@ -20,7 +20,7 @@ _SOURCE = SourceParameters(name="timm:test_resnet", weights="random")
 
 
 @pytest.fixture
-def seen() -> FeatureSet:
+def feature_set() -> FeatureSet:
     """A few images that no network has seen yet."""
     images = MemoryImages()
     return FeatureSet(images, split_of(images), {})
@@ -67,9 +67,9 @@ def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
         prepare_source(parameters, {"mean": [0.5] * 3, "sd": [0.1, 0.0, 0.1]})
 
 
-def test_a_reference_opens_the_source_that_it_was_taken_of(seen, store):
+def test_a_reference_opens_the_source_that_it_was_taken_of(feature_set, store):
     parameters = _SOURCE.model_copy(update={"critical_points": ["stage3", "stage1"], "input_normalisation": "none"})
-    source, opened = prepare_source(parameters), reference_source(parameters, seen, store).open()
+    source, opened = prepare_source(parameters), reference_source(parameters, feature_set, store).open()
     images = torch.rand(2, 3, 32, 32)
     assert opened.critical_points == ("stage1", "stage3")
     for found, expected in zip(opened(images), source(images), strict=True):
@@ -78,13 +78,13 @@ def test_a_reference_opens_the_source_that_it_was_taken_of(seen, store):
     assert not any(parameter.requires_grad for parameter in opened.parameters())
 
 
-def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(seen, store):
+def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(feature_set, store):
     parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
-    training = np.stack([seen.images.image(row) for row in seen.split.rows("train")]).astype(np.float64)
-    measured = reference_source(parameters, seen, store)
+    training = np.stack([feature_set.images.image(row) for row in feature_set.split.rows("train")]).astype(np.float64)
+    measured = reference_source(parameters, feature_set, store)
     np.testing.assert_allclose(measured.mean, training.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(measured.sd, training.std(axis=(0, 2, 3)), rtol=1e-6)
-    known = reference_source(parameters, seen, store, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
+    known = reference_source(parameters, feature_set, store, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
     assert known.mean == pytest.approx([0.1, 0.2, 0.3])
 
 
@@ -92,38 +92,42 @@ def test_the_training_images_own_statistics_are_measured_where_they_are_not_know
     "change",
     [{"critical_points": ["stage1"]}, {"input_normalisation": "none"}, {"name": "resnet18"}],
 )
-def test_the_identity_changes_with_what_the_outputs_depend_on(seen, store, change):
+def test_the_identity_changes_with_what_the_outputs_depend_on(feature_set, store, change):
     changed = _SOURCE.model_copy(update=change)
-    assert reference_source(changed, seen, store).identity != reference_source(_SOURCE, seen, store).identity
+    assert (
+        reference_source(changed, feature_set, store).identity != reference_source(_SOURCE, feature_set, store).identity
+    )
 
 
-def test_the_identity_changes_with_the_weights_and_not_with_their_place(seen, store, weights, tmp_path):
+def test_the_identity_changes_with_the_weights_and_not_with_their_place(feature_set, store, weights, tmp_path):
     path, fingerprint = weights
     own, random = (
-        reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen, store)
+        reference_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
         for given in (str(path), "random")
     )
     assert own.fingerprint == fingerprint
     assert own.identity != random.identity
     moved = SourceParameters(name="timm:test_resnet", weights=str(path.rename(tmp_path / "moved.pth")))
-    assert reference_source(moved, seen, store).identity == own.identity
+    assert reference_source(moved, feature_set, store).identity == own.identity
 
 
-def test_a_source_is_loaded_once_for_all_cases_and_anew_when_its_file_has_changed(seen, store, weights, monkeypatch):
+def test_a_source_is_loaded_once_for_all_cases_and_anew_when_its_file_has_changed(
+    feature_set, store, weights, monkeypatch
+):
     path, fingerprint = weights
     loaded = []
     monkeypatch.setattr(module, "prepare_source", lambda *given: loaded.append(given) or prepare_source(*given))
     parameters = _SOURCE.model_copy(update={"weights": str(path)})
-    assert {reference_source(parameters, seen, store).fingerprint for _ in range(3)} == {fingerprint}
+    assert {reference_source(parameters, feature_set, store).fingerprint for _ in range(3)} == {fingerprint}
     assert len(loaded) == 1
     other = load_source("timm:test_resnet", "random", random_seed=8)
     torch.save(other.pyramid.state_dict(), path)
-    assert reference_source(parameters, seen, store).fingerprint == fingerprint_weights(other)
+    assert reference_source(parameters, feature_set, store).fingerprint == fingerprint_weights(other)
     assert len(loaded) == 2
 
 
-def test_published_and_random_weights_are_not_copied(seen, store, tmp_path):
-    reference = reference_source(_SOURCE, seen, store)
+def test_published_and_random_weights_are_not_copied(feature_set, store, tmp_path):
+    reference = reference_source(_SOURCE, feature_set, store)
     (tmp_path / "detector").mkdir()
     assert reference.keep(tmp_path / "detector", "source") == reference
     assert reference.within(tmp_path) == reference
@@ -132,12 +136,12 @@ def test_published_and_random_weights_are_not_copied(seen, store, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, store, weights, tmp_path, suffix):
+def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(feature_set, store, weights, tmp_path, suffix):
     path, fingerprint = weights
     if suffix == ".safetensors":
         save_file(torch.load(path, weights_only=True), path.with_suffix(suffix))
         path = path.with_suffix(suffix)
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     (tmp_path / "detector").mkdir()
     kept = reference.keep(tmp_path / "detector", "source")
     assert kept.weights == "source.safetensors"
@@ -147,20 +151,20 @@ def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(seen, store, wei
     assert fingerprint_weights(kept.within(moved).open()) == fingerprint
 
 
-def test_a_file_may_be_overwritten_after_its_weights_are_kept(seen, store, weights):
+def test_a_file_may_be_overwritten_after_its_weights_are_kept(feature_set, store, weights):
     path, fingerprint = weights
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     path.write_bytes(b"other weights")
     assert fingerprint_weights(reference.open()) == fingerprint
     other = load_source("timm:test_resnet", "random", random_seed=8)
     torch.save(other.pyramid.state_dict(), path)
-    again = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    again = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     assert again.fingerprint == fingerprint_weights(other) != fingerprint
 
 
-def test_kept_weights_that_are_gone_or_are_others_are_an_input_error(seen, store, weights):
+def test_kept_weights_that_are_gone_or_are_others_are_an_input_error(feature_set, store, weights):
     path, _ = weights
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), seen, store)
+    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     kept = Path(reference.weights)
     assert kept.is_relative_to(store.root)
     state = load_file(kept)
@@ -174,12 +178,12 @@ def test_kept_weights_that_are_gone_or_are_others_are_an_input_error(seen, store
         reference.open()
 
 
-def test_relative_paths_and_the_home_folder_are_found(seen, store, weights, monkeypatch):
+def test_relative_paths_and_the_home_folder_are_found(feature_set, store, weights, monkeypatch):
     path, fingerprint = weights
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("HOME", str(path.parent))
     for given in ("weights.pth", "~/weights.pth"):
-        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), seen, store)
+        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
         assert found.fingerprint == fingerprint
         assert Path(found.weights).is_absolute()
     assert SourceReference.model_validate(found.model_dump(mode="json")) == found

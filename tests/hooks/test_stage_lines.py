@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from kdad.hooks import stage_lines
-from kdad.hooks.stage_lines import StageLinesHook, said_seconds
+from kdad.hooks.stage_lines import StageLinesHook, format_duration
 
 SEQUENTIAL = {"runner": "<kedro.runner.sequential_runner.SequentialRunner object at 0x1>"}
 TWO = SimpleNamespace(nodes=[SimpleNamespace(name="split_images"), SimpleNamespace(name="run_case")])
@@ -89,4 +89,4 @@ def test_where_others_write_on_the_terminal_there_is_no_bar(runner):
     [(0.04, "0.0 s"), (59.9, "59.9 s"), (60.0, "1 min 00 s"), (3599.0, "59 min 59 s"), (7380.0, "2 h 03 min")],
 )
 def test_durations_as_people_say_them(seconds, said):
-    assert said_seconds(seconds) == said
+    assert format_duration(seconds) == said

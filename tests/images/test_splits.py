@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
-from kdad.images.splits import Split, held_out_count, split_samples
+from kdad.images.splits import Split, split_samples, validation_count
 
 
 def training(count: int) -> list[Sample]:
@@ -31,13 +31,15 @@ def test_split_follows_ids_and_seed_whatever_the_order(names, fraction, seed, sh
     assert again == by_id
     assert {by_id.pop(s.id) for s in TEST} == {"test"}
     assert set(by_id.values()) == {"train", "validation"}
-    held_out = sum(split == "validation" for split in by_id.values())
-    assert abs(held_out - fraction * len(names)) <= 0.5 or held_out in (1, len(names) - 1)
+    validation = sum(split == "validation" for split in by_id.values())
+    assert abs(validation - fraction * len(names)) <= 0.5 or validation in (1, len(names) - 1)
 
 
-@pytest.mark.parametrize(("count", "fraction", "held_out"), [(40, 0.1, 4), (209, 0.1, 21), (2, 0.01, 1), (3, 0.99, 2)])
-def test_share(count, fraction, held_out):
-    assert split_samples(training(count), fraction, 0).count("validation") == held_out
+@pytest.mark.parametrize(
+    ("count", "fraction", "validation"), [(40, 0.1, 4), (209, 0.1, 21), (2, 0.01, 1), (3, 0.99, 2)]
+)
+def test_share(count, fraction, validation):
+    assert split_samples(training(count), fraction, 0).count("validation") == validation
 
 
 def test_seeds_hold_out_different_images():
@@ -130,7 +132,7 @@ def test_a_split_without_normal_images_to_learn_from_or_to_hold_out(split, part,
 
 
 @pytest.mark.parametrize(
-    ("images", "fraction", "held_out"),
+    ("images", "fraction", "validation"),
     [
         (2, "auto", 1),
         (3, "auto", 1),
@@ -142,5 +144,5 @@ def test_a_split_without_normal_images_to_learn_from_or_to_hold_out(split, part,
         (2, 0.9, 1),
     ],
 )
-def test_how_many_images_are_held_out(images, fraction, held_out):
-    assert held_out_count(images, fraction) == held_out
+def test_how_many_images_are_held_out(images, fraction, validation):
+    assert validation_count(images, fraction) == validation

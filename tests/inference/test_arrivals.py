@@ -9,7 +9,7 @@ import pytest
 
 from kdad.errors import InputError
 from kdad.inference import arrivals as module
-from kdad.inference.arrivals import Arrivals
+from kdad.inference.arrivals import IncomingFiles
 from kdad.inference.parameters import WatchingParameters
 
 
@@ -18,9 +18,9 @@ def start(request, tmp_path):
     """Begin to watch the test's folder; what is done may be given."""
     begun = []
 
-    def watch(done=None, **parameters) -> Arrivals:
+    def watch(done=None, **parameters) -> IncomingFiles:
         chosen = {"polling": request.param, "poll_seconds": 0.02, "settle_seconds": 0.15} | parameters
-        begun.append(Arrivals(tmp_path, {} if done is None else done, WatchingParameters(**chosen)))
+        begun.append(IncomingFiles(tmp_path, {} if done is None else done, WatchingParameters(**chosen)))
         return begun[-1]
 
     yield watch
@@ -28,7 +28,7 @@ def start(request, tmp_path):
         found.close()
 
 
-def _take(arrivals: Arrivals, count: int, seconds: float = 5, finish: bool = True) -> list[str]:
+def _take(arrivals: IncomingFiles, count: int, seconds: float = 5, finish: bool = True) -> list[str]:
     """Take files until so many have come; fails when they do not."""
     names, until = [], time.monotonic() + seconds
     while len(names) < count:
@@ -40,7 +40,7 @@ def _take(arrivals: Arrivals, count: int, seconds: float = 5, finish: bool = Tru
     return names
 
 
-def _none(arrivals: Arrivals, seconds: float = 0.5) -> bool:
+def _none(arrivals: IncomingFiles, seconds: float = 0.5) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if arrivals.take(3):
@@ -84,7 +84,7 @@ def test_a_file_is_not_taken_while_it_is_written(tmp_path, start):
     assert found.stamp[0] == size == 24
 
 
-def _until(arrivals: Arrivals) -> list:
+def _until(arrivals: IncomingFiles) -> list:
     until = time.monotonic() + 5
     while time.monotonic() < until:
         if found := arrivals.take(3):
@@ -103,7 +103,7 @@ def test_a_file_that_is_moved_in_comes(tmp_path, start, tmp_path_factory):
 
 
 def test_a_closed_file_need_not_settle(tmp_path):
-    arrivals = Arrivals(tmp_path, {}, WatchingParameters(settle_seconds=60))
+    arrivals = IncomingFiles(tmp_path, {}, WatchingParameters(settle_seconds=60))
     try:
         _none(arrivals, 0.1)
         _write(tmp_path / "closed.png")
@@ -178,7 +178,7 @@ def test_no_more_wait_than_are_known_and_none_is_lost(tmp_path, start, monkeypat
 
 def test_events_that_are_lost_are_found_by_looking(tmp_path, monkeypatch):
     monkeypatch.setattr("kdad.inference.notices._MOST", 3)
-    arrivals = Arrivals(tmp_path, {}, WatchingParameters(settle_seconds=0.1))
+    arrivals = IncomingFiles(tmp_path, {}, WatchingParameters(settle_seconds=0.1))
     try:
         _none(arrivals, 0.1)
         for number in range(40):
@@ -199,5 +199,5 @@ def test_without_watchdog_the_message_says_what_to_install(tmp_path, monkeypatch
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(InputError, match=r'pip install "kdad\[watch\]"`, or set inference.watching.polling=true'):
-        Arrivals(tmp_path, {}, WatchingParameters())
-    Arrivals(tmp_path, {}, WatchingParameters(polling=True)).close()
+        IncomingFiles(tmp_path, {}, WatchingParameters())
+    IncomingFiles(tmp_path, {}, WatchingParameters(polling=True)).close()

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kdad.metrics.ground_truth import GroundTruth
 from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
-from kdad.metrics.measure import TestMaps as MeasuredMaps
+from kdad.metrics.measure import MapSet as MeasuredMaps
 from kdad.metrics.measure import measure, numbers_of
 from kdad.scoring.parameters import MeasuringParameters
 

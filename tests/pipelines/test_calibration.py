@@ -104,9 +104,11 @@ def test_rules_with_labels_are_the_best_of_all_cuts(bricks, calibrate, rule, wan
 
 def test_without_images_the_scores_that_the_detector_remembers_are_taken(project, calibrate):
     folder, facts = calibrate(rule="quantile", value=0.25)
-    held_out = pd.read_csv(project / REPORT / "scores.csv").query("split == 'validation'")["score"]
-    assert facts["threshold"]["value"] == pytest.approx(np.sort(held_out)[2], rel=1e-12)  # the third of 8: ceil(9 / 4)
-    np.testing.assert_allclose(np.sort(_scores(folder)["score"]), np.sort(held_out), rtol=1e-12)
+    validation = pd.read_csv(project / REPORT / "scores.csv").query("split == 'validation'")["score"]
+    assert facts["threshold"]["value"] == pytest.approx(
+        np.sort(validation)[2], rel=1e-12
+    )  # the third of 8: ceil(9 / 4)
+    np.testing.assert_allclose(np.sort(_scores(folder)["score"]), np.sort(validation), rtol=1e-12)
 
 
 def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibrate):
@@ -133,7 +135,7 @@ def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bric
     folder, facts = calibrate(detector=str(fitted), images=str(bricks / "train/good"))
     assert facts["before"] is None
     kept = json.loads((folder / "detector/detector.json").read_text())
-    low, high = kept["map_limits"]
+    low, high = kept["colour_limits"]
     assert low < high
     assert predict(project, bricks / "test", folder / "detector")["score"].notna().all()
 
@@ -174,7 +176,7 @@ def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
         ({"output": "{mixed}"}, "is there already and is no detector; give calibration.output another folder"),
         (
             {"detector": "{project}/data/06_models/folder/brick/stfpm/fitted", "images": None},
-            "no held-out normal scores",
+            "no normal validation scores",
         ),
         ({"detector": "{bricks}"}, "is no detector"),
     ],

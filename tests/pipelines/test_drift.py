@@ -42,8 +42,8 @@ def test_like_images_are_no_drift(project, calibrated, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     table = predict(project, _write(tmp_path / "like"), calibrated)
     metrics, page, (said,) = _found(project, caplog)
-    held_out = json.loads((calibrated / "detector.json").read_text())["held_out_scores"]
-    expected = stats.ks_2samp(table["score"], held_out)
+    validation = json.loads((calibrated / "detector.json").read_text())["validation_scores"]
+    expected = stats.ks_2samp(table["score"], validation)
     assert metrics["drift_ks_p_value"] == pytest.approx(expected.pvalue)
     assert (metrics["drift_images"], metrics["drift_changed"]) == (24, 0)
     assert metrics["drift_alarm_rate"] == table["decision"].mean()

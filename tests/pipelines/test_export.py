@@ -91,7 +91,7 @@ def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     for _ in range(2):  # in the place of its own older one, too
         run_pipeline(project, "test", "calibration", runtime_params={"calibration": wanted})
     again, before = load(tmp_path / "calibrated/detector"), load(project / PLACE / "detector")
-    scores = np.sort(before.held_out_scores)
+    scores = np.sort(before.validation_scores)
     assert again.threshold.value == pytest.approx(scores[4])  # the fifth of eight: 9 * 0.5 rounded up
     assert again.facts.threshold_set_by == "runtime"
     (run, *_) = logged_runs(project)  # in which nothing holds up what comes after the file

@@ -41,15 +41,15 @@ def read_results(project: Path, place: str) -> tuple[dict, pd.DataFrame]:
 def test_of_few_images_half_are_held_out_and_the_highest_of_them_sets_the_threshold(project, tmp_path):
     run_mkd(project, write_parts(tmp_path / "few", 0))
     metrics, scores = read_results(project, "folder/few")
-    held_out = scores.loc[scores["split"] == "validation", "score"]
+    validation = scores.loc[scores["split"] == "validation", "score"]
     threshold = metrics["threshold"]
-    assert len(held_out) == threshold["normal_images"] == 6  # of twelve
-    assert threshold["value"] == held_out.max()  # ceil(7 * 0.95) = 7, and there are six
+    assert len(validation) == threshold["normal_images"] == 6  # of twelve
+    assert threshold["value"] == validation.max()  # ceil(7 * 0.95) = 7, and there are six
     assert threshold["expected_false_positive_rate"] == pytest.approx(1 / 7)
     assert metrics["remarks"][0].startswith("6 normal scores cannot promise a false positive rate of 5.0%")
     assert "hold out 13 more" in metrics["remarks"][0]  # 19 promise it
     facts = read_facts(project / "data/06_models/folder/few/mkd/detector")
-    assert facts.held_out_scores == sorted(held_out)
+    assert facts.validation_scores == sorted(validation)
 
 
 @pytest.mark.long

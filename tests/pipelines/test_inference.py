@@ -57,9 +57,9 @@ def test_scores_and_decisions_are_those_of_the_run_that_made_the_detector(table,
 
 
 def test_percentile_is_the_share_of_held_out_images_that_score_lower(project, table):
-    held_out = pd.read_csv(project / REPORT / "scores.csv").query("split == 'validation'")["score"].to_numpy()
-    assert len(held_out) == 8
-    assert table["percentile"].tolist() == [(held_out < score).mean() for score in table["score"]]
+    validation = pd.read_csv(project / REPORT / "scores.csv").query("split == 'validation'")["score"].to_numpy()
+    assert len(validation) == 8
+    assert table["percentile"].tolist() == [(validation < score).mean() for score in table["score"]]
     assert 0 < table["percentile"].nunique() <= 9
 
 
@@ -354,7 +354,7 @@ def _leave_out_a_tensor(folder: Path) -> None:
         (lambda folder: _edit(folder, format=99), "is a detector of format 99, and this version of kdad reads"),
         (lambda folder: _edit(folder, system="other"), "is of the system 'other'; known: "),
         (_leave_out_a_tensor, "is not as it was written"),
-        (lambda folder: _edit(folder, held_out_scores="many"), "is not as it was written: held_out_scores"),
+        (lambda folder: _edit(folder, validation_scores="many"), "is not as it was written: validation_scores"),
         (lambda folder: _edit(folder, threshold=None), "has no threshold; run the pipeline 'calibration'"),
         (_change_weights, "its hash differs"),
         (_change_the_threshold, r"detector\.json' was changed since it was written: its SHA-256 is another"),

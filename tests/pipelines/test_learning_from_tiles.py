@@ -72,12 +72,12 @@ def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_togeth
         f"test/torn/{number}.png#tile={top},{left}" for number in (0, 1) for top in (0, 29) for left in (0, 34)
     ]
     detector = kdad.detectors.load(project / DETECTOR)
-    assert (detector.size, detector.record["training_images"], detector.record["held_out_images"]) == (
+    assert (detector.size, detector.record["training_images"], detector.record["validation_images"]) == (
         (64, 64),
         120,
         40,
     )
-    assert len(detector.held_out_scores) == 40
+    assert len(detector.validation_scores) == 40
 
 
 def test_whole_large_images_are_judged_by_the_threshold_of_tiles(project, calibrated, walls):

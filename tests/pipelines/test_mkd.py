@@ -70,15 +70,15 @@ def test_scores_have_a_row_for_each_held_out_and_test_image(finished, report):
 
 def test_threshold_comes_from_held_out_normal_images_only(report, metrics):
     scores = pd.read_csv(report / "scores.csv")
-    held_out = scores.loc[scores["split"] == "validation", "score"]
+    validation = scores.loc[scores["split"] == "validation", "score"]
     assert (scores.loc[scores["split"] == "validation", "label"] == 0).all()
-    assert metrics["threshold"]["value"] in held_out.to_numpy()
+    assert metrics["threshold"]["value"] in validation.to_numpy()
     assert set(metrics["threshold"]) == {
         *("value", "rule", "wanted", "expected_false_positive_rate", "false_positive_rate_bound"),
         *("false_positive_rate_low", "false_positive_rate_high"),
         *("normal_images", "anomalous_images"),
     }
-    assert metrics["threshold"]["normal_images"] == len(held_out)
+    assert metrics["threshold"]["normal_images"] == len(validation)
     assert metrics["threshold"]["anomalous_images"] == 0
 
 

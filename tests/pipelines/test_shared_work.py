@@ -21,7 +21,7 @@ SAME = {
     "cloner": {"training": {"epochs": 1}},
     "scoring": {
         "localisation": ["discrepancy"],
-        "detection": {"score": "map_top_mean", "points": "last 3", "normalisation": "position"},
+        "detection": {"score": "map_top_mean", "points": "last 3", "normalisation": "per_pixel"},
         "forward_map": {"points": "first 3"},
         "gradient_map": {"points": "last 3", "smooth_grad_samples": 2},
     },

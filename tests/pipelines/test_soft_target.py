@@ -34,7 +34,7 @@ def table(project: Path, name: str) -> pd.DataFrame:
 def test_the_sweep_has_every_temperature_alpha_and_seed(finished):
     found = table(finished, "sweep")
     assert len(found) == len(found.groupby(["temperature", "alpha", "seed"])) == 2 * 2 * 2
-    assert found["held_out_accuracy"].between(0, 1).all()
+    assert found["validation_accuracy"].between(0, 1).all()
 
 
 def test_label_counts_compare_three_lessons(finished):

@@ -58,7 +58,7 @@ def grid_maps(finished, detector, *parts: str) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def parts(finished, detector) -> dict[str, np.ndarray]:
-    """e and v of the held-out and the test images."""
+    """e and v of the validation and the test images."""
     return grid_maps(finished, detector, "validation", "test")
 
 
@@ -93,8 +93,8 @@ def test_the_combined_map_is_the_mean_over_scales_of_normalised_error_and_varian
 
 def test_threshold_comes_from_held_out_images(report, metrics):
     scores = pd.read_csv(report / "scores.csv")
-    held_out = scores.loc[scores["split"] == "validation", "score"].to_numpy()
-    assert np.isclose(held_out, metrics["threshold"]["value"]).any()
+    validation = scores.loc[scores["split"] == "validation", "score"].to_numpy()
+    assert np.isclose(validation, metrics["threshold"]["value"]).any()
     assert ((scores["score"] > scores["threshold"]) == scores["decision"]).all()
 
 

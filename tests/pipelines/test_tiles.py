@@ -78,8 +78,8 @@ def test_large_images_are_judged_by_the_tiles_threshold_and_small_ones_as_ever(p
     table = predict(project, large, calibrated, tiles=TILES)
     facts = json.loads((calibrated / "detector.json").read_text())
     (tiled,) = facts["tiled"]
-    assert tiled["held_out_scores"] == sorted(tiled["held_out_scores"]) and len(tiled["held_out_scores"]) == 9
-    assert tiled["threshold"]["value"] == tiled["held_out_scores"][7]  # the eighth of nine: ceil(10 * 0.8)
+    assert tiled["validation_scores"] == sorted(tiled["validation_scores"]) and len(tiled["validation_scores"]) == 9
+    assert tiled["threshold"]["value"] == tiled["validation_scores"][7]  # the eighth of nine: ceil(10 * 0.8)
     assert facts["threshold"] == json.loads((project / DETECTOR / "detector.json").read_text())["threshold"]
     assert (tiled["size"], tiled["overlap"], tiled["pixels"]) == ([64, 64], 24, [30000, 30000])
     thresholds = table["threshold"].to_dict()

@@ -15,7 +15,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
-from kdad.inference.arrivals import Arrivals
+from kdad.inference.arrivals import IncomingFiles
 from kept_detectors import DETECTOR, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import half_written, run_pipeline
 
@@ -104,7 +104,7 @@ def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
 def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch, monkeypatch, number):
     for count in range(6):
         write_crop(camera / f"{count}.png", count)
-    finish, finished = Arrivals.finish, []
+    finish, finished = IncomingFiles.finish, []
 
     def told(self, arrival):
         finish(self, arrival)
@@ -114,7 +114,7 @@ def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch,
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(Arrivals, "finish", told)
+        patch.setattr(IncomingFiles, "finish", told)
         first = watch(watching={"idle_seconds": None})
     assert first.index.tolist() == finished == ["0.png", "1.png"]
     assert signal.getsignal(number) is before
@@ -122,14 +122,14 @@ def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch,
 
 
 def test_table_and_page_grow_while_it_runs(camera, tmp_path, watch):
-    seen: list[int] = []
+    feature_set: list[int] = []
 
     def put() -> None:
         try:
             for count in range(3):
                 write_crop(camera / f"{count}.png", count)
                 _wait_for(lambda count=count: f"{count}.png" in (tmp_path / "out/predictions.html").read_text())
-                seen.append(len(read_predictions(tmp_path / "out")))
+                feature_set.append(len(read_predictions(tmp_path / "out")))
         finally:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -137,7 +137,7 @@ def test_table_and_page_grow_while_it_runs(camera, tmp_path, watch):
     thread.start()
     watch(watching={"idle_seconds": None})
     thread.join()
-    assert seen == [1, 2, 3]
+    assert feature_set == [1, 2, 3]
 
 
 def _wait_for(come) -> None:

@@ -6,9 +6,9 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.parameters.braces import show_braces
+from kdad.parameters.braces import unescape_placeholders
 from kdad.project.configuration import RunConfigLoader, block_model, check_values
-from kdad.project.places import take_place
+from kdad.project.places import reserve
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(
@@ -86,7 +86,7 @@ def test_outputs_of_roots_of_one_name_lie_apart(tmp_path):
         folder = Path(found["split_table"]["filepath"]).parents[1]
         assert found["{category}.split_table"]["filepath"] == f"{folder}/{{category}}/split.csv"
         for claim in config.claims:
-            take_place(tmp_path / "data", claim)
+            reserve(tmp_path / "data", claim)
         return found["{system}.metrics"]["filepath"]
 
     first, second = filepath("screw/images"), filepath("nut/images")
@@ -184,5 +184,5 @@ def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
     found = loader("folder", dataset={"root": "/data/a${b}", "category": "c${d"})
     assert found["parameters"]["dataset"]["root"] == "/data/a${b}"
     catalog = found["catalog"]
-    assert show_braces(catalog["image_set"])["dataset"]["category"] == "c${d"
+    assert unescape_placeholders(catalog["image_set"])["dataset"]["category"] == "c${d"
     assert catalog["split_table"]["filepath"] == r"data/03_primary/folder/c$\x7bd/split.csv"

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from kdad.project import interruption
-from kdad.project.interruption import EndWhenTold, InsistentSignals
+from kdad.project.interruption import RaiseOnSignal, StopRequested
 
 
 class _Thing:
@@ -28,14 +28,14 @@ def _lose(number: int) -> None:
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_whose_exception_is_lost_comes_again(monkeypatch, number, error):
     monkeypatch.setattr(interruption, "_PATIENCE", 0.1)
-    with pytest.raises(error), InsistentSignals():
+    with pytest.raises(error), RaiseOnSignal():
         _lose(number)
         time.sleep(5)
         pytest.fail("nothing came")
 
 
 def test_sigterm_has_the_exit_code_of_shells():
-    with pytest.raises(SystemExit) as caught, InsistentSignals():
+    with pytest.raises(SystemExit) as caught, RaiseOnSignal():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert caught.value.code == 143
@@ -44,7 +44,7 @@ def test_sigterm_has_the_exit_code_of_shells():
 def test_after_the_block_nothing_comes_and_handlers_are_as_before(monkeypatch):
     monkeypatch.setattr(interruption, "_PATIENCE", 0.1)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt), InsistentSignals():
+    with pytest.raises(KeyboardInterrupt), RaiseOnSignal():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
     time.sleep(0.3)  # a timer that was left would interrupt here
@@ -55,7 +55,7 @@ def test_after_the_block_nothing_comes_and_handlers_are_as_before(monkeypatch):
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with InsistentSignals():
+        with RaiseOnSignal():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)
     finally:
@@ -67,10 +67,10 @@ def test_the_first_signal_is_remembered_and_the_second_acts(number):
     heard = []
     before = signal.signal(number, lambda *_: heard.append(number))
     try:
-        with EndWhenTold() as end:
-            assert not end.told
+        with StopRequested() as end:
+            assert not end.requested
             os.kill(os.getpid(), number)
-            assert end.told and heard == []
+            assert end.requested and heard == []
             os.kill(os.getpid(), number)
             assert heard == [number]
         os.kill(os.getpid(), number)

@@ -4,7 +4,7 @@ import pytest
 
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
-from kdad.project.places import Claim, dataset_claims, folder_claim, owner_of, take_place
+from kdad.project.places import OutputFolder, dataset_claims, find_owner, folder_claim, reserve
 
 
 def folder(root, category=None) -> DatasetParameters:
@@ -15,7 +15,7 @@ def take(data, dataset, *categories) -> list[str]:
     """Let a run on `dataset` take its places, and return them."""
     claims = dataset_claims(data, dataset, categories)
     for claim in claims.values():
-        take_place(data, claim)
+        reserve(data, claim)
     return [claim.place for claim in claims.values()]
 
 
@@ -26,8 +26,8 @@ def test_roots_of_one_last_name_have_places_of_their_own(tmp_path):
     assert other.startswith("folder-") and other.endswith("/images")
     assert take(tmp_path, folder(screw)) == ["folder/images"]
     assert take(tmp_path, folder(nut)) == [other]
-    assert owner_of(tmp_path, "folder/images") == str(screw)
-    assert owner_of(tmp_path, other) == str(nut)
+    assert find_owner(tmp_path, "folder/images") == str(screw)
+    assert find_owner(tmp_path, other) == str(nut)
 
 
 def test_a_place_of_its_own_is_kept_when_the_other_root_has_gone(tmp_path):
@@ -75,20 +75,20 @@ def test_downloaded_files_and_those_of_a_root_lie_apart(tmp_path):
 
 def test_folders_to_judge_of_one_last_name_lie_apart(tmp_path):
     first, second = folder_claim(tmp_path, "inference", tmp_path / "a/line"), None
-    take_place(tmp_path, first)
+    reserve(tmp_path, first)
     second = folder_claim(tmp_path, "inference", tmp_path / "b/line")
     assert first.place == "inference/line"
     assert second.place.startswith("inference/line-") and second.taken == "inference/line"
-    take_place(tmp_path, second)
+    reserve(tmp_path, second)
     assert folder_claim(tmp_path, "inference", tmp_path / "a/line").place == first.place
     assert folder_claim(tmp_path, "inference", tmp_path / "b/line").place == second.place
     assert folder_claim(tmp_path, "calibrated", tmp_path / "b/line").place == "calibrated/line"
 
 
 def test_a_place_that_was_taken_since_is_not_overwritten(tmp_path):
-    claim = Claim("folder/images", "/nut/images")
-    take_place(tmp_path, Claim("folder/images", "/screw/images"))
+    claim = OutputFolder("folder/images", "/nut/images")
+    reserve(tmp_path, OutputFolder("folder/images", "/screw/images"))
     with pytest.raises(
         InputError, match="'folder/images' has just been taken by a run on '/screw/images'; give the same"
     ):
-        take_place(tmp_path, claim)
+        reserve(tmp_path, claim)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdad.project.places import take_place
+from kdad.project.places import reserve
 from kdad.project.result_places import results_claim, results_place
 
 
@@ -11,7 +11,7 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
     for folder in ("a/line", "b/line"):
         parameters = {"inference": {"images": str(tmp_path / folder)}}
         places.append(results_place("inference", parameters, tmp_path))
-        take_place(tmp_path, results_claim("inference", parameters["inference"], tmp_path))
+        reserve(tmp_path, results_claim("inference", parameters["inference"], tmp_path))
     assert places[0] == "data/08_reporting/inference/line"
     assert places[1].startswith("data/08_reporting/inference/line-")
 
@@ -24,7 +24,7 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
         (
             "calibration",
             {"images": None, "rule": "quantile", "value": 0.9},
-            "data/06_models/calibrated/held_out/quanti",
+            "data/06_models/calibrated/validation/quanti",
         ),
         (
             "export",

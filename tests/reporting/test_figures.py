@@ -57,7 +57,7 @@ def test_histogram_counts_every_image_once_and_states_the_promised_rate():
     )
     figure = draw_score_histogram(scores, threshold_of(2.0, 1 / 3))
     text = texts(figure)
-    assert "held-out normal (2)" in text
+    assert "normal validation (2)" in text
     assert "test normal (1)" in text
     assert "test anomalous (3)" in text
     assert "33.3% of normal images expected above" in text

@@ -38,7 +38,7 @@ def test_missing_metrics_are_dashes_with_the_reason():
 
 
 def decided(count: int, false: float, true: float) -> dict:
-    """Return what metrics say of a threshold on `count` held-out images, of 60 normal and 6 anomalous test images."""
+    """Return what metrics say of a threshold on `count` validation images, of 60 normal and 6 anomalous test images."""
     return {
         "threshold": quantile_threshold(np.arange(float(count)), 0.95).model_dump(),
         "false_positive_rate": false,

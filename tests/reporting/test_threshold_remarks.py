@@ -8,7 +8,7 @@ from kdad.scoring.threshold import quantile_threshold
 
 
 def metrics(count: int, false: float | None, true: float | None, auroc: float | None = 1.0) -> dict:
-    """Return the figures of 60 normal and 6 anomalous test images under the threshold of `count` held-out ones."""
+    """Return the figures of 60 normal and 6 anomalous test images under the threshold of `count` validation ones."""
     return {
         "threshold": quantile_threshold(np.arange(float(count)), 0.95).model_dump(),
         "image_auroc": auroc,

@@ -1,4 +1,4 @@
-"""The threshold comes from held-out normal images, and every scored image is decided on."""
+"""The threshold comes from normal validation images, and every scored image is decided on."""
 
 import io
 

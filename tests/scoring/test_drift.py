@@ -62,9 +62,9 @@ def test_like_scores_are_no_drift():
     assert found.numbers()["changed"] == 0
 
 
-@pytest.mark.parametrize(("new", "held_out", "said"), [(19, 100, "by 19 images"), (50, 8, "by 8 held-out normal")])
-def test_few_images_tell_nothing(new, held_out, said):
-    found = compare_scores(np.random.default_rng(3).normal(size=new), _reference(count=held_out), 0.01)
+@pytest.mark.parametrize(("new", "validation", "said"), [(19, 100, "by 19 images"), (50, 8, "by 8 normal validation")])
+def test_few_images_tell_nothing(new, validation, said):
+    found = compare_scores(np.random.default_rng(3).normal(size=new), _reference(count=validation), 0.01)
     assert found.verdict == "unknown" and said in found.statement()
     assert "changed" not in found.numbers()
 
@@ -100,8 +100,8 @@ def test_streams_without_drift_are_seldom_reported():
     parameters = DriftParameters(alpha=alpha, window=40)
     for seed in range(streams):
         generator = np.random.default_rng(seed)
-        held_out = np.sort(generator.normal(size=60))
-        reference = NormalReference(quantile_threshold(held_out, 0.95), held_out)
+        validation = np.sort(generator.normal(size=60))
+        reference = NormalReference(quantile_threshold(validation, 0.95), validation)
         stream = generator.normal(size=300)
         looks = (_look(stream[:count], reference, parameters) for count in range(20, 301, 20))
         reported += any(look.verdict == "changed" for look in looks)

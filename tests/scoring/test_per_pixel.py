@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdad.images.splits import Split
-from kdad.scoring.per_pixel import PositionMoments, measure_moments, measured_rows
+from kdad.scoring.per_pixel import PixelStats, measure_moments, measured_rows
 
 #: Maps of five images, `(5, 1, 2)`; the first two train, the others are held out or tested.
 _MAPS = torch.tensor([[[1.0, 6.0]], [[3.0, 6.0]], [[500.0, -3.0]], [[7.0, 7.0]], [[9.0, 0.0]]])
@@ -62,4 +62,4 @@ def test_a_constant_map_stays_finite(value):
 )
 def test_moments_that_do_not_fit_are_refused(mean, spread, message):
     with pytest.raises(ValueError, match=message):
-        PositionMoments(mean, spread).check((2, 2))
+        PixelStats(mean, spread).check((2, 2))

@@ -14,10 +14,10 @@ _SLACK = 4 * np.sqrt(0.95 * 0.05 / _RESAMPLES)
 @pytest.mark.parametrize("count", [10, 20, 40, 100])
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
 def test_the_observed_rate_is_inside_its_interval_at_the_stated_rate(count, fraction):
-    held_out = max(round(fraction * count), 1)
+    validation = max(round(fraction * count), 1)
     generator = np.random.default_rng(count)
     inside, below, rates = [], [], []
-    for scores in generator.gamma(2.0, size=(_RESAMPLES, held_out)):
+    for scores in generator.gamma(2.0, size=(_RESAMPLES, validation)):
         found = quantile_threshold(scores, 0.95)
         rate = gamma.sf(found.value, 2.0)
         inside.append(found.false_positive_rate_low <= rate <= found.false_positive_rate_high)

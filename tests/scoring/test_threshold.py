@@ -63,7 +63,7 @@ def test_false_positives_stay_within_the_quantile_when_samples_suffice(scores, q
 @pytest.mark.parametrize(
     ("scores", "quantile", "message"),
     [
-        ([], 0.95, "no held-out normal scores"),
+        ([], 0.95, "no normal validation scores"),
         ([1.0, float("nan")], 0.95, "not all finite"),
         ([1.0, float("inf")], 0.95, "not all finite"),
         ([1.0], 0.0, "quantile is 0.0"),
@@ -106,7 +106,7 @@ def test_the_interval_of_two_images_by_hand():
     assert found.false_positive_rate_low == pytest.approx(1 - np.sqrt(0.975))
     assert found.false_positive_rate_high == pytest.approx(1 - np.sqrt(0.025))
     assert found.images_missing == 17
-    assert found.statement().endswith("(2 normal images); the wanted 5.00% takes 17 more held-out normal images")
+    assert found.statement().endswith("(2 normal images); the wanted 5.00% takes 17 more normal validation images")
 
 
 @pytest.mark.parametrize(("quantile", "needed"), [(0.95, 19), (0.9, 9), (0.99, 99), (0.5, 1), (0.7, 3)])

@@ -3,17 +3,17 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from kdad.scoring.upsampling import enlarge, enlarging_matrix
+from kdad.scoring.upsampling import enlarging_matrix, upsample
 
 
 @pytest.mark.parametrize("size", [(8, 12), (16, 12), (9, 40), (8, 13), (3, 5)])
 def test_a_graph_enlarges_by_matrices_as_torch_does(size, monkeypatch):
     maps = torch.rand(3, 8, 12)
     expected = interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    assert torch.equal(enlarge(maps, size), expected)
+    assert torch.equal(upsample(maps, size), expected)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     monkeypatch.setattr("kdad.scoring.upsampling.interpolate", None)
-    np.testing.assert_allclose(enlarge(maps, size), expected, atol=1e-6)
+    np.testing.assert_allclose(upsample(maps, size), expected, atol=1e-6)
 
 
 def test_a_matrix_by_hand():

@@ -6,13 +6,13 @@ import torch
 from pydantic import ValidationError
 
 from kdad.images.checks.statistics import ChannelStatistics
-from kdad.scoring.z_score import Standard
+from kdad.scoring.z_score import ZScore
 
 
-def _of(*values: float) -> Standard:
+def _of(*values: float) -> ZScore:
     statistics = ChannelStatistics()
     statistics.update(np.array(values, dtype=np.float32).reshape(-1, 1))
-    return Standard.of(statistics)
+    return ZScore.of(statistics)
 
 
 def test_mean_and_deviation_by_hand():
@@ -27,12 +27,12 @@ def test_values_that_are_all_the_same_are_divided_by_one():
 @pytest.mark.parametrize("sd", [0, -1, float("nan"), float("inf")])
 def test_a_kept_spread_that_nothing_can_be_divided_by_is_refused(sd):
     with pytest.raises(ValidationError, match="sd"):
-        Standard(mean=0, sd=sd)
+        ZScore(mean=0, sd=sd)
 
 
 def test_no_value_is_no_standard():
     with pytest.raises(ValueError):
-        Standard.of(ChannelStatistics())
+        ZScore.of(ChannelStatistics())
 
 
 def test_values_that_are_not_finite_are_no_error_here():

@@ -61,7 +61,7 @@ def test_each_way_of_asking_gives_what_the_file_gives_in_process(client, place):
     shown = [client.post("/predict?pictures=true", content=png(picture)).json() for picture in pictures]
     for answers in (rows, files, shown):
         scores = [answer["score"] for answer in answers]
-        assert scores == pytest.approx([one.score for one in expected], abs=1e-5 * np.ptp(here.held_out_scores))
+        assert scores == pytest.approx([one.score for one in expected], abs=1e-5 * np.ptp(here.validation_scores))
         assert [answer["decision"] for answer in answers] == [int(one.decision) for one in expected]
         assert {answer["threshold"] for answer in answers} == {here.threshold.value}
     assert [answer["percentile"] for answer in files] == [one.percentile for one in expected]
@@ -72,7 +72,7 @@ def test_the_score_is_that_of_the_whole_file_its_resize_included(client, place):
     file = open_exported(exported_file(place))
     picture = coloured_noise(90, 60)
     (score,), _ = file.score_pixels(picture[None])
-    spread = np.ptp(file.held_out_scores)
+    spread = np.ptp(file.validation_scores)
     assert client.post("/predict", content=png(picture)).json()["score"] == pytest.approx(score, abs=1e-4 * spread)
 
 
@@ -92,7 +92,7 @@ def test_the_command_serves_a_file(place, detector):
     answer = json.loads(urllib.request.urlopen(f"{server.address}/predict", data=png(picture), timeout=60).read())
     assert server.end() == (-15, "")
     expected = detector.predict(picture)
-    assert answer["score"] == pytest.approx(expected.score, abs=1e-4 * np.ptp(detector.held_out_scores))
+    assert answer["score"] == pytest.approx(expected.score, abs=1e-4 * np.ptp(detector.validation_scores))
     assert (answer["threshold"], answer["decision"]) == (expected.threshold, int(expected.decision))
 
 

@@ -11,7 +11,7 @@ from PIL import ImageFile
 
 from kdad.errors import InputError
 from kdad.images.files.preparation import Preparation
-from kdad.serving.intake import Intake, TooLargeError
+from kdad.serving.intake import ImageInput, TooLargeError
 from serving_files import png
 
 
@@ -26,8 +26,8 @@ def bomb(height: int, width: int) -> bytes:
 
 
 @pytest.fixture
-def intake(predictor) -> Intake:
-    return Intake(predictor, 10_000)
+def intake(predictor) -> ImageInput:
+    return ImageInput(predictor, 10_000)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
@@ -57,7 +57,7 @@ def test_arrays_are_whole_numbers_to_255(intake, array):
 
 def test_an_image_of_another_size_is_fitted_as_in_training(predictor):
     predictor.preparation = Preparation("letterbox", None)
-    prepared = Intake(predictor).prepare(png(255, 8, 16), keep=True)
+    prepared = ImageInput(predictor).prepare(png(255, 8, 16), keep=True)
     assert (prepared.placement.shown.top, prepared.placement.shown.height) == (2, 4)
     assert prepared.original.shape == (3, 8, 16)
 

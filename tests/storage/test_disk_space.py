@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kdad.scoring.map_stack import write_stacks
-from kdad.storage.disk_space import DiskFullError, create_map, is_full, told_when_full
+from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full
 from kdad.storage.replacing import replace_text, replacing
 from kdad.training.checkpoints import CheckpointFile
 
@@ -142,13 +142,13 @@ _WRITERS = [write_bytes, save_checkpoint, save_weights, save_array, save_table, 
 @pytest.mark.parametrize("write", _WRITERS)
 def test_whatever_writes_a_full_disk_is_known(small_disk, write):
     told = pytest.raises(DiskFullError, match=r"the disk is full: '.*small.*' could not be written whole, where")
-    with told, told_when_full(small_disk):
+    with told, disk_full_error(small_disk):
         write(small_disk)
 
 
 @pytest.mark.parametrize("write", _WRITERS)
 def test_whatever_writes_too_large_a_file_is_known(tmp_path, small_files, write):
-    with pytest.raises(DiskFullError), told_when_full(tmp_path):
+    with pytest.raises(DiskFullError), disk_full_error(tmp_path):
         write(tmp_path)
 
 

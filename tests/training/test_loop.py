@@ -228,7 +228,7 @@ def test_the_last_epochs_weights_are_kept_though_validation_was_better_before(tm
     ],
 )
 def test_a_training_loss_that_rose_again_is_said(tmp_path, caplog, losses, said):
-    calls = iter(range(20))  # of each epoch three batches and two held-out ones
+    calls = iter(range(20))  # of each epoch three batches and two validation ones
     _Constant(lambda rows: {"total": [float(losses[next(calls) // 5])] * len(rows)}).train(tmp_path, epochs=4)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (said is not None)
@@ -243,7 +243,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, 
         spoilt = (rows[0] < 5) == (split == "training")
         return {name: np.where(spoilt & (name == term), value, 1.0) + 0 * rows for name in ("total", "last")}
 
-    with pytest.raises(DivergedError, match=r"the loss of constant is not finite in epoch 1 of 3, (held-out )?batch"):
+    with pytest.raises(DivergedError, match=r"the loss of constant is not finite in epoch 1 of 3, (validation )?batch"):
         _Constant(terms).train(tmp_path, checkpoint_every=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +277,7 @@ def test_the_image_batch_and_epoch_of_a_broken_loss_are_named_and_nothing_has_mo
 
 def test_a_held_out_image_is_named_and_of_many_the_first_five(tmp_path):
     constant = _Constant(_spoil(6, from_call=0))
-    with pytest.raises(DivergedError, match="in epoch 1 of 3, held-out batch 1, for row 6;"):
+    with pytest.raises(DivergedError, match="in epoch 1 of 3, validation batch 1, for row 6;"):
         constant.train(tmp_path)
     many = _Constant(lambda rows: {"total": np.full(len(rows), np.inf)})
     with pytest.raises(DivergedError, match=r"batch 1, for row \d, row \d, row \d, row \d, row \d and 1 more;"):

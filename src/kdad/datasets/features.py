@@ -8,7 +8,7 @@ from kdad.datasets.place import PlaceDataset
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.cache import FeatureCache, open_cache
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.storage.replacing import replace_text
 
 
@@ -19,12 +19,12 @@ class FrozenDataset(PlaceDataset):
         super().__init__(filepath=filepath, metadata=metadata)
         self._system = system
 
-    def load(self) -> dict[str, FrozenReference]:
+    def load(self) -> dict[str, NetworkReference]:
         """Read the references."""
         found = _read(self)
         return {name: SYSTEMS[self._system].detector.Reference.model_validate(values) for name, values in found.items()}
 
-    def save(self, data: dict[str, FrozenReference]) -> None:
+    def save(self, data: dict[str, NetworkReference]) -> None:
         """Write the references."""
         content = {name: reference.model_dump(mode="json") for name, reference in data.items()}
         replace_text(self._filepath, json.dumps(content, indent=1))

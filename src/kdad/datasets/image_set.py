@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
-from kdad.parameters.braces import show_braces
+from kdad.parameters.braces import unescape_placeholders
 from kdad.parameters.dataset import DatasetParameters
 
 _PREVIEWED = 8
@@ -31,7 +31,7 @@ class ImageSetDataset(AbstractDataset[None, ImageSet]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
-        self._block = show_braces(block)
+        self._block = unescape_placeholders(block)
         self._category, self._seed = category, seed
         self.metadata = metadata
 

@@ -19,7 +19,7 @@ from kdad.datasets.predicted_files import HeatMapPlaces, draw_file, row_of
 from kdad.detectors.prediction import FilePrediction
 from kdad.errors import InputError
 from kdad.logs import PLAIN
-from kdad.project.interruption import InsistentSignals
+from kdad.project.interruption import RaiseOnSignal
 from kdad.reporting.file_names import printable
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
@@ -114,7 +114,7 @@ class PredictionsDataset(PlaceDataset):
             raise InputError(f"'{folder}' holds what a watch has judged; give inference.output a new folder")
         earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
         logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
-        with InsistentSignals(), replacing(whole) as partial:
+        with RaiseOnSignal(), replacing(whole) as partial:
             _write(partial, data)
             _take_along(whole, partial, (*_WRITTEN, *self._reports))
 

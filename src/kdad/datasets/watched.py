@@ -18,7 +18,7 @@ from kdad.inference.arrivals import Arrival, Stamp
 from kdad.inference.journal import Journal
 from kdad.logs import PLAIN
 from kdad.reporting.file_names import printable
-from kdad.storage.disk_space import told_when_full
+from kdad.storage.disk_space import disk_full_error
 from kdad.storage.replacing import is_taken, replace_text
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class WatchedPredictionsDataset(PlaceDataset):
             raise InputError(
                 f"'{folder}' is there already and holds no watch's predictions; give inference.output another"
             )
-        with told_when_full(folder):
+        with disk_full_error(folder):
             journal = Journal(folder / JOURNAL, data.heading)
             try:
                 _Watch(folder, journal, data).run()

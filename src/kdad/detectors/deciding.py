@@ -5,24 +5,24 @@ import pandas as pd
 import torch
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.prediction import heat_limits
+from kdad.detectors.prediction import colour_limits_of
 from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
-from kdad.metrics.measure import TestMaps
-from kdad.scoring.decisions import decide, held_out_scores
+from kdad.metrics.measure import MapSet
+from kdad.scoring.decisions import decide, validation_scores
 from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
 
 _FLOAT32_BATCH = 8
 
 
-def decide_known(
+def threshold_scores(
     detector: Detector,
     split: Split,
     raw_scores: pd.DataFrame,
     anomaly_maps: dict[str, np.ndarray],
     quantile: float,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold at a `quantile` of held-out normal scores; decide on every scored image.
+    """Set the threshold at a `quantile` of normal validation scores; decide on every scored image.
 
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
@@ -43,7 +43,7 @@ def _by_name(raw_scores: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: raw_scores[name].to_numpy() for name in raw_scores if name != "row"}
 
 
-def calibrate_on(
+def set_threshold(
     detector: Detector,
     scores: pd.DataFrame,
     threshold: Threshold,
@@ -51,35 +51,35 @@ def calibrate_on(
 ) -> Detector:
     """Give `detector` its threshold, the normal scores that others are ranked among, and the limits of its heat maps.
 
-    Held-out images come first in `anomaly_maps`.
+    Validation images come first in `anomaly_maps`.
     """
-    held_out = scores["split"] == "validation"
-    limits = [heat_limits(anomaly_maps[method][: held_out.sum()]) for method in detector.methods[:1]]
-    return detector.calibrated(threshold, held_out_scores(scores), *limits)
+    validation = scores["split"] == "validation"
+    limits = [colour_limits_of(anomaly_maps[method][: validation.sum()]) for method in detector.methods[:1]]
+    return detector.calibrated(threshold, validation_scores(scores), *limits)
 
 
 @torch.no_grad()
-def calibrate_float32(detector: Detector, seen: FeatureSet, quantile: float) -> None:
+def calibrate_float32(detector: Detector, feature_set: FeatureSet, quantile: float) -> None:
     """Set the threshold that `detector` has in float32, where it computes in bfloat16: for machines that do not.
 
-    The held-out images pass the networks once more, out of what features keep. Their scores differ by more than what
+    The validation images pass the networks once more, out of what features keep. Their scores differ by more than what
     lies between them, so that a threshold of one format promises nothing in the other.
     """
     twin = detector.float32_twin()
     if twin is None:
         return
-    rows = seen.split.rows("validation")
+    rows = feature_set.split.rows("validation")
     batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
-    scores = np.concatenate([twin.score_and_show(seen.batch(batch))[0] for batch in batches]).astype(np.float64)
+    scores = np.concatenate([twin.score_and_show(feature_set.batch(batch))[0] for batch in batches]).astype(np.float64)
     detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile), scores)
 
 
 def maps_to_measure(
     detector: Detector, split: Split, raw_maps: dict[str, np.ndarray], anomaly_maps: dict[str, np.ndarray]
-) -> dict[str, TestMaps]:
+) -> dict[str, MapSet]:
     """Return the test images' maps by each method that has some, in the detector's order, raw and smoothed."""
     return {
-        method: TestMaps(
+        method: MapSet(
             split.test_maps(anomaly_maps[method]),
             split.test_maps(raw_maps[method]),
             detector.smoothing(method).gaussian_sigma,

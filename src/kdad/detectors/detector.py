@@ -21,7 +21,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.detectors.system import System
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenNetwork, FrozenReference
+from kdad.features.network import FrozenNetwork, NetworkReference
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
@@ -37,7 +37,7 @@ class Detector(nn.Module, Predictor, System):
     networks, where they are known already, may be handed in; both ways give the same numbers.
     """
 
-    def __init__(self, settings: SystemSettings, references: dict[str, FrozenReference], compute: Compute) -> None:
+    def __init__(self, settings: SystemSettings, references: dict[str, NetworkReference], compute: Compute) -> None:
         nn.Module.__init__(self)
         Predictor.__init__(self)
         self.settings, self.references, self.compute = settings, references, compute
@@ -47,20 +47,20 @@ class Detector(nn.Module, Predictor, System):
     # The learnt half.
 
     @abstractmethod
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Learn from the training images, and measure on held-out ones what maps are normalised by."""
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
+        """Learn from the training images, and measure on validation ones what maps are normalised by."""
 
     @abstractmethod
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the learnt half as tensors by name."""
 
     @abstractmethod
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return what else was learnt, as JSON: scales, constants, shapes."""
 
     @abstractmethod
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the learnt half from what `learnt_state` and `learnt_facts` returned."""
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take the learnt half from what `state_dict` and `metadata` returned."""
 
     # What it says of images.
 
@@ -91,7 +91,7 @@ class Detector(nn.Module, Predictor, System):
         return SmoothingParameters()
 
     def is_costly(self, method: str) -> bool:
-        """Tell whether a map takes many times a forward pass, so that held-out images go without it."""
+        """Tell whether a map takes many times a forward pass, so that validation images go without it."""
         return False
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
@@ -152,12 +152,12 @@ class Detector(nn.Module, Predictor, System):
             return None
         twin = type(self)(self.settings, self.references, replace(self.compute, dtype=torch.float32))
         twin.size, twin.key, twin.preparation = self.size, self.key, self.preparation
-        twin.restore({name: tensor.cpu() for name, tensor in self.learnt_state().items()}, self.learnt_facts())
+        twin.load_state({name: tensor.cpu() for name, tensor in self.state_dict().items()}, self.metadata())
         return twin.eval()
 
     def save(self, folder: str | Path) -> Path:
         """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.learnt_state().items()}
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return write_folder(Path(folder).expanduser(), state, self._describe_for)
 
     def _describe_for(self, folder: Path) -> DetectorFacts:
@@ -170,23 +170,23 @@ class Detector(nn.Module, Predictor, System):
             image=ImageFacts.describe(self.size, self.preparation),
             precision=self.compute.describe()["dtype"],
             frozen={name: reference.model_dump(mode="json") for name, reference in kept.items()},
-            learnt=self.learnt_facts(),
+            learnt=self.metadata(),
             key=self.key,
             threshold=self.threshold,
-            held_out_scores=self.held_out_scores.tolist(),
+            validation_scores=self.validation_scores.tolist(),
             in_float32=self.in_float32,
-            map_limits=self.map_limits,
+            colour_limits=self.colour_limits,
             tiled=self.tiled,
             made_by=self.record,
         )
 
-    def raw_key(self, methods: Sequence[str], seen: FeatureSet) -> str:
+    def raw_key(self, methods: Sequence[str], feature_set: FeatureSet) -> str:
         """Return a key of the raw maps by these methods of these images."""
         return content_key(
             learnt=self.key,
             methods=list(methods),
             settings=self.map_settings(methods),
-            images=seen.split.images_digest,
-            scored=seen.split.digest,
+            images=feature_set.split.images_digest,
+            scored=feature_set.split.digest,
             code=code_digest(type(self).__module__),
         )

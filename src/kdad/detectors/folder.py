@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -67,11 +67,18 @@ class DetectorFacts(StrictModel):
     learnt_sha256: str = Field("", description="of learnt.safetensors")
     key: str = Field(description="of the learnt half: everything that it depends on")
     threshold: Threshold | None
-    held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
+    validation_scores: list[float] = Field(
+        validation_alias=AliasChoices("validation_scores", "held_out_scores"),
+        description="of normal validation images, ascending",
+    )
     in_float32: Calibration | None = Field(
         None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
     )
-    map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    colour_limits: tuple[float, float] | None = Field(
+        None,
+        validation_alias=AliasChoices("colour_limits", "map_limits"),
+        description="values that a heat map's colours run between",
+    )
     tiled: list[TiledThreshold] = Field([], description="thresholds of images that are judged by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
     sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")

@@ -24,9 +24,9 @@ _SCORES = "raw_scores.csv"
 
 @dataclass(frozen=True)
 class RawMaps:
-    """Raw scores of held-out and test images (column ``row`` and one a score), and raw maps `(N, H, W)` by method.
+    """Raw scores of validation and test images (column ``row`` and one a score), and raw maps `(N, H, W)` by method.
 
-    Held-out images come first; a costly method has test images alone. `seconds` is by method, what it cost to make.
+    Validation images come first; a costly method has test images alone. `seconds` is by method, what it cost to make.
     """
 
     scores: pd.DataFrame
@@ -35,24 +35,26 @@ class RawMaps:
     keys: dict[str, str]
 
 
-def map_images(detector: Detector, seen: FeatureSet, methods: Sequence[str], store: ContentStore) -> RawMaps:
+def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[str], store: ContentStore) -> RawMaps:
     """Map the scored images by each method, or find them mapped."""
     cheap = [name for name in methods if not detector.is_costly(name)]
     cheap += [name for name in detector.image_score.map_names if name not in cheap]
-    found = _obtain(detector, seen, cheap, seen.split.scored, store)
+    found = _obtain(detector, feature_set, cheap, feature_set.split.scored, store)
     for method in [name for name in methods if detector.is_costly(name)]:
-        more = _obtain(detector, seen, [method], seen.split.rows("test"), store)
+        more = _obtain(detector, feature_set, [method], feature_set.split.rows("test"), store)
         found = RawMaps(found.scores, found.stacks | more.stacks, found.seconds | more.seconds, found.keys | more.keys)
     return found
 
 
-def _obtain(detector: Detector, seen: FeatureSet, methods: list[str], rows: np.ndarray, store: ContentStore) -> RawMaps:
-    key = detector.raw_key(methods, seen)
+def _obtain(
+    detector: Detector, feature_set: FeatureSet, methods: list[str], rows: np.ndarray, store: ContentStore
+) -> RawMaps:
+    key = detector.raw_key(methods, feature_set)
     name = methods[0] if methods else "scores"
 
     def build(folder: Path) -> None:
         started = perf_counter()
-        _write(detector, seen, methods, rows, folder)
+        _write(detector, feature_set, methods, rows, folder)
         (folder / "cost.json").write_text(json.dumps({"seconds": perf_counter() - started}))
 
     folder, _ = store.obtain(key, build)
@@ -64,14 +66,14 @@ def _obtain(detector: Detector, seen: FeatureSet, methods: list[str], rows: np.n
     )
 
 
-def _write(detector: Detector, seen: FeatureSet, methods: list[str], rows: np.ndarray, folder: Path) -> None:
+def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows: np.ndarray, folder: Path) -> None:
     scores: list[dict[str, np.ndarray]] = []
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         done = 0
-        for raw in run_over(detector, seen, rows, methods):
+        for raw in run_over(detector, feature_set, rows, methods):
             for name, values in (raw.maps | raw.scores).items():
-                _check_finite(name, values, seen.split, rows[done : done + len(values)])
+                _check_finite(name, values, feature_set.split, rows[done : done + len(values)])
             done += len(next(iter((raw.maps | raw.scores).values())))
             scores.append(raw.scores)
             yield raw.maps
@@ -92,11 +94,11 @@ def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray)
 
 
 @torch.no_grad()
-def run_over(detector: Detector, seen: FeatureSet, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
+def run_over(detector: Detector, feature_set: FeatureSet, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
     """Yield what the detector says of these rows, batch by batch, through the frozen networks' kept outputs."""
     detector.eval()
     size = detector.batch_size(methods[0] if methods else None)
     title = f"Mapping {methods[0].replace('_', ' ')}" if methods else "Scoring"
     for start in counted(range(0, len(rows), size), title):
         batch = rows[start : start + size]
-        yield detector.maps(seen.batch(batch), seen.outputs(batch), methods)
+        yield detector.maps(feature_set.batch(batch), feature_set.outputs(batch), methods)

@@ -11,10 +11,11 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
+from kdad.detectors.parameters import with_new_names
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
             for name, values in facts.frozen.items()
         }
         detector = system(
-            system.Settings.of_kept(facts.settings), references, _compute(device, precision or facts.precision)
+            system.Settings.of_kept(with_new_names(facts.settings)),
+            references,
+            _compute(device, precision or facts.precision),
         )
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation
-        detector.restore(state, facts.learnt)
+        detector.load_state(state, facts.learnt)
     except InputError as error:
         if str(folder) in str(error):
             raise
@@ -58,7 +61,7 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     check_unchanged(folder)
     own_format = detector.compute.describe()["dtype"] == facts.precision
     if own_format and facts.threshold is not None:
-        detector.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
+        detector.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
     elif not own_format:
         _take_other_format(detector, facts, folder)
@@ -70,7 +73,7 @@ def _take_other_format(detector: Detector, facts: DetectorFacts, folder: Path) -
     """Give a detector that computes in another format than it was calibrated in the threshold of that; or none."""
     known = facts.in_float32
     if known is not None:
-        detector.calibrated(known.threshold, np.array(known.held_out_scores), facts.map_limits)
+        detector.calibrated(known.threshold, np.array(known.validation_scores), facts.colour_limits)
         logger.info(
             "'%s' was made in %s and judges in float32 here, by a threshold of its own", folder, facts.precision
         )
@@ -82,7 +85,7 @@ def _take_other_format(detector: Detector, facts: DetectorFacts, folder: Path) -
         )
 
 
-def _inside(reference: FrozenReference, folder: Path) -> FrozenReference:
+def _inside(reference: NetworkReference, folder: Path) -> NetworkReference:
     """Return a reference whose weights lie in the detector's own folder; raises `InputError` for any other."""
     if reference.in_a_file and not Path(reference.weights).resolve().is_relative_to(folder.resolve()):
         raise InputError(

@@ -17,7 +17,7 @@ class SystemSettings(StrictModel):
     stands_among_baselines: ClassVar[bool] = False
 
     @classmethod
-    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
+    def select_variant(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
         """Return the parameter blocks of the variant of this name: of a system that is one method of many, its own.
 
         None when it is left out; raises `InputError`, naming `where`, when there is none.
@@ -32,9 +32,19 @@ class SystemSettings(StrictModel):
         """
         return cls.model_validate(values)
 
-    def applies(self, dataset: DatasetParameters) -> bool:
+    def supports(self, dataset: DatasetParameters) -> bool:
         """Tell whether the system can see such images at all."""
         return True
+
+
+def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a kept detector's nested blocks, with values that were renamed since by today's names."""
+    return {
+        name: with_new_names(value)
+        if isinstance(value, dict)
+        else ("per_pixel" if (name, value) == ("normalisation", "position") else value)
+        for name, value in values.items()
+    }
 
 
 def without_removed(values: dict[str, Any], removed: dict[str, Any]) -> dict[str, Any]:
@@ -48,8 +58,8 @@ def without_removed(values: dict[str, Any], removed: dict[str, Any]) -> dict[str
         if "" in below:
             if below[""] is not ANY and value != below[""]:
                 raise InputError(
-                    f"it judges by {name}={value}, which this version has not, since held-out images shaped scores by "
-                    "it and then set the threshold; train the detector again"
+                    f"it judges by {name}={value}, which this version has not, since validation images shaped "
+                    "scores by it and then set the threshold; train the detector again"
                 )
             continue
         kept[name] = without_removed(value, below) if below and isinstance(value, dict) else value

@@ -49,12 +49,12 @@ class FilePrediction:
     placement: Placement | None = None
 
 
-def rank_score(score: float, held_out: np.ndarray) -> float:
-    """Return the share of held-out normal scores `(N,)`, ascending, that are lower; NaN without any."""
-    return float(np.searchsorted(held_out, score, side="left") / held_out.size) if held_out.size else float("nan")
+def rank_score(score: float, validation: np.ndarray) -> float:
+    """Return the share of normal validation scores `(N,)`, ascending, that are lower; NaN without any."""
+    return float(np.searchsorted(validation, score, side="left") / validation.size) if validation.size else float("nan")
 
 
-def heat_limits(maps: np.ndarray) -> tuple[float, float]:
+def colour_limits_of(maps: np.ndarray) -> tuple[float, float]:
     """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
 
     From the median to twice as far above it as all but a thousandth of the pixels lie.

@@ -25,7 +25,7 @@ from kdad.scoring.threshold import Threshold
 class Predictor(ABC):
     """What says of images `(B, 3, H, W)` in [0, 1] of one size how anomalous they are, and where.
 
-    It has a threshold, the held-out normal scores that others are ranked among, and a record of what made it.
+    It has a threshold, the normal validation scores that others are ranked among, and a record of what made it.
     """
 
     system: str
@@ -34,8 +34,8 @@ class Predictor(ABC):
         self.size: tuple[int, int] = (0, 0)
         self.preparation = Preparation()  # of the images that it is made of, and of those that it judges
         self.threshold: Threshold | None = None
-        self.held_out_scores = np.empty(0)
-        self.map_limits: tuple[float, float] | None = None
+        self.validation_scores = np.empty(0)
+        self.colour_limits: tuple[float, float] | None = None
         self.tiled: list[TiledThreshold] = []  # of images that are judged by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
@@ -119,13 +119,13 @@ class Predictor(ABC):
             raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
 
     def calibrated(
-        self, threshold: Threshold, held_out_scores: np.ndarray, map_limits: tuple[float, float] | None = None
+        self, threshold: Threshold, validation_scores: np.ndarray, colour_limits: tuple[float, float] | None = None
     ) -> Self:
-        """Set the threshold, the scores of held-out normal images that others are ranked among, and colours' limits."""
-        self.threshold, self.held_out_scores = threshold, np.sort(held_out_scores.astype(np.float64))
-        self.map_limits = map_limits
+        """Set the threshold, the normal validation scores that others are ranked among, and colours' limits."""
+        self.threshold, self.validation_scores = threshold, np.sort(validation_scores.astype(np.float64))
+        self.colour_limits = colour_limits
         return self
 
     def _prediction(self, score: float, anomaly_map: np.ndarray | None) -> Prediction:
         value = self.threshold.value
-        return Prediction(score, value, score > value, rank_score(score, self.held_out_scores), anomaly_map)
+        return Prediction(score, value, score > value, rank_score(score, self.validation_scores), anomaly_map)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class System:
+class DetectorSpec:
     """A system's settings, and where its detector is: its networks are imported when it is asked for, and not before.
 
     So parameters are checked, and pipelines planned, in a fraction of the time that networks take to be imported.
@@ -33,13 +33,13 @@ class System:
         return getattr(import_module(self.module), self.class_name)
 
 
-SYSTEMS: dict[str, System] = {
-    "mkd": System(MkdSettings, "kdad.detectors.mkd.detector", "MkdDetector"),
-    "uninformed_students": System(
+SYSTEMS: dict[str, DetectorSpec] = {
+    "mkd": DetectorSpec(MkdSettings, "kdad.detectors.mkd.detector", "MkdDetector"),
+    "uninformed_students": DetectorSpec(
         UninformedStudentsSettings, "kdad.detectors.uninformed_students.detector", "UninformedStudentsDetector"
     ),
-    "baselines": System(BaselineSettings, "kdad.detectors.baselines.detector", "BaselineDetector"),
-    "soft_target": System(SoftTargetSettings, "kdad.detectors.soft_target.detector", "SoftTargetDetector"),
-    "stfpm": System(StfpmSettings, "kdad.detectors.stfpm.detector", "StfpmDetector"),
-    "committee": System(CommitteeSettings, "kdad.detectors.committee.detector", "CommitteeDetector"),
+    "baselines": DetectorSpec(BaselineSettings, "kdad.detectors.baselines.detector", "BaselineDetector"),
+    "soft_target": DetectorSpec(SoftTargetSettings, "kdad.detectors.soft_target.detector", "SoftTargetDetector"),
+    "stfpm": DetectorSpec(StfpmSettings, "kdad.detectors.stfpm.detector", "StfpmDetector"),
+    "committee": DetectorSpec(CommitteeSettings, "kdad.detectors.committee.detector", "CommitteeDetector"),
 }

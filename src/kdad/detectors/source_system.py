@@ -3,8 +3,8 @@
 from kdad.detectors.context import TrainContext
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.system import System
-from kdad.features.extraction import FeatureSet, Passage
-from kdad.features.network import FrozenReference
+from kdad.features.extraction import ExtractionOptions, FeatureSet
+from kdad.features.network import NetworkReference
 from kdad.features.source import SourceReference, reference_source
 
 
@@ -14,13 +14,15 @@ class SourceSystem(System):
     Reference = SourceReference
 
     @classmethod
-    def refer(
-        cls, settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
-    ) -> dict[str, FrozenReference]:
+    def frozen_networks(
+        cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
         """Return the source."""
-        return {"source": reference_source(settings.source, seen, train_context.models, train_context.statistics)}
+        return {
+            "source": reference_source(settings.source, feature_set, train_context.models, train_context.statistics)
+        }
 
     @classmethod
-    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how many images the source sees at once, and how what it gives is kept."""
-        return Passage.of(settings.features)
+        return ExtractionOptions.of(settings.features)

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from kdad.detectors.context import TrainContext
 from kdad.detectors.parameters import SystemSettings
-from kdad.features.extraction import FeatureSet, Passage
-from kdad.features.network import FrozenReference
+from kdad.features.extraction import ExtractionOptions, FeatureSet
+from kdad.features.network import NetworkReference
 
 
 class System(ABC):
@@ -14,37 +14,37 @@ class System(ABC):
 
     system: ClassVar[str]
     Settings: ClassVar[type[SystemSettings]]
-    Reference: ClassVar[type[FrozenReference]]
+    Reference: ClassVar[type[NetworkReference]]
 
     @classmethod
-    def adapt(cls, settings: SystemSettings, seen: FeatureSet, split_seed: int) -> FeatureSet:
+    def prepare_images(cls, settings: SystemSettings, feature_set: FeatureSet, split_seed: int) -> FeatureSet:
         """Return the images as the system takes them, where that is not as they are."""
-        return seen
+        return feature_set
 
     @classmethod
     @abstractmethod
-    def refer(
-        cls, settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
-    ) -> dict[str, FrozenReference]:
+    def frozen_networks(
+        cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
         """Return the frozen networks by name; those that have to be trained are trained, or found."""
 
     @classmethod
-    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how the frozen networks run over images of `size`."""
-        return Passage(32)
+        return ExtractionOptions(32)
 
     @classmethod
-    def check_inputs(cls, settings: SystemSettings, seen: FeatureSet) -> None:
+    def check_inputs(cls, settings: SystemSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
-        seen.split.require_normal()
+        feature_set.split.require_normal()
 
     @classmethod
-    def draws(cls, settings: SystemSettings) -> bool:
+    def is_stochastic(cls, settings: SystemSettings) -> bool:
         """Tell whether the seed changes anything."""
         return True
 
     @classmethod  # noqa: B027 (a system may have nothing to check)
-    def check(cls, settings: SystemSettings, seen: FeatureSet) -> None:
+    def check(cls, settings: SystemSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
 
     @classmethod

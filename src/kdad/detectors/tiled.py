@@ -43,14 +43,14 @@ class TiledPredictor:
         return self.found.threshold
 
     @property
-    def held_out_scores(self) -> np.ndarray:
+    def validation_scores(self) -> np.ndarray:
         """The normal scores that those of images that are cut are ranked among, ascending."""
         return self.found.scores
 
     @property
-    def map_limits(self) -> tuple[float, float] | None:
+    def colour_limits(self) -> tuple[float, float] | None:
         """Values that a heat map's colours run between."""
-        return self.found.map_limits or self.detector.map_limits
+        return self.found.colour_limits or self.detector.colour_limits
 
     def predict(self, image: AnyImage) -> Prediction:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
@@ -77,7 +77,7 @@ class TiledPredictor:
             return self.detector.predict_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
         score, shown = self.score_and_map(image)
         value = self.threshold.value
-        return Prediction(score, value, score > value, rank_score(score, self.held_out_scores), shown)
+        return Prediction(score, value, score > value, rank_score(score, self.validation_scores), shown)
 
     @torch.no_grad()
     def score_and_map(self, image: np.ndarray) -> tuple[float, np.ndarray | None]:

@@ -14,8 +14,8 @@ class TiledThreshold(StrictModel):
     size: tuple[PositiveInt, PositiveInt] = Field(description="height and width of a tile in images' own pixels")
     overlap: int = Field(ge=0, description="pixels that neighbours share at least")
     threshold: Threshold
-    held_out_scores: list[float] = Field(description="of the normal images that it was set on, ascending")
-    map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    validation_scores: list[float] = Field(description="of the normal images that it was set on, ascending")
+    colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     pixels: tuple[PositiveInt, PositiveInt] = Field(description="of the smallest and the largest of those images")
     calibrated_on: str = Field(description="the folder of those images")
 
@@ -27,7 +27,7 @@ class TiledThreshold(StrictModel):
     @property
     def scores(self) -> np.ndarray:
         """The normal scores that others are ranked among, ascending."""
-        return np.asarray(self.held_out_scores)
+        return np.asarray(self.validation_scores)
 
 
 def find_tiled(known: list[TiledThreshold], tiling: Tiling) -> TiledThreshold | None:

@@ -12,7 +12,7 @@ from kdad.experiments.result import CaseResult
 from kdad.reporting.html import embedded_figure, embedded_png, render_html
 
 PROTOCOL = (
-    "Fitted on training images alone; the threshold comes from held-out normal images; test images are scored once. "
+    "Fitted on training images alone; the threshold comes from normal validation images; test images are scored once. "
     "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
     "much the process grew while it was fitted and scored."
 )

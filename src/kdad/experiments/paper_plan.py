@@ -62,7 +62,7 @@ def variant_settings(
     model = SYSTEMS[system].Settings
     blocks = {field: parameters[field] for field in model.model_fields}
     check_blocks(overrides, list(blocks), where)
-    chosen = model.choose(merge(blocks, overrides), name, where)
+    chosen = model.select_variant(merge(blocks, overrides), name, where)
     return None if chosen is None else bind_settings(system, chosen, where)
 
 
@@ -88,7 +88,7 @@ def _plan_methods(
     for name, method in methods.items():
         where = f"paper_tables.methods.{name}"
         settings = variant_settings(parameters, system, name, method.settings, where)
-        if settings is None or not settings.applies(first):
+        if settings is None or not settings.supports(first):
             continue
         cases += [
             Case(f"paper_{system}", name, names[category], seed, system, settings, flatten(method.settings))

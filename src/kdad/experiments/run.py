@@ -33,33 +33,33 @@ from kdad.scoring.map_stack import smooth_all
 from kdad.storage.content_store import content_key
 
 
-def run_case(case: Case, seen: FeatureSet, context: RunContext) -> CaseResult:
+def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:
     """Fit, map and measure a case, or find it done; raises `InputError` for settings that cannot be used.
 
     The result's folder holds detector, heat maps, scores, loss history, and what the pixel bootstrap needs.
     """
     detector, settings = case.detector, case.settings
     train_context = context.train_context(case.seed)
-    seen, references = prepare_frozen(detector, settings, seen, train_context)
-    seen = extract_features(detector, settings, seen, references, context)
-    truth = read_ground_truth(seen.split, seen.images, context.measuring.resolution)
+    feature_set, references = prepare_frozen(detector, settings, feature_set, train_context)
+    feature_set = extract_features(detector, settings, feature_set, references, context)
+    truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     key = content_key(
         system=case.system,
         settings=settings.model_dump(mode="json"),
-        features={name: cache.identity for name, cache in seen.features.items()},
-        images=seen.split.digest,
+        features={name: cache.identity for name, cache in feature_set.features.items()},
+        images=feature_set.split.digest,
         masks=[truth.reason, *(hash_content(mask.tobytes()) for mask in (truth.masks, *(truth.own_masks or ())))],
         measuring=context.measuring.model_dump(),
         sheet_rows=context.sheet_rows,
-        seed=case.seed if detector.draws(settings) else None,
+        seed=case.seed if detector.is_stochastic(settings) else None,
         code=code_of(case.system),
     )
 
     def build(folder: Path) -> None:
         with ResidentRise() as resident:
-            made, fitting = fit_detector(detector, settings, seen, references, train_context)
-            raw = map_images(made, seen, made.methods[:1], context)
-        _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), seen, truth, context)
+            made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
+            raw = map_images(made, feature_set, made.methods[:1], context)
+        _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), feature_set, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
@@ -87,30 +87,32 @@ class _Fitted:
 
 
 def _measure_into(
-    folder: Path, case: Case, fitted: _Fitted, seen: FeatureSet, truth: GroundTruth, context: RunContext
+    folder: Path, case: Case, fitted: _Fitted, feature_set: FeatureSet, truth: GroundTruth, context: RunContext
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`."""
     started = perf_counter()
     detector, fitting, raw = fitted.detector, fitted.fitting, fitted.raw
     smoothed = {method: smooth_all(stack, detector.smoothing(method)) for method, stack in raw.stacks.items()}
-    table, threshold = decide(detector, seen.split, raw.scores, smoothed, context.measuring)
+    table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
-    measured = measure(detector, seen.split, table, raw.stacks, shown, truth, context.measuring)
+    measured = measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
     metrics = numbers_of(measured)
-    maps = maps_to_measure(detector, seen.split, raw.stacks, shown)
+    maps = maps_to_measure(detector, feature_set.split, raw.stacks, shown)
     for found in maps.values():
         if truth.reason is None and truth.masks.any() and not truth.masks.all():
             normal, anomalous = pixel_histograms(truth.masks, found.smoothed[truth.positions])
             np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
-        title = f"{seen.images.name} / {seen.images.category}: {case.variant.replace('_', ' ')}"
-        sheet = draw_test_sheet(table, found.smoothed, seen.images, seen.split, truth, context.sheet_rows, title)
+        title = f"{feature_set.images.name} / {feature_set.images.category}: {case.variant.replace('_', ' ')}"
+        sheet = draw_test_sheet(
+            table, found.smoothed, feature_set.images, feature_set.split, truth, context.sheet_rows, title
+        )
         sheet.savefig(folder / "heatmaps.png")
     test[["id", "label", "kind", "score", "threshold", "decision"]].to_csv(folder / "scores.csv", index=False)
     if fitting.history is not None:
         fitting.history.to_csv(folder / "loss_history.csv", index=False)
     calibrate(detector, table, threshold, smoothed, measured).save(folder / "detector")
-    state = detector.learnt_state().values()
+    state = detector.state_dict().values()
     result = CaseResult(
         **case.head,
         system=case.system,

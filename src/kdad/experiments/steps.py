@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import Compute, DeviceName, choose_compute
+from kdad.detectors import extraction
 from kdad.detectors.context import FitResult, TrainContext
-from kdad.detectors.deciding import calibrate_float32, calibrate_on, decide_known, maps_to_measure
+from kdad.detectors.deciding import calibrate_float32, maps_to_measure, set_threshold, threshold_scores
 from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import see
 from kdad.detectors.mapping import RawMaps
 from kdad.detectors.mapping import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.checks.validation import check_images
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
@@ -60,50 +60,52 @@ class RunContext:
 
 
 def prepare_frozen(
-    detector: type[Detector], settings: SystemSettings, seen: FeatureSet, train_context: TrainContext
-) -> tuple[FeatureSet, dict[str, FrozenReference]]:
+    detector: type[Detector], settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+) -> tuple[FeatureSet, dict[str, NetworkReference]]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them.
 
     Returns the images as the system takes them. Raises `InputError` for what cannot be used, before anything is
     computed.
     """
-    seen = detector.adapt(settings, seen, train_context.split_seed)
-    detector.check_inputs(settings, seen)
-    return seen, detector.refer(settings, seen, train_context)
+    feature_set = detector.prepare_images(settings, feature_set, train_context.split_seed)
+    detector.check_inputs(settings, feature_set)
+    return feature_set, detector.frozen_networks(settings, feature_set, train_context)
 
 
 def extract_features(
     detector: type[Detector],
     settings: SystemSettings,
-    seen: FeatureSet,
-    frozen: dict[str, FrozenReference],
+    feature_set: FeatureSet,
+    frozen: dict[str, NetworkReference],
     context: RunContext,
 ) -> FeatureSet:
     """Run the frozen networks once over every image, or open what they gave before."""
     store = ContentStore(context.stores.features)
-    seen = see(detector, settings, seen, frozen, context.compute, store, context.shares_classes)
-    detector.check(settings, seen)
-    return seen
+    feature_set = extraction.extract_features(
+        detector, settings, feature_set, frozen, context.compute, store, context.shares_classes
+    )
+    detector.check(settings, feature_set)
+    return feature_set
 
 
 def fit_detector(
     detector: type[Detector],
     settings: SystemSettings,
-    seen: FeatureSet,
-    frozen: dict[str, FrozenReference],
+    feature_set: FeatureSet,
+    frozen: dict[str, NetworkReference],
     train_context: TrainContext,
 ) -> tuple[Detector, FitResult]:
     """Train the learnt half on normal images, or find it trained."""
     made = detector(settings, frozen, train_context.compute)
-    made.preparation = seen.images.preparation
-    fitting = made.fit(seen, train_context)
-    made.record = record_of(seen, train_context.seed)
+    made.preparation = feature_set.images.preparation
+    fitting = made.fit(feature_set, train_context)
+    made.record = record_of(feature_set, train_context.seed)
     return made, fitting
 
 
-def map_images(made: Detector, seen: FeatureSet, methods: list[str], context: RunContext) -> RawMaps:
-    """Score held-out normal and test images, and map them; maps of costly methods are of test images alone."""
-    return map_known_images(made, seen, methods, context.cases)
+def map_images(made: Detector, feature_set: FeatureSet, methods: list[str], context: RunContext) -> RawMaps:
+    """Score normal validation and test images, and map them; maps of costly methods are of test images alone."""
+    return map_known_images(made, feature_set, methods, context.cases)
 
 
 def decide(
@@ -113,11 +115,11 @@ def decide(
     anomaly_maps: dict[str, np.ndarray],
     measuring: MeasuringParameters,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold on held-out normal scores; decide on every scored image.
+    """Set the threshold on normal validation scores; decide on every scored image.
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    return decide_known(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile)
+    return threshold_scores(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile)
 
 
 def measure(
@@ -144,7 +146,7 @@ def calibrate(
 ) -> Detector:
     """Give a detector its threshold, the normal scores that others are ranked among, and its metrics."""
     made.record = made.record | {"metrics": numbers_of(measured)}
-    return calibrate_on(made, scores, threshold, anomaly_maps)
+    return set_threshold(made, scores, threshold, anomaly_maps)
 
 
 def fit_folder(
@@ -158,27 +160,27 @@ def fit_folder(
     check_images(images)
     split = Split(table_of(images, split_samples(images.samples, dataset.validation_fraction, seed)))
     context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
-    seen, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
-    seen = extract_features(detector, settings, seen, frozen, context)
-    made, _ = fit_detector(detector, settings, seen, frozen, context.train_context())
-    raw = map_images(made, seen, made.methods, context)
+    feature_set, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
+    feature_set = extract_features(detector, settings, feature_set, frozen, context)
+    made, _ = fit_detector(detector, settings, feature_set, frozen, context.train_context())
+    raw = map_images(made, feature_set, made.methods, context)
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
-    scores, threshold = decide(made, seen.split, raw.scores, smoothed, context.measuring)
-    truth = read_ground_truth(seen.split, seen.images, context.measuring.resolution)
-    measured = measure(made, seen.split, scores, raw.stacks, smoothed, truth, context.measuring)
-    calibrate_float32(made, seen, context.measuring.threshold_quantile)
+    scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
+    truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
+    measured = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
+    calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
     return calibrate(made, scores, threshold, smoothed, measured)
 
 
-def record_of(seen: FeatureSet, seed: int) -> dict[str, Any]:
+def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
     """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later."""
     return {
-        "dataset": seen.images.name,
-        "category": seen.images.category,
-        "root": seen.images.root,
-        "training_images": len(seen.split.rows("train")),
-        "held_out_images": len(seen.split.rows("validation")),
-        "images": seen.split.images_digest,
+        "dataset": feature_set.images.name,
+        "category": feature_set.images.category,
+        "root": feature_set.images.root,
+        "training_images": len(feature_set.split.rows("train")),
+        "validation_images": len(feature_set.split.rows("validation")),
+        "images": feature_set.split.images_digest,
         "seed": seed,
         "commit": code_version(Path.cwd()),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -56,7 +56,7 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
-class Passage:
+class ExtractionOptions:
     """How a network runs over images: how many at once, and whether its outputs are kept.
 
     `keep` None keeps them where they fit into half of what the disk has left; `storage` says in which formats.
@@ -67,7 +67,7 @@ class Passage:
     storage: Storage = field(default_factory=Storage)
 
     @classmethod
-    def of(cls, parameters: FeatureParameters) -> "Passage":
+    def of(cls, parameters: FeatureParameters) -> "ExtractionOptions":
         """Return what a ``features:`` block says."""
         storage = Storage(parameters.outputs_on_disk, parameters.images_on_disk)
         return cls(parameters.batch_size, storage=storage)
@@ -79,7 +79,7 @@ def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
 
 
 def obtain_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: Passage
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: ExtractionOptions
 ) -> FeatureCache:
     """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
 
@@ -90,7 +90,7 @@ def obtain_features(
 
 
 def obtain_class_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: Passage
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: ExtractionOptions
 ) -> FeatureCache:
     """Run a network once over all classes of a labelled set, and pick the images of one class's split.
 
@@ -122,7 +122,7 @@ def _obtain(
     network: FrozenNetwork,
     images: ImageSet,
     split: Split | None,
-    passage: Passage,
+    passage: ExtractionOptions,
 ) -> FeatureCache:
     """Find or compute the outputs of all images; without a split all of them are training images."""
     key = content_key(**wanted)
@@ -148,7 +148,7 @@ def _obtain(
     return open_cache(folder, reused)
 
 
-def _keeps(folder: Path, points: list[CriticalPoint], manifest: dict[str, Any], passage: Passage) -> bool:
+def _keeps(folder: Path, points: list[CriticalPoint], manifest: dict[str, Any], passage: ExtractionOptions) -> bool:
     if passage.keep is not None:
         return passage.keep
     return needed_bytes(points, manifest) < free_space(folder) / 2

@@ -28,7 +28,7 @@ class DescribingNetwork(Protocol):
         """Return name and shape of each output for images of `size` (H, W)."""
 
 
-class FrozenReference(BaseModel):
+class NetworkReference(BaseModel):
     """What names a frozen network: enough to open it again, and a hash of its weights, by which it is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +87,7 @@ class FrozenReference(BaseModel):
 class FrozenNetwork:
     """A frozen network on its machine, loaded when an output is first asked for."""
 
-    def __init__(self, reference: FrozenReference, compute: Compute) -> None:
+    def __init__(self, reference: NetworkReference, compute: Compute) -> None:
         self.reference, self.compute = reference, compute
 
     @cached_property

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.checks.statistics import measure_channels
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source
@@ -20,7 +20,7 @@ _PUBLISHED = ("pretrained", "random")
 _KEPT = "weights.safetensors"
 
 
-class SourceReference(FrozenReference):
+class SourceReference(NetworkReference):
     """A source by name and weights' hash, its critical points and input normalisation."""
 
     name: str = Field(description="efficientnet_lite0 to _lite2, vgg16, resnet18 or timm:<name>")
@@ -67,7 +67,7 @@ def prepare_source(parameters: SourceParameters, image_statistics: dict[str, lis
 
 def reference_source(
     parameters: SourceParameters,
-    seen: FeatureSet,
+    feature_set: FeatureSet,
     store: ContentStore,
     statistics: dict[str, list[float]] | None = None,
 ) -> SourceReference:
@@ -77,7 +77,7 @@ def reference_source(
     used and not known.
     """
     if parameters.input_normalisation == "dataset" and statistics is None:
-        statistics = measure_channels(seen.images, seen.split.rows("train"))
+        statistics = measure_channels(feature_set.images, feature_set.split.rows("train"))
     named = _name_source(parameters.model_dump_json(), json.dumps(statistics), _state_of_file(parameters.weights))
     return named.model_copy(update={"weights": _kept_weights(parameters.weights, named.fingerprint, store)})
 

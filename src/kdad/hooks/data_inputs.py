@@ -8,7 +8,7 @@ import pandas as pd
 from kdad.images.splits import Split
 from kdad.parameters.dataset import DatasetParameters
 
-_CONTEXTS = {"train": "training", "validation": "held-out", "test": "test"}
+_CONTEXTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def data_inputs(table: pd.DataFrame, parameters: dict[str, Any], dataset_name: str) -> list[dict[str, Any]]:

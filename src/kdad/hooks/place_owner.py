@@ -10,7 +10,7 @@ from kdad.errors import InputError
 from kdad.hooks.place_lock import DATA, places_written
 from kdad.logs import PLAIN
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.places import RECORD, Claim, give_back, take_place
+from kdad.project.places import RECORD, OutputFolder, release, reserve
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class PlaceOwnerHook:
 
     def __init__(self) -> None:
         self._loader: Any = None
-        self._new: list[tuple[Path, Claim]] = []
+        self._new: list[tuple[Path, OutputFolder]] = []
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -43,7 +43,7 @@ class PlaceOwnerHook:
             if claim.place not in written:
                 continue
             try:
-                if take_place(data, claim):
+                if reserve(data, claim):
                     self._new.append((data, claim))
             except InputError as error:
                 raise CommandLineError(str(error), ExitCode.OCCUPIED) from None
@@ -61,5 +61,5 @@ class PlaceOwnerHook:
             layers = (layer for layer in data.iterdir() if layer.name != _OF_NO_ROOT)
             files = (path for layer in layers for path in (layer / claim.place).rglob("*") if path.is_file())
             if all(path.name == RECORD for path in files):
-                give_back(data, claim)
+                release(data, claim)
         self._new = []

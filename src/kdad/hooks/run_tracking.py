@@ -101,7 +101,7 @@ class RunTrackingHook:
         parameters = self._current.parameters
         if names in (["inference"], ["calibration"]):
             block = parameters[names[0]]
-            return f"{names[0]} {block['images'] or 'held-out scores'} by {block['detector']}"
+            return f"{names[0]} {block['images'] or 'validation scores'} by {block['detector']}"
         if names == ["export"]:
             block = parameters["export"]
             return f"export {block['detector']} as {block['format']} {block['precision']}"

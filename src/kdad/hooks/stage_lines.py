@@ -46,7 +46,7 @@ class StageLinesHook:
     @hook_impl
     def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
         """Say the node and how long it took; of a case, whether it was found done or failed."""
-        seconds = said_seconds(perf_counter() - self._started.pop(node.name))
+        seconds = format_duration(perf_counter() - self._started.pop(node.name))
         # A worker process does not know how many nodes the others have done.
         number = f"{next(self._numbers)}{self._total} " if multiprocessing.parent_process() is None else ""
         logger.info("%s%s: %s%s", number, node.name, seconds, _ending(outputs), extra=PLAIN)
@@ -57,7 +57,7 @@ class StageLinesHook:
     def after_pipeline_run(self) -> None:
         """Say how long all of it took."""
         self.close()
-        logger.info("Done in %s", said_seconds(perf_counter() - self._began))
+        logger.info("Done in %s", format_duration(perf_counter() - self._began))
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
@@ -71,7 +71,7 @@ class StageLinesHook:
             self._bar = None
 
 
-def said_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as people say it: ``4.2 s``, ``2 min 05 s``, ``1 h 03 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"

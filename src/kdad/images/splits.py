@@ -15,7 +15,7 @@ from kdad.seeding import derive_seed
 
 Part = Literal["train", "validation", "test"]
 
-#: The highest of so many held-out scores is exceeded by one new normal image of twenty.
+#: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
 
 
@@ -42,7 +42,7 @@ class Split:
 
     @property
     def scored(self) -> np.ndarray:
-        """The rows that are scored: held-out normal images, then test images."""
+        """The rows that are scored: normal validation images, then test images."""
         return np.concatenate([self.rows("validation"), self.rows("test")])
 
     @property
@@ -66,7 +66,7 @@ class Split:
         return hashlib.sha256(self.table.to_csv().encode()).hexdigest()[:16]
 
     def test_maps(self, stack: np.ndarray) -> np.ndarray:
-        """Return the test images' part of a stack `(N, ...)`; held-out images, where they are in it, come first."""
+        """Return the test images' part of a stack `(N, ...)`; validation images, where they are in it, come first."""
         return stack[len(stack) - int(self.is_part("test").sum()) :]
 
     def require_normal(self) -> None:
@@ -78,7 +78,7 @@ class Split:
                 )
 
 
-def held_out_count(images: int, fraction: float | Literal["auto"]) -> int:
+def validation_count(images: int, fraction: float | Literal["auto"]) -> int:
     """Return how many of `images` (two or more) normal training images are held out; at least one is on either side.
 
     ``auto`` holds out a tenth; where that is fewer than the 19 that a false positive rate of 5 % takes, it holds out
@@ -91,7 +91,7 @@ def held_out_count(images: int, fraction: float | Literal["auto"]) -> int:
 def split_samples(samples: list[Sample], validation_fraction: float | Literal["auto"], seed: int) -> list[str]:
     """Return "train", "validation" or "test" for each sample.
 
-    A set with a validation part of its own keeps it. Otherwise `held_out_count` of the training images are held out:
+    A set with a validation part of its own keeps it. Otherwise `validation_count` of the training images are held out:
     those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image stay together. Raises
     `InputError` when fewer than one image would be left on either side.
     """
@@ -104,8 +104,8 @@ def split_samples(samples: list[Sample], validation_fraction: float | Literal["a
     names = group_tiles([samples[position].id for position in training])
     if len(names) < 2:
         raise InputError(f"there are {len(names)} normal training images; at least 2 are needed, one to hold out")
-    held_out = held_out_count(len(names), validation_fraction)
-    for name in sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))[:held_out]:
+    validation = validation_count(len(names), validation_fraction)
+    for name in sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))[:validation]:
         for place in names[name]:
             split[training[place]] = "validation"
     return split

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kdad.images.files.extensions import is_image
 from kdad.images.labels import mask_folder
-from kdad.inference.notices import Notices
+from kdad.inference.notices import FileEvents
 from kdad.inference.parameters import WatchingParameters
 
 #: Files that are known to wait; more are found when these are done.
@@ -37,7 +37,7 @@ class _Waiting:
     number: int
 
 
-class Arrivals:
+class IncomingFiles:
     """Complete image files at or below a folder that are not `done` yet; hidden ones, links to folders and masks apart.
 
     A file is complete when its stamp stays the same for `settle_seconds`, or at once when the system says that it was
@@ -51,7 +51,7 @@ class Arrivals:
         self._number = 0
         self._next_scan = 0.0
         self._overfull = False
-        self._notices = None if parameters.polling else Notices(folder)
+        self._notices = None if parameters.polling else FileEvents(folder)
 
     def close(self) -> None:
         """Stop listening."""

@@ -10,7 +10,7 @@ from kdad.errors import InputError
 _MOST = 10_000
 
 
-class Notices:
+class FileEvents:
     """Listens to a folder and all below; raises `InputError` where that takes a package, or cannot be.
 
     When more is told than is taken, the rest is lost, and the folder has to be looked through.

@@ -53,7 +53,7 @@ class CalibrationParameters(StrictModel):
 
     detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
     images: str | None = Field(
-        None, description="folder of normal images, or of labelled ones; null: the scores of the held-out images"
+        None, description="folder of normal images, or of labelled ones; null: the scores of the validation images"
     )
     rule: ThresholdRule = Field("quantile", description="how the threshold is set; f1 and what follows need labels")
     value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")

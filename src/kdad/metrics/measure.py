@@ -19,7 +19,7 @@ _WORDS = ("localisation_left_out", "metrics_left_out", "localisation_resolution"
 
 
 @dataclass(frozen=True)
-class TestMaps:
+class MapSet:
     """Maps of the test images by one method, `(N, H, W)` smoothed and raw, and the Gaussian's sigma in pixels."""
 
     smoothed: np.ndarray
@@ -28,7 +28,7 @@ class TestMaps:
 
 
 def measure(
-    test: pd.DataFrame, maps: dict[str, TestMaps], truth: GroundTruth, measuring: MeasuringParameters
+    test: pd.DataFrame, maps: dict[str, MapSet], truth: GroundTruth, measuring: MeasuringParameters
 ) -> dict[str, Any]:
     """Return how test scores rank and how the threshold decides, and how maps localise by each method.
 
@@ -72,7 +72,7 @@ def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dic
     }
 
 
-def measure_localisation(maps: TestMaps, truth: GroundTruth, measuring: MeasuringParameters) -> dict[str, float | None]:
+def measure_localisation(maps: MapSet, truth: GroundTruth, measuring: MeasuringParameters) -> dict[str, float | None]:
     """Return `PIXEL_METRICS` of one method's maps; all None without masks."""
     if truth.reason:
         return dict.fromkeys(PIXEL_METRICS)

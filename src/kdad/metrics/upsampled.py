@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from kdad.metrics.ground_truth import GroundTruth
 
 
-class EnlargedMaps(Sequence[np.ndarray]):
+class UpsampledMaps(Sequence[np.ndarray]):
     """Maps `(N, H, W)`, each enlarged to a shape (height, width) of its own when it is asked for, bilinearly."""
 
     def __init__(self, maps: np.ndarray, shapes: list[tuple[int, int]]) -> None:
@@ -29,4 +29,4 @@ def measured_pair(truth: GroundTruth, maps: np.ndarray) -> tuple[np.ndarray | li
     """Return the masks that pixels are measured against, and the maps of their images `(N, H, W)` at their size."""
     if truth.own_masks is None:
         return truth.masks, maps
-    return truth.own_masks, EnlargedMaps(maps, [mask.shape for mask in truth.own_masks])
+    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks])

@@ -7,13 +7,13 @@ _HIDDEN = str.maketrans("{}", "\ue000\ue001")
 _SHOWN = {there: ord(brace) for brace, there in zip("{}", _HIDDEN.values(), strict=True)}
 
 
-def hide_braces(value: Any) -> Any:
+def escape_placeholders(value: Any) -> Any:
     """Return values, nested to any depth, whose text names nothing but itself to OmegaConf and Kedro."""
     return _translated(value, _HIDDEN)
 
 
-def show_braces(value: Any) -> Any:
-    """Return values as they were before `hide_braces`."""
+def unescape_placeholders(value: Any) -> Any:
+    """Return values as they were before `escape_placeholders`."""
     return _translated(value, _SHOWN)
 
 

@@ -31,7 +31,7 @@ class TextureParameters(StrictModel):
         0, ge=0, description="of crops and defects; apart from the run's seed, so that data stay the same"
     )
     train_images: int = Field(120, ge=1, description="crops for training")
-    validation_images: int = Field(30, ge=1, description="held-out normal crops")
+    validation_images: int = Field(30, ge=1, description="normal validation crops")
     test_normal: int = Field(30, ge=0, description="normal crops in the test part")
     test_per_defect: int = Field(12, ge=0, description="defective crops of each kind in the test part")
     defects: DefectParameters = Field(default_factory=DefectParameters, description="how defects look")

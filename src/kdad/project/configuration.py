@@ -24,14 +24,14 @@ from kdad.experiments.paper_parameters import PaperTableParameters
 from kdad.experiments.paper_plan import plan_baselines, plan_tables
 from kdad.experiments.plan import SUFFIX, plan_ablation, system_of
 from kdad.inference.parameters import CalibrationParameters, InferenceParameters
-from kdad.parameters.braces import hide_braces, show_braces
+from kdad.parameters.braces import escape_placeholders, unescape_placeholders
 from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.conf_files import register_project
-from kdad.project.places import Claim, dataset_claims
+from kdad.project.places import OutputFolder, dataset_claims
 from kdad.project.result_places import RESULTS, results_claim, results_place
 from kdad.reporting.parameters import ReportingParameters
 from kdad.scoring.parameters import MeasuringParameters
@@ -82,9 +82,9 @@ class RunConfigLoader(OmegaConfigLoader):
         #: Until a session says where its project is: beside the configuration.
         self.project = Path(conf_source).resolve().parent
         #: Whose results the places are that this session may write to, known with its catalog.
-        self.claims: list[Claim] = []
+        self.claims: list[OutputFolder] = []
         self._parameters: dict[str, Any] | None = None
-        options["runtime_params"] = hide_braces(options.get("runtime_params"))
+        options["runtime_params"] = escape_placeholders(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
         PlanningSession.begin(self)
@@ -110,7 +110,7 @@ class RunConfigLoader(OmegaConfigLoader):
             given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
             self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
             OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
-            hidden = hide_braces(parameters)
+            hidden = escape_placeholders(parameters)
             OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
         try:
             loaded = super().__getitem__(key)
@@ -121,7 +121,7 @@ class RunConfigLoader(OmegaConfigLoader):
             message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
             raise CommandLineError(message) from error
         if key == "parameters":
-            loaded = show_braces(loaded)
+            loaded = unescape_placeholders(loaded)
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
             loaded["categories"] = planned_categories(loaded)

@@ -10,7 +10,7 @@ from typing import Any
 _PATIENCE = 2.0
 
 
-class InsistentSignals:
+class RaiseOnSignal:
     """While it is entered, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit` until the block is left.
 
     Python runs a handler wherever the main thread is. In a weak reference's callback or a finaliser, of which imports
@@ -22,7 +22,7 @@ class InsistentSignals:
         self._before: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
-    def __enter__(self) -> "InsistentSignals":
+    def __enter__(self) -> "RaiseOnSignal":
         if threading.current_thread() is threading.main_thread():
             for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
                 if signal.getsignal(number) is default:
@@ -50,17 +50,17 @@ class InsistentSignals:
             self._timer = None
 
 
-class EndWhenTold:
-    """While it is entered, the first SIGINT or SIGTERM is remembered in `told`; a second one does what it did before.
+class StopRequested:
+    """While it is entered, the first SIGINT or SIGTERM is remembered in `requested`; a second one acts as before.
 
     For work that has no end of its own, and stops between two pieces of it.
     """
 
     def __init__(self) -> None:
-        self.told = False
+        self.requested = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "EndWhenTold":
+    def __enter__(self) -> "StopRequested":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -71,7 +71,7 @@ class EndWhenTold:
         self._restore()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.told = True
+        self.requested = True
         self._restore()
 
     def _restore(self) -> None:

@@ -13,7 +13,7 @@ RECORD = "root.txt"
 
 
 @dataclass(frozen=True)
-class Claim:
+class OutputFolder:
     """A place ``<data set>/<category>`` in each layer, and the root that its results are of.
 
     `taken` is the place that would have been its own, if that is of another root.
@@ -24,7 +24,7 @@ class Claim:
     taken: str | None = None
 
 
-def dataset_claims(data: Path, dataset: DatasetParameters, categories: Iterable[str] = ()) -> dict[str, Claim]:
+def dataset_claims(data: Path, dataset: DatasetParameters, categories: Iterable[str] = ()) -> dict[str, OutputFolder]:
     """Return the claims of a data set's categories, by category: its own, and those of `categories` (as folders).
 
     The places are ``<name>/<category>``, or ``<name>-<digest of the root>/<category>`` for all of them when any is of
@@ -33,41 +33,43 @@ def dataset_claims(data: Path, dataset: DatasetParameters, categories: Iterable[
     plain, root = dataset.name, dataset.origin
     names = [dataset.category_name, *categories]
     if root is None:
-        return {name: Claim(f"{plain}/{name}", "") for name in names}
+        return {name: OutputFolder(f"{plain}/{name}", "") for name in names}
     apart = f"{plain}-{_digest(root)}"
-    is_known = any(owner_of(data, f"{apart}/{name}") == root for name in names)
+    is_known = any(find_owner(data, f"{apart}/{name}") == root for name in names)
     if not is_known and all(_is_free(data, f"{plain}/{name}", root) for name in names):
-        return {name: Claim(f"{plain}/{name}", root) for name in names}
+        return {name: OutputFolder(f"{plain}/{name}", root) for name in names}
     return {
-        name: Claim(f"{apart}/{name}", root, None if _is_free(data, f"{plain}/{name}", root) else f"{plain}/{name}")
+        name: OutputFolder(
+            f"{apart}/{name}", root, None if _is_free(data, f"{plain}/{name}", root) else f"{plain}/{name}"
+        )
         for name in names
     }
 
 
-def folder_claim(data: Path, kind: str, folder: Path) -> Claim:
+def folder_claim(data: Path, kind: str, folder: Path) -> OutputFolder:
     """Return the claim of results named after a folder: ``<kind>/<its last name>``, with a digest where that is taken.
 
     `kind` is what all results of that kind lie below, such as ``inference``.
     """
     root, plain = str(folder), f"{kind}/{folder.name or 'root'}"
     apart = f"{plain}-{_digest(root)}"
-    if owner_of(data, apart) != root and _is_free(data, plain, root):
-        return Claim(plain, root)
-    return Claim(apart, root, None if _is_free(data, plain, root) else plain)
+    if find_owner(data, apart) != root and _is_free(data, plain, root):
+        return OutputFolder(plain, root)
+    return OutputFolder(apart, root, None if _is_free(data, plain, root) else plain)
 
 
-def owner_of(data: Path, place: str) -> str | None:
+def find_owner(data: Path, place: str) -> str | None:
     """Return the root that a place's results are of; None where none has claimed it."""
     record = _record(data, place)
     return record.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") if record.is_file() else None
 
 
-def take_place(data: Path, claim: Claim) -> bool:
+def reserve(data: Path, claim: OutputFolder) -> bool:
     """Record whose a place is, and return whether it was nobody's.
 
     Raises `InputError` when another root has taken it since the claim was made.
     """
-    owner = owner_of(data, claim.place)
+    owner = find_owner(data, claim.place)
     if not claim.root or owner == claim.root:
         return False
     if owner is not None:
@@ -81,13 +83,13 @@ def take_place(data: Path, claim: Claim) -> bool:
     return True
 
 
-def give_back(data: Path, claim: Claim) -> None:
+def release(data: Path, claim: OutputFolder) -> None:
     """Forget whose a place is: nothing has come of it."""
     _record(data, claim.place).unlink(missing_ok=True)
 
 
 def _is_free(data: Path, place: str, root: str) -> bool:
-    return owner_of(data, place) in (None, root)
+    return find_owner(data, place) in (None, root)
 
 
 def _record(data: Path, place: str) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kdad.parameters.tiles import tiles_suffix
 from kdad.parameters.written_names import folder_name, plain_name
-from kdad.project.places import Claim, folder_claim
+from kdad.project.places import OutputFolder, folder_claim
 from kdad.scoring.parameters import RULES_WITHOUT_VALUE
 
 #: What results lie below, by pipeline.
@@ -24,7 +24,7 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
         name = folder_name("_".join(_detector_parts(block["detector"])))
         return f"data/06_models/{RESULTS[pipeline]}/{name}/{block['format']}_{block['precision']}"
     claim = results_claim(pipeline, block, data)
-    place = f"{_kind_of_results(pipeline, block)}/held_out" if claim is None else claim.place
+    place = f"{_kind_of_results(pipeline, block)}/validation" if claim is None else claim.place
     if pipeline == "inference":
         return f"data/08_reporting/{place}"
     rule, value = block["rule"], block.get("value")
@@ -35,7 +35,7 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
     return f"data/06_models/{place}/{name}"
 
 
-def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> Claim | None:
+def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> OutputFolder | None:
     """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
     images = None if pipeline == "export" else block.get("images")
     if block.get("output") or not images:

@@ -11,7 +11,7 @@ _COLOURS = {"training": NORMAL, "validation": ANOMALOUS}
 
 
 def draw_loss_curves(history: pd.DataFrame) -> Figure:
-    """Draw each term's value on training and on held-out normal images, epoch by epoch.
+    """Draw each term's value on training and on normal validation images, epoch by epoch.
 
     `history` has the columns epoch (from 0), split, term, value; one without a row is of what learns without epochs,
     and the figure says so.

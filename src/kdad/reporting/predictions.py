@@ -1,7 +1,7 @@
 """What a detector thinks of a folder of images: a contact sheet of the most anomalous, and a page of all.
 
 A table of predictions has a row a file: path (relative), score, threshold, decision (0 or 1), percentile (share of the
-held-out normal images that score lower), height, width, milliseconds, problem, thumbnail and heat_map (paths relative
+normal validation images that score lower), height, width, milliseconds, problem, thumbnail and heat_map (paths relative
 to the page, or None), and perhaps label (0, 1, or NaN where it is unknown). A file that could not be read has a problem
 and no score.
 """

@@ -15,7 +15,7 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
     """
     test = scores["split"] == "test"
     groups = {
-        "held-out normal": (scores.loc[scores["split"] == "validation", "score"], MUTED),
+        "normal validation": (scores.loc[scores["split"] == "validation", "score"], MUTED),
         "test normal": (scores.loc[test & (scores["label"] == 0), "score"], NORMAL),
         "test anomalous": (scores.loc[test & (scores["label"] == 1), "score"], ANOMALOUS),
     }

@@ -16,7 +16,7 @@ def threshold_remarks(metrics: dict[str, Any]) -> list[str]:
     if not metrics.get("threshold"):
         return []
     threshold = Threshold.model_validate(metrics["threshold"])
-    found = [_out_of_reach(threshold), _unlike_the_held_out(threshold, metrics), *_ranked_but_not_decided(metrics)]
+    found = [_out_of_reach(threshold), _unlike_validation(threshold, metrics), *_ranked_but_not_decided(metrics)]
     return [remark for remark in found if remark is not None]
 
 
@@ -44,21 +44,21 @@ def _out_of_reach(threshold: Threshold) -> str | None:
     )
 
 
-def _unlike_the_held_out(threshold: Threshold, metrics: dict[str, Any]) -> str | None:
+def _unlike_validation(threshold: Threshold, metrics: dict[str, Any]) -> str | None:
     rate, images = metrics.get("false_positive_rate"), metrics.get("test_normal")
     expected = threshold.exceeding_range(images) if rate is not None and images else None
     if expected is None or expected[0] <= round(rate * images) <= expected[1]:
         return None
     rare = "more" if round(rate * images) > expected[1] else "fewer"
     causes = (
-        "the test images were taken otherwise than the held-out ones (light, camera, batch), some of them are not "
-        "normal, or held-out images are near copies of training images, so that they score lower than new ones"
+        "the test images were taken otherwise than the validation ones (light, camera, batch), some of them are not "
+        "normal, or validation images are near copies of training images, so that they score lower than new ones"
         if rare == "more"
-        else "the held-out images differ from the test images, or some of them are not normal"
+        else "the validation images differ from the test images, or some of them are not normal"
     )
     return (
         f"{counted(rate, images)} normal test images exceed the threshold, {rare} than the {expected[0]} to "
-        f"{expected[1]} of images like the held-out ones (95 %; one draw of twenty is outside by chance). Likely "
+        f"{expected[1]} of images like the validation ones (95 %; one draw of twenty is outside by chance). Likely "
         f"causes, the likeliest first: {causes}"
     )
 

@@ -33,7 +33,7 @@ class Drift:
 
     verdict: Literal["changed", "unchanged", "unknown"]
     images: int
-    held_out: int
+    validation: int
     alarms: int
     alarm_rate_low: float
     alarm_rate_high: float
@@ -54,15 +54,15 @@ class Drift:
         """Say in one line whether the promise still holds, as far as can be told."""
         of = "normal images" if self.labelled else "images"
         if self.verdict == "unknown":
-            few = self.images if self.images < LEAST else self.held_out
-            whose = f"{few} {of}" if self.images < LEAST else f"{few} held-out normal images"
+            few = self.images if self.images < LEAST else self.validation
+            whose = f"{few} {of}" if self.images < LEAST else f"{few} normal validation images"
             return f"whether the promised false positive rate still holds cannot be told by {whose}; it takes {LEAST}"
         above = (
             f"{self.alarms} of {self.images} {of} are above the threshold ({self.alarm_rate:.1%}, 95 % interval "
             f"{self.alarm_rate_low:.1%} to {self.alarm_rate_high:.1%}; promised of normal ones {self.promised:.1%})"
         )
         scores = (
-            f"scores against those of {self.held_out} held-out normal images: Kolmogorov-Smirnov D = "
+            f"scores against those of {self.validation} normal validation images: Kolmogorov-Smirnov D = "
             f"{self.statistic:.2f}, p = {self.score_p_value:.2g}"
         )
         if self.verdict == "unchanged":
@@ -102,27 +102,27 @@ def compare_scores(scores: np.ndarray, reference: NormalReference, alpha: float,
     """
     from scipy.stats import binomtest, ks_2samp
 
-    held_out = reference.scores
+    validation = reference.scores
     alarms = int((scores > reference.threshold.value).sum())
     low, high, statistic, p_scores, p_alarms, higher = 0.0, 1.0, 0.0, 1.0, 1.0, False
     if scores.size:
         interval = binomtest(alarms, scores.size).proportion_ci(_CONFIDENCE, method="exact")
         low, high = float(interval.low), float(interval.high)
         p_alarms = _chance_of_alarms(alarms, scores.size, reference.threshold)
-    if scores.size and held_out.size:
-        found = ks_2samp(scores, held_out)
+    if scores.size and validation.size:
+        found = ks_2samp(scores, validation)
         statistic, p_scores = float(found.statistic), float(found.pvalue)
-        higher = float(np.median(scores)) > float(np.median(held_out))
+        higher = float(np.median(scores)) > float(np.median(validation))
     verdict = "unknown"
     if scores.size >= LEAST:
         if min(p_alarms, p_scores) <= alpha / 2:
             verdict = "changed"
-        elif held_out.size >= LEAST:
+        elif validation.size >= LEAST:
             verdict = "unchanged"
     return Drift(
         verdict,
         int(scores.size),
-        int(held_out.size),
+        int(validation.size),
         alarms,
         low,
         high,

@@ -46,7 +46,7 @@ MaskResolution = Literal["masks", "model"]
 class MeasuringParameters(StrictModel):
     """The ``measuring:`` block: one for all systems, so that no table compares unequal metrics."""
 
-    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of held-out normal scores")
+    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of normal validation scores")
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
     resolution: MaskResolution = Field(
@@ -64,7 +64,7 @@ RULES_WITHOUT_VALUE = ("f1", "youden")
 
 
 class DriftParameters(StrictModel):
-    """How scores are compared with those of held-out normal images."""
+    """How scores are compared with those of normal validation images."""
 
     alpha: float = Field(
         0.01, gt=0, le=0.2, description="chance of a false report: of one inference, or in all the life of a watch"

@@ -1,7 +1,7 @@
 """Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
 
 An object that always lies the same way has places that a network never learns well, and others that it always does;
-what is left says how unusual a value is where it stands. Training images alone are looked at: held-out ones set the
+what is left says how unusual a value is where it stands. Training images alone are looked at: validation ones set the
 threshold, and a score that they had shaped would judge them more mildly than new images.
 """
 
@@ -23,14 +23,14 @@ _KEPT = "moments."  # before the names of tensors
 
 
 @dataclass(frozen=True)
-class PositionMoments:
+class PixelStats:
     """What maps are standardised by at each position: mean and spread `(h, w)`, float32, the spread above 0."""
 
     mean: Tensor
     spread: Tensor
 
     @classmethod
-    def of(cls, values: ChannelStatistics, shape: tuple[int, ...]) -> "PositionMoments":
+    def of(cls, values: ChannelStatistics, shape: tuple[int, ...]) -> "PixelStats":
         """Return those of maps of `shape` (h, w), of which each position was taken in as a channel.
 
         A fifth of the standard deviation over all positions together is added to that of each; a map that is constant
@@ -62,7 +62,7 @@ def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
 
 def measure_moments(
     split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
-) -> dict[str, PositionMoments]:
+) -> dict[str, PixelStats]:
     """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
     rows = measured_rows(split)
     statistics: dict[str, ChannelStatistics] = {}
@@ -71,21 +71,21 @@ def measure_moments(
         for name, maps in maps_of(rows[start : start + batch_size]).items():
             shapes[name] = tuple(maps.shape[1:])
             statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
-    return {name: PositionMoments.of(found, shapes[name]) for name, found in statistics.items()}
+    return {name: PixelStats.of(found, shapes[name]) for name, found in statistics.items()}
 
 
-def moments_state(moments: dict[str, PositionMoments]) -> dict[str, Tensor]:
+def moments_state(moments: dict[str, PixelStats]) -> dict[str, Tensor]:
     """Return moments as tensors by name, to be kept."""
     return {
         f"{_KEPT}{name}.{part}": getattr(found, part) for name, found in moments.items() for part in ("mean", "spread")
     }
 
 
-def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, PositionMoments]:
+def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, PixelStats]:
     """Take the moments of maps of `size` (h, w) out of what was kept; raises `ValueError` for those that do not fit."""
     kept = {name.removeprefix(_KEPT): state.pop(name) for name in list(state) if name.startswith(_KEPT)}
     names = dict.fromkeys(name.rpartition(".")[0] for name in kept)
-    found = {name: PositionMoments(kept[f"{name}.mean"], kept[f"{name}.spread"]) for name in names}
+    found = {name: PixelStats(kept[f"{name}.mean"], kept[f"{name}.spread"]) for name in names}
     for moments in found.values():
         moments.check(size)
     return found
@@ -93,9 +93,9 @@ def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, P
 
 def take_map_moments(
     state: dict[str, Tensor], name: str, size: tuple[int, int], asked: str, where: str
-) -> PositionMoments | None:
+) -> PixelStats | None:
     """Take the moments of a detector's one map; raises `ValueError` where they are not what was `asked` for `where`."""
     found = take_moments(state, size).get(name)
-    if (found is not None) != (asked == "position"):
+    if (found is not None) != (asked == "per_pixel"):
         raise ValueError(f"its {where} is {asked}, and its moments differ")
     return found

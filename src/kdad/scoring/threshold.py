@@ -53,7 +53,7 @@ class Threshold(StrictModel):
         )
         missing = self.images_missing
         if missing:
-            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more held-out normal images"  # type: ignore[operator]
+            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more normal validation images"  # type: ignore[operator]
         return said
 
     @property
@@ -82,21 +82,21 @@ class Calibration(StrictModel):
     """A threshold and the normal scores that it was set on, by a detector in one number format."""
 
     threshold: Threshold
-    held_out_scores: list[float] = Field(description="ascending")
+    validation_scores: list[float] = Field(description="ascending")
 
     @classmethod
     def of(cls, threshold: Threshold, scores: np.ndarray) -> "Calibration":
         """Return that of a threshold and the normal scores `(N,)` behind it, in any order."""
-        return cls(threshold=threshold, held_out_scores=np.sort(scores.astype(np.float64)).tolist())
+        return cls(threshold=threshold, validation_scores=np.sort(scores.astype(np.float64)).tolist())
 
 
 def images_needed(quantile: float) -> int:
-    """Return how many held-out normal scores it takes for a rate of 1 - `quantile` to be promised at all."""
+    """Return how many normal validation scores it takes for a rate of 1 - `quantile` to be promised at all."""
     return math.ceil(round(1 / (1 - quantile), 9)) - 1
 
 
 def quantile_threshold(scores: np.ndarray, quantile: float) -> Threshold:
-    """Return the k-th smallest of n held-out normal scores, k = ceil((n + 1) * quantile), at most n.
+    """Return the k-th smallest of n normal validation scores, k = ceil((n + 1) * quantile), at most n.
 
     A new normal score exchangeable with these exceeds it with chance (n + 1 - k) / (n + 1), at most 1 - quantile unless
     n is too small for that (split conformal prediction, Vovk et al. 2005; Lei et al. 2018). Raises `InputError` without
@@ -106,9 +106,9 @@ def quantile_threshold(scores: np.ndarray, quantile: float) -> Threshold:
         raise InputError(f"quantile is {quantile}; it must lie between 0 and 1")
     count = scores.size
     if count == 0:
-        raise InputError("there are no held-out normal scores to set the threshold on; hold out some normal images")
+        raise InputError("there are no normal validation scores to set the threshold on; hold out some normal images")
     if not np.isfinite(scores).all():
-        raise InputError("held-out normal scores are not all finite; a threshold needs finite scores")
+        raise InputError("normal validation scores are not all finite; a threshold needs finite scores")
     # Rounded first: 100 * 0.07 is 7.000000000000001, whose ceiling would be 8.
     rank = min(max(math.ceil(round((count + 1) * quantile, 9)), 1), count)
     value = float(np.partition(scores, rank - 1, axis=None)[rank - 1])

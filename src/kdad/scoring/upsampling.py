@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps `(B, h, w)` upsampled to `size` (H, W), bilinear, `(B, H, W)`.
 
     In a graph that is exported, by two products with constant matrices: runtimes multiply several times faster than

@@ -7,14 +7,14 @@ from kdad.images.checks.statistics import ChannelStatistics
 from kdad.parameters.strict import StrictModel
 
 
-class Standard(StrictModel):
+class ZScore(StrictModel):
     """Mean and standard deviation of a map's values."""
 
     mean: float = Field(description="of all values")
     sd: float = Field(gt=0, description="dividing by the count; 1 where all are the same")
 
     @classmethod
-    def of(cls, values: ChannelStatistics) -> "Standard":
+    def of(cls, values: ChannelStatistics) -> "ZScore":
         """Return that of values taken in as one channel; raises `ValueError` where there was none."""
         # Unchecked: of values that are not finite it is not either, and whoever maps images names the one.
         return cls.model_construct(mean=values.mean.item(), sd=values.sd.item() or 1.0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.prediction import Prediction, heat_limits
+from kdad.detectors.prediction import Prediction, colour_limits_of
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement
@@ -41,7 +41,7 @@ def map_picture(anomaly_map: np.ndarray, predictor: Predictor, placement: Placem
 
     What the detector was not shown is 0.
     """
-    low, high = predictor.map_limits or heat_limits(anomaly_map)
+    low, high = predictor.colour_limits or colour_limits_of(anomaly_map)
     shown = placement.shown.cut(np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1))
     grey = Image.fromarray(np.rint(shown * 255).astype(np.uint8))
     seen = placement.seen

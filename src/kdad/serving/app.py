@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from kdad.detectors.predictor import Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.page import describe_judge, render_page
-from kdad.serving.requests import Door, RefusedError, read_body
+from kdad.serving.requests import RateLimit, RefusedError, read_body
 from kdad.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _OFFLINE = (
 
 def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
     """Return the ASGI app of a judge that has a threshold."""
-    service, door = Service(predictor, limits), Door(limits)
+    service, door = Service(predictor, limits), RateLimit(limits)
     page = render_page(predictor, limits)
 
     @asynccontextmanager

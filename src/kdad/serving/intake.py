@@ -35,7 +35,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Intake:
+class ImageInput:
     """Makes images ready for a judge, up to `pixels` each; None: as many as Pillow decodes."""
 
     predictor: Predictor

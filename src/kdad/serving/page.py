@@ -33,6 +33,6 @@ def render_page(predictor: Predictor, limits: ServingParameters) -> str:
         ("Limits", f"{limits.body_megabytes:g} MB, {limits.megapixels:g} million pixels"),
     ]
     title = f"Is it normal? {said['dataset']} / {said['category']}"
-    normal = predictor.held_out_scores
+    normal = predictor.validation_scores
     lowest = float(normal.min()) if len(normal) else None
     return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"], lowest=lowest)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.prediction import Prediction, heat_limits
+from kdad.detectors.prediction import Prediction, colour_limits_of
 from kdad.detectors.predictor import Predictor
 from kdad.images.files.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail_size
@@ -23,7 +23,7 @@ def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> di
     small = resize_image(original, (down, across))
     said = {"height": height, "width": width, "picture": base64_png(_as_picture(small)), "heat": None}
     if prediction.map is not None:
-        limits = predictor.map_limits or heat_limits(prediction.map)
+        limits = predictor.colour_limits or colour_limits_of(prediction.map)
         placement = prepared.placement.of_size(down, across)
         said["heat"] = base64_png(overlay_placed(small, prediction.map, limits, placement))
     return said

@@ -19,7 +19,7 @@ class RefusedError(Exception):
         self.status, self.sentence, self.headers = status, sentence, headers or {}
 
 
-class Door:
+class RateLimit:
     """Lets so many requests in at once, for so long each."""
 
     def __init__(self, limits: ServingParameters) -> None:

@@ -13,7 +13,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.batching import Batcher
-from kdad.serving.intake import Intake, Prepared, TooLargeError
+from kdad.serving.intake import ImageInput, Prepared, TooLargeError
 from kdad.serving.invocations import parse_invocation
 from kdad.serving.pictures import show
 
@@ -28,7 +28,7 @@ class Service:
 
     def __init__(self, predictor: Predictor, limits: ServingParameters) -> None:
         self.predictor, self._limits = predictor, limits
-        self._intake = Intake(predictor, int(limits.megapixels * 1e6))
+        self._intake = ImageInput(predictor, int(limits.megapixels * 1e6))
         self._batcher = Batcher(predictor, limits.batch_size)
         self._thread = ThreadPoolExecutor(1, "decode")
 

@@ -14,7 +14,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
 from kdad.serving.answers import answer, naming_row
-from kdad.serving.intake import Intake
+from kdad.serving.intake import ImageInput
 
 COLUMN = "image"
 _BATCH = 8
@@ -51,7 +51,7 @@ def predict_table(predictor: Predictor, given: Any, with_map: bool = False, path
     that is asked for. Raises `InputError` naming the row that cannot be judged; `paths` says whether a text may be one.
     """
     values, index = _column_of(given)
-    intake, rows = Intake(predictor), []
+    intake, rows = ImageInput(predictor), []
     for start in range(0, len(values), _BATCH):
         prepared = []
         for row, value in enumerate(values[start : start + _BATCH], start):

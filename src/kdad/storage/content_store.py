@@ -12,7 +12,7 @@ from typing import Any
 
 from kdad.errors import InputError
 from kdad.storage.checksums import find_damage, write_checksums
-from kdad.storage.disk_space import DiskFullError, told_when_full
+from kdad.storage.disk_space import DiskFullError, disk_full_error
 from kdad.storage.process_lock import one_at_a_time
 from kdad.storage.replacing import flush_to_disk
 
@@ -55,7 +55,7 @@ class ContentStore:
         partial = folder.with_name(f"{folder.name}.partial")
         partial.mkdir(exist_ok=True)
         try:
-            with told_when_full(partial):
+            with disk_full_error(partial):
                 build(partial)
                 write_checksums(partial, progress)
                 flush_to_disk(partial)

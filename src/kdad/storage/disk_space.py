@@ -45,7 +45,7 @@ def create_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memma
 
 
 @contextmanager
-def told_when_full(place: Path) -> Iterator[None]:
+def disk_full_error(place: Path) -> Iterator[None]:
     """Turn whatever a full disk makes of writing to `place` (a file or folder) into a `DiskFullError`."""
     try:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kdad.storage.disk_space import told_when_full
+from kdad.storage.disk_space import disk_full_error
 from kdad.storage.process_lock import one_at_a_time
 
 
@@ -24,7 +24,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
-            with told_when_full(folder):
+            with disk_full_error(folder):
                 yield partial
                 flush_to_disk(partial)
             shutil.rmtree(older, ignore_errors=True)
@@ -81,7 +81,7 @@ def replace_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with told_when_full(path):
+        with disk_full_error(path):
             temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     finally:

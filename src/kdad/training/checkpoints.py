@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdad.storage.disk_space import told_when_full
+from kdad.storage.disk_space import disk_full_error
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class CheckpointFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         try:
-            with told_when_full(self.path), temporary.open("w+b") as file:
+            with disk_full_error(self.path), temporary.open("w+b") as file:
                 torch.save({"key": self.key, **state}, file)
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").digest()

@@ -1,4 +1,4 @@
-"""The one training loop: an optimiser, a schedule, validation on held-out normal images, checkpoints, loss history."""
+"""The one training loop: an optimiser, a schedule, a loss on normal validation images, checkpoints, loss history."""
 
 import logging
 import math
@@ -83,7 +83,7 @@ def _train_epoch(
         _check_finite(terms, task, rows, f"{where}, batch {len(losses) + 1}")
         losses.append(_step(terms, optimiser, rows))
         schedule.step()
-    validated = _validate(task, parameters.batch_size, f"{where}, held-out batch")
+    validated = _validate(task, parameters.batch_size, f"{where}, validation batch")
     return _rows(epoch, "training", losses) + _rows(epoch, "validation", validated)
 
 

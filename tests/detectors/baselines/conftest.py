@@ -16,7 +16,7 @@ SIZE = (8, 12)
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> FeatureSet:
+def feature_set(tmp_path: Path) -> FeatureSet:
     """Ten images of 8 x 12 pixels, of which six train and one is held out, with outputs at two critical points."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(10, 3, *SIZE, generator=generator).numpy()

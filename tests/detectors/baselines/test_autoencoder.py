@@ -64,9 +64,9 @@ def test_training_lowers_the_residual_of_what_it_sees(trained, loss):
 
 def test_the_history_holds_the_residual_of_held_out_images(seen, trained):
     network, history, _ = trained("l2", 2)
-    held_out = seen.batch(seen.split.rows("validation"))
+    validation = seen.batch(seen.split.rows("validation"))
     with torch.no_grad():
-        expected = float((network(held_out) - held_out).square().mean())
+        expected = float((network(validation) - validation).square().mean())
     last = history[(history["epoch"] == 1) & (history["split"] == "validation")]
     assert last["value"].item() == pytest.approx(expected, rel=1e-5)
 

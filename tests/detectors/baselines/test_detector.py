@@ -124,7 +124,7 @@ def test_an_autoencoders_map_is_its_residual(fit):
 def test_the_map_is_standardised_at_each_pixel_where_asked(fit, method, options):
     block = {"options": options, "smoothing": {"gaussian_sigma": 1.5}}
     made, plain = (
-        fit(BaselineDetector, settings(method, **block, normalisation=name)) for name in ("position", "none")
+        fit(BaselineDetector, settings(method, **block, normalisation=name)) for name in ("per_pixel", "none")
     )
     rows = (plain.seen.split.rows(part) for part in ("train", "test"))
     training, test = (plain.detector.maps(plain.seen.batch(one)).maps["anomaly"] for one in rows)
@@ -135,20 +135,20 @@ def test_the_map_is_standardised_at_each_pixel_where_asked(fit, method, options)
 
 
 def test_moments_are_kept_and_those_that_do_not_fit_are_refused(fit):
-    made, plain = (fit(BaselineDetector, settings("memory_bank", normalisation=of)) for of in ("position", "none"))
-    (state, without), facts = (one.detector.learnt_state() for one in (made, plain)), made.detector.learnt_facts()
+    made, plain = (fit(BaselineDetector, settings("memory_bank", normalisation=of)) for of in ("per_pixel", "none"))
+    (state, without), facts = (one.detector.state_dict() for one in (made, plain)), made.detector.metadata()
     assert set(state) - set(without) == {"moments.anomaly.mean", "moments.anomaly.spread"}
     with pytest.raises(ValueError, match=r"its baselines\.normalisation is none, and its moments differ"):
-        plain.detector.restore(dict(state), facts)
+        plain.detector.load_state(dict(state), facts)
     with pytest.raises(ValueError, match=r"its baselines\.normalisation is position, and its moments differ"):
-        made.detector.restore(without, facts)
+        made.detector.load_state(without, facts)
     small = {name: found[:4, :4] if name.startswith("moments.") else found for name, found in state.items()}
     with pytest.raises(ValueError, match=r"moments of \(4, 4\) for maps of \(32, 48\)"):
-        made.detector.restore(small, facts)
+        made.detector.load_state(small, facts)
 
 
 def test_a_network_serves_maps_of_both_kinds_which_are_kept_apart(fit):
-    given = [{}, {"normalisation": "position"}, {"normalisation": "position", "smoothing": {"gaussian_sigma": 2.0}}]
+    given = [{}, {"normalisation": "per_pixel"}, {"normalisation": "per_pixel", "smoothing": {"gaussian_sigma": 2.0}}]
     made = [fit(BaselineDetector, settings("l2_autoencoder", options=_SMALL, **block)) for block in given]
     assert [one.fitting.reused for one in made] == [False, True, True]
     assert len({one.detector.key for one in made}) == 1
@@ -157,13 +157,13 @@ def test_a_network_serves_maps_of_both_kinds_which_are_kept_apart(fit):
 
 def test_a_method_of_whole_images_has_nothing_to_standardise(fit):
     plain, asked = (
-        fit(BaselineDetector, settings("knn", "source", normalisation=name)) for name in ("none", "position")
+        fit(BaselineDetector, settings("knn", "source", normalisation=name)) for name in ("none", "per_pixel")
     )
-    assert asked.detector.learnt_state().keys() == plain.detector.learnt_state().keys()
+    assert asked.detector.state_dict().keys() == plain.detector.state_dict().keys()
     assert asked.detector.raw_key([], asked.seen) == plain.detector.raw_key([], plain.seen)
     found, expected = (one.detector.maps(one.seen.batch(SOME)).scores["score"] for one in (asked, plain))
     np.testing.assert_array_equal(found, expected)
-    asked.detector.restore(asked.detector.learnt_state(), asked.detector.learnt_facts())
+    asked.detector.load_state(asked.detector.state_dict(), asked.detector.metadata())
 
 
 def test_an_autoencoder_is_trained_once(fit):
@@ -185,7 +185,7 @@ def test_images_of_another_split_do_not_change_what_is_learnt(fit, images):
         if sample.subset != "train":
             changed.pixels[row] = 1 - changed.pixels[row]
     for given in (settings("kmeans", "pca", {"n_clusters": 2}), settings("position_gaussian")):
-        states = [fit(BaselineDetector, given, images=found).detector.learnt_state() for found in (images, changed)]
+        states = [fit(BaselineDetector, given, images=found).detector.state_dict() for found in (images, changed)]
         assert states[0].keys() == states[1].keys()
         for name, tensor in states[0].items():
             torch.testing.assert_close(tensor, states[1][name], msg=name)
@@ -227,20 +227,20 @@ def test_what_the_library_meets_in_the_images_names_the_method(fit):
 
 
 def test_only_methods_that_draw_depend_on_the_seed():
-    assert not BaselineDetector.draws(settings("knn", "source"))
-    assert BaselineDetector.draws(settings("kmeans", "source"))
+    assert not BaselineDetector.is_stochastic(settings("knn", "source"))
+    assert BaselineDetector.is_stochastic(settings("kmeans", "source"))
 
 
 def test_one_method_is_chosen_of_many_and_one_that_is_left_out_is_none():
     knn = {"detector": "knn", "representation": "source"}
     blocks = {"seed": 1, "baselines": {"pixel_side": 8, "methods": {"nearest": knn, "left_out": None}}}
-    chosen = BaselineSettings.choose(blocks, "nearest", "paper_tables.methods.a")
+    chosen = BaselineSettings.select_variant(blocks, "nearest", "paper_tables.methods.a")
     assert chosen == {"seed": 1, "baselines": {"pixel_side": 8, "methods": {"nearest": knn}}}
-    assert BaselineSettings.choose(blocks, "left_out", "there") is None
+    assert BaselineSettings.select_variant(blocks, "left_out", "there") is None
     with pytest.raises(InputError, match=r"there: baselines.methods has no 'neares'; did you mean 'nearest'\?"):
-        BaselineSettings.choose(blocks, "neares", "there")
+        BaselineSettings.select_variant(blocks, "neares", "there")
     with pytest.raises(InputError, match=r"there: baselines.methods is None; give methods by name"):
-        BaselineSettings.choose({"baselines": {"methods": None}}, "nearest", "there")
+        BaselineSettings.select_variant({"baselines": {"methods": None}}, "nearest", "there")
 
 
 def test_a_table_says_what_a_method_is_and_sees():
@@ -251,7 +251,7 @@ def test_a_table_says_what_a_method_is_and_sees():
 
 def test_a_table_says_whether_asked_for_standardising_has_a_map_to_act_on():
     labels = [
-        BaselineDetector.label(settings(*given, normalisation="position"))["sees"]
+        BaselineDetector.label(settings(*given, normalisation="per_pixel"))["sees"]
         for given in (("memory_bank",), ("knn", "pca"))
     ]
     assert labels == ["patches, map standardised at each position", "pca, no map to standardise"]

@@ -119,13 +119,13 @@ def test_kde_of_the_configuration_is_exact_in_many_dimensions():
 
 @pytest.mark.parametrize(("name", "options"), [("kde", {}), ("knn", {}), ("lof", {"n_neighbors": 5}), ("ocsvm", {})])
 def test_detectors_that_draw_nothing_score_alike_with_every_seed(name, options):
-    assert not BaselineMethodParameters(detector=name, representation="pca").draws
+    assert not BaselineMethodParameters(detector=name, representation="pca").is_stochastic
     scores = [fit_detector(name, KNOWN, options, seed)(OTHERS) for seed in (0, 7)]
     np.testing.assert_array_equal(*scores)
 
 
 def test_detectors_that_draw_depend_on_the_seed():
-    assert BaselineMethodParameters(detector="kmeans", representation="pca").draws
+    assert BaselineMethodParameters(detector="kmeans", representation="pca").is_stochastic
     scores = [fit_detector("kmeans", KNOWN, {"n_clusters": 8, "n_init": 1}, seed)(OTHERS) for seed in (0, 7)]
     assert not np.allclose(*scores)
 

@@ -158,7 +158,7 @@ def test_a_restored_model_scores_alike(options):
     model, restored = new_patch_model(options), new_patch_model(options)
     known = GENERATOR.normal(size=(12, 6, 5)).astype(np.float32)
     model.fit(lambda: iter([known[:7], known[7:]]), 12, np.random.default_rng(0), 0)
-    restored.restore({name: tensor.clone() for name, tensor in model.state().items()})
+    restored.load_state({name: tensor.clone() for name, tensor in model.state().items()})
     others = GENERATOR.normal(size=(3, 6, 5)).astype(np.float32)
     np.testing.assert_array_equal(restored.score(others), model.score(others))
 

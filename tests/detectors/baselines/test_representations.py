@@ -78,7 +78,7 @@ def test_a_constant_pixel_stays_finite():
 def test_a_restored_representation_gives_the_same_vectors(raw, kind):
     represent, restored = Representation(kind, 4, 3), Representation(kind, 4, 3)
     represent.fit(raw(represent, TRAINING))
-    restored.restore({name: tensor.clone() for name, tensor in represent.state().items()})
+    restored.load_state({name: tensor.clone() for name, tensor in represent.state().items()})
     others = raw(represent, ROWS)
     np.testing.assert_array_equal(restored(others), represent(others))
     assert restored(others).dtype == np.float32

@@ -117,12 +117,12 @@ def test_places_inside_of_a_one_class_svm_whose_values_are_below_0_keep_their_or
 
 def test_what_is_kept_says_whose_it_is(fit, settings):
     detector = fit(CommitteeDetector, settings("mkd", "memory_bank")).detector
-    names = detector.learnt_state()
+    names = detector.state_dict()
     assert {name.split(".")[0] for name in names} == {"mkd", "memory_bank", "moments"}
     assert "memory_bank.patches" in names
-    facts = detector.learnt_facts()
+    facts = detector.metadata()
     with pytest.raises(ValueError, match="its members are mkd, memory_bank, and it has what memory_bank learnt"):
-        detector.restore(names, {"members": {"memory_bank": facts["members"]["memory_bank"]}})
+        detector.load_state(names, {"members": {"memory_bank": facts["members"]["memory_bank"]}})
 
 
 def test_raw_maps_are_found_again_by_everything_that_members_finish_them_by(fit, settings):
@@ -143,7 +143,7 @@ def test_a_point_that_a_member_needs_and_the_source_lacks_is_refused_before_trai
 
 
 def test_only_what_is_drawn_depends_on_the_seed(settings):
-    assert CommitteeDetector.draws(settings("mkd"))
+    assert CommitteeDetector.is_stochastic(settings("mkd"))
     assert CommitteeDetector.passage(settings("mkd", features={"batch_size": 3}), (8, 8)).batch_size == 3
 
 

@@ -17,7 +17,7 @@ def test_members_have_the_settings_that_they_would_have_alone(settings):
         "mkd": MkdSettings.model_validate({name: blocks[name] for name in MkdSettings.model_fields}),
     }
     own = {name: blocks[name] for name in BaselineSettings.model_fields}
-    alone["memory_bank"] = BaselineSettings.model_validate(BaselineSettings.choose(own, "memory_bank", ""))
+    alone["memory_bank"] = BaselineSettings.model_validate(BaselineSettings.select_variant(own, "memory_bank", ""))
     assert given.of_members == alone
     assert list(given.of_members) == ["stfpm", "mkd", "memory_bank"]
 
@@ -41,8 +41,8 @@ def test_who_cannot_be_a_member(settings, members, message):
 @pytest.mark.parametrize(("block", "member"), [("baselines", "memory_bank"), ("stfpm", "stfpm")])
 def test_members_whose_maps_are_standardised_cannot_be_multiplied(settings, block, member):
     blocks = settings("mkd", member).model_dump(mode="json")
-    blocks[block]["normalisation"] = "position"
-    with pytest.raises(ValidationError, match=rf"{block}\.normalisation is 'position'.*set .* to none, or leave that"):
+    blocks[block]["normalisation"] = "per_pixel"
+    with pytest.raises(ValidationError, match=rf"{block}\.normalisation is 'per_pixel'.*set .* to none, or leave that"):
         CommitteeSettings.model_validate(blocks)
     blocks["committee"]["members"] = ["mkd"]
     assert CommitteeSettings.model_validate(blocks).committee.members == ["mkd"]  # nothing to the others

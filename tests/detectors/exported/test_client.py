@@ -41,7 +41,7 @@ def _check(python: Path | str, exported, folder: Path) -> None:
         with Image.open(path) as image, Image.open(folder / "maps" / path.name) as shown:
             assert shown.size == image.size
         if image.size == (48, 32):  # the detector's own
-            low, high = predictor.map_limits
+            low, high = predictor.colour_limits
             grey = np.clip((found.map - low) / (high - low), 0, 1) * 255
             np.testing.assert_allclose(np.asarray(Image.open(folder / "maps" / path.name)), grey, atol=1.01)
             assert grey.max() > 50

@@ -27,9 +27,9 @@ def test_a_file_judges_as_its_detector(format, exported, detector, tmp_path):
     predictor = load(exported(format))
     assert isinstance(predictor, ExportedDetector)
     assert (predictor.system, predictor.size, predictor.methods) == ("stfpm", (32, 48), ["feature_distance"])
-    assert (predictor.threshold, predictor.map_limits) == (detector.threshold, detector.map_limits)
+    assert (predictor.threshold, predictor.colour_limits) == (detector.threshold, detector.colour_limits)
     assert predictor.record["commit"] == "0123abc"
-    np.testing.assert_array_equal(predictor.held_out_scores, detector.held_out_scores)
+    np.testing.assert_array_equal(predictor.validation_scores, detector.validation_scores)
     for number, size in enumerate([(32, 48), (90, 61), (20, 30)]):
         Image.fromarray(coloured_noise(*size)).save(tmp_path / f"{number}.png")
     tolerance = 1e-4 * _spread(detector)
@@ -73,7 +73,7 @@ def test_onnx_names_inputs_outputs_and_says_what_a_client_needs(exported, detect
     assert float(said["kdad.threshold"]) == detector.threshold.value
     assert said["kdad.decision"] == "anomalous when score > threshold"
     assert (said["kdad.image_size"], said["kdad.format_version"]) == ("32 x 48", "1")
-    assert [float(limit) for limit in said["kdad.map_limits"].split()] == list(detector.map_limits)
+    assert [float(limit) for limit in said["kdad.colour_limits"].split()] == list(detector.colour_limits)
     assert (said["kdad.dataset"], said["kdad.seed"], said["kdad.commit"]) == ("memory/waves", "0", "0123abc")
     assert said["kdad.dataset_digest"] == detector.record["images"]
     facts = json.loads(said["kdad"])
@@ -89,10 +89,10 @@ def test_what_loses_digits_has_a_threshold_of_its_own_and_says_what_it_lost(form
     pixels = np.stack([images.own_pixels(row) for row in range(len(parts))])
     scores = np.array([predictor.score_pixels(one[None])[0][0] for one in pixels], dtype=np.float64)
     exact = np.array([detector.predict(one).score for one in pixels])
-    held_out = scores[parts == "validation"]
-    assert predictor.threshold == quantile_threshold(held_out, 0.5)
+    validation = scores[parts == "validation"]
+    assert predictor.threshold == quantile_threshold(validation, 0.5)
     assert predictor.threshold.value != detector.threshold.value
-    np.testing.assert_allclose(predictor.held_out_scores, np.sort(held_out))
+    np.testing.assert_allclose(predictor.validation_scores, np.sort(validation))
     scored = parts != "train"
     loss = predictor.facts.loss
     assert predictor.facts.threshold_set_by == "runtime"
@@ -115,6 +115,6 @@ def test_a_file_keeps_a_threshold_that_it_is_given_later(exported, detector, tmp
     predictor.calibrated(quantile_threshold(np.arange(10.0), 0.8), np.arange(10.0), (0.0, 2.0))
     again = load(predictor.save(tmp_path / "again"))
     assert again.threshold.value == 8
-    assert (again.facts.threshold_set_by, again.map_limits) == ("runtime", (0.0, 2.0))
+    assert (again.facts.threshold_set_by, again.colour_limits) == ("runtime", (0.0, 2.0))
     pixels = coloured_noise(1, 40, 40)
     assert again.score_pixels(pixels)[0] == pytest.approx(predictor.score_pixels(pixels)[0])

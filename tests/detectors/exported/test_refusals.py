@@ -14,7 +14,7 @@ import torch
 from exported_detectors import export, wave_images
 from kdad.detectors import load
 from kdad.detectors.exported import writing
-from kdad.detectors.exported.checked_images import CheckedImages, drawn
+from kdad.detectors.exported.checked_images import VerificationImages, drawn
 from kdad.detectors.exported.folder import keep
 from kdad.detectors.exported.runtime import FileKind, Runtime
 from kdad.detectors.exported.writing import export_detector
@@ -36,7 +36,7 @@ class _Shifted(Runtime, FileKind):
     def build(self, whole, size, path, precision, normal):
         path.write_bytes(b"built")
 
-    def stamp(self, path, texts, target):
+    def write_metadata(self, path, texts, target):
         target.write_bytes(b"stamped")
 
     def open(self, path, precision):
@@ -80,14 +80,16 @@ def test_scores_that_are_not_finite_are_refused_in_any_precision(precision, dete
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_what_loses_digits_takes_held_out_images(precision, detector, tmp_path):
-    with pytest.raises(InputError, match=r"takes held-out normal images, and there are drawn ones.*give export.images"):
+    with pytest.raises(
+        InputError, match=r"takes normal validation images, and there are drawn ones.*give export.images"
+    ):
         export_detector(detector, "float32", drawn(detector.size), "openvino", precision, tmp_path)
     assert _written(tmp_path) == set()
 
 
 def test_drawn_images_do_for_float32(detector, tmp_path, monkeypatch):
     _shift(detector, 0.0, monkeypatch)
-    images = CheckedImages(drawn(detector.size).images[:4], "drawn")
+    images = VerificationImages(drawn(detector.size).images[:4], "drawn")
     facts = export_detector(detector, "float32", images, "torch_export", "float32", tmp_path)
     assert facts.loss.score_difference < 1e-4
     assert (facts.loss.image_auroc, facts.loss.images) == (None, 4)

@@ -121,7 +121,7 @@ def test_a_map_of_one_image_does_not_depend_on_the_others(fitted):
     assert score[0] == pytest.approx(scores[-1], rel=1e-5)
 
 
-@pytest.mark.parametrize("normalisation", ["none", "position"])
+@pytest.mark.parametrize("normalisation", ["none", "per_pixel"])
 def test_live_images_and_cached_outputs_say_the_same(fitted, normalisation):
     detector, seen = fitted(**_EVERY, detection={"normalisation": normalisation})
     rows = seen.split.scored[:3]

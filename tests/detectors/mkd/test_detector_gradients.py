@@ -61,7 +61,7 @@ def test_opened_it_maps_to_the_same_bits(mapped, tmp_path, method):
     detector, seen = mapped(method, integrated_gradients_steps=3)
     opened = open_detector(detector.save(tmp_path / "kept"), "cpu")
     np.testing.assert_array_equal(_map(opened, seen, method), _map(detector, seen, method))
-    assert opened.learnt_facts() == detector.learnt_facts()
+    assert opened.metadata() == detector.metadata()
 
 
 def test_integrated_gradients_add_up_to_the_difference_from_the_mean_training_image(mapped, monkeypatch):

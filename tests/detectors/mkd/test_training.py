@@ -107,7 +107,7 @@ def _fit(prepare, settings, train_context, folder, seed=0, **cloner):
     detector, seen = prepare(MkdDetector, settings(cloner=_cloner(**cloner)))
     fitting = detector.fit(seen, place)
     assert not fitting.reused
-    return detector.learnt_state(), fitting.history
+    return detector.state_dict(), fitting.history
 
 
 def test_one_seed_gives_one_cloner_and_another_seed_another(prepare, settings, train_context):

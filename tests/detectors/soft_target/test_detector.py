@@ -76,9 +76,9 @@ def test_held_out_images_of_the_class_are_in_neithers_training(labelled, setting
     monkeypatch.setattr(module, "train_classifier", train)
     table = fit(SoftTargetDetector, settings, images=labelled(), split="the system's own").seen.split.table
     teachers, students = learnt
-    held_out = set(table.loc[table["split"] == "validation", "id"])
-    assert len(held_out) == 4
-    assert not held_out & (teachers | students)
+    validation = set(table.loc[table["split"] == "validation", "id"])
+    assert len(validation) == 4
+    assert not validation & (teachers | students)
     assert students == set(table.loc[table["split"] == "train", "id"]) < teachers
 
 
@@ -116,5 +116,5 @@ def test_a_set_without_classes_is_refused(settings, prepare):
 def test_only_labelled_sets_can_be_seen(settings):
     labelled = DatasetParameters(name="digits", normal_class=3, image_size=32)
     textures = DatasetParameters(name="textures", category="brick", image_size=64)
-    assert settings.applies(labelled)
-    assert not settings.applies(textures)
+    assert settings.supports(labelled)
+    assert not settings.supports(textures)

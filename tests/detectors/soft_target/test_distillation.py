@@ -35,7 +35,7 @@ def lessons(monkeypatch):
 def test_a_teacher_learns_all_labels_but_those_held_out(distillation, lessons):
     distillation.teacher(0)
     ((lesson, logits),) = lessons
-    assert set(lesson.rows) == set(range(48)) - set(distillation.images.held_out_rows)
+    assert set(lesson.rows) == set(range(48)) - set(distillation.images.validation_rows)
     assert set(lesson.labelled) == set(lesson.rows)
     assert logits is None
 
@@ -45,7 +45,7 @@ def test_a_student_of_one_class_sees_its_images_without_labels_and_the_teachers_
     lesson, logits = lessons[-1]
     assert set(distillation.images.train.classes[lesson.rows]) == {2}
     assert len(lesson.rows) == 12  # of 16, four are held out
-    assert not set(lesson.rows) & set(distillation.images.held_out_rows)
+    assert not set(lesson.rows) & set(distillation.images.validation_rows)
     assert (len(lesson.labelled), lesson.temperature, lesson.alpha) == (0, 2, 1.0)
     assert torch.equal(logits, distillation.teacher(0).train_logits)
 
@@ -77,9 +77,9 @@ def test_accuracy_is_of_the_part_that_is_asked_for(distillation):
     taught = distillation.teacher(0)
     right = taught.test_logits.argmax(1).numpy() == distillation.images.test.classes
     assert distillation.test_metrics(taught)["accuracy"] == pytest.approx(right.mean())
-    rows = distillation.images.held_out_rows
+    rows = distillation.images.validation_rows
     right = taught.train_logits.argmax(1).numpy()[rows] == distillation.images.train.classes[rows]
-    assert distillation.held_out_accuracy(taught) == pytest.approx(right.mean())
+    assert distillation.validation_accuracy(taught) == pytest.approx(right.mean())
 
 
 def test_an_easy_task_is_learnt(distillation):

@@ -31,7 +31,7 @@ def test_the_map_is_that_of_source_and_student_at_the_chosen_points(fit):
 
 
 def test_the_map_is_standardised_at_each_pixel_where_asked(fit):
-    made, plain = (fit(StfpmDetector, settings(normalisation=name)) for name in ("position", "none"))
+    made, plain = (fit(StfpmDetector, settings(normalisation=name)) for name in ("per_pixel", "none"))
     rows = (plain.seen.split.rows(part) for part in ("train", "test"))
     training, test = (plain.detector.maps(plain.seen.batch(one)).maps["feature_distance"] for one in rows)
     expected = (test - training.mean(0)) / (training.std(0) + 0.2 * training.std())
@@ -39,7 +39,7 @@ def test_the_map_is_standardised_at_each_pixel_where_asked(fit):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     assert plain.fitting.reused  # one student serves both
     with pytest.raises(ValueError, match=r"its stfpm\.normalisation is none"):
-        plain.detector.restore(made.detector.learnt_state(), {})
+        plain.detector.load_state(made.detector.state_dict(), {})
 
 
 def test_the_student_learns_and_the_source_does_not(fit):
@@ -57,7 +57,7 @@ def test_a_second_fit_finds_the_student_trained_and_another_seed_does_not(fit, t
         StfpmDetector, settings(), train_context=type(train_context)(train_context.compute, 1, train_context.models)
     )
     assert [made.fitting.reused for made in (first, again, other)] == [False, True, False]
-    states = [made.detector.learnt_state() for made in (first, again, other)]
+    states = [made.detector.state_dict() for made in (first, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 

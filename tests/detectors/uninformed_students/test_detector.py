@@ -71,13 +71,13 @@ def test_maps_are_means_over_scales_of_normalised_parts(fit):
 
 
 def test_e_and_v_are_standardised_at_each_position(fit):
-    fitted = fit(UninformedStudentsDetector, settings(scoring={"normalisation": "position"}))
+    fitted = fit(UninformedStudentsDetector, settings(scoring={"normalisation": "per_pixel"}))
     training, some = (dict(zip("ev", e_and_v(fitted, 17, rows), strict=True)) for rows in (TRAIN, SOME))
     found = fitted.detector.maps(fitted.seen.batch(SOME), None, ["regression_error", "predictive_variance"]).maps
     for part, name in (("e", "regression_error"), ("v", "predictive_variance")):
         mean, spread = training[part].mean(0), training[part].std(0) + 0.2 * training[part].std()
         np.testing.assert_allclose(found[name][:, ::4, ::4], (some[part] - mean) / spread, rtol=2e-3, atol=2e-3)
-    assert fitted.detector.learnt_facts() == {"map_constants": {}}
+    assert fitted.detector.metadata() == {"map_constants": {}}
 
 
 def test_constants_are_of_training_images_alone(fit):
@@ -170,14 +170,14 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_is_trained(prepare,
     assert not train_context.models.root.exists()
 
 
-@pytest.mark.parametrize(("size", "applies"), [(17, True), ([64, 16], False), ([17, 64], True)])
-def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, applies):
+@pytest.mark.parametrize(("size", "supports"), [(17, True), ([64, 16], False), ([17, 64], True)])
+def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, supports):
     dataset = DatasetParameters(name="textures", category="brick", image_size=size)
-    assert settings((17, 33)).applies(dataset) == applies
+    assert settings((17, 33)).supports(dataset) == supports
 
 
 @pytest.mark.parametrize(
-    ("kept", "opened"), [("held_out", "overall"), ("overall", "overall"), ("position", "position"), (None, "overall")]
+    ("kept", "opened"), [("held_out", "overall"), ("overall", "overall"), ("per_pixel", "per_pixel"), (None, "overall")]
 )
 def test_a_kept_detector_has_its_constants_whatever_images_gave_them(kept, opened):
     blocks = settings().model_dump(mode="json")

@@ -13,17 +13,17 @@ from kdad.detectors.uninformed_students.maps import (
     spread_grid,
 )
 from kdad.images.checks.statistics import ChannelStatistics
-from kdad.scoring.z_score import Standard
+from kdad.scoring.z_score import ZScore
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
 _PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)
 
 
-def standard_of(values: np.ndarray) -> Standard:
+def standard_of(values: np.ndarray) -> ZScore:
     """Return the mean and deviation of all values."""
     statistics = ChannelStatistics()
     statistics.update(np.asarray(values).reshape(-1, 1))
-    return Standard.of(statistics)
+    return ZScore.of(statistics)
 
 
 def test_regression_error_by_hand():
@@ -71,7 +71,7 @@ def test_map_constants_by_hand():
     maps = np.array([[[1.0, 3.0]], [[5.0, 7.0]]], dtype=np.float32)
     # mean 16 / 4; squared distances 9 + 1 + 1 + 9 over 4
     constants = standard_of(maps)
-    assert constants == Standard(mean=4.0, sd=5**0.5)
+    assert constants == ZScore(mean=4.0, sd=5**0.5)
     normalised = constants.normalise(torch.from_numpy(maps))
     assert normalised.dtype == torch.float32
     np.testing.assert_allclose(normalised.flatten(), np.array([-3, -1, 1, 3]) / 5**0.5, rtol=1e-6)
@@ -86,7 +86,7 @@ def test_a_constant_map_has_sd_1(value):
 
 def test_fusion_of_two_scales_by_hand():
     def one(value, mean, sd):
-        return torch.full((1, 1, 1), value), Standard(mean=mean, sd=sd)
+        return torch.full((1, 1, 1), value), ZScore(mean=mean, sd=sd)
 
     e17, v17 = one(5.0, 1.0, 2.0), one(3.0, 0.0, 1.0)  # 2 and 3
     e33, v33 = one(0.0, 1.0, 0.5), one(6.0, 2.0, 4.0)  # -2 and 1

@@ -12,7 +12,7 @@ from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import StudentParameters
 from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
-from kdad.features.extraction import FeatureSet, Passage, obtain_features
+from kdad.features.extraction import ExtractionOptions, FeatureSet, obtain_features
 from kdad.features.network import FrozenNetwork
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.weights import fingerprint_state
@@ -50,23 +50,23 @@ def _parameters(count=2, epochs=2, **top) -> StudentParameters:
 def describe(tmp_path, pictures, teacher):
     def run(keep=True, folder="descriptors"):
         split = split_of(pictures)
-        cache = obtain_features(ContentStore(tmp_path / folder), teacher, pictures, split, Passage(3, keep))
+        cache = obtain_features(ContentStore(tmp_path / folder), teacher, pictures, split, ExtractionOptions(3, keep))
         return FeatureSet(pictures, split, {"p17": cache})
 
     return run
 
 
-def _standardise(seen):
-    return Standardisation.of(seen.features["p17"].statistics[0], _FLOAT32.device)
+def _standardise(feature_set):
+    return Standardisation.of(feature_set.features["p17"].statistics[0], _FLOAT32.device)
 
 
 @pytest.fixture
 def train(tmp_path, teacher, describe):
-    def run(parameters, seed=0, folder="first", seen=None):
+    def run(parameters, seed=0, folder="first", feature_set=None):
         checkpoint = CheckpointFile(tmp_path / folder / "students.checkpoint", "key")
-        seen = seen or describe()
+        feature_set = feature_set or describe()
         students = _FLOAT32.place(StudentEnsemble(parameters.count, 17, 6, 0.05, seed))
-        shared = (students, teacher, seen, _standardise(seen), parameters, _FLOAT32, seed)
+        shared = (students, teacher, feature_set, _standardise(feature_set), parameters, _FLOAT32, seed)
         return students, train_students(*shared, checkpoint)
 
     return run
@@ -111,8 +111,10 @@ def test_standardised_descriptors_by_hand():
 
 
 def test_targets_are_standardised_over_the_training_images(describe):
-    seen = describe()
-    targets = _standardise(seen)(seen.outputs(np.array([1, 3, 4, 6]))["p17"][0]).transpose(0, 1).flatten(1)
+    feature_set = describe()
+    targets = (
+        _standardise(feature_set)(feature_set.outputs(np.array([1, 3, 4, 6]))["p17"][0]).transpose(0, 1).flatten(1)
+    )
     torch.testing.assert_close(targets.mean(dim=1), torch.zeros(6), rtol=0, atol=1e-4)
     torch.testing.assert_close(targets.std(dim=1, correction=0), torch.ones(6), rtol=1e-4, atol=0)
 
@@ -122,15 +124,15 @@ def test_kept_descriptors_are_those_computed_anew(describe, train, teacher):
     rows = np.array([1, 4])
     assert anew.outputs(rows) is None
     torch.testing.assert_close(kept.outputs(rows)["p17"][0], teacher.outputs(anew.batch(rows))[0], rtol=1e-5, atol=1e-5)
-    _, first = train(_parameters(), folder="a", seen=kept)
-    _, second = train(_parameters(), folder="b", seen=anew)
+    _, first = train(_parameters(), folder="a", feature_set=kept)
+    _, second = train(_parameters(), folder="b", feature_set=anew)
     np.testing.assert_allclose(first["value"], second["value"], rtol=1e-3)
 
 
 def test_together_is_apart(describe):
     alone = StudentEnsemble(3, 17, 6, 0.05, 0)
-    seen, rows = describe(), np.array([1, 3])
-    images, targets = seen.batch(rows), _standardise(seen)(seen.outputs(rows)["p17"][0])
+    feature_set, rows = describe(), np.array([1, 3])
+    images, targets = feature_set.batch(rows), _standardise(feature_set)(feature_set.outputs(rows)["p17"][0])
     student_errors(alone.dense(images, 4), targets).mean(dim=0).sum().backward()
     gradients = [parameter.grad.clone() for parameter in alone.parameters()]
     for index in range(3):
@@ -181,10 +183,10 @@ def test_what_flipped_images_teach_is_the_teachers_answer_to_them(describe, trai
         described.append(images)
         return FrozenNetwork.outputs(teacher, images)
 
-    seen = describe()
+    feature_set = describe()
     monkeypatch.setattr(teacher, "outputs", outputs, raising=False)
-    train(_parameters(augmentation="flips", epochs=6), seen=seen)
-    pixels = seen.images.pixels
+    train(_parameters(augmentation="flips", epochs=6), feature_set=feature_set)
+    pixels = feature_set.images.pixels
     ways = {axes: np.flip(pixels, axes) if axes else pixels for axes in ((), (2,), (3,), (2, 3))}
     met = {
         axes
@@ -193,7 +195,7 @@ def test_what_flipped_images_teach_is_the_teachers_answer_to_them(describe, trai
         for image in batch.numpy()
         if any(np.array_equal(image, other) for other in mirrored)
     }
-    assert len(described) == 12  # two batches of four training images an epoch; held-out ones are not augmented
+    assert len(described) == 12  # two batches of four training images an epoch; validation ones are not augmented
     assert met == set(ways)
 
 

@@ -51,7 +51,7 @@ def test_what_is_said_names_parts_and_images():
     assert say_pairs(exact_pairs(TABLE)) == [
         "1 images are both normal and anomalous, being the same file: b = e",
         "1 test images are the same file as training ones: a = d",
-        "1 test images are the same file as held-out ones: b = e",
+        "1 test images are the same file as validation ones: b = e",
         "1 images are the same file as another of their own part",
     ]
     assert say_pairs(exact_pairs(TABLE.iloc[[0, 5]].reset_index(drop=True))) == []

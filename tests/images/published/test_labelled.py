@@ -17,16 +17,16 @@ def digits():
 
 
 def test_a_tenth_of_each_class_is_held_out(digits):
-    assert np.bincount(digits.train.classes[digits.held_out_rows]).tolist() == [40] * 10
+    assert np.bincount(digits.train.classes[digits.validation_rows]).tolist() == [40] * 10
     assert np.bincount(digits.train.classes[digits.fit_rows]).tolist() == [360] * 10
-    assert not set(digits.fit_rows) & set(digits.held_out_rows)
+    assert not set(digits.fit_rows) & set(digits.validation_rows)
 
 
 def test_another_share_and_another_seed_hold_out_others(digits):
     more = classified_images(open_image_set(DIGITS.model_copy(update={"validation_fraction": 0.25})), 0)
-    assert np.bincount(more.train.classes[more.held_out_rows]).tolist() == [100] * 10
+    assert np.bincount(more.train.classes[more.validation_rows]).tolist() == [100] * 10
     other = classified_images(open_image_set(DIGITS), 1)
-    assert set(other.held_out_rows) != set(digits.held_out_rows)
+    assert set(other.validation_rows) != set(digits.validation_rows)
 
 
 def test_few_labels_are_among_more_of_the_same_seed(digits):
@@ -69,11 +69,11 @@ def test_the_split_of_one_class_holds_out_what_the_classifiers_hold_out(digits):
     images = open_image_set(DIGITS)
     split = one_class_split(images, digits)
     normal = {f"train/{row:05d}" for row in np.flatnonzero(digits.train.classes == 0)}
-    held_out = {f"train/{row:05d}" for row in digits.held_out_rows} & normal
+    validation = {f"train/{row:05d}" for row in digits.validation_rows} & normal
     ids = split.table["id"].to_numpy()
-    assert set(ids[split.rows("validation")]) == held_out
-    assert len(held_out) == 40
-    assert set(ids[split.rows("train")]) == normal - held_out
+    assert set(ids[split.rows("validation")]) == validation
+    assert len(validation) == 40
+    assert set(ids[split.rows("train")]) == normal - validation
     assert ids[split.rows("test")].tolist() == [sample.id for sample in images.samples if sample.subset == "test"]
     assert (split.test_table["label"] == (digits.test.classes != 0)).all()
     assert split.table["fingerprint"].tolist()[:3] == [images.fingerprint(row) for row in range(3)]

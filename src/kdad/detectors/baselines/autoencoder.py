@@ -71,7 +71,7 @@ def residual(found: Tensor, images: Tensor, loss: str) -> Tensor:
 
 def train_autoencoder(
     network: ConvolutionalAutoencoder,
-    seen: FeatureSet,
+    feature_set: FeatureSet,
     loss: str,
     options: AutoencoderOptions,
     compute: Compute,
@@ -86,14 +86,14 @@ def train_autoencoder(
     noise_sd = getattr(options, "noise_sd", 0.0)
 
     def batch_loss(batch: np.ndarray) -> dict[str, Tensor]:
-        images = compute.move(seen.batch(batch))
+        images = compute.move(feature_set.batch(batch))
         with compute.autocast():
             found, divergence = network.reconstruct(images)
         bottleneck = 2 * noise_sd**2 * divergence / images[0].numel()
         return {"total": residual(found, images, loss).flatten(1).mean(1) + bottleneck}
 
-    parts = seen.split.rows("train"), seen.split.rows("validation")
-    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, *parts, names=seen.split.name)
+    parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
+    task = TrainingTask(f"{loss} autoencoder", network, batch_loss, *parts, names=feature_set.split.name)
     return train(task, options.training, derive_seed(seed, "autoencoder", loss), checkpoint)
 
 

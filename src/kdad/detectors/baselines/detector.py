@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdad.detectors.baselines.image_models import build_detector
-from kdad.detectors.baselines.models import MAP, AutoencoderHalf, LearntHalf, PatchHalf, VectorHalf
+from kdad.detectors.baselines.models import MAP, AutoencoderModel, BaselineModel, PatchMapModel, VectorModel
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
@@ -19,7 +19,7 @@ from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -37,15 +37,15 @@ class BaselineDetector(SourceSystem, Detector):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.method: BaselineMethodParameters = self.settings.baselines.only
-        kinds = {"images": AutoencoderHalf, "patches": PatchHalf}
-        self.half: LearntHalf = kinds.get(self.method.seen, VectorHalf)(self)
-        self.moments: PositionMoments | None = None
+        kinds = {"images": AutoencoderModel, "patches": PatchMapModel}
+        self.half: BaselineModel = kinds.get(self.method.seen, VectorModel)(self)
+        self.moments: PixelStats | None = None
 
     @classmethod
-    def check_inputs(cls, settings: BaselineSettings, seen: FeatureSet) -> None:
+    def check_inputs(cls, settings: BaselineSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError`, naming the field, for options that do not fit the images or the library."""
-        super().check_inputs(settings, seen)
-        images = seen.images
+        super().check_inputs(settings, feature_set)
+        images = feature_set.images
         ((name, method),) = settings.baselines.present.items()
         try:
             if not method.maps:
@@ -63,26 +63,26 @@ class BaselineDetector(SourceSystem, Detector):
     def label(cls, settings: BaselineSettings) -> dict[str, str]:
         """Return the method's detector, what it sees, and whether asked-for standardising has a map to act on."""
         method, sees = settings.baselines.only, settings.baselines.only.seen
-        if settings.baselines.normalisation == "position":
+        if settings.baselines.normalisation == "per_pixel":
             sees += ", map standardised at each position" if method.maps else ", no map to standardise"
         return {"detector": method.detector, "sees": sees}
 
     @classmethod
-    def draws(cls, settings: BaselineSettings) -> bool:
+    def is_stochastic(cls, settings: BaselineSettings) -> bool:
         """Tell whether the method draws anything at random."""
-        return settings.baselines.only.draws
+        return settings.baselines.only.is_stochastic
 
     @classmethod
-    def check(cls, settings: BaselineSettings, seen: FeatureSet) -> None:
+    def check(cls, settings: BaselineSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for critical points that the source does not have."""
-        names = seen.features["source"].names
+        names = feature_set.features["source"].names
         for name in settings.baselines.points or []:
             if name not in names:
                 raise InputError(f"baselines.points names '{name}'; the source has {', '.join(names)}")
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Fit the method to the training images, and measure what its map is standardised by."""
-        started, cache = perf_counter(), seen.features["source"]
+        started, cache = perf_counter(), feature_set.features["source"]
         self.size, self.points, self.seed = cache.size, list(cache.names), train_context.seed
         scaling = self.settings.features.activation_scaling
         self.scales = [overall_sd(found) if scaling == "per_point" else 1.0 for found in cache.statistics]
@@ -94,12 +94,12 @@ class BaselineDetector(SourceSystem, Detector):
             sees=self.method.seen,
             options=self.method.complete_options,
             common=common,
-            seed=train_context.seed if self.method.draws else None,
+            seed=train_context.seed if self.method.is_stochastic else None,
             code=code_digest(__name__),
         )
         try:
-            history, reused = self.half.fit(seen, train_context)
-            self.moments = self._measure_moments(seen) if self._at_positions else None
+            history, reused = self.half.fit(feature_set, train_context)
+            self.moments = self._measure_moments(feature_set) if self._at_positions else None
         except InputError:
             raise
         except Exception as error:  # whatever the library meets in these images
@@ -110,22 +110,22 @@ class BaselineDetector(SourceSystem, Detector):
             ) from error
         return FitResult(history, perf_counter() - started, reused)
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return what the method has fitted, and the moments that its map is standardised by."""
         return self.half.state() | (moments_state({MAP: self.moments}) if self.moments else {})
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return the source's points by name with what divides their activations, and the seed."""
         return {"points": self.points, "scales": self.scales, "seed": self.seed, **self.half.facts()}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take what the method has fitted, and moments where its map is standardised."""
-        asked = "position" if self._at_positions else "none"
+        asked = "per_pixel" if self._at_positions else "none"
         self.moments = take_map_moments(state, MAP, self.size, asked, "baselines.normalisation")
         self.points, self.scales, self.seed = facts["points"], facts["scales"], facts["seed"]
         if len(self.points) != len(self.scales):
             raise ValueError(f"it has {len(self.scales)} scales for {len(self.points)} critical points")
-        self.half.restore(state, facts)
+        self.half.load_state(state, facts)
 
     @property
     def methods(self) -> list[str]:
@@ -151,7 +151,7 @@ class BaselineDetector(SourceSystem, Detector):
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return what the map is standardised by: moments are those of smoothed maps."""
         sigma = self.settings.baselines.smoothing.gaussian_sigma
-        return {"normalisation": "position", "sigma": sigma} if self._at_positions else {}
+        return {"normalisation": "per_pixel", "sigma": sigma} if self._at_positions else {}
 
     def batch_size(self, method: str | None = None) -> int:
         """Return more images where they become short vectors."""
@@ -182,19 +182,19 @@ class BaselineDetector(SourceSystem, Detector):
         return RawTensors({}, {MAP: self.moments.normalise(found) if self.moments else found})
 
     @torch.no_grad()
-    def _measure_moments(self, seen: FeatureSet) -> PositionMoments:
+    def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
         sigma = self.settings.baselines.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            plain = self._plain(seen.batch(rows), seen.outputs(rows)).maps[MAP]
+            plain = self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
             return {MAP: torch.from_numpy(gaussian_filter(plain, sigma))}
 
-        return measure_moments(seen.split, maps_of, self.batch_size())[MAP]
+        return measure_moments(feature_set.split, maps_of, self.batch_size())[MAP]
 
     @property
     def _at_positions(self) -> bool:
         """Whether there is a map, and it is to be standardised."""
-        return self.method.maps and self.settings.baselines.normalisation == "position"
+        return self.method.maps and self.settings.baselines.normalisation == "per_pixel"
 
     def describe_itself(self) -> str:
         """Name the method in a message."""

@@ -18,7 +18,7 @@ from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.context import Raw, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
-from kdad.scoring.upsampling import enlarge
+from kdad.scoring.upsampling import upsample
 from kdad.seeding import derive_seed, numpy_generator
 
 MAP = "anomaly"
@@ -41,7 +41,7 @@ class Baseline(Protocol):
         """Return the source's activations, each point's divided by its scale."""
 
 
-class LearntHalf(ABC):
+class BaselineModel(ABC):
     """What a kind of baseline fits, keeps and says."""
 
     looks_through_source = True
@@ -51,7 +51,7 @@ class LearntHalf(ABC):
         self.detector, self.method = detector, detector.method
 
     @abstractmethod
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame | None, bool]:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame | None, bool]:
         """Fit; return the loss history, None without one, and whether all was found done."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class LearntHalf(ABC):
         """Return what was fitted, as tensors."""
 
     @abstractmethod
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take what was fitted."""
 
     def facts(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class LearntHalf(ABC):
         return {}
 
 
-class VectorHalf(LearntHalf):
+class VectorModel(BaselineModel):
     """A library's detector of whole images as vectors."""
 
     def __init__(self, detector: Baseline) -> None:
@@ -84,11 +84,11 @@ class VectorHalf(LearntHalf):
         self.represent = Representation(self.method.representation, settings.pixel_side, settings.components)
         self.looks_through_source = self.method.representation == "source"
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
         """Represent the training images, and fit the library's model."""
-        rows = seen.split.rows("train")
+        rows = feature_set.split.rows("train")
         batches = (rows[start : start + _VECTOR_BATCH] for start in range(0, len(rows), _VECTOR_BATCH))
-        raw = [self.represent.raw(seen.batch(batch), self._outputs(seen, batch)) for batch in batches]
+        raw = [self.represent.raw(feature_set.batch(batch), self._outputs(feature_set, batch)) for batch in batches]
         vectors = self.represent.fit(np.concatenate(raw))
         self.fitted = fit_detector(self.method.detector, vectors, self.method.options, self._seed(train_context.seed))
         self.features = vectors.shape[1]
@@ -108,35 +108,35 @@ class VectorHalf(LearntHalf):
         """Return the vectors' length."""
         return {"features": self.features}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take representation and model."""
-        self.represent.restore(without_prefix(state, "representation."))
+        self.represent.load_state(without_prefix(state, "representation."))
         self._state, self.features = without_prefix(state, "model."), facts["features"]
         given = self.method.detector, self.features, self.method.options, self._seed(facts["seed"])
         self.fitted = restore_detector(*given, self._state)
 
-    def _outputs(self, seen: FeatureSet, rows: np.ndarray) -> list[Tensor]:
-        return self.detector.scaled(seen.outputs(rows)["source"]) if self.looks_through_source else []
+    def _outputs(self, feature_set: FeatureSet, rows: np.ndarray) -> list[Tensor]:
+        return self.detector.scaled(feature_set.outputs(rows)["source"]) if self.looks_through_source else []
 
     @staticmethod
     def _seed(seed: int) -> int:
         return derive_seed(seed, "baselines")
 
 
-class PatchHalf(LearntHalf):
+class PatchMapModel(BaselineModel):
     """A model of patches on the source's activations."""
 
     def __init__(self, detector: Baseline) -> None:
         super().__init__(detector)
         self.model = new_patch_model(self.method.map_options)
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
         """Fit to the training images' patches."""
-        rows = seen.split.rows("train")
+        rows = feature_set.split.rows("train")
 
         def passes():
             for start in range(0, len(rows), _BATCH):
-                outputs = seen.outputs(rows[start : start + _BATCH])["source"]
+                outputs = feature_set.outputs(rows[start : start + _BATCH])["source"]
                 yield patches_of(self._features(self.detector.scaled(outputs)))
 
         generator = numpy_generator(train_context.seed, "baselines", self.method.detector)
@@ -161,15 +161,15 @@ class PatchHalf(LearntHalf):
         return self._enlarged(score_positions(self.model, features.flatten(2).mT).unflatten(1, features.shape[-2:]))
 
     def _enlarged(self, grid: Tensor) -> Tensor:
-        return enlarge(grid, self.detector.size)
+        return upsample(grid, self.detector.size)
 
     def state(self) -> dict[str, Tensor]:
         """Return the model's arrays."""
         return self.model.state()
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take the model's arrays."""
-        self.model.restore(state)
+        self.model.load_state(state)
 
     def _features(self, outputs: list[Tensor]) -> Tensor:
         names = self.detector.points
@@ -177,18 +177,18 @@ class PatchHalf(LearntHalf):
         return side_by_side(outputs, [position for position, name in enumerate(names) if name in chosen])
 
 
-class AutoencoderHalf(LearntHalf):
+class AutoencoderModel(BaselineModel):
     """An autoencoder, whose residual is the map."""
 
     looks_through_source = False
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
         """Train the autoencoder, or find it trained."""
         compute, seed, options = self.detector.compute, train_context.seed, self.method.map_options
 
         def train(checkpoint):
             network = compute.place(self._new_network(seed))
-            history = train_autoencoder(network, seen, self._loss, options, compute, seed, checkpoint)
+            history = train_autoencoder(network, feature_set, self._loss, options, compute, seed, checkpoint)
             return network, history
 
         trained = train_once(train_context.models, self.detector.key, train)
@@ -209,7 +209,7 @@ class AutoencoderHalf(LearntHalf):
         """Return the network's weights."""
         return state_of(self.network)
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take the network's weights."""
         self._take(state)
 

@@ -134,7 +134,7 @@ class BaselineMethodParameters(StrictModel):
         return self.detector in MAP_DETECTORS
 
     @property
-    def draws(self) -> bool:
+    def is_stochastic(self) -> bool:
         """Whether the detector depends on the seed."""
         return self.detector not in _DETERMINISTIC
 
@@ -180,7 +180,7 @@ class BaselineParameters(StrictModel):
     pixel_side: int = Field(32, ge=4, le=256, description="side that images are shrunk to for the pixels")
     components: int = Field(64, ge=1, description="principal components of the pixels, as far as there are images")
     points: list[str] | None = Field(None, description="critical points of patch features; null: the first three")
-    normalisation: Literal["none", "position"] = Field(
+    normalisation: Literal["none", "per_pixel"] = Field(
         "none", description="of all maps; position: standardised at each position by training images"
     )
     smoothing: SmoothingParameters = Field(default_factory=SmoothingParameters, description="of all maps")
@@ -212,7 +212,7 @@ class BaselineSettings(SystemSettings):
     baselines: BaselineParameters
 
     @classmethod
-    def choose(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
+    def select_variant(cls, blocks: dict[str, Any], variant: str, where: str) -> dict[str, Any] | None:
         """Return the blocks with one method alone: what others are set to is nothing to it."""
         methods = blocks["baselines"]["methods"]
         if not isinstance(methods, dict):

@@ -72,7 +72,7 @@ class PatchModel(ABC):
         """Return what was fitted."""
         return {name: torch.from_numpy(np.ascontiguousarray(found)) for name, found in self.arrays.items()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Take what was fitted."""
         self.arrays = {name: found.numpy() for name, found in state.items()}
 

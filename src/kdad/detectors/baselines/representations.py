@@ -46,7 +46,7 @@ class Representation:
         """Return what was fitted."""
         return {name: torch.from_numpy(np.ascontiguousarray(found)) for name, found in self.arrays.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Take what was fitted."""
         self.arrays = {name: found.numpy() for name, found in state.items()}
 

@@ -58,28 +58,30 @@ class CommitteeDetector(SourceSystem, Detector):
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
 
     @classmethod
-    def check_inputs(cls, settings: CommitteeSettings, seen: FeatureSet) -> None:
+    def check_inputs(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for what a member cannot use."""
         for own in settings.of_members.values():
-            _KINDS[type(own)].check_inputs(own, seen)
+            _KINDS[type(own)].check_inputs(own, feature_set)
 
     @classmethod
-    def draws(cls, settings: CommitteeSettings) -> bool:
+    def is_stochastic(cls, settings: CommitteeSettings) -> bool:
         """Tell whether a member draws anything at random."""
-        return any(_KINDS[type(own)].draws(own) for own in settings.of_members.values())
+        return any(_KINDS[type(own)].is_stochastic(own) for own in settings.of_members.values())
 
     @classmethod
-    def check(cls, settings: CommitteeSettings, seen: FeatureSet) -> None:
+    def check(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for critical points of a member that the source does not have."""
         for own in settings.of_members.values():
-            _KINDS[type(own)].check(own, seen)
+            _KINDS[type(own)].check(own, feature_set)
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Fit every member, or find it trained."""
-        self.size = seen.features["source"].size
-        fittings = {name: member.fit(seen, train_context) for name, member in self.members.items()}
+        self.size = feature_set.features["source"].size
+        fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
-        self.moments = measure_moments(seen.split, partial(self._products, seen), self.batch_size())[_DETECTION]
+        self.moments = measure_moments(feature_set.split, partial(self._products, feature_set), self.batch_size())[
+            _DETECTION
+        ]
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
             for name, fitting in fittings.items()
@@ -92,30 +94,28 @@ class CommitteeDetector(SourceSystem, Detector):
             "members",
         )
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return what the members have learnt, each tensor's name after its member's."""
         state = moments_state({_DETECTION: self.moments})
         for name, member in self.members.items():
-            state |= prefixed(member.learnt_state(), f"{name}.")
+            state |= prefixed(member.state_dict(), f"{name}.")
         return state
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return what else each member has learnt."""
         return {
-            "members": {
-                name: {"key": member.key, "learnt": member.learnt_facts()} for name, member in self.members.items()
-            }
+            "members": {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
         }
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take what the members have learnt."""
         kept = facts["members"]
         if list(kept) != list(self.members):
             raise ValueError(f"its members are {', '.join(self.members)}, and it has what {', '.join(kept)} learnt")
-        self.moments = take_map_moments(state, _DETECTION, self.size, "position", "committee's score")
+        self.moments = take_map_moments(state, _DETECTION, self.size, "per_pixel", "committee's score")
         for name, member in self.members.items():
             member.size, member.key = self.size, kept[name]["key"]
-            member.restore(without_prefix(state, f"{name}."), kept[name]["learnt"])
+            member.load_state(without_prefix(state, f"{name}."), kept[name]["learnt"])
 
     @property
     def methods(self) -> list[str]:
@@ -161,9 +161,9 @@ class CommitteeDetector(SourceSystem, Detector):
             maps[_DETECTION] = self.moments.normalise(product).numpy()
         return Raw(scores, {method: maps[method] for method in methods})
 
-    def _products(self, seen: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
+    def _products(self, feature_set: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the product of the images at some rows, by the name of what is standardised."""
-        found = self.maps(seen.batch(rows), seen.outputs(rows), [PRODUCT]).maps[PRODUCT]
+        found = self.maps(feature_set.batch(rows), feature_set.outputs(rows), [PRODUCT]).maps[PRODUCT]
         return {_DETECTION: torch.from_numpy(found)}
 
     def graph(self) -> nn.Module:

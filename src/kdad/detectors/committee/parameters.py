@@ -88,14 +88,14 @@ class CommitteeSettings(SystemSettings):
     @model_validator(mode="after")
     def _maps_can_be_multiplied(self) -> "CommitteeSettings":
         standardised = {
-            "stfpm.normalisation": "stfpm" in self.committee.members and self.stfpm.normalisation == "position",
+            "stfpm.normalisation": "stfpm" in self.committee.members and self.stfpm.normalisation == "per_pixel",
             "baselines.normalisation": any(name not in _SYSTEMS for name in self.committee.members)
-            and self.baselines.normalisation == "position",
+            and self.baselines.normalisation == "per_pixel",
         }
         for path, refused in standardised.items():
             if refused:
                 raise ValueError(
-                    f"{path} is 'position', but a committee multiplies its members' maps, and half of the standardised "
-                    f"values are negative; set {path} to none, or leave that member out"
+                    f"{path} is 'per_pixel', but a committee multiplies its members' maps, and half of the "
+                    f"standardised values are negative; set {path} to none, or leave that member out"
                 )
         return self

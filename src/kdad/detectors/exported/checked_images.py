@@ -19,53 +19,53 @@ _DRAWN, _DRAWN_SEED = 16, 0
 class CheckedImage:
     """An image by its pixels, uint8 RGB `(H, W, 3)`; `label` None where nothing is known of it.
 
-    `held_out` ones are normal, and no detector has learnt them. A mask is bool, at the detector's size.
+    `validation` ones are normal, and no detector has learnt them. A mask is bool, at the detector's size.
     """
 
     pixels: Callable[[], np.ndarray]
     label: int | None
-    held_out: bool
+    validation: bool
     mask: Callable[[], np.ndarray | None] = lambda: None
 
 
 @dataclass(frozen=True)
-class CheckedImages:
+class VerificationImages:
     """Images in order, and in words which they are."""
 
     images: list[CheckedImage]
     are: str
 
-    def part(self, held_out: bool) -> list[CheckedImage]:
-        """Return the held-out images, or the others."""
-        return [image for image in self.images if image.held_out == held_out]
+    def part(self, validation: bool) -> list[CheckedImage]:
+        """Return the validation images, or the others."""
+        return [image for image in self.images if image.validation == validation]
 
-    def at_most(self, count: int) -> "CheckedImages":
+    def at_most(self, count: int) -> "VerificationImages":
         """Return so many of either part, evenly spaced."""
         kept = []
-        for held_out in (True, False):
-            part = self.part(held_out)
+        for validation in (True, False):
+            part = self.part(validation)
             rows = np.linspace(0, len(part) - 1, min(len(part), count)).astype(int)
             kept += [part[row] for row in rows]
         return replace(self, images=kept)
 
 
-def of_run(images: ImageSet, split: Split) -> CheckedImages:
-    """Return held-out normal and test images of a run."""
-    held_out = set(split.rows("validation").tolist())
+def of_run(images: ImageSet, split: Split) -> VerificationImages:
+    """Return normal validation and test images of a run."""
+    validation = set(split.rows("validation").tolist())
     found = [
         CheckedImage(
             lambda row=row: images.own_pixels(row),
             images.samples[row].label,
-            row in held_out,
-            lambda row=row: images.mask(row) if row not in held_out else None,
+            row in validation,
+            lambda row=row: images.mask(row) if row not in validation else None,
         )
         for row in split.scored.tolist()
     ]
-    return CheckedImages(found, f"held-out normal and test images of the detector's run, {images.name}")
+    return VerificationImages(found, f"normal validation and test images of the detector's run, {images.name}")
 
 
-def of_folder(found: FoundImages) -> CheckedImages:
-    """Return files of a folder: those without a label are taken for normal, and normal ones for held-out ones.
+def of_folder(found: FoundImages) -> VerificationImages:
+    """Return files of a folder: those without a label are taken for normal, and normal ones for validation ones.
 
     Raises `InputError` for files of more than 8 bits, and for those that cannot be read, when they are asked for.
     """
@@ -73,10 +73,10 @@ def of_folder(found: FoundImages) -> CheckedImages:
         CheckedImage(lambda path=path: _pixels_of(path), label or 0, not label)
         for path, label in zip(found.paths, found.labels, strict=True)
     ]
-    return CheckedImages(images, f"of {found.place.absolute()}")
+    return VerificationImages(images, f"of {found.place.absolute()}")
 
 
-def drawn(size: tuple[int, int]) -> CheckedImages:
+def drawn(size: tuple[int, int]) -> VerificationImages:
     """Return drawn images of several sizes: blurred noise with a spot; nothing is known of them."""
     from scipy.ndimage import gaussian_filter
 
@@ -90,7 +90,7 @@ def drawn(size: tuple[int, int]) -> CheckedImages:
         scaled = 128 + 40 * (noise - noise.mean()) / noise.std()
         pixels = np.clip(scaled, 0, 255).astype(np.uint8)
         images.append(CheckedImage(lambda pixels=pixels: pixels, None, False))
-    return CheckedImages(images, "drawn ones, as those of the detector's run are not at hand")
+    return VerificationImages(images, "drawn ones, as those of the detector's run are not at hand")
 
 
 def _pixels_of(path) -> np.ndarray:

@@ -27,7 +27,7 @@ class Answers:
     before: np.ndarray
     after: np.ndarray
     labels: np.ndarray  # float, NaN for unknown
-    held_out: np.ndarray
+    validation: np.ndarray
     map_difference: float | None
     pixel_auroc_before: float | None
     pixel_auroc: float | None
@@ -41,10 +41,10 @@ class Answers:
     def tested(self) -> np.ndarray:
         """Which images are counted: test images, or all where those are not of both kinds.
 
-        A threshold is a held-out score itself, so that rounding alone decides on which side of it that image falls.
+        A threshold is a validation score itself, so that rounding alone decides on which side of it that image falls.
         """
-        kinds = set(self.labels[~self.held_out])
-        return ~self.held_out if {0.0, 1.0} <= kinds else np.ones_like(self.held_out)
+        kinds = set(self.labels[~self.validation])
+        return ~self.validation if {0.0, 1.0} <= kinds else np.ones_like(self.validation)
 
     def image_aurocs(self) -> tuple[float, float] | tuple[None, None]:
         """Return the detector's and the file's image AUROC; None without both labels."""
@@ -75,7 +75,7 @@ def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) ->
         differences.append(float(np.abs(found[1][0] - maps[0]).max()))
         lowest, highest = min(lowest, maps.min()), max(highest, maps.max())
         mask = image.mask()
-        if mask is None and image.label == 0 and not image.held_out:
+        if mask is None and image.label == 0 and not image.validation:
             mask = np.zeros(maps.shape[1:], dtype=bool)
         if mask is not None:
             shown.append((mask, maps[0], found[1][0]))
@@ -87,7 +87,7 @@ def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) ->
         np.array(before),
         np.array(after),
         np.array([np.nan if image.label is None else image.label for image in images], dtype=float),
-        np.array([image.held_out for image in images]),
+        np.array([image.validation for image in images]),
         _share(max(differences), np.array([lowest, highest])) if differences else None,
         *aurocs,
     )

@@ -22,7 +22,7 @@ class ExportedDetector(Predictor):
         self.system, self.key = facts.system, facts.key
         self.size, self.preparation = facts.image.size, facts.image.preparation
         if facts.threshold is not None:
-            self.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
+            self.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         self.record = facts.made_by
 
     @property
@@ -40,13 +40,17 @@ class ExportedDetector(Predictor):
 
     def save(self, folder: str | Path) -> Path:
         """Write the file with the threshold that it has now to a folder, which then holds it alone."""
-        threshold, limits = self.threshold, self.map_limits
-        changed = {"threshold": threshold, "held_out_scores": self.held_out_scores.tolist(), "map_limits": limits}
+        threshold, limits = self.threshold, self.colour_limits
+        changed = {
+            "threshold": threshold,
+            "validation_scores": self.validation_scores.tolist(),
+            "colour_limits": limits,
+        }
         if threshold != self.facts.threshold:
             changed["threshold_set_by"] = "runtime"
         facts = self.facts.model_copy(update=changed | {"made_by": self.record})
         with TemporaryDirectory(prefix="kdad-export-") as built:
-            kind_of(facts.file_format).stamp(self.file, facts.texts(), Path(built) / self.file.name)
+            kind_of(facts.file_format).write_metadata(self.file, facts.texts(), Path(built) / self.file.name)
             return keep(Path(built), Path(folder).expanduser())
 
 

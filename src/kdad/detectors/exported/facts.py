@@ -11,13 +11,13 @@ from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
 
-FORMAT = 1
+FORMAT = 2
 #: By which key all facts are found as one JSON; the other keys repeat a few of them for clients that need no more.
 KEY = "kdad"
 DECISION = "anomalous when score > threshold"
 
 
-class Loss(StrictModel):
+class ExportAgreement(StrictModel):
     """How the file's answers differ from those of the detector in float32, over the images that it was checked on."""
 
     model_config = ConfigDict(allow_inf_nan=True)
@@ -65,13 +65,13 @@ class ExportedFacts(StrictModel):
     key: str = Field(description="of the learnt half")
     threshold: Threshold | None
     threshold_set_by: Literal["detector", "runtime"] = Field(
-        "detector", description="runtime: on held-out normal images through this file"
+        "detector", description="runtime: on normal validation images through this file"
     )
     decision: str = DECISION
-    held_out_scores: list[float] = Field(description="of held-out normal images, ascending")
-    map_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    validation_scores: list[float] = Field(description="of normal validation images, ascending")
+    colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
-    loss: Loss | None = None
+    loss: ExportAgreement | None = None
     weights_sha256: str | None = Field(None, description="of the weights, where they lie in a file of their own")
 
     def texts(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class ExportedFacts(StrictModel):
             "threshold": "" if self.threshold is None else repr(self.threshold.value),
             "decision": self.decision,
             "image_size": f"{height} x {width}",
-            "map_limits": "" if self.map_limits is None else "{!r} {!r}".format(*self.map_limits),
+            "colour_limits": "" if self.colour_limits is None else "{!r} {!r}".format(*self.colour_limits),
             "precision": self.precision,
             "system": self.system,
             "dataset": f"{self.made_by.get('dataset')}/{self.made_by.get('category')}",

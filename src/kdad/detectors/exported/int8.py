@@ -1,4 +1,4 @@
-"""Convolutions in integers of 8 bits, by the ranges that held-out normal images make their values take."""
+"""Convolutions in integers of 8 bits, by the ranges that normal validation images make their values take."""
 
 import logging
 from pathlib import Path

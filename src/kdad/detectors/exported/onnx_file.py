@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdad.detectors.exported.runtime import IMAGE, MAP, PREPARED, SCORE, FileKind, Runtime, Whole, require, unreadable
+from kdad.detectors.exported.runtime import (
+    IMAGE,
+    MAP,
+    PREPARED,
+    SCORE,
+    ExportedModule,
+    FileKind,
+    Runtime,
+    require,
+    unreadable,
+)
 from kdad.detectors.exported.tracing import (
     batch_dimension,
     not_exported,
@@ -28,7 +38,9 @@ class OnnxKind(FileKind):
     packages = ("onnx", "onnxruntime")
     packages_to_write = ("onnx", "onnxscript", "onnxruntime")
 
-    def build(self, whole: Whole, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None) -> None:
+    def build(
+        self, whole: ExportedModule, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None
+    ) -> None:
         """Write both parts as one model, joined at `prepared`."""
         onnx = require("onnx", _EXTRA)
         pixels = _exported(whole.pixels, sample_pixels(), pixel_dimensions(), [IMAGE], [PREPARED])
@@ -46,7 +58,7 @@ class OnnxKind(FileKind):
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString())
 
-    def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
+    def write_metadata(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the metadata as the model's properties."""
         onnx = require("onnx", _EXTRA)
         model = onnx.load(path)

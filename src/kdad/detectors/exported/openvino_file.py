@@ -8,7 +8,17 @@ import torch
 
 from kdad.detectors.exported.facts import KEY, read_texts
 from kdad.detectors.exported.onnx_file import KIND as ONNX
-from kdad.detectors.exported.runtime import IMAGE, MAP, PREPARED, SCORE, FileKind, Runtime, Whole, require, unreadable
+from kdad.detectors.exported.runtime import (
+    IMAGE,
+    MAP,
+    PREPARED,
+    SCORE,
+    ExportedModule,
+    FileKind,
+    Runtime,
+    require,
+    unreadable,
+)
 from kdad.errors import InputError
 from kdad.storage.checksums import sha256_of
 
@@ -23,7 +33,9 @@ class OpenVinoKind(FileKind):
     packages = ("openvino",)
     packages_to_write = ("openvino", *ONNX.packages_to_write)
 
-    def build(self, whole: Whole, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None) -> None:
+    def build(
+        self, whole: ExportedModule, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None
+    ) -> None:
         """Convert what ONNX's kind builds."""
         openvino = require("openvino", _EXTRA)
         before = path.with_suffix(".onnx")
@@ -32,7 +44,7 @@ class OpenVinoKind(FileKind):
         openvino.save_model(openvino.convert_model(before), path, compress_to_fp16=False)
         before.unlink()
 
-    def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
+    def write_metadata(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the metadata as the model's runtime information, with the hash of its weights."""
         openvino = require("openvino", _EXTRA)
         model = openvino.Core().read_model(path)

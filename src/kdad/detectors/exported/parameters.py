@@ -27,7 +27,7 @@ class ExportParameters(StrictModel):
     images: str | None = Field(
         None, description="folder of normal images, or of labelled ones, to check on; null: those of the detector's run"
     )
-    most_images: int = Field(200, ge=1, description="of held-out and of test images each, evenly spaced")
+    most_images: int = Field(200, ge=1, description="of validation and of test images each, evenly spaced")
 
     @model_validator(mode="after")
     def _runtime_has_the_precision(self) -> "ExportParameters":

@@ -30,7 +30,7 @@ class Runtime(ABC):
         """Return the same of float32 images `(B, 3, h, w)` in [0, 1], prepared as the detector's are."""
 
 
-class Whole(nn.Module):
+class ExportedModule(nn.Module):
     """Pixels, then a detector's graph: what is exported, in two parts that are known by their names."""
 
     def __init__(self, pixels: nn.Module, graph: nn.Module) -> None:
@@ -50,11 +50,13 @@ class FileKind(ABC):
     packages_to_write: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def build(self, whole: Whole, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None) -> None:
+    def build(
+        self, whole: ExportedModule, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None
+    ) -> None:
         """Write a file without metadata to `path`; `normal` are prepared images, by which int8 is calibrated."""
 
     @abstractmethod
-    def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
+    def write_metadata(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the file with its metadata to `target`."""
 
     @abstractmethod

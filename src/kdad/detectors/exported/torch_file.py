@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdad.detectors.exported.facts import KEY
-from kdad.detectors.exported.runtime import FileKind, Runtime, Whole, unreadable
+from kdad.detectors.exported.runtime import ExportedModule, FileKind, Runtime, unreadable
 from kdad.detectors.exported.tracing import pixel_dimensions, sample_pixels, traced
 from kdad.errors import InputError
 
@@ -24,13 +24,15 @@ _PLAIN = re.compile(r"(weight|tensor)_\d+$")
 class TorchKind(FileKind):
     """Files of torch.export."""
 
-    def build(self, whole: Whole, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None) -> None:
+    def build(
+        self, whole: ExportedModule, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None
+    ) -> None:
         """Write both parts as one program, in which they can be told apart."""
         program = traced(whole, sample_pixels(), pixel_dimensions())
         program.example_inputs = None  # which would be the one thing in the file that is pickled
         _save(program, path)
 
-    def stamp(self, path: Path, texts: dict[str, str], target: Path) -> None:
+    def write_metadata(self, path: Path, texts: dict[str, str], target: Path) -> None:
         """Write the metadata as a file within the file."""
         program = torch.export.load(path)
         program.example_inputs = None

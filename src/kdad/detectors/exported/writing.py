@@ -6,14 +6,14 @@ import numpy as np
 
 from kdad import __version__
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import CheckedImages
+from kdad.detectors.exported.checked_images import VerificationImages
 from kdad.detectors.exported.comparing import MAP_TOLERANCE, TOLERANCE, Answers, compare, prepared
-from kdad.detectors.exported.facts import FORMAT, ExportedFacts, Loss
+from kdad.detectors.exported.facts import FORMAT, ExportAgreement, ExportedFacts
 from kdad.detectors.exported.folder import STEM
 from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.exported.parameters import ExportPrecision, FileFormat
 from kdad.detectors.exported.pixels import Pixels
-from kdad.detectors.exported.runtime import ENDINGS, Whole, kind_of
+from kdad.detectors.exported.runtime import ENDINGS, ExportedModule, kind_of
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.scoring.parameters import LABELLED_RULES
@@ -24,7 +24,7 @@ from kdad.storage.provenance import code_version
 def export_detector(
     detector: Detector,
     made_in: str,
-    images: CheckedImages,
+    images: VerificationImages,
     format: FileFormat,
     precision: ExportPrecision,
     folder: Path,
@@ -32,28 +32,30 @@ def export_detector(
     """Write a detector, which computes in float32, to a file in `folder`, and return what the file says of itself.
 
     `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
-    gets a threshold of its own by the same rule, on held-out normal images through its runtime; without any it has
+    gets a threshold of its own by the same rule, on normal validation images through its runtime; without any it has
     none. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
     the detector's, and without the images that another precision takes; what was begun lies in `folder`, which is the
     caller's to remove.
     """
     kind, ending = kind_of(format, writes=True), ENDINGS[format]
-    whole = Whole(Pixels(detector.size, detector.preparation), detector.graph())
-    held_out = images.part(held_out=True)
-    if precision != "float32" and not held_out:
+    whole = ExportedModule(Pixels(detector.size, detector.preparation), detector.graph())
+    validation = images.part(validation=True)
+    if precision != "float32" and not validation:
         raise InputError(
-            f"a file in {precision} takes held-out normal images, and there are {images.are}; give export.images a "
+            f"a file in {precision} takes normal validation images, and there are {images.are}; give export.images a "
             "folder of normal images that the detector has not learnt"
         )
-    own_threshold = detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(held_out)
-    normal = np.stack([prepared(detector, image) for image in held_out]) if precision == "int8" else None
-    unstamped = folder / f"unstamped{ending}"
-    kind.build(whole, detector.size, unstamped, precision, normal)
-    answers = compare(detector, kind.open(unstamped, precision), images.images)
+    own_threshold = (
+        detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(validation)
+    )
+    normal = np.stack([prepared(detector, image) for image in validation]) if precision == "int8" else None
+    without_metadata = folder / f"unstamped{ending}"
+    kind.build(whole, detector.size, without_metadata, precision, normal)
+    answers = compare(detector, kind.open(without_metadata, precision), images.images)
     _check(answers, precision, images.are)
     inherited = detector.threshold if made_in == precision == "float32" else None
     threshold = _threshold_of(answers, detector.threshold) if own_threshold else inherited
-    normal_scores = answers.after[answers.held_out] if own_threshold else detector.held_out_scores
+    normal_scores = answers.after[answers.validation] if own_threshold else detector.validation_scores
     facts = ExportedFacts(
         format=FORMAT,
         file_format=format,
@@ -67,13 +69,13 @@ def export_detector(
         key=detector.key,
         threshold=threshold,
         threshold_set_by="runtime" if own_threshold else "detector",
-        held_out_scores=np.sort(normal_scores).tolist(),
-        map_limits=detector.map_limits,
+        validation_scores=np.sort(normal_scores).tolist(),
+        colour_limits=detector.colour_limits,
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
     )
     written = folder / f"{STEM}{ending}"
-    kind.stamp(unstamped, facts.texts(), written)
+    kind.write_metadata(without_metadata, facts.texts(), written)
     for path in folder.glob("unstamped*"):
         path.unlink()
     _check_written(written, images, answers)
@@ -104,16 +106,16 @@ def _threshold_of(answers: Answers, before: Threshold) -> Threshold:
 
     Raises `InputError` for a rule of labelled images without such, and as the rules do.
     """
-    used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.held_out
+    used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.validation
     return threshold_by_rule(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used])
 
 
-def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold | None) -> Loss:
+def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold | None) -> ExportAgreement:
     changed = 0.0
     if before is not None and after is not None:
         changed = float(((answers.before > before.value) != (answers.after > after.value))[answers.tested].mean())
     auroc_before, auroc = answers.image_aurocs()
-    return Loss(
+    return ExportAgreement(
         images=len(answers.before),
         images_are=are,
         score_difference=answers.score_difference,
@@ -127,7 +129,7 @@ def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold
     )
 
 
-def _check_written(path: Path, images: CheckedImages, answers: Answers) -> None:
+def _check_written(path: Path, images: VerificationImages, answers: Answers) -> None:
     """Raise `InputError` unless the finished file, opened as any user opens it, says what was compared."""
     score, _ = open_exported(path).score_pixels(images.images[0].pixels()[None])
     if not np.isclose(score[0], answers.after[0], rtol=1e-5, atol=TOLERANCE * float(np.ptp(answers.after))):

@@ -24,7 +24,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
@@ -46,17 +46,17 @@ class MkdDetector(SourceSystem, Detector):
     Settings = MkdSettings
 
     @classmethod
-    def check(cls, settings: MkdSettings, seen: FeatureSet) -> None:
+    def check(cls, settings: MkdSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for a critical point that the source does not have."""
-        names = seen.features["source"].names
+        names = feature_set.features["source"].names
         choose_points(settings.cloner.training_points, names, "cloner.training_points")
         for block in ("detection", "forward_map", "gradient_map"):
             choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the cloner, or find it trained, and measure on training images what its maps need."""
         started, settings = perf_counter(), self.settings
-        cache = seen.features["source"]
+        cache = feature_set.features["source"]
         scaled = settings.features.activation_scaling == "per_point"
         scales = [overall_sd(moments) if scaled else 1.0 for moments in cache.statistics]
         self.key = content_key(
@@ -72,31 +72,31 @@ class MkdDetector(SourceSystem, Detector):
         def train(checkpoint):
             with torch_seed(self.seed, "cloner", "initialisation"):
                 cloner = self.compute.place(self._new_cloner())
-            shared = (seen, scales, positions, settings.cloner, self.compute, train_context.seed)
+            shared = (feature_set, scales, positions, settings.cloner, self.compute, train_context.seed)
             return cloner, train_cloner(cloner, *shared, checkpoint)
 
         trained = train_once(train_context.models, self.key, train)
         self._take_cloner(trained.state)
-        self._measure_maps(seen)
+        self._measure_maps(feature_set)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
         return FitResult(trained.history, seconds, trained.reused, "cloner")
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the cloner's weights, and what maps keep of training images."""
         state = state_of(self.cloner) | (moments_state({_DETECTION: self.moments}) if self.moments else {})
         return state if self.mean_image is None else state | {_MEAN_IMAGE: self.mean_image}
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return points, scales, and the seed of SmoothGrad's noise."""
         return {"points": [asdict(point) for point in self.points], "scales": self.scales, "seed": self.seed}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take a cloner, its scales, and what its maps need."""
         points = [CriticalPoint(**point) for point in facts["points"]]
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
         self._shape(points, self.size, facts["scales"], facts["seed"])
-        asked = "position" if self._at_positions else "none"
+        asked = "per_pixel" if self._at_positions else "none"
         self.moments = take_map_moments(state, _DETECTION, self.size, asked, "scoring.detection.normalisation")
         self.mean_image = state.pop(_MEAN_IMAGE, None)
         if self._needs_mean_image and (self.mean_image is None or tuple(self.mean_image.shape) != (3, *self.size)):
@@ -192,28 +192,28 @@ class MkdDetector(SourceSystem, Detector):
             return gradient_maps(total, images, method, rule, self.seed, self.mean_image).cpu().numpy()
 
     @torch.no_grad()
-    def _measure_maps(self, seen: FeatureSet) -> None:
+    def _measure_maps(self, feature_set: FeatureSet) -> None:
         """Measure on training images the moments of the scored map, and the mean image, where they are needed."""
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            shown = self._forward_map(*self._activations(seen.batch(rows), seen.outputs(rows)))
+            shown = self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
             return {_DETECTION: torch.from_numpy(gaussian_filter(shown.cpu().numpy(), sigma))}
 
         if self._at_positions:
             sigma = self.smoothing(_DETECTION).gaussian_sigma
-            self.moments = measure_moments(seen.split, maps_of, self.batch_size())[_DETECTION]
+            self.moments = measure_moments(feature_set.split, maps_of, self.batch_size())[_DETECTION]
         if self._needs_mean_image:
-            self.mean_image = measure_mean_image(seen, self.settings.scoring.gradient_map.batch_size)
+            self.mean_image = measure_mean_image(feature_set, self.settings.scoring.gradient_map.batch_size)
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
-        self.moments: PositionMoments | None = None
+        self.moments: PixelStats | None = None
         self.mean_image: Tensor | None = None
 
     @property
     def _at_positions(self) -> bool:
         detection = self.settings.scoring.detection
-        return detection.normalisation == "position" and detection.score != _SCORE
+        return detection.normalisation == "per_pixel" and detection.score != _SCORE
 
     @property
     def _needs_mean_image(self) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdad.detectors.mkd.discrepancy import location_direction, location_value_loss
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, ForwardMapParameters
-from kdad.scoring.upsampling import enlarge
+from kdad.scoring.upsampling import upsample
 
 #: Added before the logarithm of the geometric mean; far below any discrepancy that float32 resolves.
 _FLOOR = 1e-8
@@ -38,7 +38,7 @@ def forward_map(
     The geometric mean asks every resolution to agree: what one point alone finds is damped. A point's scale changes it
     by a constant factor alone.
     """
-    maps = [enlarge(location_map(s, c, rule.term, loss), size) for s, c in zip(source, cloner, strict=True)]
+    maps = [upsample(location_map(s, c, rule.term, loss), size) for s, c in zip(source, cloner, strict=True)]
     stacked = torch.stack(maps)  # (points, B, H, W)
     if rule.fusion == "sum":
         return stacked.sum(0)

@@ -109,8 +109,8 @@ def _smooth_grad(total: TotalDiscrepancy, images: Tensor, parameters: GradientMa
     return mean
 
 
-def measure_mean_image(seen: FeatureSet, batch_size: int) -> Tensor:
+def measure_mean_image(feature_set: FeatureSet, batch_size: int) -> Tensor:
     """Return the mean `(3, H, W)` of at most 512 training images, float32: what integrated gradients begin at."""
-    rows = measured_rows(seen.split)
-    sums = [seen.batch(rows[i : i + batch_size]).double().sum(0) for i in range(0, len(rows), batch_size)]
+    rows = measured_rows(feature_set.split)
+    sums = [feature_set.batch(rows[i : i + batch_size]).double().sum(0) for i in range(0, len(rows), batch_size)]
     return (torch.stack(sums).sum(0) / len(rows)).float()

@@ -72,8 +72,8 @@ class DetectionParameters(StrictModel):
         description="L_total (published), or of the forward map its maximum or the mean of its largest values",
     )
     points: PointChoice = Field("last 3", description="critical points in total_loss; published: last 3")
-    normalisation: Literal["none", "position"] = Field(
-        "position", description="the scored map is standardised at each position by training images, or not"
+    normalisation: Literal["none", "per_pixel"] = Field(
+        "per_pixel", description="the scored map is standardised at each position by training images, or not"
     )
     top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels in map_top_mean")
 
@@ -126,7 +126,7 @@ class MkdSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "MkdSettings":
-        """Return the settings of a detector that was kept; raises `InputError` for rules that held-out images shaped.
+        """Return the settings of a detector that was kept; raises `InputError` for rules that validation images shaped.
 
         Until 0.2 those were the default, and the threshold that the same images set did not hold what it said.
         """

@@ -14,7 +14,7 @@ from kdad.training.loop import TrainingTask, train
 
 def train_cloner(
     cloner: nn.Module,
-    seen: FeatureSet,
+    feature_set: FeatureSet,
     scales: list[float],
     positions: list[int],
     parameters: ClonerParameters,
@@ -22,12 +22,12 @@ def train_cloner(
     seed: int,
     checkpoint: CheckpointFile,
 ) -> pd.DataFrame:
-    """Train `cloner` in place on the training images, validate it on held-out ones; return the loss history.
+    """Train `cloner` in place on the training images, validate it on validation ones; return the loss history.
 
     Activations are divided by `scales`; the critical points at `positions` are in the loss. No image is augmented, so
     the source's activations are constants and the cache is exact.
     """
-    cache = seen.features["source"]
+    cache = feature_set.features["source"]
     clone = compute.compiled(cloner)
 
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
@@ -36,6 +36,6 @@ def train_cloner(
             cloned = clone(compute.move(cache.images(rows)))
         return discrepancy_terms([source[i] for i in positions], [cloned[i] for i in positions], parameters.loss)
 
-    parts = seen.split.rows("train"), seen.split.rows("validation")
-    task = TrainingTask("cloner", cloner, loss, *parts, names=seen.split.name)
+    parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
+    task = TrainingTask("cloner", cloner, loss, *parts, names=feature_set.split.name)
     return train(task, parameters.training, seed, checkpoint)

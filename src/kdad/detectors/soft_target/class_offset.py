@@ -8,7 +8,7 @@ def best_offset(logits: Tensor, labels: Tensor, number: int) -> float:
     """Return what to add to a class's logit so that most of these images are classified rightly.
 
     `logits` are `(N, K)`, `labels` `(N,)`. Of equally good offsets it is the middle of the lowest run (Hinton et al.
-    2015, section 3, where the offset was set on test images; here it is for held-out ones).
+    2015, section 3, where the offset was set on test images; here it is for validation ones).
     """
     others = logits.clone()
     others[:, number] = -torch.inf

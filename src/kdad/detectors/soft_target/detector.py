@@ -16,8 +16,8 @@ from kdad.detectors.soft_target.distillation import Distillation, Taught
 from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
-from kdad.features.extraction import FeatureSet, Passage
-from kdad.features.network import FrozenReference
+from kdad.features.extraction import ExtractionOptions, FeatureSet
+from kdad.features.network import NetworkReference
 from kdad.images.published.labelled import classified_images, one_class_split
 from kdad.networks.weights import fingerprint_state
 from kdad.scoring.image_score import ImageScore
@@ -40,21 +40,21 @@ class SoftTargetDetector(Detector):
     Reference = ClassifierReference
 
     @classmethod
-    def adapt(cls, settings: SoftTargetSettings, seen: FeatureSet, split_seed: int) -> FeatureSet:
+    def prepare_images(cls, settings: SoftTargetSettings, feature_set: FeatureSet, split_seed: int) -> FeatureSet:
         """Return the images at the files' own size, held out as the classifiers' are.
 
         Raises `InputError` for a set without classes.
         """
-        classified = classified_images(seen.images, split_seed)
-        images = seen.images.at_own_size()
+        classified = classified_images(feature_set.images, split_seed)
+        images = feature_set.images.at_own_size()
         return FeatureSet(images, one_class_split(images, classified), {})
 
     @classmethod
-    def refer(
-        cls, settings: SoftTargetSettings, seen: FeatureSet, train_context: TrainContext
-    ) -> dict[str, FrozenReference]:
+    def frozen_networks(
+        cls, settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
         """Return the teacher of all classes, trained or found."""
-        distillation = _distillation(settings, seen, train_context)
+        distillation = _distillation(settings, feature_set, train_context)
         teacher, network = distillation.teacher(train_context.seed), settings.soft_target.teacher
         path = teacher.folder / "network.safetensors"
         reference = ClassifierReference(
@@ -68,33 +68,33 @@ class SoftTargetDetector(Detector):
         return {"teacher": reference}
 
     @classmethod
-    def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how many images the teacher sees at once."""
-        return Passage(_BATCH)
+        return ExtractionOptions(_BATCH)
 
     @classmethod
     def describe(cls, settings: SoftTargetSettings) -> str:
         """Say what the student disagrees with."""
         return "teacher of all classes"
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Distil the student on the normal class, or find it trained."""
-        distillation = _distillation(self.settings, seen, train_context)
-        taught = distillation.one_class_student(seen.images.normal_class, train_context.seed)
-        self.size = seen.images.size
+        distillation = _distillation(self.settings, feature_set, train_context)
+        taught = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
+        self.size = feature_set.images.size
         self.key = content_key(student=taught.key, code=code_digest(__name__))
         self._take(load_file(taught.folder / "network.safetensors"))
         return FitResult(_history_of(taught), taught.seconds, taught.reused, "student")
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the student's weights."""
         return state_of(self.student)
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return nothing more."""
         return {}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take the student."""
         self._take(state)
 
@@ -139,8 +139,8 @@ class SoftTargetDetector(Detector):
         self.compute.place(self.student).eval()
 
 
-def _distillation(settings: SoftTargetSettings, seen: FeatureSet, train_context: TrainContext) -> Distillation:
-    images = classified_images(seen.images, train_context.split_seed)
+def _distillation(settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext) -> Distillation:
+    images = classified_images(feature_set.images, train_context.split_seed)
     return Distillation(images, settings.soft_target, train_context.compute, train_context.models)
 
 

@@ -66,9 +66,9 @@ class Distillation:
         """Return accuracy and calibration on the test images."""
         return classification_metrics(taught.test_logits, self.labels("test"))
 
-    def held_out_accuracy(self, taught: Taught) -> float:
-        """Return the accuracy on held-out training images, by which settings may be chosen."""
-        rows = self.images.held_out_rows
+    def validation_accuracy(self, taught: Taught) -> float:
+        """Return the accuracy on validation training images, by which settings may be chosen."""
+        rows = self.images.validation_rows
         return classification_metrics(taught.train_logits[rows], self.labels("train")[rows])["accuracy"]
 
     def labels(self, part: str) -> Tensor:
@@ -85,7 +85,7 @@ class Distillation:
             images=self._image_digests,
             rows=hash_content(lesson.rows.tobytes()),
             labelled=hash_content(lesson.labelled.tobytes()),
-            held_out=hash_content(self.images.held_out_rows.tobytes()),
+            validation=hash_content(self.images.validation_rows.tobytes()),
             targets=[lesson.temperature, lesson.alpha, teacher and teacher.key],
             network=network.model_dump(),
             compute=self.compute.describe(),

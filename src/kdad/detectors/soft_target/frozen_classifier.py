@@ -4,11 +4,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdad.detectors.soft_target.classifier import Classifier
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.networks.points import CriticalPoint
 
 
-class ClassifierReference(FrozenReference):
+class ClassifierReference(NetworkReference):
     """A classifier by its shape and its weights' hash."""
 
     channels: int = Field(description="1 for grey images, 3 for colour")

@@ -57,6 +57,6 @@ class SoftTargetSettings(SystemSettings):
 
     soft_target: SoftTargetParameters
 
-    def applies(self, dataset: DatasetParameters) -> bool:
+    def supports(self, dataset: DatasetParameters) -> bool:
         """Tell whether the images have classes to distil."""
         return dataset.name in CLASS_SETS

@@ -47,13 +47,13 @@ def train_classifier(
     """Train a classifier to the last epoch and return it with its loss history.
 
     `teacher_logits` `(N, K)` are of all training images, by row; None when alpha is 0. Validation rows of the history
-    are the held-out images', with their labels.
+    are the validation images', with their labels.
     """
     classes = len(images.class_names)
     with torch_seed(seed, "classifier"):
         network = compute.place(Classifier(images.channels, classes, parameters.widths, parameters.hidden))
     labels = torch.full((len(images.train.classes),), UNLABELLED)
-    known = np.concatenate([lesson.labelled, images.held_out_rows])
+    known = np.concatenate([lesson.labelled, images.validation_rows])
     labels[known] = torch.from_numpy(images.train.classes[known].astype(np.int64))
     teacher = torch.zeros(len(labels), classes) if teacher_logits is None else teacher_logits
 
@@ -63,7 +63,7 @@ def train_classifier(
         known_labels, targets = (values[rows].to(compute.device) for values in (labels, teacher))
         return soft_target_terms(found, targets, known_labels, lesson.temperature, lesson.alpha)
 
-    # Few images are repeated, so that an epoch, after which held-out images are measured, is a tenth of the training.
+    # Few images are repeated, so that an epoch, after which validation images are measured, is a tenth of the training.
     repeats = math.ceil(parameters.steps * parameters.batch_size / (_EPOCHS * len(lesson.rows)))
     rows = np.tile(lesson.rows, repeats)
     training = TrainingParameters(
@@ -73,7 +73,7 @@ def train_classifier(
         schedule="one_cycle",
         checkpoint_every=5,
     )
-    task = TrainingTask("classifier", network, loss, rows, images.held_out_rows, names="train/{:05d}".format)
+    task = TrainingTask("classifier", network, loss, rows, images.validation_rows, names="train/{:05d}".format)
     return network, train(task, training, derive_seed(seed, "classifier"), checkpoint)
 
 

@@ -12,14 +12,14 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.features.extraction import FeatureSet, Passage
-from kdad.features.network import FrozenReference
+from kdad.features.extraction import ExtractionOptions, FeatureSet
+from kdad.features.network import NetworkReference
 from kdad.features.source import SourceReference, reference_source
 from kdad.networks.architectures import build_source
 from kdad.networks.points import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PositionMoments, measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
@@ -40,30 +40,34 @@ class StfpmDetector(Detector):
     Reference = SourceReference
 
     @classmethod
-    def refer(
-        cls, settings: StfpmSettings, seen: FeatureSet, train_context: TrainContext
-    ) -> dict[str, FrozenReference]:
+    def frozen_networks(
+        cls, settings: StfpmSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
         """Return the source."""
-        return {"source": reference_source(settings.stfpm.source, seen, train_context.models, train_context.statistics)}
+        return {
+            "source": reference_source(
+                settings.stfpm.source, feature_set, train_context.models, train_context.statistics
+            )
+        }
 
     @classmethod
-    def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how many images the source sees at once, and how what it gives is kept."""
-        return Passage.of(settings.stfpm.features)
+        return ExtractionOptions.of(settings.stfpm.features)
 
     @classmethod
-    def check(cls, settings: StfpmSettings, seen: FeatureSet) -> None:
+    def check(cls, settings: StfpmSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for critical points that the source does not have."""
-        choose_points(settings.stfpm.points, seen.features["source"].names, "stfpm.points")
+        choose_points(settings.stfpm.points, feature_set.features["source"].names, "stfpm.points")
 
     @classmethod
     def describe(cls, settings: StfpmSettings) -> str:
         """Name the source."""
         return settings.stfpm.source.name
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the student, or find it trained."""
-        cache, settings = seen.features["source"], self.settings.stfpm
+        cache, settings = feature_set.features["source"], self.settings.stfpm
         self.size = cache.size
         self.key = content_key(
             source=cache.identity,
@@ -85,24 +89,24 @@ class StfpmDetector(Detector):
                     found = imitate(self.compute.move(cache.images(rows)))
                 return {"total": pyramid_loss(source, found)}
 
-            parts = seen.split.rows("train"), seen.split.rows("validation")
-            task = TrainingTask("stfpm", student, loss, *parts, names=seen.split.name)
+            parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
+            task = TrainingTask("stfpm", student, loss, *parts, names=feature_set.split.name)
             return student, train(task, settings.training, train_context.seed, checkpoint)
 
         trained = train_once(train_context.models, self.key, run)
         self._take_student(trained.state)
-        self.moments = self._measure_moments(seen) if settings.normalisation == "position" else None
+        self.moments = self._measure_moments(feature_set) if settings.normalisation == "per_pixel" else None
         return FitResult(trained.history, trained.seconds, trained.reused, "student")
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the student's weights, and the moments that the map is standardised by."""
         return state_of(self.student) | (moments_state({_MAP: self.moments}) if self.moments else {})
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return nothing more: the source is named beside."""
         return {}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take a student, and moments where the map is standardised."""
         asked = self.settings.stfpm.normalisation
         self.moments = take_map_moments(state, _MAP, self.size, asked, "stfpm.normalisation")
@@ -145,7 +149,7 @@ class StfpmDetector(Detector):
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return what the map is standardised by: moments are those of smoothed maps."""
         settings = self.settings.stfpm
-        return {"sigma": settings.smoothing.gaussian_sigma} if settings.normalisation == "position" else {}
+        return {"sigma": settings.smoothing.gaussian_sigma} if settings.normalisation == "per_pixel" else {}
 
     def _distance(self, images: Tensor, outputs: Outputs | None) -> Tensor:
         """Return the product of the points' distances, `(B, H, W)`."""
@@ -157,14 +161,14 @@ class StfpmDetector(Detector):
         return pyramid_map(chosen, student, self.size)
 
     @torch.no_grad()
-    def _measure_moments(self, seen: FeatureSet) -> PositionMoments:
+    def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
         sigma = self.settings.stfpm.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            found = self._distance(seen.batch(rows), seen.outputs(rows)).cpu().numpy()
+            found = self._distance(feature_set.batch(rows), feature_set.outputs(rows)).cpu().numpy()
             return {_MAP: torch.from_numpy(gaussian_filter(found, sigma))}
 
-        return measure_moments(seen.split, maps_of, self.batch_size())[_MAP]
+        return measure_moments(feature_set.split, maps_of, self.batch_size())[_MAP]
 
     @property
     def _positions(self) -> list[int]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kdad.scoring.upsampling import enlarge
+from kdad.scoring.upsampling import upsample
 
 
 def location_distance(source: Tensor, student: Tensor) -> Tensor:
@@ -27,6 +27,6 @@ def pyramid_map(source: Sequence[Tensor], student: Sequence[Tensor], size: tuple
     """Return the product of the points' maps, each enlarged to `size` (bilinear), `(B, H, W)` (eq. 5)."""
     found = None
     for s, t in zip(source, student, strict=True):
-        enlarged = enlarge(location_distance(s, t), size)
+        enlarged = upsample(location_distance(s, t), size)
         found = enlarged if found is None else found * enlarged
     return found

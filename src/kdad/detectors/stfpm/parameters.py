@@ -23,7 +23,7 @@ class StfpmParameters(StrictModel):
         default_factory=lambda: TrainingParameters(epochs=50, learning_rate=0.4, optimiser="sgd", weight_decay=0.0001),
         description="published: 100 epochs of batches of 32",
     )
-    normalisation: Literal["none", "position"] = Field(
+    normalisation: Literal["none", "per_pixel"] = Field(
         "none", description="published: none; position: standardised at each position by training images"
     )
     smoothing: SmoothingParameters = Field(

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.points import CriticalPoint
 
@@ -29,7 +29,7 @@ class DenseTeacher(nn.Module):
         return [CriticalPoint(name, self.descriptor.depth, height, width, signed=True)]
 
 
-class TeacherReference(FrozenReference):
+class TeacherReference(NetworkReference):
     """A teacher by what it is and its weights' hash."""
 
     prefix = "teacher_"

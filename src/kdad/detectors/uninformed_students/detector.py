@@ -26,16 +26,16 @@ from kdad.detectors.uninformed_students.pretraining import (
     require_teachers,
 )
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
-from kdad.features.extraction import FeatureSet, Passage
-from kdad.features.network import FrozenReference
+from kdad.features.extraction import ExtractionOptions, FeatureSet
+from kdad.features.network import NetworkReference
 from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PositionMoments, measure_moments, measured_rows, moments_state, take_moments
-from kdad.scoring.z_score import Standard
+from kdad.scoring.per_pixel import PixelStats, measure_moments, measured_rows, moments_state, take_moments
+from kdad.scoring.z_score import ZScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -57,12 +57,12 @@ class UninformedStudentsDetector(Detector):
         super().__init__(*arguments)
         self.ensembles = nn.ModuleDict()
         self.standardisations: dict[int, Standardisation] = {}
-        self.constants: dict[str, Standard] | dict[str, PositionMoments] = {}
+        self.constants: dict[str, ZScore] | dict[str, PixelStats] = {}
 
     @classmethod
-    def refer(
-        cls, settings: UninformedStudentsSettings, seen: FeatureSet, train_context: TrainContext
-    ) -> dict[str, FrozenReference]:
+    def frozen_networks(
+        cls, settings: UninformedStudentsSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
         """Return the teachers, trained or found; they depend on natural images alone."""
         trained = pretrain(settings.teacher, settings.students.receptive_fields, train_context)
         return {
@@ -71,17 +71,17 @@ class UninformedStudentsDetector(Detector):
         }
 
     @classmethod
-    def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> Passage:
+    def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how teachers see images: their descriptors are kept where they fit, and not of augmented images."""
         students = settings.students
         keep = {"cache": True, "recompute": False, "auto": None}[students.descriptors]
-        return Passage(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
+        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
 
     @classmethod
-    def check_inputs(cls, settings: UninformedStudentsSettings, seen: FeatureSet) -> None:
+    def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:
         """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
-        super().check_inputs(settings, seen)
-        check_size(seen.images.size, max(settings.students.receptive_fields))
+        super().check_inputs(settings, feature_set)
+        check_size(feature_set.images.size, max(settings.students.receptive_fields))
         NaturalPool(settings.teacher.pool)
 
     @classmethod
@@ -89,13 +89,13 @@ class UninformedStudentsDetector(Detector):
         """Say what the teachers have learnt from."""
         return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
 
-    def fit(self, seen: FeatureSet, train_context: TrainContext) -> FitResult:
+    def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Train the ensemble of each receptive field, or find it trained, and measure the maps of training images."""
         require_teachers(self.references, self.settings)
-        found = {field: self._fit_field(field, seen, train_context) for field in self._fields}
-        self.size = seen.images.size
+        found = {field: self._fit_field(field, feature_set, train_context) for field in self._fields}
+        self.size = feature_set.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
-        self.constants = self._measure_constants(seen)
+        self.constants = self._measure_constants(feature_set)
         return FitResult(
             join_histories({field: trained.history for field, trained in found.items()}),
             sum(trained.seconds for trained in found.values()),
@@ -103,23 +103,23 @@ class UninformedStudentsDetector(Detector):
             "students",
         )
 
-    def learnt_state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the students' weights, their targets' standardisation, and moments that maps are normalised by."""
         state = state_of(self.ensembles)
         for field, standardise in self.standardisations.items():
             state |= {f"p{field}.target_mean": standardise.mean, f"p{field}.target_sd": standardise.sd}
         return state | (moments_state(self.constants) if self._at_positions else {})
 
-    def learnt_facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return the constants that maps are normalised by, where they are numbers."""
         constants = {} if self._at_positions else self.constants
         return {"map_constants": {name: found.model_dump() for name, found in constants.items()}}
 
-    def restore(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take students and constants."""
         kept = take_moments(state, self._grid)
         if not self._at_positions:
-            kept = {part: Standard.model_validate(found) for part, found in facts["map_constants"].items()}
+            kept = {part: ZScore.model_validate(found) for part, found in facts["map_constants"].items()}
         self.constants = {part: kept[part] for part in every_part(self._fields)}
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
@@ -195,22 +195,24 @@ class UninformedStudentsDetector(Detector):
         return parts
 
     @torch.no_grad()
-    def _measure_constants(self, seen: FeatureSet) -> dict[str, Standard] | dict[str, PositionMoments]:
+    def _measure_constants(self, feature_set: FeatureSet) -> dict[str, ZScore] | dict[str, PixelStats]:
         if self._at_positions:
             return measure_moments(
-                seen.split, lambda rows: self._grid_maps(seen.batch(rows), seen.outputs(rows)), self.batch_size()
+                feature_set.split,
+                lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
+                self.batch_size(),
             )
-        rows, size = measured_rows(seen.split), self.batch_size()
+        rows, size = measured_rows(feature_set.split), self.batch_size()
         statistics = {name: ChannelStatistics() for name in every_part(self._fields)}
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
-            for name, maps in self._grid_maps(seen.batch(batch), seen.outputs(batch)).items():
+            for name, maps in self._grid_maps(feature_set.batch(batch), feature_set.outputs(batch)).items():
                 statistics[name].update(maps.reshape(-1, 1).cpu().numpy())
-        return {name: Standard.of(values) for name, values in statistics.items()}
+        return {name: ZScore.of(values) for name, values in statistics.items()}
 
-    def _fit_field(self, field: int, seen: FeatureSet, train_context: TrainContext):
+    def _fit_field(self, field: int, feature_set: FeatureSet, train_context: TrainContext):
         students = self.settings.students
-        own = FeatureSet(seen.images, seen.split, {f"p{field}": seen.features[f"p{field}"]})
+        own = FeatureSet(feature_set.images, feature_set.split, {f"p{field}": feature_set.features[f"p{field}"]})
         cache = own.features[f"p{field}"]
         key = content_key(
             descriptors=cache.identity,
@@ -238,7 +240,7 @@ class UninformedStudentsDetector(Detector):
 
     @property
     def _at_positions(self) -> bool:
-        return self.settings.student_scoring.normalisation == "position"
+        return self.settings.student_scoring.normalisation == "per_pixel"
 
     @property
     def _grid(self) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdad.scoring.per_pixel import PositionMoments
-from kdad.scoring.z_score import Standard
+from kdad.scoring.per_pixel import PixelStats
+from kdad.scoring.z_score import ZScore
 
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def predictive_variance(predictions: Tensor) -> Tensor:
     return (predictions - predictions.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1)
 
 
-def fuse_maps(maps: list[tuple[Tensor, Standard | PositionMoments]], scales: int) -> Tensor:
+def fuse_maps(maps: list[tuple[Tensor, ZScore | PixelStats]], scales: int) -> Tensor:
     """Return the sum of normalised maps `(N, h, w)` divided by the number of scales.
 
     For e and v of each receptive field this is the mean over scales of (e - e_mu) / e_sigma + (v - v_mu) / v_sigma

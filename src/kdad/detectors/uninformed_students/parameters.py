@@ -155,9 +155,9 @@ class StudentScoringParameters(MappingParameters):
         default_factory=lambda: {name: SmoothingParameters() for name in get_args(StudentMap)},
         description="none is published",
     )
-    normalisation: Literal["overall", "position"] = Field(
+    normalisation: Literal["overall", "per_pixel"] = Field(
         "overall",
-        description="e and v less their mean and over their sd on training images (published: held-out ones), of all "
+        description="e and v less their mean and over their sd on training images (published: validation ones), of all "
         "positions together, or at each",
     )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
@@ -173,13 +173,13 @@ class UninformedStudentsSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "UninformedStudentsSettings":
-        """Return the settings of a detector that was kept; held-out images gave the constants of those until 0.2."""
+        """Return the settings of a detector that was kept; validation images gave the constants of those until 0.2."""
         values = without_removed(values, {"student_scoring.error": "absolute"})
         scoring = values["student_scoring"]
         if scoring.get("normalisation") == "held_out":
             values = values | {"student_scoring": scoring | {"normalisation": "overall"}}
         return cls.model_validate(values)
 
-    def applies(self, dataset: DatasetParameters) -> bool:
+    def supports(self, dataset: DatasetParameters) -> bool:
         """Tell whether images are large enough for the largest receptive field."""
         return smallest_image(max(self.students.receptive_fields)) <= min(dataset.size)

@@ -11,7 +11,7 @@ from kdad.detectors.uninformed_students.parameters import TeacherParameters, Uni
 from kdad.detectors.uninformed_students.patches import patches_of, sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
 from kdad.errors import InputError
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.image_set import hash_content
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_state
@@ -72,7 +72,7 @@ def reference_teacher(
     )
 
 
-def require_teachers(found: Mapping[str, FrozenReference], settings: UninformedStudentsSettings) -> None:
+def require_teachers(found: Mapping[str, NetworkReference], settings: UninformedStudentsSettings) -> None:
     """Raise `InputError` for teachers, by ``p17`` and the like, that are gone, or of other settings."""
     wanted = {"depth": settings.teacher.depth, "width": settings.teacher.width}
     for field in settings.students.receptive_fields:

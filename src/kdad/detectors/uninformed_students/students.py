@@ -46,7 +46,7 @@ def student_errors(predictions: Tensor, targets: Tensor) -> Tensor:
 def train_students(
     students: StudentEnsemble,
     teacher: FrozenNetwork,
-    seen: FeatureSet,
+    feature_set: FeatureSet,
     standardise: Standardisation,
     parameters: StudentParameters,
     compute: Compute,
@@ -55,7 +55,7 @@ def train_students(
 ) -> pd.DataFrame:
     """Train M students together, in place, on the training images; return the loss history.
 
-    `seen` holds the descriptors of one teacher; where they are not kept, or images are augmented, it describes them
+    `feature_set` holds the descriptors of one teacher; where they are not kept, or images are augmented, it computes
     anew. Losses of the students are added up, so each learns as it would alone.
     """
     field, stride = students.patch_size, parameters.output_stride
@@ -66,7 +66,7 @@ def train_students(
             return teacher.outputs(images)[0]
 
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
-        images, kept = compute.move(seen.batch(rows)), seen.outputs(rows)
+        images, kept = compute.move(feature_set.batch(rows)), feature_set.outputs(rows)
         if students.training and parameters.augmentation == "flips":
             images, kept = _flip(images), None
         targets = standardise(describe(images) if kept is None else compute.move(kept[f"p{field}"][0]))
@@ -75,8 +75,8 @@ def train_students(
         errors = student_errors(found.float(), targets)
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 
-    parts = seen.split.rows("train"), seen.split.rows("validation")
-    task = TrainingTask(f"students p{field}", students, loss, *parts, names=seen.split.name)
+    parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
+    task = TrainingTask(f"students p{field}", students, loss, *parts, names=feature_set.split.name)
     return train(task, parameters.training, derive_seed(seed, "students", field), checkpoint)
 
 

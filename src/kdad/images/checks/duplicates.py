@@ -22,7 +22,7 @@ MOST_COMPARED = 20_000
 _NEAR = 0.4  # of how far the nearest other image usually is
 _BLOCK = 1024
 _SHOWN = 10
-_PARTS = {"train": "training", "validation": "held-out", "test": "test"}
+_PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def exact_pairs(table: pd.DataFrame) -> pd.DataFrame:

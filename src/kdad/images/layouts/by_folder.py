@@ -5,9 +5,9 @@ from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.layouts.files import FoundFiles, Unused, subfolders
-from kdad.images.layouts.kinds import Kinds, Lying
+from kdad.images.layouts.kinds import Kinds, ListedFile
 from kdad.images.layouts.layout import Layout
-from kdad.images.layouts.masks import Placed, pair_masks, unmarked
+from kdad.images.layouts.masks import PlacedMask, pair_masks, unmarked
 from kdad.images.layouts.names import NO_PICTURES, WRAPPERS, Vocabulary, part_of, plain
 
 
@@ -37,7 +37,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
                 layout.unused.append(Unused(found.path, "beside the folders of the parts"))
         layout.problems += _empty_kinds(files.base)
     by_path = {found.path: found for found in lying}
-    places = [Placed(image.path, _lower(by_path[image.path].names)) for image in layout.images]
+    places = [PlacedMask(image.path, _lower(by_path[image.path].names)) for image in layout.images]
     paired = pair_masks(layout.images, places, masks)
     layout.images = paired.images
     layout.problems += paired.problems
@@ -53,7 +53,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
     return layout
 
 
-def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[Lying], list[Placed], list[Unused]]:
+def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[ListedFile], list[PlacedMask], list[Unused]]:
     """Part masks and what is no picture from images."""
     lying, masks, unused = [], [], []
     for path in files.images:
@@ -62,11 +62,11 @@ def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[Lying], l
         kinds = [_kind_of_masks(name) if vocabulary.holds_masks(name) else name for name in inside]
         names = tuple(name for name in kinds if name and not part_of(name) and plain(name) not in WRAPPERS)
         if any(map(vocabulary.holds_masks, inside)):
-            masks.append(Placed(path, _lower(names)))
+            masks.append(PlacedMask(path, _lower(names)))
         elif any(plain(name) in NO_PICTURES for name in inside):
             unused.append(Unused(path, "coordinates (xyz), no picture"))
         else:
-            lying.append(Lying(path, part, names))
+            lying.append(ListedFile(path, part, names))
     return lying, masks, unused
 
 
@@ -79,9 +79,9 @@ def _lower(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(plain, names))
 
 
-def _level_of_kinds(lying: list[Lying], vocabulary: Vocabulary, base: Path) -> int:
+def _level_of_kinds(lying: list[ListedFile], vocabulary: Vocabulary, base: Path) -> int:
     """Return how deep below its part a normal kind's folder lies, 0 without any; asks when depths differ."""
-    levels: dict[int, Lying] = {}
+    levels: dict[int, ListedFile] = {}
     for found in lying:
         known = [level for level, name in enumerate(found.names) if vocabulary.meaning(name) == "normal"]
         if known:
@@ -95,7 +95,7 @@ def _level_of_kinds(lying: list[Lying], vocabulary: Vocabulary, base: Path) -> i
     return next(iter(levels), 0)
 
 
-def _ask_for_masks(masks: list[Placed], files: FoundFiles, vocabulary: Vocabulary) -> str:
+def _ask_for_masks(masks: list[PlacedMask], files: FoundFiles, vocabulary: Vocabulary) -> str:
     """Return the question, as a problem, that a folder of masks raises of which none has an image."""
     path = masks[0].path
     name = next(name for name in files.inside(path) if vocabulary.holds_masks(name))

@@ -13,7 +13,7 @@ _PARTS: tuple[Subset, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Lying:
+class ListedFile:
     """An image file by the folders around it: its part, and the names that may be its kind."""
 
     path: Path
@@ -29,7 +29,7 @@ class Kinds:
     vocabulary: Vocabulary
     level: int
 
-    def with_parts(self, lying: list[Lying]) -> Layout:
+    def with_parts(self, lying: list[ListedFile]) -> Layout:
         """Read images of which each has a part."""
         images: list[ImageFile] = []
         problems: list[str] = []
@@ -53,7 +53,7 @@ class Kinds:
         name = "parts with kinds (as MVTec AD)"
         return Layout(name, images, problems, notes=notes)
 
-    def without_parts(self, lying: list[Lying]) -> Layout:
+    def without_parts(self, lying: list[ListedFile]) -> Layout:
         """Read images without parts: normal ones train, others are tested."""
         called = {self._called(found) for found in lying}
         named = {name for name in called if name is not None}
@@ -83,7 +83,7 @@ class Kinds:
         images.sort(key=lambda image: (image.called, image.path))
         return Layout("kinds side by side", images, problems)
 
-    def _not_to_train_on(self, lying: list[Lying], part: Subset) -> list[str]:
+    def _not_to_train_on(self, lying: list[ListedFile], part: Subset) -> list[str]:
         """Say what to do with folders of a part that is of normal images."""
         problems = []
         first = {self._called(found): found for found in reversed(lying) if not self._is_normal(found)}
@@ -94,23 +94,23 @@ class Kinds:
             problems.append(f"{folder}: only normal images train; move it to test/{called}{other}")
         return problems
 
-    def _called(self, found: Lying) -> str | None:
+    def _called(self, found: ListedFile) -> str | None:
         """Return the name that says what an image is."""
         deep = len(found.names) > self.level
         return found.names[self.level] if deep else None
 
-    def _is_normal(self, found: Lying) -> bool:
+    def _is_normal(self, found: ListedFile) -> bool:
         called = self._called(found)
         return called is not None and self.vocabulary.meaning(called) == "normal"
 
-    def _image(self, found: Lying, part: Subset) -> ImageFile:
+    def _image(self, found: ListedFile, part: Subset) -> ImageFile:
         called = self._called(found)
         return ImageFile(found.path, NORMAL if self._is_normal(found) else called, part, called)
 
-    def _folder_of(self, found: Lying, called: str) -> Path:
+    def _folder_of(self, found: ListedFile, called: str) -> Path:
         return next(folder for folder in found.path.parents if folder.name == called)
 
-    def _ask(self, lying: list[Lying], part: Subset | None) -> None:
+    def _ask(self, lying: list[ListedFile], part: Subset | None) -> None:
         """Raise a question for names that are nearly normal, or for training images none of whose names is known."""
         counted = Counter(self._called(found) for found in lying)
         counted.pop(None, None)
@@ -134,7 +134,7 @@ class Kinds:
                 f"are normal, say it: dataset.layout.normal=[{_quoted(unknown)}]"
             )
 
-    def _ask_for_normal(self, lying: list[Lying], named: set[str]) -> None:
+    def _ask_for_normal(self, lying: list[ListedFile], named: set[str]) -> None:
         """Raise a question when no folder has a normal name; what is anomalous by name is not asked about."""
         unknown = sorted(name for name in named if self.vocabulary.meaning(name) != "anomalous")
         counted = Counter(self._called(found) for found in lying)

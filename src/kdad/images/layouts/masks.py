@@ -14,7 +14,7 @@ Rule = Callable[[tuple[str, ...], tuple[str, ...]], bool]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedMask:
     """A file with the names of the folders that tell its kind, lower case."""
 
     path: Path
@@ -38,7 +38,7 @@ def unmarked(stem: str) -> str | None:
     return found if found != stem else None
 
 
-def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Sequence[Placed]) -> Paired:
+def pair_masks(images: Sequence[ImageFile], places: Sequence[PlacedMask], masks: Sequence[PlacedMask]) -> Paired:
     """Give each image its masks; `places` are those of the images, in their order.
 
     A mask lies in folders of the same names as its image, of some of them, or of none. Its name is its image's (ending
@@ -73,13 +73,13 @@ def pair_masks(images: Sequence[ImageFile], places: Sequence[Placed], masks: Seq
     return Paired(paired, of_normal, ownerless, problems, notes)
 
 
-def _has_namesake(place: Placed, places: Sequence[Placed], rows: dict[str, list[int]]) -> bool:
+def _has_namesake(place: PlacedMask, places: Sequence[PlacedMask], rows: dict[str, list[int]]) -> bool:
     """Tell whether another image in the same folder has the name, but for its ending."""
     return sum(places[row].path.parent == place.path.parent for row in rows[place.path.stem.lower()]) > 1
 
 
 def _owners(
-    mask: Placed, images: Sequence[ImageFile], places: Sequence[Placed], rows: dict[str, list[int]]
+    mask: PlacedMask, images: Sequence[ImageFile], places: Sequence[PlacedMask], rows: dict[str, list[int]]
 ) -> list[int]:
     for stem, folders, rules in _namings(mask):
         candidates = rows.get(stem.lower(), [])
@@ -93,7 +93,7 @@ def _owners(
     return []
 
 
-def _namings(mask: Placed) -> list[tuple[str, tuple[str, ...], tuple[Rule, ...]]]:
+def _namings(mask: PlacedMask) -> list[tuple[str, tuple[str, ...], tuple[Rule, ...]]]:
     """Return the stems that a mask's image may have, the surest first, with the folders and rules to compare by."""
     stem = mask.path.stem
     stems = [stem, unmarked(stem), _NUMBER.sub("", unmarked(stem) or stem)]

@@ -10,18 +10,18 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.published.one_class import LabelledImages, OneClassSet
-from kdad.images.splits import Split, held_out_count
+from kdad.images.splits import Split, validation_count
 from kdad.seeding import numpy_generator
 
 
 @dataclass(frozen=True)
 class ClassifiedImages:
-    """Training, held-out and test rows of all classes; pixels are kept as bytes at the files' own size."""
+    """Training, validation and test rows of all classes; pixels are kept as bytes at the files' own size."""
 
     train: LabelledImages
     test: LabelledImages
     fit_rows: np.ndarray
-    held_out_rows: np.ndarray
+    validation_rows: np.ndarray
     class_names: tuple[str, ...]
 
     @property
@@ -56,26 +56,26 @@ def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
             "fashion_mnist or cifar10"
         )
     train, test = images.parts
-    held_out = []
+    validation = []
     for number in range(len(images.class_names)):
         rows = np.flatnonzero(train.classes == number)
         fraction = images.validation_fraction
-        count = held_out_count(len(rows), fraction) if fraction == "auto" else round(fraction * len(rows))
+        count = validation_count(len(rows), fraction) if fraction == "auto" else round(fraction * len(rows))
         if not 0 < count < len(rows):
             raise InputError(
                 f"{images.name} has {len(rows)} training images of {images.class_names[number]}, of which "
                 f"{images.validation_fraction} cannot be held out; change dataset.validation_fraction"
             )
-        held_out.append(numpy_generator(seed, "held out", number).permutation(rows)[:count])
-    rows = np.sort(np.concatenate(held_out))
+        validation.append(numpy_generator(seed, "held out", number).permutation(rows)[:count])
+    rows = np.sort(np.concatenate(validation))
     return ClassifiedImages(train, test, np.setdiff1d(np.arange(len(train.classes)), rows), rows, images.class_names)
 
 
 def one_class_split(images: OneClassSet, classified: ClassifiedImages) -> Split:
     """Return the split of one class as normal, its training images held out as a classifier's are."""
-    held_out = {f"train/{row:05d}" for row in classified.held_out_rows}
+    validation = {f"train/{row:05d}" for row in classified.validation_rows}
     table = pd.DataFrame([asdict(sample) for sample in images.samples]).rename(columns={"subset": "split"})
-    table.loc[table["id"].isin(held_out), "split"] = "validation"
+    table.loc[table["id"].isin(validation), "split"] = "validation"
     return Split(table.assign(fingerprint=[images.fingerprint(row) for row in range(len(table))]))
 
 

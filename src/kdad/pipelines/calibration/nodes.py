@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.prediction import heat_limits
+from kdad.detectors.prediction import colour_limits_of
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import find_tiled, put_tiled
@@ -28,7 +28,7 @@ from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 
 logger = logging.getLogger(__name__)
 
-_REMEMBERED = "the scores of the held-out images that the detector remembers"
+_REMEMBERED = "the scores of the validation images that the detector remembers"
 _SHOWN_PROBLEMS = 10
 _MAPS_FOR_LIMITS = 32
 _VALUES_OF_A_MAP = 300_000
@@ -37,7 +37,7 @@ _VALUES_OF_A_MAP = 300_000
 def calibrate(
     detector: Predictor, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
 ) -> tuple[pd.DataFrame, Predictor, dict[str, Any]]:
-    """Set the threshold anew by the rule, on the images' scores, or without images on the held-out scores it remembers.
+    """Set the threshold anew by the rule, on the images' scores, or without images on its validation scores.
 
     With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
     (path, label, score), the detector, and what the threshold was, is and promises. Raises `InputError` before anything
@@ -54,9 +54,9 @@ def calibrate(
         understood += describe_images(images, detector, "these are taken for normal", sizes)
     logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
     known = detector if tiling is None else find_tiled(detector.tiled, tiling)
-    before, limits, made = known and known.threshold, detector.map_limits, detector.record
+    before, limits, made = known and known.threshold, detector.colour_limits, detector.record
     if images is None:
-        scores = pd.DataFrame({"path": None, "label": 0, "score": detector.held_out_scores})
+        scores = pd.DataFrame({"path": None, "label": 0, "score": detector.validation_scores})
     else:
         check_calibration_images(images)
         scores, measured = _score(detector, images, calibration, tiling)
@@ -75,7 +75,7 @@ def calibrate(
         detector.calibrated(threshold, normal, limits)
         detector.record |= {"calibrated_on": said}
     else:
-        new = new_tiled(tiling, threshold, normal, images).model_copy(update={"map_limits": limits})
+        new = new_tiled(tiling, threshold, normal, images).model_copy(update={"colour_limits": limits})
         detector.tiled = put_tiled(detector.tiled, new)
     left_out = "" if calibration.rule in LABELLED_RULES else _left_out(scores)
     logger.info(
@@ -97,7 +97,7 @@ def _in_float32(
     if images is None:
         if detector.in_float32 is None:
             return None
-        scores = np.array(detector.in_float32.held_out_scores)
+        scores = np.array(detector.in_float32.validation_scores)
         labels = np.zeros(len(scores), dtype=int)
     else:
         twin = detector.float32_twin()
@@ -114,7 +114,7 @@ def _score(
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     if tiling is None:
         if detector.threshold is None:  # any will do: decisions are not looked at
-            detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.map_limits)
+            detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.colour_limits)
         return score_images(detector, images, calibration.batch_size)
     check_larger_than_tiles(images, tiling)
     predictor = TiledPredictor(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
@@ -162,7 +162,7 @@ def score_images(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
-    return table, heat_limits(np.concatenate(maps)) if maps else None
+    return table, colour_limits_of(np.concatenate(maps)) if maps else None
 
 
 def _some_values(anomaly_map: np.ndarray) -> np.ndarray:

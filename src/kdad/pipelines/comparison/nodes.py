@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdad.compute import prepare_compute
 from kdad.detectors.context import TrainContext
-from kdad.detectors.extraction import see
+from kdad.detectors.extraction import extract_features
 from kdad.errors import IncompleteError, InputError
 from kdad.experiments.case import Case
 from kdad.experiments.plan import Plan
@@ -44,15 +44,19 @@ def see_category(
     machine = prepare_compute(compute)
     cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
     plain, detector, base = FeatureSet(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
-    seen = detector.adapt(base, plain, seed)
+    feature_set = detector.prepare_images(base, plain, seed)
     for case in cases:
-        _checking(case, plan, lambda settings: detector.check_inputs(settings, seen))
-    references = detector.refer(base, seen, TrainContext(machine, cases[0].seed, ContentStore(stores.models), seed))
-    seen = see(detector, base, seen, references, machine, ContentStore(stores.features), plan.shares_classes)
+        _checking(case, plan, lambda settings: detector.check_inputs(settings, feature_set))
+    references = detector.frozen_networks(
+        base, feature_set, TrainContext(machine, cases[0].seed, ContentStore(stores.models), seed)
+    )
+    feature_set = extract_features(
+        detector, base, feature_set, references, machine, ContentStore(stores.features), plan.shares_classes
+    )
     for case in cases:
         if getattr(case.settings, "source", None) == getattr(base, "source", None):
-            _checking(case, plan, lambda settings: detector.check(settings, seen))
-    return seen.features
+            _checking(case, plan, lambda settings: detector.check(settings, feature_set))
+    return feature_set.features
 
 
 def run_one_case(

@@ -12,7 +12,7 @@ from kdad.detectors.detector import Detector
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.compute import ComputeParameters
@@ -35,7 +35,7 @@ def prepare_frozen(
     compute: ComputeParameters,
     seed: int,
     image_statistics: dict[str, Any] | None = None,
-) -> dict[str, FrozenReference]:
+) -> dict[str, NetworkReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
     train_context = _context(stores, compute, seed).train_context(statistics=image_statistics)
     return steps.prepare_frozen(detector, settings, FeatureSet(image_set, Split(split_table), {}), train_context)[1]
@@ -46,16 +46,18 @@ def compute_features(
     settings: StrictModel,
     image_set: ImageSet,
     split_table: pd.DataFrame,
-    frozen: dict[str, FrozenReference],
+    frozen: dict[str, NetworkReference],
     stores: Stores,
     compute: ComputeParameters,
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
     started, context = time.perf_counter(), _context(stores, compute)
-    seen = steps.extract_features(detector, settings, FeatureSet(image_set, Split(split_table), {}), frozen, context)
-    reused = all(cache.reused for cache in seen.features.values())
+    feature_set = steps.extract_features(
+        detector, settings, FeatureSet(image_set, Split(split_table), {}), frozen, context
+    )
+    reused = all(cache.reused for cache in feature_set.features.values())
     cost = {"seconds": time.perf_counter() - started, "images": len(split_table), "reused": reused}
-    return seen.features, cost | context.compute.describe()
+    return feature_set.features, cost | context.compute.describe()
 
 
 def fit_detector(
@@ -63,16 +65,16 @@ def fit_detector(
     settings: StrictModel,
     image_set: ImageSet,
     split_table: pd.DataFrame,
-    frozen: dict[str, FrozenReference],
+    frozen: dict[str, NetworkReference],
     feature_caches: dict[str, FeatureCache],
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
-    seen = FeatureSet(image_set, Split(split_table), feature_caches)
+    feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
     made, fitting = steps.fit_detector(
-        detector, settings, seen, frozen, _context(stores, compute, seed).train_context()
+        detector, settings, feature_set, frozen, _context(stores, compute, seed).train_context()
     )
     history = pd.DataFrame(columns=_HISTORY) if fitting.history is None else fitting.history
     history.attrs["network"] = fitting.network
@@ -87,12 +89,12 @@ def map_images(
     stores: Stores,
     compute: ComputeParameters,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
-    """Score held-out normal and test images, and map them by every method; return what each took in seconds.
+    """Score normal validation and test images, and map them by every method; return what each took in seconds.
 
     Maps of costly methods are of test images alone.
     """
-    seen = FeatureSet(image_set, Split(split_table), feature_caches)
-    raw = steps.map_images(detector, seen, detector.methods, _context(stores, compute))
+    feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
+    raw = steps.map_images(detector, feature_set, detector.methods, _context(stores, compute))
     return raw.scores, raw.stacks, raw.seconds
 
 
@@ -108,7 +110,7 @@ def calibrate_threshold(
     anomaly_maps: dict[str, np.ndarray],
     measuring: MeasuringParameters,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold on held-out normal scores; decide on every scored image.
+    """Set the threshold on normal validation scores; decide on every scored image.
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
@@ -127,8 +129,8 @@ def keep_detector(
     measuring: MeasuringParameters,
 ) -> Detector:
     """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
-    seen = FeatureSet(image_set, Split(split_table), feature_caches)
-    calibrate_float32(fitted, seen, measuring.threshold_quantile)
+    feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
+    calibrate_float32(fitted, feature_set, measuring.threshold_quantile)
     return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
 
 

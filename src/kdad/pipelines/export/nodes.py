@@ -10,7 +10,7 @@ import numpy as np
 
 from kdad.compute import limit_threads
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import CheckedImages, drawn, of_folder
+from kdad.detectors.exported.checked_images import VerificationImages, drawn, of_folder
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.folder import keep
 from kdad.detectors.exported.parameters import ExportParameters
@@ -63,7 +63,7 @@ def export(
     exact, made_in = open_detector(place, "cpu", "float32"), "float32"
     if exact.threshold is None and facts.threshold is not None:  # its rule is to be had, on images
         made_in = facts.precision
-        exact.calibrated(facts.threshold, np.array(facts.held_out_scores), facts.map_limits)
+        exact.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
     checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
     folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
     try:
@@ -95,7 +95,7 @@ def export(
     return Export(facts, folder), report
 
 
-def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetParameters) -> CheckedImages:
+def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetParameters) -> VerificationImages:
     if given is not None:
         return of_folder(given)
     found = find_run_images(detector, dataset)

@@ -1,4 +1,4 @@
-"""Whether what was judged scores as held-out normal images do."""
+"""Whether what was judged scores as normal validation images do."""
 
 import logging
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 def reference_of(predictor: Predictor | TiledPredictor) -> NormalReference:
     """Return what the scores of images are compared with; by tiles, those of images that were cut alike."""
-    return NormalReference(predictor.threshold, predictor.held_out_scores)
+    return NormalReference(predictor.threshold, predictor.validation_scores)
 
 
 def comparable_scores(judged: pd.DataFrame, reference: NormalReference) -> pd.DataFrame:

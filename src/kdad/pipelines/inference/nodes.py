@@ -60,7 +60,7 @@ def predict_images(
             yield name, next(judged), label  # a zip of all three would keep an image while the next is judged
         judged.close()
 
-    map_size, limits = detector.size if inference.maps else None, predictor.map_limits
+    map_size, limits = detector.size if inference.maps else None, predictor.colour_limits
     stream = PredictionStream(files(), len(images.paths), limits, inference.heat_maps, map_size, images.place)
     return stream, understood, reference_of(predictor)
 

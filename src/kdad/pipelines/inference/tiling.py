@@ -125,7 +125,7 @@ def new_tiled(tiling: Tiling, threshold: Threshold, scores: np.ndarray, images: 
         size=tiling.size,
         overlap=tiling.overlap,
         threshold=threshold,
-        held_out_scores=np.sort(scores.astype(np.float64)).tolist(),
+        validation_scores=np.sort(scores.astype(np.float64)).tolist(),
         pixels=(min(pixels), max(pixels)),
         calibrated_on=printable(str(images.place.absolute())),
     )

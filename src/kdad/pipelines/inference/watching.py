@@ -17,7 +17,7 @@ from kdad.datasets.watched import WatchStream
 from kdad.detectors.prediction import FilePrediction
 from kdad.detectors.predictor import Predictor
 from kdad.images.found import FoundImages
-from kdad.inference.arrivals import Arrival, Arrivals, Stamp
+from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
 from kdad.inference.parameters import InferenceParameters, WatchingParameters
 from kdad.logs import PLAIN
 from kdad.parameters.compute import ComputeParameters
@@ -25,7 +25,7 @@ from kdad.pipelines.inference.drifting import reference_of, say_drift
 from kdad.pipelines.inference.predicting import FilePredictor, predict_in_batches
 from kdad.pipelines.inference.tiling import describe_tiles, predict_by_tiles
 from kdad.pipelines.inference.understanding import as_lines, describe_detector
-from kdad.project.interruption import EndWhenTold
+from kdad.project.interruption import StopRequested
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look
@@ -59,16 +59,16 @@ def watch_folder(
     reference = reference_of(predictor)
 
     def judged(done: dict[str, Stamp]) -> Iterator[tuple[Arrival, FilePrediction] | None]:
-        return predict_arrivals(predictor, Arrivals(folder, done, inference.watching), inference)
+        return predict_arrivals(predictor, IncomingFiles(folder, done, inference.watching), inference)
 
     report = WatchReport(understood, reference, inference)
     heat_maps, page_seconds = inference.heat_maps, inference.watching.page_seconds
-    stream = WatchStream(folder, judged, heading, report, predictor.map_limits, heat_maps, page_seconds)
+    stream = WatchStream(folder, judged, heading, report, predictor.colour_limits, heat_maps, page_seconds)
     return stream, understood, reference
 
 
 def predict_arrivals(
-    predictor: FilePredictor, arrivals: Arrivals, inference: InferenceParameters
+    predictor: FilePredictor, arrivals: IncomingFiles, inference: InferenceParameters
 ) -> Iterator[tuple[Arrival, FilePrediction] | None]:
     """Yield files with their predictions in the order in which they are complete, and None when there is none.
 
@@ -77,8 +77,8 @@ def predict_arrivals(
     """
     ending = _Ending(inference.watching)
     try:
-        with EndWhenTold() as end:
-            while not end.told:
+        with StopRequested() as end:
+            while not end.requested:
                 found = arrivals.take(inference.batch_size)
                 files = FoundImages(arrivals.folder, [arrival.path for arrival in found], [])
                 results = predict_in_batches(predictor, files, inference.batch_size)
@@ -95,7 +95,7 @@ def predict_arrivals(
                         logger.warning("Cannot be read: %s", printable(judged.problem), extra=PLAIN)
                     yield arrival, judged
                     arrivals.finish(arrival)
-                    if end.told:
+                    if end.requested:
                         break
                 if not found:
                     yield None

@@ -12,7 +12,7 @@ from kdad.errors import first_of
 from kdad.features.survey import survey_images
 from kdad.images.checks.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
 from kdad.images.checks.statistics import measure_channels
-from kdad.images.checks.understanding import understand
+from kdad.images.checks.summary import summarise_set
 from kdad.images.checks.validation import check_images
 from kdad.images.files.file_facts import FileFacts, unusual_files
 from kdad.images.files.training_range import say_range
@@ -41,7 +41,7 @@ def validate_images(image_set: ImageSet) -> pd.DataFrame:
     Columns: id, label, kind, subset, has_mask, fingerprint, and what is known of the files (`FileFacts`).
     """
     check_images(image_set)
-    understood = understand(image_set)
+    understood = summarise_set(image_set)
     lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
     logger.info("\n".join(map(printable, lines)), extra=PLAIN)
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
@@ -78,13 +78,15 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
 
 def _say_split(table: pd.DataFrame) -> None:
     """Log how many images train and set the threshold, and what so few can promise, before anything is trained."""
-    training, held_out = ((table["split"] == part).sum() for part in ("train", "validation"))
-    logger.info("Split: %d normal images train, %d held-out ones set the threshold", training, held_out, extra=PLAIN)
-    if held_out < _FEW_HELD_OUT:
+    training, validation = ((table["split"] == part).sum() for part in ("train", "validation"))
+    logger.info(
+        "Split: %d normal images train, %d validation ones set the threshold", training, validation, extra=PLAIN
+    )
+    if validation < _FEW_HELD_OUT:
         logger.warning(
-            "%d held-out normal image%s can promise a false positive rate of %.0f %% at best; add normal images, or "
+            "%d normal validation image%s can promise a false positive rate of %.0f %% at best; add normal images, or "
             "raise dataset.validation_fraction",
-            *(held_out, "" if held_out == 1 else "s", 100 / (held_out + 1)),
+            *(validation, "" if validation == 1 else "s", 100 / (validation + 1)),
             extra=PLAIN,
         )
 

@@ -87,15 +87,15 @@ def train_teachers(distillation: Distillation) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def sweep_temperatures(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
-    """Distil with few labels at every T and alpha: temperature, alpha, seed, held_out_accuracy, accuracy, ece."""
+    """Distil with few labels at every T and alpha: temperature, alpha, seed, validation_accuracy, accuracy, ece."""
     settings = distillation.parameters
     rows = []
     for seed, temperature, alpha in _progress("T and alpha", settings.seeds, settings.temperatures, settings.alphas):
         labelled = distillation.images.labelled_rows(settings.sweep_labels, seed)
         taught = distillation.student(Lesson(labelled, labelled, temperature, alpha), seed)
         facts = {"temperature": temperature, "alpha": alpha, "seed": seed}
-        held_out = distillation.held_out_accuracy(taught)
-        rows.append({**facts, "held_out_accuracy": held_out, **distillation.test_metrics(taught)})
+        validation = distillation.validation_accuracy(taught)
+        rows.append({**facts, "validation_accuracy": validation, **distillation.test_metrics(taught)})
     return pd.DataFrame(rows)
 
 
@@ -124,7 +124,7 @@ def sweep_labels(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataF
 def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
     """Distil without a class: seed, student, accuracy, accuracy_of_class, offset (Hinton et al. 2015, section 3).
 
-    The student sees soft targets alone, of images of the other classes. The offset is chosen on held-out images.
+    The student sees soft targets alone, of images of the other classes. The offset is chosen on validation images.
     """
     settings, images = distillation.parameters, distillation.images
     number, labels = settings.omitted_class, distillation.labels("test")
@@ -138,8 +138,8 @@ def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFra
         }
         for name, lesson in lessons.items():
             taught = distillation.student(lesson, seed)
-            held_out = taught.train_logits[images.held_out_rows]
-            chosen = best_offset(held_out, distillation.labels("train")[images.held_out_rows], number)
+            validation = taught.train_logits[images.validation_rows]
+            chosen = best_offset(validation, distillation.labels("train")[images.validation_rows], number)
             for offset in (0.0, chosen):
                 logits = taught.test_logits.clone()
                 logits[:, number] += offset
@@ -200,9 +200,9 @@ def keep_student(
     settings = SoftTargetSettings(soft_target=soft_target)
     case = Case("soft_target", "soft_target", image_set.category, soft_target.seeds[0], "soft_target", settings, {})
     context = RunContext(prepare_compute(compute), stores, measuring, seed)
-    seen = FeatureSet(image_set, Split(split_table), {})
-    kept = open_detector(Path(run_case(case, seen, context).folder) / "detector")
-    calibrate_float32(kept, kept.adapt(settings, seen, seed), measuring.threshold_quantile)
+    feature_set = FeatureSet(image_set, Split(split_table), {})
+    kept = open_detector(Path(run_case(case, feature_set, context).folder) / "detector")
+    calibrate_float32(kept, kept.prepare_images(settings, feature_set, seed), measuring.threshold_quantile)
     return kept
 
 
@@ -211,8 +211,8 @@ def summarise_soft_targets(
 ) -> dict[str, Any]:
     """Return the means over seeds, and in how many seeds the distilled student beats that of hard labels."""
     by_count = labels.pivot(index=["labels", "seed"], columns="lesson", values="accuracy").reset_index()
-    means = sweep.groupby(["temperature", "alpha"])[["held_out_accuracy", "accuracy"]].mean()
-    best = means["held_out_accuracy"].idxmax()
+    means = sweep.groupby(["temperature", "alpha"])[["validation_accuracy", "accuracy"]].mean()
+    best = means["validation_accuracy"].idxmax()
     without = omission[(omission["student"] == "omitted") & (omission["offset"] != 0)]
     return {
         "teacher": teachers[["accuracy", "ece"]].mean().to_dict(),
@@ -225,7 +225,7 @@ def summarise_soft_targets(
             }
             for count, block in by_count.groupby("labels")
         },
-        "chosen_on_held_out": {
+        "chosen_on_validation": {
             "temperature": best[0],
             "alpha": best[1],
             "accuracy": float(means.loc[best, "accuracy"]),

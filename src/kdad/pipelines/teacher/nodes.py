@@ -13,7 +13,7 @@ from kdad.detectors.uninformed_students.parameters import (
 )
 from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
 from kdad.features.extraction import FeatureSet
-from kdad.features.network import FrozenReference
+from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.compute import ComputeParameters
@@ -30,7 +30,7 @@ def train_teachers(
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
-) -> tuple[dict[str, FrozenReference], pd.DataFrame]:
+) -> tuple[dict[str, NetworkReference], pd.DataFrame]:
     """Check the images, then train a teacher for each receptive field, or find it trained, whatever the images.
 
     Returns what names each, and the loss histories.

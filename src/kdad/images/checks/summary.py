@@ -11,7 +11,7 @@ Facts = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Understanding:
+class DatasetSummary:
     """Images by part and kind (columns part, kind, label, images, masks), and what else was understood, in words."""
 
     title: str
@@ -30,7 +30,7 @@ class Understanding:
         return [*said, *self.remarks]
 
 
-def understand(images: ImageSet) -> Understanding:
+def summarise_set(images: ImageSet) -> DatasetSummary:
     """Count a set's images by part and kind, and gather what it says of itself."""
     samples = pd.DataFrame(
         [(sample.subset, sample.kind, sample.label, sample.has_mask) for sample in images.samples],
@@ -40,4 +40,4 @@ def understand(images: ImageSet) -> Understanding:
     samples = samples.sort_values("part", kind="stable").astype({"part": str})
     counted = samples.groupby(["part", "kind", "label"], sort=False)["masks"].agg(["size", "sum"]).reset_index()
     table = counted.rename(columns={"size": "images", "sum": "masks"})
-    return Understanding(f"Understood of {images.name} / {images.category}", table, images.remarks())
+    return DatasetSummary(f"Understood of {images.name} / {images.category}", table, images.remarks())

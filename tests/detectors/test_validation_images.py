@@ -1,4 +1,4 @@
-"""A held-out image sets the threshold, and has no part in what is said of any other image: on the whole road of a run.
+"""A validation image sets the threshold, and has no part in what is said of any other: on the whole road of a run.
 
 The files have 16 bits, so that their range of values is found on images, too.
 """
@@ -61,16 +61,16 @@ CASES = {
     "mkd_not_standardised": _mkd(detection={"normalisation": "none"}),
     "mkd_total_loss": _mkd(detection={"score": "total_loss"}),
     "stfpm": _stfpm(),
-    "stfpm_position": _stfpm(normalisation="position", smoothing={"gaussian_sigma": 1.5}),
+    "stfpm_position": _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5}),
     "students": _students(),
-    "students_position": _students(normalisation="position"),
+    "students_position": _students(normalisation="per_pixel"),
     "nearest_source": _baseline({"detector": "knn", "representation": "source", "options": {"n_neighbors": 1}}),
     "pca_reconstruction": _baseline({"detector": "pca_reconstruction", "representation": "pixels"}),
     "kde_pca": _baseline({"detector": "kde", "representation": "pca"}),
     "memory_bank": _baseline({"detector": "memory_bank"}),
     "position_gaussian": _baseline({"detector": "position_gaussian"}),
-    "position_gaussian_position": _baseline({"detector": "position_gaussian"}, normalisation="position"),
-    "patch_ocsvm_position": _baseline({"detector": "patch_ocsvm"}, normalisation="position"),
+    "position_gaussian_position": _baseline({"detector": "position_gaussian"}, normalisation="per_pixel"),
+    "patch_ocsvm_position": _baseline({"detector": "patch_ocsvm"}, normalisation="per_pixel"),
     "l2_autoencoder": _baseline({"detector": "l2_autoencoder", "options": _AUTOENCODER}),
     "committee": _committee(),
 }
@@ -101,11 +101,11 @@ def judge(case: str, root: Path, stores: Path) -> tuple[Split, dict[str, np.ndar
     compute = Compute(torch.device("cpu"), torch.float32)
     context = steps.RunContext(compute, Stores.below(stores), MeasuringParameters(), SEED)
     place = context.train_context()
-    seen, frozen = steps.prepare_frozen(detector, settings, FeatureSet(images, split, {}), place)
-    seen = steps.extract_features(detector, settings, seen, frozen, context)
-    made, _ = steps.fit_detector(detector, settings, seen, frozen, place)
+    feature_set, frozen = steps.prepare_frozen(detector, settings, FeatureSet(images, split, {}), place)
+    feature_set = steps.extract_features(detector, settings, feature_set, frozen, context)
+    made, _ = steps.fit_detector(detector, settings, feature_set, frozen, place)
     cheap = [method for method in made.methods if not made.is_costly(method)]
-    raw = steps.map_images(made, seen, cheap, context)
+    raw = steps.map_images(made, feature_set, cheap, context)
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
     scores, _ = steps.decide(made, split, raw.scores, smoothed, context.measuring)
     numbers = {name: scores[name].to_numpy() for name in ("score", *(name for name in raw.scores if name != "row"))}
@@ -129,14 +129,14 @@ def test_a_held_out_file_ten_times_brighter_changes_nothing_of_others_and_one_th
     split, before = judge(case, root, tmp_path / "before")
     assert [len(split.rows(part)) for part in ("train", "validation", "test")] == [6, 6, 6]
     otherwise = by_default(root)
-    held_out = next(n for n, row in enumerate(split.rows("validation")) if otherwise[row] == "train")
-    brighten(root, split.name(split.rows("validation")[held_out]))
+    validation = next(n for n, row in enumerate(split.rows("validation")) if otherwise[row] == "train")
+    brighten(root, split.name(split.rows("validation")[validation]))
     _, after = judge(case, root, tmp_path / "after")
     assert after.keys() == before.keys()
     for name, found in after.items():
-        # Held-out images come first.
-        assert not np.array_equal(found[held_out], before[name][held_out]), name
-        others = (np.delete(values, held_out, axis=0) for values in (found, before[name]))
+        # Validation images come first.
+        assert not np.array_equal(found[validation], before[name][validation]), name
+        others = (np.delete(values, validation, axis=0) for values in (found, before[name]))
         np.testing.assert_array_equal(*others, err_msg=name)
     brighten(root, split.name(split.rows("train")[2]))
     _, moved = judge(case, root, tmp_path / "moved")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kdad.images.checks.understanding import understand
+from kdad.images.checks.summary import summarise_set
 from kdad.images.checks.validation import check_images
 from layout_trees import numbered, open_set, write, write_all, write_mask
 
@@ -14,7 +14,7 @@ def test_counts_by_part_and_kind_and_every_decision(tmp_path):
     (tmp_path / "notes.txt").touch()
     images = open_set(tmp_path)
     check_images(images)
-    understood = understand(images)
+    understood = summarise_set(images)
     assert understood.title == f"Understood of folder / {tmp_path.name}"
     assert understood.table.to_dict("list") == {
         "part": ["train", "test", "test", "test"],
@@ -37,7 +37,7 @@ def test_counts_by_part_and_kind_and_every_decision(tmp_path):
 
 def test_parts_are_in_their_order_whatever_folders_are_called(tmp_path):
     write_all(tmp_path, *numbered("bad", 2), *numbered("good", 10))
-    assert [part for part, _ in understand(open_set(tmp_path)).facts()[:2]] == ["train", "test"]
+    assert [part for part, _ in summarise_set(open_set(tmp_path)).facts()[:2]] == ["train", "test"]
 
 
 def test_names_that_are_no_text_become_ids_that_are(tmp_path):
