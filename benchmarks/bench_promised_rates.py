@@ -97,14 +97,14 @@ class Population:
         """Fit to `count` drawn images, set the threshold, and judge others."""
         drawn = np.random.default_rng([count, draw]).permutation(self.normal)
         own, others = np.sort(drawn[:count]), drawn[count : count + _OTHERS]
-        samples = [replace(self.seen.images.samples[row], subset="train") for row in own]
+        samples = [replace(self.feature_set.images.samples[row], subset="train") for row in own]
         part = np.full(len(self.table), "left_out", dtype=object)
         part[own] = split_samples(samples, self.fraction, draw)
         split = Split(self.table.assign(split=part))
-        features = {name: _of_training(cache, split) for name, cache in self.seen.features.items()}
+        features = {name: _of_training(cache, split) for name, cache in self.feature_set.features.items()}
         started = perf_counter()
         made = self.detector(self.settings, self.references, self.compute)
-        made.fit(replace(self.seen, split=split, features=features), self._workshop(draw))
+        made.fit(replace(self.feature_set, split=split, features=features), self._workshop(draw))
         seconds = perf_counter() - started
         held, normal, anomalous = (
             self._scores(made, rows) for rows in (split.rows("validation"), others, self.anomalous)
@@ -130,7 +130,7 @@ class Population:
 
     def _scores(self, detector: Detector, rows: np.ndarray) -> np.ndarray:
         batches = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
-        scores = [detector.score_and_show(self.seen.batch(one), self.seen.outputs(one))[0] for one in batches]
+        scores = [detector.score_and_show(self.feature_set.batch(one), self.feature_set.outputs(one))[0] for one in batches]
         return np.concatenate(scores).astype(np.float64)
 
 

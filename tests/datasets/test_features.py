@@ -23,7 +23,7 @@ def test_references_come_back_as_the_system_has_them(tmp_path, made):
 
 
 def test_caches_are_named_and_opened_without_reading_them(tmp_path, made):
-    cache = made.seen.features["source"]
+    cache = made.feature_set.features["source"]
     shutil.copytree(cache.folder, tmp_path / "data/store/cache")
     dataset = FeaturesDataset(filepath=str(tmp_path / "data/baselines/features.json"))
     dataset.save({"source": open_cache(tmp_path / "data/store/cache")})

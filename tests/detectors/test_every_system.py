@@ -163,7 +163,7 @@ class Made:
     @property
     def images(self) -> torch.Tensor:
         """The scored images, in the size that the detector takes."""
-        return torch.from_numpy(np.stack([self.seen.images.image(int(row)) for row in self.seen.split.scored]))
+        return torch.from_numpy(np.stack([self.feature_set.images.image(int(row)) for row in self.feature_set.split.scored]))
 
 
 def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
@@ -276,8 +276,8 @@ def tolerance(case: str) -> float:
 
 
 def test_kept_outputs_give_what_live_images_give_in_any_batch(made, tolerance):
-    rows, images = made.seen.split.scored, made.images
-    outputs = made.seen.outputs(rows)
+    rows, images = made.feature_set.split.scored, made.images
+    outputs = made.feature_set.outputs(rows)
     expected = _in_batches(made.detector, images, outputs, len(rows))
     for given, size in ((outputs, 5), (None, 1), (None, 7), (None, len(rows))):
         found = _in_batches(made.detector, images, given, size)
@@ -362,19 +362,19 @@ def test_a_loaded_detector_says_the_same_wherever_it_lies_and_without_what_made_
 
 
 def test_a_held_out_image_has_no_part_in_what_is_said_of_others(case, made, tmp_path):
-    images, validation = _images_for(case), made.seen.split.rows("validation")[1]
+    images, validation = _images_for(case), made.feature_set.split.rows("validation")[1]
     if isinstance(images, MemoryImages):
         images.pixels[validation] = 1 - images.pixels[validation] ** 2
     else:
         training, _ = images.parts
-        number = int(made.seen.split.name(validation).partition("/")[2])
+        number = int(made.feature_set.split.name(validation).partition("/")[2])
         training.pixels[number] = 255 - training.pixels[number] // 2
     other = make(case, tmp_path / "other", images)
-    assert not np.array_equal(other.seen.images.image(int(validation)), made.seen.images.image(int(validation)))
-    rows = np.array([row for row in made.seen.split.scored if row != validation])
+    assert not np.array_equal(other.feature_set.images.image(int(validation)), made.feature_set.images.image(int(validation)))
+    rows = np.array([row for row in made.feature_set.split.scored if row != validation])
     methods = made.detector.needed_methods
     # By kept outputs, batch by batch, as a run scores them.
-    before, after = (one.detector.maps(one.seen.batch(rows), one.seen.outputs(rows), methods) for one in (made, other))
+    before, after = (one.detector.maps(one.feature_set.batch(rows), one.feature_set.outputs(rows), methods) for one in (made, other))
     for of_all in ("scores", "maps"):
         for name, values in getattr(before, of_all).items():
             np.testing.assert_array_equal(getattr(after, of_all)[name], values, err_msg=name)

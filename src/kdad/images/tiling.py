@@ -93,7 +93,7 @@ class _Side:
     """One direction: where tiles start, how many pixels of the image each has, and their weights."""
 
     starts: list[int]
-    feature_set: int
+    seen: int
     weights: list[np.ndarray]
 
     @classmethod

@@ -12,7 +12,7 @@ _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
-def trained(seen, tmp_path):
+def trained(feature_set, tmp_path):
     """Train an autoencoder on six images, and return it with them."""
 
     def run(loss, epochs, seed=0, folder="first", noise_sd=0.01):
@@ -21,8 +21,8 @@ def trained(seen, tmp_path):
         variational = loss == "variational"
         options = VariationalOptions(**given, noise_sd=noise_sd) if variational else AutoencoderOptions(**given)
         checkpoint = CheckpointFile(tmp_path / folder / "checkpoint", "key")
-        history = train_autoencoder(network, seen, loss, options, _FLOAT32, seed, checkpoint)
-        return network, history, seen.batch(seen.split.rows("train"))
+        history = train_autoencoder(network, feature_set, loss, options, _FLOAT32, seed, checkpoint)
+        return network, history, feature_set.batch(feature_set.split.rows("train"))
 
     return run
 
@@ -62,9 +62,9 @@ def test_training_lowers_the_residual_of_what_it_sees(trained, loss):
     assert error(40) < 0.7 * error(1)
 
 
-def test_the_history_holds_the_residual_of_held_out_images(seen, trained):
+def test_the_history_holds_the_residual_of_held_out_images(feature_set, trained):
     network, history, _ = trained("l2", 2)
-    validation = seen.batch(seen.split.rows("validation"))
+    validation = feature_set.batch(feature_set.split.rows("validation"))
     with torch.no_grad():
         expected = float((network(validation) - validation).square().mean())
     last = history[(history["epoch"] == 1) & (history["split"] == "validation")]

@@ -32,7 +32,7 @@ def settings(
 
 def source_outputs(fitted, rows) -> list[np.ndarray]:
     with torch.no_grad():
-        found = fitted.detector.references["source"].open()(torch.from_numpy(fitted.seen.images.pixels[rows]))
+        found = fitted.detector.references["source"].open()(torch.from_numpy(fitted.feature_set.images.pixels[rows]))
     return [point.numpy() for point in found]
 
 
@@ -43,7 +43,7 @@ def test_nearest_neighbour_of_the_sources_means(fit):
     )
     scaler = StandardScaler().fit(known.astype(np.float64))
     expected = cdist(scaler.transform(others), scaler.transform(known)).min(axis=1)
-    found = fitted.detector.maps(fitted.seen.batch(SOME)).scores["score"]
+    found = fitted.detector.maps(fitted.feature_set.batch(SOME)).scores["score"]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -51,11 +51,11 @@ def test_nearest_neighbour_of_pixels_does_not_look_through_the_source(fit, monke
     fitted = fit(BaselineDetector, settings("knn", "pixels", {"n_neighbors": 1}))
     monkeypatch.setattr(FrozenNetwork, "outputs", lambda *_: pytest.fail("the source ran in vain"))
     small = torch.nn.functional.interpolate(
-        torch.from_numpy(fitted.seen.images.pixels), (8, 8), mode="bilinear", antialias=True
+        torch.from_numpy(fitted.feature_set.images.pixels), (8, 8), mode="bilinear", antialias=True
     )
     vectors = StandardScaler().fit(small[TRAIN].flatten(1)).transform(small.flatten(1))
     expected = NearestNeighbors(n_neighbors=1).fit(vectors[TRAIN]).kneighbors(vectors[SOME])[0][:, 0]
-    np.testing.assert_allclose(fitted.detector.maps(fitted.seen.batch(SOME)).scores["score"], expected, rtol=1e-3)
+    np.testing.assert_allclose(fitted.detector.maps(fitted.feature_set.batch(SOME)).scores["score"], expected, rtol=1e-3)
 
 
 def grid_of(fitted, rows, chosen) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_a_memory_bank_of_all_patches_by_brute_force(fit, points, chosen):
     known, others = grid_of(fitted, TRAIN, chosen), grid_of(fitted, SOME, chosen)
     distances = cdist(others.reshape(-1, others.shape[-1]), known.reshape(-1, known.shape[-1])).min(axis=1)
     expected = enlarged(distances.reshape(others.shape[:3]))
-    found = fitted.detector.maps(fitted.seen.batch(SOME)).maps["anomaly"]
+    found = fitted.detector.maps(fitted.feature_set.batch(SOME)).maps["anomaly"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.std())
 
 
@@ -95,13 +95,13 @@ def test_a_gaussian_at_each_position_is_of_training_images(fit):
         )
         offset = others[:, row, column] - of_position.mean(axis=0)
         expected[:, row, column] = np.sqrt((offset @ inverse * offset).sum(axis=1))
-    found = fitted.detector.maps(fitted.seen.batch(SOME)).maps["anomaly"]
+    found = fitted.detector.maps(fitted.feature_set.batch(SOME)).maps["anomaly"]
     np.testing.assert_allclose(found, enlarged(expected), rtol=1e-3, atol=1e-4)
 
 
 def test_an_autoencoders_map_is_its_residual(fit):
     fitted = fit(BaselineDetector, settings("l2_autoencoder", options=_SMALL))
-    images = fitted.seen.batch(SOME)
+    images = fitted.feature_set.batch(SOME)
     with torch.no_grad():
         expected = (fitted.detector.half.network(images) - images).square().mean(dim=1).numpy()
     np.testing.assert_allclose(fitted.detector.maps(images).maps["anomaly"], expected, rtol=1e-4, atol=1e-7)
@@ -126,11 +126,11 @@ def test_the_map_is_standardised_at_each_pixel_where_asked(fit, method, options)
     made, plain = (
         fit(BaselineDetector, settings(method, **block, normalisation=name)) for name in ("per_pixel", "none")
     )
-    rows = (plain.seen.split.rows(part) for part in ("train", "test"))
-    training, test = (plain.detector.maps(plain.seen.batch(one)).maps["anomaly"] for one in rows)
+    rows = (plain.feature_set.split.rows(part) for part in ("train", "test"))
+    training, test = (plain.detector.maps(plain.feature_set.batch(one)).maps["anomaly"] for one in rows)
     training = gaussian_filter(training.astype(np.float64), (0, 1.5, 1.5))
     expected = (test - training.mean(0)) / (training.std(0) + 0.2 * training.std())
-    found = made.detector.maps(made.seen.batch(made.seen.split.rows("test"))).maps["anomaly"]
+    found = made.detector.maps(made.feature_set.batch(made.feature_set.split.rows("test"))).maps["anomaly"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.std())
 
 
@@ -140,7 +140,7 @@ def test_moments_are_kept_and_those_that_do_not_fit_are_refused(fit):
     assert set(state) - set(without) == {"moments.anomaly.mean", "moments.anomaly.spread"}
     with pytest.raises(ValueError, match=r"its baselines\.normalisation is none, and its moments differ"):
         plain.detector.load_state(dict(state), facts)
-    with pytest.raises(ValueError, match=r"its baselines\.normalisation is position, and its moments differ"):
+    with pytest.raises(ValueError, match=r"its baselines\.normalisation is per_pixel, and its moments differ"):
         made.detector.load_state(without, facts)
     small = {name: found[:4, :4] if name.startswith("moments.") else found for name, found in state.items()}
     with pytest.raises(ValueError, match=r"moments of \(4, 4\) for maps of \(32, 48\)"):
@@ -152,7 +152,7 @@ def test_a_network_serves_maps_of_both_kinds_which_are_kept_apart(fit):
     made = [fit(BaselineDetector, settings("l2_autoencoder", options=_SMALL, **block)) for block in given]
     assert [one.fitting.reused for one in made] == [False, True, True]
     assert len({one.detector.key for one in made}) == 1
-    assert len({one.detector.raw_key(["anomaly"], one.seen) for one in made}) == 3
+    assert len({one.detector.raw_key(["anomaly"], one.feature_set) for one in made}) == 3
 
 
 def test_a_method_of_whole_images_has_nothing_to_standardise(fit):
@@ -160,8 +160,8 @@ def test_a_method_of_whole_images_has_nothing_to_standardise(fit):
         fit(BaselineDetector, settings("knn", "source", normalisation=name)) for name in ("none", "per_pixel")
     )
     assert asked.detector.state_dict().keys() == plain.detector.state_dict().keys()
-    assert asked.detector.raw_key([], asked.seen) == plain.detector.raw_key([], plain.seen)
-    found, expected = (one.detector.maps(one.seen.batch(SOME)).scores["score"] for one in (asked, plain))
+    assert asked.detector.raw_key([], asked.feature_set) == plain.detector.raw_key([], plain.feature_set)
+    found, expected = (one.detector.maps(one.feature_set.batch(SOME)).scores["score"] for one in (asked, plain))
     np.testing.assert_array_equal(found, expected)
     asked.detector.load_state(asked.detector.state_dict(), asked.detector.metadata())
 

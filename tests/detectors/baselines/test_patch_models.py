@@ -36,8 +36,8 @@ def fitted(model, patches, seed=0):
     return model
 
 
-def test_features_lie_on_the_finest_grid(seen):
-    fine, coarse = seen.outputs(np.array([3, 1]))["source"]
+def test_features_lie_on_the_finest_grid(feature_set):
+    fine, coarse = feature_set.outputs(np.array([3, 1]))["source"]
     found = side_by_side([fine, coarse], [0, 1])
     assert found.shape == (2, 8, 4, 6)
     torch.testing.assert_close(found[:, :3], fine)
@@ -56,8 +56,8 @@ def test_patches_are_positions_row_by_row():
     np.testing.assert_array_equal(found[1, 4 + 2], features[1, :, 1, 2])
 
 
-def test_sampled_patches_are_of_every_image_and_not_repeated(seen):
-    everything = patches_of(seen.outputs(np.arange(4))["source"][0])
+def test_sampled_patches_are_of_every_image_and_not_repeated(feature_set):
+    everything = patches_of(feature_set.outputs(np.arange(4))["source"][0])
 
     def batches():
         return iter([everything[:3], everything[3:]])

@@ -11,32 +11,32 @@ ROWS, TRAINING = np.array([7, 2, 9]), np.arange(6)
 
 
 @pytest.fixture
-def raw(seen):
+def raw(feature_set):
     """Return what a representation sees of these rows."""
 
     def of(represent, rows):
-        return represent.raw(seen.batch(rows), seen.outputs(rows)["source"])
+        return represent.raw(feature_set.batch(rows), feature_set.outputs(rows)["source"])
 
     return of
 
 
-def test_source_is_the_mean_over_positions_of_every_point(seen, raw):
+def test_source_is_the_mean_over_positions_of_every_point(feature_set, raw):
     found = raw(Representation("source", 4, 3), ROWS)
-    fine, coarse = (point.numpy() for point in seen.outputs(ROWS)["source"])
+    fine, coarse = (point.numpy() for point in feature_set.outputs(ROWS)["source"])
     np.testing.assert_allclose(found, np.hstack([fine.mean((2, 3)), coarse.mean((2, 3))]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["pixels", "pca"])
-def test_pixels_are_all_three_channels(seen, raw, kind):
+def test_pixels_are_all_three_channels(feature_set, raw, kind):
     found = raw(Representation(kind, 4, 3), ROWS)
     assert found.shape == (3, 3 * 4 * 4)
     # A mean over the image stays what it is, nearly: an antialiased filter weighs the border a little otherwise.
-    expected = downscale_local_mean(seen.batch(ROWS).numpy(), (1, 3, 8, 12)).ravel()
+    expected = downscale_local_mean(feature_set.batch(ROWS).numpy(), (1, 3, 8, 12)).ravel()
     assert found.mean(axis=1) == pytest.approx(expected, abs=0.03)
 
 
-def test_channels_last_images_are_the_same_pixels(seen):
-    represent, images = Representation("pixels", 4, 3), seen.batch(ROWS)
+def test_channels_last_images_are_the_same_pixels(feature_set):
+    represent, images = Representation("pixels", 4, 3), feature_set.batch(ROWS)
     found = represent.raw(images.to(memory_format=torch.channels_last), [])
     np.testing.assert_allclose(found, represent.raw(images, []), rtol=1e-5)
 

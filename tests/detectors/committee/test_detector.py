@@ -34,7 +34,7 @@ def alone(fit, settings):
 
 def test_finished_maps_are_multiplied_and_scored_against_training_images(fit, settings, alone):
     made = fit(CommitteeDetector, settings(*MEMBERS, committee={"top_fraction": 0.1}))
-    training, test = (made.seen.batch(made.seen.split.rows(part)) for part in ("train", "test"))
+    training, test = (made.feature_set.batch(made.feature_set.split.rows(part)) for part in ("train", "test"))
 
     def product(images):
         return np.prod([finished(alone[name].detector, images)[1].astype(np.float64) for name in MEMBERS], 0) ** (1 / 3)
@@ -67,16 +67,16 @@ def test_nothing_is_smoothed_after_the_product_and_judging_takes_its_score(fit, 
 
 def test_the_source_runs_once_over_an_image_for_all_members_and_never_over_known_ones(fit, settings, monkeypatch):
     made = fit(CommitteeDetector, settings(*MEMBERS))
-    rows, passes, outputs = made.seen.split.rows("test"), Counter(), FrozenNetwork.outputs
+    rows, passes, outputs = made.feature_set.split.rows("test"), Counter(), FrozenNetwork.outputs
 
     def counting(network, images):
         passes["images"] += len(images)
         return outputs(network, images)
 
     monkeypatch.setattr(FrozenNetwork, "outputs", counting)
-    made.detector.maps(made.seen.batch(rows), made.seen.outputs(rows))
+    made.detector.maps(made.feature_set.batch(rows), made.feature_set.outputs(rows))
     assert not passes
-    made.detector.maps(made.seen.batch(rows))
+    made.detector.maps(made.feature_set.batch(rows))
     assert passes == {"images": len(rows)}
 
 
@@ -99,7 +99,7 @@ def test_losses_are_those_of_the_members_that_train(fit, settings):
 
 def test_a_single_member_shows_what_it_shows_alone(fit, settings, alone):
     made = fit(CommitteeDetector, settings("mkd"))
-    images = made.seen.batch(made.seen.split.scored)
+    images = made.feature_set.batch(made.feature_set.split.scored)
     _, shown = finished(alone["mkd"].detector, images)
     np.testing.assert_allclose(made.detector.maps(images).maps["product"], shown, rtol=1e-5)
 
@@ -107,7 +107,7 @@ def test_a_single_member_shows_what_it_shows_alone(fit, settings, alone):
 def test_places_inside_of_a_one_class_svm_whose_values_are_below_0_keep_their_order(fit, settings):
     made = fit(CommitteeDetector, settings("patch_ocsvm"))
     own = fit(BaselineDetector, settings("patch_ocsvm").of_members["patch_ocsvm"])
-    images = made.seen.batch(made.seen.split.rows("test"))
+    images = made.feature_set.batch(made.feature_set.split.rows("test"))
     _, shown = finished(own.detector, images)
     assert (shown < 0).mean() > 0.3
     together = made.detector.maps(images).maps["product"]
@@ -127,13 +127,13 @@ def test_what_is_kept_says_whose_it_is(fit, settings):
 
 def test_raw_maps_are_found_again_by_everything_that_members_finish_them_by(fit, settings):
     made = fit(CommitteeDetector, settings("mkd"))
-    key = made.detector.raw_key(["product"], made.seen)
-    assert fit(CommitteeDetector, settings("mkd")).detector.raw_key(["product"], made.seen) == key
+    key = made.detector.raw_key(["product"], made.feature_set)
+    assert fit(CommitteeDetector, settings("mkd")).detector.raw_key(["product"], made.feature_set) == key
     smoother = {"localisation": ["discrepancy"], "smoothing": {"discrepancy": {"gaussian_sigma": 2.0}}}
     for scoring in (smoother, smoother | {"smoothing": {"discrepancy": {"gaussian_sigma": 0.5}}}):
         other = fit(CommitteeDetector, settings("mkd", scoring=scoring)).detector
         assert other.key == made.detector.key  # one training
-        assert other.raw_key(["product"], made.seen) != key
+        assert other.raw_key(["product"], made.feature_set) != key
 
 
 def test_a_point_that_a_member_needs_and_the_source_lacks_is_refused_before_training(prepare, settings):

@@ -47,8 +47,8 @@ def test_a_map_has_no_part_in_total_loss_however_it_was_standardised(settings):
         (lambda blocks: blocks["scoring"].update(choose="drawn"), "choose=drawn"),
         (lambda blocks: blocks["scoring"]["detection"].update(term="direction"), "term=direction"),
         (lambda blocks: blocks["scoring"]["forward_map"].update(quantity="both"), "quantity=both"),
-        (lambda blocks: blocks["scoring"]["forward_map"].update(normalisation="per_pixel"), "normalisation=position"),
-        (lambda blocks: blocks["scoring"]["gradient_map"].update(normalisation="per_pixel"), "normalisation=position"),
+        (lambda blocks: blocks["scoring"]["forward_map"].update(normalisation="per_pixel"), "normalisation=per_pixel"),
+        (lambda blocks: blocks["scoring"]["gradient_map"].update(normalisation="per_pixel"), "normalisation=per_pixel"),
     ],
 )
 def test_what_judged_otherwise_is_refused(settings, change, named):

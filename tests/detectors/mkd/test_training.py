@@ -141,10 +141,10 @@ def test_history_has_the_losses_terms_of_both_splits(prepared, train):
 def test_training_reads_its_own_rows_only(prepared, train):
     ready = prepared("timm:test_resnet")
     cloner, history = train(ready, folder="clean")
-    cache = ready.seen.features["source"]
+    cache = ready.feature_set.features["source"]
     for array in (cache.pixels, *cache.arrays):
         spoilt = np.load(array.filename, mmap_mode="r+")
-        spoilt[ready.seen.split.rows("test")] = np.nan
+        spoilt[ready.feature_set.split.rows("test")] = np.nan
         spoilt.flush()
     again, history_again = train(ready, folder="spoilt")
     assert _all_equal(cloner.state_dict(), again.state_dict())

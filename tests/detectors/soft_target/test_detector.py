@@ -20,7 +20,7 @@ from kdad.scoring.threshold import quantile_threshold
 
 def divergence(fitted, folder, rows) -> np.ndarray:
     """Work out KL(teacher || student) at T = 2 with SciPy, from a folder's weights and the pixels as bytes."""
-    images, logits = fitted.seen.images, []
+    images, logits = fitted.feature_set.images, []
     train, test = images.parts
     pixels = []
     for row in rows:
@@ -40,13 +40,13 @@ def divergence(fitted, folder, rows) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
 def test_the_score_is_the_divergence_of_softened_distributions(labelled, settings, fit, tmp_path, channels):
     fitted = fit(SoftTargetDetector, settings, images=labelled(channels), split="the system's own")
-    rows = fitted.seen.split.scored
+    rows = fitted.feature_set.split.scored
     expected = divergence(fitted, fitted.detector.save(tmp_path / "kept"), rows)
-    for outputs in (None, fitted.seen.outputs(rows)):
-        found = fitted.detector.maps(fitted.seen.batch(rows), outputs)
+    for outputs in (None, fitted.feature_set.outputs(rows)):
+        found = fitted.detector.maps(fitted.feature_set.batch(rows), outputs)
         assert found.maps == {}
         np.testing.assert_allclose(found.scores["disagreement"], expected, rtol=1e-4, atol=1e-5)
-    anomalous = fitted.seen.split.table.loc[rows, "label"].to_numpy()
+    anomalous = fitted.feature_set.split.table.loc[rows, "label"].to_numpy()
     assert image_auroc(anomalous, expected) > 0.9
 
 

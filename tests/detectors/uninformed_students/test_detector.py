@@ -32,7 +32,7 @@ def images():
 
 def e_and_v(fitted, field: int, rows) -> tuple[np.ndarray, np.ndarray]:
     """Work out eq. 8 and 9 on the grid of descriptors, with NumPy."""
-    detector, pixels = fitted.detector, torch.from_numpy(fitted.seen.images.pixels)
+    detector, pixels = fitted.detector, torch.from_numpy(fitted.feature_set.images.pixels)
     teacher = detector.references[f"p{field}"].open().descriptor
     with torch.no_grad():
         described, known = (teacher.dense(pixels[chosen], 4).numpy() for chosen in (rows, TRAIN))
@@ -63,7 +63,7 @@ def test_maps_are_means_over_scales_of_normalised_parts(fit):
         "combined_p17": small["e"] + small["v"],
         "combined_p33": large["e"] + large["v"],
     }
-    found = fitted.detector.maps(fitted.seen.batch(SOME), None, list(expected))
+    found = fitted.detector.maps(fitted.feature_set.batch(SOME), None, list(expected))
     assert found.scores == {}
     for name, values in expected.items():
         assert found.maps[name].shape == (3, *SIZE)
@@ -73,7 +73,7 @@ def test_maps_are_means_over_scales_of_normalised_parts(fit):
 def test_e_and_v_are_standardised_at_each_position(fit):
     fitted = fit(UninformedStudentsDetector, settings(scoring={"normalisation": "per_pixel"}))
     training, some = (dict(zip("ev", e_and_v(fitted, 17, rows), strict=True)) for rows in (TRAIN, SOME))
-    found = fitted.detector.maps(fitted.seen.batch(SOME), None, ["regression_error", "predictive_variance"]).maps
+    found = fitted.detector.maps(fitted.feature_set.batch(SOME), None, ["regression_error", "predictive_variance"]).maps
     for part, name in (("e", "regression_error"), ("v", "predictive_variance")):
         mean, spread = training[part].mean(0), training[part].std(0) + 0.2 * training[part].std()
         np.testing.assert_allclose(found[name][:, ::4, ::4], (some[part] - mean) / spread, rtol=2e-3, atol=2e-3)

@@ -61,30 +61,26 @@ def resize_matrices(height: int, width: int, size: tuple[int, int], fit: Fit) ->
             shown = [_rounded(side * scale, target) for side, target in zip(own, size, strict=True)]
             spans = [(0, side, (target - part) // 2, part) for side, target, part in zip(own, size, shown, strict=True)]
         else:  # a part is seen, in the whole target
-            feature_set = [_rounded(target * (1 / scale), side) for side, target in zip(own, size, strict=True)]
-            spans = [
-                ((side - part) // 2, part, 0, target) for side, target, part in zip(own, size, feature_set, strict=True)
-            ]
+            seen = [_rounded(target * (1 / scale), side) for side, target in zip(own, size, strict=True)]
+            spans = [((side - part) // 2, part, 0, target) for side, target, part in zip(own, size, seen, strict=True)]
     return tuple(
         _resize_matrix(torch.arange(side), torch.arange(target), *span)
         for side, target, span in zip((height, width), size, spans, strict=True)
     )
 
 
-def _resize_matrix(
-    own: Tensor, target: Tensor, start: Tensor, feature_set: Tensor, top: Tensor, shown: Tensor
-) -> Tensor:
-    """Return weights `(target, own)`: `feature_set` pixels from `start` on become `shown` ones from `top` on.
+def _resize_matrix(own: Tensor, target: Tensor, start: Tensor, seen: Tensor, top: Tensor, shown: Tensor) -> Tensor:
+    """Return weights `(target, own)`: `seen` pixels from `start` on become `shown` ones from `top` on.
 
     A triangle as wide as a target pixel, or an own one where that is wider; beyond what is shown its border goes on.
     """
     target = torch.minimum((target - top).clamp(min=0), torch.as_tensor(shown - 1))
     column = own - start
     # Distances times 2 * shown, which are whole numbers: exact, however large the image.
-    distance = ((2 * column + 1)[None] * shown - (2 * target + 1)[:, None] * feature_set).abs()
-    widest = torch.maximum(torch.as_tensor(feature_set), torch.as_tensor(shown))
+    distance = ((2 * column + 1)[None] * shown - (2 * target + 1)[:, None] * seen).abs()
+    widest = torch.maximum(torch.as_tensor(seen), torch.as_tensor(shown))
     weights = (1 - distance.float() / (2 * widest).float()).clamp(min=0)
-    weights = weights * ((column >= 0) & (column < feature_set))[None].float()
+    weights = weights * ((column >= 0) & (column < seen))[None].float()
     return weights / weights.sum(1, keepdim=True)
 
 

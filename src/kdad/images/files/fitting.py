@@ -32,7 +32,7 @@ class Placement:
     """The part of an image that is `seen`, and the part of its map where it is `shown`; `own` is the image's size."""
 
     own: Size
-    feature_set: Box
+    seen: Box
     shown: Box
 
     def of_size(self, height: int, width: int) -> "Placement":

@@ -34,7 +34,7 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
     images: list[ImageFile] = []
     problems: list[str] = []
     unused: list[Unused] = []
-    feature_set: dict[str, str] = {}
+    seen: dict[str, str] = {}
     masks_named: set[Path] = set()
     for row in rows:
         path, wrong = _place(row.path, base, "path")
@@ -43,9 +43,9 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
         masks, wrong_masks = _masks(row.mask, base)
         masks_named |= set(masks)
         wrong = [*wrong, *wrong_label, *wrong_part, *wrong_masks]
-        if path is not None and row.path in feature_set:
-            wrong.append(f"names {row.path} again, as {feature_set[row.path]} does; leave one of them")
-        feature_set.setdefault(row.path, row.where)
+        if path is not None and row.path in seen:
+            wrong.append(f"names {row.path} again, as {seen[row.path]} does; leave one of them")
+        seen.setdefault(row.path, row.where)
         if not wrong and kind != NORMAL and part != "test":
             if strict:
                 wrong.append(f"{row.path} is anomalous and in the part {part}; only normal images train: say test")
