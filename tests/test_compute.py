@@ -1,13 +1,15 @@
 """The choice of device and number format, and the number of threads."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import kdad.compute
-from kdad.compute import Compute, bfloat16_is_native, choose_compute, limit_threads
+from kdad.compute import Compute, bfloat16_is_native, choose_compute, limit_threads, usable_cores
 from kdad.errors import InputError
 from projects import SMALL, copy_project, logged_runs, run_pipeline
 
@@ -108,6 +110,25 @@ def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
     limit_threads(None)
     limit_threads(7)
     assert chosen == [3, 7, 12, 2, 7]
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("800000 100000", 3)]
+)
+def test_a_containers_quota_limits_threads(monkeypatch, tmp_path, quota, cores):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(kdad.compute, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 9}, raising=False)
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    command = [sys.executable, "-c", "import kdad.compute"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    assert f"OMP_WAIT_POLICY = '{given or 'PASSIVE'}'" in shown
 
 
 def test_images_go_to_a_cuda_device_by_pinned_memory():

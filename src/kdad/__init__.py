@@ -1,7 +1,12 @@
 """Knowledge distillation for anomaly detection in images: ``kdad.fit`` trains, ``kdad.load`` opens what was kept."""
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Read when torch is loaded. Threads that spin while they wait take the cores from every other process, and win nothing
+# where there is none (docs/performance.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

@@ -1,10 +1,12 @@
 """Where and in which number format networks run: device, precision, memory layout, threads."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -101,9 +103,15 @@ def _require_compiler(device: torch.device) -> None:
         ) from error
 
 
+#: Where Linux says how much processor time a container may take, in microseconds: ``max 100000`` or ``150000 100000``.
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
 def usable_cores() -> int:
-    """Return how many cores this process may run on, which may be fewer than the host has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may run on: fewer than the host has by affinity, or by a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _QUOTA.read_text().partition(" ") if _QUOTA.is_file() else ("max", "", "")
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
 
 
 def limit_threads(threads: int | None) -> None:
