@@ -8,6 +8,7 @@ import pytest
 
 from kdad.detectors.deciding import maps_to_measure, set_threshold, threshold_scores
 from kdad.images.splits import Split
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold
 
 
@@ -30,7 +31,7 @@ class _Scored(SimpleNamespace):
     """A detector whose score is its map's largest value; `given` is what it was calibrated with."""
 
     methods = ("forward",)
-    image_score = SimpleNamespace(of_images=lambda raw, maps: maps["forward"].max(axis=(1, 2)))
+    image_score = ImageScore("forward", "map_maximum")
 
     def calibrated(self, *given):
         self.given = given

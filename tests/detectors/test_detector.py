@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdad.detectors.context import FitResult, Raw
+from kdad.detectors.context import FitResult, Outputs
 from kdad.detectors.detector import Detector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
@@ -46,9 +46,9 @@ class _Brightness(Detector):
         pass
 
     def maps(self, images, outputs=None, methods=None):
-        red = images[:, 0].numpy()
+        red = images[:, 0]
         methods = self.needed_methods if methods is None else methods
-        return Raw({"mean": red.mean((1, 2))}, dict.fromkeys(methods, red))
+        return Outputs({"mean": red.mean((1, 2))}, dict.fromkeys(methods, red))
 
     @property
     def methods(self):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from kdad.compute import Compute
 from kdad.detectors import load
-from kdad.detectors.context import Raw, TrainContext
+from kdad.detectors.context import Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.checked_images import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector
@@ -163,7 +163,9 @@ class Made:
     @property
     def images(self) -> torch.Tensor:
         """The scored images, in the size that the detector takes."""
-        return torch.from_numpy(np.stack([self.feature_set.images.image(int(row)) for row in self.feature_set.split.scored]))
+        return torch.from_numpy(
+            np.stack([self.feature_set.images.image(int(row)) for row in self.feature_set.split.scored])
+        )
 
 
 def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
@@ -229,7 +231,7 @@ def made(case: str, folder: Path) -> Made:
 
 def _in_batches(detector: Detector, images: torch.Tensor, outputs: Any, size: int) -> dict[str, np.ndarray]:
     """Return all raw scores and maps by name."""
-    found: list[Raw] = []
+    found: list[Outputs] = []
     for start in range(0, len(images), size):
         own = slice(start, start + size)
         given = outputs and {name: [output[own] for output in values] for name, values in outputs.items()}
@@ -370,11 +372,15 @@ def test_a_held_out_image_has_no_part_in_what_is_said_of_others(case, made, tmp_
         number = int(made.feature_set.split.name(validation).partition("/")[2])
         training.pixels[number] = 255 - training.pixels[number] // 2
     other = make(case, tmp_path / "other", images)
-    assert not np.array_equal(other.feature_set.images.image(int(validation)), made.feature_set.images.image(int(validation)))
+    assert not np.array_equal(
+        other.feature_set.images.image(int(validation)), made.feature_set.images.image(int(validation))
+    )
     rows = np.array([row for row in made.feature_set.split.scored if row != validation])
     methods = made.detector.needed_methods
     # By kept outputs, batch by batch, as a run scores them.
-    before, after = (one.detector.maps(one.feature_set.batch(rows), one.feature_set.outputs(rows), methods) for one in (made, other))
+    before, after = (
+        one.detector.maps(one.feature_set.batch(rows), one.feature_set.outputs(rows), methods) for one in (made, other)
+    )
     for of_all in ("scores", "maps"):
         for name, values in getattr(before, of_all).items():
             np.testing.assert_array_equal(getattr(after, of_all)[name], values, err_msg=name)

@@ -34,7 +34,7 @@ def spoil(monkeypatch, call: int, place: int, value: float, part: str) -> None:
     def maps(self, *arguments, **named):
         found = real(self, *arguments, **named)
         if len(calls) == call:
-            chosen = {name: values.copy() for name, values in getattr(found, part).items()}
+            chosen = {name: values.clone() for name, values in getattr(found, part).items()}
             for values in chosen.values():
                 values.reshape(len(values), -1)[place, -1] = value
             found = dataclasses.replace(found, **{part: chosen})

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, Raw
+from kdad.detectors.context import FitResult, Outputs
 from kdad.detectors.detector import Detector
 from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled, put_tiled
@@ -59,8 +59,8 @@ class _Convolutions(Detector):
         pass
 
     def maps(self, images, outputs=None, methods=None):
-        found = self.network(images)[:, 0].detach().numpy()
-        return Raw({"mean": images.mean((1, 2, 3)).numpy()}, dict.fromkeys(self.methods, found))
+        found = self.network(images)[:, 0]
+        return Outputs({"mean": images.mean((1, 2, 3))}, dict.fromkeys(self.methods, found))
 
     @property
     def methods(self):

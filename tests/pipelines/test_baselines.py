@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from kedro.framework.cli.utils import KedroCliError
+from scipy.ndimage import gaussian_filter
 
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.opening import open_detector
@@ -16,7 +17,6 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
-from kdad.scoring.smoothing import gaussian_filter
 from projects import FEW, PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 RUN = SMALL | {"baselines": {"smoothing": {"gaussian_sigma": 1.0}}}
@@ -70,7 +70,7 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
     judged = detector.predict_batch(batch)
     maps, scores = np.stack([found.map for found in judged]), np.array([found.score for found in judged])
     assert maps.shape == (4 + 5, 64, 64)
-    np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], 1.0), rtol=1e-5)
+    np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], (0, 1, 1)), rtol=1e-5)
     largest = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -41:].mean(axis=1)  # 1 % of 4096 pixels, rounded
     np.testing.assert_allclose(scores, largest, rtol=5e-3)
     results = finished / "data/07_model_output/textures/baselines/results"

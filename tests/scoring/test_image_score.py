@@ -1,13 +1,13 @@
 """One number an image."""
 
-import numpy as np
 import pytest
+import torch
 
 from kdad.scoring.image_score import ImageScore
 
-_LOSSES = np.array([0.3, 0.7])
+_LOSSES = torch.tensor([0.3, 0.7], dtype=torch.float64)
 # 10 pixels each; the largest of the first are 9, 8, 7, of the second 5, 4.5, 4
-_MAPS = np.array([[[1, 2, 3, 4, 5], [9, 8, 7, 6, 0]], [[5, 4.5, 4, 3.5, 3], [0, 0, 0, 0, 0]]], dtype=np.float32)
+_MAPS = torch.tensor([[[1, 2, 3, 4, 5], [9, 8, 7, 6, 0]], [[5, 4.5, 4, 3.5, 3], [0, 0, 0, 0, 0]]])
 _RAW = {"total_loss": _LOSSES, "other": 10 * _LOSSES}
 
 

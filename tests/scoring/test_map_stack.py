@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from kdad.scoring.map_stack import write_stack, write_stacks
+from kdad.scoring.map_stack import smooth_all, write_stack, write_stacks
+from kdad.scoring.parameters import SmoothingParameters
 
 
 def test_batches_are_stacked_in_order(tmp_path):
@@ -62,3 +64,11 @@ def test_an_interruption_leaves_all_older_stacks(tmp_path, error):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "two.npy"]
     for name, value in (("one", 1), ("two", 2)):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), value)
+
+
+def test_maps_that_lie_in_a_file_are_smoothed_and_stay_as_they_were(tmp_path):
+    maps = np.random.default_rng(0).random((19, 12, 14), dtype=np.float32)
+    stack = write_stack(tmp_path / "gradients.npy", maps.shape, [maps])
+    smoothed = smooth_all(stack, SmoothingParameters(gaussian_sigma=1.5))
+    np.testing.assert_allclose(smoothed, ndimage.gaussian_filter(maps, (0, 1.5, 1.5)), rtol=1e-6)
+    np.testing.assert_array_equal(np.load(tmp_path / "gradients.npy"), maps)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -8,6 +9,18 @@ from scipy import ndimage
 from kdad.errors import InputError
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth
+
+
+def filtered(step, maps: np.ndarray, *given) -> np.ndarray:
+    """Return arrays that pass through a step, which leaves what it takes alone."""
+    before = torch.from_numpy(maps.copy())
+    after = step(before, *given).numpy()
+    np.testing.assert_array_equal(before, maps)
+    return after
+
+
+def random_maps(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).gamma(0.5, size=shape).astype(np.float32)
 
 
 def filter_by_hand(anomaly_map, sigma):
@@ -26,20 +39,28 @@ def filter_by_hand(anomaly_map, sigma):
 def test_gaussian_filters_each_map_alone(sigma):
     maps = np.random.default_rng(0).random((3, 20, 15), dtype=np.float32)
     maps[1] = 0
-    filtered = gaussian_filter(maps, sigma)
-    assert filtered.dtype == np.float32
-    np.testing.assert_array_equal(filtered[1], 0)
-    np.testing.assert_allclose(filtered, [filter_by_hand(m.astype(float), sigma) for m in maps], atol=1e-6)
+    found = filtered(gaussian_filter, maps, sigma)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[1], 0)
+    np.testing.assert_allclose(found, [filter_by_hand(m.astype(float), sigma) for m in maps], atol=1e-6)
 
 
 def test_sigma_0_changes_nothing():
     maps = np.random.default_rng(0).random((2, 5, 6), dtype=np.float32)
-    np.testing.assert_array_equal(gaussian_filter(maps.copy(), 0), maps)
+    np.testing.assert_array_equal(filtered(gaussian_filter, maps, 0), maps)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 4.0, 20.0])  # of the last, the kernel is longer than the map
+@pytest.mark.parametrize("size", [(24, 24), (17, 40), (300, 520)])  # the last in several blocks
+def test_gaussian_is_scipys(sigma, size):
+    maps = random_maps(3, *size)
+    expected = ndimage.gaussian_filter(maps, (0, sigma, sigma), mode="reflect", truncate=4.0)
+    np.testing.assert_allclose(filtered(gaussian_filter, maps, sigma), expected, rtol=2e-6, atol=1e-7)
 
 
 def test_negative_sigma_is_refused():
     with pytest.raises(InputError, match="gaussian_sigma is -1"):
-        gaussian_filter(np.zeros((1, 4, 4), dtype=np.float32), -1)
+        gaussian_filter(torch.zeros(1, 4, 4), -1)
 
 
 def test_elements_by_hand():
@@ -55,7 +76,7 @@ def test_elements_by_hand():
 @pytest.mark.parametrize("size", [2, 4, -1])
 def test_sizes_without_a_centre_are_refused(size):
     with pytest.raises(InputError, match=f"opening_size is {size}; it must be odd"):
-        grey_opening(np.zeros((1, 6, 6), dtype=np.float32), size)
+        grey_opening(torch.zeros(1, 6, 6), size)
 
 
 def test_opening_by_hand():
@@ -65,19 +86,27 @@ def test_opening_by_hand():
     plus[2, 1:4] = plus[1:4, 2] = 4
     plus[2, 2] = 9
     # The lone pixel goes; the plus stays, its peak lowered to what the whole cross reaches.
-    np.testing.assert_array_equal(grey_opening(np.stack([lone_pixel, plus]), 3), [0 * plus, np.minimum(plus, 4)])
+    found = filtered(grey_opening, np.stack([lone_pixel, plus]), 3)
+    np.testing.assert_array_equal(found, [0 * plus, np.minimum(plus, 4)])
 
 
 def test_size_0_changes_nothing_and_size_1_neither():
     maps = np.random.default_rng(0).random((2, 5, 6), dtype=np.float32)
-    np.testing.assert_array_equal(grey_opening(maps.copy(), 0), maps)
-    np.testing.assert_array_equal(grey_opening(maps.copy(), 1), maps)
+    np.testing.assert_array_equal(filtered(grey_opening, maps, 0), maps)
+    np.testing.assert_array_equal(filtered(grey_opening, maps, 1), maps)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 13])
+def test_opening_is_scipys(size):
+    maps = random_maps(3, 17, 40) - 1
+    expected = ndimage.grey_opening(maps, footprint=elliptic_element(size)[None], mode="reflect")
+    np.testing.assert_array_equal(filtered(grey_opening, maps, size), expected)
 
 
 @given(arrays(np.int8, (2, 9, 8), elements=st.integers(0, 4)), st.sampled_from([3, 5, 7]))
 def test_opening_commutes_with_thresholding(values, size):
     maps = values.astype(np.float32)
-    opened = grey_opening(maps, size)
+    opened = filtered(grey_opening, maps, size)
     element = elliptic_element(size)
     assert opened.dtype == np.float32
     for threshold in np.unique(maps):
@@ -89,16 +118,24 @@ def test_opening_commutes_with_thresholding(values, size):
 
 def test_clip_lowers_each_map_to_its_own_quantile():
     maps = np.stack([np.arange(101.0), 10 * np.arange(101.0)]).reshape(2, 1, 101).astype(np.float32)
-    clipped = clip_peaks(maps, 0.9)
+    clipped = filtered(clip_peaks, maps, 0.9)
     assert clipped.max((1, 2)).tolist() == [90, 900]
     np.testing.assert_array_equal(clipped[:, 0, :90], maps[:, 0, :90])
-    assert clip_peaks(maps, 1) is maps
+    unclipped = torch.from_numpy(maps)
+    assert clip_peaks(unclipped, 1) is unclipped
+
+
+@pytest.mark.parametrize("quantile", [0.05, 0.5, 0.99])
+def test_clip_is_numpys_quantile(quantile):
+    maps = random_maps(3, 17, 40)
+    expected = np.minimum(maps, np.quantile(maps, quantile, axis=(1, 2), keepdims=True))
+    np.testing.assert_allclose(filtered(clip_peaks, maps, quantile), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
 def test_a_quantile_that_is_none_is_refused(quantile):
     with pytest.raises(InputError, match="clip_quantile is"):
-        clip_peaks(np.zeros((1, 2, 2)), quantile)
+        clip_peaks(torch.zeros(1, 2, 2), quantile)
 
 
 def test_steps_come_in_the_published_order():
@@ -107,4 +144,4 @@ def test_steps_come_in_the_published_order():
     by_hand = np.minimum(maps, np.quantile(maps, 0.9, axis=(1, 2), keepdims=True))
     by_hand = np.stack([ndimage.gaussian_filter(m, 1.0) for m in by_hand])
     by_hand = np.stack([ndimage.grey_opening(m, footprint=elliptic_element(3)) for m in by_hand])
-    np.testing.assert_allclose(smooth(maps, steps), by_hand, rtol=1e-5)
+    np.testing.assert_allclose(filtered(smooth, maps, steps), by_hand, rtol=1e-5)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from kdad.compute import Compute
 from kdad.storage.content_store import ContentStore
 
 #: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
-Outputs = dict[str, list[Tensor]]
+FrozenOutputs = dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,8 @@ class FitResult:
 
 
 @dataclass(frozen=True)
-class Raw:
-    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name; float32, NumPy."""
-
-    scores: dict[str, np.ndarray]
-    maps: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class RawTensors:
-    """The same as `Raw` before it leaves torch: what a graph of the detector goes on with."""
+class Outputs:
+    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name."""
 
     scores: dict[str, Tensor]
     maps: dict[str, Tensor]
-
-    def numbers(self) -> Raw:
-        """Return it as NumPy's."""
-        scores, maps = (
-            {name: found.cpu().numpy() for name, found in part.items()} for part in (self.scores, self.maps)
-        )
-        return Raw(scores, maps)

@@ -10,6 +10,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
 from kdad.metrics.measure import MapSet
 from kdad.scoring.decisions import decide, validation_scores
+from kdad.scoring.map_stack import chunks_of
 from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
 
 _FLOAT32_BATCH = 8
@@ -36,7 +37,10 @@ def threshold_scores(
 
 def score_images(detector: Detector, raw_scores: pd.DataFrame, anomaly_maps: dict[str, np.ndarray]) -> np.ndarray:
     """Return the images' scores `(N,)`: of the raw ones (a column each, beside `row`), or of smoothed maps."""
-    return detector.image_score.of_images(_by_name(raw_scores), anomaly_maps)
+    rule = detector.image_score
+    if rule.rule == "raw":
+        return raw_scores[rule.of].to_numpy()
+    return np.concatenate([rule.of_maps(chunk).numpy() for _, chunk in chunks_of(anomaly_maps[rule.of])])
 
 
 def _by_name(raw_scores: pd.DataFrame) -> dict[str, np.ndarray]:

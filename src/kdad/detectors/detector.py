@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from kdad import __version__
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
-from kdad.detectors.graph import DetectorGraph
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
-from kdad.detectors.system import System
 from kdad.errors import InputError
-from kdad.features.extraction import FeatureSet
+from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
@@ -30,12 +28,17 @@ from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
 
-class Detector(nn.Module, Predictor, System):
-    """A judge that is a system: it judges images `(B, 3, H, W)` in [0, 1] of one size.
+class Detector(nn.Module, Predictor):
+    """A predictor that is fitted: of images `(B, 3, H, W)` in [0, 1] of one size.
 
-    A subclass is a `System` that also says how it is fitted, and what it says of images (`maps`). Outputs of the frozen
-    networks, where they are known already, may be handed in; both ways give the same numbers.
+    A subclass says which parameter blocks make it (`Settings`), which frozen networks it looks through, how it is
+    fitted, and what it says of images (`maps`). Outputs of the frozen networks, where they are known already, may be
+    handed in; both ways give the same numbers.
     """
+
+    system: ClassVar[str]
+    Settings: ClassVar[type[SystemSettings]]
+    Reference: ClassVar[type[NetworkReference]]
 
     def __init__(self, settings: SystemSettings, references: dict[str, NetworkReference], compute: Compute) -> None:
         nn.Module.__init__(self)
@@ -43,6 +46,49 @@ class Detector(nn.Module, Predictor, System):
         self.settings, self.references, self.compute = settings, references, compute
         self.key = ""  # of the learnt half; names what is made of it
         self.in_float32: Calibration | None = None  # of one that computes in bfloat16
+
+    # What it says of itself before anything is trained.
+
+    @classmethod
+    def prepare_images(cls, settings: SystemSettings, feature_set: FeatureSet, split_seed: int) -> FeatureSet:
+        """Return the images as the system takes them, where that is not as they are."""
+        return feature_set
+
+    @classmethod
+    @abstractmethod
+    def frozen_networks(
+        cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
+        """Return the frozen networks by name; those that have to be trained are trained, or found."""
+
+    @classmethod
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
+        """Return how the frozen networks run over images of `size`."""
+        return ExtractionOptions(32)
+
+    @classmethod
+    def check_inputs(cls, settings: SystemSettings, feature_set: FeatureSet) -> None:
+        """Raise `InputError` for images, split or settings that cannot be used, before anything is computed."""
+        feature_set.split.require_normal()
+
+    @classmethod
+    def is_stochastic(cls, settings: SystemSettings) -> bool:
+        """Tell whether the seed changes anything."""
+        return True
+
+    @classmethod
+    def check(cls, settings: SystemSettings, feature_set: FeatureSet) -> None:
+        """Raise `InputError` for settings that do not fit the frozen networks, before anything is trained."""
+
+    @classmethod
+    def describe(cls, settings: SystemSettings) -> str:
+        """Say in a few words what the detector looks through."""
+        return settings.source.name if hasattr(settings, "source") else cls.system
+
+    @classmethod
+    def label(cls, settings: SystemSettings) -> dict[str, str]:
+        """Return what a table of baselines says of the system: ``detector``, and what it ``sees``."""
+        return {"detector": cls.system, "sees": "images"}
 
     # The learnt half.
 
@@ -65,16 +111,10 @@ class Detector(nn.Module, Predictor, System):
     # What it says of images.
 
     @abstractmethod
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return raw scores and maps of images `(B, 3, H, W)`; `methods` None means those that a score needs."""
-
-    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
-        """Return what `maps` says, still as tensors; of a system without such, `InputError` says which have some."""
-        raise InputError(
-            f"{self.describe_itself()} cannot be exported; mkd, uninformed_students, stfpm, soft_target and committee "
-            "can, where neither the first map nor the score is a gradient's, and so can the baselines memory_bank, "
-            "position_gaussian, feature_dictionary, patch_kmeans, patch_ocsvm, l2_autoencoder, variational_autoencoder"
-        )
 
     @property
     @abstractmethod
@@ -118,7 +158,7 @@ class Detector(nn.Module, Predictor, System):
         """The frozen networks, loaded when first used."""
         return {name: FrozenNetwork(reference, self.compute) for name, reference in self.references.items()}
 
-    def outputs(self, images: Tensor) -> Outputs:
+    def outputs(self, images: Tensor) -> FrozenOutputs:
         """Run the frozen networks on images `(B, 3, H, W)`."""
         return {name: network.outputs(images) for name, network in self.frozen.items()}
 
@@ -126,21 +166,39 @@ class Detector(nn.Module, Predictor, System):
         """Name the kind of detector in a message."""
         return f"a detector of '{self.system}'"
 
+    @property
+    def is_exportable(self) -> bool:
+        """Whether its scores and its first map come from torch alone, without a gradient."""
+        return not any(map(self.is_costly, self.needed_methods))
+
+    def require_exportable(self) -> None:
+        """Raise `InputError` that says which detectors can be exported, for one that cannot."""
+        if not self.is_exportable:
+            raise InputError(
+                f"{self.describe_itself()} cannot be exported; mkd, uninformed_students, stfpm, soft_target and "
+                "committee can, where neither the first map nor the score is a gradient's, and so can the baselines "
+                "memory_bank, position_gaussian, feature_dictionary, patch_kmeans, patch_ocsvm, l2_autoencoder, "
+                "variational_autoencoder"
+            )
+
     def graph(self) -> nn.Module:
         """Return it as one module on the CPU, from `image` `(B, 3, H, W)` in [0, 1] to `score` `(B,)` and `map`.
 
         `map` `(B, H, W)` is the finished one that is shown; a system without maps has a score alone. Frozen networks,
         filters and the score's rule are inside. Raises `InputError` for a system that is not torch's alone.
         """
+        self.require_exportable()
         return DetectorGraph(self)
 
     @torch.no_grad()
-    def score_and_show(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def score_and_show(
+        self, images: Tensor, outputs: FrozenOutputs | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the scores `(B,)` of images `(B, 3, H, W)`, and the maps `(B, H, W)` that are shown."""
         scores, smoothed = self.score_and_map(images, outputs)
-        return scores, smoothed[self.methods[0]] if self.methods else None
+        return scores.cpu().numpy(), smoothed[self.methods[0]].cpu().numpy() if self.methods else None
 
-    def score_and_map(self, images: Tensor, outputs: Outputs | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def score_and_map(self, images: Tensor, outputs: FrozenOutputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that judging them takes."""
         raw = self.maps(images, outputs, self.needed_methods)
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
@@ -190,3 +248,19 @@ class Detector(nn.Module, Predictor, System):
             scored=feature_set.split.digest,
             code=code_digest(type(self).__module__),
         )
+
+
+class DetectorGraph(nn.Module):
+    """Images `(B, 3, H, W)` in [0, 1] to scores `(B,)`, and finished maps `(B, H, W)` where there are some."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+        self.networks = nn.ModuleDict({name: network.module for name, network in detector.frozen.items()})
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the scores, and the maps."""
+        outputs = {name: [found.float() for found in network(images)] for name, network in self.networks.items()}
+        scores, maps = self.detector.score_and_map(images, outputs)
+        return (scores.float(), *(maps[name] for name in self.detector.methods[:1]))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kdad.detectors.context import Raw
+from kdad.detectors.context import Outputs
 from kdad.detectors.detector import Detector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
@@ -72,11 +72,12 @@ def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows
     def batches() -> Iterator[dict[str, np.ndarray]]:
         done = 0
         for raw in run_over(detector, feature_set, rows, methods):
-            for name, values in (raw.maps | raw.scores).items():
+            found = {name: values.cpu().numpy() for name, values in (raw.maps | raw.scores).items()}
+            for name, values in found.items():
                 _check_finite(name, values, feature_set.split, rows[done : done + len(values)])
-            done += len(next(iter((raw.maps | raw.scores).values())))
-            scores.append(raw.scores)
-            yield raw.maps
+            done += len(next(iter(found.values())))
+            scores.append({name: found[name] for name in raw.scores})
+            yield found
 
     write_stacks(folder, methods, (len(rows), *detector.size), batches())
     columns = {name: np.concatenate([batch[name] for batch in scores]) for name in (scores[0] if scores else {})}
@@ -94,7 +95,9 @@ def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray)
 
 
 @torch.no_grad()
-def run_over(detector: Detector, feature_set: FeatureSet, rows: np.ndarray, methods: Sequence[str]) -> Iterator[Raw]:
+def run_over(
+    detector: Detector, feature_set: FeatureSet, rows: np.ndarray, methods: Sequence[str]
+) -> Iterator[Outputs]:
     """Yield what the detector says of these rows, batch by batch, through the frozen networks' kept outputs."""
     detector.eval()
     size = detector.batch_size(methods[0] if methods else None)

@@ -7,6 +7,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.detectors.detector import Detector
@@ -84,20 +85,19 @@ class TiledPredictor:
         """Return the score of an image `(3, H, W)` by its tiles, and the map `(H, W)` to show, if there is one."""
         grid, wanted = TileGrid(image.shape[1:], self.tiling), self.detector.needed_methods
         blended = {name: np.zeros(grid.own, np.float32) for name in wanted}
-        highest: dict[str, float] = {}
+        highest: dict[str, Tensor] = {}
         for start in range(0, len(grid), self.batch_size):
             numbers = list(grid)[start : start + self.batch_size]
             tiles = [self._fitted(grid.cut(image, number)) for number in numbers]
             raw = self.detector.maps(torch.from_numpy(np.stack(tiles)), None, wanted)
             for name, scores in raw.scores.items():
-                # As NumPy's maximum does: what is no number stays so.
-                highest[name] = float(np.maximum(highest.get(name, -np.inf), np.max(scores)))
+                most = scores.amax(0, keepdim=True)
+                highest[name] = torch.maximum(highest.get(name, most), most)
             for name in wanted:
-                self._lay(blended[name], self._at_own_size(raw.maps[name]), grid, numbers)
-        smoothed = {name: smooth(blended.pop(name)[None], self._steps(name)) for name in wanted}
-        scores = {name: np.array([score]) for name, score in highest.items()}
-        score = float(self._rule(grid).of_images(scores, smoothed)[0])
-        return score, smoothed[self.detector.methods[0]][0] if self.detector.methods else None
+                self._lay(blended[name], self._at_own_size(raw.maps[name]).cpu().numpy(), grid, numbers)
+        smoothed = {name: smooth(torch.from_numpy(blended.pop(name))[None], self._steps(name)) for name in wanted}
+        score = self._rule(grid).of_images(highest, smoothed).item()
+        return score, smoothed[self.detector.methods[0]][0].numpy() if self.detector.methods else None
 
     def _rule(self, grid: TileGrid) -> ImageScore:
         rule, one = self.detector.image_score, grid.boxes[0]
@@ -108,12 +108,11 @@ class TiledPredictor:
         # Tiles have the detector's proportions, so that nothing is stretched, filled or cut.
         return fit_image(tile, self.detector.size, "resize")
 
-    def _at_own_size(self, maps: np.ndarray) -> np.ndarray:
-        """Return a batch's maps `(B, h, w)` at the size of tiles."""
+    def _at_own_size(self, maps: Tensor) -> Tensor:
+        """Return a batch's maps `(B, h, w)` at the size of tiles, which may be smaller."""
         if maps.shape[1:] == self.tiling.size:
             return maps
-        found = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
-        return interpolate(found, size=self.tiling.size, mode="bilinear", antialias=True)[:, 0].numpy()
+        return interpolate(maps[:, None], size=self.tiling.size, mode="bilinear", antialias=True)[:, 0]
 
     @staticmethod
     def _lay(blended: np.ndarray, maps: np.ndarray, grid: TileGrid, numbers: list[int]) -> None:

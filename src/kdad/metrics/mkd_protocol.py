@@ -1,6 +1,7 @@
 """The localisation protocol behind MKD's published pixel AUROC (Salehi et al. 2021)."""
 
 import numpy as np
+import torch
 
 from kdad.metrics.pixel_ranking import pixel_auroc
 from kdad.metrics.pixel_values import check_finite, check_shapes
@@ -20,7 +21,8 @@ def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: 
     scaled = np.empty((anomalous.size, *raw_maps.shape[1:]), dtype=np.float32)
     for position, row in enumerate(anomalous):
         check_finite(raw_maps[row], row)
-        scaled[position] = grey_opening(gaussian_filter(_scale(raw_maps[row])[None], gaussian_sigma), opening_size)[0]
+        stretched = torch.from_numpy(_scale(raw_maps[row]))[None]
+        scaled[position] = grey_opening(gaussian_filter(stretched, gaussian_sigma), opening_size)[0].numpy()
     return pixel_auroc(masks[anomalous], scaled)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
 from kdad.metrics.ground_truth import GroundTruth
+from kdad.scoring.upsampling import upsample
 
 
 class UpsampledMaps(Sequence[np.ndarray]):
@@ -22,7 +22,7 @@ class UpsampledMaps(Sequence[np.ndarray]):
         found, shape = np.asarray(self._maps[index], dtype=np.float32), self._shapes[index]
         if found.shape == shape:
             return found
-        return interpolate(torch.from_numpy(found)[None, None], size=shape, mode="bilinear")[0, 0].numpy()
+        return upsample(torch.from_numpy(found)[None], shape)[0].numpy()
 
 
 def measured_pair(truth: GroundTruth, maps: np.ndarray) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray]]:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
+from torch import Tensor
 
-from kdad.scoring.map_score import map_scores
 from kdad.scoring.parameters import ScoreRule
 
 
@@ -21,6 +20,14 @@ class ImageScore:
         """The map that the score is taken of; none for a raw score."""
         return () if self.rule == "raw" else (self.of,)
 
-    def of_images(self, raw_scores: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> np.ndarray:
+    def of_images(self, raw_scores: dict[str, Tensor], maps: dict[str, Tensor]) -> Tensor:
         """Return `(N,)` scores from raw scores `(N,)` or smoothed maps `(N, H, W)` by their names."""
-        return raw_scores[self.of] if self.rule == "raw" else map_scores(maps[self.of], self.rule, self.top_fraction)
+        return raw_scores[self.of] if self.rule == "raw" else self.of_maps(maps[self.of])
+
+    def of_maps(self, maps: Tensor) -> Tensor:
+        """Return `(N,)`: the maximum of each map (``map_maximum``), or the mean of its highest share."""
+        values = maps.flatten(1)
+        if self.rule == "map_maximum":
+            return values.amax(1)
+        count = max(round(self.top_fraction * values.shape[1]), 1)
+        return values.topk(count, dim=1, sorted=False).values.mean(1)

@@ -1,17 +1,19 @@
 """Writing stacks of maps batch by batch."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
 from kdad.storage.disk_space import create_map
 from kdad.storage.large_arrays import zeros
 
-_CHUNK = 32  # maps filtered at once
+_CHUNK = 8  # maps worked on at once
 
 
 def write_stacks(
@@ -49,9 +51,16 @@ def write_stack(path: Path, shape: tuple[int, int, int], batches: Iterable[np.nd
     return write_stacks(path.parent, [path.stem], shape, ({path.stem: batch} for batch in batches))[path.stem]
 
 
-def smooth_all(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
-    """Return maps `(N, H, W)` after the steps, filtered some at a time; many lie in a file (`large_arrays`)."""
-    smoothed = zeros(maps.shape, np.float32)
+def chunks_of(maps: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """Yield maps `(N, H, W)`, which may lie in a file, some at a time, with their rows."""
     for start in range(0, len(maps), _CHUNK):
-        smoothed[start : start + _CHUNK] = smooth(np.asarray(maps[start : start + _CHUNK]), steps)
+        rows = slice(start, min(start + _CHUNK, len(maps)))
+        yield rows, torch.from_numpy(np.array(maps[rows]))
+
+
+def smooth_all(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
+    """Return maps `(N, H, W)` after the steps; many lie in a file (`large_arrays`)."""
+    smoothed = zeros(maps.shape, np.float32)
+    for rows, chunk in chunks_of(maps):
+        smoothed[rows] = smooth(chunk, steps).numpy()
     return smoothed

@@ -55,7 +55,9 @@ def test_nearest_neighbour_of_pixels_does_not_look_through_the_source(fit, monke
     )
     vectors = StandardScaler().fit(small[TRAIN].flatten(1)).transform(small.flatten(1))
     expected = NearestNeighbors(n_neighbors=1).fit(vectors[TRAIN]).kneighbors(vectors[SOME])[0][:, 0]
-    np.testing.assert_allclose(fitted.detector.maps(fitted.feature_set.batch(SOME)).scores["score"], expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        fitted.detector.maps(fitted.feature_set.batch(SOME)).scores["score"], expected, rtol=1e-3
+    )
 
 
 def grid_of(fitted, rows, chosen) -> np.ndarray:
@@ -128,7 +130,7 @@ def test_the_map_is_standardised_at_each_pixel_where_asked(fit, method, options)
     )
     rows = (plain.feature_set.split.rows(part) for part in ("train", "test"))
     training, test = (plain.detector.maps(plain.feature_set.batch(one)).maps["anomaly"] for one in rows)
-    training = gaussian_filter(training.astype(np.float64), (0, 1.5, 1.5))
+    training = gaussian_filter(training.double(), (0, 1.5, 1.5))
     expected = (test - training.mean(0)) / (training.std(0) + 0.2 * training.std())
     found = made.detector.maps(made.feature_set.batch(made.feature_set.split.rows("test"))).maps["anomaly"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.std())
@@ -174,7 +176,7 @@ def test_an_autoencoder_is_trained_once(fit):
 
 def test_an_images_score_is_the_mean_of_the_highest_values(fit):
     detector = fit(BaselineDetector, settings("memory_bank", top_fraction=0.25)).detector
-    maps = {"anomaly": np.arange(8.0).reshape(1, 2, 4)}
+    maps = {"anomaly": torch.arange(8.0).view(1, 2, 4)}
     assert detector.image_score.of_images({}, maps).tolist() == [6.5]
     assert fit(BaselineDetector, settings("knn", "source")).detector.image_score.map_names == ()
 

@@ -19,7 +19,7 @@ MEMBERS = ("mkd", "position_gaussian", "stfpm")
 KINDS = {"mkd": MkdDetector, "position_gaussian": BaselineDetector, "stfpm": StfpmDetector}
 
 
-def finished(detector, images) -> tuple[np.ndarray, np.ndarray]:
+def finished(detector, images) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a member's scores and the map that it shows, smoothed, as if it were alone."""
     raw = detector.maps(images, None, detector.needed_methods)
     maps = {name: smooth(found, detector.smoothing(name)) for name, found in raw.maps.items()}
@@ -37,7 +37,7 @@ def test_finished_maps_are_multiplied_and_scored_against_training_images(fit, se
     training, test = (made.feature_set.batch(made.feature_set.split.rows(part)) for part in ("train", "test"))
 
     def product(images):
-        return np.prod([finished(alone[name].detector, images)[1].astype(np.float64) for name in MEMBERS], 0) ** (1 / 3)
+        return np.prod([finished(alone[name].detector, images)[1].double() for name in MEMBERS], 0) ** (1 / 3)
 
     usual, shown = product(training), product(test)
     found = made.detector.maps(test, None, [*made.detector.methods, "detection"])
@@ -109,7 +109,7 @@ def test_places_inside_of_a_one_class_svm_whose_values_are_below_0_keep_their_or
     own = fit(BaselineDetector, settings("patch_ocsvm").of_members["patch_ocsvm"])
     images = made.feature_set.batch(made.feature_set.split.rows("test"))
     _, shown = finished(own.detector, images)
-    assert (shown < 0).mean() > 0.3
+    assert (shown < 0).float().mean() > 0.3
     together = made.detector.maps(images).maps["product"]
     inside = shown < 0
     assert spearmanr(shown[inside], together[inside]).statistic == pytest.approx(1, abs=1e-4)

@@ -113,7 +113,7 @@ def test_the_first_map_scores_as_the_parameters_say(prepare):
         UninformedStudentsDetector, settings((17,), ("regression_error", "combined"), scoring=scoring)
     )
     assert detector.needed_methods == ["regression_error"]
-    assert detector.image_score.of_images({}, {"regression_error": np.arange(6.0).reshape(1, 2, 3)}).tolist() == [5.0]
+    assert detector.image_score.of_images({}, {"regression_error": torch.arange(6.0).view(1, 2, 3)}).tolist() == [5.0]
 
 
 def test_students_are_trained_once_whether_descriptors_are_kept_or_not(fit):

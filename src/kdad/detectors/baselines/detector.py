@@ -11,9 +11,8 @@ from torch import Tensor
 from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.models import MAP, AutoencoderModel, BaselineModel, PatchMapModel, VectorModel
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
-from kdad.detectors.detector import Detector
-from kdad.detectors.source_system import SourceSystem
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
+from kdad.detectors.source_detector import SourceDetector
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
@@ -28,7 +27,7 @@ _BATCH = 16
 _VECTOR_BATCH = 256
 
 
-class BaselineDetector(SourceSystem, Detector):
+class BaselineDetector(SourceDetector):
     """One method of the ``baselines:`` block: raw score ``score``, or a map ``anomaly`` of which a score is taken."""
 
     system = "baselines"
@@ -158,28 +157,23 @@ class BaselineDetector(SourceSystem, Detector):
         return _BATCH if self.method.maps else _VECTOR_BATCH
 
     @torch.no_grad()
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return the raw score, or the map."""
-        found = self._plain(images, outputs)
-        if self.moments is None:
-            return found
-        return Raw(found.scores, {MAP: self.moments.normalise(torch.from_numpy(found.maps[MAP])).numpy()})
+        plain = self._plain(images, outputs)
+        return Outputs(plain.scores, {MAP: self.moments.normalise(plain.maps[MAP])}) if self.moments else plain
 
-    def _plain(self, images: Tensor, outputs: Outputs | None) -> Raw:
+    def _plain(self, images: Tensor, outputs: FrozenOutputs | None) -> Outputs:
         """Return the raw score, or the map before it is standardised."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None and self.half.looks_through_source else outputs
-        return self.half.raw(images, self.scaled(outputs["source"]) if outputs else [])
+        return self.half.outputs(images, self.scaled(outputs["source"]) if outputs else [])
 
-    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
-        """Return the map as a tensor; raises `InputError` for a method of another library.
-
-        Those score whole images; the form of SSIM in torchmetrics is bound to one number of images.
-        """
-        if not self.method.maps or self.method.detector == "ssim_autoencoder":
-            return super().raw_tensors(images, outputs, methods)
-        found = self.half.map_tensors(images, self.scaled(outputs["source"]))
-        return RawTensors({}, {MAP: self.moments.normalise(found) if self.moments else found})
+    @property
+    def is_exportable(self) -> bool:
+        """Not of another library: those score whole images; the SSIM of torchmetrics is bound to a number of images."""
+        return self.method.maps and self.method.detector != "ssim_autoencoder"
 
     @torch.no_grad()
     def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
@@ -187,7 +181,7 @@ class BaselineDetector(SourceSystem, Detector):
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
             plain = self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
-            return {MAP: torch.from_numpy(gaussian_filter(plain, sigma))}
+            return {MAP: gaussian_filter(plain, sigma)}
 
         return measure_moments(feature_set.split, maps_of, self.batch_size())[MAP]
 

@@ -12,10 +12,9 @@ from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
 from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
-from kdad.detectors.baselines.patch_graph import score_positions
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
 from kdad.detectors.baselines.representations import Representation
-from kdad.detectors.context import Raw, TrainContext
+from kdad.detectors.context import Outputs, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.upsampling import upsample
@@ -55,12 +54,8 @@ class BaselineModel(ABC):
         """Fit; return the loss history, None without one, and whether all was found done."""
 
     @abstractmethod
-    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
-        """Return what the method says of images."""
-
-    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
-        """Return the map `(B, H, W)` of what `raw` says, by torch alone."""
-        raise NotImplementedError
+    def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
+        """Return what the method says of images, of which the source gives `outputs`."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -95,10 +90,10 @@ class VectorModel(BaselineModel):
         self._state = state_of_detector(self.fitted, vectors)
         return None, False
 
-    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+    def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
         """Return the model's score."""
         scores = self.fitted(self.represent(self.represent.raw(images, outputs)))
-        return Raw({"score": np.asarray(scores, dtype=np.float64)}, {})
+        return Outputs({"score": torch.from_numpy(np.array(scores, dtype=np.float64))}, {})
 
     def state(self) -> dict[str, Tensor]:
         """Return representation and model."""
@@ -137,7 +132,7 @@ class PatchMapModel(BaselineModel):
         def passes():
             for start in range(0, len(rows), _BATCH):
                 outputs = feature_set.outputs(rows[start : start + _BATCH])["source"]
-                yield patches_of(self._features(self.detector.scaled(outputs)))
+                yield patches_of(self._features(self.detector.scaled(outputs))).contiguous().cpu().numpy()
 
         generator = numpy_generator(train_context.seed, "baselines", self.method.detector)
         self.model.fit(passes, len(rows), generator, derive_seed(train_context.seed, "baselines", "dictionary"))
@@ -148,20 +143,11 @@ class PatchMapModel(BaselineModel):
         """What no value of the map is below."""
         return self.model.lowest
 
-    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
-        """Return the scores of all positions, enlarged to the image's size."""
+    def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
+        """Return the scores of all positions, upsampled to the image's size."""
         features = self._features(outputs)
-        scores = torch.from_numpy(np.ascontiguousarray(self.model.score(patches_of(features)), dtype=np.float32))
-        grid = scores.unflatten(1, features.shape[-2:])
-        return Raw({}, {MAP: self._enlarged(grid).numpy()})
-
-    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
-        """Return the enlarged scores of all positions."""
-        features = self._features(outputs)
-        return self._enlarged(score_positions(self.model, features.flatten(2).mT).unflatten(1, features.shape[-2:]))
-
-    def _enlarged(self, grid: Tensor) -> Tensor:
-        return upsample(grid, self.detector.size)
+        grid = self.model.score(patches_of(features)).unflatten(1, features.shape[-2:])
+        return Outputs({}, {MAP: upsample(grid, self.detector.size)})
 
     def state(self) -> dict[str, Tensor]:
         """Return the model's arrays."""
@@ -195,15 +181,11 @@ class AutoencoderModel(BaselineModel):
         self._take(trained.state)
         return trained.history, trained.reused
 
-    def raw(self, images: Tensor, outputs: list[Tensor]) -> Raw:
+    def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
         """Return the residual at each pixel."""
-        return Raw({}, {MAP: self.map_tensors(images, outputs).cpu().numpy()})
-
-    def map_tensors(self, images: Tensor, outputs: list[Tensor]) -> Tensor:
-        """Return the residual."""
         with self.detector.compute.autocast():
             found = self.network(images)
-        return residual(found, images, self._loss)
+        return Outputs({}, {MAP: residual(found, images, self._loss)})
 
     def state(self) -> dict[str, Tensor]:
         """Return the network's weights."""

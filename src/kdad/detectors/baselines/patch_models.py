@@ -2,16 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM
 from torch import Tensor, cat
-from torch.nn.functional import interpolate
+from torch.nn import functional as F
 
 from kdad.detectors.baselines.parameters import (
     FeatureDictionaryOptions,
@@ -29,12 +28,12 @@ def side_by_side(outputs: list[Tensor], chosen: list[int]) -> Tensor:
     """Return the chosen outputs side by side `(B, C, h, w)`, on the grid of the finest of them."""
     found = [outputs[position] for position in chosen]
     grid = max((point.shape[-2:] for point in found), key=lambda size: size[0] * size[1])
-    return cat([interpolate(point, grid, mode="bilinear", align_corners=False) for point in found], dim=1)
+    return cat([F.interpolate(point, grid, mode="bilinear", align_corners=False) for point in found], dim=1)
 
 
-def patches_of(features: Tensor) -> np.ndarray:
+def patches_of(features: Tensor) -> Tensor:
     """Return `(B, C, h, w)` as `(B, h * w, C)`."""
-    return features.flatten(2).transpose(1, 2).contiguous().cpu().numpy()
+    return features.flatten(2).mT
 
 
 def sample_patches(
@@ -50,10 +49,22 @@ def sample_patches(
 
 
 class PatchModel(ABC):
-    """Arrays that were fitted, and how they score patches `(B, P, C)` as `(B, P)`."""
+    """Arrays that were fitted, and how they score patches.
+
+    Libraries fit, in their own precision; torch scores, in float32, by the tensors that `prepare` makes of the arrays.
+    """
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
+        self.tensors: dict[str, Tensor] = {}
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take what was fitted, and make of it what scoring takes; floating-point numbers become float32."""
+        self.arrays = arrays
+        self.tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(values, np.float32 if values.dtype.kind == "f" else None))
+            for name, values in self.prepare().items()
+        }
 
     @property
     def lowest(self) -> float:
@@ -65,8 +76,16 @@ class PatchModel(ABC):
         """Fit to the patches of so many training images."""
 
     @abstractmethod
-    def score(self, patches: np.ndarray) -> np.ndarray:
+    def score(self, patches: Tensor) -> Tensor:
         """Return how anomalous patches `(B, P, C)` are, `(B, P)`."""
+
+    @abstractmethod
+    def prepare(self) -> dict[str, np.ndarray]:
+        """Return what scoring takes, made of the arrays."""
+
+    def prepared(self, device: torch.device, *names: str) -> list[Tensor]:
+        """Return some of what `prepare` gives, on a device."""
+        return [self.tensors[name].to(device) for name in names]
 
     def state(self) -> dict[str, Tensor]:
         """Return what was fitted."""
@@ -74,11 +93,13 @@ class PatchModel(ABC):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take what was fitted."""
-        self.arrays = {name: found.numpy() for name, found in state.items()}
+        self.take({name: values.numpy() for name, values in state.items()})
 
 
 class SampledModel(PatchModel):
-    """A model of patches sampled from all training images, each scored alone."""
+    """A model of patches sampled from all training images, each scored alone by its distances from some others."""
+
+    others: ClassVar[str] = "centres"  # the name of their array `(N, C)`
 
     def __init__(self, options: MapOptions) -> None:
         super().__init__()
@@ -86,73 +107,100 @@ class SampledModel(PatchModel):
 
     def fit(self, passes: Passes, images: int, generator: np.random.Generator, seed: int) -> None:
         """Sample patches and fit to them."""
-        self.fit_patches(sample_patches(passes(), images, self.options.patches, generator), seed)
+        self.take(self.fit_patches(sample_patches(passes(), images, self.options.patches, generator), seed))
 
-    def score(self, patches: np.ndarray) -> np.ndarray:
+    def score(self, patches: Tensor) -> Tensor:
         """Score every patch alone."""
-        return self.score_patches(patches.reshape(-1, patches.shape[-1])).reshape(patches.shape[:2])
+        if torch.compiler.is_exporting():  # of any number of images
+            return self.score_patches(patches)
+        # The distances of one image's patches from all others may take a hundred megabytes.
+        return torch.cat([self.score_patches(of_image) for of_image in patches.split(1)])
 
     @abstractmethod
-    def fit_patches(self, patches: np.ndarray, seed: int) -> None:
-        """Fit to patches `(N, C)`."""
+    def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Return what is fitted to patches `(N, C)`."""
 
     @abstractmethod
-    def score_patches(self, patches: np.ndarray) -> np.ndarray:
-        """Score patches `(N, C)` as `(N,)`."""
+    def score_patches(self, patches: Tensor) -> Tensor:
+        """Score patches `(B, P, C)` as `(B, P)`."""
+
+    def prepare(self) -> dict[str, np.ndarray]:
+        """Return the others' mean, the others less it, and minus half of their squared lengths.
+
+        So the differences of large squares cost no digits.
+        """
+        others = self.arrays[self.others]
+        mean = others.mean(axis=0, dtype=np.float64).astype(np.float32)
+        moved = others.astype(np.float32) - mean  # as patches are
+        return {"mean": mean, "moved": moved, "halves": -np.square(moved.astype(np.float64)).sum(axis=1) / 2}
+
+    def compare(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (|p|^2 - |p - q|^2) / 2 of patches p and others q, both less the mean, `(B, P, N)`; and p."""
+        mean, moved, halves = self.prepared(patches.device, "mean", "moved", "halves")
+        patches = patches - mean
+        return F.linear(patches, moved, halves), patches
 
 
-class MemoryBank(SampledModel):
+class NearestModel(SampledModel):
+    """The distance to the nearest of the others."""
+
+    def score_patches(self, patches: Tensor) -> Tensor:
+        """Return the distance to the nearest."""
+        similarities, moved = self.compare(patches)
+        nearest = self.prepared(patches.device, "moved")[0][similarities.argmax(2)]
+        # Measured again: out of products, the distance of what is the same would not be 0.
+        return (moved - nearest).square().sum(2).sqrt()
+
+
+class MemoryBank(NearestModel):
     """The distance to the nearest of these patches."""
 
-    def fit_patches(self, patches: np.ndarray, seed: int) -> None:
+    others = "patches"
+
+    def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Keep the patches."""
-        self.arrays = {"patches": patches}
-
-    def score_patches(self, patches: np.ndarray) -> np.ndarray:
-        """Return the distance to the nearest."""
-        model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(self.arrays["patches"])
-        return model.kneighbors(patches)[0][:, 0]
+        return {"patches": patches}
 
 
-class NearestCentre(SampledModel):
+class NearestCentre(NearestModel):
     """The distance to the nearest of some k-means centres, as Bergmann et al. 2020 compare with."""
 
-    def fit_patches(self, patches: np.ndarray, seed: int) -> None:
+    def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Cluster the patches."""
-        self.arrays |= {"centres": _centres(patches, self.options.centres, seed)}
-
-    def score_patches(self, patches: np.ndarray) -> np.ndarray:
-        """Return the distance to the nearest centre."""
-        return euclidean_distances(patches, self.arrays["centres"]).min(axis=1)
+        return {"centres": _centres(patches, self.options.centres, seed)}
 
 
-class FeatureDictionary(SampledModel):
+class FeatureDictionary(NearestModel):
     """The distance to the nearest of k-means centres ("words"), after a PCA that keeps a share of variance.
 
     A CNN feature dictionary (Napoletano et al. 2018), as Bergmann et al. 2020 compare with.
     """
 
-    def fit_patches(self, patches: np.ndarray, seed: int) -> None:
+    def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Reduce the patches, then cluster them."""
         reduction = PCA(self.options.explained, svd_solver="full").fit(patches)
-        self.arrays = {"mean": reduction.mean_, "components": reduction.components_}
-        self.arrays["centres"] = _centres(self._reduce(patches), self.options.words, seed)
+        centres = _centres((patches - reduction.mean_) @ reduction.components_.T, self.options.words, seed)
+        return {"mean": reduction.mean_, "components": reduction.components_, "centres": centres}
 
-    def score_patches(self, patches: np.ndarray) -> np.ndarray:
+    def prepare(self) -> dict[str, np.ndarray]:
+        """Return the PCA beside the words."""
+        return super().prepare() | {"origin": self.arrays["mean"], "components": self.arrays["components"]}
+
+    def score_patches(self, patches: Tensor) -> Tensor:
         """Return the distance of the reduced patches to the nearest word."""
-        return euclidean_distances(self._reduce(patches), self.arrays["centres"]).min(axis=1)
-
-    def _reduce(self, patches: np.ndarray) -> np.ndarray:
-        return (patches - self.arrays["mean"]) @ self.arrays["components"].T
+        origin, components = self.prepared(patches.device, "origin", "components")
+        return super().score_patches((patches - origin) @ components.T)
 
 
 class PatchSvm(SampledModel):
     """How far a patch lies outside of a one-class SVM with a Gaussian kernel, its width scikit-learn's."""
 
-    def fit_patches(self, patches: np.ndarray, seed: int) -> None:
+    others = "support_vectors"
+
+    def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Find the support vectors."""
         model = OneClassSVM(nu=self.options.nu, gamma="scale").fit(patches)
-        self.arrays = {
+        return {
             "support_vectors": model.support_vectors_,
             "weights": model.dual_coef_[0],
             "intercept": model.intercept_,
@@ -164,12 +212,16 @@ class PatchSvm(SampledModel):
         """The score of a patch that all support vectors equal, whose kernels are all 1."""
         return -(self.arrays["weights"].sum() + self.arrays["intercept"]).item()
 
-    def score_patches(self, patches: np.ndarray) -> np.ndarray:
+    def prepare(self) -> dict[str, np.ndarray]:
+        """Return the weights beside the support vectors."""
+        return super().prepare() | {"weights": self.arrays["weights"]}
+
+    def score_patches(self, patches: Tensor) -> Tensor:
         """Return the negative decision function."""
-        # `decision_function` computes the same kernel one pair at a time: tens of times slower.
-        found = self.arrays
-        kernel = rbf_kernel(patches, found["support_vectors"], found["gamma"].item())
-        return -(kernel @ found["weights"] + found["intercept"])
+        similarities, moved = self.compare(patches)
+        squares = (moved.square().sum(2, keepdim=True) - 2 * similarities).clamp_min(0)
+        kernel = (squares * -self.arrays["gamma"].item()).exp()
+        return -(kernel @ self.prepared(patches.device, "weights")[0] + self.arrays["intercept"].item())
 
 
 class PositionGaussian(PatchModel):
@@ -197,12 +249,18 @@ class PositionGaussian(PatchModel):
         mean = total / count
         covariance = (outer - count * mean[:, :, None] * mean[:, None, :]) / max(count - 1, 1)
         covariance += self._options.ridge * np.eye(len(channels))
-        self.arrays = {"channels": channels, "mean": mean, "inverse": np.linalg.inv(covariance)}
+        self.take({"channels": channels, "mean": mean, "inverse": np.linalg.inv(covariance)})
 
-    def score(self, patches: np.ndarray) -> np.ndarray:
+    def prepare(self) -> dict[str, np.ndarray]:
+        """Return a factor F of each inverse, F F^T: of it, squares add up without cancelling."""
+        kept = {name: self.arrays[name] for name in ("channels", "mean")}
+        return kept | {"factor": np.linalg.cholesky(self.arrays["inverse"])}
+
+    def score(self, patches: Tensor) -> Tensor:
         """Return the Mahalanobis distance at each position."""
-        offset = patches[..., self.arrays["channels"]] - self.arrays["mean"]
-        return np.sqrt(np.einsum("bpc,pcd,bpd->bp", offset, self.arrays["inverse"], offset, optimize=True).clip(0))
+        channels, mean, factor = self.prepared(patches.device, "channels", "mean", "factor")
+        offset = patches[..., channels] - mean
+        return (offset.transpose(0, 1) @ factor).square().sum(2).sqrt().T  # a product of (B, c) and (c, c) a position
 
 
 def new_patch_model(options: MapOptions) -> PatchModel:

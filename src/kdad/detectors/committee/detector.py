@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.graph import Finishing
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.source_system import SourceSystem
+from kdad.detectors.source_detector import SourceDetector
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
@@ -38,7 +37,7 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
 }
 
 
-class CommitteeDetector(SourceSystem, Detector):
+class CommitteeDetector(SourceDetector):
     """Detectors of one source judge together: the geometric mean of their finished maps, at each pixel.
 
     So a member's scale does not matter. Maps are smoothed as their members smooth them before that, and the committee
@@ -143,44 +142,34 @@ class CommitteeDetector(SourceSystem, Detector):
         return dict(costs)
 
     @torch.no_grad()
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return the members' scores, and the maps that are asked for; the source runs once, if at all."""
         methods = self.needed_methods if methods is None else methods
         images = self.compute.move(images)
-        known = self.outputs(images) if outputs is None else outputs
-        moved = {name: [self.compute.move(one) for one in values] for name, values in known.items()}
-        scores: dict[str, np.ndarray] = {}
-        maps: dict[str, np.ndarray] = {}
+        outputs = self.outputs(images) if outputs is None else outputs
+        moved = {name: [self.compute.move(one) for one in values] for name, values in outputs.items()}
+        scores, maps = {}, {}
         for name, member in self.members.items():
-            own, finished = member.score_and_map(images, moved)
-            scores[f"{name}_score"] = own.astype(np.float32)
-            maps[name] = self._distances(name, finished[member.methods[0]]).astype(np.float32)
-        product = multiply([torch.from_numpy(one) for one in maps.values()])
-        maps[PRODUCT] = product.numpy()
+            scores[f"{name}_score"], finished = member.score_and_map(images, moved)
+            maps[name] = self._distances(name, finished[member.methods[0]])
+        maps[PRODUCT] = multiply(list(maps.values()))
         if _DETECTION in methods:
-            maps[_DETECTION] = self.moments.normalise(product).numpy()
-        return Raw(scores, {method: maps[method] for method in methods})
+            maps[_DETECTION] = self.moments.normalise(maps[PRODUCT])
+        return Outputs(scores, {method: maps[method] for method in methods})
 
     def _products(self, feature_set: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the product of the images at some rows, by the name of what is standardised."""
-        found = self.maps(feature_set.batch(rows), feature_set.outputs(rows), [PRODUCT]).maps[PRODUCT]
-        return {_DETECTION: torch.from_numpy(found)}
+        outputs = self.maps(feature_set.batch(rows), feature_set.outputs(rows), [PRODUCT])
+        return {_DETECTION: outputs.maps[PRODUCT]}
 
-    def graph(self) -> nn.Module:
-        """Return it as one module, its members' filters inside."""
-        self.finishing = nn.ModuleList(Finishing(member) for member in self.members.values())
-        return super().graph()
+    def require_exportable(self) -> None:
+        """Raise `InputError` that names a member that cannot be exported."""
+        for member in self.members.values():
+            member.require_exportable()
 
-    def raw_tensors(self, images: Tensor, outputs: Outputs, methods: Sequence[str]) -> RawTensors:
-        """Return the members' scores and the product of their maps, once a graph was asked for."""
-        scores, maps = {}, []
-        for (name, member), finishing in zip(self.members.items(), self.finishing, strict=True):
-            scores[f"{name}_score"], finished = finishing(images, outputs)
-            maps.append(self._distances(name, finished[member.methods[0]]))
-        product = multiply(maps)
-        return RawTensors(scores, {PRODUCT: product, _DETECTION: self.moments.normalise(product)})
-
-    def _distances(self, name: str, shown: Any) -> Any:
+    def _distances(self, name: str, shown: Tensor) -> Tensor:
         """Return what a member shows as distances from 0 on: those of an SVM begin below."""
         member = self.members[name]
         return shown - member.lowest if isinstance(member, BaselineDetector) else shown

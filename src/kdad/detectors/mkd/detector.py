@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
@@ -18,7 +17,7 @@ from kdad.detectors.mkd.forward_map import forward_map
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gradient_maps, measure_mean_image
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
-from kdad.detectors.source_system import SourceSystem
+from kdad.detectors.source_detector import SourceDetector
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
@@ -34,7 +33,7 @@ _FORWARD, _DETECTION = "discrepancy", "detection"
 _SCORE, _MEAN_IMAGE = "total_loss", "mean_image"
 
 
-class MkdDetector(SourceSystem, Detector):
+class MkdDetector(SourceDetector):
     """A cloner learns a frozen source's activations at its critical points; where they differ is anomalous.
 
     Salehi et al. 2021. Raw score: ``total_loss``, L_total (eq. 3). Maps: ``discrepancy``, the forward map;
@@ -143,22 +142,24 @@ class MkdDetector(SourceSystem, Detector):
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
         return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
 
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return L_total as ``total_loss``, and maps by the methods."""
         methods = self.needed_methods if methods is None else methods
         images = self.compute.move(images)
         forward = [method for method in methods if not self.is_costly(method)]
-        raw = Raw({}, {})
+        scores, maps = {}, {}
         if not methods or forward or self.image_score.rule == "raw":
             with torch.no_grad():
-                raw = self.raw_tensors(images, outputs, forward).numbers()
-        costly = {method: self._gradient_map(method, images) for method in methods if self.is_costly(method)}
-        return Raw(raw.scores, {method: (raw.maps | costly)[method] for method in methods})
+                scores, maps = self._forward_pass(images, outputs, forward)
+        maps |= {method: self._gradient_map(method, images) for method in methods if self.is_costly(method)}
+        return Outputs(scores, {method: maps[method] for method in methods})
 
-    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
-        """Return L_total and the forward map; raises `InputError` for a gradient's."""
-        if any(map(self.is_costly, methods)):
-            return super().raw_tensors(images, outputs, methods)
+    def _forward_pass(
+        self, images: Tensor, outputs: FrozenOutputs | None, methods: Sequence[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return L_total and the forward map."""
         source, cloner = self._activations(images, outputs)
         scored = self._choose("detection")
         loss = self.settings.cloner.loss
@@ -168,9 +169,9 @@ class MkdDetector(SourceSystem, Detector):
             maps[_FORWARD] = self._forward_map(source, cloner)
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[_FORWARD])
-        return RawTensors({_SCORE: total}, {name: maps[name] for name in methods})
+        return {_SCORE: total}, maps
 
-    def _activations(self, images: Tensor, outputs: Outputs | None) -> tuple[list[Tensor], list[Tensor]]:
+    def _activations(self, images: Tensor, outputs: FrozenOutputs | None) -> tuple[list[Tensor], list[Tensor]]:
         """Return the activations `(B, C_i, h_i, w_i)` of the scaled source and of the cloner."""
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
         source = [self.compute.move(one / scale) for one, scale in zip(raw, self.scales, strict=True)]
@@ -183,13 +184,13 @@ class MkdDetector(SourceSystem, Detector):
         pairs = [source[i] for i in chosen], [cloner[i] for i in chosen]
         return forward_map(*pairs, rule, self.settings.cloner.loss, self.size)
 
-    def _gradient_map(self, method: str, images: Tensor) -> np.ndarray:
+    def _gradient_map(self, method: str, images: Tensor) -> Tensor:
         rule, positions = self.settings.scoring.gradient_map, self._choose("gradient_map")
         shared = (positions, self.settings.cloner.loss, self.compute, rule.guided)
         total = TotalDiscrepancy(self.frozen["source"].module, self.cloner, self.scales, *shared)
         with torch.enable_grad():
             total.eval().requires_grad_(False)
-            return gradient_maps(total, images, method, rule, self.seed, self.mean_image).cpu().numpy()
+            return gradient_maps(total, images, method, rule, self.seed, self.mean_image)
 
     @torch.no_grad()
     def _measure_maps(self, feature_set: FeatureSet) -> None:
@@ -197,7 +198,7 @@ class MkdDetector(SourceSystem, Detector):
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
             shown = self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
-            return {_DETECTION: torch.from_numpy(gaussian_filter(shown.cpu().numpy(), sigma))}
+            return {_DETECTION: gaussian_filter(shown, sigma)}
 
         if self._at_positions:
             sigma = self.smoothing(_DETECTION).gaussian_sigma

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
 from kdad.detectors.soft_target.classifier import Classifier
@@ -117,20 +117,17 @@ class SoftTargetDetector(Detector):
         return {"parameters": count_parameters(self.student)}
 
     @torch.no_grad()
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return the disagreement of teacher and student."""
-        return self.raw_tensors(images, outputs, []).numbers()
-
-    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
-        """Return the disagreement as a tensor."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None else outputs
         with self.compute.autocast():
             found = self.student.classify(images[:, : self.references["teacher"].channels])
         teacher = outputs["teacher"][0][..., 0, 0].to(found.device)
-        return RawTensors(
-            {_SCORE: softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)}, {}
-        )
+        divergence = softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)
+        return Outputs({_SCORE: divergence}, {})
 
     def _take(self, state: dict[str, Tensor]) -> None:
         teacher, network = self.references["teacher"], self.settings.soft_target.student

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
@@ -137,21 +137,19 @@ class StfpmDetector(Detector):
         return {"parameters": count_parameters(self.student), "flops": count_flops(lambda: self.student(images))}
 
     @torch.no_grad()
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return the map."""
-        return self.raw_tensors(images, outputs, self.methods).numbers()
-
-    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
-        """Return the map as a tensor."""
         found = self._distance(images, outputs)
-        return RawTensors({}, {_MAP: self.moments.normalise(found) if self.moments else found})
+        return Outputs({}, {_MAP: self.moments.normalise(found) if self.moments else found})
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         """Return what the map is standardised by: moments are those of smoothed maps."""
         settings = self.settings.stfpm
         return {"sigma": settings.smoothing.gaussian_sigma} if settings.normalisation == "per_pixel" else {}
 
-    def _distance(self, images: Tensor, outputs: Outputs | None) -> Tensor:
+    def _distance(self, images: Tensor, outputs: FrozenOutputs | None) -> Tensor:
         """Return the product of the points' distances, `(B, H, W)`."""
         images = self.compute.move(images)
         source = (self.outputs(images) if outputs is None else outputs)["source"]
@@ -165,8 +163,8 @@ class StfpmDetector(Detector):
         sigma = self.settings.stfpm.smoothing.gaussian_sigma
 
         def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            found = self._distance(feature_set.batch(rows), feature_set.outputs(rows)).cpu().numpy()
-            return {_MAP: torch.from_numpy(gaussian_filter(found, sigma))}
+            distance = self._distance(feature_set.batch(rows), feature_set.outputs(rows))
+            return {_MAP: gaussian_filter(distance, sigma)}
 
         return measure_moments(feature_set.split, maps_of, self.batch_size())[_MAP]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
+from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
@@ -162,12 +162,11 @@ class UninformedStudentsDetector(Detector):
         return {"parameters": count_parameters(self.ensembles), "flops": flops}
 
     @torch.no_grad()
-    def maps(self, images: Tensor, outputs: Outputs | None = None, methods: Sequence[str] | None = None) -> Raw:
+    def maps(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
+    ) -> Outputs:
         """Return maps by the methods; there is no raw score."""
-        return self.raw_tensors(images, outputs, self.needed_methods if methods is None else methods).numbers()
-
-    def raw_tensors(self, images: Tensor, outputs: Outputs | None, methods: Sequence[str]) -> RawTensors:
-        """Return maps as tensors."""
+        methods = self.needed_methods if methods is None else methods
         parts = self._grid_maps(images, outputs)
         stride = self.settings.students.output_stride
         found = {}
@@ -176,9 +175,9 @@ class UninformedStudentsDetector(Detector):
             fields = {name.partition("_p")[2] for name in names}
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
             found[method] = spread_grid(fused, stride, self.size)
-        return RawTensors({}, found)
+        return Outputs({}, found)
 
-    def _grid_maps(self, images: Tensor, outputs: Outputs | None) -> dict[str, Tensor]:
+    def _grid_maps(self, images: Tensor, outputs: FrozenOutputs | None) -> dict[str, Tensor]:
         """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None else outputs

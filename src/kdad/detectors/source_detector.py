@@ -1,15 +1,15 @@
-"""Systems that look through one source, by the blocks `source` and `features`."""
+"""Detectors that look through one source, by the blocks `source` and `features`."""
 
 from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import Detector
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.system import System
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.features.source import SourceReference, reference_source
 
 
-class SourceSystem(System):
-    """A system whose one frozen network is the source that its settings name."""
+class SourceDetector(Detector):
+    """A detector whose one frozen network is the source that its settings name."""
 
     Reference = SourceReference
 
