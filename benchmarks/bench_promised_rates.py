@@ -130,7 +130,9 @@ class Population:
 
     def _scores(self, detector: Detector, rows: np.ndarray) -> np.ndarray:
         batches = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
-        scores = [detector.score_and_show(self.feature_set.batch(one), self.feature_set.outputs(one))[0] for one in batches]
+        scores = [
+            detector.score_and_show(self.feature_set.batch(one), self.feature_set.outputs(one))[0] for one in batches
+        ]
         return np.concatenate(scores).astype(np.float64)
 
 

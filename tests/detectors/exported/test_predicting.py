@@ -72,7 +72,7 @@ def test_onnx_names_inputs_outputs_and_says_what_a_client_needs(exported, detect
     said = session.get_modelmeta().custom_metadata_map
     assert float(said["kdad.threshold"]) == detector.threshold.value
     assert said["kdad.decision"] == "anomalous when score > threshold"
-    assert (said["kdad.image_size"], said["kdad.format_version"]) == ("32 x 48", "1")
+    assert (said["kdad.image_size"], said["kdad.format_version"]) == ("32 x 48", "2")
     assert [float(limit) for limit in said["kdad.colour_limits"].split()] == list(detector.colour_limits)
     assert (said["kdad.dataset"], said["kdad.seed"], said["kdad.commit"]) == ("memory/waves", "0", "0123abc")
     assert said["kdad.dataset_digest"] == detector.record["images"]

@@ -159,7 +159,7 @@ def test_a_file_of_another_program_is_refused(exported, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "an export of format 2, and this version of kdad reads format 1"),
+        ({"format": 1}, "an export of format 1, and this version of kdad reads format 2"),
         ({"threshold": "low"}, "was changed"),
         ({"file_format": "openvino"}, "says that it is of the format openvino"),
     ],
