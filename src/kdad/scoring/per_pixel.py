@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.splits import Split
+from kdad.scoring.smoothing import gaussian_filter
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
 _FLOOR = 0.2
@@ -72,6 +73,11 @@ def measure_moments(
             shapes[name] = tuple(maps.shape[1:])
             statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
     return {name: PixelStats.of(found, shapes[name]) for name, found in statistics.items()}
+
+
+def measure_smoothed(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> PixelStats:
+    """Return the moments of one map after a Gaussian filter; `map_of` gives that of images at some rows."""
+    return measure_moments(split, lambda rows: {"": gaussian_filter(map_of(rows), sigma)}, batch_size)[""]
 
 
 def moments_state(moments: dict[str, PixelStats]) -> dict[str, Tensor]:

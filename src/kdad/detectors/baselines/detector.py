@@ -18,8 +18,7 @@ from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
-from kdad.scoring.smoothing import gaussian_filter
+from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -177,13 +176,11 @@ class BaselineDetector(SourceDetector):
 
     @torch.no_grad()
     def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
+        def map_of(rows: np.ndarray) -> Tensor:
+            return self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
+
         sigma = self.settings.baselines.smoothing.gaussian_sigma
-
-        def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            plain = self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
-            return {MAP: gaussian_filter(plain, sigma)}
-
-        return measure_moments(feature_set.split, maps_of, self.batch_size())[MAP]
+        return measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
 
     @property
     def _at_positions(self) -> bool:

@@ -23,8 +23,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
-from kdad.scoring.smoothing import gaussian_filter
+from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -196,13 +195,12 @@ class MkdDetector(SourceDetector):
     def _measure_maps(self, feature_set: FeatureSet) -> None:
         """Measure on training images the moments of the scored map, and the mean image, where they are needed."""
 
-        def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            shown = self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
-            return {_DETECTION: gaussian_filter(shown, sigma)}
+        def map_of(rows: np.ndarray) -> Tensor:
+            return self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
 
         if self._at_positions:
             sigma = self.smoothing(_DETECTION).gaussian_sigma
-            self.moments = measure_moments(feature_set.split, maps_of, self.batch_size())[_DETECTION]
+            self.moments = measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
         if self._needs_mean_image:
             self.mean_image = measure_mean_image(feature_set, self.settings.scoring.gradient_map.batch_size)
 

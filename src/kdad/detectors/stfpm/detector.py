@@ -19,8 +19,7 @@ from kdad.networks.architectures import build_source
 from kdad.networks.points import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
-from kdad.scoring.smoothing import gaussian_filter
+from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -160,13 +159,11 @@ class StfpmDetector(Detector):
 
     @torch.no_grad()
     def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
+        def map_of(rows: np.ndarray) -> Tensor:
+            return self._distance(feature_set.batch(rows), feature_set.outputs(rows))
+
         sigma = self.settings.stfpm.smoothing.gaussian_sigma
-
-        def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
-            distance = self._distance(feature_set.batch(rows), feature_set.outputs(rows))
-            return {_MAP: gaussian_filter(distance, sigma)}
-
-        return measure_moments(feature_set.split, maps_of, self.batch_size())[_MAP]
+        return measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
 
     @property
     def _positions(self) -> list[int]:
