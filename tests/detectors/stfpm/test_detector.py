@@ -33,7 +33,9 @@ def test_the_map_is_that_of_source_and_student_at_the_chosen_points(fit):
 def test_the_map_is_standardised_at_each_pixel_where_asked(fit):
     made, plain = (fit(StfpmDetector, settings(normalisation=name)) for name in ("per_pixel", "none"))
     rows = (plain.feature_set.split.rows(part) for part in ("train", "test"))
-    training, test = (plain.detector.maps(plain.feature_set.batch(one)).maps["feature_distance"] for one in rows)
+    training, test = (
+        plain.detector.maps(plain.feature_set.batch(one)).maps["feature_distance"].numpy() for one in rows
+    )
     expected = (test - training.mean(0)) / (training.std(0) + 0.2 * training.std())
     found = made.detector.maps(made.feature_set.batch(made.feature_set.split.rows("test"))).maps["feature_distance"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
