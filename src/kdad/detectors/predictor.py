@@ -89,17 +89,21 @@ class Predictor(ABC):
         and no prediction.
         """
         for batch in batches_of(paths, batch_size, _PIXELS):
-            started = perf_counter()
-            read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
-            resized = [self.fitted(image) for image, _ in read if image is not None]
-            found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
-            share = 1000 * (perf_counter() - started) / len(batch)
-            for path, (image, problem) in zip(batch, read, strict=True):
-                if image is None:
-                    yield FilePrediction(path, None, None, share, problem)
-                    continue
-                shown, placement = image if with_images else None, self.placement_of(image)
-                yield FilePrediction(path, shown, next(found), share, None, placement).checked()
+            yield from self._predict_together(batch, with_images)
+
+    def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
+        """Yield the files of a batch with their predictions; its images are free when the next batch is read."""
+        started = perf_counter()
+        read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
+        resized = [self.fitted(image) for image, _ in read if image is not None]
+        found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+        share = 1000 * (perf_counter() - started) / len(batch)
+        for path, (image, problem) in zip(batch, read, strict=True):
+            if image is None:
+                yield FilePrediction(path, None, None, share, problem)
+                continue
+            shown, placement = image if with_images else None, self.placement_of(image)
+            yield FilePrediction(path, shown, next(found), share, None, placement).checked()
 
     def fitted(self, image: np.ndarray) -> np.ndarray:
         """Return an image `(3, H, W)` of any size as it is judged, `(3, h, w)`."""

@@ -1,4 +1,4 @@
-"""What an inference leaves in a folder: a table, a heat map and a thumbnail an image, written as images are predicted."""
+"""What an inference leaves in a folder: a table, a heat map and a thumbnail an image, written one by one."""
 
 import logging
 import shutil
