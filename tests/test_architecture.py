@@ -38,6 +38,7 @@ LATE = "kdad.detectors"
 MATHEMATICS = (
     *("errors", "logs", "seeding", "parameters", "progress", "storage", "compute", "freed_memory"),
     *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "experiments"),
+    "inference",
 )
 FRAMEWORKS = {"kedro", "kedro_datasets", "kedro_mlflow", "mlflow"}
 

@@ -13,9 +13,9 @@ import yaml
 from PIL import Image
 
 import kdad
-from kdad.datasets.predictions import PredictionsDataset
 from kdad.errors import InputError
 from kdad.images.files.decoding import FORMATS
+from kdad.inference.predictions import read_predictions
 from kdad.networks.architectures import build_source
 from kdad.parameters.serving import ServingParameters
 from kdad.reporting.html import render_html
@@ -227,7 +227,7 @@ def test_a_table_of_predictions_names_pictures_of_its_own_folder_alone(tmp_path,
     Image.new("L", (9, 9)).save(tmp_path / "secret.png")
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
     pd.DataFrame([{"path": "a.png", "thumbnail": place}]).to_csv(folder / "predictions.csv", index=False)
-    judged = PredictionsDataset(filepath=str(folder)).load()
+    judged = read_predictions(folder)
     with pytest.raises(InputError, match="names a picture outside of its folder"):
         judged.thumbnail(place)
 

@@ -45,7 +45,7 @@ HOOKS = (
     RunLogHook(_run),
     VariantLogHook(_run),
     RunReportHook(_run),
-    StageLinesHook(),  # after the report, as Kedro calls the last one first
+    StageLinesHook(_run),  # after the report, as Kedro calls the last one first
     FullDiskHook(),
     InputErrorHook(),
     PlaceOwnerHook(),  # of a place that is locked

@@ -1,5 +1,6 @@
 """What all detectors share: judging images, files and folders, and the key of what is made of them."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +134,46 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     next(files)
     assert read == paths[:2]
     assert len(list(files)) == 4
+
+
+def test_the_images_of_a_batch_are_free_when_the_next_is_read(detector, tmp_path, monkeypatch):
+    images, living = [], []
+
+    def read(path, values):
+        living.append(sum(image() is not None for image in images))
+        image = np.zeros((3, 4, 4), np.float32)
+        images.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("kdad.detectors.prediction.read_image", read)
+    monkeypatch.setattr("kdad.detectors.predictor.reading_threads", lambda: 1)
+    for file in detector.predict_files([tmp_path / f"{number}.png" for number in range(6)], 2):
+        del file
+    assert max(living) <= 1
+
+
+def test_large_photographs_are_read_fewer_at_once(detector, tmp_path, monkeypatch):
+    for number in range(4):
+        Image.fromarray(np.full((10, 20), 51, np.uint8)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr("kdad.detectors.predictor._PIXELS", 400)
+    sizes = []
+    predict_batch = type(detector).predict_batch
+    monkeypatch.setattr(
+        type(detector), "predict_batch", lambda self, images: sizes.append(len(images)) or predict_batch(self, images)
+    )
+    assert len(list(detector.predict_folder(tmp_path))) == 4
+    assert sizes == [2, 2]
+
+
+def test_a_file_whose_score_is_not_finite_has_a_problem(detector, tmp_path, monkeypatch):
+    Image.fromarray(np.full((10, 20), 51, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "ground_truth").mkdir()
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "ground_truth/a.png")  # a mask is no image to judge
+    monkeypatch.setattr(
+        type(detector), "score_and_show", lambda *_: (np.array([np.nan]), np.zeros((1, 32, 48), np.float32))
+    )
+    (file,) = detector.predict_folder(tmp_path)
+    assert file.prediction is None and file.problem.endswith("a.png: its score is not finite; look at the image")
 
 
 @pytest.mark.parametrize(

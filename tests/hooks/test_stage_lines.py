@@ -10,6 +10,7 @@ from kdad.hooks import stage_lines
 from kdad.hooks.stage_lines import StageLinesHook, format_duration
 
 SEQUENTIAL = {"runner": "<kedro.runner.sequential_runner.SequentialRunner object at 0x1>"}
+UNTRACKED = SimpleNamespace(tracked=None)
 TWO = SimpleNamespace(nodes=[SimpleNamespace(name="split_images"), SimpleNamespace(name="run_case")])
 
 
@@ -33,6 +34,8 @@ def run_two(hook: StageLinesHook, clock, outputs: dict, parameters=SEQUENTIAL) -
         hook.before_node_run(node)
         clock.now += seconds
         hook.after_node_run(node, made)
+        for name in made:
+            hook.after_dataset_saved(name, node)
     hook.after_pipeline_run()
 
 
@@ -46,18 +49,18 @@ def run_two(hook: StageLinesHook, clock, outputs: dict, parameters=SEQUENTIAL) -
     ],
 )
 def test_a_line_for_each_node_and_one_for_all(clock, lines, made, ending):
-    run_two(StageLinesHook(), clock, made)
+    run_two(StageLinesHook(UNTRACKED), clock, made)
     assert lines() == ["1/2 split_images: 2.2 s", f"2/2 run_case: 1 min 05 s{ending}", "Done in 1 min 07 s"]
 
 
 def test_how_many_nodes_only_missing_outputs_leave_is_not_known(clock, lines):
-    run_two(StageLinesHook(), clock, {}, SEQUENTIAL | {"only_missing_outputs": True})
+    run_two(StageLinesHook(UNTRACKED), clock, {}, SEQUENTIAL | {"only_missing_outputs": True})
     assert lines()[0] == "1 split_images: 2.2 s"
 
 
 def test_a_worker_process_numbers_nothing(clock, lines, monkeypatch):
     monkeypatch.setattr(stage_lines.multiprocessing, "parent_process", object)
-    run_two(StageLinesHook(), clock, {})
+    run_two(StageLinesHook(UNTRACKED), clock, {})
     assert lines()[:2] == ["split_images: 2.2 s", "run_case: 1 min 05 s"]
 
 
@@ -65,7 +68,7 @@ def test_a_worker_process_numbers_nothing(clock, lines, monkeypatch):
 def test_on_a_terminal_a_bar_names_the_node_and_is_gone_in_the_end(monkeypatch, end):
     console = Console(force_terminal=True, width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     monkeypatch.setattr("rich._console", console)
-    hook = StageLinesHook()
+    hook = StageLinesHook(UNTRACKED)
     hook.before_pipeline_run(SEQUENTIAL, TWO)
     hook.before_node_run(TWO.nodes[0])
     (task,) = hook._bar.tasks
@@ -79,7 +82,7 @@ def test_on_a_terminal_a_bar_names_the_node_and_is_gone_in_the_end(monkeypatch, 
 
 @pytest.mark.parametrize("runner", ["<kedro.runner.parallel_runner.ParallelRunner object>", "ThreadRunner"])
 def test_where_others_write_on_the_terminal_there_is_no_bar(runner):
-    hook = StageLinesHook()
+    hook = StageLinesHook(UNTRACKED)
     hook.before_pipeline_run({"runner": runner}, TWO)
     assert hook._bar is None
 
@@ -90,3 +93,36 @@ def test_where_others_write_on_the_terminal_there_is_no_bar(runner):
 )
 def test_durations_as_people_say_them(seconds, said):
     assert format_duration(seconds) == said
+
+
+class Recorded:
+    """A run that takes what a node leaves."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple] = []
+        self.has_begun = False
+
+    def mark_begun(self) -> None:
+        self.has_begun = True
+
+    def node(self, *row) -> None:
+        self.rows.append(row)
+
+
+def test_a_nodes_seconds_are_of_loading_running_and_saving(clock, lines):
+    run, node = Recorded(), SimpleNamespace(name="smooth_maps")
+    hook = StageLinesHook(SimpleNamespace(tracked=run))
+    hook.before_pipeline_run(SEQUENTIAL, SimpleNamespace(nodes=[node]))
+    for step, seconds in (
+        (lambda: hook.before_dataset_loaded(node), 0.5),
+        (lambda: hook.before_dataset_loaded(node), 1.0),
+        (lambda: hook.before_node_run(node), 2.0),
+        (lambda: hook.after_node_run(node, {"maps": 1, "scores": "two"}), 4.0),
+        (lambda: hook.after_dataset_saved("maps", node), 8.0),
+    ):
+        step()
+        clock.now += seconds
+    assert run.has_begun and not run.rows and not lines()
+    hook.after_dataset_saved("scores", node)
+    assert run.rows == [("smooth_maps", 15.5, 1.5, 12.0, "maps: 1; scores: two")]
+    assert lines() == ["1/1 smooth_maps: 15.5 s"]

@@ -101,5 +101,5 @@ def test_batches_are_bounded_by_count_and_by_pixels(tmp_path, picture, most, pix
     for name in "abc":
         picture(f"{name}.png")  # of 12 pixels
     (tmp_path / "pictures/d.png").touch()
-    batches = batches_of(look_for_images(tmp_path / "pictures"), most, pixels)
+    batches = batches_of(look_for_images(tmp_path / "pictures").paths, most, pixels)
     assert ["".join(path.stem for path in batch) for batch in batches] == expected

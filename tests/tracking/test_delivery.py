@@ -209,7 +209,7 @@ def test_a_disk_that_takes_nothing_costs_no_run(begun, monkeypatch, caplog):
 
     monkeypatch.setattr("kdad.tracking.spool.replace_text", full)
     monkeypatch.setattr("pathlib.Path.open", full)
-    begun.node("a node", 1.0, "a table")
+    begun.node("a node", 1.0, 0.0, 0.0, "a table")
     begun.metrics({"image_auroc": 0.5})
     begun.end("FINISHED")
     assert caplog.text.count("No space left on device") == 3

@@ -1,6 +1,6 @@
 """What a detector says of an image, and of a file that may not be one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,13 @@ class FilePrediction:
     milliseconds: float
     problem: str | None = None
     placement: Placement | None = None
+
+    def checked(self) -> "FilePrediction":
+        """Return it as it is, or with a problem for its prediction where score or map is not finite."""
+        what = None if self.prediction is None else self.prediction.not_finite
+        if what is None:
+            return self
+        return replace(self, prediction=None, problem=f"{self.path}: its {what} is not finite; look at the image")
 
 
 def rank_score(score: float, validation: np.ndarray) -> float:

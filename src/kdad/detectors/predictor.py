@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -17,9 +16,12 @@ from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement, fit_image, place
 from kdad.images.files.preparation import Preparation
-from kdad.images.files.reading import AnyImage, find_images, read_image
+from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
+from kdad.images.found import batches_of, look_for_images
 from kdad.scoring.threshold import Threshold
+
+_PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
 
 
 class Predictor(ABC):
@@ -75,30 +77,33 @@ class Predictor(ABC):
         return found
 
     def predict_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[FilePrediction]:
-        """Yield every image file at or below a folder with its prediction, in the order of their names."""
-        return self.predict_files(find_images(Path(folder).expanduser()), batch_size)
+        """Yield every image file at or below a folder with its prediction, in the order of their names; no masks."""
+        return self.predict_files(look_for_images(Path(folder).expanduser()).paths, batch_size)
 
     def predict_files(
         self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
     ) -> Iterator[FilePrediction]:
-        """Yield files with their predictions, `batch_size` images in memory at once; `with_images` hands them on.
+        """Yield files with their predictions, up to `batch_size` images in memory at once, fewer where they are large.
 
-        A file that cannot be read has a `problem` and no prediction.
+        `with_images` hands them on. A file that cannot be read, or whose score or map is not finite, has a `problem`
+        and no prediction.
         """
-        waiting = iter(paths)
-        while batch := list(islice(waiting, batch_size)):
-            started = perf_counter()
-            read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
-            resized = [self.fitted(image) for image, _ in read if image is not None]
-            found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
-            share = 1000 * (perf_counter() - started) / len(batch)
-            for path, (image, problem) in zip(batch, read, strict=True):
-                if image is None:
-                    yield FilePrediction(path, None, None, share, problem)
-                    continue
-                yield FilePrediction(
-                    path, image if with_images else None, next(found), share, None, self.placement_of(image)
-                )
+        for batch in batches_of(paths, batch_size, _PIXELS):
+            yield from self._predict_together(batch, with_images)
+
+    def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
+        """Yield the files of a batch with their predictions; its images are free when the next batch is read."""
+        started = perf_counter()
+        read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
+        resized = [self.fitted(image) for image, _ in read if image is not None]
+        found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+        share = 1000 * (perf_counter() - started) / len(batch)
+        for path, (image, problem) in zip(batch, read, strict=True):
+            if image is None:
+                yield FilePrediction(path, None, None, share, problem)
+                continue
+            shown, placement = image if with_images else None, self.placement_of(image)
+            yield FilePrediction(path, shown, next(found), share, None, placement).checked()
 
     def fitted(self, image: np.ndarray) -> np.ndarray:
         """Return an image `(3, H, W)` of any size as it is judged, `(3, h, w)`."""

@@ -70,8 +70,9 @@ class TiledPredictor:
             prediction, own = self._judge(image), image.shape[1:]
             placement = self.detector.placement_of(image) if self.tiling.hold_whole(own) else None
             milliseconds = 1000 * (perf_counter() - started)
-            yield FilePrediction(path, image if with_images else None, prediction, milliseconds, None, placement)
-            del image, prediction  # before the next is read
+            shown = image if with_images else None
+            yield FilePrediction(path, shown, prediction, milliseconds, None, placement).checked()
+            del image, shown, prediction  # before the next is read
 
     def _judge(self, image: np.ndarray) -> Prediction:
         if self.tiling.hold_whole(image.shape[1:]):

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from kedro.framework.hooks import hook_impl
 
 from kdad.datasets.place import file_of
@@ -33,7 +32,6 @@ class RunLogHook:
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
         self._began = time.perf_counter()
-        self._started: dict[str, float] = {}
         self._catalog: Any = None
 
     @hook_impl
@@ -59,21 +57,6 @@ class RunLogHook:
         if _is(data, *_PREDICTOR) and "folder" in data.record and run is not None:
             made = data.record.get("mlflow_run", "unknown")
             run.tags({"detector": data.record["folder"], "detector_system": data.system, "detector_run": made})
-
-    @hook_impl
-    def before_node_run(self, node: Any) -> None:
-        """Note the time."""
-        self._started[node.name] = time.perf_counter()
-
-    @hook_impl
-    def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
-        """Note the node's duration and what it made, whichever process it ran in."""
-        run = self._current.tracked
-        if run is None:
-            return
-        seconds = round(time.perf_counter() - self._started[node.name], 3)
-        made = "; ".join(f"{name}: {_describe(data)}" for name, data in outputs.items())
-        run.node(node.name, seconds, made)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -138,21 +121,8 @@ def _log_nodes(run: TrackedRun, seconds: float) -> None:
     rows = run.spool.nodes()
     if rows:
         table = io.StringIO()
-        writer = csv.DictWriter(table, ["node", "seconds", "made"], lineterminator="\n")
+        writer = csv.DictWriter(table, ["node", "seconds", "load_seconds", "save_seconds", "made"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         run.text(table.getvalue(), "nodes.csv")
     run.metrics({"seconds_total": round(seconds, 3)})
-
-
-def _describe(data: Any) -> str:
-    """Say in a few words what an output is."""
-    if isinstance(data, pd.DataFrame):
-        return f"table of {len(data)} rows: {', '.join(map(str, data.columns))}"
-    if hasattr(data, "shape"):
-        return f"array {tuple(data.shape)}"
-    if isinstance(data, dict):
-        return "{" + ", ".join(f"{name}: {_describe(value)}" for name, value in data.items()) + "}"
-    if isinstance(data, float):
-        return f"{data:.6g}"
-    return str(data)[:200] if isinstance(data, int | str) else type(data).__name__

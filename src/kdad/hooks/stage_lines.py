@@ -2,24 +2,44 @@
 
 import logging
 import multiprocessing
+from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
 from typing import Any
 
+import pandas as pd
 from kedro.framework.hooks import hook_impl
 from rich.progress import Progress, TaskID
 
+from kdad.hooks.current_run import CurrentRun
 from kdad.logs import PLAIN
 from kdad.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
 
-class StageLinesHook:
-    """Says ``3/15 mkd_fit_detector: 4.2 s`` when a node is done, in place of Kedro's pairs of lines."""
+@dataclass
+class _NodeTimes:
+    """When a node's first input was asked for, its function began and ended, and which outputs are not saved yet."""
 
-    def __init__(self) -> None:
-        self._began, self._started = perf_counter(), {}
+    began: float
+    called: float = 0.0
+    returned: float = 0.0
+    unsaved: frozenset[str] = frozenset()
+    ending: str = ""
+    made: str = ""
+
+
+class StageLinesHook:
+    """Says ``3/15 mkd_fit_detector: 4.2 s`` when a node is done, in place of Kedro's pairs of lines, and records it.
+
+    A node's seconds are all that the run spends on it: loading its inputs, the function, saving and logging its
+    outputs. Of these, loading and saving are recorded apart too.
+    """
+
+    def __init__(self, current: CurrentRun) -> None:
+        self._current = current
+        self._began, self._nodes = perf_counter(), {}
         self._numbers, self._total = count(1), ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -28,6 +48,7 @@ class StageLinesHook:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:
         """Count the nodes, and show a bar where no other process or thread writes on the terminal."""
         self._began, self._numbers = perf_counter(), count(1)
+        self._nodes.clear()  # of an earlier run that has failed
         # How many of them are left out is not known here.
         self._total = "" if run_params.get("only_missing_outputs") else f"/{len(pipeline.nodes)}"
         self.close()
@@ -36,22 +57,35 @@ class StageLinesHook:
             self._task = self._bar.add_task("", total=len(pipeline.nodes))
             self._bar.start()
 
-    @hook_impl
-    def before_node_run(self, node: Any) -> None:
+    @hook_impl(tryfirst=True)
+    def before_dataset_loaded(self, node: Any) -> None:
         """Note the time, and name the node on the bar."""
-        self._started[node.name] = perf_counter()
-        if self._bar is not None:
-            self._bar.update(self._task, description=node.name)
+        self._begin(node)
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Any) -> None:
+        """Note the time; a node without inputs, or one of a cluster, begins here."""
+        self._begin(node).called = perf_counter()
+
+    @hook_impl(trylast=True)
     def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
-        """Say the node and how long it took; of a case, whether it was found done or failed."""
-        seconds = format_duration(perf_counter() - self._started.pop(node.name))
-        # A worker process does not know how many nodes the others have done.
-        number = f"{next(self._numbers)}{self._total} " if multiprocessing.parent_process() is None else ""
-        logger.info("%s%s: %s%s", number, node.name, seconds, _ending(outputs), extra=PLAIN)
-        if self._bar is not None:
-            self._bar.advance(self._task)
+        """Note the time and what was made, whichever process it was made in."""
+        times = self._nodes[node.name]
+        times.returned, times.unsaved, times.ending = perf_counter(), frozenset(outputs), _ending(outputs)
+        run = self._current.tracked
+        if run is not None:
+            run.mark_begun()  # what is saved may ask MLflow for the run's ID
+            times.made = "; ".join(f"{name}: {_describe(data)}" for name, data in outputs.items())
+        if not outputs:
+            self._end(node, times)
+
+    @hook_impl(trylast=True)
+    def after_dataset_saved(self, dataset_name: str, node: Any) -> None:
+        """When all outputs are saved, and the other hooks are done with them, say and record the node."""
+        times = self._nodes[node.name]
+        times.unsaved -= {dataset_name}
+        if not times.unsaved:
+            self._end(node, times)
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self) -> None:
@@ -70,6 +104,28 @@ class StageLinesHook:
             self._bar.stop()
             self._bar = None
 
+    def _begin(self, node: Any) -> _NodeTimes:
+        if node.name not in self._nodes:
+            self._nodes[node.name] = _NodeTimes(perf_counter())
+            if self._bar is not None:
+                self._bar.update(self._task, description=node.name)
+        return self._nodes[node.name]
+
+    def _end(self, node: Any, times: _NodeTimes) -> None:
+        """Say a node and how long it took; of a case, whether it was found done or failed."""
+        del self._nodes[node.name]
+        ended = perf_counter()
+        # A worker process does not know how many nodes the others have done.
+        number = f"{next(self._numbers)}{self._total} " if multiprocessing.parent_process() is None else ""
+        seconds = ended - times.began
+        logger.info("%s%s: %s%s", number, node.name, format_duration(seconds), times.ending, extra=PLAIN)
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        run = self._current.tracked
+        if run is not None:
+            loading, saving = times.called - times.began, ended - times.returned
+            run.node(node.name, seconds, loading, saving, times.made)
+
 
 def format_duration(seconds: float) -> str:
     """Return a duration as people say it: ``4.2 s``, ``2 min 05 s``, ``1 h 03 min``."""
@@ -86,3 +142,16 @@ def _ending(outputs: dict[str, Any]) -> str:
         if getattr(result, "reused", None) is True:
             return ", found done"
     return ""
+
+
+def _describe(data: Any) -> str:
+    """Say in a few words what an output is."""
+    if isinstance(data, pd.DataFrame):
+        return f"table of {len(data)} rows: {', '.join(map(str, data.columns))}"
+    if hasattr(data, "shape"):
+        return f"array {tuple(data.shape)}"
+    if isinstance(data, dict):
+        return "{" + ", ".join(f"{name}: {_describe(value)}" for name, value in data.items()) + "}"
+    if isinstance(data, float):
+        return f"{data:.6g}"
+    return str(data)[:200] if isinstance(data, int | str) else type(data).__name__

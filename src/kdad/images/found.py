@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,17 +97,20 @@ def _count_others(base: Path, found: set[Path]) -> list[str]:
     return [f"{count} {what}" for what, count in said.items() if count]
 
 
-def batches_of(images: FoundImages, most: int, pixels: int) -> Iterator[list[Path]]:
-    """Yield the files in batches of up to `most`, and of up to `pixels` together where that is more than one file."""
+def batches_of(paths: Iterable[Path], most: int, pixels: int) -> Iterator[list[Path]]:
+    """Yield image files in batches of up to `most`, and of up to `pixels` together where that is more than one file."""
     batch: list[Path] = []
     held = 0
-    for path, size in zip(images.paths, images.sizes, strict=True):
-        count = 0 if size is None else size[0] * size[1]
-        if batch and (len(batch) == most or held + count > pixels):
+    for path in paths:
+        height, width = _size(path) or (0, 0)
+        if batch and held + height * width > pixels:
             yield batch
             batch, held = [], 0
         batch.append(path)
-        held += count
+        held += height * width
+        if len(batch) == most:
+            yield batch
+            batch, held = [], 0
     if batch:
         yield batch
 

@@ -79,9 +79,14 @@ class TrackedRun:
         """Record a text file of that name."""
         self._add("text", text=text, name=name)
 
-    def node(self, name: str, seconds: float, made: str) -> None:
-        """Note a node that has run, in whichever process: from the first on there is something to log."""
-        self._guard(lambda: self.spool.add_node({"node": name, "seconds": seconds, "made": made}))
+    def node(self, name: str, seconds: float, load_seconds: float, save_seconds: float, made: str) -> None:
+        """Note a node that has run, in whichever process: from the first on there is something to log.
+
+        Its `seconds` include those of loading its inputs and of saving what it `made`.
+        """
+        times = {"seconds": seconds, "load_seconds": load_seconds, "save_seconds": save_seconds}
+        rounded = {column: round(value, 3) for column, value in times.items()}
+        self._guard(lambda: self.spool.add_node({"node": name, **rounded, "made": made}))
 
     def fail(self, error: str) -> None:
         """Record why the run failed; it is logged even when no node has run."""

@@ -16,12 +16,12 @@ from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL
 from kdad.images.tiling import Tiling
+from kdad.inference.description import as_lines, describe_detector, describe_images
 from kdad.inference.parameters import CalibrationParameters
+from kdad.inference.predicting import AnyPredictor, predict_found
+from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.logs import PLAIN
 from kdad.parameters.compute import ComputeParameters
-from kdad.pipelines.inference.predicting import FilePredictor, predict_found
-from kdad.pipelines.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
-from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
 from kdad.reporting.file_names import printable
 from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
@@ -142,7 +142,7 @@ def check_calibration_images(images: FoundImages) -> None:
 
 
 def score_images(
-    predictor: FilePredictor, images: FoundImages, batch_size: int
+    predictor: AnyPredictor, images: FoundImages, batch_size: int
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
 

@@ -1,25 +1,26 @@
-"""Nodes of the pipeline `inference`."""
+"""Nodes of the pipeline `inference`: images of a folder, or those that arrive in one."""
 
 import logging
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
-from kdad.datasets.predictions import Predictions, PredictionStream
-from kdad.detectors.prediction import FilePrediction
 from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
+from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
+from kdad.inference.drift import find_drift, reference_of, say_drift
 from kdad.inference.parameters import InferenceParameters
+from kdad.inference.predicting import predict_labelled
+from kdad.inference.predictions import Predictions, write_predictions
+from kdad.inference.tiling import describe_sizes, describe_tiles, describe_unlike, predict_by_tiles
+from kdad.inference.watching import Watch, WatchReport
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.compute import ComputeParameters
-from kdad.pipelines.inference.drifting import find_drift, reference_of, say_drift
-from kdad.pipelines.inference.predicting import predict_found
-from kdad.pipelines.inference.tiling import describe_sizes, describe_tiles, describe_unlike, predict_by_tiles
-from kdad.pipelines.inference.understanding import as_lines, describe_detector, describe_images
+from kdad.project.interruption import RaiseOnSignal, StopRequested
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import NormalReference
@@ -32,11 +33,11 @@ _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "
 
 
 def predict_images(
-    detector: Predictor, images: FoundImages, inference: InferenceParameters, compute: ComputeParameters
-) -> tuple[PredictionStream, list[tuple[str, str]], NormalReference]:
-    """Judge every image file as it is written, a batch in memory at once; files that cannot be read say why.
+    detector: Predictor, images: FoundImages, output: Path, inference: InferenceParameters, compute: ComputeParameters
+) -> tuple[Predictions, Facts, NormalReference]:
+    """Predict every image file and write it to `output`, a batch in memory at once; files that cannot be read say why.
 
-    Returned with it are what detector and images were taken for, and what their scores are compared with.
+    Returned with the finished table are what detector and images were taken for, and what scores are compared with.
     """
     prepare_compute(compute)
     detector.require_threshold()
@@ -53,21 +54,18 @@ def predict_images(
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
     logger.info(as_lines("Judging", understood), extra=PLAIN)
-
-    def files() -> Iterator[tuple[str, FilePrediction, int | None]]:
-        judged = predict_found(predictor, images, inference.batch_size)
-        for name, label in zip(images.names, images.labels, strict=True):
-            yield name, next(judged), label  # a zip of all three would keep an image while the next is judged
-        judged.close()
-
-    map_size, limits = detector.size if inference.maps else None, predictor.colour_limits
-    stream = PredictionStream(files(), len(images.paths), limits, inference.heat_maps, map_size, images.place)
-    return stream, understood, reference_of(predictor)
+    files = predict_labelled(predictor, images, inference.batch_size)
+    map_shape = (len(images.paths), *detector.size) if inference.maps else None
+    with RaiseOnSignal():
+        predictions = write_predictions(
+            output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape
+        )
+    return predictions, understood, reference_of(predictor)
 
 
 def report_predictions(
     predictions: Predictions,
-    understood: list[tuple[str, str]],
+    understood: Facts,
     reference: NormalReference,
     inference: InferenceParameters,
     measuring: MeasuringParameters,
@@ -94,11 +92,8 @@ def report_predictions(
     sheet = draw_contact_sheet(judged, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
     shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Predictions: {printable(inference.images)}"
-    return (
-        sheet,
-        render_predictions(title, [*understood, ("Found", counts), ("Drift", drift.statement())], table, shown),
-        metrics,
-    )
+    facts = [*understood, ("Found", counts), ("Drift", drift.statement())]
+    return sheet, render_predictions(title, facts, table, shown), metrics
 
 
 def stop_on_unreadable(predictions: Predictions, page: str) -> None:
@@ -112,3 +107,43 @@ def stop_on_unreadable(predictions: Predictions, page: str) -> None:
             f"{len(problems)} of {len(table)} files could not be read; all others are judged, see "
             f"{predictions.folder}:\n" + "\n".join(lines + more)
         )
+
+
+def watch_folder(
+    detector: Predictor, folder: Path, output: Path, inference: InferenceParameters, compute: ComputeParameters
+) -> tuple[Predictions, Facts, NormalReference]:
+    """Predict files as they arrive and write each to `output` before the next is begun, until told to end.
+
+    Returned with the table are what the detector was taken for, and what scores are compared with.
+    """
+    prepare_compute(compute)
+    detector.require_threshold()
+    predictor, understood, tiles = detector, describe_detector(detector), None
+    if inference.tiles is not None:
+        predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
+        understood += describe_tiles(predictor.found)
+        tiles = f"{predictor.tiling}, threshold {predictor.threshold.value!r}"
+    understood.append(("Watching", printable(str(folder))))
+    logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
+    heading = {"format": 1, "folder": str(folder.resolve()), "detector": detector.key}
+    heading |= {"threshold": detector.threshold.value, "tiles": tiles}
+    reference = reference_of(predictor)
+    report = WatchReport(understood, reference, inference)
+    with StopRequested() as stop:
+        predictions = Watch(output, folder, predictor, heading, report, inference).run(lambda: stop.requested)
+    return predictions, understood, reference
+
+
+def report_watch(
+    predictions: Predictions, understood: Facts, reference: NormalReference, inference: InferenceParameters
+) -> tuple[Figure, str, dict[str, Any]]:
+    """Draw the contact sheet and write the page of the latest files, and count all of them."""
+    report = WatchReport(understood, reference, inference)
+    for row in predictions.table.to_dict("records"):
+        report.add(row)
+    latest = report.table
+    latest = latest[latest["score"].notna()].reset_index(drop=True)
+    logger.info("Found: %d files, %d anomalous", report.files, report.anomalous)
+    thumbnails = latest["thumbnail"]
+    sheet = draw_contact_sheet(latest, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
+    return sheet, report.page(), report.metrics()

@@ -2,8 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.inference.nodes import predict_images, report_predictions, stop_on_unreadable
-from kdad.pipelines.inference.watching import report_watch, watch_folder
+from kdad.pipelines.inference.nodes import (
+    predict_images,
+    report_predictions,
+    report_watch,
+    stop_on_unreadable,
+    watch_folder,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -17,6 +22,7 @@ def create_pipeline() -> Pipeline:
                     **wanted,
                     "detector": "inference.detector",
                     "images": "inference.images",
+                    "output": "inference.output_folder",
                     "compute": "params:compute",
                 },
                 outputs=["inference.predictions", "inference.understood", "inference.reference"],
@@ -58,6 +64,7 @@ def create_watch() -> Pipeline:
                     **wanted,
                     "detector": "inference.detector",
                     "folder": "inference.watched_folder",
+                    "output": "inference.output_folder",
                     "compute": "params:compute",
                 },
                 outputs=["inference.watched", "inference.understood", "inference.reference"],

@@ -1,5 +1,6 @@
 """Tiles as a run is asked for them: which threshold they have, and what is said of them."""
 
+import json
 import shlex
 from collections import Counter
 
@@ -13,7 +14,6 @@ from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.tiling import TileGrid, Tiling
 from kdad.parameters.tiles import TileParameters
-from kdad.project.given_parameters import say_parameters
 from kdad.reporting.file_names import printable
 from kdad.scoring.threshold import Threshold
 
@@ -52,17 +52,10 @@ def check_has_raw_maps(detector: Predictor) -> None:
 
 def calibration_command(detector: Predictor, tiling: Tiling) -> str:
     """Return the command that sets a threshold for tiles; its user fills in the folder of normal images."""
-    said = {
-        "calibration": {
-            "detector": str(detector.record.get("folder", "latest")),
-            "tiles": {"size": max(tiling.size), "overlap": tiling.overlap},
-            "images": "FOLDER_OF_NORMAL_IMAGES",
-        }
-    }
-    text = say_parameters(said)
-    quoted = shlex.quote(text)
-    # In quotes in any case: what is filled in may have spaces.
-    return f"kedro run --pipelines=calibration --params={quoted if quoted != text else repr(text)}"
+    folder = json.dumps(str(detector.record.get("folder", "latest")), ensure_ascii=False)  # which is YAML as well
+    tiles = f"calibration.tiles.size={max(tiling.size)},calibration.tiles.overlap={tiling.overlap}"
+    given = f"calibration.detector={folder},{tiles},calibration.images=FOLDER_OF_NORMAL_IMAGES"
+    return f"kedro run --pipelines=calibration --params={shlex.quote(given)}"
 
 
 def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:

@@ -1,0 +1,226 @@
+"""A folder is watched: files are predicted as they arrive, and each is on the disk before the next is begun."""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdad.detectors.prediction import FilePrediction
+from kdad.errors import InputError
+from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
+from kdad.inference.drift import say_drift
+from kdad.inference.journal import Journal
+from kdad.inference.parameters import InferenceParameters, WatchingParameters
+from kdad.inference.predicted_files import COLUMNS, PredictedFiles, open_table
+from kdad.inference.predicting import AnyPredictor
+from kdad.inference.predictions import JOURNAL, PAGE, TABLE, Predictions, check_apart, read_predictions
+from kdad.logs import PLAIN
+from kdad.reporting.file_names import printable
+from kdad.reporting.predictions import render_predictions
+from kdad.scoring.drift import Drift, NormalReference, latest_look
+from kdad.storage.disk_space import disk_full_error
+from kdad.storage.replacing import is_taken, replace_text
+
+logger = logging.getLogger(__name__)
+
+
+class WatchReport:
+    """What is said of a watch's files: counts of all, the latest on a page, and drift."""
+
+    def __init__(
+        self, understood: list[tuple[str, str]], reference: NormalReference, inference: InferenceParameters
+    ) -> None:
+        self._understood, self._reference, self._inference = understood, reference, inference
+        self._latest: deque[dict[str, Any]] = deque(maxlen=inference.watching.page_images)
+        window = inference.drift.window
+        self._scores: deque[float] = deque(maxlen=window + window // 2)
+        self._compared = 0
+        self._said = "unchanged"
+        self.files = self.judged = self.anomalous = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take in a row of the table."""
+        self._latest.append(row)
+        self.files += 1
+        if row.get("score") is None or pd.isna(row["score"]):
+            return
+        self.judged += 1
+        self.anomalous += int(row["decision"])
+        if row["threshold"] == self._reference.threshold.value:
+            self._scores.append(row["score"])
+            self._compared += 1
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The latest rows."""
+        return pd.DataFrame(list(self._latest), columns=list(COLUMNS))
+
+    @property
+    def drift(self) -> Drift | None:
+        """The latest look; None before the first."""
+        return latest_look(np.array(self._scores), self._compared, self._reference, self._inference.drift)
+
+    def page(self) -> str:
+        """Return the page; when drift has begun, say so in the log."""
+        drift = self.drift
+        self._say(drift)
+        found = f"{self.judged} judged, {self.anomalous} anomalous, {self.files - self.judged} unreadable"
+        if self.files > len(self._latest):
+            found += f"; shown are the latest {len(self._latest)}, all are in {TABLE}"
+        step = self._inference.drift.window // 2
+        said = f"first looked at after {step} images" if drift is None else drift.statement()
+        facts = [*self._understood, ("Found", found), ("Drift", said)]
+        return render_predictions(f"Watched: {printable(self._inference.images)}", facts, self.table, None)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return counts, and numbers of drift."""
+        counts = {"images": self.files, "unreadable": self.files - self.judged, "anomalous": self.anomalous}
+        drift = self.drift
+        numbers = {} if drift is None else drift.numbers()
+        return counts | {f"drift_{name}": value for name, value in numbers.items()}
+
+    def _say(self, drift: Drift | None) -> None:
+        if drift is None or drift.verdict == self._said:
+            return
+        self._said = drift.verdict
+        say_drift(drift, f" after {self._compared} images")
+
+
+class Watch:
+    """Predicts what arrives in a folder, and leaves a table, pictures, a page and a journal in `output`.
+
+    The journal is what counts: a file is done when its line is on the disk. The table is made of it anew when a watch
+    begins, then grows with it. `heading` says what all predictions of a journal have in common.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        folder: Path,
+        predictor: AnyPredictor,
+        heading: dict[str, Any],
+        report: WatchReport,
+        inference: InferenceParameters,
+    ) -> None:
+        self._output, self._folder, self._predictor, self._heading = output, folder, predictor, heading
+        self._report, self._inference = report, inference
+        self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps)
+        self._page_due, self._page_is_old = 0.0, True
+
+    def run(self, is_stopped: Callable[[], bool]) -> Predictions:
+        """Predict until `is_stopped`, or the time is over, going on from what an earlier watch has left.
+
+        Raises `InputError` for an output that holds anything else, or predictions by another detector.
+        """
+        check_apart(self._output.resolve(), self._folder.resolve())
+        if is_taken(self._output, JOURNAL):
+            raise InputError(
+                f"'{self._output}' is there already and holds no watch's predictions; give inference.output another"
+            )
+        with disk_full_error(self._output):
+            journal = Journal(self._output / JOURNAL, self._heading)
+            try:
+                self._run(journal, is_stopped)
+            finally:
+                journal.close()
+        return read_predictions(self._output)
+
+    def _run(self, journal: Journal, is_stopped: Callable[[], bool]) -> None:
+        incoming = IncomingFiles(self._folder, self._take_up(journal), self._inference.watching)
+        logger.info("Results: %s", printable(str(self._output)), extra=PLAIN)
+        with open_table(self._output / TABLE, "a") as table:
+            for arrived in predict_arrivals(self._predictor, incoming, self._inference, is_stopped):
+                if arrived is not None:
+                    arrival, predicted = arrived
+                    row = self._pictures.add(
+                        arrival.name, predicted
+                    )  # pictures first, then the journal, then the table
+                    journal.append({"row": row, "stamp": arrival.stamp})
+                    self._report.add(row)
+                    self._page_is_old = True
+                    table.writerow(row)
+                    del arrived, predicted  # a large image is not kept while the next is predicted
+                self._renew_page()
+
+    def _take_up(self, journal: Journal) -> dict[str, Stamp]:
+        """Make the table of what the journal holds; return what is done."""
+        partial = self._output / f"{TABLE}.tmp"
+        done: dict[str, Stamp] = {}
+        with open_table(partial, "w") as table:
+            for entry in journal.earlier:
+                row = entry["row"]
+                table.writerow(row)
+                done[row["path"]] = tuple(entry["stamp"])
+                self._pictures.take_up(row)
+                self._report.add(row)
+        os.replace(partial, self._output / TABLE)
+        if done:
+            logger.info("Going on: %d files are judged already", len(journal.earlier))
+        journal.earlier.clear()
+        return done
+
+    def _renew_page(self) -> None:
+        if self._page_is_old and time.monotonic() >= self._page_due:
+            replace_text(self._output / PAGE, self._report.page())
+            self._page_is_old, self._page_due = False, time.monotonic() + self._inference.watching.page_seconds
+
+
+def predict_arrivals(
+    predictor: AnyPredictor, incoming: IncomingFiles, inference: InferenceParameters, is_stopped: Callable[[], bool]
+) -> Iterator[tuple[Arrival, FilePrediction] | None]:
+    """Yield files with their predictions in the order in which they are complete, and None when there is none.
+
+    A file that was written meanwhile, or cannot be read at first, is left for later. When `is_stopped`, it ends after
+    the file that is being predicted.
+    """
+    ending = _Ending(inference.watching)
+    try:
+        while not is_stopped():
+            arrivals = incoming.take(inference.batch_size)
+            results = predictor.predict_files([arrival.path for arrival in arrivals], inference.batch_size)
+            for arrival in arrivals:
+                predicted = None  # a large image is not kept while the next is predicted
+                predicted = next(results)
+                ending.put_off()
+                if incoming.stamp_of(arrival.path) != arrival.stamp:
+                    incoming.put_back(arrival)
+                    continue
+                if predicted.prediction is None and incoming.try_again(arrival):
+                    continue
+                if predicted.prediction is None:
+                    logger.warning("Cannot be read: %s", printable(predicted.problem), extra=PLAIN)
+                yield arrival, predicted
+                incoming.finish(arrival)
+                if is_stopped():
+                    break
+            if not arrivals:
+                yield None
+            if ending.has_come(incoming.waiting):
+                return
+        logger.info("Told to end: what is judged is kept, and the same command goes on from there")
+    finally:
+        incoming.close()
+
+
+class _Ending:
+    """When a watch ends by itself."""
+
+    def __init__(self, parameters: WatchingParameters) -> None:
+        self._parameters = parameters
+        self._began = self._latest = time.monotonic()
+
+    def put_off(self) -> None:
+        """A file has come."""
+        self._latest = time.monotonic()
+
+    def has_come(self, waiting: int) -> bool:
+        """Tell whether time is over, with so many files `waiting`."""
+        now, over, idle = time.monotonic(), self._parameters.seconds, self._parameters.idle_seconds
+        is_idle = idle is not None and not waiting and now - self._latest >= idle
+        return is_idle or (over is not None and now - self._began >= over)

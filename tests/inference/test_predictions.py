@@ -1,0 +1,201 @@
+"""An inference: files go in, a table and pictures come out; complete, or as it was before."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdad.detectors.prediction import FilePrediction, Prediction
+from kdad.errors import InputError
+from kdad.inference.predicted_files import COLUMNS
+from kdad.inference.predictions import Predictions, read_predictions, write_predictions
+
+SIZE = (4, 6)
+
+
+def judged(score: float, side: int = 20, with_map: bool = True) -> FilePrediction:
+    anomaly_map = np.full(SIZE, score, dtype=np.float32) if with_map else None
+    image = np.full((3, side, 2 * side), 0.5, dtype=np.float32)
+    return FilePrediction(Path("x"), image, Prediction(score, 0.5, score > 0.5, 0.25, anomaly_map), 1.234)
+
+
+UNREADABLE = FilePrediction(Path("x"), None, None, 1.0, "'x' is no image")
+FILES = [("good/a.png", judged(0.1), 0), ("torn/ä 2.png", judged(0.9), 1), ("NA", UNREADABLE, None)]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "new/photos"
+
+
+def write(folder: Path, files=FILES, maps=True, heat_maps=True, images: Path | None = None) -> Predictions:
+    return write_predictions(folder, iter(files), images, (0.0, 1.0), heat_maps, (len(files), *SIZE) if maps else None)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_the_table_says_what_was_said_of_each_file(folder):
+    write(folder)
+    table = read_predictions(folder).table
+    assert tuple(table.columns) == COLUMNS
+    assert table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]
+    readable = table.iloc[:2]
+    assert readable["score"].tolist() == [0.1, 0.9]
+    assert readable["decision"].tolist() == [0, 1]
+    assert readable[["threshold", "percentile", "milliseconds"]].values.tolist() == [[0.5, 0.25, 1.23]] * 2
+    assert readable[["height", "width"]].values.tolist() == [[20, 40]] * 2
+    assert table["label"].tolist()[:2] == [0, 1]
+    unreadable = table.iloc[2]
+    assert unreadable["problem"] == "'x' is no image"
+    assert unreadable[["score", "decision", "label", "heat_map", "thumbnail"]].isna().all()
+
+
+def test_pictures_and_maps_lie_beside_the_table(folder):
+    write(folder)
+    assert names(folder) == [
+        *("heat_maps/good/a.png.png", "heat_maps/torn/ä 2.png.png", "maps.npy", "predictions.csv"),
+        *("thumbnails/000000.png", "thumbnails/000001.png"),
+    ]
+    found = read_predictions(folder)
+    assert found.thumbnail(found.table["thumbnail"][1]).size == (40, 20)
+    assert (folder / found.table["heat_map"][0]).is_file()
+    maps = np.load(folder / "maps.npy")
+    assert maps.shape == (3, *SIZE)
+    assert maps[:2, 0, 0].tolist() == pytest.approx([0.1, 0.9])
+    assert np.isnan(maps[2]).all()
+
+
+def test_what_is_not_asked_for_is_not_written(folder):
+    write(folder, maps=False, heat_maps=False)
+    assert names(folder) == ["predictions.csv", "thumbnails/000000.png", "thumbnails/000001.png"]
+    assert read_predictions(folder).table["heat_map"].isna().all()
+
+
+def test_a_detector_without_maps_has_thumbnails_alone(folder):
+    write(folder, [("a.png", judged(0.1, with_map=False), None)], maps=False)
+    assert names(folder) == ["predictions.csv", "thumbnails/000000.png"]
+
+
+def test_files_are_judged_one_after_another_as_they_are_written(folder):
+    seen = []
+
+    def files():
+        for number in range(3):
+            seen.append(len(list(folder.parent.rglob("*.png"))))
+            yield f"{number}.png", judged(0.1), None
+
+    write_predictions(folder, files(), heat_maps=False)
+    assert seen == [0, 1, 2]
+
+
+def test_an_older_result_goes_with_its_reports_and_what_is_not_its_own_stays(folder):
+    write(folder)
+    for name in ("predictions.html", "notes.txt"):
+        (folder / name).touch()
+    write(folder, [("b.png", judged(0.3), None)], maps=False)
+    assert names(folder) == ["heat_maps/b.png.png", "notes.txt", "predictions.csv", "thumbnails/000000.png"]
+    assert read_predictions(folder).table["path"].tolist() == ["b.png"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_interruption_leaves_the_older_result(folder, error):
+    write(folder)
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+
+    def files():
+        yield "b.png", judged(0.3), None
+        raise error
+
+    with pytest.raises(error):
+        write_predictions(folder, files(), map_shape=(2, *SIZE))
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["photos"]
+
+
+def test_what_a_killed_process_left_is_cleared(folder):
+    left = folder.with_name("photos.partial") / "heat_maps"
+    left.mkdir(parents=True)
+    (left / "left.png").touch()
+    write(folder, maps=False, heat_maps=False)
+    assert [path.name for path in folder.parent.iterdir()] == ["photos"]
+    assert "heat_maps/left.png" not in names(folder)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(folder):
+    folder.mkdir(parents=True)
+    write(folder, maps=False)  # empty
+    (folder / "predictions.csv").unlink()
+    with pytest.raises(InputError, match=r"is there already and holds no predictions; give inference\.output"):
+        write(folder)
+    assert "thumbnails/000000.png" in names(folder)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"), [("", "among the images that are judged"), ("photos/raw", "lie in the")]
+)
+def test_results_and_images_lie_apart(folder, images, message):
+    place = folder.parent / images
+    place.mkdir(parents=True)
+    with pytest.raises(InputError, match=message):
+        write(folder, images=place)
+
+
+def test_heat_maps_whose_names_would_meet_are_numbered(folder):
+    files = [(name, judged(0.1), None) for name in ("a.png", "A.png", "a.png.png/b.png", "x" * 250 + ".png")]
+    write(folder, files, maps=False)
+    places = read_predictions(folder).table["heat_map"].tolist()
+    assert places == ["heat_maps/a.png.png", *(f"heat_maps/{number:06d}.png" for number in (1, 2, 3))]
+    assert all((folder / place).is_file() for place in places)
+
+
+def test_a_name_that_is_no_text_is_written_with_escapes(folder):
+    write(folder, [("bad\udcff.png", judged(0.1), None)], maps=False)
+    assert read_predictions(folder).table["path"].tolist() == ["bad\\udcff.png"]
+
+
+def test_a_process_killed_between_the_two_moves_of_the_swap_leaves_the_older_result(folder, monkeypatch):
+    write(folder)
+    (folder / "notes.txt").touch()
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    moved = os.replace
+
+    def killed(source, target):
+        if os.fspath(source).endswith(".partial"):
+            raise SystemExit
+        moved(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("kdad.storage.replacing.os.replace", killed)
+        patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
+        write(folder, [("b.png", judged(0.3), None)])
+    assert not folder.exists()
+    assert read_predictions(folder).table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+    write(folder, [("b.png", judged(0.3), None)])
+    assert read_predictions(folder).table["path"].tolist() == ["b.png"]
+    assert [path.name for path in folder.parent.iterdir()] == ["photos"]
+
+
+def test_what_a_user_keeps_among_the_results_stays_as_it_is(folder):
+    write(folder)
+    kept = folder / "mine/deep"
+    kept.mkdir(parents=True)
+    (kept / "notes.txt").write_text("notes")
+    (folder / "link").symlink_to("nowhere")
+    write(folder)
+    assert (kept / "notes.txt").read_text() == "notes"
+    assert (folder / "link").readlink() == Path("nowhere")
+
+
+def test_a_link_to_the_results_stays_a_link(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "disk")
+    write(folder)
+    write(folder, [("b.png", judged(0.3), None)])
+    assert folder.is_symlink()
+    assert read_predictions(folder).table["path"].tolist() == ["b.png"]
+    assert (tmp_path / "disk/predictions.csv").exists()
