@@ -133,14 +133,15 @@ def _obtain(
         points = network.module.describe(images.size)
         training = np.ones(len(images.samples), dtype=bool) if split is None else split.is_part("train")
         measured: dict[str, Any] = {}
-        batches = _run(network, images, training, passage.batch_size, measured)
+        means: list[np.ndarray] = []
+        batches = _run(network, images, training, passage.batch_size, measured, means)
         if _keeps(folder, points, wanted, passage):
-            write_cache(folder, wanted, points, batches, measured)
+            write_cache(folder, wanted, points, batches, measured, means, images.images_file)
             return
         logger.info("Outputs are computed anew whenever they are needed")
         for _ in batches:
             pass
-        write_statistics(folder, {**wanted, **measured}, points)
+        write_statistics(folder, {**wanted, **measured}, points, means)
 
     folder, reused = store.obtain(key, build)
     if reused:
@@ -164,6 +165,7 @@ def _describe(
         "training_images": training,
         "image_size": list(images.size),
         "count": count,
+        "means": "of each image",
         **network.compute.describe(),
         **storage.named(),
     }
@@ -171,7 +173,12 @@ def _describe(
 
 @torch.no_grad()
 def _run(
-    network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
+    network: FrozenNetwork,
+    images: ImageSet,
+    training: np.ndarray,
+    batch_size: int,
+    measured: dict[str, Any],
+    means: list[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
     read = images.images_of(np.arange(len(training)), batch_size)
@@ -182,6 +189,7 @@ def _run(
         statistics = statistics or [ChannelStatistics() for _ in outputs]
         if training[rows].any():
             _measure(statistics, [output[torch.from_numpy(training[rows])].cpu() for output in outputs])
+        means.append(torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1).cpu().numpy())
         yield batch.numpy(), outputs
     measured["statistics"] = _moments(statistics)
 
