@@ -80,7 +80,7 @@ def register_pipelines() -> Mapping[str, Pipeline]:
             "scoring": Registered(("compute", "measuring"), "detector.pipeline.create_scoring", ("mkd",)),
             "reporting": Registered(("measuring", "reporting"), "reporting.create_pipeline", ("mkd",)),
             "teacher": Registered(("dataset", *taught, "compute"), "teacher.sums.create_taught"),
-            "students": Registered((*taught, "compute"), "teacher.sums.create_students"),
+            "students": Registered(("dataset", *taught, "compute"), "teacher.sums.create_students"),
             "ensemble_scoring": Registered(
                 ("compute", "measuring"), "detector.pipeline.create_scoring", ("uninformed_students",)
             ),

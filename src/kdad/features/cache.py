@@ -23,6 +23,7 @@ _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"
 _ROWS = "rows.npy"
 _MEANS = "means.npy"
+_OF_EACH = "means"  # what was measured of each image, batch by batch: arrays `(B, C)`
 #: Keys of a manifest that follow from the others.
 _MEASURED = ("points", "statistics", "whole", "selected_from")
 
@@ -119,7 +120,7 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
             if manifest["whole"] != content_key(manifest=whole.manifest):
                 raise ValueError("the cache that was selected from has been computed anew")
             return FeatureCache(folder, manifest, whole.pixels, whole.arrays, np.load(folder / _ROWS), reused)
-        if [path.name for path in folder.glob("*.npy")] == [_MEANS]:
+        if {path.name for path in folder.glob("*.npy")} <= {_MEANS}:
             return FeatureCache(folder, manifest, None, (), None, reused)
         names = [point["name"] for point in manifest["points"]]
         if not names or any(Path(name).name != name for name in names):
@@ -145,12 +146,13 @@ def write_selection(folder: Path, whole: FeatureCache, rows: np.ndarray, manifes
     _write_manifest(folder, complete)
 
 
-def write_statistics(
-    folder: Path, manifest: dict[str, Any], points: Sequence[CriticalPoint], means: Sequence[np.ndarray]
-) -> None:
-    """Write a cache without outputs: what they are of, their shapes, statistics, and batches of `means`."""
-    np.save(folder / _MEANS, np.concatenate(means))
-    _write_manifest(folder, {**manifest, "points": [asdict(point) for point in points]})
+def write_statistics(folder: Path, manifest: dict[str, Any], points: Sequence[CriticalPoint]) -> None:
+    """Write a cache without outputs: what they are of, their shapes and statistics; ``means`` become a file."""
+    means = manifest.get(_OF_EACH)
+    if means is not None:
+        np.save(folder / _MEANS, np.concatenate(means))
+    described = {name: value for name, value in manifest.items() if name != _OF_EACH}
+    _write_manifest(folder, {**described, "points": [asdict(point) for point in points]})
 
 
 def write_cache(
@@ -159,13 +161,12 @@ def write_cache(
     points: Sequence[CriticalPoint],
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
     measured: dict[str, Any],
-    means: Sequence[np.ndarray],
     images_file: Path | None = None,
 ) -> None:
     """Write images `(B, 3, H, W)` with outputs `(B, C, h, w)` batch by batch, then the manifest.
 
-    `measured` is merged into the manifest after the last batch, so the batches' producer may fill it as it goes, and
-    `means` with it. An `images_file` that holds the images already gets a second name.
+    `measured` is merged into the manifest after the last batch, so the batches' producer may fill it as it goes. An
+    `images_file` that holds the images already gets a second name.
     Raises `InputError` before the first batch when the disk is too small.
     """
     needed, free = needed_bytes(points, manifest), free_space(folder)
@@ -176,7 +177,7 @@ def write_cache(
             "features.outputs_on_disk=bfloat16"
         )
     _write_arrays(folder, points, manifest, batches, images_file)
-    write_statistics(folder, {**manifest, **measured}, points, means)
+    write_statistics(folder, {**manifest, **measured}, points)
 
 
 def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:

@@ -133,15 +133,14 @@ def _obtain(
         points = network.module.describe(images.size)
         training = np.ones(len(images.samples), dtype=bool) if split is None else split.is_part("train")
         measured: dict[str, Any] = {}
-        means: list[np.ndarray] = []
-        batches = _run(network, images, training, passage.batch_size, measured, means)
+        batches = _run(network, images, training, passage.batch_size, measured)
         if _keeps(folder, points, wanted, passage):
-            write_cache(folder, wanted, points, batches, measured, means, images.images_file)
+            write_cache(folder, wanted, points, batches, measured, images.images_file)
             return
         logger.info("Outputs are computed anew whenever they are needed")
         for _ in batches:
             pass
-        write_statistics(folder, {**wanted, **measured}, points, means)
+        write_statistics(folder, {**wanted, **measured}, points)
 
     folder, reused = store.obtain(key, build)
     if reused:
@@ -165,7 +164,7 @@ def _describe(
         "training_images": training,
         "image_size": list(images.size),
         "count": count,
-        "means": "of each image",
+        "measured": "means of each image",
         **network.compute.describe(),
         **storage.named(),
     }
@@ -178,9 +177,9 @@ def _run(
     training: np.ndarray,
     batch_size: int,
     measured: dict[str, Any],
-    means: list[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
+    means = measured["means"] = []
     read = images.images_of(np.arange(len(training)), batch_size)
     for start in counted(range(0, len(training), batch_size), "Frozen network"):
         rows = np.arange(start, min(start + batch_size, len(training)))
