@@ -27,7 +27,7 @@ NAMES = {
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
 #: What is said of the images before anything is trained.
-_OF_IMAGES = {"data_report", "data_report_table", "duplicates"}
+_OF_IMAGES = {"data_report", "duplicates"}
 #: What a run of a system leaves for its user: nothing reads it.
 _OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
