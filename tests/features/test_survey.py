@@ -43,7 +43,7 @@ def test_channels_that_say_nothing_are_left_out():
 
 
 def test_the_farthest_are_suspicious_the_farthest_first():
-    # Median 1, median absolute deviation 0.1: the limit is 1 + 5 x 0.14826
+    # Median 1, median absolute deviation 0.1: the limit is 1 + 6 x 0.14826
     values = [0.9, np.nan, 1.1, 0.8, 1.9, 1.0, 1.2, 1.0, 3.0, 0.9, 1.0, 1.1]
     assert find_suspicious(np.array(values)).tolist() == [8, 4]
 

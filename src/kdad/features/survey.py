@@ -11,7 +11,7 @@ from kdad.images.checks.duplicates import THUMBNAIL_SIDE
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 
-_OUTLYING = 5.0  # robust standard deviations of the outlyingness itself
+_OUTLYING = 6.0  # robust standard deviations of the outlyingness itself
 _LEAST = 8  # images that say what is usual
 _ROWS, _COLUMNS = 1024, 32  # that are worked on at once
 _ROBUST_SD = 1.4826  # of a normal distribution, in median absolute deviations

@@ -15,6 +15,7 @@ from kdad.images.files.preparation import Preparation
 from kdad.images.image_set import ImageSet
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.disk_space import create_map
+from kdad.storage.provenance import code_digest
 
 _IMAGES, _MASKS, _KNOWN = "images.npy", "masks.npy", "known.json"
 _MOST = 0.5  # of the room on the disk; images that take more are decoded whenever they are asked for
@@ -58,7 +59,8 @@ class PreparedSet(ImageSet):
     @cached_property
     def _folder(self) -> Path:
         samples = [asdict(sample) for sample in self.samples]
-        key = content_key(images=self._images.content(), size=self.size, samples=samples)
+        code = code_digest(__name__, type(self._images).__module__)  # a check that is new looks at all files again
+        key = content_key(images=self._images.content(), size=self.size, samples=samples, code=code)
         return self._store.obtain(f"images_{key}", self._build)[0]
 
     @cached_property

@@ -138,9 +138,10 @@ def test_moved_images_of_wide_values_have_their_part_in_the_range(tmp_path):
     for number in range(8):
         ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
         for name, low, high in (
-            (f"train/good/{number}.png", 20_000, 21_000),
-            (f"test/hot/{number}.png", 30_000, 34_000),
+            ("train/good", 20_000, 21_000),
+            ("test/hot", 30_000, 34_000),
         ):
+            path = tmp_path / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((low + ramp * (high - low)).astype(np.uint16)).save(path)
     given = {"name": "folder", "root": str(tmp_path), "image_size": 32, "contamination": 0.4}

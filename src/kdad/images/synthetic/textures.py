@@ -13,7 +13,6 @@ from kdad.parameters.dataset import TEXTURES, DatasetParameters
 from kdad.parameters.image_sets import DefectKind, TextureParameters
 from kdad.seeding import numpy_generator
 from kdad.storage.content_store import content_key
-from kdad.storage.provenance import code_digest
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ class TextureSet(ImageSet):
         return self._drawn(index)[1]
 
     def content(self) -> str:
-        """Return a hash of the settings, and of the code that draws."""
-        settings = self._textures.model_dump(mode="json")
-        return content_key(category=self.category, textures=settings, code=code_digest(__name__))
+        """Return a hash of the settings."""
+        return content_key(category=self.category, textures=self._textures.model_dump(mode="json"))
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         crop = self._crops[index]
