@@ -176,22 +176,26 @@ def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, supports):
     assert settings((17, 33)).supports(dataset) == supports
 
 
-@pytest.mark.parametrize(
-    ("kept", "opened"), [("held_out", "overall"), ("overall", "overall"), ("per_pixel", "per_pixel"), (None, "overall")]
-)
-def test_a_kept_detector_has_its_constants_whatever_images_gave_them(kept, opened):
-    blocks = settings().model_dump(mode="json")
+@pytest.mark.parametrize("normalisation", ["overall", "per_pixel"])
+def test_a_kept_detector_whose_constants_training_images_gave_opens(normalisation):
+    given = settings(scoring={"normalisation": normalisation})
+    blocks = given.model_dump(mode="json")
     blocks["student_scoring"]["error"] = "absolute"  # the only one that is left
-    blocks["student_scoring"]["normalisation"] = kept
-    if kept is None:
+    assert UninformedStudentsSettings.of_kept(blocks) == given
+
+
+@pytest.mark.parametrize("normalisation", ["held_out", "position", None])
+def test_a_kept_detector_whose_constants_validation_images_gave_is_refused(normalisation):
+    blocks = settings().model_dump(mode="json")
+    blocks["student_scoring"]["normalisation"] = normalisation
+    if normalisation is None:  # before there was a choice
         del blocks["student_scoring"]["normalisation"]
-    found = UninformedStudentsSettings.of_kept(blocks)
-    assert found == settings(scoring={"normalisation": opened})
-    assert blocks["student_scoring"]["error"] == "absolute"  # what was read stays as it was
+    with pytest.raises(InputError, match=r"student_scoring.normalisation=\w+ \(by which validation images"):
+        UninformedStudentsSettings.of_kept(blocks)
 
 
 def test_a_kept_detector_of_relative_errors_is_refused():
     blocks = settings().model_dump(mode="json")
     blocks["student_scoring"]["error"] = "relative"
-    with pytest.raises(InputError, match="it judges by error=relative, which this version has not"):
+    with pytest.raises(InputError, match=r"student_scoring.error=relative \(removed"):
         UninformedStudentsSettings.of_kept(blocks)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdad.detectors.parameters import ANY, SystemSettings, without_removed
+from kdad.detectors.parameters import SystemSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.scoring.parameters import MappingParameters, SmoothingParameters
@@ -126,25 +126,12 @@ class MkdSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "MkdSettings":
-        """Return the settings of a detector that was kept; raises `InputError` for rules that validation images shaped.
+        """Return the settings of a detector that was kept; raises `InputError` for rules that are gone.
 
-        Until 0.2 those were the default, and the threshold that the same images set did not hold what it said.
+        L_total is judged by as ever, however the map beside it was standardised.
         """
-        detection, own_map = values["scoring"].get("detection", {}), ("term", "fusion", "smoothing")
-        by_loss = detection.get("score") == "total_loss"  # which no map has a part in
-        removed = {
-            "cloner.count": 1,
-            "cloner.architecture.hidden_widths": None,
-            "scoring.choose": "none",
-            "scoring.choosing": ANY,
-            **{f"scoring.detection.{name}": ANY if by_loss else None for name in (*own_map, "quantity", "weighting")},
-            "scoring.forward_map.quantity": "discrepancy",
-            "scoring.forward_map.weighting": "equal",
-            "scoring.forward_map.normalisation": "none",
-            "scoring.gradient_map.normalisation": "none",
-        }
-        values = without_removed(values, removed)
-        if by_loss and "normalisation" in detection:
-            detection = values["scoring"]["detection"] | {"normalisation": "none"}
-            values = values | {"scoring": values["scoring"] | {"detection": detection}}
-        return cls.model_validate(values)
+        detection = {"normalisation": "none"} | values["scoring"].get("detection", {})
+        if detection.get("score") == "total_loss":
+            today = {name: value for name, value in detection.items() if name in DetectionParameters.model_fields}
+            detection = today | {"normalisation": "none"}
+        return super().of_kept(values | {"scoring": values["scoring"] | {"detection": detection}})

@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from kdad.detectors.parameters import SystemSettings, without_removed
+from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
 from kdad.networks.mirrored_size import smallest_image
 from kdad.networks.parameters import SourceParameters
@@ -173,12 +173,9 @@ class UninformedStudentsSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "UninformedStudentsSettings":
-        """Return the settings of a detector that was kept; validation images gave the constants of those until 0.2."""
-        values = without_removed(values, {"student_scoring.error": "absolute"})
-        scoring = values["student_scoring"]
-        if scoring.get("normalisation") == "held_out":
-            values = values | {"student_scoring": scoring | {"normalisation": "overall"}}
-        return cls.model_validate(values)
+        """Return the settings of a detector that was kept; raises `InputError` where validation images shaped its maps."""
+        scoring = {"normalisation": "held_out"} | values["student_scoring"]  # what there was before there was a choice
+        return super().of_kept(values | {"student_scoring": scoring})
 
     def supports(self, dataset: DatasetParameters) -> bool:
         """Tell whether images are large enough for the largest receptive field."""
