@@ -31,7 +31,8 @@ def test_all_of_them_are_one_message_with_the_new_name_or_the_reason():
         "  patches.size: now students.receptive_fields (given: 33)",
         "  scoring.threshold_quantile: now measuring.threshold_quantile (given: 0.9)",
         "  stfpm.normalisation: now per_pixel (given: 'position')",
-        "  teacher.dense.training.loss_quantile: removed, as it helped nowhere: see docs/contamination.md (given: 0.85)",
+        "  teacher.dense.training.loss_quantile: removed, as it helped nowhere: see docs/contamination.md "
+        "(given: 0.85)",
     ]
 
 
@@ -43,7 +44,9 @@ def test_python_is_told_the_same():
 def test_what_is_still_there_is_not_former():
     blocks = least_parameters() | {"baselines": {"methods": {"bank": {"options": {"patches": 3}}}}}
     assert former_lines(blocks) == []
-    assert former_lines({"stfpm": {"normalisation": "per_pixel"}, "scoring": {"detection": {"score": "total_loss"}}}) == []
+    assert (
+        former_lines({"stfpm": {"normalisation": "per_pixel"}, "scoring": {"detection": {"score": "total_loss"}}}) == []
+    )
 
 
 @pytest.mark.parametrize("key", FORMER)

@@ -22,7 +22,7 @@ class ArchitectureParameters(StrictModel):
     """The size of the cloner."""
 
     size: Literal["small", "equal", "free"] = Field(
-        "small", description="small (published), equal (the source's), free"
+        "small", description="small (published), equal (the source's), free (with widths)"
     )
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
     widths: list[list[Annotated[int, Field(ge=1)]]] | None = Field(
@@ -43,7 +43,7 @@ class DiscrepancyParameters(StrictModel):
     direction_weight: float = Field(1.0, ge=0, description="weight of L_dir")
     direction_form: Literal["whole_vector", "per_location"] = Field(
         "per_location",
-        description="cosine over a point's whole activation (published), or over channels at each location",
+        description="cosine over a point's whole_vector (published), or over channels per_location",
     )
 
     @model_validator(mode="after")
@@ -58,7 +58,9 @@ class ClonerParameters(StrictModel):
 
     architecture: ArchitectureParameters = Field(default_factory=ArchitectureParameters, description="its layers")
     loss: DiscrepancyParameters = Field(default_factory=DiscrepancyParameters, description="L_total")
-    training_points: PointChoice = Field("all", description="critical points in the training loss")
+    training_points: PointChoice = Field(
+        "all", description="critical points in the loss: names, all, first N or last N"
+    )
     training: TrainingParameters = Field(
         default_factory=lambda: TrainingParameters(epochs=60), description="how it is trained"
     )
@@ -69,13 +71,13 @@ class DetectionParameters(StrictModel):
 
     score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
         "map_top_mean",
-        description="L_total (published), or of the forward map its maximum or the mean of its largest values",
+        description="total_loss: L_total (published); map_maximum, map_top_mean: of the forward map",
     )
     points: PointChoice = Field("last 3", description="critical points in total_loss; published: last 3")
     normalisation: Literal["none", "per_pixel"] = Field(
-        "per_pixel", description="the scored map is standardised at each position by training images, or not"
+        "per_pixel", description="of the scored map; per_pixel: standardised at each pixel by training images"
     )
-    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels in map_top_mean")
+    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels whose mean map_top_mean takes")
 
 
 class ForwardMapParameters(StrictModel):
@@ -83,9 +85,11 @@ class ForwardMapParameters(StrictModel):
 
     points: PointChoice = Field("first 3", description="critical points in the map")
     term: Literal["direction", "value", "total"] = Field(
-        "total", description="of the discrepancy at a location: L_dir, L_val, or both as the loss weighs them"
+        "total", description="direction: L_dir, value: L_val, total: both as the cloner's loss weighs them"
     )
-    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
+    fusion: Literal["sum", "geometric_mean"] = Field(
+        "geometric_mean", description="how points are combined; geometric_mean asks every resolution to agree"
+    )
 
 
 class GradientMapParameters(StrictModel):
@@ -97,7 +101,7 @@ class GradientMapParameters(StrictModel):
     )
     smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
     smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
-    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: the cloner's")
+    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: cloner")
     batch_size: int = Field(16, ge=1, description="images in one backward pass")
 
 
@@ -105,14 +109,18 @@ class ScoringParameters(MappingParameters):
     """The ``scoring:`` block."""
 
     localisation: list[LocalisationMethod] = Field(
-        ["discrepancy"], min_length=1, description="methods to map with; the first is shown"
+        ["discrepancy", "gradients"], min_length=1, description="methods to map with; the first is shown"
     )
     smoothing: dict[LocalisationMethod, SmoothingParameters] = Field(
         default_factory=lambda: {"discrepancy": _FORWARD} | dict.fromkeys(_GRADIENTS, _PUBLISHED),
-        description="what each map passes through",
+        description="what each map passes through: clip at a quantile, Gaussian, opening (pixels); 1, 0 and 0 leave a step out",
     )
-    detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
-    forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
+    detection: DetectionParameters = Field(
+        default_factory=DetectionParameters, description="the detection score: one number an image"
+    )
+    forward_map: ForwardMapParameters = Field(
+        default_factory=ForwardMapParameters, description="the map that localises"
+    )
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
 
 
