@@ -78,8 +78,8 @@ class DatasetParameters(StrictModel):
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",
-        description="folder, csv: what becomes 0 and 1: auto (8 bits as they are, others as data), type, data (what training "
-        "images use) or [low, high]",
+        description="folder, csv: what becomes 0 and 1: auto (8 bits as they are, others as data), type, data (what "
+        "training images use) or [low, high]",
     )
     duplicates: Literal["warn", "refuse"] = Field(
         "warn", description="what is done about images in two parts, or normal and anomalous"

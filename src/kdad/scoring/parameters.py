@@ -51,7 +51,7 @@ class MeasuringParameters(StrictModel):
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
     resolution: MaskResolution = Field(
         "masks",
-        description="where pixels are measured: maps enlarged to the masks' own size (masks), or at the model's (model)",
+        description="where pixels are measured: maps enlarged to the masks' own size, or at the model's",
     )
 
 

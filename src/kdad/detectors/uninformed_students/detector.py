@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.maps import (
+    every_part,
     fuse_maps,
+    parts_of,
     predictive_variance,
     regression_error,
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.parts import every_part, parts_of
 from kdad.detectors.uninformed_students.pretraining import (
+    TeacherReference,
     join_histories,
     pretrain,
     reference_teacher,

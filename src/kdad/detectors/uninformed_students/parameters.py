@@ -164,7 +164,7 @@ class StudentScoringParameters(MappingParameters):
     )
     normalisation: Literal["overall", "per_pixel"] = Field(
         "overall",
-        description="of e and v, by training images (published: validation ones): overall, one mean and sd, or per_pixel",
+        description="overall: e and v by one mean and sd of training images (published: validation ones); or per_pixel",
     )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
@@ -179,7 +179,7 @@ class UninformedStudentsSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "UninformedStudentsSettings":
-        """Return the settings of a detector that was kept; raises `InputError` where validation images shaped its maps."""
+        """Return the settings of a kept detector; raises `InputError` where validation images shaped its maps."""
         scoring = {"normalisation": "held_out"} | values["student_scoring"]  # what there was before there was a choice
         return super().of_kept(values | {"student_scoring": scoring})
 

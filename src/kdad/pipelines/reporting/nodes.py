@@ -15,7 +15,7 @@ from kdad.metrics.ground_truth import read_ground_truth
 from kdad.metrics.pixel_ranking import pixel_roc
 from kdad.metrics.region_overlap import pro_curve
 from kdad.metrics.upsampled import measured_pair
-from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
+from kdad.reporting import curves, heatmap_sheet
 from kdad.reporting.parameters import ReportingParameters
 from kdad.reporting.threshold_remarks import threshold_remarks
 from kdad.scoring.parameters import MeasuringParameters
@@ -91,20 +91,8 @@ def draw_curves(
     }
     test = scores[scores["split"] == "test"]
     labels = test["label"].to_numpy()
-    roc = ranking_curves.draw_roc(
-        labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"]
-    )
-    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, truth.reason)
-
-
-def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
-    """Draw the scores' histogram with the threshold."""
-    return score_histogram.draw_score_histogram(scores, threshold)
-
-
-def draw_loss_curves(history: pd.DataFrame) -> Figure:
-    """Draw the loss by epoch and term."""
-    return loss_curves.draw_loss_curves(history)
+    roc = curves.draw_roc(labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"])
+    return roc, curves.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, truth.reason)
 
 
 def draw_heatmap_sheet(
