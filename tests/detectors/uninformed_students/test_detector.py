@@ -130,11 +130,11 @@ def test_students_are_trained_once_whether_descriptors_are_kept_or_not(fit):
 def test_other_students_or_another_seed_are_trained_anew(fit, train_context):
     keys = [
         fit(UninformedStudentsDetector, settings((17,), **changed)).detector.key
-        for changed in ({}, {"count": 1}, {"output_stride": 2}, {"augmentation": "flips"})
+        for changed in ({}, {"count": 1}, {"output_stride": 2})
     ]
     other = TrainContext(train_context.compute, 1, train_context.models)
     keys.append(fit(UninformedStudentsDetector, settings((17,)), train_context=other).detector.key)
-    assert len(set(keys)) == 5
+    assert len(set(keys)) == 4
 
 
 def test_descriptors_are_kept_as_the_parameters_say():
@@ -144,10 +144,9 @@ def test_descriptors_are_kept_as_the_parameters_say():
             {"descriptors": "cache"},
             {"descriptors": "recompute"},
             {},
-            {"augmentation": "flips"},
         )
     ]
-    assert keep == [True, False, None, False]
+    assert keep == [True, False, None]
 
 
 def test_small_images_and_empty_splits_are_refused(prepare):

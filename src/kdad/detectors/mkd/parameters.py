@@ -1,6 +1,6 @@
 """The ``cloner:`` and ``scoring:`` blocks: architecture, loss and training of the cloner; maps and scores."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,19 +21,8 @@ _FORWARD, _PUBLISHED = (
 class ArchitectureParameters(StrictModel):
     """The size of the cloner."""
 
-    size: Literal["small", "equal", "free"] = Field(
-        "small", description="small (published), equal (the source's), free (with widths)"
-    )
+    size: Literal["small", "equal"] = Field("small", description="small (published), equal (the source's)")
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
-    widths: list[list[Annotated[int, Field(ge=1)]]] | None = Field(
-        None, description="free: output channels of every convolution, by block"
-    )
-
-    @model_validator(mode="after")
-    def _widths_belong_to_free(self) -> "ArchitectureParameters":
-        if (self.widths is not None) != (self.size == "free"):
-            raise ValueError("widths goes with size=free, and size=free needs widths")
-        return self
 
 
 class DiscrepancyParameters(StrictModel):
@@ -101,7 +90,6 @@ class GradientMapParameters(StrictModel):
     )
     smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
     smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
-    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: cloner")
     batch_size: int = Field(16, ge=1, description="images in one backward pass")
 
 

@@ -1,4 +1,4 @@
-"""STFPM as a detector: where the student's feature pyramid departs from the source's (Wang et al. 2021)."""
+"""STFPM as a detector: where the student's feature pyramid departs from the source's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from kdad.detectors.context import FitResult, Outputs, Raw, RawTensors, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
+from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
@@ -21,35 +21,10 @@ from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_moments, moments_state, take_map_moments
 from kdad.scoring.smoothing import gaussian_filter
-from kdad.scoring.upsampling import upsample
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 from kdad.training.loop import TrainingTask, train
-
-
-def location_distance(source: Tensor, student: Tensor) -> Tensor:
-    """Return half the squared distance of features of length 1 at each location, `(B, h, w)` in [0, 2] (eq. 1, 2).
-
-    `source` and `student` are `(B, C, h, w)`.
-    """
-    return 0.5 * (normalize(source.float(), dim=1) - normalize(student.float(), dim=1)).square().sum(1)
-
-
-def pyramid_loss(source: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Return the mean distance over locations, summed over critical points, `(B,)` (eq. 3, 4; weights are 1)."""
-    pairs = zip(source, student, strict=True)
-    return torch.stack([location_distance(s, t).flatten(1).mean(1) for s, t in pairs]).sum(0)
-
-
-def pyramid_map(source: Sequence[Tensor], student: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Return the product of the points' maps, each enlarged to `size` (bilinear), `(B, H, W)` (eq. 5)."""
-    found = None
-    for s, t in zip(source, student, strict=True):
-        enlarged = upsample(location_distance(s, t), size)
-        found = enlarged if found is None else found * enlarged
-    return found
-
 
 _MAP = "feature_distance"
 

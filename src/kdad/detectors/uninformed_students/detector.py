@@ -73,10 +73,9 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how teachers see images: their descriptors are kept where they fit, and not of augmented images."""
-        students = settings.students
-        keep = {"cache": True, "recompute": False, "auto": None}[students.descriptors]
-        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
+        """Return how teachers see images: by default their descriptors are kept where they fit."""
+        keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
+        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:

@@ -123,7 +123,6 @@ class StudentParameters(StrictModel):
     descriptors: Literal["auto", "cache", "recompute"] = Field(
         "auto", description="the teacher's: cache on disk, recompute in each epoch; auto: cache where it fits"
     )
-    augmentation: Literal["none", "flips"] = Field("none", description="of training images; flips recompute")
     training: TrainingParameters = Field(
         default_factory=lambda: TrainingParameters(
             epochs=20, batch_size=2, learning_rate=0.002, weight_decay=1e-5, checkpoint_every=5
@@ -140,8 +139,6 @@ class StudentParameters(StrictModel):
                 )
         if len(set(self.receptive_fields)) != len(self.receptive_fields):
             raise ValueError(f"receptive_fields names a value twice: {self.receptive_fields}")
-        if self.augmentation != "none" and self.descriptors == "cache":
-            raise ValueError("augmented images are new in every epoch; set descriptors to auto or recompute")
         return self
 
 
