@@ -206,11 +206,9 @@ def test_an_images_map_does_not_depend_on_its_batch(real, images, method):
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-7)
 
 
-def test_guiding_the_source_too_changes_the_map(real, images):
-    cloner, both = (gradient_maps(real(guided=g), images, "guided_backprop", _FEW, 0) for g in ("cloner", "both"))
-    plain = gradient_maps(real(), images, "gradients", _FEW, 0)
-    assert not torch.allclose(cloner, both)
-    assert not torch.allclose(cloner, plain)
+def test_guiding_changes_the_map(real, images):
+    guided, plain = (gradient_maps(real(), images, method, _FEW, 0) for method in ("guided_backprop", "gradients"))
+    assert not torch.allclose(guided, plain)
 
 
 def test_integrated_gradients_by_hand():
