@@ -1,6 +1,34 @@
-"""The least parameters that a run needs, and how one of their values is changed."""
+"""The parameters of `conf/base`, the least that a run needs, and how one of their values is changed."""
 
 import copy
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from projects import PROJECT
+
+#: The files of `conf/base` that hold parameters.
+BASE_FILES = sorted((PROJECT / "conf/base/parameters").glob("*.yml"))
+
+
+def base_parameters() -> dict[str, Any]:
+    """Return all blocks of `conf/base`, each once."""
+    found: dict[str, Any] = {}
+    for path in BASE_FILES:
+        blocks = yaml.safe_load(path.read_text())
+        assert not found.keys() & blocks.keys(), path
+        found |= blocks
+    return found
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation is, or may be."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        found = [inner_model(inner) for inner in get_args(annotation) if inner is not NoneType]
+        return next((model for model in found if model is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def least_parameters() -> dict:

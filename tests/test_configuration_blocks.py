@@ -43,7 +43,6 @@ def test_defaults(least):
     assert (cloner.loss.value_weight, cloner.loss.direction_weight) == (0.5, 1.0)
     assert cloner.training.schedule == "one_cycle"
     assert scoring.gradient_map.smooth_grad_samples == 50
-    assert scoring.gradient_map.guided == "cloner"
     assert scoring.smoothing["discrepancy"].gaussian_sigma == 0
     assert measuring.max_fpr == 0.3
 
@@ -79,7 +78,6 @@ def test_defaults(least):
         ("scoring.forward_map.fusion", "product"),
         ("scoring.gradient_map.smooth_grad_samples", 0),
         ("scoring.gradient_map.smooth_grad_sd", 0),
-        ("scoring.gradient_map.guided", "source"),
         ("measuring.threshold_quantile", 1),
         ("measuring.bootstrap_resamples", 99),
         ("measuring.max_fpr", 0),
@@ -128,13 +126,10 @@ def test_a_value_out_of_range_is_named_with_what_was_given(least, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("cloner.architecture", {"size": "free"}, "size=free needs widths"),
-        ("cloner.architecture", {"size": "small", "widths": [[16]]}, "widths goes with size=free"),
         ("cloner.loss", {"value_weight": 0, "direction_weight": 0}, "both 0: nothing would be learnt"),
         ("scoring.smoothing.discrepancy", {"opening_size": 4}, "opening_size is 4; it must be odd"),
         ("scoring.localisation", ["gradients", "discrepancy", "gradients"], "localisation names a method twice"),
         ("scoring.localisation", ["smooth_grad"], "smoothing has no entry for smooth_grad"),
-        ("cloner.architecture", {"size": "free", "widths": [[16, 0]]}, "greater than or equal to 1"),
         ("calibration", {"rule": "f1"}, "rule 'f1' needs labelled images; give calibration.images"),
         ("export", {"precision": "bfloat16"}, "'onnx' has no precision 'bfloat16' on a CPU, it has float32 and int8"),
         ("export", {"format": "torch_export", "precision": "int8"}, "'int8' takes format onnx or openvino"),
@@ -167,13 +162,6 @@ def test_a_teacher_needs_something_to_learn_from(least):
         check(changed(nothing, f"teacher.{name}", 1))
 
 
-def test_augmented_images_cannot_be_cached(least):
-    flipped = changed(least, "students.augmentation", "flips")
-    assert bound(flipped, "students").descriptors == "auto"
-    with pytest.raises(CommandLineError, match="augmented images are new in every epoch"):
-        check(changed(flipped, "students.descriptors", "cache"))
-
-
 @pytest.mark.parametrize(("given", "expected"), [("17 65", [17, 65]), (33, [33]), ("33", [33])])
 def test_receptive_fields_can_come_from_the_command_line(least, given, expected):
     assert bound(changed(least, "students.receptive_fields", given), "students").receptive_fields == expected
@@ -182,7 +170,6 @@ def test_receptive_fields_can_come_from_the_command_line(least, given, expected)
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("cloner.architecture", {"size": "free", "widths": [[16, 24]]}),
         ("cloner.loss", {"value_weight": 1, "direction_weight": 0}),
         ("cloner.loss", {"value_weight": 0, "direction_weight": 1}),
         ("scoring.smoothing.discrepancy", {"opening_size": 0}),

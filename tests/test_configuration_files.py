@@ -1,46 +1,27 @@
 """The files of `conf` name every parameter that there is, and nothing else."""
 
 from collections.abc import Iterator
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import pytest
-import yaml
 from kedro.framework.project import configure_project, settings
 from pydantic import BaseModel
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import register_pipelines
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
+from parameter_blocks import base_parameters, inner_model
 from projects import PROJECT
 
 CONF = PROJECT / "conf"
 ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 #: Lists of methods and variants, each of which says only what is its own.
 OWN_ALONE = {
-    *("baselines.methods", "paper_tables.methods", "scoring.choosing.candidates"),
+    *("baselines.methods", "paper_tables.methods"),
     *("mkd_ablation.variants", "students_ablation.variants", "committee_ablation.variants"),
 }
 #: What an environment asks the user for.
 NEEDED = {name: {"dataset": {"root": "photos"}} for name in ("folder", "mvtec", "paper")}
-
-
-def base() -> dict[str, Any]:
-    """Return all blocks of `conf/base`, each once."""
-    found: dict[str, Any] = {}
-    for path in sorted((CONF / "base/parameters").glob("*.yml")):
-        blocks = yaml.safe_load(path.read_text())
-        assert not found.keys() & blocks.keys(), path
-        found |= blocks
-    return found
-
-
-def inner_model(annotation: Any) -> type[BaseModel] | None:
-    """Return the model that an annotation is, or may be."""
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        found = [inner_model(inner) for inner in get_args(annotation) if inner is not NoneType]
-        return next((model for model in found if model is not None), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def unnamed(model: type[BaseModel], values: dict[str, Any], place: str) -> Iterator[str]:
@@ -58,9 +39,9 @@ def unnamed(model: type[BaseModel], values: dict[str, Any], place: str) -> Itera
                 yield from unnamed(inner_model(get_args(field.annotation)[1]), value, f"{here}.{key}")
 
 
-@pytest.mark.parametrize("block", [name for name in base() if name != "seed"])
+@pytest.mark.parametrize("block", [name for name in base_parameters() if name != "seed"])
 def test_every_field_stands_in_the_base(block):
-    assert list(unnamed(block_model(block), base()[block], block)) == []
+    assert list(unnamed(block_model(block), base_parameters()[block], block)) == []
 
 
 def test_a_field_that_is_not_named_is_found():
@@ -79,8 +60,8 @@ def test_a_field_that_is_not_named_is_found():
 
 def test_every_block_of_every_system_has_a_place_in_the_base():
     of_systems = {block for system in SYSTEMS.values() for block in system.Settings.model_fields}
-    assert of_systems <= set(base())
-    assert all(block_model(block) is not None for block in base())
+    assert of_systems <= set(base_parameters())
+    assert all(block_model(block) is not None for block in base_parameters())
 
 
 @pytest.fixture(scope="module", params=[*ENVIRONMENTS, "local"])
@@ -94,7 +75,7 @@ def loader(request) -> RunConfigLoader:
 def test_every_environment_binds(loader):
     parameters = loader["parameters"]
     check_names(parameters)
-    check_values({block: block_model(block) for block in base()}, parameters)
+    check_values({block: block_model(block) for block in base_parameters()}, parameters)
 
 
 def test_every_pipeline_of_every_environment_can_be_built(loader):

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd_total_loss": ("mkd", _mkd("discrepancy", "gradients", detection={"score": "total_loss"})),
     "mkd_gradients": ("mkd", _mkd("gradients", "guided_backprop", "smooth_grad", "integrated_gradients")),
     "students_p17": ("uninformed_students", _students([17], "cache", "combined")),
-    "students_p17_recompute": ("uninformed_students", _students([17], "recompute", *_MAPS, augmentation="flips")),
+    "students_p17_recompute": ("uninformed_students", _students([17], "recompute", *_MAPS)),
     "students_p17_p33": ("uninformed_students", _students([17, 33], "cache", *_MAPS, output_stride=2)),
     "students_positions": ("uninformed_students", _positions(_students([17], "cache", *_MAPS))),
     "stfpm": ("stfpm", _stfpm()),

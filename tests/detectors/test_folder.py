@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from kdad.detectors.folder import read_facts
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
@@ -198,7 +199,7 @@ def _change(folder, change) -> None:
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
         (
             lambda facts: facts["settings"]["scoring"]["detection"].update(weighting="equal"),
-            "judges by weighting=equal, which this version has not, .*; train the detector again",
+            r"judges by scoring\.detection\.weighting=equal \(removed, .*\); train the detector again",
         ),
         (
             lambda facts: facts["settings"]["scoring"]["detection"].update(normalisation="none"),
@@ -237,6 +238,21 @@ def test_a_change_that_fits_is_found_by_the_files_own_hash(folder, change):
     _change(folder, change)
     with pytest.raises(InputError, match=r"detector\.json' was changed since it was written: its SHA-256 is another"):
         open_detector(folder, "cpu")
+
+
+def test_facts_are_read_by_the_names_that_they_had_before(folder):
+    def name_as_before(facts):
+        facts["in_float32"] = {"threshold": facts["threshold"], "held_out_scores": [0.5, 1.0]}
+        for name, before in (("validation_scores", "held_out_scores"), ("colour_limits", "map_limits")):
+            facts[before] = facts.pop(name)
+        facts["sha256"] = ""
+
+    today = read_facts(folder)
+    _change(folder, name_as_before)
+    found = read_facts(folder)
+    assert found.validation_scores == today.validation_scores
+    assert found.colour_limits == today.colour_limits
+    assert found.in_float32.validation_scores == [0.5, 1.0]
 
 
 def test_layout_and_order_are_no_change_and_older_files_have_no_hash(folder):

@@ -3,14 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
 import kdad
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.parameters.strict import flatten
-from projects import PROJECT
 
 _SMALL = {
     "source": {"name": "timm:test_resnet", "weights": "random"},
@@ -73,21 +70,6 @@ def test_with_stores_nothing_is_trained_twice(parts, tmp_path, monkeypatch):
 def test_what_cannot_be_used_is_one_message_before_training(parts, given, message):
     with pytest.raises(InputError, match=message):
         kdad.fit(parts, **given)
-
-
-@pytest.mark.parametrize("system", ["mkd", "uninformed_students", "stfpm"])
-def test_defaults_are_those_of_the_configuration(system):
-    base = OmegaConf.merge(*(OmegaConf.load(path) for path in (PROJECT / "conf/base/parameters").glob("*.yml")))
-    kind = SYSTEMS[system].Settings
-    own, shipped = (
-        flatten(kind.model_validate(values).model_dump(mode="json"))
-        for values in (
-            {name: {} for name in kind.model_fields},
-            {name: OmegaConf.to_container(base[name], resolve=False) for name in kind.model_fields},
-        )
-    )
-    own.pop("scoring.localisation", None), shipped.pop("scoring.localisation", None)  # a run draws gradients, too
-    assert own == shipped
 
 
 def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):

@@ -6,14 +6,12 @@ from datetime import date
 from typing import Any
 
 import pytest
-import yaml
 from kedro.framework.project import configure_project, settings
 
 from kdad.project.command_line import CommandLineError
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
-from projects import PROJECT
+from parameter_blocks import base_parameters
 
-CONF = PROJECT / "conf"
 #: Values that are never a number.
 NO_NUMBERS: dict[str, Any] = {
     "true": True,
@@ -33,13 +31,6 @@ NO_SWITCHES: dict[str, Any] = {"text": "many", "mapping": {"a": 1}, "list": [1, 
 FREE = ("variants", "methods", "base", "options", "overrides", "rest")
 
 
-def blocks() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in sorted((CONF / "base/parameters").glob("*.yml")):
-        found |= yaml.safe_load(path.read_text())
-    return found
-
-
 def leaves(values: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the place and value of every field that is given and is no block."""
     for name, value in values.items():
@@ -54,7 +45,7 @@ def leaves(values: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tupl
 def wrong_values() -> list[tuple[tuple[str, ...], str, Any]]:
     """Return place, kind and value of what does not fit a field, by what stands there in the base."""
     found = []
-    for place, value in leaves(blocks()):
+    for place, value in leaves(base_parameters()):
         if isinstance(value, bool):
             wrong = NO_SWITCHES
         elif isinstance(value, int | float):
@@ -73,7 +64,7 @@ def _with(values: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
 
 
 def test_values_of_every_wrong_kind_are_refused_by_the_name_of_their_field():
-    base, wrong, taken = blocks(), wrong_values(), []
+    base, wrong, taken = base_parameters(), wrong_values(), []
     assert len(wrong) > 250
     for place, kind, value in wrong:
         block = place[0]

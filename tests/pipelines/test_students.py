@@ -145,7 +145,6 @@ def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_
         ),
         ({"teacher": {"pool": "nowhere"}}, "teacher.pool 'nowhere' is not a folder"),
         ({"teacher": {"pool": "conf"}}, "holds 0 images"),
-        ({"students": {"augmentation": "flips", "descriptors": "cache"}}, "new in every epoch"),
         (
             {"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}, "dataset": {"image_size": 32}},
             "which needs 33",

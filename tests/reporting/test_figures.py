@@ -1,9 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from kdad.reporting.loss_curves import draw_loss_curves
-from kdad.reporting.ranking_curves import draw_pro, draw_roc
-from kdad.reporting.score_histogram import draw_score_histogram
+from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
 from kdad.scoring.threshold import Threshold
 
 

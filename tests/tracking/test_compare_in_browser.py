@@ -5,7 +5,7 @@ from selenium.webdriver.common.by import By
 
 from browsing import wait_for
 from kdad.tracking.delivery import Delivery
-from kdad.tracking.links import axis_link, run_link
+from kdad.tracking.destination import axis_link, run_link
 from kdad.tracking.run import begin_run
 from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
 from tracking_server import TrackingServer

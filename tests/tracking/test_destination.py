@@ -1,17 +1,29 @@
 """Which MLflow a run goes to, and whether it answers."""
 
+import os
 import sqlite3
 import ssl
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from kdad.tracking.destination import Destination, destination_of, unreachable
+from kdad.tracking.destination import (
+    Destination,
+    axis_link,
+    destination_of,
+    experiment_link,
+    place_of_ui,
+    run_link,
+    unreachable,
+)
 
 _LOCAL = {
     "server": {"mlflow_tracking_uri": "sqlite:////place/mlflow.db"},
@@ -108,3 +120,67 @@ def test_a_server_that_is_down():
     with HTTPServer(("127.0.0.1", 0), _Answers) as server:
         port = server.server_port
     assert "refused" in unreachable(Destination(f"http://127.0.0.1:{port}", "kdad", None))
+
+
+def test_links_of_a_run_and_of_an_experiment():
+    assert (
+        run_link("http://there:1/", "7", "abc")
+        == "http://there:1/#/experiments/7/runs/abc?workflowType=machine_learning"
+    )
+    assert experiment_link("", "7") == "#/experiments/7/runs?workflowType=machine_learning"
+
+
+def test_an_axis_is_filtered_and_sorted_by_a_metric():
+    options = parse_qs(axis_link("", "7", "abc", "loss_terms").partition("?")[2])
+    assert options["searchFilter"] == ["tags.axis = 'loss_terms' and tags.mlflow.parentRunId = 'abc'"]
+    assert options["orderByKey"] == ["metrics.`image_auroc`"]
+    assert options["workflowType"] == ["machine_learning"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("sqlite:////place/mlflow.db", "http://127.0.0.1:5001/"),
+        ("http://there:8000", "http://there:8000/"),
+        ("https://there/mlflow/", "https://there/mlflow/"),
+    ],
+)
+def test_where_the_ui_is(uri, place):
+    assert place_of_ui(Destination(uri, "kdad", None), {"host": "127.0.0.1", "port": "5001"}) == place
+
+
+_POSTS = """
+import sys
+from kdad.tracking.destination import limit_patience
+limit_patience()
+import mlflow
+try:
+    mlflow.MlflowClient(sys.argv[1]).create_run("1")
+except mlflow.MlflowException as error:
+    print(error)
+"""
+
+
+class _Fails(BaseHTTPRequestHandler):
+    asked: list[str] = []
+
+    def do_POST(self):
+        self.asked.append(self.path)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_mlflow_does_not_repeat_a_request_that_may_have_been_done():
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    with HTTPServer(("127.0.0.1", 0), _Fails) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, "-c", _POSTS, f"http://127.0.0.1:{server.server_port}"]
+        said = subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout
+        server.shutdown()
+    assert "503" in said
+    assert len(_Fails.asked) == 1

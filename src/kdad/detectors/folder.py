@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,6 +24,8 @@ from kdad.storage.replacing import is_taken, put_back, replacing
 FORMAT = 1
 FACTS = "detector.json"
 _LEARNT = "learnt.safetensors"
+#: What earlier versions called some facts, at any depth.
+_FORMER = {"held_out_scores": "validation_scores", "map_limits": "colour_limits"}
 _RESIZED = {
     "resize": "bilinear, antialiased; the aspect ratio is not kept",
     "letterbox": "bilinear, antialiased; the aspect ratio is kept, the rest is filled with the border's pixels",
@@ -67,18 +69,11 @@ class DetectorFacts(StrictModel):
     learnt_sha256: str = Field("", description="of learnt.safetensors")
     key: str = Field(description="of the learnt half: everything that it depends on")
     threshold: Threshold | None
-    validation_scores: list[float] = Field(
-        validation_alias=AliasChoices("validation_scores", "held_out_scores"),
-        description="of normal validation images, ascending",
-    )
+    validation_scores: list[float] = Field(description="of normal validation images, ascending")
     in_float32: Calibration | None = Field(
         None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
     )
-    colour_limits: tuple[float, float] | None = Field(
-        None,
-        validation_alias=AliasChoices("colour_limits", "map_limits"),
-        description="values that a heat map's colours run between",
-    )
+    colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     tiled: list[TiledThreshold] = Field([], description="thresholds of images that are judged by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
     sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")
@@ -107,7 +102,7 @@ def read_facts(folder: Path) -> DetectorFacts:
     if not path.is_file():
         raise InputError(f"'{folder}' is no detector: it has no {FACTS}; give the folder that a pipeline has left")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_by_names_of_today)
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}); take an undamaged copy of the detector") from error
     found = content.get("format") if isinstance(content, dict) else None
@@ -155,6 +150,10 @@ def changed_by_hand(folder: Path, error: Exception) -> InputError:
     else:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
     return InputError(f"'{folder / FACTS}' is not as it was written: {what}; take an undamaged copy")
+
+
+def _by_names_of_today(facts: dict[str, Any]) -> dict[str, Any]:
+    return {_FORMER.get(name, name): value for name, value in facts.items()}
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
 
 _HISTORY = "loss_history.csv"
 _WEIGHTS = "weights.safetensors"
+_OUTPUTS = "outputs.safetensors"
 _COST = "cost.json"
 
 
@@ -44,15 +45,26 @@ class Trained:
         return pd.read_csv(self.folder / _HISTORY)
 
     @property
+    def outputs(self) -> dict[str, Tensor]:
+        """What the network gave for known images, where that was kept."""
+        return load_file(self.folder / _OUTPUTS)
+
+    @property
     def seconds(self) -> float:
         """How long the training took."""
         return json.loads((self.folder / _COST).read_text())["seconds"]
 
 
 def train_once(
-    store: ContentStore, key: str, train: Callable[[CheckpointFile], tuple[nn.Module, pd.DataFrame]]
+    store: ContentStore,
+    key: str,
+    train: Callable[[CheckpointFile], tuple[nn.Module, pd.DataFrame]],
+    predict: Callable[[nn.Module], dict[str, Tensor]] | None = None,
 ) -> Trained:
-    """Train a network, or find it trained; the checkpoint goes when the network is in the store."""
+    """Train a network, or find it trained; the checkpoint goes when the network is in the store.
+
+    What `predict` gives of it is kept beside it.
+    """
 
     def build(folder: Path) -> None:
         started = perf_counter()
@@ -60,6 +72,8 @@ def train_once(
         network, history = train(checkpoint)
         save_file(state_of(network), folder / _WEIGHTS)
         history.to_csv(folder / _HISTORY, index=False)
+        if predict is not None:
+            save_file(predict(network), folder / _OUTPUTS)
         (folder / _COST).write_text(json.dumps({"seconds": perf_counter() - started}))
 
     folder, reused = store.obtain(key, build, progress=CHECKPOINT)

@@ -11,7 +11,6 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
-from kdad.detectors.parameters import with_new_names
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
@@ -45,9 +44,7 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
             for name, values in facts.frozen.items()
         }
         detector = system(
-            system.Settings.of_kept(with_new_names(facts.settings)),
-            references,
-            _compute(device, precision or facts.precision),
+            system.Settings.of_kept(facts.settings), references, _compute(device, precision or facts.precision)
         )
         detector.size, detector.key = facts.image.size, facts.key
         detector.preparation = facts.image.preparation

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.former import former_lines
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.storage.content_store import Stores
 
@@ -38,6 +39,9 @@ def fit(
     """
     if system not in SYSTEMS:
         raise InputError(f"there is no system '{system}'{nearest_name(system, list(SYSTEMS))}")
+    former = former_lines(blocks | {"dataset": dataset or {}})
+    if former:
+        raise InputError("\n".join(["parameters of an earlier version:", *former]))
     known = SYSTEMS[system].Settings.model_fields
     for name in blocks:
         if name not in known:

@@ -43,8 +43,13 @@ class PaperMethodParameters(StrictModel):
 class PaperTableParameters(StrictModel):
     """The ``paper_tables:`` block."""
 
-    tables: list[str] = Field(["all"], description="all that the data set has, or names")
-    paper_dataset: str | None = Field(None, description="the papers' name of the data set; null: by dataset.name")
+    tables: list[str] = Field(
+        ["all"],
+        description="mkd_one_class, mkd_mvtec, mkd_gaussian_ablation, us_pro, as far as the data set has them, or all",
+    )
+    paper_dataset: str | None = Field(
+        None, description="the papers' name of the data set; null: dataset.name (digits: mnist)"
+    )
     categories: list[str | int] = Field(["all"], min_length=1, description="categories or classes, or all")
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="of initialisation and order")
     methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")

@@ -4,7 +4,7 @@ from typing import Any
 
 from kdad.datasets.place import file_of
 from kdad.hooks.measurements import headline
-from kdad.tracking.links import axis_link
+from kdad.tracking.destination import axis_link
 from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
 
 #: Of several results those that are read first.

@@ -13,7 +13,7 @@ from kdad.hooks.input_errors import known_error_of
 from kdad.hooks.run_description import compared_axes
 from kdad.hooks.run_results import tables_of
 from kdad.reporting.metrics_table import places_text
-from kdad.tracking.links import axis_link, place_of_ui, run_link
+from kdad.tracking.destination import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.
 _PLACES = {

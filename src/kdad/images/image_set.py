@@ -75,11 +75,6 @@ class ImageSet(ABC):
         """Return height and width of a sample before it is resized, which are those of its own mask."""
         return self.size
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether any anomalous sample has a mask; normal images have an all-False mask by nature."""
-        return any(sample.has_mask for sample in self.samples if sample.label)
-
     def problems(self, keep: Keep | None = None) -> list[str]:
         """List what keeps the set from being used, one line a file, each with what to do; empty when all is well.
 

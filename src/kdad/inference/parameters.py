@@ -12,7 +12,9 @@ class WatchingParameters(StrictModel):
 
     polling: bool = Field(False, description="look at the folder again and again: network folders tell of no changes")
     poll_seconds: float = Field(1.0, gt=0, le=3600, description="between two looks when polling")
-    settle_seconds: float = Field(1.0, ge=0, le=3600, description="a file is complete when unchanged for so long")
+    settle_seconds: float = Field(
+        1.0, ge=0, le=3600, description="a file is complete when unchanged for so long, or when it was closed"
+    )
     patience_seconds: float = Field(
         10.0, ge=0, le=86400, description="a file that cannot be read is tried again after so long unchanged, then told"
     )
@@ -26,17 +28,24 @@ class InferenceParameters(StrictModel):
     """The ``inference:`` block."""
 
     images: str | None = Field(None, description="folder, of any layout, or one image file; must be given")
-    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
-    output: str | None = Field(None, description="where results go; null: data/08_reporting/inference/<images>")
+    detector: str = Field(
+        "latest", description="a folder, an exported file, latest, or runs:/ID, models:/NAME@ALIAS of MLflow"
+    )
+    output: str | None = Field(
+        None, description="where results go; null: data/08_reporting/inference/<last name of images>"
+    )
     batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
     heat_maps: bool = Field(True, description="write a heat map for each image, at its own size")
     maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
     tiles: TileParameters | None = Field(
-        None, description="how images larger than a tile are judged, part by part; null: all are resized"
+        None,
+        description="{size, overlap}: larger images are judged part by part (docs/large_images.md); null: all are resized",
     )
-    watch: bool = Field(False, description="judge files as they arrive in the folder, until told to end")
+    watch: bool = Field(False, description="judge files as they arrive in the folder, until Ctrl-C (docs/watching.md)")
     watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
-    drift: DriftParameters = Field(default_factory=DriftParameters, description="when scores have left normal ones")
+    drift: DriftParameters = Field(
+        default_factory=DriftParameters, description="when scores have left normal ones (docs/watching.md)"
+    )
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 
     @model_validator(mode="after")
@@ -51,16 +60,22 @@ class InferenceParameters(StrictModel):
 class CalibrationParameters(StrictModel):
     """The ``calibration:`` block."""
 
-    detector: str = Field("latest", description="a folder, an exported file, latest, runs:/ID or models:/NAME@ALIAS")
+    detector: str = Field(
+        "latest", description="a folder, an exported file, latest, or runs:/ID, models:/NAME@ALIAS of MLflow"
+    )
     images: str | None = Field(
         None, description="folder of normal images, or of labelled ones; null: the scores of the validation images"
     )
-    rule: ThresholdRule = Field("quantile", description="how the threshold is set; f1 and what follows need labels")
+    rule: ThresholdRule = Field(
+        "quantile", description="how the threshold is set; f1, youden and true_positive_rate need labelled images"
+    )
     value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
     tiles: TileParameters | None = Field(
         None, description="the threshold is of images that are judged by these tiles; null: of whole ones"
     )
-    output: str | None = Field(None, description="folder of the results; null: data/06_models/calibrated/...")
+    output: str | None = Field(
+        None, description="folder of the results; null: data/06_models/calibrated/<images>/<rule>_<value>"
+    )
     batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
 
     @property

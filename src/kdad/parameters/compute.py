@@ -14,5 +14,7 @@ class ComputeParameters(StrictModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of convolutions and cached activations; auto: bfloat16 where the hardware multiplies it"
     )
-    threads: int | None = Field(None, ge=1, description="torch threads; null: every core this process may use")
-    compile: bool = Field(False, description="frozen networks and those that train run through torch.compile")
+    threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")
+    compile: bool = Field(
+        False, description="networks run through torch.compile, which pays on large sets (docs/benchmarks.md)"
+    )

@@ -58,40 +58,50 @@ class DatasetParameters(StrictModel):
     )
     normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist, cifar10: the normal class, 0..9")
     root: str | None = Field(
-        None, description="folder, mnist, fashion_mnist, cifar10: the folder with the files; csv: the CSV file"
+        None,
+        description="folder, mnist, fashion_mnist, cifar10: the folder with the files; csv: the file that lists them",
     )
     download: bool = Field(True, description="mnist, fashion_mnist, cifar10 without root: download to data/01_raw")
     image_size: int | list[int] = Field(
-        description="pixels that images are resized to (textures: cropped), a number or [height, width]"
+        description="pixels that images are resized to (textures: cropped): a number, or [height, width]"
     )
     validation_fraction: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "auto",
-        description="share of normal training images held out, where the set holds out none itself; auto: a tenth, or "
-        "the 19 images that a false positive rate of 5 % takes where those are more, but at most half",
+        description="of normal images, where a set has no validation part; auto: a tenth, or 19 where those are more, at most half",
     )
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
-        "resize", description="folder, csv: how images come to image_size: stretched, filled up with the border, or cut"
+        "resize", description="folder, csv: resize (stretched), letterbox (filled with the border) or centre_crop (cut)"
     )
     tiles: TileParameters | None = Field(
-        None, description="folder, csv: images are learnt from, and tested, as tiles of this size; null: as a whole"
+        None,
+        description="folder, csv: {size, overlap}: learnt from, and tested, as tiles (docs/large_images.md); null: as a whole",
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",
-        description="folder, csv: what becomes 0 and 1: 8 bits as they are and of wider types what training images use "
-        "(auto), each type's limits, what training images use in any case (data), or [low, high]",
+        description="folder, csv: what becomes 0 and 1: auto (8 bits as they are, others as data), type, data (what "
+        "training images use) or [low, high]",
     )
     duplicates: Literal["warn", "refuse"] = Field(
-        "warn", description="what is done about images that are in two parts, or normal and anomalous"
+        "warn", description="what is done about images in two parts, or normal and anomalous"
     )
     contamination: float = Field(
-        0.0, ge=0, lt=0.5, description="share of anomalous images that is put among the training images; 0 in earnest"
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="share of anomalous images put among the training images, to see how far a system falls; below 0.5",
     )
     contamination_by: Literal["drawn", "test"] = Field(
         "drawn", description="drawn: defects on training images; test: anomalous test images, then tested no more"
     )
-    textures: TextureParameters = Field(default_factory=TextureParameters, description="settings of the set textures")
-    layout: LayoutParameters = Field(default_factory=LayoutParameters, description="of the sets folder and csv")
-    elpv: ElpvParameters = Field(default_factory=ElpvParameters, description="settings of the set elpv")
+    textures: TextureParameters = Field(default_factory=TextureParameters, description="of the set textures")
+    layout: LayoutParameters = Field(
+        default_factory=LayoutParameters,
+        description="folder, csv: what names mean that are none of the usual words (docs/data.md)",
+    )
+    elpv: ElpvParameters = Field(
+        default_factory=ElpvParameters,
+        description="of the set elpv: cells by their probability of a defect (0, 1/3, 2/3, 1)",
+    )
 
     _sides = field_validator("image_size", mode="before")(check_sides)
     _limits = field_validator("value_range", mode="before")(check_value_range)

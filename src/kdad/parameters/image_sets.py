@@ -12,7 +12,9 @@ DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 class DefectParameters(StrictModel):
     """The defects that are drawn on test textures."""
 
-    kinds: list[DefectKind] = Field(["scratch", "stain", "hole", "paste", "blur"], min_length=1, description="in order")
+    kinds: list[DefectKind] = Field(
+        ["scratch", "stain", "hole", "paste", "blur"], min_length=1, description="kinds of defects, in order"
+    )
     strength: float = Field(0.6, gt=0, le=1, description="how far a defect departs from the texture; 1 is the most")
     size: float = Field(0.22, gt=0, le=0.5, description="usual extent as a share of the image's shorter side")
     softness: float = Field(2.0, gt=0, le=32, description="width of a defect's edge in pixels")
@@ -27,9 +29,7 @@ class DefectParameters(StrictModel):
 class TextureParameters(StrictModel):
     """The set `textures`: crops of a photograph, with drawn defects."""
 
-    seed: int = Field(
-        0, ge=0, description="of crops and defects; apart from the run's seed, so that data stay the same"
-    )
+    seed: int = Field(0, ge=0, description="of crops and defects; apart from the run's, so that data stay the same")
     train_images: int = Field(120, ge=1, description="crops for training")
     validation_images: int = Field(30, ge=1, description="normal validation crops")
     test_normal: int = Field(30, ge=0, description="normal crops in the test part")
@@ -50,7 +50,7 @@ class LayoutParameters(StrictModel):
     anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")
     masks: list[str] = Field([], description="folders of masks, besides ground_truth, masks, ...")
     anomalous_in_masks: Literal["bright", "dark"] | None = Field(
-        None, description="which pixels of masks are anomalous; null is bright, and a question where that seems wrong"
+        None, description="bright or dark pixels; null: bright, and a question where that seems wrong"
     )
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ from kdad.inference.parameters import CalibrationParameters, InferenceParameters
 from kdad.parameters.braces import escape_placeholders, unescape_placeholders
 from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.former import former_lines
 from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.project.command_line import CommandLineError, ExitCode
@@ -190,11 +191,14 @@ def check_environment(name: str | None, conf_source: Path) -> None:
 
 
 def check_names(parameters: dict[str, Any]) -> None:
-    """End the run for a parameter block that is unknown, naming the nearest."""
+    """End the run with one message for parameters of earlier versions, and for blocks that are unknown."""
+    lines = former_lines(parameters)
     unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
-    if unknown:
-        known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
-        lines = [f"  unknown parameter '{name}'{nearest_name(name, known)}" for name in unknown]
+    known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
+    for name in unknown:
+        if not any(line.startswith(f"  {name}.") for line in lines):
+            lines.append(f"  unknown parameter '{name}'{nearest_name(name, known)}")
+    if lines:
         raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
 
 

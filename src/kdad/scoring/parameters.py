@@ -50,7 +50,8 @@ class MeasuringParameters(StrictModel):
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
     resolution: MaskResolution = Field(
-        "masks", description="where pixels are measured: by maps enlarged to the masks' own size, or at the model's"
+        "masks",
+        description="where pixels are measured: maps enlarged to the masks' own size, or at the model's",
     )
 
 

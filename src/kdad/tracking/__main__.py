@@ -4,16 +4,14 @@ import sys
 from pathlib import Path
 
 from kdad.errors import first_line
-from kdad.tracking.destination import Destination
-from kdad.tracking.patience import limit_patience
+from kdad.tracking.destination import Destination, limit_patience
 from kdad.tracking.spool import Spool
 
 
 def main(waiting: Path) -> int:
     """Send every spool of a process that is gone to where it belongs; return 1 when some could not be sent."""
     limit_patience()
-    from kdad.tracking.delivery import Delivery
-    from kdad.tracking.leftovers import close_left_runs
+    from kdad.tracking.delivery import Delivery, close_left_runs
 
     destinations = {tuple(sorted(spool.destination.items())) for spool in Spool.find(waiting)}
     failed = 0

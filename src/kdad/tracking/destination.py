@@ -1,5 +1,6 @@
-"""Which MLflow a run goes to: from ``mlflow.yml``, or from MLflow's own environment variables."""
+"""Which MLflow a run goes to, from ``mlflow.yml`` or MLflow's environment variables; how it behaves here, and links."""
 
+import os
 import sqlite3
 import ssl
 import urllib.error
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 _SQLITE = "sqlite:///"
 _SECONDS = 3.0  # to answer that it is there
@@ -76,3 +78,53 @@ def unreachable(destination: Destination) -> str | None:
         # It is there; which certificates are good is MLflow's matter, which has settings of its own.
         return None if isinstance(reason, ssl.SSLError) else str(reason)
     return None
+
+
+_SETTINGS = {
+    "HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated by who can tell whether it was done before
+    "HTTP_REQUEST_TIMEOUT": "60",  # of a server at work on a large file; no run's end waits for it
+    "DISABLE_TELEMETRY": "true",
+    "ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def limit_patience() -> None:
+    """Have a server that is down told of within seconds, where MLflow by itself tries for four minutes.
+
+    Nor does MLflow report its use to its makers, draw bars, or print the addresses of each run. What the environment
+    says already stays; to be called before MLflow is imported.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(f"MLFLOW_{name}", value)
+
+
+#: The view of runs; without it MLflow opens traces of language models.
+_VIEW = "workflowType=machine_learning"
+
+
+def run_link(place: str, experiment: str, run: str) -> str:
+    """Return the link of a run's own page; `place` is where the UI is, empty for a link inside it."""
+    return f"{place}#/experiments/{experiment}/runs/{run}?{_VIEW}"
+
+
+def experiment_link(place: str, experiment: str) -> str:
+    """Return the link of an experiment's table of runs."""
+    return f"{place}#/experiments/{experiment}/runs?{_VIEW}"
+
+
+def axis_link(place: str, experiment: str, run: str, axis: str) -> str:
+    """Return the link of the cases of an ablation's axis alone, the best first.
+
+    Sorted by a metric, MLflow shows children flat, without their parent: "select all" takes what is to be compared.
+    """
+    chosen = quote(f"tags.axis = '{axis}' and tags.mlflow.parentRunId = '{run}'", safe="")
+    order = quote("metrics.`image_auroc`", safe="")
+    return f"{experiment_link(place, experiment)}&searchFilter={chosen}&orderByKey={order}&orderByAsc=false"
+
+
+def place_of_ui(destination: Destination, ui: dict[str, str]) -> str:
+    """Return where the UI of a destination is: the server itself, or what ``make mlflow`` opens for a database."""
+    if destination.uri.startswith(("http://", "https://")):
+        return destination.uri.rstrip("/") + "/"
+    return f"http://{ui.get('host', '127.0.0.1')}:{ui.get('port', '5000')}/"

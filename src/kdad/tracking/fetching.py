@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kdad.errors import InputError
-from kdad.tracking.patience import limit_patience
+from kdad.tracking.destination import limit_patience
 from kdad.tracking.prediction_needs import MODEL
 
 #: By this tag a run is known before MLflow has given it an ID.

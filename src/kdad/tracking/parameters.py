@@ -13,15 +13,18 @@ class TrackingParameters(StrictModel):
     enabled: bool = Field(True, description="whether runs are logged at all")
     when_unreachable: Literal["wait", "stop"] = Field(
         "wait",
-        description="MLflow does not answer as a run begins: 'wait' keeps records on disk and sends them later, 'stop' "
-        "ends the run at once",
+        description="wait: records wait on disk and are sent later; stop: nothing is begun that cannot be logged",
     )
-    patience: float = Field(10.0, gt=0, le=600, description="seconds without progress that a run's end waits")
-    system_metrics: bool = Field(False, description="log the use of processor, memory and disk")
+    patience: float = Field(
+        10.0, gt=0, le=600, description="seconds without progress that the end of a run waits for MLflow"
+    )
+    system_metrics: bool = Field(False, description="processor, memory and disk, in MLflow's tab of that name")
     register_model: str | None = Field(
-        None, pattern=r"^\w[\w .-]*$", description="name in the registry of which the detector becomes a new version"
+        None,
+        pattern=r"^\w[\w .-]*$",
+        description="name in MLflow's registry; each run's detector becomes a new version of it",
     )
-    champion: bool = Field(False, description="move the alias 'champion' of that name to the new version")
+    champion: bool = Field(False, description="the alias champion of that name moves to the new version")
 
     @model_validator(mode="after")
     def _champion_has_a_name(self) -> "TrackingParameters":

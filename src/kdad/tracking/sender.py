@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdad.errors import first_line
-from kdad.tracking.destination import Destination
-from kdad.tracking.patience import limit_patience
+from kdad.tracking.destination import Destination, limit_patience
 from kdad.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,7 @@ class Sender:
         while not self._spool.has_begun:
             if self._stop.wait(_PAUSE / 5):
                 return
-        from kdad.tracking.delivery import Delivery
-        from kdad.tracking.leftovers import close_left_runs
+        from kdad.tracking.delivery import Delivery, close_left_runs
 
         delivery = Delivery(self._destination)
         cleared, monitor = False, None

@@ -114,13 +114,6 @@ def test_fewer_critical_points_give_a_shorter_cloner():
     assert [layer.out_channels for layer in _convolutions(cloner)] == [64, 64, 128, 128, 256, 256, 256]
 
 
-def test_free_widths_are_used():
-    points = [CriticalPoint("pool2", 128, 8, 8, signed=False)]
-    architecture = ArchitectureParameters(size="free", widths=[[5], [7, 9, 128]])
-    cloner = build_cloner(architecture, "vgg16", points, (32, 32), _PLAIN)
-    assert [layer.out_channels for layer in _convolutions(cloner)] == [5, 7, 9, 128]
-
-
 @pytest.mark.parametrize(
     ("widths", "message"),
     [
@@ -129,10 +122,9 @@ def test_free_widths_are_used():
         ([[], [16, 128]], r"block 1 is \[\]; it needs at least one width"),
     ],
 )
-def test_free_widths_that_do_not_fit_are_an_input_error(widths, message):
-    points = [CriticalPoint("pool2", 128, 8, 8, signed=False)]
+def test_widths_that_do_not_fit_are_an_error(widths, message):
     with pytest.raises(InputError, match=message):
-        build_cloner(ArchitectureParameters(size="free", widths=widths), "vgg16", points, (32, 32), _PLAIN)
+        Cloner(widths, [CriticalPoint("pool2", 128, 8, 8, signed=False)], (32, 32))
 
 
 @pytest.mark.parametrize("size_name", ["small", "equal"])

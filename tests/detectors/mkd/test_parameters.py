@@ -1,9 +1,12 @@
 """Settings of detectors that an earlier version kept."""
 
+import re
+
 import pytest
 
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.errors import InputError
+from parameter_blocks import changed
 
 _REMOVED = {
     "cloner": {"count": 1},
@@ -39,20 +42,24 @@ def test_a_map_has_no_part_in_total_loss_however_it_was_standardised(settings):
     assert MkdSettings.of_kept(_kept(given, **rules, quantity="both", smoothing={"gaussian_sigma": 4})) == given
 
 
+def test_a_detector_of_before_maps_could_be_standardised_has_one_that_is_not(settings):
+    kept = _kept(settings(detection={"normalisation": "none"}))
+    del kept["scoring"]["detection"]["normalisation"]
+    assert MkdSettings.of_kept(kept) == settings(detection={"normalisation": "none"})
+
+
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("place", "value"),
     [
-        (lambda blocks: blocks["cloner"].update(count=3), "count=3"),
-        (lambda blocks: blocks["cloner"]["architecture"].update(hidden_widths=[8, 16]), r"hidden_widths=\[8, 16\]"),
-        (lambda blocks: blocks["scoring"].update(choose="drawn"), "choose=drawn"),
-        (lambda blocks: blocks["scoring"]["detection"].update(term="direction"), "term=direction"),
-        (lambda blocks: blocks["scoring"]["forward_map"].update(quantity="both"), "quantity=both"),
-        (lambda blocks: blocks["scoring"]["forward_map"].update(normalisation="per_pixel"), "normalisation=per_pixel"),
-        (lambda blocks: blocks["scoring"]["gradient_map"].update(normalisation="per_pixel"), "normalisation=per_pixel"),
+        ("cloner.count", 3),
+        ("cloner.architecture.hidden_widths", [8, 16]),
+        ("scoring.choose", "drawn"),
+        ("scoring.detection.term", "direction"),
+        ("scoring.forward_map.quantity", "both"),
+        ("scoring.forward_map.normalisation", "position"),
+        ("scoring.gradient_map.normalisation", "position"),
     ],
 )
-def test_what_judged_otherwise_is_refused(settings, change, named):
-    blocks = _kept(settings())
-    change(blocks)
-    with pytest.raises(InputError, match=f"it judges by {named}, which this version has not"):
-        MkdSettings.of_kept(blocks)
+def test_what_judged_otherwise_is_refused(settings, place, value):
+    with pytest.raises(InputError, match=rf"^it judges by {place}={re.escape(str(value))} \("):
+        MkdSettings.of_kept(changed(_kept(settings()), place, value))

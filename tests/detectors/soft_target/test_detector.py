@@ -1,19 +1,23 @@
 """Soft targets as a detector: disagreement by hand, and which images neither network has learnt from."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.special import rel_entr, softmax
 
 from kdad.detectors import load
 from kdad.detectors.context import TrainContext
+from kdad.detectors.learnt import state_of
 from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
-from kdad.detectors.soft_target.detector import SoftTargetDetector
+from kdad.detectors.soft_target.detector import ClassifierReference, SoftTargetDetector
 from kdad.errors import InputError
 from kdad.metrics.ranking import image_auroc
+from kdad.networks.weights import fingerprint_state
 from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.threshold import quantile_threshold
 
@@ -74,7 +78,7 @@ def test_held_out_images_of_the_class_are_in_neithers_training(labelled, setting
 
     train_classifier = module.train_classifier
     monkeypatch.setattr(module, "train_classifier", train)
-    table = fit(SoftTargetDetector, settings, images=labelled(), split="the system's own").seen.split.table
+    table = fit(SoftTargetDetector, settings, images=labelled(), split="the system's own").feature_set.split.table
     teachers, students = learnt
     validation = set(table.loc[table["split"] == "validation", "id"])
     assert len(validation) == 4
@@ -104,7 +108,7 @@ def test_the_split_follows_its_own_seed(labelled, settings, prepare, train_conte
     for seed, split_seed in ((0, 0), (1, 0), (0, 1)):
         place = TrainContext(train_context.compute, seed, train_context.models, split_seed)
         given = {"images": labelled(), "split": "the system's own", "train_context": place}
-        parts.append(prepare(SoftTargetDetector, settings, **given).seen.split.digest)
+        parts.append(prepare(SoftTargetDetector, settings, **given).feature_set.split.digest)
     assert parts[0] == parts[1] != parts[2]
 
 
@@ -118,3 +122,63 @@ def test_only_labelled_sets_can_be_seen(settings):
     textures = DatasetParameters(name="textures", category="brick", image_size=64)
     assert settings.supports(labelled)
     assert not settings.supports(textures)
+
+
+@pytest.fixture(params=[1, 3], ids=["grey", "colour"])
+def classifier(request):
+    torch.manual_seed(0)
+    return Classifier(request.param, 5, [4, 6], 7).eval()
+
+
+@pytest.fixture
+def reference(tmp_path, classifier):
+    path = tmp_path / "made" / "network.safetensors"
+    path.parent.mkdir()
+    save_file(state_of(classifier), path)
+    shape = {"channels": classifier[0].in_channels, "classes": 5, "widths": [4, 6], "hidden": 7}
+    return ClassifierReference(**shape, weights=str(path), fingerprint=fingerprint_state(classifier.state_dict()))
+
+
+def test_its_output_is_the_logits_at_one_position(reference, classifier):
+    channels = reference.channels
+    images = torch.rand(3, channels, 12, 10).expand(-1, 3, -1, -1)
+    network = reference.open()
+    (found,) = network(images)
+    assert found.shape == (3, 5, 1, 1)
+    assert torch.equal(found[..., 0, 0], classifier(2 * images[:, :channels] - 1))
+    (point,) = network.describe((12, 10))
+    assert (point.channels, point.height, point.width) == found.shape[1:]
+
+
+def test_it_is_frozen(reference):
+    network = reference.open()
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_classifier_of_the_same_form_but_another_hash_is_refused(reference):
+    save_file(state_of(Classifier(reference.channels, 5, [4, 6], 7)), reference.weights)
+    with pytest.raises(InputError, match=f"holds other weights: their hash is not {reference.fingerprint}"):
+        reference.open()
+
+
+def test_a_missing_and_a_damaged_file_are_refused(reference, tmp_path):
+    with pytest.raises(InputError, match=r"the weights '.*none' cannot be read .* make them again"):
+        reference.model_copy(update={"weights": str(tmp_path / "none")}).open()
+    with open(reference.weights, "r+b") as file:  # noqa: PTH123
+        file.truncate(50)
+    with pytest.raises(InputError, match=r"cannot be read .* make them again"):
+        reference.open()
+
+
+def test_a_kept_classifier_is_found_in_its_folder_wherever_that_lies(reference, tmp_path):
+    kept = tmp_path / "detector"
+    kept.mkdir()
+    named = reference.keep(kept, "teacher")
+    assert named.weights == "teacher.safetensors"
+    assert named.identity == reference.identity
+    shutil.rmtree(tmp_path / "made")
+    kept.rename(tmp_path / "moved")
+    found = named.within(tmp_path / "moved").open()
+    assert fingerprint_state(found.classifier.state_dict()) == reference.fingerprint
+    assert reference.within(kept) == reference

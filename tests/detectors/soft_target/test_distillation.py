@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
@@ -47,15 +46,15 @@ def test_a_student_of_one_class_sees_its_images_without_labels_and_the_teachers_
     assert len(lesson.rows) == 12  # of 16, four are held out
     assert not set(lesson.rows) & set(distillation.images.validation_rows)
     assert (len(lesson.labelled), lesson.temperature, lesson.alpha) == (0, 2, 1.0)
-    assert torch.equal(logits, distillation.teacher(0).train_logits)
+    assert torch.equal(logits, distillation.teacher(0).outputs["train"])
 
 
 def test_logits_are_those_of_the_kept_network(distillation):
     taught = distillation.teacher(0)
     network = Classifier(1, 3, [4, 6], 6)
-    network.load_state_dict(load_file(taught.folder / "network.safetensors"))
+    network.load_state_dict(taught.state)
     network.eval()
-    for part, found in (("train", taught.train_logits), ("test", taught.test_logits)):
+    for part, found in taught.outputs.items():
         images = getattr(distillation.images, part)
         with torch.no_grad():
             expected = network.classify(image_batch(images, np.arange(len(images.classes))))
@@ -75,10 +74,10 @@ def test_what_was_taught_is_found_again_and_only_that(distillation):
 
 def test_accuracy_is_of_the_part_that_is_asked_for(distillation):
     taught = distillation.teacher(0)
-    right = taught.test_logits.argmax(1).numpy() == distillation.images.test.classes
+    right = taught.outputs["test"].argmax(1).numpy() == distillation.images.test.classes
     assert distillation.test_metrics(taught)["accuracy"] == pytest.approx(right.mean())
     rows = distillation.images.validation_rows
-    right = taught.train_logits.argmax(1).numpy()[rows] == distillation.images.train.classes[rows]
+    right = taught.outputs["train"].argmax(1).numpy()[rows] == distillation.images.train.classes[rows]
     assert distillation.validation_accuracy(taught) == pytest.approx(right.mean())
 
 

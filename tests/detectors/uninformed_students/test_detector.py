@@ -130,11 +130,11 @@ def test_students_are_trained_once_whether_descriptors_are_kept_or_not(fit):
 def test_other_students_or_another_seed_are_trained_anew(fit, train_context):
     keys = [
         fit(UninformedStudentsDetector, settings((17,), **changed)).detector.key
-        for changed in ({}, {"count": 1}, {"output_stride": 2}, {"augmentation": "flips"})
+        for changed in ({}, {"count": 1}, {"output_stride": 2})
     ]
     other = TrainContext(train_context.compute, 1, train_context.models)
     keys.append(fit(UninformedStudentsDetector, settings((17,)), train_context=other).detector.key)
-    assert len(set(keys)) == 5
+    assert len(set(keys)) == 4
 
 
 def test_descriptors_are_kept_as_the_parameters_say():
@@ -144,10 +144,9 @@ def test_descriptors_are_kept_as_the_parameters_say():
             {"descriptors": "cache"},
             {"descriptors": "recompute"},
             {},
-            {"augmentation": "flips"},
         )
     ]
-    assert keep == [True, False, None, False]
+    assert keep == [True, False, None]
 
 
 def test_small_images_and_empty_splits_are_refused(prepare):
@@ -176,22 +175,26 @@ def test_images_too_small_for_a_receptive_field_cannot_be_seen(size, supports):
     assert settings((17, 33)).supports(dataset) == supports
 
 
-@pytest.mark.parametrize(
-    ("kept", "opened"), [("held_out", "overall"), ("overall", "overall"), ("per_pixel", "per_pixel"), (None, "overall")]
-)
-def test_a_kept_detector_has_its_constants_whatever_images_gave_them(kept, opened):
-    blocks = settings().model_dump(mode="json")
+@pytest.mark.parametrize("normalisation", ["overall", "per_pixel"])
+def test_a_kept_detector_whose_constants_training_images_gave_opens(normalisation):
+    given = settings(scoring={"normalisation": normalisation})
+    blocks = given.model_dump(mode="json")
     blocks["student_scoring"]["error"] = "absolute"  # the only one that is left
-    blocks["student_scoring"]["normalisation"] = kept
-    if kept is None:
+    assert UninformedStudentsSettings.of_kept(blocks) == given
+
+
+@pytest.mark.parametrize("normalisation", ["held_out", "position", None])
+def test_a_kept_detector_whose_constants_validation_images_gave_is_refused(normalisation):
+    blocks = settings().model_dump(mode="json")
+    blocks["student_scoring"]["normalisation"] = normalisation
+    if normalisation is None:  # before there was a choice
         del blocks["student_scoring"]["normalisation"]
-    found = UninformedStudentsSettings.of_kept(blocks)
-    assert found == settings(scoring={"normalisation": opened})
-    assert blocks["student_scoring"]["error"] == "absolute"  # what was read stays as it was
+    with pytest.raises(InputError, match=r"student_scoring.normalisation=\w+ \(by which validation images"):
+        UninformedStudentsSettings.of_kept(blocks)
 
 
 def test_a_kept_detector_of_relative_errors_is_refused():
     blocks = settings().model_dump(mode="json")
     blocks["student_scoring"]["error"] = "relative"
-    with pytest.raises(InputError, match="it judges by error=relative, which this version has not"):
+    with pytest.raises(InputError, match=r"student_scoring.error=relative \(removed"):
         UninformedStudentsSettings.of_kept(blocks)

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdad.detectors.uninformed_students.maps import (
+    every_part,
     fuse_maps,
+    parts_of,
     predictive_variance,
     regression_error,
     spread_grid,
@@ -133,3 +135,22 @@ def test_spreading_by_hand():
     assert spread_grid(maps, 4, (3, 12)).tolist() == [[row] * 3]
     assert spread_grid(maps, 4, (1, 9)).tolist() == [[row[:9]]]
     assert spread_grid(maps, 2, (2, 6)).tolist() == [[[0, 2, 4, 3, 2, 2]] * 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "expected"),
+    [
+        ("combined", [17, 33], ["e_p17", "v_p17", "e_p33", "v_p33"]),
+        ("regression_error", [17, 33], ["e_p17", "e_p33"]),
+        ("predictive_variance", [33], ["v_p33"]),
+        ("combined_p33", [17, 33], ["e_p33", "v_p33"]),
+        ("combined_p33", [33], []),
+        ("combined_p65", [17, 33], []),
+    ],
+)
+def test_what_a_map_adds_up(method, fields, expected):
+    assert parts_of(method, fields) == expected
+
+
+def test_every_part():
+    assert every_part([17, 65]) == ["e_p17", "v_p17", "e_p65", "v_p65"]

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.detectors.learnt import state_of
-from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.parameters import StudentParameters
+from kdad.detectors.uninformed_students.pretraining import TeacherReference
 from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
 from kdad.features.extraction import ExtractionOptions, FeatureSet, obtain_features
 from kdad.features.network import FrozenNetwork
@@ -154,7 +154,7 @@ def test_a_student_does_not_depend_on_how_many_there_are(train):
 
 def test_teacher_and_students_share_nothing_and_the_teacher_learns_nothing(teacher, train):
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
-    students, _ = train(_parameters(augmentation="flips"))
+    students, _ = train(_parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.module.state_dict().items())
     addresses = [parameter.data_ptr() for parameter in (*teacher.module.parameters(), *students.parameters())]
     assert len(set(addresses)) == len(addresses)
@@ -167,36 +167,6 @@ def test_resumed_students_equal_uninterrupted_ones(monkeypatch, train):
     resumed, resumed_history = train(parameters, folder="cut")
     assert _equal(students, resumed)
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
-
-
-def test_flips_are_learnt_from_new_descriptors(train):
-    plain, _ = train(_parameters(), folder="plain")
-    flipped, history = train(_parameters(augmentation="flips"), folder="flipped")
-    assert not _equal(plain, flipped)
-    assert np.isfinite(history["value"]).all()
-
-
-def test_what_flipped_images_teach_is_the_teachers_answer_to_them(describe, train, teacher, monkeypatch):
-    described = []
-
-    def outputs(images):
-        described.append(images)
-        return FrozenNetwork.outputs(teacher, images)
-
-    feature_set = describe()
-    monkeypatch.setattr(teacher, "outputs", outputs, raising=False)
-    train(_parameters(augmentation="flips", epochs=6), feature_set=feature_set)
-    pixels = feature_set.images.pixels
-    ways = {axes: np.flip(pixels, axes) if axes else pixels for axes in ((), (2,), (3,), (2, 3))}
-    met = {
-        axes
-        for batch in described
-        for axes, mirrored in ways.items()
-        for image in batch.numpy()
-        if any(np.array_equal(image, other) for other in mirrored)
-    }
-    assert len(described) == 12  # two batches of four training images an epoch; validation ones are not augmented
-    assert met == set(ways)
 
 
 def test_training_lowers_the_error(train):

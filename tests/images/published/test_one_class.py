@@ -39,7 +39,7 @@ def test_image_is_resized_and_has_no_mask():
     np.testing.assert_allclose(image, 0.2, atol=1e-6)  # 51 / 255
     assert images.image(0).max() == 0
     assert images.mask(2) is None
-    assert not images.has_masks
+    assert not any(sample.has_mask for sample in images.samples if sample.label)
 
 
 def test_class_without_training_images():

@@ -41,7 +41,6 @@ def test_a_share_of_the_training_images_gets_a_defect_and_nothing_else_changes(s
         assert made.samples[row].kind in clean._textures.defects.kinds
         assert np.abs(image - clean.image(row)).max() > 0.02  # a defect that can be seen
         assert not made.samples[row].has_mask
-    assert made.has_masks == clean.has_masks
 
 
 def test_a_larger_share_contains_a_smaller_one_and_another_seed_draws_others():

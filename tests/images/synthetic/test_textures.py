@@ -27,7 +27,7 @@ def test_default_counts():
     normal = {("train", "good", 0, False): 120, ("validation", "good", 0, False): 30, ("test", "good", 0, False): 30}
     assert counts == normal | defects
     assert len({sample.id for sample in images.samples}) == len(images.samples)
-    assert images.has_masks
+    assert all(sample.has_mask for sample in images.samples if sample.label)
     assert images.problems() == []
 
 

@@ -181,9 +181,11 @@ class BaselineParameters(StrictModel):
     components: int = Field(64, ge=1, description="principal components of the pixels, as far as there are images")
     points: list[str] | None = Field(None, description="critical points of patch features; null: the first three")
     normalisation: Literal["none", "per_pixel"] = Field(
-        "none", description="of all maps; position: standardised at each position by training images"
+        "none", description="of all maps; per_pixel: standardised at each pixel by training images"
     )
-    smoothing: SmoothingParameters = Field(default_factory=SmoothingParameters, description="of all maps")
+    smoothing: SmoothingParameters = Field(
+        default_factory=SmoothingParameters, description="of all maps; 1, 0 and 0 leave a step out"
+    )
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of a map's pixels in an image's score")
 
     @property

@@ -22,8 +22,12 @@ class ExportParameters(StrictModel):
 
     detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
     format: FileFormat = Field("onnx", description="onnx, torch_export (a .pt2 file) or openvino (.xml and .bin)")
-    precision: ExportPrecision = Field("float32", description="bfloat16 and int8 are measured, and lose something")
-    output: str | None = Field(None, description="folder of the results; null: data/06_models/exported/...")
+    precision: ExportPrecision = Field(
+        "float32", description="bfloat16 (openvino) and int8 (onnx, openvino) are measured, and lose something"
+    )
+    output: str | None = Field(
+        None, description="folder of the results; null: data/06_models/exported/<detector>/<format>_<precision>"
+    )
     images: str | None = Field(
         None, description="folder of normal images, or of labelled ones, to check on; null: those of the detector's run"
     )

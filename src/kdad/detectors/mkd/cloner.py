@@ -68,17 +68,14 @@ def build_cloner(
     """Build an untrained cloner for a source's critical points at images of `size` (H, W).
 
     ``small`` has the published widths; ``equal`` the source's own architecture, of which VGG-16 gets BatchNorm (random
-    VGG-16 without it does not train). `input_normalisation` is the source's, mean and sd a channel. Raises `InputError`
-    when free widths do not fit the critical points.
+    VGG-16 without it does not train). `input_normalisation` is the source's, mean and sd a channel.
     """
     if parameters.size == "equal" and source_name != "vgg16":
         cloner: nn.Module = build_source(source_name).select([point.name for point in points])
     elif parameters.size == "equal":
         cloner = Cloner(_VGG16_WIDTHS[: len(_pooling_plan(points, size))], points, size)
-    elif parameters.size == "small":
-        cloner = Cloner(small_widths(points, size, parameters.hidden_width), points, size)
     else:
-        cloner = Cloner(parameters.widths or [], points, size)
+        cloner = Cloner(small_widths(points, size, parameters.hidden_width), points, size)
     mean, sd = (torch.tensor(values).view(1, 3, 1, 1) for values in input_normalisation)
     cloner.mean.copy_(mean)
     cloner.sd.copy_(sd)

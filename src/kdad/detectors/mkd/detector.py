@@ -185,7 +185,7 @@ class MkdDetector(SourceDetector):
 
     def _gradient_map(self, method: str, images: Tensor) -> Tensor:
         rule, positions = self.settings.scoring.gradient_map, self._choose("gradient_map")
-        shared = (positions, self.settings.cloner.loss, self.compute, rule.guided)
+        shared = (positions, self.settings.cloner.loss, self.compute)
         total = TotalDiscrepancy(self.frozen["source"].module, self.cloner, self.scales, *shared)
         with torch.enable_grad():
             total.eval().requires_grad_(False)

@@ -20,7 +20,7 @@ GRADIENT_METHODS = ("gradients", "smooth_grad", "guided_backprop", "integrated_g
 class TotalDiscrepancy(nn.Module):
     """Images `(B, 3, H, W)` to L_total `(B,)`: the one module that attribution methods differentiate.
 
-    With `guided` = ``cloner`` the source is no submodule, so hooks set on submodules reach the cloner's ReLUs only.
+    The source is no submodule, so hooks set on submodules reach the cloner's ReLUs only.
     """
 
     def __init__(
@@ -31,14 +31,10 @@ class TotalDiscrepancy(nn.Module):
         positions: list[int],
         loss: DiscrepancyParameters,
         compute: Compute,
-        guided: str = "cloner",
     ) -> None:
         super().__init__()
         self.cloner = cloner
-        if guided == "both":
-            self.source = source
-        else:
-            object.__setattr__(self, "source", source)
+        object.__setattr__(self, "source", source)
         self.scales, self.positions, self.loss, self.compute = scales, positions, loss, compute
 
     def forward(self, images: Tensor) -> Tensor:

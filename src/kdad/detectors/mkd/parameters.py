@@ -1,10 +1,10 @@
 """The ``cloner:`` and ``scoring:`` blocks: architecture, loss and training of the cloner; maps and scores."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdad.detectors.parameters import ANY, SystemSettings, without_removed
+from kdad.detectors.parameters import SystemSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.scoring.parameters import MappingParameters, SmoothingParameters
@@ -21,19 +21,8 @@ _FORWARD, _PUBLISHED = (
 class ArchitectureParameters(StrictModel):
     """The size of the cloner."""
 
-    size: Literal["small", "equal", "free"] = Field(
-        "small", description="small (published), equal (the source's), free"
-    )
+    size: Literal["small", "equal"] = Field("small", description="small (published), equal (the source's)")
     hidden_width: int = Field(16, ge=1, le=512, description="channels of the small cloner's inner convolutions")
-    widths: list[list[Annotated[int, Field(ge=1)]]] | None = Field(
-        None, description="free: output channels of every convolution, by block"
-    )
-
-    @model_validator(mode="after")
-    def _widths_belong_to_free(self) -> "ArchitectureParameters":
-        if (self.widths is not None) != (self.size == "free"):
-            raise ValueError("widths goes with size=free, and size=free needs widths")
-        return self
 
 
 class DiscrepancyParameters(StrictModel):
@@ -43,7 +32,7 @@ class DiscrepancyParameters(StrictModel):
     direction_weight: float = Field(1.0, ge=0, description="weight of L_dir")
     direction_form: Literal["whole_vector", "per_location"] = Field(
         "per_location",
-        description="cosine over a point's whole activation (published), or over channels at each location",
+        description="cosine over a point's whole_vector (published), or over channels per_location",
     )
 
     @model_validator(mode="after")
@@ -58,7 +47,9 @@ class ClonerParameters(StrictModel):
 
     architecture: ArchitectureParameters = Field(default_factory=ArchitectureParameters, description="its layers")
     loss: DiscrepancyParameters = Field(default_factory=DiscrepancyParameters, description="L_total")
-    training_points: PointChoice = Field("all", description="critical points in the training loss")
+    training_points: PointChoice = Field(
+        "all", description="critical points in the loss: names, all, first N or last N"
+    )
     training: TrainingParameters = Field(
         default_factory=lambda: TrainingParameters(epochs=60), description="how it is trained"
     )
@@ -69,13 +60,13 @@ class DetectionParameters(StrictModel):
 
     score: Literal["total_loss", "map_maximum", "map_top_mean"] = Field(
         "map_top_mean",
-        description="L_total (published), or of the forward map its maximum or the mean of its largest values",
+        description="total_loss: L_total (published); map_maximum, map_top_mean: of the forward map",
     )
     points: PointChoice = Field("last 3", description="critical points in total_loss; published: last 3")
     normalisation: Literal["none", "per_pixel"] = Field(
-        "per_pixel", description="the scored map is standardised at each position by training images, or not"
+        "per_pixel", description="of the scored map; per_pixel: standardised at each pixel by training images"
     )
-    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels in map_top_mean")
+    top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels whose mean map_top_mean takes")
 
 
 class ForwardMapParameters(StrictModel):
@@ -83,9 +74,11 @@ class ForwardMapParameters(StrictModel):
 
     points: PointChoice = Field("first 3", description="critical points in the map")
     term: Literal["direction", "value", "total"] = Field(
-        "total", description="of the discrepancy at a location: L_dir, L_val, or both as the loss weighs them"
+        "total", description="direction: L_dir, value: L_val, total: both as the cloner's loss weighs them"
     )
-    fusion: Literal["sum", "geometric_mean"] = Field("geometric_mean", description="how points are combined")
+    fusion: Literal["sum", "geometric_mean"] = Field(
+        "geometric_mean", description="how points are combined; geometric_mean asks every resolution to agree"
+    )
 
 
 class GradientMapParameters(StrictModel):
@@ -97,7 +90,6 @@ class GradientMapParameters(StrictModel):
     )
     smooth_grad_samples: int = Field(50, ge=1, description="noisy copies of an image")
     smooth_grad_sd: float = Field(0.1, gt=0, description="standard deviation of the noise, images in [0, 1]")
-    guided: Literal["cloner", "both"] = Field("cloner", description="whose ReLUs guide; published: the cloner's")
     batch_size: int = Field(16, ge=1, description="images in one backward pass")
 
 
@@ -105,14 +97,18 @@ class ScoringParameters(MappingParameters):
     """The ``scoring:`` block."""
 
     localisation: list[LocalisationMethod] = Field(
-        ["discrepancy"], min_length=1, description="methods to map with; the first is shown"
+        ["discrepancy", "gradients"], min_length=1, description="methods to map with; the first is shown"
     )
     smoothing: dict[LocalisationMethod, SmoothingParameters] = Field(
         default_factory=lambda: {"discrepancy": _FORWARD} | dict.fromkeys(_GRADIENTS, _PUBLISHED),
-        description="what each map passes through",
+        description="what each map passes through: clip at a quantile, Gaussian, opening (pixels); 1, 0 and 0 leave a step out",
     )
-    detection: DetectionParameters = Field(default_factory=DetectionParameters, description="the detection score")
-    forward_map: ForwardMapParameters = Field(default_factory=ForwardMapParameters, description="the forward map")
+    detection: DetectionParameters = Field(
+        default_factory=DetectionParameters, description="the detection score: one number an image"
+    )
+    forward_map: ForwardMapParameters = Field(
+        default_factory=ForwardMapParameters, description="the map that localises"
+    )
     gradient_map: GradientMapParameters = Field(default_factory=GradientMapParameters, description="gradient maps")
 
 
@@ -126,25 +122,12 @@ class MkdSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "MkdSettings":
-        """Return the settings of a detector that was kept; raises `InputError` for rules that validation images shaped.
+        """Return the settings of a detector that was kept; raises `InputError` for rules that are gone.
 
-        Until 0.2 those were the default, and the threshold that the same images set did not hold what it said.
+        L_total is judged by as ever, however the map beside it was standardised.
         """
-        detection, own_map = values["scoring"].get("detection", {}), ("term", "fusion", "smoothing")
-        by_loss = detection.get("score") == "total_loss"  # which no map has a part in
-        removed = {
-            "cloner.count": 1,
-            "cloner.architecture.hidden_widths": None,
-            "scoring.choose": "none",
-            "scoring.choosing": ANY,
-            **{f"scoring.detection.{name}": ANY if by_loss else None for name in (*own_map, "quantity", "weighting")},
-            "scoring.forward_map.quantity": "discrepancy",
-            "scoring.forward_map.weighting": "equal",
-            "scoring.forward_map.normalisation": "none",
-            "scoring.gradient_map.normalisation": "none",
-        }
-        values = without_removed(values, removed)
-        if by_loss and "normalisation" in detection:
-            detection = values["scoring"]["detection"] | {"normalisation": "none"}
-            values = values | {"scoring": values["scoring"] | {"detection": detection}}
-        return cls.model_validate(values)
+        detection = {"normalisation": "none"} | values["scoring"].get("detection", {})
+        if detection.get("score") == "total_loss":
+            today = {name: value for name, value in detection.items() if name in DetectionParameters.model_fields}
+            detection = today | {"normalisation": "none"}
+        return super().of_kept(values | {"scoring": values["scoring"] | {"detection": detection}})

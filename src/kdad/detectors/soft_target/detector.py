@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
 from kdad.detectors.soft_target.classifier import Classifier
-from kdad.detectors.soft_target.distillation import Distillation, Taught
-from kdad.detectors.soft_target.frozen_classifier import ClassifierReference
+from kdad.detectors.soft_target.distillation import Distillation
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.published.labelled import classified_images, one_class_split
+from kdad.networks.points import CriticalPoint
 from kdad.networks.weights import fingerprint_state
 from kdad.scoring.image_score import ImageScore
 from kdad.storage.content_store import content_key
@@ -26,6 +25,38 @@ from kdad.storage.provenance import code_digest
 
 _BATCH = 512
 _SCORE = "disagreement"
+
+
+class ClassifierReference(NetworkReference):
+    """A classifier by its shape and its weights' hash."""
+
+    channels: int = Field(description="1 for grey images, 3 for colour")
+    classes: int = Field(description="logits")
+    widths: list[int] = Field(description="channels of each block")
+    hidden: int = Field(description="units before the logits")
+
+    def open(self) -> "FrozenClassifier":
+        """Read the classifier, frozen; raises `InputError` when the file is gone, unreadable or another's."""
+        state = self.read_weights()
+        classifier = Classifier(self.channels, self.classes, self.widths, self.hidden)
+        classifier.load_state_dict(state)
+        return FrozenClassifier(classifier, self.channels, self.classes).requires_grad_(False).eval()
+
+
+class FrozenClassifier(nn.Module):
+    """Gives one output, the logits `(B, K, 1, 1)` of images `(B, 3, H, W)`; of grey images one channel is seen."""
+
+    def __init__(self, classifier: Classifier, channels: int, classes: int) -> None:
+        super().__init__()
+        self.classifier, self.channels, self.classes = classifier, channels, classes
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Classify the images."""
+        return [self.classifier.classify(images[:, : self.channels])[..., None, None]]
+
+    def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
+        """Return the logits' shape."""
+        return [CriticalPoint("logits", self.classes, 1, 1, signed=True)]
 
 
 class SoftTargetDetector(Detector):
@@ -56,14 +87,13 @@ class SoftTargetDetector(Detector):
         """Return the teacher of all classes, trained or found."""
         distillation = _distillation(settings, feature_set, train_context)
         teacher, network = distillation.teacher(train_context.seed), settings.soft_target.teacher
-        path = teacher.folder / "network.safetensors"
         reference = ClassifierReference(
             channels=distillation.images.channels,
             classes=len(distillation.images.class_names),
             widths=network.widths,
             hidden=network.hidden,
-            weights=str(path.resolve()),
-            fingerprint=fingerprint_state(load_file(path)),
+            weights=str(teacher.weights.resolve()),
+            fingerprint=fingerprint_state(teacher.state),
         )
         return {"teacher": reference}
 
@@ -80,11 +110,11 @@ class SoftTargetDetector(Detector):
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         """Distil the student on the normal class, or find it trained."""
         distillation = _distillation(self.settings, feature_set, train_context)
-        taught = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
+        student = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
         self.size = feature_set.images.size
-        self.key = content_key(student=taught.key, code=code_digest(__name__))
-        self._take(load_file(taught.folder / "network.safetensors"))
-        return FitResult(_history_of(taught), taught.seconds, taught.reused, "student")
+        self.key = content_key(student=student.key, code=code_digest(__name__))
+        self._take(student.state)
+        return FitResult(student.history, student.seconds, student.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the student's weights."""
@@ -139,7 +169,3 @@ class SoftTargetDetector(Detector):
 def _distillation(settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext) -> Distillation:
     images = classified_images(feature_set.images, train_context.split_seed)
     return Distillation(images, settings.soft_target, train_context.compute, train_context.models)
-
-
-def _history_of(taught: Taught) -> pd.DataFrame:
-    return pd.read_csv(taught.folder / "loss_history.csv")

@@ -1,18 +1,14 @@
 """Teachers and students of soft targets, each trained once and found again by what it depends on."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdad.compute import Compute
-from kdad.detectors.learnt import state_of
+from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
 from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
 from kdad.images.image_set import hash_content
@@ -20,56 +16,42 @@ from kdad.images.published.labelled import ClassifiedImages
 from kdad.metrics.classification import classification_metrics
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
-from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A trained classifier's logits of all training and all test images, and its place in the store."""
-
-    key: str
-    train_logits: Tensor
-    test_logits: Tensor
-    folder: Path
-    reused: bool
-
-    @property
-    def seconds(self) -> float:
-        """How long the training took."""
-        return json.loads((self.folder / "cost.json").read_text())["seconds"]
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """The images, the settings and the store that all teachers and students of a run share."""
+    """The images, the settings and the store that all teachers and students of a run share.
+
+    Each keeps its logits ``train`` and ``test`` of all training and all test images.
+    """
 
     images: ClassifiedImages
     parameters: SoftTargetParameters
     compute: Compute
     store: ContentStore
 
-    def teacher(self, seed: int) -> Taught:
+    def teacher(self, seed: int) -> Trained:
         """Train the teacher on every labelled training image."""
         rows = self.images.fit_rows
         return self._obtain(Lesson(rows, rows), None, self.parameters.teacher, seed)
 
-    def student(self, lesson: Lesson, seed: int) -> Taught:
+    def student(self, lesson: Lesson, seed: int) -> Trained:
         """Train a student; it starts from the same weights for every lesson of a seed."""
         return self._obtain(lesson, self.teacher(seed) if lesson.alpha else None, self.parameters.student, seed)
 
-    def one_class_student(self, number: int, seed: int) -> Taught:
+    def one_class_student(self, number: int, seed: int) -> Trained:
         """Distil a student on the images of one class alone, without labels."""
         own = self.images.fit_rows[self.images.train.classes[self.images.fit_rows] == number]
         return self.student(Lesson(own, own[:0], self.parameters.temperature, 1.0), seed)
 
-    def test_metrics(self, taught: Taught) -> dict[str, float]:
+    def test_metrics(self, trained: Trained) -> dict[str, float]:
         """Return accuracy and calibration on the test images."""
-        return classification_metrics(taught.test_logits, self.labels("test"))
+        return classification_metrics(trained.outputs["test"], self.labels("test"))
 
-    def validation_accuracy(self, taught: Taught) -> float:
+    def validation_accuracy(self, trained: Trained) -> float:
         """Return the accuracy on validation training images, by which settings may be chosen."""
         rows = self.images.validation_rows
-        return classification_metrics(taught.train_logits[rows], self.labels("train")[rows])["accuracy"]
+        return classification_metrics(trained.outputs["train"][rows], self.labels("train")[rows])["accuracy"]
 
     def labels(self, part: str) -> Tensor:
         """Return the classes of the training or test part, by row."""
@@ -80,7 +62,7 @@ class Distillation:
     def _image_digests(self) -> list[str]:
         return [hash_content(part.pixels.tobytes()) for part in (self.images.train, self.images.test)]
 
-    def _obtain(self, lesson: Lesson, teacher: Taught | None, network: ClassifierParameters, seed: int) -> Taught:
+    def _obtain(self, lesson: Lesson, teacher: Trained | None, network: ClassifierParameters, seed: int) -> Trained:
         key = content_key(
             images=self._image_digests,
             rows=hash_content(lesson.rows.tobytes()),
@@ -93,18 +75,12 @@ class Distillation:
             code=code_digest("kdad.detectors.soft_target.training"),
         )
 
-        def build(folder: Path) -> None:
-            started = perf_counter()
-            checkpoint = CheckpointFile(folder / CHECKPOINT, key)
-            logits = None if teacher is None else teacher.train_logits
-            trained, history = train_classifier(self.images, lesson, logits, network, self.compute, seed, checkpoint)
-            parts = {"train": self.images.train, "test": self.images.test}
-            predicted = {name: predict_logits(trained, part, self.compute) for name, part in parts.items()}
-            save_file(predicted, folder / "logits.safetensors")
-            save_file(state_of(trained), folder / "network.safetensors")
-            history.to_csv(folder / "loss_history.csv", index=False)
-            (folder / "cost.json").write_text(json.dumps({"seconds": perf_counter() - started}))
+        def train(checkpoint):
+            logits = None if teacher is None else teacher.outputs["train"]
+            return train_classifier(self.images, lesson, logits, network, self.compute, seed, checkpoint)
 
-        folder, reused = self.store.obtain(key, build, progress=CHECKPOINT)
-        logits = load_file(folder / "logits.safetensors")
-        return Taught(key, logits["train"], logits["test"], folder, reused)
+        def predict(trained):
+            parts = {"train": self.images.train, "test": self.images.test}
+            return {name: predict_logits(trained, part, self.compute) for name, part in parts.items()}
+
+        return train_once(self.store, key, train, predict)

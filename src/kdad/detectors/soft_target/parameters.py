@@ -28,14 +28,21 @@ class SoftTargetParameters(StrictModel):
     """The ``soft_target:`` block."""
 
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="of teachers, students and the choice of labels")
-    teacher: ClassifierParameters
-    student: ClassifierParameters
+    teacher: ClassifierParameters = Field(
+        ClassifierParameters(widths=[32, 64], hidden=128, steps=1200), description="the teacher's network and training"
+    )
+    student: ClassifierParameters = Field(
+        ClassifierParameters(widths=[4, 8], hidden=16, steps=400, learning_rate=0.005),
+        description="the students' network and training",
+    )
     temperature: float = Field(4.0, gt=0, description="T outside the sweep")
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the soft term outside the sweep")
-    temperatures: list[float] = Field(min_length=1, description="T of the sweep")
-    alphas: list[float] = Field(min_length=1, description="alpha of the sweep")
+    temperatures: list[float] = Field([1, 2, 4, 8, 16], min_length=1, description="T of the sweep")
+    alphas: list[float] = Field([0.1, 0.5, 0.9], min_length=1, description="alpha of the sweep")
     sweep_labels: int = Field(10, ge=1, description="labelled images a class in the sweep")
-    label_counts: list[int] = Field(min_length=1, description="labelled images a class; all is always there")
+    label_counts: list[int] = Field(
+        [2, 5, 10, 20, 50], min_length=1, description="labelled images a class; all is always there"
+    )
     omitted_class: int = Field(3, ge=0, le=9, description="class that the transfer set goes without")
 
     @model_validator(mode="after")

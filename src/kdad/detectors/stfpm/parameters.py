@@ -24,7 +24,7 @@ class StfpmParameters(StrictModel):
         description="published: 100 epochs of batches of 32",
     )
     normalisation: Literal["none", "per_pixel"] = Field(
-        "none", description="published: none; position: standardised at each position by training images"
+        "none", description="none (published), or per_pixel: standardised at each pixel by training images"
     )
     smoothing: SmoothingParameters = Field(
         default_factory=SmoothingParameters, description="of the map; published: none"

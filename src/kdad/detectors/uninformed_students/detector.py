@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.dense_teacher import TeacherReference
 from kdad.detectors.uninformed_students.maps import (
+    every_part,
     fuse_maps,
+    parts_of,
     predictive_variance,
     regression_error,
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.parts import every_part, parts_of
 from kdad.detectors.uninformed_students.pretraining import (
+    TeacherReference,
     join_histories,
     pretrain,
     reference_teacher,
@@ -72,10 +73,9 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how teachers see images: their descriptors are kept where they fit, and not of augmented images."""
-        students = settings.students
-        keep = {"cache": True, "recompute": False, "auto": None}[students.descriptors]
-        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), False if students.augmentation != "none" else keep)
+        """Return how teachers see images: by default their descriptors are kept where they fit."""
+        keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
+        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:

@@ -1,4 +1,6 @@
-"""Anomaly maps of a student ensemble: regression error and predictive variance (Bergmann et al. 2020, section 3.3)."""
+"""Anomaly maps of a student ensemble: which e and v each adds up, and how (Bergmann et al. 2020, section 3.3)."""
+
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,3 +45,24 @@ def spread_grid(maps: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     known = [(side - 1) * stride + 1 for side in maps.shape[1:]]
     dense = F.interpolate(maps[:, None], known, mode="bilinear", align_corners=True)
     return F.pad(dense, (0, size[1] - known[1], 0, size[0] - known[0]), mode="replicate")[:, 0]
+
+
+#: Of every receptive field.
+_ADDED = {"combined": ("e", "v"), "regression_error": ("e",), "predictive_variance": ("v",)}
+
+
+def every_part(fields: Sequence[int]) -> list[str]:
+    """Return the names of e and v of these receptive fields."""
+    return [f"{part}_p{field}" for field in fields for part in ("e", "v")]
+
+
+def parts_of(method: str, fields: Sequence[int]) -> list[str]:
+    """Return which of them a map adds up, such as ``combined`` or ``combined_p17``.
+
+    None for a map of one receptive field where there is no other, since ``combined`` is the same.
+    """
+    kind, _, only = method.partition("_p") if method.startswith("combined_p") else (method, "", "")
+    if only and len(fields) == 1:
+        return []
+    chosen = [field for field in fields if not only or field == int(only)]
+    return [f"{part}_p{field}" for field in chosen for part in _ADDED[kind]]

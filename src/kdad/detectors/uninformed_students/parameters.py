@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from kdad.detectors.parameters import SystemSettings, without_removed
+from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
 from kdad.networks.mirrored_size import smallest_image
 from kdad.networks.parameters import SourceParameters
@@ -27,14 +27,14 @@ class DenseDistillationParameters(StrictModel):
         description="an image's shorter side is zoomed to this many crops, from and to, before one is cut",
     )
     enlargement: float = Field(2.0, gt=0, le=16, description="times, of a crop before the source sees it")
-    stride: Literal[1, 2, 4] = Field(4, description="pixels between the descriptors that are compared")
+    stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors that are compared: 1, 2 or 4")
     crops_per_epoch: int = Field(600, ge=2, description="new crops in each epoch")
     validation_crops: int = Field(64, ge=1, description="fixed crops of the loss history's validation rows")
     training: TrainingParameters = Field(
         default_factory=lambda: TrainingParameters(
             epochs=20, batch_size=8, learning_rate=0.001, weight_decay=1e-5, checkpoint_every=1
         ),
-        description="in place of the teacher's own, which is of patches",
+        description="of dense; at a rate of 0.002 teachers of p = 65 lose what they have learnt",
     )
 
     @model_validator(mode="after")
@@ -48,24 +48,31 @@ class TeacherParameters(StrictModel):
     """The ``teacher:`` block: weights of L_k, L_m and L_c, on natural images (Bergmann et al. 2020)."""
 
     distillation: Literal["dense", "patches"] = Field(
-        "patches", description="from every position of a crop, or from one patch at a time, as published"
+        "patches",
+        description="patches (published), or dense: every position of a crop at once (docs/uninformed_students.md)",
     )
-    pool: str | None = Field(None, description="folder of natural images; null: the photographs in the wheels")
-    seed: int = Field(0, ge=0, description="of the teacher, apart from the run's: students of all seeds share it")
+    pool: str | None = Field(
+        None, description="folder of natural images; null: photographs in the wheels of scikit-image and scikit-learn"
+    )
+    seed: int = Field(0, ge=0, description="apart from the run's: students of all seeds share a teacher")
     depth: int = Field(128, ge=1, le=4096, description="numbers in a descriptor")
-    width: float = Field(0.25, gt=0, le=4, description="of hidden layers, teacher's and students'; published: 1")
+    width: float = Field(0.25, gt=0, le=4, description="of hidden layers, the students' too; published: 1")
     knowledge_weight: float = Field(1.0, ge=0, description="lambda_k, of L_k")
     metric_weight: float = Field(0.0, ge=0, description="lambda_m, of L_m")
-    compactness_weight: float = Field(1.0, ge=0, description="lambda_c, of L_c; dense does without")
+    compactness_weight: float = Field(
+        1.0, ge=0, description="lambda_c, of L_c; 0 for dense; of patches, at 0.01 descriptors stay redundant"
+    )
     compactness_form: Literal["signed", "squared"] = Field(
-        "squared", description="L_c of correlations as printed, or of their squares"
+        "squared", description="of correlations: signed as printed, by which redundant channels cancel out, or squared"
     )
     margin: float = Field(10.0, gt=0, description="delta in L_m, a squared distance")
     source: SourceParameters = Field(
         default_factory=lambda: SourceParameters(critical_points=["block4", "block10"]),
         description="what L_k distils: dense all critical points, patches the last",
     )
-    dense: DenseDistillationParameters = Field(default_factory=DenseDistillationParameters)
+    dense: DenseDistillationParameters = Field(
+        default_factory=DenseDistillationParameters, description="of distillation: dense"
+    )
     source_size: int = Field(64, ge=8, le=1024, description="patches: pixels that they are enlarged to for the source")
     patches_per_epoch: int = Field(6400, ge=2, description="patches: new ones in each epoch")
     validation_patches: int = Field(512, ge=2, description="patches: fixed ones of the history's validation rows")
@@ -73,7 +80,7 @@ class TeacherParameters(StrictModel):
         default_factory=lambda: TrainingParameters(
             epochs=15, batch_size=64, learning_rate=0.001, weight_decay=1e-5, checkpoint_every=1
         ),
-        description="patches: of the teacher",
+        description="patches: how the teacher is trained",
     )
 
     @model_validator(mode="after")
@@ -112,11 +119,10 @@ class StudentParameters(StrictModel):
 
     receptive_fields: list[int] = Field([17, 33, 65], min_length=1, description="p of each scale, from 17, 33, 65")
     count: int = Field(3, ge=1, le=50, description="M, students of each scale")
-    output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors; published: 1")
+    output_stride: Literal[1, 2, 4] = Field(4, description="pixels between descriptors: 1 (published), 2 or 4")
     descriptors: Literal["auto", "cache", "recompute"] = Field(
-        "auto", description="keep the teacher's on disk, compute them in each epoch, or the first where it fits"
+        "auto", description="the teacher's: cache on disk, recompute in each epoch; auto: cache where it fits"
     )
-    augmentation: Literal["none", "flips"] = Field("none", description="of training images; flips recompute")
     training: TrainingParameters = Field(
         default_factory=lambda: TrainingParameters(
             epochs=20, batch_size=2, learning_rate=0.002, weight_decay=1e-5, checkpoint_every=5
@@ -133,8 +139,6 @@ class StudentParameters(StrictModel):
                 )
         if len(set(self.receptive_fields)) != len(self.receptive_fields):
             raise ValueError(f"receptive_fields names a value twice: {self.receptive_fields}")
-        if self.augmentation != "none" and self.descriptors == "cache":
-            raise ValueError("augmented images are new in every epoch; set descriptors to auto or recompute")
         return self
 
 
@@ -157,8 +161,7 @@ class StudentScoringParameters(MappingParameters):
     )
     normalisation: Literal["overall", "per_pixel"] = Field(
         "overall",
-        description="e and v less their mean and over their sd on training images (published: validation ones), of all "
-        "positions together, or at each",
+        description="overall: e and v by one mean and sd of training images (published: validation ones); or per_pixel",
     )
     score: Literal["map_maximum", "map_top_mean"] = Field("map_top_mean", description="an image's score")
     top_fraction: float = Field(0.01, gt=0, le=1, description="share of pixels in map_top_mean")
@@ -173,12 +176,9 @@ class UninformedStudentsSettings(SystemSettings):
 
     @classmethod
     def of_kept(cls, values: dict[str, Any]) -> "UninformedStudentsSettings":
-        """Return the settings of a detector that was kept; validation images gave the constants of those until 0.2."""
-        values = without_removed(values, {"student_scoring.error": "absolute"})
-        scoring = values["student_scoring"]
-        if scoring.get("normalisation") == "held_out":
-            values = values | {"student_scoring": scoring | {"normalisation": "overall"}}
-        return cls.model_validate(values)
+        """Return the settings of a kept detector; raises `InputError` where validation images shaped its maps."""
+        scoring = {"normalisation": "held_out"} | values["student_scoring"]  # what there was before there was a choice
+        return super().of_kept(values | {"student_scoring": scoring})
 
     def supports(self, dataset: DatasetParameters) -> bool:
         """Tell whether images are large enough for the largest receptive field."""

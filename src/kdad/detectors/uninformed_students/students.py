@@ -55,8 +55,8 @@ def train_students(
 ) -> pd.DataFrame:
     """Train M students together, in place, on the training images; return the loss history.
 
-    `feature_set` holds the descriptors of one teacher; where they are not kept, or images are augmented, it computes
-    anew. Losses of the students are added up, so each learns as it would alone.
+    `feature_set` holds the descriptors of one teacher; where they are not kept, it computes
+    them anew. Losses of the students are added up, so each learns as it would alone.
     """
     field, stride = students.patch_size, parameters.output_stride
     predict = compute.compiled(students.dense)
@@ -67,8 +67,6 @@ def train_students(
 
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
         images, kept = compute.move(feature_set.batch(rows)), feature_set.outputs(rows)
-        if students.training and parameters.augmentation == "flips":
-            images, kept = _flip(images), None
         targets = standardise(describe(images) if kept is None else compute.move(kept[f"p{field}"][0]))
         with compute.autocast():
             found = predict(images, stride)
@@ -78,9 +76,3 @@ def train_students(
     parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
     task = TrainingTask(f"students p{field}", students, loss, *parts, names=feature_set.split.name)
     return train(task, parameters.training, derive_seed(seed, "students", field), checkpoint)
-
-
-def _flip(images: Tensor) -> Tensor:
-    """Mirror the whole batch along each axis with an even chance."""
-    axes = [axis for axis in (2, 3) if torch.rand(()) < 0.5]
-    return images.flip(axes) if axes else images

@@ -5,9 +5,13 @@ import pandas as pd
 from torch import nn
 
 from kdad.compute import Compute
-from kdad.detectors.uninformed_students.dense_distillation import DenseTarget, DenseTeacherLoss
+from kdad.detectors.uninformed_students.distillation import (
+    DenseTarget,
+    DenseTeacherLoss,
+    PatchEmbedding,
+    PatchTeacherLoss,
+)
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patch_distillation import PatchEmbedding, PatchTeacherLoss
 from kdad.detectors.uninformed_students.patches import (
     EMBEDDING,
     cut_size,

@@ -6,11 +6,10 @@ from kdad.pipelines.detector.nodes import keep_detector
 from kdad.pipelines.reporting.nodes import (
     draw_curves,
     draw_heatmap_sheet,
-    draw_loss_curves,
-    draw_score_histogram,
     measure_detector,
     write_metrics,
 )
+from kdad.reporting.curves import draw_loss_curves, draw_score_histogram
 
 
 def create_pipeline(system: str) -> Pipeline:

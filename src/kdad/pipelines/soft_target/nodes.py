@@ -1,12 +1,9 @@
 """Nodes of the pipeline `soft_target`."""
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from functools import update_wrapper
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +12,10 @@ from matplotlib.figure import Figure
 from kdad.compute import prepare_compute
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
+from kdad.detectors.learnt import Trained
 from kdad.detectors.opening import open_detector
-from kdad.detectors.soft_target.class_offset import best_offset
-from kdad.detectors.soft_target.distillation import Distillation, Taught
-from kdad.detectors.soft_target.losses import softened_divergence
+from kdad.detectors.soft_target.distillation import Distillation
+from kdad.detectors.soft_target.losses import best_offset, softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
 from kdad.detectors.soft_target.training import Lesson
 from kdad.experiments.case import Case
@@ -40,66 +37,51 @@ _SHOWN_CLASSES = 5
 ALL = 0  # in tables of label counts: every training image has its label
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What all nodes of the pipeline work on: labelled images, settings, and the store of trained networks."""
-
-    image_set: ImageSet
-    soft_target: SoftTargetParameters
-    stores: Stores
-    compute: ComputeParameters
-    seed: int
-
-    def open(self) -> Distillation:
-        """Check the settings against the images; raises `InputError` before anything is trained."""
-        found = classified_images(self.image_set, self.seed)
-        settings = self.soft_target
-        for count in [*settings.label_counts, settings.sweep_labels]:
-            found.labelled_rows(count, settings.seeds[0])
-        return Distillation(found, settings, prepare_compute(self.compute), ContentStore(self.stores.models))
+def open_distillation(
+    image_set: ImageSet, soft_target: SoftTargetParameters, stores: Stores, compute: ComputeParameters, seed: int
+) -> Distillation:
+    """Check the settings against the images; raises `InputError` before anything is trained."""
+    images = classified_images(image_set, seed)
+    for count in [*soft_target.label_counts, soft_target.sweep_labels]:
+        images.labelled_rows(count, soft_target.seeds[0])
+    return Distillation(images, soft_target, prepare_compute(compute), ContentStore(stores.models))
 
 
-def on_shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a node's function that takes the fields of `Shared` instead of ``distillation``."""
+def on_distillation(measure: Callable[[Distillation], Any]) -> Callable[..., Any]:
+    """Return the node's function of what is measured on teachers and students."""
 
-    def run(**inputs: Any) -> Any:
-        shared = Shared(**{field.name: inputs.pop(field.name) for field in fields(Shared)})
-        return function(shared.open(), **inputs)
+    def run(
+        image_set: ImageSet, soft_target: SoftTargetParameters, stores: Stores, compute: ComputeParameters, seed: int
+    ) -> Any:
+        return measure(open_distillation(image_set, soft_target, stores, compute, seed))
 
-    own = list(inspect.signature(function).parameters.values())[1:]
-    hints = {name: hint for name, hint in get_type_hints(function).items() if name != "distillation"}
-    keyword, known = inspect.Parameter.KEYWORD_ONLY, get_type_hints(Shared)
-    added = [inspect.Parameter(name, keyword, annotation=hint) for name, hint in known.items()]
-    update_wrapper(run, function)
-    del run.__wrapped__
-    run.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *added])
-    run.__annotations__ = hints | known
+    run.__name__, run.__doc__ = measure.__name__, measure.__doc__
     return run
 
 
 def train_teachers(distillation: Distillation) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a teacher for each seed; return its accuracy and calibration, and the first one's loss history."""
-    taught = {seed: distillation.teacher(seed) for seed in distillation.parameters.seeds}
-    rows = [{"seed": seed, **distillation.test_metrics(found)} for seed, found in taught.items()]
-    history = pd.read_csv(next(iter(taught.values())).folder / "loss_history.csv")
+    teachers = {seed: distillation.teacher(seed) for seed in distillation.parameters.seeds}
+    rows = [{"seed": seed, **distillation.test_metrics(teacher)} for seed, teacher in teachers.items()]
+    history = next(iter(teachers.values())).history
     history.attrs["network"] = "teacher"
     return pd.DataFrame(rows), history
 
 
-def sweep_temperatures(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
+def sweep_temperatures(distillation: Distillation) -> pd.DataFrame:
     """Distil with few labels at every T and alpha: temperature, alpha, seed, validation_accuracy, accuracy, ece."""
     settings = distillation.parameters
     rows = []
     for seed, temperature, alpha in _progress("T and alpha", settings.seeds, settings.temperatures, settings.alphas):
         labelled = distillation.images.labelled_rows(settings.sweep_labels, seed)
-        taught = distillation.student(Lesson(labelled, labelled, temperature, alpha), seed)
+        student = distillation.student(Lesson(labelled, labelled, temperature, alpha), seed)
         facts = {"temperature": temperature, "alpha": alpha, "seed": seed}
-        validation = distillation.validation_accuracy(taught)
-        rows.append({**facts, "validation_accuracy": validation, **distillation.test_metrics(taught)})
+        validation = distillation.validation_accuracy(student)
+        rows.append({**facts, "validation_accuracy": validation, **distillation.test_metrics(student)})
     return pd.DataFrame(rows)
 
 
-def sweep_labels(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
+def sweep_labels(distillation: Distillation) -> pd.DataFrame:
     """Compare lessons at every number of labels a class: labels (0: all), lesson, seed, accuracy, ece.
 
     ``hard`` learns the labels alone, ``soft`` adds the teacher's targets of the same images, ``transfer`` its targets
@@ -121,7 +103,7 @@ def sweep_labels(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
+def omit_class(distillation: Distillation) -> pd.DataFrame:
     """Distil without a class: seed, student, accuracy, accuracy_of_class, offset (Hinton et al. 2015, section 3).
 
     The student sees soft targets alone, of images of the other classes. The offset is chosen on validation images.
@@ -137,11 +119,11 @@ def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFra
             "omitted_hard": Lesson(rest, rest),
         }
         for name, lesson in lessons.items():
-            taught = distillation.student(lesson, seed)
-            validation = taught.train_logits[images.validation_rows]
+            student = distillation.student(lesson, seed)
+            validation = student.outputs["train"][images.validation_rows]
             chosen = best_offset(validation, distillation.labels("train")[images.validation_rows], number)
             for offset in (0.0, chosen):
-                logits = taught.test_logits.clone()
+                logits = student.outputs["test"].clone()
                 logits[:, number] += offset
                 of_class = classification_metrics(logits[labels == number], labels[labels == number])["accuracy"]
                 overall = classification_metrics(logits, labels)["accuracy"]
@@ -150,7 +132,7 @@ def omit_class(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def score_disagreement(distillation: Distillation, teachers: pd.DataFrame) -> pd.DataFrame:
+def score_disagreement(distillation: Distillation) -> pd.DataFrame:
     """Detect every class but one by the student's disagreement with its teacher: normal_class, seed, image_auroc."""
     settings, classes = distillation.parameters, len(distillation.images.class_names)
     rows = []
@@ -160,22 +142,30 @@ def score_disagreement(distillation: Distillation, teachers: pd.DataFrame) -> pd
     return pd.DataFrame(rows)
 
 
-def disagreement_auroc(distillation: Distillation, student: Taught, number: int, seed: int) -> float:
+def disagreement_auroc(distillation: Distillation, student: Trained, number: int, seed: int) -> float:
     """Return image AUROC of KL(teacher || student) over the test images, where class `number` is normal.
 
     The teacher has seen every class with its label, which one-class methods have not.
     """
     teacher = distillation.teacher(seed)
-    scores = softened_divergence(student.test_logits, teacher.test_logits, distillation.parameters.temperature)
+    scores = softened_divergence(student.outputs["test"], teacher.outputs["test"], distillation.parameters.temperature)
     return image_auroc((distillation.labels("test") != number).long().numpy(), scores.numpy())
 
 
 def draw_soft_targets(
-    distillation: Distillation, teachers: pd.DataFrame, sweep: pd.DataFrame, labels: pd.DataFrame
+    image_set: ImageSet,
+    soft_target: SoftTargetParameters,
+    stores: Stores,
+    compute: ComputeParameters,
+    seed: int,
+    teachers: pd.DataFrame,
+    sweep: pd.DataFrame,
+    labels: pd.DataFrame,
 ) -> dict[str, Figure]:
     """Draw softened distributions at several T, the sweep, and accuracy and calibration over numbers of labels."""
-    settings, images = distillation.parameters, distillation.images
-    logits = distillation.teacher(settings.seeds[0]).test_logits
+    distillation = open_distillation(image_set, soft_target, stores, compute, seed)
+    settings, images = soft_target, distillation.images
+    logits = distillation.teacher(settings.seeds[0]).outputs["test"]
     # Of each class the test image that the teacher is least sure of.
     sure = logits.softmax(1).max(1).values.numpy()
     of_each = [np.flatnonzero(images.test.classes == number) for number in range(_SHOWN_CLASSES)]

@@ -7,7 +7,7 @@ from kdad.pipelines.soft_target.nodes import (
     draw_soft_targets,
     keep_student,
     omit_class,
-    on_shared,
+    on_distillation,
     score_disagreement,
     summarise_soft_targets,
     sweep_labels,
@@ -26,17 +26,16 @@ _SHARED = {
 
 def create_pipeline() -> Pipeline:
     """Train teachers, sweep temperature and labels, omit a class, detect anomalies, draw, keep a detector."""
-    taught = {"teachers": "soft_target.teachers", **_SHARED}
     tables = {name: f"soft_target.{name}" for name in ("teachers", "sweep", "labels", "omission", "anomaly")}
-    drawn = {name: tables[name] for name in ("sweep", "labels")}
+    drawn = {name: tables[name] for name in ("teachers", "sweep", "labels")}
     kept = {**_SHARED, "split_table": "split_table", "measuring": "params:measuring"}
     steps = [
-        (on_shared(train_teachers), _SHARED, ["teachers", "teacher_loss_history"], "train_soft_teachers"),
-        (on_shared(sweep_temperatures), taught, "sweep", "sweep_temperatures"),
-        (on_shared(sweep_labels), taught, "labels", "sweep_labels"),
-        (on_shared(omit_class), taught, "omission", "omit_class"),
-        (on_shared(score_disagreement), taught, "anomaly", "score_disagreement"),
-        (on_shared(draw_soft_targets), taught | drawn, "figures", "draw_soft_targets"),
+        (on_distillation(train_teachers), _SHARED, ["teachers", "teacher_loss_history"], "train_soft_teachers"),
+        (on_distillation(sweep_temperatures), _SHARED, "sweep", "sweep_temperatures"),
+        (on_distillation(sweep_labels), _SHARED, "labels", "sweep_labels"),
+        (on_distillation(omit_class), _SHARED, "omission", "omit_class"),
+        (on_distillation(score_disagreement), _SHARED, "anomaly", "score_disagreement"),
+        (draw_soft_targets, _SHARED | drawn, "figures", "draw_soft_targets"),
         (summarise_soft_targets, tables, "summary", "summarise_soft_targets"),
         (keep_student, kept, "detector", "keep_student"),
     ]

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines.reporting.nodes import draw_loss_curves
 from kdad.pipelines.teacher.nodes import train_teachers
+from kdad.reporting.curves import draw_loss_curves
 
 
 def create_pipeline() -> Pipeline:
