@@ -93,7 +93,7 @@ class ImageSet(ABC):
         """Return what `problems` found out about the files, as JSON."""
         return {}
 
-    def recall(self, known: dict[str, Any]) -> None:
+    def recall(self, known: dict[str, Any]) -> None:  # noqa: B027  # most sets find out nothing
         """Take what `known` returned, of the same files, so that none has to be looked at."""
 
     def remarks(self) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ _IMAGES, _MASKS, _KNOWN = "images.npy", "masks.npy", "known.json"
 _MOST = 0.5  # of the room on the disk; images that take more are decoded whenever they are asked for
 
 
-class _Unusable(InputError):
+class _UnusableError(InputError):
     """What is wrong with the files, so that nothing is kept."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -90,7 +90,7 @@ class PreparedSet(ImageSet):
 
         problems = self._images.problems(keep)
         if problems:
-            raise _Unusable(problems)
+            raise _UnusableError(problems)
         if images is not None:
             images.flush()
         np.save(folder / _MASKS, np.concatenate(packed))
@@ -140,7 +140,7 @@ class PreparedSet(ImageSet):
         """List what is wrong with the files; what is in the store has nothing wrong."""
         try:
             _ = self._kept
-        except _Unusable as error:
+        except _UnusableError as error:
             return error.problems
         return []
 

@@ -33,7 +33,8 @@ def measure(
     """Return how test scores rank, how the threshold decides and how maps localise; and curves of each method's pixels.
 
     `test` has a row a test image (label, score, decision). Pixel metrics on top are those of the first method; None
-    without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones ``metrics_left_out`` does.
+    without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones
+    ``metrics_left_out`` does.
     """
     localisation: dict[str, dict[str, float | None]] = {}
     curves: dict[str, PixelCurves] = {}

@@ -101,7 +101,8 @@ class ScoringParameters(MappingParameters):
     )
     smoothing: dict[LocalisationMethod, SmoothingParameters] = Field(
         default_factory=lambda: {"discrepancy": _FORWARD} | dict.fromkeys(_GRADIENTS, _PUBLISHED),
-        description="what each map passes through: clip at a quantile, Gaussian, opening (pixels); 1, 0 and 0 leave a step out",
+        description="what each map passes through: clip at a quantile, Gaussian, opening (pixels); 1, 0 and 0 leave a "
+        "step out",
     )
     detection: DetectionParameters = Field(
         default_factory=DetectionParameters, description="the detection score: one number an image"

@@ -13,7 +13,8 @@ from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.localisation import PixelCurves
-from kdad.reporting import curves, heatmap_sheet
+from kdad.reporting import heatmap_sheet
+from kdad.reporting.curves import draw_pro, draw_roc
 from kdad.reporting.parameters import ReportingParameters
 from kdad.reporting.threshold_remarks import threshold_remarks
 from kdad.scoring.parameters import MeasuringParameters
@@ -82,8 +83,8 @@ def draw_curves(
     }
     test = scores[scores["split"] == "test"]
     labels, reason = test["label"].to_numpy(), measured["localisation_left_out"]
-    roc = curves.draw_roc(labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"])
-    return roc, curves.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason)
+    roc = draw_roc(labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"])
+    return roc, draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason)
 
 
 def draw_heatmap_sheet(
