@@ -10,7 +10,7 @@ import torch
 
 import bench_reading
 from bench_dense_form import crops
-from bench_region_overlap import make_stack, pro_by_thresholds
+from bench_region_overlap import make_stack, pro_auc, pro_by_thresholds
 from bench_training_step import _cached_step, _published_step
 from kdad import detectors
 from kdad.compute import choose_compute
@@ -18,7 +18,6 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops
 from kdad.detectors.uninformed_students.students import student_errors
 from kdad.features.cache import open_cache, write_cache
-from kdad.metrics.region_overlap import pro_auc
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.points import CriticalPoint
 from kdad.networks.weights import load_source

@@ -23,10 +23,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from bench_region_overlap import make_stack
+from bench_region_overlap import make_stack, pro_auc
 from growth import Curve, curves
 from kdad.compute import limit_threads
-from kdad.metrics.region_overlap import pro_auc
 from kdad.storage.provenance import code_version
 from stages import Stage, stages
 from timing import PROJECT, Ceiling, fresh_project, in_turns, machine, run_process

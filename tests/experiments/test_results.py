@@ -34,7 +34,7 @@ def test_histograms_count_every_pixel_and_keep_auroc():
     generator = np.random.default_rng(0)
     masks = generator.random((6, 20, 20)) < 0.2
     maps = (generator.normal(size=masks.shape) + masks).astype(np.float32)
-    normal, anomalous = pixel_histograms(masks, maps, bins=512)
+    normal, anomalous = pixel_histograms(masks, maps, np.quantile(maps, np.linspace(0, 1, 513)[1:-1]))
     assert (anomalous.sum(1) == masks.sum((1, 2))).all()
     assert (normal.sum(1) == (~masks).sum((1, 2))).all()
     found = pixel_aurocs(normal, anomalous, np.ones((1, 6)))
@@ -44,31 +44,29 @@ def test_histograms_count_every_pixel_and_keep_auroc():
 def test_histograms_of_constant_maps_fall_into_one_bin():
     masks = np.zeros((1, 2, 2), bool)
     masks[0, 0, 0] = True
-    normal, anomalous = pixel_histograms(masks, np.ones((1, 2, 2), np.float32))
+    normal, anomalous = pixel_histograms(masks, np.ones((1, 2, 2), np.float32), np.ones(7))
     assert (normal > 0).sum() == (anomalous > 0).sum() == 1
     assert pixel_aurocs(normal, anomalous, np.ones((1, 1))) == 0.5
 
 
 def test_histograms_by_hand_from_masks_of_integers():
-    # The median of 1 ... 8 is 4.5: four values below, four above.
     maps = np.array([[[1.0, 2.0], [7.0, 8.0]], [[3.0, 4.0], [5.0, 6.0]]])
     masks = np.array([[[0, 0], [0, 255]], [[255, 0], [0, 0]]], dtype=np.uint8)
-    normal, anomalous = pixel_histograms(masks, maps, bins=2)
+    normal, anomalous = pixel_histograms(masks, maps, np.array([4.5]))
     assert normal.tolist() == [[2, 1], [1, 2]]
     assert anomalous.tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
-    ("masks", "maps", "bins", "message"),
+    ("masks", "maps", "message"),
     [
-        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), 8, "the same"),
-        (np.zeros((1, 1, 2)), np.array([[[1.0, np.nan]]]), 8, "map 0 holds values that are not finite"),
-        (np.zeros((1, 1, 2)), np.zeros((1, 1, 2)), 1, "bins is 1"),
+        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), "the same"),
+        (np.zeros((1, 1, 2)), np.array([[[1.0, np.nan]]]), "map 0 holds values that are not finite"),
     ],
 )
-def test_unusable_maps_are_named(masks, maps, bins, message):
+def test_unusable_maps_are_named(masks, maps, message):
     with pytest.raises(InputError, match=message):
-        pixel_histograms(masks, maps, bins)
+        pixel_histograms(masks, maps, np.array([4.5]))
 
 
 def planned(variant: str, seed: int = 0, key: str = "as planned") -> SimpleNamespace:

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics
+from kdad.metrics.localisation import PIXEL_METRICS, measure_pixels
 from kdad.metrics.measure import MapSet as MeasuredMaps
 from kdad.metrics.measure import measure, numbers_of
 from kdad.scoring.parameters import MeasuringParameters
@@ -40,7 +40,7 @@ def _maps(seed, sigma=0.0) -> MeasuredMaps:
 
 
 def test_detection_by_another_library_and_by_counting(test_table, truth):
-    found = measure(test_table, {}, truth, _MEASURING)
+    found, _ = measure(test_table, {}, truth, _MEASURING)
     assert found["image_auroc"] == pytest.approx(roc_auc_score(test_table["label"], test_table["score"]))
     expected = average_precision_score(test_table["label"], test_table["score"])
     assert expected in [pytest.approx(value) for value in found.values() if isinstance(value, float)]
@@ -56,11 +56,11 @@ def test_the_interval_is_the_same_whoever_asks(test_table, truth):
 
 def test_maps_are_measured_where_masks_are_and_the_first_method_stands_on_top(test_table, truth):
     maps = {"one": _maps(0, 2.0), "two": _maps(1)}
-    found = measure(test_table, maps, truth, _MEASURING)
+    found, _ = measure(test_table, maps, truth, _MEASURING)
     at = truth.positions
     for name, own in maps.items():
         arguments = (truth, own.smoothed[at], own.raw[at], own.gaussian_sigma, _MEASURING.max_fpr)
-        assert found["localisation"][name] == localisation_metrics(*arguments)
+        assert found["localisation"][name] == measure_pixels(*arguments)[0]
     labels = truth.masks.ravel()
     assert found["pixel_auroc"] == pytest.approx(roc_auc_score(labels, maps["one"].smoothed[at].ravel()), abs=1e-6)
     assert {name: found[name] for name in PIXEL_METRICS} == found["localisation"]["one"]
@@ -70,24 +70,24 @@ def test_maps_are_measured_where_masks_are_and_the_first_method_stands_on_top(te
 
 def test_without_masks_or_maps_the_reason_stands_in_their_place(test_table, truth):
     reason = GroundTruth(truth.positions, truth.masks, "this image set has no masks")
-    found = measure(test_table, {"one": _maps(0)}, reason, _MEASURING)
+    found, _ = measure(test_table, {"one": _maps(0)}, reason, _MEASURING)
     assert [found[name] for name in PIXEL_METRICS] == [None] * len(PIXEL_METRICS)
     assert found["localisation"] == {"one": dict.fromkeys(PIXEL_METRICS)}
     assert found["localisation_left_out"] == "this image set has no masks"
-    found = measure(test_table, {}, truth, _MEASURING)
+    found, _ = measure(test_table, {}, truth, _MEASURING)
     assert [found[name] for name in PIXEL_METRICS] == [None] * len(PIXEL_METRICS)
     assert found["localisation_left_out"] == "the system makes no maps"
 
 
 def test_rates_of_a_test_with_one_label_are_none(test_table, truth):
-    found = measure(test_table[test_table["label"] == 0], {}, truth, _MEASURING)
+    found, _ = measure(test_table[test_table["label"] == 0], {}, truth, _MEASURING)
     assert (found["false_positive_rate"], found["true_positive_rate"]) == (1 / 4, None)
 
 
 @pytest.mark.parametrize("reason", [None, "there are no masks"])
 def test_a_reason_is_no_number(test_table, truth, reason):
     told = GroundTruth(truth.positions, truth.masks, reason, truth.unmasked)
-    numbers = numbers_of(measure(test_table, {"forward": _maps(0)}, told, _MEASURING))
+    numbers = numbers_of(measure(test_table, {"forward": _maps(0)}, told, _MEASURING)[0])
     assert not {"localisation_left_out", "metrics_left_out", "localisation_resolution"} & set(numbers)
     assert (numbers["pixel_auroc"] is None) == (reason is not None)
     assert numbers["true_positive_rate"] == 2 / 3
@@ -101,20 +101,20 @@ def test_pixels_are_measured_at_the_masks_own_resolution():
     own[1][0, 3] = True  # a defect of one pixel, where the enlarged map is 1; beside it are 0.75 and 0.25
     truth = GroundTruth(np.array([0, 1]), np.zeros((2, 2, 2), dtype=bool), None, own_masks=own)
     test = pd.DataFrame({"label": [0, 1], "score": [0.0, 1.0], "decision": [0, 1]})
-    found = measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)
+    found, _ = measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)
     assert (found["pixel_auroc"], found["pixel_ap"], found["pro_auc"]) == (1.0, 1.0, 1.0)
     assert found["localisation_resolution"] == "the masks' own resolution"
     assert found["pixel_auroc_mkd_protocol"] is None
     assert found["metrics_left_out"] == "pixel_auroc_mkd_protocol: no mask is left at 2 x 2 pixels"
     own[1][0, 3], own[1][0, 2] = False, True  # 14 of 15 normal pixels lie below 0.75, one above
-    assert measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)["pixel_auroc"] == 14 / 15
+    assert measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)[0]["pixel_auroc"] == 14 / 15
 
 
 def test_images_that_are_anomalous_as_a_whole_leave_out_the_protocol_alone(test_table):
     masks = np.zeros((7, 8, 9), dtype=bool)
     masks[4:] = True
     truth = GroundTruth(np.arange(7), masks, None)
-    found = measure(test_table, {"one": _maps(0)}, truth, _MEASURING)
+    found, _ = measure(test_table, {"one": _maps(0)}, truth, _MEASURING)
     assert 0 <= found["pixel_auroc"] <= 1
     assert 0 <= found["pro_auc"] <= 1
     assert found["pixel_auroc_mkd_protocol"] is None

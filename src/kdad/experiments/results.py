@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from kdad.errors import InputError
 from kdad.experiments.result import CaseResult
 from kdad.metrics.pixel_values import check_finite, check_shapes
 
@@ -70,20 +69,17 @@ def current_results(cases: Sequence[Planned], results: list[CaseResult]) -> list
     return current
 
 
-def pixel_histograms(masks: np.ndarray, maps: np.ndarray, bins: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many normal and how many anomalous pixels of each image fall into each bin, both `(N, bins)`.
+def pixel_histograms(masks: np.ndarray, maps: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many normal and how many anomalous pixels of each image fall between `edges`, both `(N, edges + 1)`.
 
-    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous. Bins ascend and hold about equally many pixels
-    of the stack, so AUROC from them differs from the exact one by at most half the chance that a normal and an
-    anomalous pixel share a bin. Raises `InputError` when shapes differ, a value is not finite, or `bins` is below 2.
+    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous. Edges are quantiles of all pixels, ascending, so
+    AUROC from the bins between them differs from the exact one by at most half the chance that a normal and an
+    anomalous pixel share a bin. Raises `InputError` when shapes differ or a value is not finite.
     """
     check_shapes(masks, maps)
-    if bins < 2:
-        raise InputError(f"bins is {bins}; a histogram that ranks pixels needs 2 or more")
     for row, anomaly_map in enumerate(maps):
         check_finite(anomaly_map, row)
-    step = max(maps.size // 1_000_000, 1)
-    edges = np.unique(np.quantile(maps.reshape(-1)[::step], np.linspace(0, 1, bins + 1)[1:-1]))
+    bins, edges = len(edges) + 1, np.unique(edges)
     normal = np.zeros((len(maps), bins), dtype=np.int32)
     anomalous = np.zeros_like(normal)
     for row, (mask, anomaly_map) in enumerate(zip(masks.astype(bool, copy=False), maps, strict=True)):

@@ -96,12 +96,13 @@ def _measure_into(
     table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
-    measured = measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
+    measured, curves = measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
     metrics = numbers_of(measured)
     maps = maps_to_measure(detector, feature_set.split, raw.stacks, shown)
-    for found in maps.values():
-        if truth.reason is None and truth.masks.any() and not truth.masks.all():
-            normal, anomalous = pixel_histograms(truth.masks, found.smoothed[truth.positions])
+    for method, found in maps.items():
+        if method in curves and truth.masks.any() and not truth.masks.all():
+            smoothed_maps = found.smoothed[truth.positions]
+            normal, anomalous = pixel_histograms(truth.masks, smoothed_maps, curves[method].quantiles)
             np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
         title = f"{feature_set.images.name} / {feature_set.images.category}: {case.variant.replace('_', ' ')}"
         sheet = draw_test_sheet(

@@ -23,6 +23,7 @@ from kdad.images.checks.validation import check_images
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
+from kdad.metrics.localisation import PixelCurves
 from kdad.metrics.measure import measure as measure_maps
 from kdad.metrics.measure import numbers_of
 from kdad.parameters.dataset import DatasetParameters
@@ -130,8 +131,11 @@ def measure(
     anomaly_maps: dict[str, np.ndarray],
     truth: GroundTruth,
     measuring: MeasuringParameters,
-) -> dict[str, Any]:
-    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise."""
+) -> tuple[dict[str, Any], dict[str, PixelCurves]]:
+    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise.
+
+    Returns the metrics, and by method the curves behind those of pixels.
+    """
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     maps = maps_to_measure(made, split, raw_maps, anomaly_maps)
     return measure_maps(test, maps, truth, measuring)
@@ -156,7 +160,7 @@ def fit_folder(
 
     Raises `InputError` for images or settings that cannot be used, before anything is trained.
     """
-    images, detector = open_image_set(dataset, seed), SYSTEMS[system].detector
+    images, detector = open_image_set(dataset, seed, ContentStore(stores.features)), SYSTEMS[system].detector
     check_images(images)
     split = Split(table_of(images, split_samples(images.samples, dataset.validation_fraction, seed)))
     context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
@@ -167,7 +171,7 @@ def fit_folder(
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
-    measured = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
+    measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
     calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
     return calibrate(made, scores, threshold, smoothed, measured)
 

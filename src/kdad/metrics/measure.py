@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, localisation_metrics, undefined_metrics
+from kdad.metrics.localisation import PIXEL_METRICS, PixelCurves, measure_pixels, undefined_metrics
 from kdad.metrics.ranking import detection_metrics
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator
@@ -29,16 +29,25 @@ class MapSet:
 
 def measure(
     test: pd.DataFrame, maps: dict[str, MapSet], truth: GroundTruth, measuring: MeasuringParameters
-) -> dict[str, Any]:
-    """Return how test scores rank and how the threshold decides, and how maps localise by each method.
+) -> tuple[dict[str, Any], dict[str, PixelCurves]]:
+    """Return how test scores rank, how the threshold decides and how maps localise; and curves of each method's pixels.
 
     `test` has a row a test image (label, score, decision). Pixel metrics on top are those of the first method; None
-    without masks, and ``localisation_left_out`` says why; of single ones ``metrics_left_out`` does.
+    without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones ``metrics_left_out`` does.
     """
-    localisation = {method: measure_localisation(found, truth, measuring) for method, found in maps.items()}
+    localisation: dict[str, dict[str, float | None]] = {}
+    curves: dict[str, PixelCurves] = {}
+    at = truth.positions
+    for method, found in maps.items():
+        if truth.reason:
+            localisation[method] = dict.fromkeys(PIXEL_METRICS)
+            continue
+        localisation[method], curves[method] = measure_pixels(
+            truth, found.smoothed[at], found.raw[at], found.gaussian_sigma, measuring.max_fpr
+        )
     first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
     undefined = undefined_metrics(truth) if maps and truth.reason is None else {}
-    return {
+    measured = {
         **measure_detection(test, measuring),
         **first,
         "localisation": localisation,
@@ -48,6 +57,7 @@ def measure(
         "anomalous_images_without_mask": truth.unmasked,
         "anomalous_images_with_empty_mask": truth.empty,
     }
+    return measured, curves
 
 
 def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
@@ -70,14 +80,6 @@ def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dic
         "test_normal": int((labels == 0).sum()),
         "test_anomalous": int((labels == 1).sum()),
     }
-
-
-def measure_localisation(maps: MapSet, truth: GroundTruth, measuring: MeasuringParameters) -> dict[str, float | None]:
-    """Return `PIXEL_METRICS` of one method's maps; all None without masks."""
-    if truth.reason:
-        return dict.fromkeys(PIXEL_METRICS)
-    at = truth.positions
-    return localisation_metrics(truth, maps.smoothed[at], maps.raw[at], maps.gaussian_sigma, measuring.max_fpr)
 
 
 def _share(decisions: np.ndarray) -> float | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdad.metrics.pixel_ranking import pixel_auroc
+from kdad.metrics.pixel_ranking import pixel_auroc, rank_pixels
 from kdad.metrics.pixel_values import check_finite, check_shapes
 from kdad.scoring.smoothing import gaussian_filter, grey_opening
 
@@ -13,7 +13,7 @@ def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: 
     `masks` and `raw_maps` (before any filter) are `(N, H, W)`; each map is clipped at its own 99th percentile.
     `gaussian_sigma` is in pixels, `opening_size` the diameter of the elliptic element; 0 leaves a step out. The
     published code opens the maps thresholded at 1,000 values; a flat grey opening commutes with thresholds, so one
-    opening and the exact ROC curve give the limit of that. Raises `InputError` as `pixel_auroc` does.
+    opening and the exact ROC curve give the limit of that. Raises `InputError` as `rank_pixels` does.
     """
     check_shapes(masks, raw_maps)
     anomalous = np.flatnonzero(masks.any(axis=(1, 2)))
@@ -21,7 +21,7 @@ def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: 
     for position, row in enumerate(anomalous):
         check_finite(raw_maps[row], row)
         scaled[position] = grey_opening(gaussian_filter(_scale(raw_maps[row])[None], gaussian_sigma), opening_size)[0]
-    return pixel_auroc(masks[anomalous], scaled)
+    return pixel_auroc(rank_pixels(masks[anomalous], scaled))
 
 
 def _scale(anomaly_map: np.ndarray) -> np.ndarray:

@@ -44,11 +44,6 @@ def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
     return (values[start : start + _CHUNK] for start in range(0, values.size, _CHUNK))
 
 
-def count_equal(values: np.ndarray, value: float) -> int:
-    """Return how many of flat values are `value`."""
-    return sum(int(np.count_nonzero(part == value)) for part in in_chunks(values))
-
-
 def check_shapes(masks: Pictures, maps: Pictures) -> None:
     """Raise `InputError` unless both are `(N, H, W)` with the same sizes, or as many images."""
     if not isinstance(masks, np.ndarray) or not isinstance(maps, np.ndarray):

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import Pictures, count_equal, split_values
+from kdad.metrics.pixel_ranking import PixelRanking
+from kdad.metrics.pixel_values import Pictures
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -34,42 +35,29 @@ class ProCurve:
         return ProCurve(self.fpr[chosen], self.pro[chosen])
 
 
-def pro_curve(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> ProCurve:
+def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3) -> ProCurve:
     """Return the exact PRO curve up to `max_fpr` in (0, 1]: a threshold at every distinct value, map >= threshold.
 
-    `masks` and `maps` are `(N, H, W)`, or N images each. A region is an 8-connected set of mask pixels; overlap is
-    averaged over all regions of the stack, the false positive rate is that of all normal pixels of the stack. Values
-    that tie are found together. Raises `InputError` when there is no region or no normal pixel, shapes differ or a
-    value is not finite.
+    A region is an 8-connected set of mask pixels; overlap is averaged over all regions of the stack, the false positive
+    rate is that of all normal pixels of the stack. Values that tie are found together. Raises `InputError` for another
+    `max_fpr`.
     """
     if not 0 < max_fpr <= 1:
         raise InputError(f"max_fpr is {max_fpr}; it must be above 0 and at most 1")
-    normal, inside = split_values(masks, maps)
-    weights = _region_weights(masks, inside.size)
-    # At the cutoff the false positive rate reaches max_fpr: no value below it can change the curve, so none is sorted.
-    normal_count = normal.size
-    needed = min(int(max_fpr * normal_count) + 1, normal_count)
-    normal.partition(normal_count - needed)
-    lower, normal = normal[: normal_count - needed], normal[normal_count - needed :]
-    normal.sort()
-    cutoff = normal[0]
-    ties = count_equal(lower, cutoff)
-    weights, inside = weights[inside >= cutoff], inside[inside >= cutoff]
-    order = np.argsort(inside)[::-1]
-    inside, found = inside[order], np.minimum(np.cumsum(weights[order]), 1.0)
+    normal, inside = ranking.normal, ranking.anomalous
+    # At the cutoff the false positive rate reaches max_fpr: no value below it can change the curve.
+    cutoff = normal[normal.size - min(int(max_fpr * normal.size) + 1, normal.size)]
+    highest = slice(np.searchsorted(inside, cutoff), None)
+    weights = _region_weights(ranking.masks, inside.size)[ranking.order[highest]][::-1]
+    inside, found = inside[highest][::-1], np.minimum(np.cumsum(weights), 1.0)
     last = np.flatnonzero(np.diff(inside, append=-np.inf))  # the end of each run of ties
     thresholds, found = inside[last], found[last]
     # A distinct value inside a region is a straight segment: from what lies above it to what lies at or above it.
     above, reached = (normal.size - np.searchsorted(normal, thresholds, side) for side in ("right", "left"))
-    reached[thresholds == cutoff] += ties
-    fpr = np.concatenate([[0], np.stack([above, reached], axis=1).ravel(), [normal.size + ties]]) / normal_count
+    at_cutoff = normal.size - np.searchsorted(normal, cutoff)
+    fpr = np.concatenate([[0], np.stack([above, reached], axis=1).ravel(), [at_cutoff]]) / normal.size
     pro = np.repeat(np.append(0.0, found), 2)
     return _end_at(max_fpr, fpr, pro)
-
-
-def pro_auc(masks: Pictures, maps: Pictures, max_fpr: float = 0.3) -> float:
-    """Return the area under `pro_curve` divided by `max_fpr`, in [0, 1]; raises `InputError` as it does."""
-    return pro_curve(masks, maps, max_fpr).area
 
 
 def _region_weights(masks: Pictures, pixel_count: int) -> np.ndarray:

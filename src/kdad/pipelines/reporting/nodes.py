@@ -11,10 +11,8 @@ from kdad.detectors.detector import Detector
 from kdad.experiments import steps
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
-from kdad.metrics.ground_truth import read_ground_truth
-from kdad.metrics.pixel_ranking import pixel_roc
-from kdad.metrics.region_overlap import pro_curve
-from kdad.metrics.upsampled import measured_pair
+from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
+from kdad.metrics.localisation import PixelCurves
 from kdad.reporting import heatmap_sheet, loss_curves, ranking_curves, score_histogram
 from kdad.reporting.parameters import ReportingParameters
 from kdad.reporting.threshold_remarks import threshold_remarks
@@ -31,11 +29,14 @@ def measure_detector(
     raw_maps: dict[str, np.ndarray],
     anomaly_maps: dict[str, np.ndarray],
     measuring: MeasuringParameters,
-) -> dict[str, Any]:
-    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise."""
+) -> tuple[dict[str, Any], dict[str, PixelCurves], GroundTruth]:
+    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise.
+
+    Returns the metrics, the curves behind those of pixels by method, and the masks that they were measured against.
+    """
     split = Split(split_table)
     truth = read_ground_truth(split, image_set, measuring.resolution)
-    return steps.measure(detector, split, scores, raw_maps, anomaly_maps, truth, measuring)
+    return *steps.measure(detector, split, scores, raw_maps, anomaly_maps, truth, measuring), truth
 
 
 def write_metrics(
@@ -70,31 +71,21 @@ def write_metrics(
 
 
 def draw_curves(
-    image_set: ImageSet,
-    split_table: pd.DataFrame,
-    scores: pd.DataFrame,
-    anomaly_maps: dict[str, np.ndarray],
-    measured: dict[str, Any],
-    measuring: MeasuringParameters,
+    scores: pd.DataFrame, measured: dict[str, Any], curves: dict[str, PixelCurves], measuring: MeasuringParameters
 ) -> tuple[Figure, Figure]:
     """Draw ROC curves of images and pixels, and PRO curves."""
-    split = Split(split_table)
-    truth = read_ground_truth(split, image_set, measuring.resolution)
-    pixel_curves, overlap_curves = {}, {}
-    for method in measured["localisation"] if truth.reason is None else []:
-        masks, maps = measured_pair(truth, split.test_maps(anomaly_maps[method])[truth.positions])
-        curve = pro_curve(masks, maps, measuring.max_fpr).thinned()
-        pixel_curves[method], overlap_curves[method] = pixel_roc(masks, maps), (curve.fpr, curve.pro)
+    pixel_curves = {method: found.roc for method, found in curves.items()}
+    overlap_curves = {method: (found.pro.fpr, found.pro.pro) for method, found in curves.items()}
     areas = {
         name: {method: found[name] for method, found in measured["localisation"].items()}
         for name in ("pixel_auroc", "pro_auc")
     }
     test = scores[scores["split"] == "test"]
-    labels = test["label"].to_numpy()
+    labels, reason = test["label"].to_numpy(), measured["localisation_left_out"]
     roc = ranking_curves.draw_roc(
         labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"]
     )
-    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, truth.reason)
+    return roc, ranking_curves.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason)
 
 
 def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
@@ -113,13 +104,14 @@ def draw_heatmap_sheet(
     split_table: pd.DataFrame,
     scores: pd.DataFrame,
     anomaly_maps: dict[str, np.ndarray],
+    ground_truth: GroundTruth,
     reporting: ReportingParameters,
 ) -> Figure:
     """Draw test images with their maps by the first localisation method."""
     split, method = Split(split_table), detector.methods[0]
     title = f"{image_set.name} / {image_set.category}: {method.replace('_', ' ')} maps"
-    truth, maps = read_ground_truth(split, image_set), split.test_maps(anomaly_maps[method])
-    return heatmap_sheet.draw_test_sheet(scores, maps, image_set, split, truth, reporting.sheet_rows, title)
+    maps, rows = split.test_maps(anomaly_maps[method]), reporting.sheet_rows
+    return heatmap_sheet.draw_test_sheet(scores, maps, image_set, split, ground_truth, rows, title)
 
 
 def _peak_memory() -> float | None:

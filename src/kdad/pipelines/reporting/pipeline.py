@@ -26,7 +26,7 @@ def create_pipeline(system: str) -> Pipeline:
         (
             measure_detector,
             {**fitted, **images, **own("scores", "raw_maps", "anomaly_maps"), **measuring},
-            "measured",
+            ["measured", "curves", "ground_truth"],
         ),
         (
             write_metrics,
@@ -35,14 +35,14 @@ def create_pipeline(system: str) -> Pipeline:
         ),
         (
             draw_curves,
-            {**images, **own("scores", "anomaly_maps", "measured"), **measuring},
+            own("scores", "measured", "curves") | measuring,
             ["roc_figure", "pro_figure"],
         ),
         (draw_score_histogram, own("scores", "threshold"), "score_histogram_figure"),
         (draw_loss_curves, {"history": f"{system}.loss_history"}, "loss_figure"),
         (
             draw_heatmap_sheet,
-            {**fitted, **images, **own("scores", "anomaly_maps"), "reporting": "params:reporting"},
+            {**fitted, **images, **own("scores", "anomaly_maps", "ground_truth"), "reporting": "params:reporting"},
             "heatmap_sheet",
         ),
         (
