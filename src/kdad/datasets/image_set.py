@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.braces import unescape_placeholders
 from kdad.parameters.dataset import DatasetParameters
+from kdad.storage.content_store import ContentStore
 
 _PREVIEWED = 8
 _SIDE = 96
@@ -28,18 +30,20 @@ class ImageSetDataset(AbstractDataset[None, ImageSet]):
         datasets: dict[str, dict[str, Any]] | None = None,
         category: str | None = None,
         seed: int = 0,
+        store: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
         self._block = unescape_placeholders(block)
         self._category, self._seed = category, seed
+        self._store = None if store is None else ContentStore(Path(store))
         self.metadata = metadata
 
     def load(self) -> ImageSet:
         """Open the set; raises `InputError` when there is none."""
         if self._block is None:
             raise DatasetError(f"no category '{self._category}' is planned")
-        return open_image_set(DatasetParameters.model_validate(self._block), self._seed)
+        return open_image_set(DatasetParameters.model_validate(self._block), self._seed, self._store)
 
     def save(self, data: None) -> None:
         """Refuse: raw images are read alone."""

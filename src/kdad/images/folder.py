@@ -2,21 +2,24 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cached_property, partial
+from dataclasses import asdict
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_image, decode_raw, read_size
+from kdad.images.files.decoding import RawImage, decode_raw, read_size
 from kdad.images.files.file_facts import FileFacts, measure_file
 from kdad.images.files.fitting import fit_image, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.files.preparation import Preparation
+from kdad.images.files.raw_values import RawValues
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
 from kdad.images.files.training_range import find_range
-from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.files.value_range import ValueRange
+from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
 from kdad.images.layouts.categories import find_category
 from kdad.images.layouts.layout import ImageFile, Layout
 from kdad.images.layouts.names import Vocabulary
@@ -26,6 +29,10 @@ from kdad.images.splits import split_samples
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
 from kdad.progress import counted
+from kdad.storage.content_store import content_key
+
+#: Makes of a file's row, whole image and whole mask what `Keep` takes: once for an image, once for each of its tiles.
+Cut = Callable[[int, np.ndarray, np.ndarray | None], list[tuple]]
 
 
 class FileSet(ImageSet):
@@ -35,6 +42,7 @@ class FileSet(ImageSet):
     """
 
     most_readers = 64
+    is_slow = True
 
     def __init__(self, parameters: DatasetParameters, seed: int = 0) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
@@ -46,6 +54,7 @@ class FileSet(ImageSet):
         self._fit, self._range_rule = parameters.fit, parameters.value_range
         self._held_out, self._seed = parameters.validation_fraction, seed
         self._facts: dict[int, FileFacts] = {}
+        self._raw = RawValues()
         self._files = self._layout.images
         self.samples = [
             Sample(
@@ -65,12 +74,14 @@ class FileSet(ImageSet):
     @cached_property
     def preparation(self) -> Preparation:
         """The fit that the parameters say, and the range of values that they say or that training images use."""
+        training = [file.path for file, part in zip(self._files, self._parts(), strict=True) if part == "train"]
+        return Preparation(self._fit, find_range(training, self._range_rule, self._raw.decode))
+
+    def _parts(self) -> list[str]:
         try:
-            parts = split_samples(self.samples, self._held_out, self._seed)
+            return split_samples(self.samples, self._held_out, self._seed)
         except InputError:  # too few images, which the split says
-            parts = [file.subset for file in self._files]
-        training = [file.path for file, part in zip(self._files, parts, strict=True) if part == "train"]
-        return Preparation(self._fit, find_range(training, self._range_rule))
+            return [sample.subset for sample in self.samples]
 
     def image(self, index: int) -> np.ndarray:
         """Return the image, fitted; raises `InputError` when the file cannot be read."""
@@ -78,7 +89,8 @@ class FileSet(ImageSet):
 
     def whole_image(self, index: int) -> np.ndarray:
         """Return the image `(3, H, W)` at its own size; raises `InputError` when the file cannot be read."""
-        return decode_image(self._files[index].path, self.preparation.values)
+        path, values = self._files[index].path, self.preparation.values  # found out first, as that may decode the file
+        return self._raw.take(path).scaled(values, str(path))
 
     def whole_mask(self, index: int) -> np.ndarray | None:
         """Return the mask `(H, W)` at its own size, or None; raises `InputError` when the file cannot be read."""
@@ -86,7 +98,8 @@ class FileSet(ImageSet):
 
     def whole_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file; raises `InputError` when its header cannot be read."""
-        return read_size(self._files[index].path)
+        known = self._facts.get(index)
+        return read_size(self._files[index].path) if known is None else (known.height, known.width)
 
     def own_pixels(self, index: int) -> np.ndarray:
         """Return the file's own pixels, where it has 8 bits; raises `InputError` when it cannot be read."""
@@ -95,35 +108,45 @@ class FileSet(ImageSet):
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""
-        mask = self.whole_mask(index)
-        return None if mask is None else fit_mask(mask, self.size, self._fit)
+        return self._resized(self.whole_mask(index))
 
     def own_mask(self, index: int) -> np.ndarray | None:
         """Return the mask in the frame of `own_size`, or None; raises `InputError` when the file cannot be read."""
-        mask = self.whole_mask(index)
-        return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
+        return self._framed(self.whole_mask(index))
 
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file, fitted without scaling; raises `InputError` as `mask`."""
         return frame_of(self.whole_size(index), self.size, self._fit)
 
+    def _resized(self, mask: np.ndarray | None) -> np.ndarray | None:
+        return None if mask is None else fit_mask(mask, self.size, self._fit)
+
+    def _framed(self, mask: np.ndarray | None) -> np.ndarray | None:
+        return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
+
     def _file_mask(self, file: ImageFile) -> np.ndarray | None:
         return read_masks(file.masks, self._anomalous) if file.masks else None
 
-    def problems(self) -> list[str]:
-        """List misplaced, unreadable and mismatched files; decodes every file once."""
+    def problems(self, keep: Keep | None = None, cut: Cut | None = None) -> list[str]:
+        """List misplaced, unreadable and mismatched files; decodes every file once, and gives `keep` what it becomes.
+
+        `cut` makes that of a whole image and its mask; without it both are fitted to the model's size.
+        """
         found = list(self._layout.problems)
         preparation = None
         try:
             preparation = self.preparation
         except InputError as error:  # no range for all files; those that cannot be read are named beside it
             found.append(str(error))
-
-        looked = read_ahead(partial(self._look, preparation=preparation), self._files, reading_threads())
-        for index, (_, (facts, mask_facts, wrong)) in enumerate(
+        make = None if keep is None or preparation is None else cut or self.fitted
+        look = partial(self._look, preparation=preparation, make=make)
+        looked = read_ahead(look, range(len(self._files)), reading_threads())
+        for index, (_, (facts, mask_facts, wrong, made)) in enumerate(
             zip(counted(self._files, "Checking images"), looked, strict=True)
         ):
             found += wrong
+            for item in made:
+                keep(*item)
             if facts is not None:
                 self._facts[index] = facts
             if mask_facts is not None:
@@ -133,27 +156,54 @@ class FileSet(ImageSet):
         return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
 
     def _look(
-        self, file: ImageFile, preparation: Preparation | None
-    ) -> tuple[FileFacts | None, MaskFacts | None, list[str]]:
-        """Return what is known of an image and its mask, and what is wrong with them."""
+        self, index: int, preparation: Preparation | None, make: Cut | None
+    ) -> tuple[FileFacts | None, MaskFacts | None, list[str], list[tuple]]:
+        """Return what is known of an image and its mask, what is wrong with them, and what is made of them."""
         wrong: list[str] = []
+        file = self._files[index]
 
-        def measure() -> FileFacts:
-            raw = decode_raw(file.path)
+        def measure() -> tuple[FileFacts, RawImage]:
+            raw = self._raw.take(file.path)
             if preparation is not None:
                 raw.range_of(preparation.values, str(file.path))
-            return measure_file(file.path, raw)
+            return measure_file(file.path, raw), raw
 
-        facts = _found_or_noted(measure, wrong)
+        facts, raw = _found_or_noted(measure, wrong) or (None, None)
         mask = _found_or_noted(partial(self._file_mask, file), wrong)
-        if mask is None:
-            return facts, None, wrong
-        if facts is not None and mask.shape != (facts.height, facts.width):
+        if facts is not None and mask is not None and mask.shape != (facts.height, facts.width):
             wrong.append(
                 f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
                 "(height x width); make them equal"
             )
-        return facts, describe_mask(mask, fit_mask(mask, self.size, self._fit)), wrong
+        mask_facts = None if mask is None else describe_mask(mask, fit_mask(mask, self.size, self._fit))
+        made = [] if make is None or wrong else make(index, raw.scaled(preparation.values, str(file.path)), mask)
+        return facts, mask_facts, wrong, made
+
+    def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
+        """Return row, image and masks, fitted, of a whole image and its mask."""
+        return [(index, fit_image(image, self.size, self._fit), self._framed(mask), self._resized(mask))]
+
+    def content(self) -> str:
+        """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
+        files = [[_hash_file(path) for path in (file.path, *file.masks)] for file in self._files]
+        rules = [self._fit, self._range_rule, self._said_of_masks, self._vocabulary, self._layout.problems]
+        return content_key(files=files, rules=rules, parts=self._parts())
+
+    def known(self) -> dict[str, Any]:
+        """Return the range of values, and the facts of images and masks."""
+        values = self.preparation.values
+        facts = {
+            name: {row: asdict(one) for row, one in of_rows.items()}
+            for name, of_rows in (("images", self._facts), ("masks", self._mask_facts))
+        }
+        return {"values": None if values is None else values.model_dump(), **facts}
+
+    def recall(self, known: dict[str, Any]) -> None:
+        """Take what `known` returned, of the same files."""
+        values = known["values"]
+        self.preparation = Preparation(self._fit, None if values is None else ValueRange(**values))
+        self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
+        self._mask_facts = {int(row): MaskFacts(**one) for row, one in known["masks"].items()}
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say how the files were understood; of masks what `problems` found, if it was asked."""
@@ -168,8 +218,8 @@ class FileSet(ImageSet):
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
-        content = self._files[index].path.read_bytes()
-        return hash_content(content if self.preparation.is_usual else content + repr(self.preparation).encode())
+        usual, preparation = self.preparation.is_usual, repr(self.preparation).encode()
+        return _hash_file(self._files[index].path, b"" if usual else preparation)
 
 
 class FolderSet(FileSet):
@@ -195,3 +245,17 @@ def _found_or_noted(find: Callable[[], Any], problems: list[str]) -> Any | None:
     except InputError as error:
         problems.append(str(error))
         return None
+
+
+def _hash_file(path: Path, ending: bytes = b"") -> str:
+    """Return a hash of a file's bytes and an `ending`; a file that did not change is read once a process."""
+    try:
+        state = path.stat()
+        return _hash_unchanged(path, state.st_mtime_ns, state.st_size, ending)
+    except OSError as error:  # the look at all files names it
+        return str(error)
+
+
+@lru_cache(maxsize=1 << 20)
+def _hash_unchanged(path: Path, changed: int, size: int, ending: bytes) -> str:
+    return hash_content(path.read_bytes() + ending)

@@ -2,9 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from kdad.images.files.preparation import Preparation
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
 
 Subset = Literal["train", "validation", "test"]
+#: Takes a row, its image `(3, H, W)`, and its mask at its own resolution and at the model's size, or None twice.
+Keep = Callable[[int, np.ndarray, np.ndarray | None, np.ndarray | None], None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class ImageSet(ABC):
     root: str | None = None
     #: Threads that may read at once: none where images lie in memory, one where neighbours share a file.
     most_readers = 0
+    #: Whether making an image takes so long that it is kept; `content` then says what images are made of.
+    is_slow = False
+    #: A file of all images `(N, 3, H, W)`, float32, where there is one.
+    images_file: Path | None = None
 
     @property
     def preparation(self) -> Preparation:
@@ -73,9 +80,26 @@ class ImageSet(ABC):
         """Whether any anomalous sample has a mask; normal images have an all-False mask by nature."""
         return any(sample.has_mask for sample in self.samples if sample.label)
 
-    def problems(self) -> list[str]:
-        """List what keeps the set from being used, one line a file, each with what to do; empty when all is well."""
+    def problems(self, keep: Keep | None = None) -> list[str]:
+        """List what keeps the set from being used, one line a file, each with what to do; empty when all is well.
+
+        `keep` is given what was made of the files on the way: each image with its masks.
+        """
+        if keep is not None:
+            for row, image in enumerate(self.images_of(np.arange(len(self.samples)))):
+                keep(row, image, self.own_mask(row), self.mask(row))
         return []
+
+    def content(self) -> str:
+        """Return a hash of everything that images and masks are made of, without making one."""
+        raise NotImplementedError
+
+    def known(self) -> dict[str, Any]:
+        """Return what `problems` found out about the files, as JSON."""
+        return {}
+
+    def recall(self, known: dict[str, Any]) -> None:
+        """Take what `known` returned, of the same files, so that none has to be looked at."""
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say what else was understood of the set, a title and a sentence each."""

@@ -1,7 +1,8 @@
 """A set of large images as the set of their tiles."""
 
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import fit_image, fit_mask
 from kdad.images.files.preparation import Preparation
 from kdad.images.folder import FileSet
-from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
 from kdad.images.labels import NORMAL
 from kdad.images.tiling import TileGrid, Tiling, tile_name
 from kdad.parameters.tiles import TileParameters
@@ -23,6 +24,8 @@ class TiledSet(ImageSet):
     without a mask is left out, since nobody knows which of its tiles are. Tiles are in the part of their image.
     """
 
+    is_slow = True
+
     def __init__(self, images: FileSet, parameters: TileParameters) -> None:
         self._images = images
         self.name, self.category, self.size = images.name, images.category, images.size
@@ -33,6 +36,9 @@ class TiledSet(ImageSet):
         self._left_out = 0
         for row in range(len(images.samples)):
             self._add(row)
+        self._of_row: dict[int, list[int]] = {}
+        for index, (row, _, _) in enumerate(self._tiles):
+            self._of_row.setdefault(row, []).append(index)
         # Tiles of one image follow one another, and it is decoded once for all of them: by one reader.
         self.most_readers = min(images.most_readers, 1)
         self._whole_image = lru_cache(maxsize=1)(images.whole_image)
@@ -62,7 +68,7 @@ class TiledSet(ImageSet):
             )
             self._tiles.append((row, grid, number))
 
-    @cached_property
+    @property
     def preparation(self) -> Preparation:
         """How files become the images of the set."""
         return self._images.preparation
@@ -90,6 +96,9 @@ class TiledSet(ImageSet):
         mask = self._whole_mask(row) if self.samples[index].has_mask else None
         if mask is None:
             return None
+        return self._part_of(mask, grid, number)
+
+    def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
         part = np.zeros(self.tiling.size, dtype=bool)  # beyond the image nothing is anomalous
         box = grid.boxes[number]
         part[: box.height, : box.width] = box.cut(mask)
@@ -100,9 +109,34 @@ class TiledSet(ImageSet):
         row, grid, _ = self._tiles[index]
         return self._images.own_size(row) if grid is None else self.tiling.size
 
-    def problems(self) -> list[str]:
-        """List what is wrong with the set's files."""
-        return self._images.problems()
+    def problems(self, keep: Keep | None = None) -> list[str]:
+        """List what is wrong with the set's files; each is decoded once for all of its tiles."""
+        return self._images.problems(keep, self._cut)
+
+    def _cut(self, row: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
+        """Return the tiles of a whole image, each with its part of the mask."""
+        made = []
+        for index in self._of_row.get(row, ()):
+            _, grid, number = self._tiles[index]
+            if grid is None:
+                made += [(index, *one[1:]) for one in self._images.fitted(row, image, mask)]
+                continue
+            own = self._part_of(mask, grid, number) if self.samples[index].has_mask else None
+            resized = None if own is None else fit_mask(own, self.size, "resize")
+            made.append((index, fit_image(grid.cut(image, number), self.size, "resize"), own, resized))
+        return made
+
+    def content(self) -> str:
+        """Return a hash of the files and of how they are cut."""
+        return hash_content(f"{self._images.content()} {self.tiling}".encode())
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known of the files."""
+        return self._images.known()
+
+    def recall(self, known: dict[str, Any]) -> None:
+        """Take what `known` returned."""
+        self._images.recall(known)
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say what was understood of the set, and how it was cut."""

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kdad.images import tiled_set
-from kdad.images.files.decoding import decode_image
+from kdad.images.files.decoding import decode_raw
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
@@ -103,7 +103,9 @@ def test_an_image_is_decoded_once_for_all_its_tiles(tmp_path, two_threads, monke
     block = _folder(tmp_path, 3, (64, 64))
     images = open_image_set(DatasetParameters(**block, tiles={"size": 32, "overlap": 0}))
     decoded = []
-    monkeypatch.setattr("kdad.images.folder.decode_image", lambda *of: decoded.append(of[0]) or decode_image(*of))
+    monkeypatch.setattr(
+        "kdad.images.files.raw_values.decode_raw", lambda path: decoded.append(path) or decode_raw(path)
+    )
     assert len(list(images.images_of(np.arange(len(images.samples))))) == 24  # four of each image
     assert len(decoded) == len(set(decoded)) == 6
     assert isinstance(images, tiled_set.TiledSet)

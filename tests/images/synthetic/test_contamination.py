@@ -132,3 +132,40 @@ def test_contaminated_images_are_a_category_of_their_own():
 def test_classes_are_not_contaminated():
     with pytest.raises(ValidationError, match="contamination does not go with digits; set contamination: 0"):
         DatasetParameters(name="digits", normal_class=1, image_size=32, contamination=0.1)
+
+
+def test_moved_images_of_wide_values_have_their_part_in_the_range(tmp_path):
+    for number in range(8):
+        ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
+        for name, low, high in (
+            ("train/good", 20_000, 21_000),
+            ("test/hot", 30_000, 34_000),
+        ):
+            path = tmp_path / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((low + ramp * (high - low)).astype(np.uint16)).save(path)
+    given = {"name": "folder", "root": str(tmp_path), "image_size": 32, "contamination": 0.4}
+    drawn, moved = (
+        open_image_set(DatasetParameters(**given, contamination_by=by)).preparation.values for by in ("drawn", "test")
+    )
+    assert drawn.high < 22_000
+    # Five hot images train among eight; of what all use, 14,000, a quarter is added above.
+    assert moved.high > 34_000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_defect_has_pixels_of_a_held_out_image(tmp_path, seed):
+    for number in range(10):
+        path = tmp_path / f"train/good/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32), 10 * number, np.uint8)).save(path)
+    defects = {"kinds": ["paste"]}
+    given = DatasetParameters(
+        name="folder", root=str(tmp_path), image_size=32, contamination=0.4, textures={"defects": defects},
+        validation_fraction=0.4,
+    )  # fmt: skip
+    images = open_image_set(given, seed)
+    parts = split_samples(images.samples, 0.4, seed)
+    assert len(images._defects) == 3  # of the eight images that are not tested
+    for row, (_, pasted) in images._defects.items():
+        assert parts[pasted] == "train" and pasted != row

@@ -1,12 +1,13 @@
-"""The range of a folder's training images, looked for once a process."""
+"""The range of a folder's training images."""
 
 import logging
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_raw
+from kdad.images.files.decoding import RawImage, decode_raw
 from kdad.images.files.file_facts import kind_by_header
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
 from kdad.images.files.value_range import (
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 Rule = Literal["auto", "type", "data"]
 
 
-def find_range(paths: list[Path], rule: Rule | list[float]) -> ValueRange | None:
+def find_range(
+    paths: list[Path], rule: Rule | list[float], decode: Callable[[Path], RawImage] = decode_raw
+) -> ValueRange | None:
     """Return the range of all images of a set by the files of its training images; None for the types' limits.
 
     ``auto`` leaves 8 bits as they are, and looks at wider values; ``data`` looks in any case; `[low, high]` is taken
@@ -51,27 +54,25 @@ def find_range(paths: list[Path], rule: Rule | list[float]) -> ValueRange | None
         return ValueRange(kind=kind, low=rule[0], high=rule[1])
     if rule == "auto" and kind == "8-bit":
         return EIGHT_BITS
-    return _measured(tuple((path, path.stat().st_mtime_ns) for path in paths), rule == "data")
+    return _measure(paths, rule == "data", decode)
 
 
-@cache
-def _measured(files: tuple[tuple[Path, int], ...], always: bool) -> ValueRange:
-    """Look through the files once a process."""
+def _measure(paths: list[Path], always: bool, decode: Callable[[Path], RawImage]) -> ValueRange:
     limits, kind = [], None
-    looked = read_ahead(_look, (path for path, _ in files), reading_threads())
-    for _, found in zip(counted(files, "Range of values"), looked, strict=True):
+    looked = read_ahead(partial(_look, decode=decode), paths, reading_threads())
+    for _, found in zip(counted(paths, "Range of values"), looked, strict=True):
         if found is not None:
             limits.append(found[0])
             kind = found[1]
     if kind is None:
-        raise InputError(f"no training image can be read, the first is {files[0][0]}; replace the files")
+        raise InputError(f"no training image can be read, the first is {paths[0]}; replace the files")
     return choose_range(kind, summed_limits(limits), always)
 
 
-def _look(path: Path) -> tuple[tuple[float, float], ValueKind] | None:
+def _look(path: Path, decode: Callable[[Path], RawImage]) -> tuple[tuple[float, float], ValueKind] | None:
     """Return the limits and the kind of a file's values; None for one that is named with all that cannot be read."""
     try:
-        pixels = decode_raw(path).pixels
+        pixels = decode(path).pixels
     except InputError:
         return None
     return used_limits(pixels), kind_of(pixels)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.preparation import Preparation
-from kdad.images.image_set import ImageSet, Sample, hash_content
+from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
+from kdad.images.splits import split_samples
 from kdad.images.synthetic.defects import draw_defect
 from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import derive_seed, numpy_generator
@@ -20,16 +22,18 @@ class ContaminatedSet(ImageSet):
     ``drawn``: so many of them, in place and under their own ids, get a defect as `textures` draws it, so that splits,
     counts and test images stay what they were. ``test``: anomalous test images train, and are tested no more. Which
     ones follows from ids and ``textures.seed``; a larger share contains a smaller one. A share that is held out of the
-    training images has its part in it. Raises `InputError` for a share of no image, or of more than there are.
+    training images has its part in it. `seed` is the run's, by which images are held out: no defect has pixels of
+    one. Raises `InputError` for a share of no image, or of more than there are.
     """
 
-    def __init__(self, images: ImageSet, parameters: DatasetParameters) -> None:
+    def __init__(self, images: ImageSet, parameters: DatasetParameters, seed: int = 0) -> None:
         self._images, self._parameters = images, parameters
         self.name, self.category, self.size = images.name, parameters.category_name, images.size
-        self.samples = list(images.samples)
-        self.most_readers = images.most_readers
+        # Images that move train in the set below too, which finds the range of values by those that do.
+        self.samples = images.samples if parameters.contamination_by == "test" else list(images.samples)
         chosen = self._drawn() if parameters.contamination_by == "drawn" else self._moved()
-        #: The rows on which a defect is drawn, with its kind and the row of another image to paste from.
+        parts = split_samples(self.samples, parameters.validation_fraction, seed)
+        #: The rows on which a defect is drawn, with its kind and the row of another training image to paste from.
         self._defects: dict[int, tuple[str, int]] = {}
         kinds = parameters.textures.defects.kinds
         for number, row in enumerate(chosen):
@@ -38,8 +42,20 @@ class ContaminatedSet(ImageSet):
                 self.samples[row] = replace(sample, subset="train")
                 continue
             kind = kinds[number % len(kinds)]
-            self._defects[row] = (kind, chosen[number - 1] if len(chosen) > 1 else (row + 1) % len(self.samples))
+            before = [*chosen[:number][::-1], *chosen[number + 1 :][::-1], *range(len(parts))]
+            pasted = next((other for other in before if parts[other] == "train" and other != row), row)
+            self._defects[row] = (kind, pasted)
             self.samples[row] = Sample(sample.id, 1, kind, "train", has_mask=False)
+
+    @property
+    def most_readers(self) -> int:
+        """As many as of the set as it was."""
+        return self._images.most_readers
+
+    @property
+    def images_file(self) -> Path | None:
+        """That of the set as it was, where no image is another."""
+        return None if self._defects else self._images.images_file
 
     @property
     def preparation(self) -> Preparation:
@@ -73,9 +89,9 @@ class ContaminatedSet(ImageSet):
         """Say what was understood of the set as it was."""
         return self._images.remarks()
 
-    def problems(self) -> list[str]:
+    def problems(self, keep: Keep | None = None) -> list[str]:
         """List what is wrong with the set as it was."""
-        return self._images.problems()
+        return self._images.problems(keep)
 
     def facts(self, index: int) -> FileFacts | None:
         """Return what is known of the image's file, in which a drawn defect is not."""

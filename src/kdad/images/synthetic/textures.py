@@ -1,7 +1,7 @@
 """The embedded image set: crops of a photographed surface, with drawn defects in the test part."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from skimage import data
@@ -12,6 +12,7 @@ from kdad.images.synthetic.defects import draw_defect
 from kdad.parameters.dataset import TEXTURES, DatasetParameters
 from kdad.parameters.image_sets import DefectKind, TextureParameters
 from kdad.seeding import numpy_generator
+from kdad.storage.content_store import content_key
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,12 @@ class TextureSet(ImageSet):
     region, or more crops than fit.
     """
 
+    is_slow = True
+
     def __init__(self, parameters: DatasetParameters) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category, parameters.size
         self._textures = parameters.textures
+        self._drawn = lru_cache(maxsize=1)(self._draw)  # an image and its mask are asked for one after the other
         self.samples: list[Sample] = []
         self._crops: list[Crop] = []
         for subset, defects in _plan(self._textures).items():
@@ -64,11 +68,15 @@ class TextureSet(ImageSet):
 
     def image(self, index: int) -> np.ndarray:
         """Return the crop, with its defect if it has one, as three equal channels."""
-        return np.repeat(self._draw(index)[0][None], 3, axis=0)
+        return np.repeat(self._drawn(index)[0][None], 3, axis=0)
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return where the defect is (`draw_defect`), None for a normal crop."""
-        return self._draw(index)[1]
+        return self._drawn(index)[1]
+
+    def content(self) -> str:
+        """Return a hash of the settings."""
+        return content_key(category=self.category, textures=self._textures.model_dump(mode="json"))
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         crop = self._crops[index]
