@@ -74,13 +74,13 @@ def register_pipelines() -> Mapping[str, Pipeline]:
             "calibration": Registered(("calibration", "compute"), "calibration.create_pipeline"),
             "export": Registered(("export", "dataset", "compute"), "export.create_pipeline"),
             # Steps alone, on what the steps before them have left.
-            "ingestion": Registered(("dataset", "teacher", "students"), "sums.create_ingestion"),
+            "ingestion": Registered(("dataset", *mkd, "teacher", "students", "compute"), "sums.create_ingestion"),
             "features": Registered((*mkd, "compute"), "sums.create_seen", ("mkd",)),
             "cloner": Registered((*mkd, "compute"), "detector.pipeline.create_fitting", ("mkd",)),
             "scoring": Registered(("compute", "measuring"), "detector.pipeline.create_scoring", ("mkd",)),
             "reporting": Registered(("measuring", "reporting"), "reporting.create_pipeline", ("mkd",)),
             "teacher": Registered(("dataset", *taught, "compute"), "teacher.sums.create_taught"),
-            "students": Registered((*taught, "compute"), "teacher.sums.create_students"),
+            "students": Registered(("dataset", *taught, "compute"), "teacher.sums.create_students"),
             "ensemble_scoring": Registered(
                 ("compute", "measuring"), "detector.pipeline.create_scoring", ("uninformed_students",)
             ),

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,8 @@ def test_an_image_that_is_also_in_the_test_is_named_before_training(folder, tmp_
 def test_the_data_report_lists_every_image_and_what_is_there_twice(folder, tmp_path):
     shutil.copy(tmp_path / "good/2.png", tmp_path / "torn/1.png")
     table = table_of(folder)
-    page, images, pairs = report_images(open_image_set(folder), table, split_images(table, folder, 0), folder)
+    split, features = split_images(table, folder, 0), {"source": SimpleNamespace(means=np.eye(8, 2))}
+    page, images, pairs = report_images(open_image_set(folder), table, split, features, folder)
     assert len(images) == 8
     assert images["mask_pixels"].eq(-1).all()
     assert pairs[["how", "first", "second"]].values.tolist() == [["exact", "good/2.png", "torn/1.png"]]

@@ -17,10 +17,13 @@ from kdad.networks.points import CriticalPoint
 from kdad.storage.checksums import CHECKSUMS, find_damage
 from kdad.storage.content_store import content_key
 from kdad.storage.disk_space import create_map
+from kdad.storage.replacing import link_or_copy
 
 _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"
 _ROWS = "rows.npy"
+_MEANS = "means.npy"
+_OF_EACH = "means"  # what was measured of each image, batch by batch: arrays `(B, C)`
 #: Keys of a manifest that follow from the others.
 _MEASURED = ("points", "statistics", "whole", "selected_from")
 
@@ -79,6 +82,13 @@ class FeatureCache:
         """For each output ``mean`` and ``sd`` of every channel over the training images."""
         return self.manifest["statistics"]
 
+    @property
+    def means(self) -> np.ndarray:
+        """Of each image the mean of every channel of every output, `(N, C)` float32."""
+        whole = self.manifest.get("selected_from", ".")
+        means = np.load(self.folder / whole / _MEANS, mmap_mode="r")
+        return means if self.rows is None else means[self.rows]
+
     def images(self, rows: np.ndarray) -> Tensor:
         """Return the images `(B, 3, H, W)` of these rows, float32 in [0, 1]."""
         return self.storage.read_images(np.ascontiguousarray(self.pixels[self._stored(rows)]))
@@ -110,7 +120,7 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
             if manifest["whole"] != content_key(manifest=whole.manifest):
                 raise ValueError("the cache that was selected from has been computed anew")
             return FeatureCache(folder, manifest, whole.pixels, whole.arrays, np.load(folder / _ROWS), reused)
-        if not (folder / _PIXELS).exists() and not list(folder.glob("*.npy")):
+        if {path.name for path in folder.glob("*.npy")} <= {_MEANS}:
             return FeatureCache(folder, manifest, None, (), None, reused)
         names = [point["name"] for point in manifest["points"]]
         if not names or any(Path(name).name != name for name in names):
@@ -137,8 +147,12 @@ def write_selection(folder: Path, whole: FeatureCache, rows: np.ndarray, manifes
 
 
 def write_statistics(folder: Path, manifest: dict[str, Any], points: Sequence[CriticalPoint]) -> None:
-    """Write a cache without outputs: what they are of, their shapes and statistics."""
-    _write_manifest(folder, {**manifest, "points": [asdict(point) for point in points]})
+    """Write a cache without outputs: what they are of, their shapes and statistics; ``means`` become a file."""
+    means = manifest.get(_OF_EACH)
+    if means is not None:
+        np.save(folder / _MEANS, np.concatenate(means))
+    described = {name: value for name, value in manifest.items() if name != _OF_EACH}
+    _write_manifest(folder, {**described, "points": [asdict(point) for point in points]})
 
 
 def write_cache(
@@ -147,10 +161,12 @@ def write_cache(
     points: Sequence[CriticalPoint],
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
     measured: dict[str, Any],
+    images_file: Path | None = None,
 ) -> None:
     """Write images `(B, 3, H, W)` with outputs `(B, C, h, w)` batch by batch, then the manifest.
 
-    `measured` is merged into the manifest after the last batch, so the batches' producer may fill it as it goes.
+    `measured` is merged into the manifest after the last batch, so the batches' producer may fill it as it goes. An
+    `images_file` that holds the images already gets a second name.
     Raises `InputError` before the first batch when the disk is too small.
     """
     needed, free = needed_bytes(points, manifest), free_space(folder)
@@ -160,7 +176,7 @@ def write_cache(
             "free some space, or use fewer source.critical_points, smaller images, features.images_on_disk=uint8 or "
             "features.outputs_on_disk=bfloat16"
         )
-    _write_arrays(folder, points, manifest, batches)
+    _write_arrays(folder, points, manifest, batches, images_file)
     write_statistics(folder, {**manifest, **measured}, points)
 
 
@@ -186,10 +202,15 @@ def _write_arrays(
     points: Sequence[CriticalPoint],
     manifest: dict[str, Any],
     batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
+    images_file: Path | None,
 ) -> None:
     storage, count = Storage.of(manifest), manifest["count"]
     of_output, of_image = storage.types
-    pixels = create_map(folder / _PIXELS, of_image, (count, 3, *manifest["image_size"]))
+    pixels = None
+    if images_file is not None and of_image == np.float32:
+        link_or_copy(images_file, folder / _PIXELS)
+    else:
+        pixels = create_map(folder / _PIXELS, of_image, (count, 3, *manifest["image_size"]))
     arrays = [
         create_map(folder / f"{point.name}.npy", of_output, (count, point.height, point.width, point.channels))
         for point in points
@@ -197,10 +218,12 @@ def _write_arrays(
     start = 0
     for images, outputs in batches:
         rows = slice(start, start + len(images))
-        pixels[rows] = storage.write_images(images)
+        if pixels is not None:
+            pixels[rows] = storage.write_images(images)
         for point, array, output in zip(points, arrays, outputs, strict=True):
             stored = output.permute(0, 2, 3, 1).contiguous().cpu()  # (B, H, W, C)
             array[rows] = storage.write_outputs(stored, point.name)
         start += len(images)
     for array in (pixels, *arrays):
-        array.flush()
+        if array is not None:
+            array.flush()

@@ -135,7 +135,7 @@ def _obtain(
         measured: dict[str, Any] = {}
         batches = _run(network, images, training, passage.batch_size, measured)
         if _keeps(folder, points, wanted, passage):
-            write_cache(folder, wanted, points, batches, measured)
+            write_cache(folder, wanted, points, batches, measured, images.images_file)
             return
         logger.info("Outputs are computed anew whenever they are needed")
         for _ in batches:
@@ -164,6 +164,7 @@ def _describe(
         "training_images": training,
         "image_size": list(images.size),
         "count": count,
+        "measured": "means of each image",
         **network.compute.describe(),
         **storage.named(),
     }
@@ -171,9 +172,14 @@ def _describe(
 
 @torch.no_grad()
 def _run(
-    network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
+    network: FrozenNetwork,
+    images: ImageSet,
+    training: np.ndarray,
+    batch_size: int,
+    measured: dict[str, Any],
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
+    means = measured["means"] = []
     read = images.images_of(np.arange(len(training)), batch_size)
     for start in counted(range(0, len(training), batch_size), "Frozen network"):
         rows = np.arange(start, min(start + batch_size, len(training)))
@@ -182,6 +188,7 @@ def _run(
         statistics = statistics or [ChannelStatistics() for _ in outputs]
         if training[rows].any():
             _measure(statistics, [output[torch.from_numpy(training[rows])].cpu() for output in outputs])
+        means.append(torch.cat([output.mean(dim=(2, 3)) for output in outputs], dim=1).cpu().numpy())
         yield batch.numpy(), outputs
     measured["statistics"] = _moments(statistics)
 

@@ -10,10 +10,10 @@ def create_system(name: str, statistics: bool) -> Pipeline:
     """Return a system's pipeline; `statistics` of the training images are measured where its source takes them."""
     return (
         ingestion.create_pipeline()
-        + ingestion.create_report()
         + (ingestion.create_statistics() if statistics else Pipeline([]))
         + create_frozen(name, statistics)
         + create_features(name)
+        + ingestion.create_report(name)
         + create_fitting(name)
         + create_scoring(name)
         + reporting.create_pipeline(name)
@@ -21,8 +21,8 @@ def create_system(name: str, statistics: bool) -> Pipeline:
 
 
 def create_ingestion() -> Pipeline:
-    """Return everything that is done with images before a network sees them."""
-    images = ingestion.create_pipeline() + ingestion.create_report()
+    """Return everything that is done with images before anything is trained on them; `mkd` says what is unusual."""
+    images = ingestion.create_pipeline() + create_seen("mkd") + ingestion.create_report("mkd")
     return images + ingestion.create_statistics() + ingestion.create_patches()
 
 

@@ -67,11 +67,15 @@ def fit_detector(
     split_table: pd.DataFrame,
     frozen: dict[str, NetworkReference],
     feature_caches: dict[str, FeatureCache],
+    reported: pd.DataFrame,
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
-    """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost."""
+    """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost.
+
+    It takes what was `reported` of the images so that their warnings come first.
+    """
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
     made, fitting = steps.fit_detector(
         detector, settings, feature_set, frozen, _context(stores, compute, seed).train_context()

@@ -32,8 +32,8 @@ def create_features(system: str) -> Pipeline:
 
 
 def create_fitting(system: str) -> Pipeline:
-    """Train the learnt half on normal images."""
-    inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
+    """Train the learnt half on normal images, after the data report has warned of them."""
+    inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed", "reported": "data_report_table"}
     inputs |= {"frozen": f"{system}.frozen", "feature_caches": f"{system}.features"}
     outputs = [f"{system}.{name}" for name in ("fitted", "loss_history", "fitting_cost")]
     return Pipeline([_settings_node(fit_detector, system, inputs, outputs)])

@@ -4,12 +4,14 @@ import logging
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.errors import first_of
-from kdad.features.survey import survey_images
+from kdad.features.cache import FeatureCache
+from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.images.checks.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
 from kdad.images.checks.statistics import measure_channels
 from kdad.images.checks.summary import summarise_set
@@ -21,7 +23,6 @@ from kdad.images.image_set import ImageSet, Sample
 from kdad.images.splits import Split, split_samples
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
-from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters
 from kdad.reporting.data_report import DataReport, render_data_report, warn_of
 from kdad.reporting.file_names import printable
@@ -29,7 +30,6 @@ from kdad.reporting.file_names import printable
 logger = logging.getLogger(__name__)
 
 _SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
-_SURVEYOR = "efficientnet_lite0"  # embedded, and cheap
 _NAMED = 5
 _FEW_HELD_OUT = 5
 _FACTS = [field.name for field in fields(FileFacts)]
@@ -92,18 +92,24 @@ def _say_split(table: pd.DataFrame) -> None:
 
 
 def report_images(
-    image_set: ImageSet, image_table: pd.DataFrame, split_table: pd.DataFrame, dataset: DatasetParameters
+    image_set: ImageSet,
+    image_table: pd.DataFrame,
+    split_table: pd.DataFrame,
+    feature_caches: dict[str, FeatureCache],
+    dataset: DatasetParameters,
 ) -> tuple[str, pd.DataFrame, pd.DataFrame]:
     """Look at every image; return the data report's page, a table of a row an image, and pairs that are there twice.
 
-    Normal images unlike the others are said, since anomalous images among the training ones are the commonest accident.
+    Normal images unlike the others, by what the run's frozen networks gave for them, are said: anomalous images among
+    the training ones are the commonest accident.
     """
     split = Split(split_table)
-    survey = survey_images(image_set, split, load_source(_SURVEYOR, "pretrained"))
+    outlyingness = measure_outlyingness(split, feature_caches.values())
     images = split_table.join(image_table[_FACTS])
-    images = images.assign(mask_pixels=survey.mask_pixels, outlyingness=survey.outlyingness)
-    pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, survey.thumbnails)], ignore_index=True)
-    suspicious = survey.suspicious
+    images = images.assign(mask_pixels=_count_mask_pixels(image_set, split), outlyingness=outlyingness)
+    pairs = [exact_pairs(split_table), near_pairs(split_table, draw_thumbnails(image_set))]
+    pairs = pd.concat(pairs, ignore_index=True)
+    suspicious = find_suspicious(outlyingness)
     if len(suspicious):
         logger.warning(
             "%d normal images are unlike the others and may be anomalous: %s",
@@ -123,6 +129,12 @@ def report_images(
         size=image_set.size,
     )
     return render_data_report(report, image_set.image), images, pairs
+
+
+def _count_mask_pixels(images: ImageSet, split: Split) -> np.ndarray:
+    """Return how many pixels of each image are anomalous at the model's size, -1 where no mask is known."""
+    masks = {row: images.mask(int(row)) for row in np.flatnonzero(split.table["has_mask"])}
+    return np.array([-1 if masks.get(row) is None else masks[row].sum() for row in range(len(split))])
 
 
 def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetParameters) -> list[tuple[str, str]]:

@@ -27,14 +27,15 @@ def create_pipeline() -> Pipeline:
     )
 
 
-def create_report() -> Pipeline:
-    """Look at every image, and leave a page of what there is and what is odd about it."""
+def create_report(system: str) -> Pipeline:
+    """Leave a page of what images there are and what is odd about them, once the frozen networks of `system` ran."""
     node = Node(
         report_images,
         inputs={
             "image_set": "image_set",
             "image_table": "image_table",
             "split_table": "split_table",
+            "feature_caches": f"{system}.features",
             "dataset": "params:dataset",
         },
         outputs=["data_report", "data_report_table", "duplicates"],

@@ -16,10 +16,9 @@ def create_system() -> Pipeline:
 
 def create_taught() -> Pipeline:
     """Return images and patches, and the teachers that are trained on the patches."""
-    images = ingestion.create_pipeline() + ingestion.create_report()
-    return images + ingestion.create_patches() + create_pipeline()
+    return ingestion.create_pipeline() + ingestion.create_patches() + create_pipeline()
 
 
 def create_students() -> Pipeline:
-    """Return what the teachers see, and the students that learn it."""
-    return create_features(_SYSTEM) + create_fitting(_SYSTEM)
+    """Return what the teachers see, the report on it, and the students that learn it."""
+    return create_features(_SYSTEM) + ingestion.create_report(_SYSTEM) + create_fitting(_SYSTEM)
