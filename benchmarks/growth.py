@@ -12,7 +12,6 @@ from bench_ablation import plan_of
 from kdad.compute import choose_compute
 from kdad.experiments.plan import plan_ablation
 from kdad.networks.weights import load_source
-from kdad.pipelines.comparison.ablation import create_pipeline
 from timing import Finished, fresh_project, in_turns, run_process
 
 _TEXTURES = "dataset.textures.validation_images=20,dataset.textures.test_normal=10,dataset.textures.test_per_defect=2"
@@ -74,13 +73,13 @@ def _passes() -> Iterator[tuple[str, list[Point]]]:
 def _plans() -> Iterator[Point]:
     for count in (30, 300, 3000):
         parameters = plan_of(count)
-        work = lambda given=parameters: create_pipeline(plan_ablation(given, "mkd_ablation"))  # noqa: E731
+        work = lambda given=parameters: plan_ablation(given, "mkd_ablation")  # noqa: E731
         yield Point(count, in_turns({"plan": work}, rounds=1)["plan"])
 
 
 def _on_workers(workers: tuple[int, ...]) -> Iterator[Point]:
     given = f"mkd_ablation.axes=loss_terms,mkd_ablation.seeds=0 1 2,{_TEXTURES}"
     for count in workers:
-        options = ["--runner=kdad.runner.DaskRunner", f"--runner-params=workers={count},threads=1"]
-        finished = _kedro("--env=test", "--pipelines=mkd_ablation", *options, f"--params={given}")
+        workers = f"workers.count={count},workers.threads=1"
+        finished = _kedro("--env=test", "--pipelines=mkd_ablation", f"--params={given},{workers}")
         yield Point(count, finished.seconds)

@@ -23,7 +23,7 @@ os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
 SHARED = PROJECT.parent / "shared"
-_WHOLE_RUNS = ("pipelines", "runner", "notebooks", "hooks", "serving", "tracking", "exported")
+_WHOLE_RUNS = ("pipelines", "notebooks", "hooks", "serving", "tracking", "exported")
 
 
 @event.listens_for(Engine, "connect")

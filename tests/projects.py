@@ -5,7 +5,7 @@ from pathlib import Path
 
 import kedro.framework.project
 import mlflow
-from kedro.framework.session import KedroSession
+from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__"
     if kedro.framework.project.PACKAGE_NAME is None:  # it is the same package for every project, and slow to read
         bootstrap_project(project)
     runtime = options.pop("runtime_params", {})
-    with KedroSession.create(project_path=project, env=env, runtime_params=runtime) as session:
+    with settings.SESSION_CLASS.create(project_path=project, env=env, runtime_params=runtime) as session:
         session.run(**({"pipeline_names": [pipeline]} | options))
 
 

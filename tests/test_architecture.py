@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("project",),
     ("datasets",),
     ("pipelines", "serving"),
-    ("hooks", "runner"),
+    ("hooks",),
     ("pipeline_registry",),
     ("settings", "cli", "__main__"),
 )

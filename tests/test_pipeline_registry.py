@@ -2,27 +2,23 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from kedro.framework.cli.utils import KedroCliError
-from kedro.framework.project import configure_project, pipelines, settings
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
 from kedro.pipeline import Pipeline
-from kedro.validation import TypeExtractor
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.pipeline_registry import BuiltWhenAsked, Registered, register_pipelines
-from kdad.project.command_line import CommandLineError
-from kdad.project.configuration import RunConfigLoader, block_model, registered_pipelines
-from kdad.project.session import FindingSession
-from projects import FEW, PROJECT
+from kdad.experiments.plan import ablation_of
+from kdad.pipeline_registry import register_pipelines
+from kdad.project import asked
+from kdad.project.configuration import RunConfigLoader
+from projects import PROJECT
 
 NAMES = {
-    *("__default__", "mkd_ablation", "students_ablation", "committee_ablation", "paper_tables", *SYSTEMS),
-    *("inference", "calibration", "export"),
+    *("__default__", "mkd_ablation", "students_ablation", "paper_tables", *SYSTEMS),
+    *(f"{system}_ablation" for system in SYSTEMS if system != "uninformed_students"),
+    *("inference", "watch", "calibration", "export"),
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
@@ -32,7 +28,7 @@ _OF_IMAGES = {"data_report", "duplicates"}
 _OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
-    "ingestion": {"image_statistics", "teacher_patches", "mkd.feature_cost", "data_report_table"} | _OF_IMAGES,
+    "ingestion": {"teacher_patches", "mkd.feature_cost", "data_report_table"} | _OF_IMAGES,
     "mkd": {f"mkd.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "stfpm": {f"stfpm.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
     "committee": {f"committee.{name}" for name in _OF_A_SYSTEM} | _OF_IMAGES,
@@ -41,26 +37,18 @@ LEFT: dict[str, set[str]] = {
         *(f"uninformed_students.{name}" for name in _OF_A_SYSTEM),
         "uninformed_students.teacher_loss_figure",
     },
-    "baselines": {f"baselines.{name}" for name in ("table", "metrics_by_method", "sheets", "detectors")},
+    "baselines": {f"baselines.{name}" for name in ("table", "metrics_by_method", "sheets", "detectors", "split_table")},
+    "mkd_ablation": {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline", "split_table")},
+    "paper_tables": {f"paper_tables.{name}" for name in ("cells", "excerpt", "split_table")},
     "inference": {"inference.contact_sheet", "inference.metrics"},
     "calibration": {f"calibration.{name}" for name in ("detector", "threshold", "scores")},
     "export": {"export.detector", "export.report"},
 }
 
 
-def register(env: str = "test", **runtime_params) -> BuiltWhenAsked:
-    configure_project("kdad")
-    loader = RunConfigLoader(
-        str(PROJECT / "conf"), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
-    )
-    found = register_pipelines()
-    assert loader["parameters"]  # the registry knows the loader as long as it lives
-    return found
-
-
 @pytest.fixture(scope="module")
-def registered() -> BuiltWhenAsked:
-    return register()
+def registered() -> dict[str, Pipeline]:
+    return register_pipelines()
 
 
 def names_of(pipeline: Pipeline) -> set[str]:
@@ -73,66 +61,45 @@ def nodes_with(pipeline: Pipeline, *words: str) -> list[str]:
 
 def test_which_pipelines_there_are(registered):
     assert set(registered) == NAMES
-    assert len(registered) == len(NAMES)
+    assert set(asked.KNOWN) == NAMES
 
 
 def test_the_default_is_mkd(registered):
     assert registered["__default__"].nodes == registered["mkd"].nodes
 
 
-def test_a_pipeline_is_built_once_and_not_before_it_is_asked_for():
-    found = BuiltWhenAsked({name: Registered((), "ingestion.create_pipeline") for name in "ab"}, {})
-    assert (sorted(found), len(found), found._built) == (["a", "b"], 2, {})
-    assert found["b"] is found["b"]
-    assert set(found._built) == {"b"}
-
-
-def test_names_are_told_without_a_pipeline_built():
-    configure_project("kdad")
-    mistaken = {"paper_tables": {"seeds": "many"}}  # who asks for names hears nothing of it
-    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", runtime_params=mistaken, **settings.CONFIG_LOADER_ARGS)
-    found = registered_pipelines()
-    assert loader["parameters"]["paper_tables"]["seeds"] == "many"
-    assert set(found) == NAMES
-    assert found._built == {}
-
-
-def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name(registered):
-    with pytest.raises(CommandLineError, match=r"there is no pipeline 'mkd_ablaton'; did you mean 'mkd_ablation'\?"):
-        registered["mkd_ablaton"]
-    assert "mkd_ablaton" not in registered
-
-
-@pytest.mark.parametrize("pipeline", sorted(NAMES))
+@pytest.mark.parametrize("pipeline", sorted(NAMES - {"__default__"}))
 def test_the_blocks_that_are_checked_are_those_that_nodes_take(registered, pipeline):
-    taken = TypeExtractor({"": registered[pipeline]}).extract_types_from_pipelines()
-    models = {
-        name: model
-        for name, model in taken.items()
-        if hasattr(model, "model_validate") and not name.startswith("categories.")  # checked as they are planned
-    }
-    assert models == {name: block_model(name) for name in registered._registered[pipeline].blocks}
+    taken = {name.removeprefix("params:") for name in registered[pipeline].inputs() if name.startswith("params:")}
+    checked = set(asked.checked_blocks(pipeline))
+    if pipeline in asked.PLANNED:  # blocks of systems are checked as cases are planned
+        checked |= set(asked.PLANNED[pipeline].blocks)
+    assert taken - {"seed"} == checked - {"seed"}
 
 
 def test_a_mistake_is_told_before_any_network_is_imported():
     code = f"""
 import sys
-from kedro.framework.project import configure_project, settings
+from pathlib import Path
+from kedro.framework.project import settings
+from kedro.framework.startup import bootstrap_project
 from kdad.project.command_line import CommandLineError
-from kdad.project.command_line import CommandLineError
-from kdad.project.configuration import RunConfigLoader, block_model, registered_pipelines
-from kdad.pipeline_registry import register_pipelines
-arguments = dict(base_env="base", default_run_env="local", merge_strategy={{"parameters": "soft"}})
-wrong = {{"cloner": {{"training": {{"epochs": 0}}}}}}
-loader = RunConfigLoader({str(PROJECT / "conf")!r}, env="test", runtime_params=wrong, **arguments)
-try:
-    register_pipelines()["mkd"]
-except CommandLineError as error:
-    print(error, sorted({{"torch", "pandas", "mlflow", "matplotlib", "sklearn", "captum"}} & set(sys.modules)))
+bootstrap_project(Path({str(PROJECT)!r}))
+mistakes = {{
+    "mkd": {{"cloner": {{"training": {{"epochs": 0}}}}}},
+    "mkd_ablation": {{"mkd_ablation": {{"axes": "los"}}}},
+}}
+for pipeline, wrong in mistakes.items():
+    session = settings.SESSION_CLASS.create(project_path={str(PROJECT)!r}, env="test", runtime_params=wrong)
+    try:
+        session.run(pipeline_names=[pipeline])
+    except CommandLineError as error:
+        print(error, sorted({{"torch", "mlflow", "matplotlib", "sklearn", "captum"}} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert "cloner.training.epochs: " in found.stdout
-    assert found.stdout.rstrip().endswith("[]")
+    assert "there is no axis 'los'" in found.stdout
+    assert found.stdout.count("[]") == 2
 
 
 @pytest.mark.parametrize("system", ["mkd", "stfpm", "committee", "uninformed_students"])
@@ -159,7 +126,7 @@ def test_a_system_is_the_sum_of_its_steps(registered, system):
         *((name, ("train", "fit", "compute_features")) for name in ("scoring", "reporting", "ensemble_scoring")),
         ("features", ("fit", "map_images")),
         ("uninformed_students", ("statistics", "mkd")),
-        ("mkd", ("statistics", "run_case", "students")),
+        ("mkd", ("statistics", "run_", "students")),
     ],
 )
 def test_what_a_pipeline_does_not_do(registered, pipeline, words):
@@ -176,15 +143,6 @@ def test_what_a_pipeline_does_not_do(registered, pipeline, words):
 def test_steps_alone_make_a_system_together(registered, system, steps):
     made = sum((registered[step] for step in steps), Pipeline([]))
     assert {node.name for node in registered[system].nodes} <= {node.name for node in made.nodes}
-
-
-def test_statistics_are_measured_where_a_source_is_normalised_by_them():
-    by_dataset = register(source={"input_normalisation": "dataset"})
-    assert nodes_with(by_dataset["mkd"], "statistics") == ["compute_image_statistics"]
-    assert "image_statistics" in by_dataset["mkd"].inputs() | by_dataset["mkd"].all_outputs()
-    assert nodes_with(by_dataset["stfpm"], "statistics") == []  # its source is in a block of its own
-    (frozen,) = (node for node in by_dataset["mkd"].nodes if node.name.startswith("mkd_prepare_frozen"))
-    assert "image_statistics" in frozen.inputs
 
 
 @pytest.mark.parametrize("pipeline", LEFT)
@@ -208,120 +166,13 @@ def test_a_pipeline_needs_nothing_but_catalog_entries(registered, pipeline):
     assert [name for name in sorted(data) if not resolver.resolve_pattern(name)] == []
 
 
-def test_an_ablation_has_a_node_for_each_case_and_one_preparation():
-    one = {"axes": "loss_terms", "seeds": "0 1", "categories": "brick grass"}
-    found = register(mkd_ablation=one)["mkd_ablation"]
-    assert len(nodes_with(found, "run_case")) == 5 * 2 * 2
-    assert sorted(nodes_with(found, "see_")) == [f"{name}.see_mkd_ablation_mkd" for name in ("brick", "grass")]
-    assert found.outputs() == {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline")}
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_ablation_is_seven_steps_whatever_its_questions(registered, system):
+    name = ablation_of(system)
+    steps = ("plan_cases", "prepare_images", "extract_features", f"run_{system}", "summarise_variants", "draw")
+    assert names_of(registered[name]) == {f"{name}_{step}" for step in (*steps, "report_missing")}
 
 
-@pytest.mark.parametrize("name", ["mkd_ablation", "students_ablation"])
-def test_contamination_is_an_axis_that_is_asked_for(registered, name):
-    assert not nodes_with(registered[name], "contamina")
-    found = register(**{name: {"axes": "contamination"}})[name]
-    assert len(nodes_with(found, "run_case")) == 4  # 0, 1, 5 and 10 %
-    assert len(nodes_with(found, "see_")) == 4
-
-
-def test_paper_tables_have_cases_of_every_system_that_sees_such_images():
-    found = register("digits", paper_tables={"seeds": "0", "categories": "3"})["paper_tables"]
-    assert {name.rpartition(".")[2] for name in nodes_with(found, "see_")} == {
-        f"see_paper_{system}_{system}" for system in SYSTEMS
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "pipeline", "said"),
-    [
-        ({"paper_tables": {"seeds": "many"}}, "paper_tables", "paper_tables.seeds.0: "),
-        ({"paper_tables": {"methods": {"mkd": {"system": "mdk"}}}}, "paper_tables", "paper_tables.methods.mkd.system"),
-        ({"mkd_ablation": {"axes": "los_terms"}}, "mkd_ablation", "did you mean 'loss_terms'"),
-        ({"mkd_ablation": {"resamples": 3}}, "mkd_ablation", "mkd_ablation.resamples: "),
-        ({"students_ablation": {"base": {"student": {}}}}, "students_ablation", "did you mean 'students'"),
-        ({"baselines": {"pixel_side": 1}}, "baselines", "baselines.pixel_side: "),
-        ({"baselines": {"methods": None}}, "baselines", "baselines.methods: Input should be a valid dictionary"),
-        ({"calibration": {"rule": "f1"}}, "calibration", "calibration: rule 'f1' needs labelled images"),
-        ({"inference": {"image": "x"}}, "inference", "did you mean 'images'"),
-        ({"stfpm": {"training": {"epochs": 0}}}, "stfpm", "stfpm.training.epochs: "),
-        ({"committee": {"members": "mkd mdk"}}, "committee", "parameters: committee.members names 'mdk'; did you mean"),
-        (
-            {"committee": {"members": "mkd stfpm"}, "source": {"name": "vgg16"}},
-            "committee",
-            "stfpm.source differs in name ('vgg16', and 'efficientnet_lite0' of stfpm); set it as source",
-        ),
-        (
-            {"source": {"name": "vgg16"}},
-            "committee_ablation",
-            "committee_ablation.variants.members.variants.stfpm: committee.members names stfpm",
-        ),
-    ],
-)
-def test_a_mistake_stops_its_own_pipeline_with_one_message_and_no_other(given, pipeline, said):
-    found = register(**given)
-    assert found["mkd"].nodes
-    with pytest.raises(KedroCliError) as caught:
-        found[pipeline]
-    assert said in str(caught.value)
-    assert "Traceback" not in str(caught.value)
-
-
-def test_a_mistake_in_a_block_of_mkd_stops_mkd_and_not_the_teacher():
-    found = register(cloner={"training": {"epochs": 0}})
-    with pytest.raises(KedroCliError, match=r"cloner\.training\.epochs: .*\(given: 0\)"):
-        found["mkd"]
-    assert found["teacher"].nodes
-    assert found["inference"].nodes
-
-
-def test_everything_that_is_wrong_in_a_pipeline_is_said_at_once():
-    found = register(cloner={"training": {"epochs": 0}}, measuring={"max_fpr": 2}, reporting={"sheet_row": 1})
-    with pytest.raises(KedroCliError, match=r"(?s)cloner\.training\.epochs") as caught:
-        found["mkd"]
-    assert "measuring.max_fpr" in str(caught.value)
-    assert "did you mean 'sheet_rows'" in str(caught.value)
-
-
-def test_an_unknown_block_is_refused_with_the_nearest_name():
-    with pytest.raises(KedroCliError, match="unknown parameter 'clonr'; did you mean 'cloner'"):
-        register(clonr={"training": {"epochs": 2}})
-
-
-def _axes(project: Path, axes: str) -> set[str]:
-    """Return the axes that a session of its own finds planned."""
-    chosen = {"mkd_ablation": {"axes": axes}}
-    with KedroSession.create(project_path=project, env="test", runtime_params=chosen) as session:
-        session.load_context()
-        planned = pipelines["mkd_ablation"]
-        return {node.namespace.split(".")[0] for node in planned.nodes if "variant" in node.tags}
-
-
-def test_two_sessions_of_one_process_have_a_plan_each(project):
-    bootstrap_project(project)  # once, as a notebook does
-    assert _axes(project, "loss_terms") == {"loss_terms"}
-    assert _axes(project, "layer_count fusion") == {"layer_count", "fusion"}
-    assert _axes(project, "loss_terms") == {"loss_terms"}
-
-
-def test_without_a_session_the_pipelines_are_those_of_base(project, monkeypatch):
-    monkeypatch.chdir(project)
-    bootstrap_project(project)
-    monkeypatch.setattr("kdad.project.configuration.PlanningSession._loader", None)
-    found = register_pipelines()
-    axes = {node.namespace.split(".")[0] for node in found["mkd_ablation"].nodes if "variant" in node.tags}
-    assert {"loss_terms", "filter", "fusion"} <= axes
-
-
-@pytest.mark.parametrize("kind", [KedroSession, FindingSession])
-def test_a_session_that_runs_after_another_has_begun_has_its_own_plan(project, kind):
-    bootstrap_project(project)
-    grass = {"mkd_ablation": {"axes": ["fusion"]}, "dataset": {"category": "grass", "textures": FEW}}
-    brick = {"mkd_ablation": {"axes": ["loss_terms"]}, "dataset": {"textures": FEW}}
-    first, second = (kind.create(project_path=project, env="test", runtime_params=given) for given in (brick, grass))
-    first.load_context()
-    second.load_context()
-    first.run(pipeline_names=["mkd_ablation"], to_outputs=["brick.split_table"])
-    assert {node.namespace.split(".")[0] for node in pipelines["mkd_ablation"].nodes if "variant" in node.tags} == {
-        "loss_terms"
-    }
-    assert [path.name for path in (project / "data/03_primary/textures").iterdir()] == ["brick"]
+def test_the_papers_tables_have_a_node_a_system_and_baselines_those_that_stand_among_them(registered):
+    assert len(nodes_with(registered["paper_tables"], "_run_")) == len(SYSTEMS)
+    assert nodes_with(registered["baselines"], "_run_") == ["baselines_run_baselines", "baselines_run_stfpm"]

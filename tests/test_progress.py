@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kdad.progress import counted, progress_bar
+from kdad.progress import counted, format_duration, progress_bar
 
 
 @pytest.fixture
@@ -31,3 +31,11 @@ def test_a_terminal_has_a_bar_which_is_taken_away(console_of):
     assert written.getvalue().endswith("\x1b[2K")  # the line is cleared
     with progress_bar() as bar:
         assert bar.live.transient
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (60.0, "1 min 00 s"), (3599.0, "59 min 59 s"), (7380.0, "2 h 03 min")],
+)
+def test_durations_as_people_say_them(seconds, said):
+    assert format_duration(seconds) == said

@@ -13,6 +13,10 @@ class DivergedError(FloatingPointError):
     """A loss that is no longer a number; the message names the network, the epoch and what to do."""
 
 
+class ClusterError(RuntimeError):
+    """A Dask cluster that does not answer, or is of no use any longer; the message says what to do."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, the name of its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

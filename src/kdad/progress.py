@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal, and gone when their work is done; a log has lines instead."""
+"""Progress bars: on a terminal, and gone when their work is done; a log has lines instead. And durations as text."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -21,3 +21,11 @@ def counted(items: Sequence[Item], description: str) -> Iterator[Item]:
     """Yield `items` with a bar."""
     with progress_bar() as bar:
         yield from bar.track(items, description=description)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as people say it: ``4.2 s``, ``2 min 05 s``, ``1 h 03 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -10,7 +10,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="omegaconf|kedro")
 warnings.filterwarnings("ignore", message=".*register_resolver.*")
 
-# An ablation's nodes name data sets of other namespaces, as they must.
+# Data sets are named after their system or plan.
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
 # MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
@@ -33,7 +33,7 @@ from kdad.hooks import (  # noqa: E402
 from kdad.project.conf_files import LOADER_ARGS  # noqa: E402
 from kdad.project.configuration import RunConfigLoader  # noqa: E402
 from kdad.project.plugins import defer_commands  # noqa: E402
-from kdad.project.session import FindingSession  # noqa: E402
+from kdad.project.session import CheckedSession  # noqa: E402
 
 defer_commands()
 
@@ -52,6 +52,6 @@ HOOKS = (
     PlaceLockHook(),  # last but one, so that it is asked before the others
     MissingInputHook(),
 )
-SESSION_CLASS = FindingSession
+SESSION_CLASS = CheckedSession
 CONFIG_LOADER_CLASS = RunConfigLoader
 CONFIG_LOADER_ARGS = LOADER_ARGS

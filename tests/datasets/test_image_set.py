@@ -1,4 +1,4 @@
-"""Raw images by their block, or by the category of a plan."""
+"""Raw images by their block."""
 
 import base64
 import io
@@ -18,22 +18,12 @@ BRICK = {
     "image_size": 32,
     "textures": {"train_images": 2, "validation_images": 1, "test_normal": 1, "test_per_defect": 1},
 }
-PLANNED = {name: {"dataset": BRICK | {"category": name}} for name in ("brick", "grass")}
 
 
 def test_a_set_is_opened_as_its_block_says():
     found = ImageSetDataset(dataset=BRICK).load()
     assert (found.name, found.category, found.size) == ("textures", "brick", (32, 32))
     assert found.image(0).shape == (3, 32, 32)
-
-
-def test_a_planned_category_is_opened_by_its_name():
-    assert ImageSetDataset(datasets=PLANNED, category="grass").load().category == "grass"
-
-
-def test_a_category_that_is_not_planned_is_named():
-    with pytest.raises(DatasetError, match="no category 'gravel' is planned"):
-        ImageSetDataset(datasets=PLANNED, category="gravel").load()
 
 
 def test_a_folder_that_is_not_there_is_one_message(tmp_path):

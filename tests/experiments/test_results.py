@@ -1,12 +1,10 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 from synthetic import failed, result
 
 from kdad.errors import InputError
-from kdad.experiments.results import current_results, made_by, missing, pixel_histograms, tidy
+from kdad.experiments.results import in_plan_order, made_by, missing, pixel_histograms, tidy
 from kdad.experiments.statistics import pixel_aurocs
 
 
@@ -69,37 +67,10 @@ def test_unusable_maps_are_named(masks, maps, message):
         pixel_histograms(masks, maps, np.array([4.5]))
 
 
-def planned(variant: str, seed: int = 0, key: str = "as planned") -> SimpleNamespace:
-    """A case as a plan knows it."""
-    return SimpleNamespace(place=("form", variant, "brick", seed), planned_key=key, system="mkd")
-
-
-def test_a_result_is_current_where_it_is_of_what_is_planned():
-    found = [result("a", 0, 1.0, planned="as planned"), result("a", 1, 1.0, planned="as planned")]
-    assert current_results([planned("a", 1), planned("a", 0)], found) == found[::-1]
-
-
-def test_a_result_that_is_not_planned_is_left_out():
-    assert current_results([], [result("a", 0, 1.0, planned="as planned")]) == []
-
-
-@pytest.mark.parametrize(
-    ("found", "error"),
-    [
-        ([], "not run yet"),
-        ([result("a", 1, 1.0, planned="as planned")], "not run yet"),
-        ([result("a", 0, 1.0, planned="another")], "its result is of other settings or other code; run it again"),
-    ],
-)
-def test_what_is_absent_or_of_other_settings_counts_as_failed(found, error):
-    (current,) = current_results([planned("a")], found)
-    assert (current.status, current.error, current.place) == ("failed", error, ("form", "a", "brick", 0))
-    assert tidy([current]).empty
-
-
-def test_a_failed_case_keeps_its_own_error():
-    found = failed("a", "broken").model_copy(update={"planned": "as planned"})
-    assert current_results([planned("a")], [found]) == [found]
+def test_results_stand_in_the_plans_order():
+    found = [result("a", 0, 1.0), result("a", 1, 1.0), failed("b", "broken")]
+    assert in_plan_order(found[::-1], found) == found[::-1]
+    assert in_plan_order([], found) == []
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.faults
 
 _PARAMETERS = f"{FEW_GIVEN},mkd_ablation.axes=loss_terms,mkd_ablation.seeds=0 1 2"
 _CASES = 15
-_DASK = ("--runner=kdad.runner.DaskRunner", "--runner-params=workers=2")
+_WORKERS = ",workers.count=2"
 _KILLS = int(os.environ.get("KDAD_KILLS", "10"))
 
 
-def _start(project: Path, *options: str) -> subprocess.Popen:
+def _start(project: Path, workers: str = "") -> subprocess.Popen:
     command = [sys.executable, "-m", "kedro", "run", "--env=test", "--pipeline=mkd_ablation"]
-    command += [f"--params={_PARAMETERS}", *options]
+    command.append(f"--params={_PARAMETERS}{workers}")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
     return subprocess.Popen(
         command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -61,7 +61,7 @@ def test_workers_that_are_killed_lose_no_case_and_double_none(tmp_path, migrated
     projects = [copy_project(tmp_path / name, migrated_database) for name in ("undisturbed", "disturbed")]
     undisturbed = _start(projects[0])
     assert undisturbed.wait(600) == 0, undisturbed.communicate()[0]
-    running, moments, killed = _start(projects[1], *_DASK), random.Random(0), 0
+    running, moments, killed = _start(projects[1], _WORKERS), random.Random(0), 0
     _wait_for_a_case(running, projects[1])
     while running.poll() is None and killed < _KILLS:
         time.sleep(moments.uniform(2.0, 8.0))
@@ -80,7 +80,7 @@ def test_workers_that_are_killed_lose_no_case_and_double_none(tmp_path, migrated
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_told_to_end_takes_its_workers_with_it(tmp_path, migrated_database, number, code):
     project = copy_project(tmp_path / "project", migrated_database)
-    running = _start(project, *_DASK)
+    running = _start(project, _WORKERS)
     _wait_for_a_case(running, project)
     workers = _workers(running)
     running.send_signal(number)
@@ -91,3 +91,13 @@ def test_a_run_that_is_told_to_end_takes_its_workers_with_it(tmp_path, migrated_
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
     assert {run.info.status for run in logged_runs(project)} <= {"KILLED", "FINISHED"}
+
+
+def test_a_scheduler_that_does_not_answer_is_one_message_before_anything_is_computed(tmp_path, migrated_database):
+    project = copy_project(tmp_path / "project", migrated_database)
+    running = _start(project, ",workers.address=tcp://127.0.0.1:9,workers.connect_seconds=1")
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 10, output
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9' within 1 s" in output
+    assert "Traceback" not in output
+    assert not (project / "data/04_feature").exists()

@@ -78,14 +78,12 @@ def test_a_reference_opens_the_source_that_it_was_taken_of(feature_set, store):
     assert not any(parameter.requires_grad for parameter in opened.parameters())
 
 
-def test_the_training_images_own_statistics_are_measured_where_they_are_not_known(feature_set, store):
+def test_the_training_images_own_statistics_are_measured(feature_set, store):
     parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
     training = np.stack([feature_set.images.image(row) for row in feature_set.split.rows("train")]).astype(np.float64)
     measured = reference_source(parameters, feature_set, store)
     np.testing.assert_allclose(measured.mean, training.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(measured.sd, training.std(axis=(0, 2, 3)), rtol=1e-6)
-    known = reference_source(parameters, feature_set, store, {"mean": [0.1, 0.2, 0.3], "sd": [0.4, 0.5, 0.6]})
-    assert known.mean == pytest.approx([0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize(

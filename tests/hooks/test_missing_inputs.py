@@ -6,7 +6,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.pandas import CSVDataset
 
-from kdad.datasets.typed_json import CaseResultDataset, ThresholdDataset
+from kdad.datasets.typed_json import ThresholdDataset
 from kdad.hooks.missing_inputs import MissingInputHook
 from projects import logged_runs
 
@@ -23,7 +23,6 @@ def look(tmp_path):
         "there": CSVDataset(filepath=str(tmp_path / "there.csv")),
         "absent": CSVDataset(filepath=str(tmp_path / "absent.csv")),
         "gone": ThresholdDataset(filepath=str(tmp_path / "gone.json")),
-        "case": CaseResultDataset(filepath=str(tmp_path / "case.json")),
         "memory": MemoryDataset(1),
         "params:seed": MemoryDataset(0),
         "made": CSVDataset(filepath=str(tmp_path / "made.csv")),
@@ -36,8 +35,8 @@ def look(tmp_path):
     return ask
 
 
-def test_what_is_there_or_is_made_by_the_run_or_may_be_absent_stops_nothing(look):
-    look("there", "case", "memory", "params:seed")
+def test_what_is_there_or_is_made_by_the_run_stops_nothing(look):
+    look("there", "memory", "params:seed")
 
 
 def test_every_missing_file_is_named_in_one_message(look, tmp_path):

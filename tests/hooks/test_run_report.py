@@ -20,7 +20,7 @@ SUMMARY = pd.DataFrame(
     ],
     columns=["axis", "variant", "category", "seed", "metric", "value"],
 )
-CASES = [SimpleNamespace(namespace=f"loss.{name}.brick_seed_0", tags={"variant"}) for name in ("both", "value")]
+CASES = [SimpleNamespace(axis="loss") for _ in range(2)]
 
 
 class Catalog:
@@ -39,13 +39,13 @@ class Catalog:
         return SimpleNamespace(_filepath=f"/results/{name}.file")
 
 
-def pipeline_of(catalog: Catalog, *more: str, nodes=()) -> SimpleNamespace:
-    return SimpleNamespace(all_outputs=lambda: {*catalog.data, *more}, nodes=list(nodes))
+def pipeline_of(catalog: Catalog, *more: str) -> SimpleNamespace:
+    return SimpleNamespace(all_outputs=lambda: {*catalog.data, *more})
 
 
-def shown(catalog: Catalog, capsys, current=None, nodes=(), **run_params) -> str:
+def shown(catalog: Catalog, capsys, current=None, **run_params) -> str:
     hook = RunReportHook(current or CurrentRun())
-    hook.after_pipeline_run(run_params, {"made": 1}, pipeline_of(catalog, nodes=nodes), catalog)
+    hook.after_pipeline_run(run_params, {"made": 1}, pipeline_of(catalog), catalog)
     return capsys.readouterr().out
 
 
@@ -58,8 +58,8 @@ def tracked():
 
 
 def test_an_ablation_ends_with_means_over_seeds_its_page_and_where_axes_are_compared(capsys, tracked):
-    catalog = Catalog(mkd_ablation__summary=SUMMARY, mkd_ablation__page="<html>")
-    said = shown(catalog, capsys, tracked("sqlite:///mlflow.db"), CASES)
+    catalog = Catalog(mkd_ablation__summary=SUMMARY, mkd_ablation__page="<html>", mkd_ablation__mkd__results=CASES)
+    said = shown(catalog, capsys, tracked("sqlite:///mlflow.db"))
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert {"mkd ablation: summary", "loss both 0.8", "loss value 0.5"} <= set(lines)
     assert "train" not in said
@@ -115,7 +115,7 @@ THRESHOLD = {"before": None, "threshold": {"rule": "f1", "value": 0.25}, "statem
     ("data", "rows"),
     [
         ({"split_table": SPLIT}, [["train", "good", "2"], ["test", "hole", "1"]]),
-        ({"brick__split_table": SPLIT, "mkd_ablation__summary": SUMMARY}, [["loss", "both", "0.8"]]),
+        ({"mkd_ablation__split_table": SPLIT, "mkd_ablation__summary": SUMMARY}, [["loss", "both", "0.8"]]),
         ({"mkd__loss_history": HISTORY}, [["training", "total", "1"]]),
         ({"mkd__feature_cost": {"seconds": 1.25, "reused": True}}, [["seconds", "1.25"], ["reused", "yes"]]),
         ({"paper_tables__cells": CELLS}, [["us_pro", "mean", "mkd", "0.7", "0.6"]]),

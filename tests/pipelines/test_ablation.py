@@ -1,5 +1,6 @@
 """A small ablation, run for real: what it trains and reuses, what it leaves in MLflow, what it says of failures."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_equal_configurations_train_once_and_the_source_sees_each_image_once(fir
     project, counts = first_run
     # loss_terms has five; of direction_form only whole_vector is new; fusion only maps anew.
     assert counts["trainings"] == 6
-    images = len(pd.read_csv(project / "data/03_primary/textures/brick/split.csv"))
+    images = len(pd.read_csv(project / "data/03_primary/textures/brick/mkd_ablation/split.csv"))
     assert counts["source images"] == images
 
 
@@ -174,7 +175,7 @@ def test_each_case_keeps_its_detector_where_its_run_says(finished):
     reused = {
         (run.data.tags["axis"], run.data.tags["variant"]) for run in children if run.data.tags["reused"] == "True"
     }
-    # The same settings as loss_terms.both; which of the three comes first is Kedro's.
+    # The same settings as loss_terms.both.
     same = {("loss_terms", "both"), ("direction_form", "per_location"), ("fusion", "geometric_all")}
     assert len(reused) == 2
     assert reused < same
@@ -184,6 +185,21 @@ def test_each_case_keeps_its_detector_where_its_run_says(finished):
     assert detector.record["metrics"]["image_auroc"] == child.data.metrics["image_auroc"]
     assert detector.threshold.value == child.data.metrics["threshold"]
     assert not half_written(finished)
+
+
+def test_the_images_and_every_result_lie_beside_the_report(finished):
+    place = finished / "data/03_primary/textures/brick/mkd_ablation/split.csv"
+    split = pd.read_csv(place)
+    assert split["category"].unique().tolist() == ["brick"]
+    results = json.loads((finished / "data/07_model_output/textures/brick/mkd_ablation/mkd.json").read_text())
+    assert len(results) == 11
+    assert {result["axis"] for result in results} == {"loss_terms", "direction_form", "fusion"}
+
+
+def test_the_images_of_a_plan_are_data_sets_of_its_run(finished):
+    parent = next(run for run in logged_runs(finished) if "mlflow.parentRunId" not in run.data.tags)
+    assert {one.tags[0].value for one in parent.inputs.dataset_inputs} == {"training", "validation", "test"}
+    assert {one.dataset.name for one in parent.inputs.dataset_inputs} == {"textures/brick"}
 
 
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
@@ -209,23 +225,6 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
     assert table[(table["axis"] == missing["axis"]) & (table["variant"] == missing["variant"])].empty
     assert "no memory left" in (report_of(project) / "mkd_ablation.html").read_text()
     assert not half_written(project)
-
-
-def test_an_axis_run_by_its_tag_does_not_take_stale_results_of_the_others(project):
-    path = project / "conf/base/parameters/ablation.yml"
-    path.write_text(path.read_text().replace("{fusion: sum, points: first 3}", "{fusion: sum, points: first 2}"))
-    with pytest.raises(KedroCliError, match=r"fusion\.sum_first_3.*of other settings"):
-        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES, tags=["loss_terms"])
-    assert "sum_first_3" not in set(summary_of(project)["variant"])
-
-
-def test_a_namespace_runs_alone(project, trained):
-    for path in (project / "data/07_model_output/textures/mkd_ablation/results").iterdir():
-        path.unlink()
-    run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES, namespaces=["loss_terms.value_tenth"])
-    assert trained["trainings"] == 0
-    results = project / "data/07_model_output/textures/mkd_ablation/results"
-    assert [path.name for path in results.iterdir()] == ["loss_terms.value_tenth.brick_seed_0.json"]
 
 
 @pytest.mark.long

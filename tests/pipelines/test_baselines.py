@@ -73,8 +73,8 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
     np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], (0, 1, 1)), rtol=1e-5)
     largest = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -41:].mean(axis=1)  # 1 % of 4096 pixels, rounded
     np.testing.assert_allclose(scores, largest, rtol=5e-3)
-    results = finished / "data/07_model_output/textures/baselines/results"
-    measured = json.loads((results / "baselines.memory_bank.brick_seed_0.json").read_text())
+    results = json.loads((finished / "data/07_model_output/textures/brick/baselines/baselines.json").read_text())
+    (measured,) = [result for result in results if result["variant"] == "memory_bank"]
     np.testing.assert_allclose(scores, measured["scores"], rtol=1e-4)
 
 

@@ -69,15 +69,20 @@ def swept(tmp_path_factory, migrated_database, _few_digits) -> tuple[Path, list[
     return project, sizes
 
 
-def cache_of(project: Path, number: int, plan: str, network: str) -> FeatureCache:
-    """Open what a network gave for the images of a class."""
-    path = project / f"data/04_feature/digits/class_{number}/{plan}.json"
-    return open_cache(path.parent / json.loads(path.read_text())[network])
+def class_caches(project: Path) -> list[FeatureCache]:
+    """Open what a frozen network gave for the images of each class: rows of one cache of all images."""
+    store = project / "data/04_feature/store"
+    return [open_cache(folder) for folder in store.iterdir() if (folder / "rows.npy").is_file()]
+
+
+def results(project: Path, plan: str, system: str) -> dict[str, dict]:
+    """The results of a plan's only variant by category."""
+    (file,) = project.glob(f"data/07_model_output/digits/*/{plan}/{system}.json")
+    return {result["category"]: result for result in json.loads(file.read_text())}
 
 
 def result(project: Path, number: int) -> dict:
-    folder = project / "data/07_model_output/digits/mkd_ablation/results"
-    return json.loads((folder / f"sweep.mkd.class_{number}_seed_0.json").read_text())
+    return results(project, "mkd_ablation", "mkd")[f"class_{number}"]
 
 
 def test_the_source_runs_once_over_all_images(swept):
@@ -92,11 +97,12 @@ def test_each_class_has_a_result(swept):
 
 
 def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
-    caches = [cache_of(swept[0], number, "mkd_ablation_mkd", "source") for number in (0, 7)]
+    caches = class_caches(swept[0])
+    assert len(caches) == 10
     assert {path.name for path in caches[1].folder.iterdir()} == {"checksums.json", "manifest.json", "rows.npy"}
-    scales = [[overall_sd(found) for found in cache.statistics] for cache in caches]
-    assert all(first != second for first, second in zip(*scales, strict=True))
-    assert [len(cache) for cache in caches] == [48, 48]
+    scales = [tuple(overall_sd(found) for found in cache.statistics) for cache in caches]
+    assert all(len(set(point)) == 10 for point in zip(*scales, strict=True))
+    assert [len(cache) for cache in caches] == [48] * 10
     assert caches[0].pixels.shape[0] == 120
 
 
@@ -108,8 +114,7 @@ def student_parameters(categories) -> dict:
 
 
 def student_scores(project: Path, number: int) -> list[float]:
-    folder = project / "data/07_model_output/digits/students_ablation/results"
-    return json.loads((folder / f"sweep.p17.class_{number}_seed_0.json").read_text())["scores"]
+    return results(project, "students_ablation", "uninformed_students")[f"class_{number}"]["scores"]
 
 
 def test_a_teacher_describes_all_classes_once_and_students_learn_as_from_a_class_alone(
@@ -121,7 +126,7 @@ def test_a_teacher_describes_all_classes_once_and_students_learn_as_from_a_class
     run_pipeline(alone, "test", "students_ablation", runtime_params=student_parameters([7]))
     assert seen == [120, 48]
     np.testing.assert_allclose(student_scores(together, 7), student_scores(alone, 7), rtol=1e-3)
-    found = cache_of(together, 7, "students_ablation_uninformed_students", "p17")
+    found = class_caches(together)[0]
     whole = open_cache(found.folder / found.manifest["selected_from"])
     assert (len(found), len(whole), found.pixels.shape) == (48, 120, (120, 3, 32, 32))
 

@@ -14,7 +14,6 @@ from kdad.errors import InputError
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ingestion.nodes import (
-    compute_image_statistics,
     report_images,
     sample_teacher_patches,
     split_images,
@@ -104,22 +103,6 @@ def test_folder_is_split_by_seed(folder):
     assert len({tuple(split["split"]) for split in splits}) > 1
     # a fifth of 6 images is for the test (1), a fifth of the other 5 held out (1)
     assert splits[0]["split"].value_counts().to_dict() == {"train": 4, "test": 2, "validation": 1}
-
-
-def test_split_survives_a_csv_file(folder, tmp_path):
-    table = table_of(folder)
-    table.to_csv(tmp_path / "images.csv", index=False)
-    assert split_images(pd.read_csv(tmp_path / "images.csv"), folder, 0).equals(split_images(table, folder, 0))
-
-
-def test_statistics_are_of_training_images_alone(folder):
-    split = split_images(table_of(folder), folder, 0)
-    training = split.loc[split["split"] == "train", "id"]
-    values = [int(name.removeprefix("good/").removesuffix(".png")) * 10 / 255 for name in training]
-    found = compute_image_statistics(split, open_image_set(folder))
-    assert found["images"] == 4
-    np.testing.assert_allclose(found["mean"], [np.mean(values)] * 3, rtol=1e-6)
-    np.testing.assert_allclose(found["sd"], [np.std(values)] * 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

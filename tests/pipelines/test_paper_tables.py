@@ -110,10 +110,10 @@ def test_each_cell_is_a_run_in_mlflow(finished):
     assert not half_written(finished)
 
 
-def results_of(project: Path, plan: str) -> dict[str, dict]:
-    """The result of every case of a plan by the name of its file; beside them lie those that are collected by axis."""
-    folder = project / "data/07_model_output/textures" / plan / "results"
-    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.*.*.json")}
+def results_of(project: Path, system: str, plan: str = "paper_tables") -> dict[tuple, dict]:
+    """The result of every case of a system by variant, category and seed."""
+    file = project / "data/07_model_output/textures" / plan / f"{system}.json"
+    return {(one["variant"], one["category"], one["seed"]): one for one in json.loads(file.read_text())}
 
 
 def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(finished, cells):
@@ -124,18 +124,16 @@ def test_baselines_stand_in_the_same_tables_as_their_own_pipeline_measures_them(
     run_pipeline(finished, "test", "baselines", runtime_params=runtime)
     table = pd.read_csv(finished / "data/08_reporting/textures/brick/baselines/baselines.csv")
     own = table.set_index("method").loc["memory_bank"]
-    results = results_of(finished, "paper_baselines")
-    result = results["paper_baselines.memory_bank.brick_seed_0"]
+    results = results_of(finished, "baselines")
+    result = results["memory_bank", "brick", 0]
     assert {name: result["metrics"][name] for name in ("image_auroc", "pro_auc")} == {
         name: own[name] for name in ("image_auroc", "pro_auc")
     }
     fitted = {
-        (name, seed): results[f"paper_baselines.{name}.brick_seed_{seed}"]["reused"]
-        for name in ("memory_bank", "ocsvm_pca")
-        for seed in (0, 1)
+        (name, seed): results[name, "brick", seed]["reused"] for name in ("memory_bank", "ocsvm_pca") for seed in (0, 1)
     }
     assert [key for key, reused in fitted.items() if reused] == [("ocsvm_pca", 1)]  # the seed changes nothing in it
-    assert all(found["reused"] for found in results_of(finished, "baselines").values())
+    assert all(found["reused"] for found in results_of(finished, "baselines", "brick/baselines").values())
     shown = cells[(cells["table"] == "us_pro") & (cells["method"] == "1-NN") & (cells["category"] == "brick")]
     assert shown["paper"].notna().all()
     assert shown["seeds"].tolist() == [2]
@@ -168,10 +166,10 @@ def test_soft_targets_stand_beside_the_other_methods_of_a_labelled_set(tmp_path,
 
 
 def test_a_second_run_trains_nothing(finished, cells):
-    plans = ("paper_mkd", "paper_uninformed_students", "paper_baselines", "paper_stfpm")
-    assert not results_of(finished, "paper_mkd")["paper_mkd.mkd.brick_seed_0"]["reused"]
+    systems = ("mkd", "uninformed_students", "baselines", "stfpm")
+    assert not results_of(finished, "mkd")["mkd", "brick", 0]["reused"]
     run_pipeline(finished, "test", "paper_tables", runtime_params=RUN | {"paper_tables": BLOCK})
-    again = {name: found for plan in plans for name, found in results_of(finished, plan).items()}
+    again = {name: found for system in systems for name, found in results_of(finished, system).items()}
     assert len(again) == 2 * 2 * len(RUN_METHODS)
     assert all(found["reused"] for found in again.values())
     again = pd.read_csv(finished / "data/08_reporting/textures/paper_tables/cells.csv")

@@ -84,7 +84,7 @@ def test_outputs_of_roots_of_one_name_lie_apart(tmp_path):
         config.project = tmp_path
         found = config["catalog"]
         folder = Path(found["split_table"]["filepath"]).parents[1]
-        assert found["{category}.split_table"]["filepath"] == f"{folder}/{{category}}/split.csv"
+        assert found["paper_tables.split_table"]["filepath"] == f"{folder}/paper_tables/split.csv"
         for claim in config.claims:
             reserve(tmp_path / "data", claim)
         return found["{system}.metrics"]["filepath"]
@@ -142,20 +142,6 @@ def test_a_mistake_in_a_block_is_one_message(given, said):
     with pytest.raises(KedroCliError, match="parameters cannot be used") as caught:
         check_values({name: block_model(name) for name in given}, parameters)
     assert said in str(caught.value)
-
-
-def test_categories_of_plans_have_their_data_sets():
-    one = {"mkd_ablation": {"categories": "grass gravel"}, "paper_tables": {"categories": "brick"}}
-    found = loader(**one)["parameters"]["categories"]
-    assert set(found) == {"brick", "grass", "gravel"}
-    assert {name: block["dataset"]["category"] for name, block in found.items()} == {name: name for name in found}
-    assert found["grass"]["dataset"]["image_size"] == 64
-
-
-def test_a_plan_that_cannot_be_made_does_not_hide_the_categories_of_others():
-    wrong = {"paper_tables": {"seeds": "many"}, "mkd_ablation": {"axes": "nothing"}}
-    found = loader(**wrong, students_ablation={"categories": "grass"})["parameters"]["categories"]
-    assert {"grass", "brick"} <= set(found)
 
 
 def test_every_catalog_entry_has_a_layer_but_the_stores_which_are_places():

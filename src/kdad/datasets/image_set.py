@@ -21,28 +21,22 @@ _SIDE = 96
 
 
 class ImageSetDataset(AbstractDataset[None, ImageSet]):
-    """An image set; `category` is the namespace of one of several `datasets` blocks, whose braces are hidden."""
+    """An image set, of a `dataset` block whose braces are hidden."""
 
     def __init__(
         self,
         *,
-        dataset: dict[str, Any] | None = None,
-        datasets: dict[str, dict[str, Any]] | None = None,
-        category: str | None = None,
+        dataset: dict[str, Any],
         seed: int = 0,
         store: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        block = dataset if category is None else (datasets or {}).get(category, {}).get("dataset")
-        self._block = unescape_placeholders(block)
-        self._category, self._seed = category, seed
+        self._block, self._seed = unescape_placeholders(dataset), seed
         self._store = None if store is None else ContentStore(Path(store))
         self.metadata = metadata
 
     def load(self) -> ImageSet:
         """Open the set; raises `InputError` when there is none."""
-        if self._block is None:
-            raise DatasetError(f"no category '{self._category}' is planned")
         return open_image_set(DatasetParameters.model_validate(self._block), self._seed, self._store)
 
     def save(self, data: None) -> None:

@@ -12,12 +12,7 @@ def file_of(dataset: Any) -> Path:
 
 
 class PlaceDataset(AbstractDataset):
-    """A dataset at one path, a file or a folder.
-
-    One that may be absent loads None then; any other is looked for before a run begins.
-    """
-
-    may_be_absent = False
+    """A dataset at one path, a file or a folder; what a run reads is looked for before it begins."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

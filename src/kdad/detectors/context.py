@@ -16,15 +16,13 @@ FrozenOutputs = dict[str, list[Tensor]]
 class TrainContext:
     """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
 
-    `split_seed` is the run's, by which images are held out; `statistics` are mean and sd of the training images by
-    channel, where they are known.
+    `split_seed` is the run's, by which images are held out.
     """
 
     compute: Compute
     seed: int
     models: ContentStore
     split_seed: int = 0
-    statistics: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ class SourceDetector(Detector):
         cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
         """Return the source."""
-        return {
-            "source": reference_source(settings.source, feature_set, train_context.models, train_context.statistics)
-        }
+        return {"source": reference_source(settings.source, feature_set, train_context.models)}
 
     @classmethod
     def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
-from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
 if TYPE_CHECKING:
@@ -48,25 +47,14 @@ class Case:
         return self.axis, self.variant, self.category, self.seed
 
     @property
-    def namespace(self) -> str:
-        """Axis, variant and case: nested boxes in Kedro-Viz."""
+    def name(self) -> str:
+        """Axis, variant, category and seed in one word."""
         return f"{self.axis}.{self.variant}.{self.category}_seed_{self.seed}"
 
     @property
     def prepared(self) -> str:
-        """The namespace of the images that it is run on."""
+        """The name of the images that it is run on."""
         return self.images or self.category
-
-    @property
-    def planned_key(self) -> str:
-        """A key of what the plan wants, by which a summary tells results of other settings or other code."""
-        return content_key(
-            **self.head,
-            system=self.system,
-            images=self.prepared,
-            settings=self.settings.model_dump(mode="json"),
-            code=code_of(self.system),
-        )
 
 
 def code_of(system: str) -> str:

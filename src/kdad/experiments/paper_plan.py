@@ -1,12 +1,23 @@
-"""Which cases fill the cells of the papers' tables, and the rows of the baselines' one."""
+"""Which cases fill the cells of the papers' tables, and the rows of the baselines' one; and every planned pipeline."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.case import Case
 from kdad.experiments.paper_parameters import PaperMethodParameters, PaperTableParameters
-from kdad.experiments.plan import Plan, bind_settings, category_datasets, check_blocks, shares_classes
+from kdad.experiments.plan import (
+    Plan,
+    ablation_of,
+    bind_settings,
+    category_datasets,
+    check_blocks,
+    plan_ablation,
+    shares_classes,
+)
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten, merge
 
@@ -105,3 +116,34 @@ def _plan_methods(
 
 def _with_size(name: str, dataset: DatasetParameters) -> str:
     return f"{name}_{dataset.size[0]}x{dataset.size[1]}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How a pipeline's cases are planned: of which parameter blocks, by which function, for which systems."""
+
+    blocks: tuple[str, ...]
+    systems: tuple[str, ...]
+    plan: Callable[[dict[str, Any]], list[Plan]]
+
+
+def _planned(name: str, plan: Callable[[dict[str, Any]], list[Plan]], *systems: str) -> Planned:
+    fields = [field for system in systems for field in SYSTEMS[system].Settings.model_fields]
+    return Planned(tuple(dict.fromkeys([name, "dataset", "seed", *fields])), systems, plan)
+
+
+def _plan_one(plan: Callable[[dict[str, Any]], Plan], parameters: dict[str, Any]) -> list[Plan]:
+    return [plan(parameters)]
+
+
+_STANDING = [name for name, system in SYSTEMS.items() if system.Settings.stands_among_baselines]
+#: The pipelines that run cases, by name: every system has an ablation, whose questions stand in YAML.
+PLANNED: dict[str, Planned] = {
+    "baselines": _planned("baselines", partial(_plan_one, plan_baselines), "baselines", *_STANDING),
+    "paper_tables": _planned("paper_tables", plan_tables, *SYSTEMS),
+    **{
+        name: _planned(name, partial(_plan_one, partial(plan_ablation, name=name)), system)
+        for system in SYSTEMS
+        for name in [ablation_of(system)]
+    },
+}

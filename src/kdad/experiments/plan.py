@@ -1,8 +1,6 @@
 """Plans: which cases answer a question; an ablation's variants, each with its complete settings."""
 
-import hashlib
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ _OF_IMAGES = ("contamination", "contamination_by")
 
 @dataclass(frozen=True)
 class Plan:
-    """Cases in their order, the data sets of their categories by namespace, and what most cases of a system share.
+    """Cases in their order, the data sets of their categories by name, and what most cases of a system share.
 
     The frozen networks of `bases`, settings by system, are run once for each category. With `shares_classes` the
     categories are classes of a labelled set, whose images a frozen network sees once for all of them.
@@ -39,15 +37,19 @@ class Plan:
     bases: dict[str, SystemSettings]
     shares_classes: bool = False
 
-    @property
-    def axes(self) -> list[str]:
-        """The axes, sorted; nodes that serve all of them have them as tags."""
-        return sorted({case.axis for case in self.cases})
+    def of_system(self, system: str) -> "Plan":
+        """Return the same plan with the cases of one system alone."""
+        return replace(self, cases=tuple(case for case in self.cases if case.system == system))
 
 
 def system_of(ablation: str) -> str:
     """Return the system that an ablation varies: ``mkd`` of ``mkd_ablation``."""
     return _SYSTEM_OF.get(ablation, ablation.removesuffix(SUFFIX))
+
+
+def ablation_of(system: str) -> str:
+    """Return the name of the ablation that varies a system."""
+    return next((name for name, varied in _SYSTEM_OF.items() if varied == system), system + SUFFIX)
 
 
 def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] | None = None) -> Plan:
@@ -70,11 +72,11 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
             check_blocks(overrides, [*own, "dataset"], who)
             settings = bind_settings(system, merge(shared, overrides), where)
             images = {category: _contaminated(one, overrides, who) for category, one in datasets.items()}
-            prepared |= {category_namespace(one): one for one in images.values()}
+            prepared |= {one.category_name: one for one in images.values()}
             has_paper = questions.paper_metric is not None and variant in questions.paper
             paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
             for category, one in images.items():
-                varied, own_images = _values(settings, one, names), category_namespace(one)
+                varied, own_images = _values(settings, one, names), one.category_name
                 cases += [
                     Case(axis, variant, category, seed, system, settings, flatten(overrides), varied, paper, own_images)
                     for seed in ablation.seeds
@@ -107,20 +109,13 @@ def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSett
         raise InputError(f"{where}{first_message(error)}") from None
 
 
-def category_namespace(dataset: DatasetParameters) -> str:
-    """Return the category's name as a Kedro namespace; where that cannot hold all letters, with a hash of the name."""
-    name = dataset.category_name
-    found = re.sub(r"[^A-Za-z0-9_-]", "_", name)
-    return found if found == name else f"{found}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
 def category_datasets(
     dataset: dict[str, Any], categories: list[str | int] | None, name: str
 ) -> dict[str, DatasetParameters]:
-    """Return each category's dataset block by its namespace; `name` says in errors whose categories they are."""
+    """Return each category's dataset block by its name; `name` says in errors whose categories they are."""
     if categories is None:
         bound = _bind_dataset(dataset, "dataset")
-        return {category_namespace(bound): bound}
+        return {bound.category_name: bound}
     if categories == ["all"]:
         categories = _every_category(dataset)
     field = "normal_class" if dataset["name"] in CLASS_SETS else "category"
@@ -128,7 +123,7 @@ def category_datasets(
     for category in categories:
         is_number = field == "normal_class" and str(category).isdigit()
         bound = _bind_dataset(dataset | {field: int(category) if is_number else category}, f"{name}.categories")
-        found[category_namespace(bound)] = bound
+        found[bound.category_name] = bound
     return found
 
 

@@ -26,7 +26,6 @@ class CaseResult(StrictModel):
     overrides: dict[str, Any] = Field(default_factory=dict, description="what differs from the run's own settings")
     varied: dict[str, Any] = Field(default_factory=dict, description="its values of what the axis' variants differ in")
     paper: dict[str, float] = Field(default_factory=dict, description="the paper's figures by metric")
-    planned: str = Field("", description="key of what the plan wanted")
     method: str = Field("", description="the map that is shown, or the raw score")
     metrics: dict[str, float | None] = Field(default_factory=dict, description="on test images")
     labels: list[int] = Field(default_factory=list, description="of the test images, in order")
@@ -61,7 +60,6 @@ def failed_case(case: Case, error: str) -> CaseResult:
         overrides=case.overrides,
         varied=case.varied,
         paper=case.paper,
-        planned=case.planned_key,
     )
 
 

@@ -1,25 +1,17 @@
 """Results of cases as tidy tables, and what a pixel bootstrap needs of their maps."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from kdad.experiments.case import Case
 from kdad.experiments.result import CaseResult
 from kdad.metrics.pixel_values import check_finite, check_shapes
 
 #: Costs that tables show beside metrics.
 _COSTS = ("train_seconds", "parameters", "flops")
 _CASE = ["axis", "variant", "category", "seed"]
-
-
-class Planned(Protocol):
-    """A case as a plan knows it."""
-
-    place: tuple[str, str, str, int]
-    planned_key: str
-    system: str
 
 
 def tidy(results: list[CaseResult]) -> pd.DataFrame:
@@ -54,19 +46,10 @@ def made_by(results: list[CaseResult]) -> str:
     return f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}, {when}"
 
 
-def current_results(cases: Sequence[Planned], results: list[CaseResult]) -> list[CaseResult]:
-    """Return a result for each case; one that is not there, or of other settings or code, counts as failed."""
-    found = {result.place: result for result in results}
-    current = []
-    for case in cases:
-        head = dict(zip(_CASE, case.place, strict=True))
-        result = found.get(case.place)
-        if result is not None and result.planned == case.planned_key:
-            current.append(result)
-            continue
-        error = "not run yet" if result is None else "its result is of other settings or other code; run it again"
-        current.append(CaseResult(**head, system=case.system, status="failed", error=error))
-    return current
+def in_plan_order(cases: Sequence[Case], results: list[CaseResult]) -> list[CaseResult]:
+    """Return the result of each case."""
+    by_place = {result.place: result for result in results}
+    return [by_place[case.place] for case in cases]
 
 
 def pixel_histograms(masks: np.ndarray, maps: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

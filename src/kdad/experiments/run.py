@@ -69,7 +69,6 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
             "overrides": case.overrides,
             "varied": case.varied,
             "paper": case.paper,
-            "planned": case.planned_key,
             "folder": str(folder),
             "reused": reused,
         }

@@ -49,10 +49,10 @@ class RunContext:
     sheet_rows: int = 1
     shares_classes: bool = False
 
-    def train_context(self, seed: int | None = None, statistics: dict[str, Any] | None = None) -> TrainContext:
-        """Return where a detector of this seed is made; `statistics` of the training images, where they are known."""
+    def train_context(self, seed: int | None = None) -> TrainContext:
+        """Return where a detector of this seed is made."""
         own = self.seed if seed is None else seed
-        return TrainContext(self.compute, own, ContentStore(self.stores.models), self.seed, statistics)
+        return TrainContext(self.compute, own, ContentStore(self.stores.models), self.seed)
 
     @property
     def cases(self) -> ContentStore:

@@ -69,15 +69,14 @@ def reference_source(
     parameters: SourceParameters,
     feature_set: FeatureSet,
     store: ContentStore,
-    statistics: dict[str, list[float]] | None = None,
 ) -> SourceReference:
     """Return what names the source of these parameters; it is loaded once a process to take its weights' hash.
 
-    Weights from a file are kept in the `store`. `statistics` of the training images are measured when they are to be
-    used and not known.
+    Weights from a file are kept in the `store`. The training images' channels are measured where the source is
+    normalised by them.
     """
-    if parameters.input_normalisation == "dataset" and statistics is None:
-        statistics = measure_channels(feature_set.images, feature_set.split.rows("train"))
+    by_dataset = parameters.input_normalisation == "dataset"
+    statistics = measure_channels(feature_set.images, feature_set.split.rows("train")) if by_dataset else None
     named = _name_source(parameters.model_dump_json(), json.dumps(statistics), _state_of_file(parameters.weights))
     return named.model_copy(update={"weights": _kept_weights(parameters.weights, named.fingerprint, store)})
 

@@ -11,14 +11,18 @@ from kdad.parameters.dataset import DatasetParameters
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def data_inputs(table: pd.DataFrame, parameters: dict[str, Any], dataset_name: str) -> list[dict[str, Any]]:
+def data_inputs(table: pd.DataFrame, dataset: DatasetParameters) -> list[dict[str, Any]]:
     """Return the images of each part of a split: name, digest, counts and context, as `TrackedRun.inputs` takes them.
 
-    `dataset_name` begins with the category's namespace where a plan runs over several.
+    A plan's table has a column ``category``, as it holds the splits of several.
     """
-    namespace = dataset_name.rpartition(".")[0]
-    block = parameters["categories"][namespace]["dataset"] if namespace else parameters["dataset"]
-    dataset = DatasetParameters.model_validate(block)
+    if "category" not in table:
+        return _of_category(table, dataset, dataset.category_name)
+    parts = [_of_category(part, dataset, str(category)) for category, part in table.groupby("category", sort=False)]
+    return [inputs for part in parts for inputs in part]
+
+
+def _of_category(table: pd.DataFrame, dataset: DatasetParameters, category: str) -> list[dict[str, Any]]:
     split = Split(table)
     found = []
     for part, context in _CONTEXTS.items():
@@ -27,12 +31,12 @@ def data_inputs(table: pd.DataFrame, parameters: dict[str, Any], dataset_name: s
             continue
         counts = {"images": len(rows), **{str(kind): int(count) for kind, count in rows["kind"].value_counts().items()}}
         digest = Split(rows).images_digest
-        source = {"dataset": dataset.name, "category": dataset.category_name, "root": dataset.origin or ""}
+        source = {"dataset": dataset.name, "category": category, "root": dataset.origin or ""}
         found.append(
             {
                 "context": context,
                 "dataset": {
-                    "name": f"{dataset.name}/{dataset.category_name}",
+                    "name": f"{dataset.name}/{category}",
                     "digest": digest,
                     "source_type": "kdad",
                     "source": json.dumps(source),

@@ -5,7 +5,7 @@ import errno
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 
-from kdad.errors import DivergedError, IncompleteError, InputError
+from kdad.errors import ClusterError, DivergedError, IncompleteError, InputError
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.storage.disk_space import DiskFullError
 
@@ -15,6 +15,7 @@ _KINDS: dict[type[Exception], ExitCode] = {
     DiskFullError: ExitCode.DISK_FULL,
     InputError: ExitCode.UNUSABLE_INPUT,
     DivergedError: ExitCode.DIVERGED,
+    ClusterError: ExitCode.NO_CLUSTER,
 }
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

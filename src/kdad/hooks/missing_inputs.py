@@ -3,11 +3,11 @@
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from kdad.datasets.place import file_of
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.configuration import registered_pipelines
 
 
 class MissingInputHook:
@@ -31,18 +31,13 @@ class MissingInputHook:
 def _is_missing(dataset: Any) -> bool:
     """Say whether a dataset is a file or folder that must be there and is not."""
     is_file = getattr(dataset, "_filepath", None) is not None
-    return is_file and not getattr(dataset, "may_be_absent", False) and not dataset.exists()
+    return is_file and not dataset.exists()
 
 
 def _made_by(name: str) -> str:
     """Say which pipeline makes a data set, where one does."""
-    registered = registered_pipelines()
-    for pipeline in registered:
-        try:
-            found = registered[pipeline].all_outputs()
-        except CommandLineError:
-            continue  # a mistake in the parameters of another pipeline
-        if name in found:
+    for pipeline, found in pipelines.items():
+        if name in found.all_outputs():
             command = "kedro run" if pipeline == "__default__" else f"kedro run --pipelines={pipeline}"
             return f": `{command}` makes it"
     return ""

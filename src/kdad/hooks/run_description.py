@@ -14,7 +14,7 @@ _SHEETS = ("heatmap_sheet", "contact_sheet")
 
 def describe_run(pipeline: Any, catalog: Any) -> str:
     """Return markdown: how axes are compared, a table of first results of each metrics file, sheets and pages."""
-    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in compared_axes(pipeline)]
+    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in compared_axes(pipeline, catalog)]
     parts = [f"Compare, by selecting all and then Compare: {', '.join(links)}"] if links else []
     for name in sorted(pipeline.all_outputs()):
         system, _, kind = name.rpartition(".")
@@ -32,6 +32,7 @@ def describe_run(pipeline: Any, catalog: Any) -> str:
     return "\n\n".join(parts)
 
 
-def compared_axes(pipeline: Any) -> list[str]:
-    """Return the axes whose cases a pipeline runs, in order."""
-    return sorted({node.namespace.partition(".")[0] for node in pipeline.nodes if "variant" in node.tags})
+def compared_axes(pipeline: Any, catalog: Any) -> list[str]:
+    """Return the axes whose cases a pipeline has run, in order."""
+    made = [name for name in pipeline.all_outputs() if name.endswith(".results") and catalog.exists(name)]
+    return sorted({result.axis for name in made for result in catalog.load(name)})

@@ -14,6 +14,7 @@ from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import headline, loss_series
 from kdad.hooks.run_description import describe_run
+from kdad.parameters.dataset import DatasetParameters
 from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
 
@@ -66,7 +67,7 @@ class RunLogHook:
             return
         name = dataset_name.rpartition(".")[2]
         if name == "split_table":
-            run.inputs(data_inputs(data, self._current.parameters, dataset_name))
+            run.inputs(data_inputs(data, DatasetParameters.model_validate(self._current.parameters["dataset"])))
         dataset = self._catalog.get(dataset_name)
         kind = (getattr(dataset, "metadata", None) or {}).get("mlflow")
         if kind == "model" and _is(data, "detectors.detector", "Detector"):

@@ -63,7 +63,9 @@ class RunReportHook:
             if kind in _PLACES:
                 title = _PLACES[kind]
                 places[title if title not in places else f"{title}, {space}"] = _from_here(file_of(catalog.get(name)))
-        console.print(places_text(places | self._links(compared_axes(pipeline))), soft_wrap=True, highlight=False)
+        console.print(
+            places_text(places | self._links(compared_axes(pipeline, catalog))), soft_wrap=True, highlight=False
+        )
 
     def _links(self, axes: list[str]) -> dict[str, str]:
         """Return where MLflow shows the run, and where it compares the cases of each axis."""

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Below the project: what MLflow has not taken yet.
 WAITING = Path("mlruns") / "waiting"
 #: Blocks that say nothing of what a run computes.
-_MACHINERY = ("categories", "tracking")
+_MACHINERY = ("tracking", "workers")
 
 
 class RunTrackingHook:
@@ -99,8 +99,8 @@ class RunTrackingHook:
     def _name(self, names: list[str]) -> str:
         """Name a run after pipeline, data and source, or, of a kept detector, after what it is given."""
         parameters = self._current.parameters
-        if names in (["inference"], ["calibration"]):
-            block = parameters[names[0]]
+        if names in (["inference"], ["watch"], ["calibration"]):
+            block = parameters["calibration" if names == ["calibration"] else "inference"]
             return f"{names[0]} {block['images'] or 'validation scores'} by {block['detector']}"
         if names == ["export"]:
             block = parameters["export"]

@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 
 from kdad.hooks.current_run import CurrentRun
 from kdad.logs import PLAIN
-from kdad.progress import progress_bar
+from kdad.progress import format_duration, progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ class _NodeTimes:
     called: float = 0.0
     returned: float = 0.0
     unsaved: frozenset[str] = frozenset()
-    ending: str = ""
     made: str = ""
 
 
@@ -64,14 +63,14 @@ class StageLinesHook:
 
     @hook_impl(tryfirst=True)
     def before_node_run(self, node: Any) -> None:
-        """Note the time; a node without inputs, or one of a cluster, begins here."""
+        """Note the time; a node without inputs begins here."""
         self._begin(node).called = perf_counter()
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
         """Note the time and what was made, whichever process it was made in."""
         times = self._nodes[node.name]
-        times.returned, times.unsaved, times.ending = perf_counter(), frozenset(outputs), _ending(outputs)
+        times.returned, times.unsaved = perf_counter(), frozenset(outputs)
         run = self._current.tracked
         if run is not None:
             run.mark_begun()  # what is saved may ask MLflow for the run's ID
@@ -112,36 +111,19 @@ class StageLinesHook:
         return self._nodes[node.name]
 
     def _end(self, node: Any, times: _NodeTimes) -> None:
-        """Say a node and how long it took; of a case, whether it was found done or failed."""
+        """Say a node and how long it took."""
         del self._nodes[node.name]
         ended = perf_counter()
         # A worker process does not know how many nodes the others have done.
         number = f"{next(self._numbers)}{self._total} " if multiprocessing.parent_process() is None else ""
         seconds = ended - times.began
-        logger.info("%s%s: %s%s", number, node.name, format_duration(seconds), times.ending, extra=PLAIN)
+        logger.info("%s%s: %s", number, node.name, format_duration(seconds), extra=PLAIN)
         if self._bar is not None:
             self._bar.advance(self._task)
         run = self._current.tracked
         if run is not None:
             loading, saving = times.called - times.began, ended - times.returned
             run.node(node.name, seconds, loading, saving, times.made)
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as people say it: ``4.2 s``, ``2 min 05 s``, ``1 h 03 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _ending(outputs: dict[str, Any]) -> str:
-    for result in outputs.values():
-        if getattr(result, "status", None) == "failed":
-            return ", failed"
-        if getattr(result, "reused", None) is True:
-            return ", found done"
-    return ""
 
 
 def _describe(data: Any) -> str:

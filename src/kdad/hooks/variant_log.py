@@ -1,16 +1,16 @@
 """One MLflow child run for each case of a plan, named and tagged so that an axis can be selected and compared."""
 
 from pathlib import Path
-from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from kdad.experiments.case import Case
+from kdad.experiments.case_listeners import listen, stop_listening
 from kdad.experiments.result import CaseResult, history_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.measurements import headline, loss_series
 from kdad.tracking.run import TrackedRun
 
-_LAST_NODE = "run_case"
 _COSTS = ("train_seconds", "parameters", "flops", "milliseconds_an_image", "kept_megabytes")
 _FIGURES = ("heatmaps.png", "scores.csv")
 #: Of the parent, which its children have too: a child is found without knowing its parent.
@@ -18,47 +18,54 @@ _INHERITED = ("pipeline", "environment", "command", "mlflow.user", "mlflow.sourc
 
 
 class VariantLogHook:
-    """Opens a child run as a case begins and ends it, FINISHED or FAILED, with the case."""
+    """Opens a child run as a case begins, and ends it, FINISHED or FAILED, with the case."""
 
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
         self._children: dict[str, TrackedRun] = {}
 
-    @hook_impl(trylast=True)
-    def before_node_run(self, node: Any) -> None:
-        """Open the case's child run."""
-        parent = self._current.tracked
-        if "variant" not in node.tags or parent is None:
-            return
-        axis, variant, case = node.namespace.split(".")
-        category, seed = case.rsplit("_seed_", 1)
-        tags = {"axis": axis, "variant": variant, "category": category, "seed": seed}
-        tags |= {name: value for name, value in parent.begun_with.items() if name in _INHERITED}
-        # The variant first: in MLflow's table long names lose their ends.
-        self._children[node.namespace] = parent.child(f"{variant} {category} seed {seed} ({axis})", tags)
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Hear of the cases from now on."""
+        self._children.clear()
+        listen(self)
 
     @hook_impl
-    def after_node_run(self, node: Any, outputs: dict[str, Any]) -> None:
-        """Log the case's result and close its run."""
-        child = self._children.pop(node.namespace or "", None)
-        if child is None or not node.name.endswith(_LAST_NODE):
+    def after_pipeline_run(self) -> None:
+        """Hear of no more."""
+        stop_listening(self)
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self) -> None:
+        """Close as FAILED what a run leaves open."""
+        stop_listening(self)
+        for child in self._children.values():
+            child.end("FAILED")
+        self._children.clear()
+
+    def case_begins(self, case: Case) -> None:
+        """Open the case's child run."""
+        parent = self._current.tracked
+        if parent is None:
             return
-        (result,) = outputs.values()
-        head = {"axis": result.axis, "variant": result.variant, "category": result.category, "system": result.system}
-        child.parameters({**head, "seed": result.seed, **result.overrides, **result.varied})
+        tags = {name: str(value) for name, value in case.head.items()}
+        tags |= {name: value for name, value in parent.begun_with.items() if name in _INHERITED}
+        # The variant first: in MLflow's table long names lose their ends.
+        name = f"{case.variant} {case.category} seed {case.seed} ({case.axis})"
+        self._children[case.name] = parent.child(name, tags)
+
+    def case_ends(self, case: Case, result: CaseResult) -> None:
+        """Log the case's result and close its run."""
+        child = self._children.pop(case.name, None)
+        if child is None:
+            return
+        child.parameters({**case.head, "system": case.system, **case.overrides, **case.varied})
         if result.finished:
             _log_result(child, result)
             child.end("FINISHED")
         else:
             child.tags({"error": result.error})
             child.end("FAILED")
-
-    @hook_impl(tryfirst=True)
-    def on_pipeline_error(self) -> None:
-        """Close as FAILED what a run leaves open."""
-        for child in self._children.values():
-            child.end("FAILED")
-        self._children.clear()
 
 
 def _log_result(child: TrackedRun, result: CaseResult) -> None:

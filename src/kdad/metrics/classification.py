@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kdad.errors import InputError
 
@@ -16,6 +15,8 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """
     if len(labels) == 0 or len(logits) != len(labels):
         raise InputError(f"there are {len(logits)} predictions for {len(labels)} labels; accuracy needs one for each")
+    from torchmetrics.functional.classification import multiclass_calibration_error  # slow, and seldom wanted
+
     probabilities = torch.softmax(logits.float(), dim=1)
     error = multiclass_calibration_error(probabilities, labels, logits.shape[1], n_bins=BINS)
     return {"accuracy": float((logits.argmax(1) == labels).float().mean()), "ece": float(error)}

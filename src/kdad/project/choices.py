@@ -8,7 +8,6 @@ from kdad.parameters.strict import nearest_name
 from kdad.project.command_line import CommandLineError, ExitCode
 
 _RUNNERS = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
-_OWN_RUNNERS = ("kdad.runner.DaskRunner",)
 #: What each option of `kedro run` names.
 _OPTIONS = {
     "node_names": ("--nodes", "node"),
@@ -24,7 +23,7 @@ _OPTIONS = {
 def check_runner(name: str | None) -> None:
     """End the command for a runner that is neither Kedro's nor named with its module."""
     if name and "." not in name and name not in _RUNNERS:
-        raise _wrong(f"--runner: there is no runner '{name}'{nearest_name(name, [*_RUNNERS, *_OWN_RUNNERS])}")
+        raise _wrong(f"--runner: there is no runner '{name}'{nearest_name(name, list(_RUNNERS))}")
 
 
 def check_choices(pipeline: Pipeline, options: dict[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
 import os
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -10,19 +9,16 @@ from typing import Annotated, Any
 
 import yaml
 from kedro.config import OmegaConfigLoader
-from kedro.framework.project import pipelines, settings
-from kedro.pipeline import Pipeline
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.registry import SYSTEMS
-from kdad.errors import InputError
 from kdad.experiments.ablation_parameters import AblationParameters
 from kdad.experiments.paper_parameters import PaperTableParameters
-from kdad.experiments.paper_plan import plan_baselines, plan_tables
-from kdad.experiments.plan import SUFFIX, plan_ablation, system_of
+from kdad.experiments.plan import SUFFIX, system_of
+from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.inference.parameters import CalibrationParameters, InferenceParameters
 from kdad.parameters.braces import escape_placeholders, unescape_placeholders
 from kdad.parameters.compute import ComputeParameters
@@ -50,8 +46,12 @@ _BLOCKS = {
     "calibration": CalibrationParameters,
     "export": ExportParameters,
     "tracking": TrackingParameters,
+    "workers": WorkersParameters,
     "serving": ServingParameters,
 }
+
+#: What lies beside the categories of a data set, as it is of several.
+_SHARED = ("paper_tables",)
 
 
 def block_model(name: str) -> Any:
@@ -75,8 +75,7 @@ class RunConfigLoader(OmegaConfigLoader):
     not overwrite each other (nor roots of one name: `kdad.project.places`); ``${layer:04_feature}`` is
     ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
     ``${package:experiments}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
-    logged; ``${block:dataset}`` is a parameter block, its braces hidden. Categories that a plan runs over find
-    theirs in ``categories.<category>.dataset``.
+    logged; ``${block:dataset}`` is a parameter block, its braces hidden.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -88,7 +87,6 @@ class RunConfigLoader(OmegaConfigLoader):
         options["runtime_params"] = escape_placeholders(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
-        PlanningSession.begin(self)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
@@ -100,7 +98,7 @@ class RunConfigLoader(OmegaConfigLoader):
         if key == "catalog":
             parameters = self["parameters"]
             dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
-            claims = dataset_claims(data, dataset, parameters["categories"])
+            claims = dataset_claims(data, dataset, _SHARED)
             place = claims[dataset.category_name].place
             folder = place.partition("/")[0]
             OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
@@ -125,43 +123,11 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded = unescape_placeholders(loaded)
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
-            loaded["categories"] = planned_categories(loaded)
             self._parameters = deepcopy(loaded)
         return loaded
 
     def _destination(self) -> Destination:
         return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
-
-
-class PlanningSession:
-    """The session whose parameters pipelines are planned with, as Kedro's pipeline registry is given none."""
-
-    _loader: "weakref.ref[RunConfigLoader] | None" = None
-
-    @classmethod
-    def begin(cls, loader: RunConfigLoader) -> None:
-        """Take a session's loader; pipelines that an earlier session has planned are not this one's."""
-        cls._loader = weakref.ref(loader)
-        pipelines.configure(f"{__name__.partition('.')[0]}.pipeline_registry")
-
-    @classmethod
-    def parameters(cls) -> dict[str, Any]:
-        """Return the session's parameters; without a session (``kedro registry list``) those of ``conf/base``."""
-        loader = cls._loader and cls._loader()
-        if loader is None:
-            conf_source = str(Path.cwd() / settings.CONF_SOURCE)
-            loader = RunConfigLoader(conf_source, env="local", **settings.CONFIG_LOADER_ARGS)
-        return loader["parameters"]
-
-
-def registered_pipelines() -> Mapping[str, Pipeline]:
-    """Return the session's pipelines by name, none of them built: Kedro's own view builds all of them to name them."""
-    return pipelines._load_data()
-
-
-def session_parameters() -> dict[str, Any]:
-    """Return the parameters of the session that is running, or those of ``conf/base`` and ``local``."""
-    return PlanningSession.parameters()
 
 
 def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
@@ -193,7 +159,7 @@ def check_environment(name: str | None, conf_source: Path) -> None:
 def check_names(parameters: dict[str, Any]) -> None:
     """End the run with one message for parameters of earlier versions, and for blocks that are unknown."""
     lines = former_lines(parameters)
-    unknown = [name for name in parameters if name != "categories" and block_model(name) is None]
+    unknown = [name for name in parameters if block_model(name) is None]
     known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
     for name in unknown:
         if not any(line.startswith(f"  {name}.") for line in lines):
@@ -216,21 +182,3 @@ def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
             lines += every_message(error, name)
     if lines:
         raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
-
-
-def planned_categories(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the data set of every category that a plan runs over, by its namespace.
-
-    A plan that cannot be made is left out: who asks for its pipeline is told why.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    planners = [lambda: plan_tables(parameters), lambda: [plan_baselines(parameters)]]
-    planners += [lambda name=name: [plan_ablation(parameters, name)] for name in parameters if name.endswith(SUFFIX)]
-    for plan in planners:
-        try:
-            plans = plan()
-        except (InputError, ValidationError, KeyError, TypeError, AttributeError):
-            continue
-        for one in plans:
-            found |= {name: {"dataset": dataset.model_dump()} for name, dataset in one.datasets.items()}
-    return found

@@ -43,11 +43,7 @@ class StfpmDetector(Detector):
         cls, settings: StfpmSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
         """Return the source."""
-        return {
-            "source": reference_source(
-                settings.stfpm.source, feature_set, train_context.models, train_context.statistics
-            )
-        }
+        return {"source": reference_source(settings.stfpm.source, feature_set, train_context.models)}
 
     @classmethod
     def passage(cls, settings: StfpmSettings, size: tuple[int, int]) -> ExtractionOptions:

@@ -1,1 +1,1 @@
-"""Pipelines of plans: every case a box, then what all of them say."""
+"""Pipelines of plans: cases are planned and run, then what all of them say."""

@@ -1,4 +1,4 @@
-"""The pipeline of an ablation: its cases, results by axis, tables, a page, and an error when something is missing."""
+"""The pipeline of an ablation: its cases, tables, a page, and an error when something is missing."""
 
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
@@ -8,13 +8,12 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.ablation_parameters import AblationParameters
 from kdad.experiments.figures import draw_axis, draw_filter
 from kdad.experiments.page import AxisSection, render_page
-from kdad.experiments.plan import Plan
+from kdad.experiments.plan import Plan, ablation_of
 from kdad.experiments.result import CaseResult, histograms_of
-from kdad.experiments.results import current_results, made_by, missing, tidy
+from kdad.experiments.results import made_by, missing, tidy
 from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.binding import bind_first
-from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
+from kdad.pipelines.comparison.cases import create_cases, report_missing
 from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 from kdad.seeding import numpy_generator
 
@@ -26,52 +25,49 @@ _PROTOCOL = (
 _TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Students ablation"}
 
 
-def create_pipeline(plan: Plan) -> Pipeline:
-    """Run every case, collect each axis's results, summarise and draw them, and end with an error for missing ones."""
-    own, block = (lambda name: f"{plan.name}.{name}"), f"params:{plan.name}"
+def create_pipeline(system: str) -> Pipeline:
+    """Run every case, summarise and draw their results, and end with an error for missing ones."""
+    name = ablation_of(system)
+    own, block = (lambda what: f"{name}.{what}"), f"params:{name}"
     ended = [
         Node(
-            bind_first(summarise, plan),
-            inputs=[block, *collected_names(plan)],
-            outputs=[own(name) for name in ("summary", "summary_csv", "pairs", "missing", "origin")],
-            name="summarise_variants",
-            tags=plan.axes,
+            summarise_variants,
+            inputs=[own("plans"), block, f"{name}.{system}.results"],
+            outputs=[own(made) for made in ("summary", "summary_csv", "pairs", "missing", "origin")],
+            name=f"{name}_summarise_variants",
         ),
         Node(
-            bind_first(write_page, plan),
+            write_page,
             inputs={
-                **{name: own(name) for name in ("summary", "pairs", "missing", "origin")},
+                **{made: own(made) for made in ("plans", "summary", "pairs", "missing", "origin")},
                 "ablation": block,
                 "dataset": "params:dataset",
             },
             outputs=[own("figures"), own("page"), own("headline")],
-            name="draw_ablation",
-            tags=plan.axes,
+            name=f"{name}_draw",
         ),
-        report_missing(plan.name, "variants", plan.axes),
+        report_missing(name),
     ]
-    return create_cases(plan) + Pipeline(ended)
+    return create_cases(name) + Pipeline(ended)
 
 
-def summarise(
-    plan: Plan, ablation: AblationParameters, *axes: list[CaseResult] | None
+def summarise_variants(
+    plans: list[Plan], ablation: AblationParameters, results: list[CaseResult]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
     """Return the tidy table of every planned case (twice: parquet and csv), paired differences, what is missing, and
     which code made the results.
     """
-    current = current_results(plan.cases, [result for results in axes for result in results or []])
+    seed = plans[0].cases[0].seed
     pairs = [
-        compare_pairs(
-            current, histograms_of, name, axis, ablation.resamples, numpy_generator(plan.cases[0].seed, "pairs", name)
-        )
+        compare_pairs(results, histograms_of, name, axis, ablation.resamples, numpy_generator(seed, "pairs", name))
         for name, axis in ablation.chosen.items()
     ]
-    table = tidy(current)
-    return table, table, pd.concat(pairs, ignore_index=True), missing(current), made_by(current)
+    table = tidy(results)
+    return table, table, pd.concat(pairs, ignore_index=True), missing(results), made_by(results)
 
 
 def write_page(
-    plan: Plan,
+    plans: list[Plan],
     summary: pd.DataFrame,
     pairs: pd.DataFrame,
     missing: pd.DataFrame,
@@ -80,6 +76,7 @@ def write_page(
     dataset: DatasetParameters,
 ) -> tuple[dict[str, Figure], str, dict[str, dict[str, float]]]:
     """Draw a figure for each axis, write the page that holds everything, and return each axis' reference and best."""
+    (plan,) = plans
     settings = {(case.axis, case.variant): case.overrides for case in plan.cases}
     sections, headline = [], {}
     for name, axis in ablation.chosen.items():

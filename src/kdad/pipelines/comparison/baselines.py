@@ -8,35 +8,35 @@ from kedro.pipeline import Node, Pipeline
 from kdad.experiments.baseline_page import baseline_table, render_page, sheets_of
 from kdad.experiments.plan import Plan
 from kdad.experiments.result import CaseResult
-from kdad.experiments.results import current_results, made_by, missing
+from kdad.experiments.results import in_plan_order, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
+from kdad.pipelines.comparison.cases import create_cases, report_missing, results_of
 from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 
 _MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
 
 
-def create_pipeline(plan: Plan) -> Pipeline:
-    """Run every baseline, and compare them."""
+def create_pipeline() -> Pipeline:
+    """Run every baseline, and every system that stands among them, and compare them."""
     summary = Node(
-        bind_first(compare_baselines, plan),
-        inputs=["params:dataset", *collected_names(plan)],
+        compare_baselines,
+        inputs=["baselines.plans", "params:dataset", *results_of("baselines")],
         outputs=[f"baselines.{name}" for name in _MADE],
-        name="compare_baselines",
+        name="baselines_compare",
     )
-    return create_cases(plan) + Pipeline([summary, report_missing(plan.name, "baselines")])
+    return create_cases("baselines") + Pipeline([summary, report_missing("baselines")])
 
 
 def compare_baselines(
-    plan: Plan, dataset: DatasetParameters, results: list[CaseResult] | None
+    plans: list[Plan], dataset: DatasetParameters, *results: list[CaseResult]
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]], dict[str, bytes], str, pd.DataFrame, dict[str, Path]]:
     """Return a row a baseline with its metrics and cost, its numbers, its sheets, the page, what is missing, detectors.
 
     Detectors are the folders where their cases keep them.
     """
-    current = current_results(plan.cases, results or [])
+    (plan,) = plans
+    current = in_plan_order(plan.cases, [result for found in results for result in found])
     table = baseline_table(plan.cases, current)
     numbers = table.set_index("method").select_dtypes("number")
     sheets = sheets_of(current)

@@ -1,91 +1,76 @@
-"""Nodes that prepare a category for its cases, and run them; a case that fails does not stop the others."""
+"""Nodes that plan cases, open their images, and run them; a case that fails does not stop the others."""
 
-import logging
-import traceback
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
-from kdad.compute import prepare_compute
-from kdad.detectors.context import TrainContext
-from kdad.detectors.extraction import extract_features
-from kdad.errors import IncompleteError, InputError
-from kdad.experiments.case import Case
+from kdad.errors import IncompleteError
+from kdad.experiments.paper_plan import PLANNED
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult, failed_case
-from kdad.experiments.run import run_case
-from kdad.experiments.steps import RunContext
-from kdad.features.cache import FeatureCache
+from kdad.experiments.result import CaseResult
+from kdad.experiments.run_plan import Caches, CaseSettings, extract_plan_features, run_here
+from kdad.experiments.worker_parameters import WorkersParameters
+from kdad.experiments.workers import check_scheduler, run_on_workers
 from kdad.features.extraction import FeatureSet
-from kdad.images.image_set import ImageSet
+from kdad.images.registry import open_image_set
 from kdad.images.splits import Split
 from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from kdad.reporting.file_names import printable
 from kdad.reporting.parameters import ReportingParameters
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores
 from kdad.storage.provenance import code_version
 
-logger = logging.getLogger(__name__)
+
+def plan_cases(name: str, workers: WorkersParameters, **blocks: Any) -> list[Plan]:
+    """Plan the cases of a pipeline, and see that a scheduler answers if one is named, before anything is computed."""
+    check_scheduler(workers)
+    # Kedro binds a block to its model where a node of the run takes it so.
+    plain = {key: block.model_dump() if isinstance(block, BaseModel) else block for key, block in blocks.items()}
+    return PLANNED[name].plan(plain)
 
 
-def see_category(
-    prepared: tuple[Plan, str, str],
-    image_set: ImageSet,
-    split_table: pd.DataFrame,
-    stores: Stores,
-    compute: ComputeParameters,
-    seed: int,
-) -> dict[str, FeatureCache]:
-    """Check every case of a system on a category before anything trains, and run what frozen networks they share."""
-    plan, category, system = prepared
-    machine = prepare_compute(compute)
-    cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
-    plain, detector, base = FeatureSet(image_set, Split(split_table), {}), cases[0].detector, plan.bases[system]
-    feature_set = detector.prepare_images(base, plain, seed)
-    for case in cases:
-        _checking(case, plan, lambda settings: detector.check_inputs(settings, feature_set))
-    references = detector.frozen_networks(
-        base, feature_set, TrainContext(machine, cases[0].seed, ContentStore(stores.models), seed)
-    )
-    feature_set = extract_features(
-        detector, base, feature_set, references, machine, ContentStore(stores.features), plan.shares_classes
-    )
-    for case in cases:
-        if getattr(case.settings, "source", None) == getattr(base, "source", None):
-            _checking(case, plan, lambda settings: detector.check(settings, feature_set))
-    return feature_set.features
+def prepare_images(plans: list[Plan], stores: Stores, seed: int) -> tuple[dict[str, FeatureSet], pd.DataFrame]:
+    """Open, check and split the images of each category once; return them, and one table of all splits."""
+    categories, tables = {}, []
+    for name, dataset in {name: one for plan in plans for name, one in plan.datasets.items()}.items():
+        images = open_image_set(dataset, seed, ContentStore(stores.features))
+        table = split_images(validate_images(images), dataset, seed)
+        categories[name] = FeatureSet(images, Split(table), {})
+        tables.append(table.assign(category=name))
+    return categories, pd.concat(tables, ignore_index=True)
 
 
-def run_one_case(
-    prepared: tuple[Case, bool],
-    image_set: ImageSet,
-    split_table: pd.DataFrame,
-    features: dict[str, FeatureCache],
+def extract_features(
+    plans: list[Plan], categories: dict[str, FeatureSet], stores: Stores, compute: ComputeParameters, seed: int
+) -> Caches:
+    """Check every case on its images before anything trains, and run the frozen networks that most cases share."""
+    found = [extract_plan_features(plan, categories, stores, compute, seed) for plan in plans]
+    return {pair: caches for pairs in found for pair, caches in pairs.items()}
+
+
+def run_cases(
+    system: str,
+    plans: list[Plan],
+    categories: dict[str, FeatureSet],
+    caches: Caches,
     stores: Stores,
     compute: ComputeParameters,
     measuring: MeasuringParameters,
     reporting: ReportingParameters,
+    workers: WorkersParameters,
     seed: int,
-) -> CaseResult:
-    """Fit, map and measure a case, or find it done; a failed case's result says its error."""
-    case, shares_classes = prepared
-    rows = reporting.case_sheet_rows
-    context = RunContext(prepare_compute(compute), stores, measuring, seed, rows, shares_classes)
-    try:
-        result = run_case(case, FeatureSet(image_set, Split(split_table), features), context)
-    except Exception as error:  # whatever it is, the other cases can still run
-        logger.error("%s failed: %s", case.namespace, error)
-        logger.debug("%s", traceback.format_exc())
-        return failed_case(case, f"{type(error).__name__}: {error}")
-    return result
-
-
-def collect_results(*results: CaseResult | None) -> list[CaseResult]:
-    """Gather an axis's results, of those that there are."""
-    return [result for result in results if result is not None]
+) -> list[CaseResult]:
+    """Run the cases of a system, in this process or on workers; a failed case's result says its error."""
+    settings = CaseSettings(stores, compute, measuring, seed, reporting.case_sheet_rows)
+    chosen = [plan.of_system(system) for plan in plans]
+    if workers.is_this_process:
+        return run_here(chosen, categories, caches, settings)
+    return run_on_workers(chosen, categories, caches, settings, workers)
 
 
 def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
@@ -110,11 +95,3 @@ def describe_root(dataset: DatasetParameters) -> str:
 def page_title(page: str) -> str:
     """Return the title of an HTML page."""
     return page.partition("<title>")[2].partition("</title>")[0] or "the summary"
-
-
-def _checking(case: Case, plan: Plan, check: Any) -> None:
-    try:
-        check(case.settings)
-    except InputError as error:
-        place = f"{plan.name}.variants.{case.axis}.variants.{case.variant}"
-        raise InputError(f"{place}: {error}") from None

@@ -6,30 +6,29 @@ from kedro.pipeline import Node, Pipeline
 from kdad.experiments.paper_cells import compare, misprinted_means, our_figures
 from kdad.experiments.paper_page import render_excerpt, render_tables
 from kdad.experiments.paper_parameters import PaperTableParameters
-from kdad.experiments.plan import Plan, category_namespace
+from kdad.experiments.plan import Plan
 from kdad.experiments.result import CaseResult
-from kdad.experiments.results import current_results, made_by, missing
+from kdad.experiments.results import in_plan_order, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.ablation import describe_bases
-from kdad.pipelines.comparison.cases import collected_names, create_cases, report_missing
+from kdad.pipelines.comparison.cases import create_cases, report_missing, results_of
 from kdad.pipelines.comparison.nodes import describe_origin, describe_root
 
 _PAPER_NAMES = {"digits": "mnist"}
 
 
-def create_pipeline(plans: list[Plan]) -> Pipeline:
-    """Run every case of `plans` and compare them with the papers."""
+def create_pipeline() -> Pipeline:
+    """Run the cases of every system that has a method, and compare them with the papers."""
     compared = Node(
-        bind_first(compare_with_papers, plans),
+        compare_with_papers,
         inputs=[
-            *("paper_results", "params:paper_tables", "params:dataset"),
-            *collected_names(*plans),
+            *("paper_tables.plans", "paper_results", "params:paper_tables", "params:dataset"),
+            *results_of("paper_tables"),
         ],
         outputs=[f"paper_tables.{name}" for name in ("cells", "page", "excerpt", "missing")],
         name="compare_with_papers",
     )
-    return create_cases(*plans) + Pipeline([compared, report_missing("paper_tables", "cells")])
+    return create_cases("paper_tables") + Pipeline([compared, report_missing("paper_tables")])
 
 
 def compare_with_papers(
@@ -37,16 +36,16 @@ def compare_with_papers(
     paper_results: pd.DataFrame,
     paper_tables: PaperTableParameters,
     dataset: DatasetParameters,
-    *axes: list[CaseResult] | None,
+    *results: list[CaseResult],
 ) -> tuple[pd.DataFrame, str, str, pd.DataFrame]:
     """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
-    found = [result for results in axes for result in results or []]
+    every = [result for found in results for result in found]
     # A category at an image size of its own is the same category of the papers.
-    labels = {name: category_namespace(one) for plan in plans for name, one in plan.datasets.items()}
+    labels = {name: one.category_name for plan in plans for name, one in plan.datasets.items()}
     current = [
         result.model_copy(update={"category": labels[result.category]})
         for plan in plans
-        for result in current_results(plan.cases, found)
+        for result in in_plan_order(plan.cases, every)
     ]
     name = paper_tables.paper_dataset or _PAPER_NAMES.get(dataset.name, dataset.name)
     printed = paper_results[paper_results["dataset"] == name]

@@ -9,6 +9,8 @@ import pandas as pd
 from kdad.compute import prepare_compute
 from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
+from kdad.detectors.parameters import SystemSettings
+from kdad.detectors.registry import SYSTEMS
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
@@ -16,7 +18,6 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.compute import ComputeParameters
-from kdad.parameters.strict import StrictModel
 from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
@@ -27,30 +28,31 @@ _HISTORY = ["epoch", "split", "term", "value"]
 
 
 def prepare_frozen(
-    detector: type[Detector],
-    settings: StrictModel,
+    system: str,
     image_set: ImageSet,
     split_table: pd.DataFrame,
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
-    image_statistics: dict[str, Any] | None = None,
+    **blocks: Any,
 ) -> dict[str, NetworkReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
-    train_context = _context(stores, compute, seed).train_context(statistics=image_statistics)
+    detector, settings = _bound(system, blocks)
+    train_context = _context(stores, compute, seed).train_context()
     return steps.prepare_frozen(detector, settings, FeatureSet(image_set, Split(split_table), {}), train_context)[1]
 
 
 def compute_features(
-    detector: type[Detector],
-    settings: StrictModel,
+    system: str,
     image_set: ImageSet,
     split_table: pd.DataFrame,
     frozen: dict[str, NetworkReference],
     stores: Stores,
     compute: ComputeParameters,
+    **blocks: Any,
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
+    detector, settings = _bound(system, blocks)
     started, context = time.perf_counter(), _context(stores, compute)
     feature_set = steps.extract_features(
         detector, settings, FeatureSet(image_set, Split(split_table), {}), frozen, context
@@ -61,8 +63,7 @@ def compute_features(
 
 
 def fit_detector(
-    detector: type[Detector],
-    settings: StrictModel,
+    system: str,
     image_set: ImageSet,
     split_table: pd.DataFrame,
     frozen: dict[str, NetworkReference],
@@ -71,11 +72,13 @@ def fit_detector(
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
+    **blocks: Any,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost.
 
     It takes what was `reported` of the images so that their warnings come first.
     """
+    detector, settings = _bound(system, blocks)
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
     made, fitting = steps.fit_detector(
         detector, settings, feature_set, frozen, _context(stores, compute, seed).train_context()
@@ -136,6 +139,11 @@ def keep_detector(
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
     calibrate_float32(fitted, feature_set, measuring.threshold_quantile)
     return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
+
+
+def _bound(system: str, blocks: dict[str, Any]) -> tuple[type[Detector], SystemSettings]:
+    """Return a system's detector, and its settings of its parameter blocks."""
+    return SYSTEMS[system].detector, SYSTEMS[system].Settings.model_validate(blocks)
 
 
 def _context(stores: Stores, compute: ComputeParameters, seed: int = 0) -> steps.RunContext:

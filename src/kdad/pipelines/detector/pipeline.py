@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.pipelines.binding import settings_inputs, with_settings
+from kdad.pipelines.binding import bind_first
 from kdad.pipelines.detector.nodes import (
     calibrate_threshold,
     compute_features,
@@ -17,10 +17,9 @@ _IMAGES = {"image_set": "image_set", "split_table": "split_table"}
 _MACHINE = {"stores": "stores", "compute": "params:compute"}
 
 
-def create_frozen(system: str, statistics: bool = False) -> Pipeline:
-    """Check the inputs and make the frozen networks ready; `statistics` of the training images are made before."""
-    known = {"image_statistics": "image_statistics"} if statistics else {}
-    inputs = {**_IMAGES, **_MACHINE, **known, "seed": "params:seed"}
+def create_frozen(system: str) -> Pipeline:
+    """Check the inputs and make the frozen networks ready."""
+    inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
     return Pipeline([_settings_node(prepare_frozen, system, inputs, f"{system}.frozen")])
 
 
@@ -76,10 +75,10 @@ def create_scoring(system: str) -> Pipeline:
 
 
 def _settings_node(function, system: str, inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    detector = SYSTEMS[system].detector
+    blocks = {name: f"params:{name}" for name in SYSTEMS[system].Settings.model_fields}
     return Node(
-        with_settings(function, detector),
-        inputs=settings_inputs(detector) | inputs,
+        bind_first(function, system),
+        inputs=blocks | inputs,
         outputs=outputs,
         name=f"{system}_{function.__name__}",
         tags=["training"],

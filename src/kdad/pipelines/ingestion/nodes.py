@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import asdict, fields
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from kdad.errors import first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.images.checks.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
-from kdad.images.checks.statistics import measure_channels
 from kdad.images.checks.summary import summarise_set
 from kdad.images.checks.validation import check_images
 from kdad.images.files.file_facts import FileFacts, unusual_files
@@ -155,11 +153,6 @@ def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetPar
     if len(images) > MOST_COMPARED:
         facts.append(("Near duplicates", f"not looked for among more than {MOST_COMPARED:,} images"))
     return facts
-
-
-def compute_image_statistics(split_table: pd.DataFrame, image_set: ImageSet) -> dict[str, Any]:
-    """Measure each channel's mean and standard deviation over the training images."""
-    return measure_channels(image_set, Split(split_table).rows("train"))
 
 
 def sample_teacher_patches(teacher: TeacherParameters, students: StudentParameters) -> pd.DataFrame:

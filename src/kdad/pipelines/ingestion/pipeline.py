@@ -1,9 +1,8 @@
-"""From an image set to a split, and to its statistics where they are used."""
+"""From an image set to a split and a report."""
 
 from kedro.pipeline import Node, Pipeline
 
 from kdad.pipelines.ingestion.nodes import (
-    compute_image_statistics,
     report_images,
     sample_teacher_patches,
     split_images,
@@ -40,18 +39,6 @@ def create_report(system: str) -> Pipeline:
         },
         outputs=["data_report", "data_report_table", "duplicates"],
         name="report_images",
-        tags="training",
-    )
-    return Pipeline([node])
-
-
-def create_statistics() -> Pipeline:
-    """Measure the training images' channels, for a source that is to be normalised by them."""
-    node = Node(
-        compute_image_statistics,
-        inputs={"split_table": "split_table", "image_set": "image_set"},
-        outputs="image_statistics",
-        name="compute_image_statistics",
         tags="training",
     )
     return Pipeline([node])
