@@ -89,7 +89,7 @@ class Population:
         self.anomalous = np.flatnonzero(self.table["label"] == 1)
         feature_set = FeatureSet(images, Split(self.table), {})
         self.references = self.detector.frozen_networks(self.settings, feature_set, self._workshop(0))
-        self.seen = extract_features(
+        self.feature_set = extract_features(
             self.detector, self.settings, feature_set, self.references, self.compute, ContentStore(store / "seen")
         )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from kdad.metrics.region_overlap import pro_auc
+from kdad.metrics.pixel_ranking import rank_pixels
+from kdad.metrics.region_overlap import pro_curve
 
 
 def make_stack(images: int, side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +51,11 @@ def pro_by_thresholds(masks: np.ndarray, maps: np.ndarray, max_fpr: float = 0.3)
     inside = np.array(fpr) < max_fpr
     x = np.append(np.array(fpr)[inside], max_fpr)
     return float(np.trapezoid(np.append(np.array(pro)[inside], np.interp(max_fpr, fpr, pro)), x) / max_fpr)
+
+
+def pro_auc(masks: np.ndarray, maps: np.ndarray) -> float:
+    """Return the area under the PRO curve, pixels sorted for it."""
+    return pro_curve(rank_pixels(masks, maps)).area
 
 
 def test_against_thresholds(benchmark) -> None:

@@ -26,7 +26,8 @@ import torch
 from bench_region_overlap import make_stack
 from growth import Curve, curves
 from kdad.compute import limit_threads
-from kdad.metrics.region_overlap import pro_auc
+from kdad.metrics.pixel_ranking import rank_pixels
+from kdad.metrics.region_overlap import pro_curve
 from kdad.storage.provenance import code_version
 from stages import Stage, stages
 from timing import PROJECT, Ceiling, fresh_project, in_turns, machine, run_process
@@ -69,8 +70,8 @@ def anomalib(python: Path) -> Iterable[Stage]:
         side = [str(python), str(Path(__file__).with_name("anomalib_side.py")), f"{folder}/maps.npz"]
         answer = subprocess.run([*side, str(torch.get_num_threads())], capture_output=True, text=True, check=True)
     other = json.loads(answer.stdout.splitlines()[-1])
-    ours = in_turns({"pro": lambda: pro_auc(masks, maps)}, rounds=3)["pro"]
-    said = f"anomalib {other['version']}, whose value differs by {abs(other['aupro'] - pro_auc(masks, maps)):.1e}"
+    ours = in_turns({"pro": lambda: pro_curve(rank_pixels(masks, maps)).area}, rounds=3)["pro"]
+    said = f"anomalib {other['version']}, whose value differs by {abs(other['aupro'] - pro_curve(rank_pixels(masks, maps)).area):.1e}"
     yield Stage("PRO of 83 maps of 256 x 256", 1e3 * ours, said, 1e3 * other["aupro_seconds"])
 
 
