@@ -71,7 +71,8 @@ def anomalib(python: Path) -> Iterable[Stage]:
         answer = subprocess.run([*side, str(torch.get_num_threads())], capture_output=True, text=True, check=True)
     other = json.loads(answer.stdout.splitlines()[-1])
     ours = in_turns({"pro": lambda: pro_curve(rank_pixels(masks, maps)).area}, rounds=3)["pro"]
-    said = f"anomalib {other['version']}, whose value differs by {abs(other['aupro'] - pro_curve(rank_pixels(masks, maps)).area):.1e}"
+    difference = abs(other["aupro"] - pro_curve(rank_pixels(masks, maps)).area)
+    said = f"anomalib {other['version']}, whose value differs by {difference:.1e}"
     yield Stage("PRO of 83 maps of 256 x 256", 1e3 * ours, said, 1e3 * other["aupro_seconds"])
 
 
