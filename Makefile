@@ -10,7 +10,7 @@ export KEDRO_DISABLE_TELEMETRY := 1
 # An option that make was given: shells have a HOST and a PORT of their own, which ask for nothing.
 asked = $(if $(filter command,$(origin $(1))),--$(2)=$($(1)))
 
-.PHONY: run students test test-long faults lint format mlflow serve viz benchmark clean
+.PHONY: run students test test-long faults lint format mlflow serve viz benchmark docs clean
 
 run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLflow run
 	$(BIN)/kedro run --env=$(ENVIRONMENT)
@@ -42,8 +42,11 @@ serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/I
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
 
-benchmark: .venv/installed  ## measures everything and writes docs/benchmarks.md; ANOMALIB=python of an environment that holds it
+benchmark: .venv/installed  ## measures everything and writes docs/lab/benchmarks.md; ANOMALIB=python of an environment that holds it
 	$(BIN)/python benchmarks/write_page.py $(if $(ANOMALIB),--anomalib=$(ANOMALIB))
+
+docs: .venv/docs  ## the documentation in site/; its search needs `python -m http.server -d site`
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdad needs Python 3.11 or newer; set PYTHON=...")'
@@ -52,5 +55,9 @@ benchmark: .venv/installed  ## measures everything and writes docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv/docs: requirements-docs.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.lock
+	@touch $@
+
 clean:  ## remove what runs have made; keeps .venv and data/01_raw
-	rm -rf mlruns data/.locks data/0[2-8]_*/*
+	rm -rf mlruns site data/.locks data/0[2-8]_*/*

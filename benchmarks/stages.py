@@ -173,7 +173,7 @@ def maps_by_method(detector: Detector) -> Iterator[Stage]:
     size = detector.size
     image = (255 * np.random.default_rng(0).random((*size, 3))).astype(np.uint8)
     found = in_turns({"judge": lambda: detector.predict(image)}, rounds=15)["judge"]
-    yield Stage(f"judging an image of {size[0]} px: score, decision, map", 1e3 * found)
+    yield Stage(f"predicting an image of {size[0]} px: score, decision, map", 1e3 * found)
     images = torch.rand(8, 3, *size)
     outputs = detector.outputs(images)
     for method in (name for name in _METHODS if name in detector.methods):

@@ -1,4 +1,4 @@
-"""Measures everything and writes ``docs/benchmarks.md`` with its figure: `make benchmark`, a quarter of an hour.
+"""Measures everything and writes ``docs/lab/benchmarks.md`` with its figure: `make benchmark`, a quarter of an hour.
 
     python benchmarks/write_page.py [--anomalib PYTHON] [--quick]
 
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,9 @@ from stages import Stage, stages
 from timing import PROJECT, Ceiling, fresh_project, in_turns, machine, run_process
 
 _DETECTOR = "data/06_models/textures/brick/mkd/detector"
-_FIGURE = "images/benchmarks.png"
+_PAGE = Path("lab/benchmarks.md")
+_FIGURE = Path("images/benchmarks.png")
+_WIDTH = 120  # of the page's lines
 _DECADE = 10  # what differs by less is drawn from 0 on
 
 
@@ -57,9 +60,10 @@ def main() -> None:
         found += list(anomalib(given.anomalib))
     drawn = list(curves(() if given.quick else (1000, 5000, 20000), () if given.quick else (1, 2)))
     drawn = [curve for curve in drawn if all(curve[2].values())]
-    (given.docs / "images").mkdir(parents=True, exist_ok=True)
+    for path in (_PAGE, _FIGURE):
+        (given.docs / path).parent.mkdir(parents=True, exist_ok=True)
     draw(drawn, given.docs / _FIGURE)
-    (given.docs / "benchmarks.md").write_text(page(ceiling, found, drawn), encoding="utf-8")
+    (given.docs / _PAGE).write_text(page(ceiling, found, drawn), encoding="utf-8")
 
 
 def anomalib(python: Path) -> Iterable[Stage]:
@@ -83,25 +87,33 @@ def page(ceiling: Ceiling, found: list[Stage], drawn: list[Curve]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make benchmark` at commit {code_version(PROJECT)}, {datetime.now(UTC):%Y-%m-%d}: {machine()}; "
-        f"load at the end {load:.1f}. Works that are compared take turns in one process; medians. Another machine, or "
-        "a busy one, has other times; ratios mostly stay.",
+        *wrapped(
+            f"Written by `make benchmark` at commit {code_version(PROJECT)}, {datetime.now(UTC):%Y-%m-%d}. {machine()}; "
+            f"load at the end {load:.1f}. Works that are compared take turns in one process; medians. Another machine, "
+            "or a busy one, has other times; ratios mostly stay."
+        ),
         "",
-        f"Ceilings of the same run: a product of matrices of 2,048 rows, {operations}; a copy in memory, "
-        f"{ceiling.bytes / 1e9:.1f} GB/s read and written.",
+        *wrapped(
+            f"Ceilings of the same run: a product of matrices of 2,048 rows has {operations}. A copy in memory has "
+            f"{ceiling.bytes / 1e9:.1f} GB/s read and written."
+        ),
         "",
         "| stage | ms | compared with | its ms | times as fast | of the ceiling |",
         "|---|---|---|---|---|---|",
         *(_row(stage) for stage in found),
         "",
-        "What was found out about reading files, compiling, freed memory and what many images take is in "
-        "[performance.md](performance.md).",
+        "Reading files, compiling, freed memory and many images: [performance](performance.md).",
         "",
     ]
     if drawn:
-        lines += ["## Growth", "", f"![{', '.join(title for title, *_ in drawn)}]({_FIGURE})", ""]
+        lines += ["## Growth", "", f"![Growth of the works below](../{_FIGURE.as_posix()})", ""]
         lines += [line for curve in drawn for line in _table(curve)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def wrapped(text: str) -> list[str]:
+    """Return a paragraph's lines."""
+    return textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _row(stage: Stage) -> str:

@@ -95,7 +95,7 @@ def test_the_option_of_old_is_taken_without_a_warning(kedro_run, recwarn):
     assert "http://127.0.0.1:5000/#/experiments/" in found.stdout
 
 
-def test_every_exit_code_stands_in_the_readme():
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| ", readme, flags=re.MULTILINE)
+def test_every_exit_code_stands_in_the_reference():
+    page = (PROJECT / "docs/reference/command_line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ", page, flags=re.MULTILINE)
     assert set(map(int, rows)) == {0, 1, *ExitCode, 143}

@@ -1,7 +1,9 @@
-"""What the README tells people to type works."""
+"""What the README and the documents tell people to type works."""
 
 import re
 import shlex
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,15 +18,24 @@ from kdad.scoring.threshold import quantile_threshold
 from projects import PROJECT
 from small_detector import fit_detector
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for kind, text in BLOCKS
-    if not kind
-    for line in text.splitlines()
-    if "kedro run" in line
-]
+PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return a page's blocks of code, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = sorted(
+    {
+        re.split(r"\s#", line)[0].strip()
+        for page in PAGES
+        for kind, text in blocks(page)
+        if not kind
+        for line in text.replace("\\\n", "").splitlines()
+        if re.match(r"(\w+=\S+ )?kedro run", line)
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +57,8 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_three_lines_of_python_judge_a_part_and_a_folder(trained, capsys):
-    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+def test_the_lines_of_python_predict_a_part_and_a_folder(trained, capsys):
+    (code,) = [text for kind, text in blocks(PAGES[0]) if kind == "python"]
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out
     assert "Prediction(score=" in said
@@ -65,8 +76,11 @@ def test_a_command_names_pipelines_environments_and_parameters_that_there_are(lo
         assert (PROJECT / "conf" / options["env"]).is_dir()
     given = words[words.index("--params") + 1] if "--params" in words else ""
     for setting in flatten(parse_parameters(given)):
-        block, *path = setting.split(".")
-        model = block_model(block)
+        block, *path = re.sub(r"^\w+\.base\.", "", setting).split(".")  # an ablation's base: blocks as of a run
+        models = [block_model(block)]
         for field in path:
-            assert field in model.model_fields, setting
-            model = model.model_fields[field].annotation
+            fields = [model.model_fields for model in models if field in getattr(model, "model_fields", {})]
+            assert fields, setting
+            models = [
+                kind for known in fields for kind in (known[field].annotation, *get_args(known[field].annotation))
+            ]

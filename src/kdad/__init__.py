@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 # Read when torch is loaded. Threads that spin while they wait take the cores from every other process, and win nothing
-# where there is none (docs/performance.md).
+# where there is none (docs/lab/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     """Let glibc's malloc keep freed tensors of up to 256 MB for this process; tell whether it does.
 
     By itself it gives back what is larger than 32 MB at once, and the next training step fetches it anew, page by page:
-    up to a third of a large step's processor time (docs/performance.md). Elsewhere than with glibc, or where
+    up to a third of a large step's processor time (docs/lab/performance.md). Elsewhere than with glibc, or where
     ``MALLOC_MMAP_THRESHOLD_`` is set, nothing is changed.
     """
     if not sys.platform.startswith("linux") or os.environ.get(_SET_BY_USER):

@@ -31,7 +31,7 @@ def test_all_of_them_are_one_message_with_the_new_name_or_the_reason():
         "  patches.size: now students.receptive_fields (given: 33)",
         "  scoring.threshold_quantile: now measuring.threshold_quantile (given: 0.9)",
         "  stfpm.normalisation: now per_pixel (given: 'position')",
-        "  teacher.dense.training.loss_quantile: removed, as it helped nowhere: see docs/contamination.md "
+        "  teacher.dense.training.loss_quantile: removed, as it helped nowhere: see docs/lab/contamination.md "
         "(given: 0.85)",
     ]
 

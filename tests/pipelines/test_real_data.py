@@ -30,6 +30,6 @@ def test_a_short_ensemble_on_bottle_finds_its_defects(project, run, shared):
     report = project / "data/08_reporting/folder/bottle/uninformed_students"
     metrics = json.loads((report / "metrics.json").read_text())
     assert (metrics["test_normal"], metrics["test_anomalous"]) == (20, 63)
-    # Chance is 0.5; docs/uninformed_students.md has what longer training reaches.
+    # Chance is 0.5; docs/lab/uninformed_students.md has what longer training reaches.
     assert metrics["localisation"]["regression_error"]["pixel_auroc"] > 0.55
     assert (report / "heatmaps.png").stat().st_size > 10_000

@@ -14,7 +14,7 @@ from projects import PROJECT
 from serving_files import png
 from serving_process import ServingProcess
 
-PAGE = (PROJECT / "docs/serving.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs/how_to/serving.md").read_text(encoding="utf-8")
 PORT = 8080
 
 

@@ -39,13 +39,13 @@ class InferenceParameters(StrictModel):
     maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
     tiles: TileParameters | None = Field(
         None,
-        description="{size, overlap}: larger images are judged part by part (docs/large_images.md); null: all are "
+        description="{size, overlap}: larger images are judged part by part (docs/how_to/large_images.md); null: all are "
         "resized",
     )
-    watch: bool = Field(False, description="judge files as they arrive in the folder, until Ctrl-C (docs/watching.md)")
+    watch: bool = Field(False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)")
     watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
     drift: DriftParameters = Field(
-        default_factory=DriftParameters, description="when scores have left normal ones (docs/watching.md)"
+        default_factory=DriftParameters, description="when scores have left normal ones (docs/how_to/watching.md)"
     )
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 

@@ -31,7 +31,7 @@ class FeatureParameters(StrictModel):
         description="each critical point divided by its standard deviation over the training images, or none",
     )
     outputs_on_disk: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="of kept outputs; auto: as computed; 16 bits take half the disk (docs/measurements.md)"
+        "auto", description="of kept outputs; auto: as computed; 16 bits take half the disk (docs/lab/measurements.md)"
     )
     images_on_disk: Literal["float32", "float16", "uint8"] = Field(
         "float32", description="of the images kept beside them; uint8 takes a quarter of the disk"

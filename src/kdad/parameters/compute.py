@@ -16,5 +16,5 @@ class ComputeParameters(StrictModel):
     )
     threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")
     compile: bool = Field(
-        False, description="networks run through torch.compile, which pays on large sets (docs/benchmarks.md)"
+        False, description="networks run through torch.compile, which pays on large sets (docs/lab/benchmarks.md)"
     )

@@ -77,7 +77,7 @@ class DatasetParameters(StrictModel):
     tiles: TileParameters | None = Field(
         None,
         description="folder, csv: {size, overlap}: learnt from, and tested, as tiles "
-        "(docs/large_images.md); null: as a "
+        "(docs/how_to/large_images.md); null: as a "
         "whole",
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
@@ -100,7 +100,7 @@ class DatasetParameters(StrictModel):
     textures: TextureParameters = Field(default_factory=TextureParameters, description="of the set textures")
     layout: LayoutParameters = Field(
         default_factory=LayoutParameters,
-        description="folder, csv: what names mean that are none of the usual words (docs/data.md)",
+        description="folder, csv: what names mean that are none of the usual words (docs/reference/data.md)",
     )
     elpv: ElpvParameters = Field(
         default_factory=ElpvParameters,

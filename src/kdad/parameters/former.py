@@ -27,7 +27,7 @@ FORMER: dict[str, str] = {
     "patches.size": "now students.receptive_fields",
     "patches.per_image": "now teacher.patches_per_epoch",
     "measuring.cross_fit": f"now dataset.validation_fraction=auto; {_LAB}",
-    "training.loss_quantile": "removed, as it helped nowhere: see docs/contamination.md",
+    "training.loss_quantile": "removed, as it helped nowhere: see docs/lab/contamination.md",
     "cloner.count": _NO_GAIN,
     "cloner.architecture.hidden_widths": f"removed with cloner.count; {_LAB}",
     "cloner.architecture.widths": _NO_GAIN,

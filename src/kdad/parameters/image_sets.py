@@ -44,7 +44,7 @@ class TextureParameters(StrictModel):
 
 
 class LayoutParameters(StrictModel):
-    """What names in a folder or list mean, where usual words do not say it (docs/data.md)."""
+    """What names in a folder or list mean, where usual words do not say it (docs/reference/data.md)."""
 
     normal: list[str] = Field([], description="folders, or labels in a list, of normal images, besides good, ok, ...")
     anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")

@@ -1,7 +1,7 @@
 """Linear filters along the rows and columns of maps, as products with banded matrices.
 
 Processors and the runtimes of exported files multiply several times faster than they convolve or interpolate
-(docs/performance.md).
+(docs/lab/performance.md).
 """
 
 import numpy as np

@@ -155,7 +155,7 @@ class DenseTarget(StandardisedTarget):
 
     The source sees crops enlarged `enlargement` times. Its activations at a critical point, i of n along an axis, are
     taken to look at the middle of the i-th of n equal parts of the crop, where those of Lite0 and VGG-16 do look
-    (docs/uninformed_students.md). A grid has a position at every `stride`-th pixel, from the first. Standardised
+    (docs/lab/uninformed_students.md). A grid has a position at every `stride`-th pixel, from the first. Standardised
     channels give every critical point the same scale.
     """
 

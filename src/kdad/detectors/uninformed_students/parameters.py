@@ -49,7 +49,7 @@ class TeacherParameters(StrictModel):
 
     distillation: Literal["dense", "patches"] = Field(
         "patches",
-        description="patches (published), or dense: every position of a crop at once (docs/uninformed_students.md)",
+        description="patches (published), or dense: every position of a crop at once (docs/lab/uninformed_students.md)",
     )
     pool: str | None = Field(
         None, description="folder of natural images; null: photographs in the wheels of scikit-image and scikit-learn"

@@ -1,7 +1,7 @@
 """Reading files in threads, while what was read before is worked on.
 
 Decoders and resizing let go of Python's lock, so threads decode as fast as processes do, and nothing has to be carried
-between them (docs/performance.md).
+between them (docs/lab/performance.md).
 """
 
 from collections import deque
