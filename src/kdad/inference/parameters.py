@@ -45,7 +45,7 @@ class InferenceParameters(StrictModel):
     watch: bool = Field(False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)")
     watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
     drift: DriftParameters = Field(
-        default_factory=DriftParameters, description="when scores have left normal ones (docs/how_to/watching.md)"
+        default_factory=DriftParameters, description="when scores have left normal ones (docs/reference/drift.md)"
     )
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 
