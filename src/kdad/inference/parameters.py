@@ -42,7 +42,9 @@ class InferenceParameters(StrictModel):
         description="{size, overlap}: larger images are judged part by part (docs/how_to/large_images.md); null: all are "
         "resized",
     )
-    watch: bool = Field(False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)")
+    watch: bool = Field(
+        False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)"
+    )
     watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
     drift: DriftParameters = Field(
         default_factory=DriftParameters, description="when scores have left normal ones (docs/reference/drift.md)"
