@@ -88,7 +88,8 @@ def page(ceiling: Ceiling, found: list[Stage], drawn: list[Curve]) -> str:
         "# Benchmarks",
         "",
         *wrapped(
-            f"Written by `make benchmark` at commit {code_version(PROJECT)}, {datetime.now(UTC):%Y-%m-%d}. {machine()}; "
+            f"Written by `make benchmark` at commit {code_version(PROJECT)}, {datetime.now(UTC):%Y-%m-%d}. "
+            f"{machine()}; "
             f"load at the end {load:.1f}. Works that are compared take turns in one process; medians. Another machine, "
             "or a busy one, has other times; ratios mostly stay."
         ),

@@ -14,7 +14,7 @@ from projects import FEW, PROJECT
 SYSTEM = """
 import torch
 from pydantic import Field
-from kdad.detectors.context import FitResult, Raw
+from kdad.detectors.context import FitResult, Outputs
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.source_detector import SourceDetector
 from kdad.networks.parameters import FeatureParameters, SourceParameters
@@ -58,7 +58,7 @@ class TinyDetector(SourceDetector):
 
     def maps(self, images, outputs=None, methods=None):
         distance = (images.cpu() - self.mean).abs().mean(1) ** self.settings.tiny.power
-        return Raw({}, {"distance": distance.numpy()})
+        return Outputs({}, {"distance": distance})
 """
 #: What a line in `detectors/registry.py` and its import would be.
 RUN = """

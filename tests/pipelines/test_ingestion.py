@@ -105,6 +105,12 @@ def test_folder_is_split_by_seed(folder):
     assert splits[0]["split"].value_counts().to_dict() == {"train": 4, "test": 2, "validation": 1}
 
 
+def test_split_survives_a_csv_file(folder, tmp_path):
+    table = table_of(folder)
+    table.to_csv(tmp_path / "images.csv", index=False)
+    assert split_images(pd.read_csv(tmp_path / "images.csv"), folder, 0).equals(split_images(table, folder, 0))
+
+
 @pytest.mark.parametrize(
     "counts",
     [

@@ -39,8 +39,8 @@ class InferenceParameters(StrictModel):
     maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
     tiles: TileParameters | None = Field(
         None,
-        description="{size, overlap}: larger images are judged part by part (docs/how_to/large_images.md); null: all are "
-        "resized",
+        description="{size, overlap}: larger images are judged part by part (docs/how_to/large_images.md); null: all "
+        "are resized",
     )
     watch: bool = Field(
         False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)"
