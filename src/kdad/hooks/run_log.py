@@ -85,6 +85,7 @@ class RunLogHook:
         run = self._current.training
         if run is not None:
             run.series(epoch_series(metric, rows))
+            run.mark_begun()
 
     def _log_model(self, run: TrackedRun, folder: Path, system: str) -> None:
         settings = self._current.settings

@@ -139,6 +139,7 @@ class TrackedRun:
 
     def child(self, name: str, tags: dict[str, str]) -> "TrackedRun":
         """Begin a child run."""
+        self.mark_begun()
         return _begin(self.path / "children", name=name, tags=tags, parent=None)
 
     @_guarded
