@@ -33,7 +33,8 @@ def headline(metrics: dict[str, Any]) -> dict[str, float]:
 
 def facts_of(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return what of a run's results is a fact: counts of images, and what a network takes."""
-    return {name: metrics[name] for name in _FACTS if metrics.get(name) is not None}
+    known = {name: metrics[name] for name in _FACTS if metrics.get(name) is not None}
+    return {name: int(value) if float(value).is_integer() else value for name, value in known.items()}
 
 
 def loss_series(history: pd.DataFrame, network: str) -> list[tuple[str, float, int, int]]:
