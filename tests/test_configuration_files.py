@@ -78,6 +78,12 @@ def test_every_environment_binds(loader):
     check_values({block: block_model(block) for block in base_parameters()}, parameters)
 
 
+def test_mlflow_is_configured_as_kedro_mlflow_has_it(loader):
+    from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig  # which imports MLflow
+
+    KedroMlflowConfig.model_validate(dict(loader["mlflow"]))
+
+
 def test_every_pipeline_of_every_environment_can_be_asked_for(loader):
     parameters = loader["parameters"]
     labelled = parameters["dataset"]["normal_class"] is not None

@@ -7,8 +7,10 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.session import KedroSession
 
 import kdad.detectors.mkd.training
+import kdad.training.loop
+from kdad.errors import InputError
 from kdad.hooks.run_tracking import command_of
-from projects import run_pipeline
+from projects import logged_runs, run_pipeline
 
 
 def runs(project) -> list[mlflow.entities.Run]:
@@ -44,9 +46,43 @@ def test_unusable_input_is_one_message_before_training(project, capsys):
     with pytest.raises(KedroCliError) as caught:
         run_pipeline(project, "folder", runtime_params={"dataset": {"root": root}})
     assert root in str(caught.value)
-    (failed,) = runs(project)
-    assert failed.info.status == "FAILED"
     assert not list(project.rglob("*.safetensors"))
+    assert not list((project / "mlruns/waiting").iterdir())
+    assert logged_runs(project) == []
+
+
+def test_unusable_input_is_told_without_waiting_for_mlflow_and_the_next_run_logs_it(project, monkeypatch):
+    def fail(*_):
+        raise InputError("the weights are torn")
+
+    def wait(*_):
+        raise AssertionError("MLflow was waited for")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kdad.detectors.mkd.training.train", fail)
+        patch.setattr("kdad.tracking.uploader.Uploader.finish", wait)
+        with pytest.raises(KedroCliError, match="the weights are torn"):
+            run_pipeline(project, "test")
+    run_pipeline(project, "test", pipeline="ingestion")
+    assert sorted(run.info.status for run in runs(project)) == ["FAILED", "FINISHED"]
+    assert not list((project / "mlruns/waiting").iterdir())
+
+
+def test_losses_are_recorded_while_a_network_trains(project, monkeypatch):
+    epoch = kdad.training.loop._train_epoch
+
+    def fail_in_the_third(task, parameters, seed, number, *more):
+        if number == 2:
+            raise RuntimeError("the disk is on fire")
+        return epoch(task, parameters, seed, number, *more)
+
+    monkeypatch.setattr("kdad.training.loop._train_epoch", fail_in_the_third)
+    with pytest.raises(RuntimeError, match="on fire"):
+        run_pipeline(project, "test")
+    (failed,) = runs(project)
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    history = client.get_metric_history(failed.info.run_id, "cloner.validation.total")
+    assert [point.step for point in history] == [0, 1]
 
 
 def test_a_run_ends_with_a_table_and_the_places_of_its_results(project, capsys):
@@ -127,7 +163,7 @@ def test_a_server_that_is_down_costs_nothing(project, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     run_pipeline(project, "test", pipeline="ingestion", runtime_params={"tracking": {"patience": 1.0}})
     assert (project / "data/03_primary/textures/brick/split.csv").exists()
-    (waiting,) = (project / "mlruns/waiting").glob("*/head.json")
+    (waiting,) = (project / "mlruns/waiting").glob("*/run.json")
     assert str(waiting.parent) in caplog.text
 
 

@@ -32,18 +32,18 @@ def dataset_of(number: int) -> dict[str, str]:
 
 def log(facts: dict[str, Any]) -> dict[str, Any]:
     """Log what the facts say."""
-    import kdad.tracking.delivery  # noqa: F401  MLflow is imported, which takes seconds, before the clients begin at once
+    import kdad.tracking.writer  # noqa: F401  MLflow is imported, which takes seconds, before the clients begin at once
     from kdad.tracking.destination import Destination
-    from kdad.tracking.run import begin_run
+    from kdad.tracking.uploader import begin_run
 
     folder = Path(facts["folder"])
     Path(facts["ready"]).touch()
     while not Path(facts["go"]).exists():
         time.sleep(0.02)
     began = time.monotonic()
-    run, sender = begin_run(Destination(facts["uri"], "kdad", None), folder / "waiting", facts["name"], {}, None)
-    run.spool.mark_begun()
-    sender.start()
+    run, uploader = begin_run(Destination(facts["uri"], "kdad", None), folder / "waiting", facts["name"], {}, None)
+    run.mark_begun()
+    uploader.start()
     records = 0
     for number in range(facts["children"] + 1):
         name = facts["name"] + (f" child {number}" if number else "")
@@ -61,12 +61,12 @@ def log(facts: dict[str, Any]) -> dict[str, Any]:
         run.model(Path(facts["model"]), ["mlflow"], "brick")
         records += 1
     run.end("FINISHED")
-    sent = sender.flush(120)
+    sent = uploader.finish(120)
     seconds = time.monotonic() - began
-    sender.stop()
+    uploader.stop()
     if sent:
-        run.spool.remove()
-    return {"seconds": seconds, "records": records, "all": sent, "trouble": sender.trouble}
+        run.remove()
+    return {"seconds": seconds, "records": records, "all": sent, "trouble": uploader.trouble}
 
 
 if __name__ == "__main__":

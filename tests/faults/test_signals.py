@@ -51,7 +51,7 @@ def test_a_run_that_is_told_to_end_is_killed_with_its_children(started, number, 
     states = _statuses(project)
     assert states["run", "KILLED"] == 1 and states["run", "RUNNING"] == states["child", "RUNNING"] == 0
     assert states["child", "KILLED"] <= 1
-    assert not list((project / "mlruns/waiting").glob("*/head.json"))
+    assert not list((project / "mlruns/waiting").glob("*/run.json"))
 
 
 def test_the_next_run_closes_what_was_killed(started):

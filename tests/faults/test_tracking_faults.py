@@ -67,7 +67,7 @@ def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, tra
         tracking_server.start()
         _send(project)
         assert _content(tracking_server.uri, seed) == expected, output
-    assert not list((project / "mlruns/waiting").glob("*/head.json"))
+    assert not list((project / "mlruns/waiting").glob("*/run.json"))
 
 
 def test_the_database_is_locked_at_random_moments(tmp_path, migrated_database):

@@ -52,8 +52,7 @@ def shown(catalog: Catalog, capsys, current=None, **run_params) -> str:
 @pytest.fixture
 def tracked():
     """A run that MLflow has."""
-    spool = SimpleNamespace(sent={"key": {"id": "abc", "experiment": "7"}})
-    run = SimpleNamespace(spool=spool, key="key", identity=lambda patience: "abc")
+    run = SimpleNamespace(experiment="7", identity=lambda: "abc")
     return lambda uri: CurrentRun(run=run, destination=Destination(uri, "kdad", None))
 
 

@@ -20,7 +20,7 @@ import kdad.experiments.run
 import kdad.features.extraction
 from kdad.detectors.opening import open_detector
 from kdad.parameters.strict import flatten
-from projects import SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import SMALL, artifacts_of, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 AXES = {
     **SMALL,
@@ -161,7 +161,10 @@ def test_each_case_is_a_finished_child_run_with_what_an_axis_is_compared_by(fini
     (child,) = [run for run in children if run.data.tags["variant"] == "value_tenth"]
     assert child.data.tags.items() >= {"axis": "loss_terms", "seed": "0", "category": "brick"}.items()
     assert child.data.params["cloner.loss.value_weight"] == "0.05"
-    assert {"image_auroc", "pixel_auroc", "pro_auc", "cloner.validation.total", "flops"} <= set(child.data.metrics)
+    assert {"image_auroc", "pixel_auroc", "pro_auc", "cloner.validation.total"} <= set(child.data.metrics)
+    assert int(child.data.params["flops"]) > 0 and "flops" not in child.data.metrics
+    assert {one.tags[0].value for one in child.inputs.dataset_inputs} == {"training", "validation", "test"}
+    assert kept_by(finished, child) >= {"detector.json", "learnt.safetensors"}
     assert artifacts_of(finished, child) == {"heatmaps.png", "scores.csv"}
 
 

@@ -134,7 +134,9 @@ def test_every_node_left_its_duration_and_what_it_made(finished, logged):
     table = pd.read_csv(Path(urlparse(logged.info.artifact_uri).path) / "nodes.csv")
     assert set(table["node"]) == nodes
     assert table["seconds"].sum() <= logged.data.metrics["seconds_total"]
-    assert not [name for name in logged.data.metrics if name.startswith("seconds.")]
+    seconds = {f"seconds.{row.node}": row.seconds for row in table.itertuples()}
+    assert logged.data.metrics.items() >= seconds.items()
+    assert int(logged.data.params["flops"]) > 0 and "flops" not in logged.data.metrics
 
 
 def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):

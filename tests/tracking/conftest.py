@@ -1,4 +1,4 @@
-"""A local database as the destination, and spools that go there."""
+"""A local database as the destination, and runs that go there."""
 
 import shutil
 from pathlib import Path

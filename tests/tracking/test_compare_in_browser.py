@@ -4,10 +4,9 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from browsing import wait_for
-from kdad.tracking.delivery import Delivery
-from kdad.tracking.destination import axis_link, run_link
-from kdad.tracking.run import begin_run
-from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
+from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link, run_link
+from kdad.tracking.uploader import begin_run
+from kdad.tracking.writer import MlflowWriter
 from tracking_server import TrackingServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -26,8 +25,8 @@ def parent(tmp_path, destination) -> tuple[str, str]:
         case.metrics({"image_auroc": 1 - weight})
     run.child("variant of another axis", {"axis": "filter"}).metrics({"image_auroc": 0.5})
     run.end("FINISHED")
-    Delivery(destination).deliver(run.spool)
-    facts = run.spool.sent[run.key]
+    MlflowWriter(destination).write(run)
+    facts = run.sent
     return facts["experiment"], facts["id"]
 
 

@@ -13,9 +13,9 @@ import yaml
 from kdad import __version__, detectors
 from kdad.datasets.located import find_detector
 from kdad.errors import InputError
-from kdad.tracking.delivery import Delivery
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
-from kdad.tracking.run import begin_run
+from kdad.tracking.uploader import begin_run
+from kdad.tracking.writer import MlflowWriter
 from serving_files import png
 
 NEEDS = ["mlflow==3.17.2", "torch==2.14.1"]
@@ -27,12 +27,12 @@ def log(tmp_path, destination, detector_folder):
 
     def act(register=None, champion=False):
         run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
-        run.spool.mark_begun()
+        run.mark_begun()
         run.metrics({"image_auroc": 0.75, "pro_auc.gradients": 0.5})
         run.model(detector_folder, NEEDS, register, champion)
-        Delivery(destination).deliver(run.spool)
+        MlflowWriter(destination).write(run)
         client = mlflow.MlflowClient(destination.uri)
-        found = client.get_run(run.spool.sent[run.key]["id"])
+        found = client.get_run(run.sent["id"])
         (output,) = found.outputs.model_outputs
         return found, client.get_logged_model(output.model_id)
 
@@ -123,18 +123,18 @@ def test_what_was_interrupted_is_gone_on_with(log, destination, monkeypatch, tmp
         raise ConnectionError("gone")
 
     run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
-    run.spool.mark_begun()
+    run.mark_begun()
     run.model(detector_folder, NEEDS, "brick", False)
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "finalize_logged_model", fail)
         with pytest.raises(ConnectionError):
-            Delivery(destination).deliver(run.spool)
+            MlflowWriter(destination).write(run)
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "create_model_version", fail)
         with pytest.raises(ConnectionError):
-            Delivery(destination).deliver(run.spool)
-    Delivery(destination).deliver(run.spool)
-    assert run.spool.is_empty
+            MlflowWriter(destination).write(run)
+    MlflowWriter(destination).write(run)
+    assert not list((run.path / "models").rglob("detector.json"))
     client = mlflow.MlflowClient(destination.uri)
     (experiment,) = [one.experiment_id for one in client.search_experiments() if one.name == "kdad"]
     (model,) = client.search_logged_models([experiment])
@@ -150,14 +150,14 @@ def test_a_model_whose_answer_was_lost_is_gone_on_with(destination, monkeypatch,
         raise ConnectionError("gone")
 
     run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
-    run.spool.mark_begun()
+    run.mark_begun()
     run.model(detector_folder, NEEDS)
     run.model(detector_folder, NEEDS)  # of another system of the same run
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "create_logged_model", lost)
         with pytest.raises(ConnectionError):
-            Delivery(destination).deliver(run.spool)
-    Delivery(destination).deliver(run.spool)
+            MlflowWriter(destination).write(run)
+    MlflowWriter(destination).write(run)
     client = mlflow.MlflowClient(destination.uri)
     (experiment,) = [one.experiment_id for one in client.search_experiments() if one.name == "kdad"]
     assert [model.status for model in client.search_logged_models([experiment])] == ["READY", "READY"]
@@ -190,10 +190,10 @@ def test_a_run_of_two_systems_says_by_which_address_each_detector_is_fetched(des
     facts = json.loads((other / "detector.json").read_text())
     (other / "detector.json").write_text(json.dumps(facts | {"system": "stfpm"}))
     run, _ = begin_run(destination, tmp_path / "waiting", "trial", {}, None)
-    run.spool.mark_begun()
+    run.mark_begun()
     run.model(detector_folder, NEEDS)
     run.model(other, NEEDS)
-    Delivery(destination).deliver(run.spool)
+    MlflowWriter(destination).write(run)
     client = mlflow.MlflowClient(destination.uri)
     (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()], "")
     models = client.search_logged_models([found.info.experiment_id])

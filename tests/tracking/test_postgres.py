@@ -12,9 +12,9 @@ import mlflow
 import pytest
 
 import tracking_client
-from kdad.tracking.delivery import Delivery
 from kdad.tracking.destination import Destination
-from kdad.tracking.run import begin_run
+from kdad.tracking.uploader import begin_run
+from kdad.tracking.writer import MlflowWriter
 from projects import PROJECT
 from tracking_client import FILE, METRICS, content_of, dataset_of, series_of
 
@@ -117,8 +117,8 @@ def test_what_postgresql_cannot_hold_does_not_hold_up_the_rest(postgres_server, 
     run.tags({"error": "a name with \0 in it"})
     run.metrics({"image_auroc": 0.5})
     run.end("FAILED")
-    Delivery(Destination(postgres_server.uri, "kdad", None)).deliver(run.spool)
-    found = mlflow.MlflowClient(postgres_server.uri).get_run(run.spool.sent[run.key]["id"])
+    MlflowWriter(Destination(postgres_server.uri, "kdad", None)).write(run)
+    found = mlflow.MlflowClient(postgres_server.uri).get_run(run.sent["id"])
     assert (found.info.status, found.data.metrics) == ("FAILED", {"image_auroc": 0.5})
-    (aside,) = (run.spool.folder / "refused").iterdir()
-    assert "NUL" in json.loads(aside.read_text())["refused"]
+    (aside,) = (run.path / "refused").iterdir()
+    assert "NUL" in (aside / "refused.jsonl").read_text()

@@ -1,5 +1,6 @@
 """The run that the hooks of this process record to."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,19 +8,20 @@ from typing import Any
 from kdad.tracking.destination import Destination
 from kdad.tracking.parameters import TrackingParameters
 from kdad.tracking.run import TrackedRun, run_of_parent
-from kdad.tracking.sender import Sender
+from kdad.tracking.uploader import Uploader
 
 
 @dataclass
 class CurrentRun:
-    """What the hooks share: the run, who sends it, and what the session said of it."""
+    """What the hooks share: the run, what uploads it, and what the session said of it."""
 
     run: TrackedRun | None = None
-    sender: Sender | None = None
+    uploader: Uploader | None = None
     destination: Destination | None = None
     settings: TrackingParameters = field(default_factory=TrackingParameters)
     parameters: dict[str, Any] = field(default_factory=dict)
     project: Path = Path()
+    case: ContextVar[TrackedRun | None] = field(default_factory=lambda: ContextVar("case", default=None))
 
     @property
     def tracked(self) -> TrackedRun | None:
@@ -27,13 +29,16 @@ class CurrentRun:
         return self.run if self.run is not None else run_of_parent()
 
     @property
-    def identity(self) -> str | None:
-        """MLflow's ID of the run, or its own key as long as MLflow has given none."""
-        tracked = self.tracked
-        if tracked is None:
-            return None
-        return tracked.identity(self.settings.patience if self._answers else 0.0)
+    def training(self) -> TrackedRun | None:
+        """The run that a network trains for: that of the case which runs in this thread, if there is one."""
+        return self.case.get() or self.tracked
 
     @property
-    def _answers(self) -> bool:
-        return self.sender is None or self.sender.trouble is None
+    def identity(self) -> str | None:
+        """MLflow's ID of the run, for which MLflow is waited for while it answers, or else the run's own key."""
+        run = self.tracked
+        if run is None:
+            return None
+        if self.uploader is not None and self.uploader.trouble is None:
+            self.uploader.wait(lambda: run.experiment is not None, self.settings.patience)
+        return run.identity()

@@ -29,16 +29,29 @@ class InputErrorHook:
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Turn the error into a message of the command line, after the others have closed their runs."""
-        found = known_error_of(error)
-        if found is not None:
-            code = next(code for kind, code in _KINDS.items() if isinstance(found, kind))
-            raise CommandLineError(str(found), code) from error
-        forbidden = _forbidden_file(error)
-        if forbidden is not None:
-            raise CommandLineError(forbidden, ExitCode.UNUSABLE_INPUT) from error
-        if isinstance(error, DatasetError) and "while loading" in str(error) and isinstance(error.__cause__, _DAMAGE):
-            message = f"{str(error).splitlines()[0]} ({error.__cause__}); make it again with the pipeline that makes it"
-            raise CommandLineError(message, ExitCode.UNUSABLE_INPUT) from error
+        ending = _ending_of(error)
+        if ending is not None:
+            raise CommandLineError(*ending) from error
+
+
+def is_unusable_input(error: Exception) -> bool:
+    """Whether a person has to put the input right."""
+    ending = _ending_of(error)
+    return ending is not None and ending[1] is ExitCode.UNUSABLE_INPUT
+
+
+def _ending_of(error: Exception) -> tuple[str, ExitCode] | None:
+    """Return the message and the exit code of an error that a person has to put right; None of any other."""
+    known = known_error_of(error)
+    if known is not None:
+        return str(known), next(code for kind, code in _KINDS.items() if isinstance(known, kind))
+    forbidden = _forbidden_file(error)
+    if forbidden is not None:
+        return forbidden, ExitCode.UNUSABLE_INPUT
+    if isinstance(error, DatasetError) and "while loading" in str(error) and isinstance(error.__cause__, _DAMAGE):
+        first = str(error).splitlines()[0]
+        return f"{first} ({error.__cause__}); make it again with the pipeline that makes it", ExitCode.UNUSABLE_INPUT
+    return None
 
 
 def known_error_of(error: BaseException | None) -> BaseException | None:

@@ -7,14 +7,19 @@ import pandas as pd
 
 #: What `metrics.json` says beside results: whose they are, and what they cost.
 _NO_RESULTS = ("seed", "image_size", "seconds", "peak_memory_gb", "features_reused", "fitting_reused")
+#: What is known without measuring, and would stand among the results' charts.
+_FACTS = (
+    *("parameters", "flops", "kept_megabytes", "test_normal", "test_anomalous", "normal_images", "anomalous_images"),
+    *("anomalous_images_without_mask", "anomalous_images_with_empty_mask"),
+)
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return a run's results: metrics, rates, threshold, counts.
+    """Return a run's results: metrics, rates, threshold.
 
     Of several localisation methods the first has the plain names, and others follow by ``<metric>.<method>``.
     """
-    values = {name: value for name, value in metrics.items() if name not in _NO_RESULTS}
+    values = {name: value for name, value in metrics.items() if name not in (*_NO_RESULTS, *_FACTS)}
     threshold, methods = values.pop("threshold", None), values.pop("localisation", None) or {}
     found = _numbers(values)
     if isinstance(threshold, dict):
@@ -26,12 +31,23 @@ def headline(metrics: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def facts_of(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a run's results is a fact: counts of images, and what a network takes."""
+    known = {name: metrics[name] for name in _FACTS if metrics.get(name) is not None}
+    return {name: int(value) if float(value).is_integer() else value for name, value in known.items()}
+
+
 def loss_series(history: pd.DataFrame, network: str) -> list[tuple[str, float, int, int]]:
     """Return a loss history (epoch, split, term, value) as ``network.split.term`` by epoch: name, value, time, step."""
+    return epoch_series(f"{network}.{{split}}.{{term}}", history.to_dict("records"))
+
+
+def epoch_series(metric: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
+    """Return rows of a loss history under the names that `metric` makes of split and term."""
     now = int(time.time() * 1000)
     return [
-        (f"{network}.{row.split}.{row.term}", float(row.value), now, int(row.epoch))
-        for row in history.itertuples(index=False)
+        (metric.format(split=row["split"], term=row["term"]), float(row["value"]), now, int(row["epoch"]))
+        for row in rows
     ]
 
 

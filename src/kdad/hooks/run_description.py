@@ -4,8 +4,7 @@ from typing import Any
 
 from kdad.datasets.place import file_of
 from kdad.hooks.measurements import headline
-from kdad.tracking.destination import axis_link
-from kdad.tracking.spool import EXPERIMENT_ID, RUN_ID
+from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link
 
 #: Of several results those that are read first.
 _FIRST = ("image_auroc", "pixel_auroc", "pro_auc", "false_positive_rate", "true_positive_rate", "threshold")

@@ -12,11 +12,12 @@ from kedro.framework.hooks import hook_impl
 from kdad.datasets.place import file_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
-from kdad.hooks.measurements import headline, loss_series
+from kdad.hooks.measurements import epoch_series, facts_of, headline, loss_series
 from kdad.hooks.run_description import describe_run
 from kdad.parameters.dataset import DatasetParameters
 from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
+from kdad.training.loss_listeners import listen
 
 _FIRST = "image_auroc"
 _PREDICTOR = ("detectors.predictor", "Predictor")  # a detector, or a file that one was exported to
@@ -60,6 +61,11 @@ class RunLogHook:
             run.tags({"detector": data.record["folder"], "detector_system": data.system, "detector_run": made})
 
     @hook_impl
+    def before_node_run(self) -> None:
+        """Hear of losses, in whichever process the node runs."""
+        listen(self._log_losses)
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log what a catalog entry holds, in the way that its metadata names."""
         run = self._current.tracked
@@ -75,6 +81,12 @@ class RunLogHook:
         elif kind is not None:
             _log(run, "folder" if kind == "model" else kind, name, dataset, data)
 
+    def _log_losses(self, metric: str, rows: list[dict[str, Any]]) -> None:
+        run = self._current.training
+        if run is not None:
+            run.series(epoch_series(metric, rows))
+            run.mark_begun()
+
     def _log_model(self, run: TrackedRun, folder: Path, system: str) -> None:
         settings = self._current.settings
         requirements = requirements_of(system, self._current.project / "requirements.lock")
@@ -84,7 +96,7 @@ class RunLogHook:
     def after_pipeline_run(self, catalog: Any, pipeline: Any) -> None:
         """Log the nodes' table, the seconds in all, and a description."""
         run = self._current.run
-        if run is None or not run.spool.has_begun:
+        if run is None or not run.has_begun:
             return
         _log_nodes(run, time.perf_counter() - self._began)
         run.tags({"mlflow.note.content": describe_run(pipeline, catalog)})
@@ -105,6 +117,7 @@ def _is(data: Any, module: str, name: str) -> bool:
 def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None:
     if kind == "metrics":
         run.metrics(headline(data))
+        run.parameters(facts_of(data))
     elif kind == "methods":  # whose other metrics are those of their own runs
         run.metrics({f"{method}.{_FIRST}": found[_FIRST] for method, found in data.items() if _FIRST in found})
     elif kind == "history":
@@ -119,7 +132,7 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
 
 
 def _log_nodes(run: TrackedRun, seconds: float) -> None:
-    rows = run.spool.nodes()
+    rows = [row for row in run.lines("nodes")[0] if row]
     if rows:
         table = io.StringIO()
         writer = csv.DictWriter(table, ["node", "seconds", "load_seconds", "save_seconds", "made"], lineterminator="\n")

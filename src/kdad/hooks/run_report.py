@@ -73,7 +73,7 @@ class RunReportHook:
         if tracked is None or destination is None:
             return {"MLflow": "not logged"}
         run = self._current.identity  # waits until MLflow has given one
-        experiment = tracked.spool.sent.get(tracked.key, {}).get("experiment")
+        experiment = tracked.experiment
         if experiment is None:
             return {"MLflow": f"run {run} is sent when it answers"}
         place = place_of_ui(destination, self._ui)

@@ -14,6 +14,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.hooks.current_run import CurrentRun
+from kdad.hooks.input_errors import is_unusable_input
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
 from kdad.project.command_line import CommandLineError, ExitCode
@@ -21,7 +22,8 @@ from kdad.project.given_parameters import say_parameters
 from kdad.storage.provenance import code_version
 from kdad.tracking.destination import destination_of, unreachable
 from kdad.tracking.parameters import TrackingParameters
-from kdad.tracking.run import begin_run, forget_run
+from kdad.tracking.run import forget_run
+from kdad.tracking.uploader import begin_run
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +74,14 @@ class RunTrackingHook:
         names = _pipeline_names(run_params)
         tags = _tags(run_params, names, self._current.project)
         waiting = self._current.project / WAITING
-        try:
-            run, sender = begin_run(destination, waiting, self._name(names), tags, _active_run())
-        except OSError as error:
-            logger.warning("the run is not logged, as '%s' cannot be written: %s", waiting, error)
+        run, uploader = begin_run(destination, waiting, self._name(names), tags, _active_run())
+        if run.is_incomplete:  # nothing can be written there, which is said
+            forget_run()
             return
-        sender.system_metrics = self._current.settings.system_metrics
-        self._current.run, self._current.sender, self._current.destination = run, sender, destination
+        uploader.system_metrics = self._current.settings.system_metrics
+        self._current.run, self._current.uploader, self._current.destination = run, uploader, destination
         run.parameters(self._parameters_of(pipeline))
-        sender.start()
+        uploader.start()
         self._catch_termination()
 
     @hook_impl(trylast=True)
@@ -90,11 +91,14 @@ class RunTrackingHook:
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
-        """End the run as FAILED, with the error."""
-        run = self._current.run
-        if run is not None:
+        """End the run as FAILED, with the error; what a person has to put right is told at once, and not waited for.
+
+        A run whose input could not be used before any node has run is not logged.
+        """
+        run, unusable = self._current.run, is_unusable_input(error)
+        if run is not None and (run.has_begun or not unusable):
             run.fail(f"{type(error).__name__}: {error}")
-        self._end("FAILED")
+        self._end("FAILED", wait=not unusable)
 
     def _name(self, names: list[str]) -> str:
         """Name a run after pipeline, data and source, or, of a kept detector, after what it is given."""
@@ -124,29 +128,28 @@ class RunTrackingHook:
             self._before = default
             signal.signal(signal.SIGTERM, _terminate)
 
-    def _end(self, status: str) -> None:
-        run, sender = self._current.run, self._current.sender
-        self._current.run = self._current.sender = None
+    def _end(self, status: str, wait: bool = True) -> None:
+        run, uploader = self._current.run, self._current.uploader
+        self._current.run = self._current.uploader = None
         forget_run()
         if self._before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
-        if run is None or sender is None or not run.is_open:
+        if run is None or uploader is None:
             return
         run.end(status)
-        if not run.spool.has_begun:  # nothing was to be done, so there is nothing to log
-            sender.stop()
-            run.spool.remove()
-            return
-        sent = sender.flush(self._current.settings.patience)
-        sender.stop()
-        if sent:
-            run.spool.remove()
+        begun = run.has_begun  # otherwise nothing was to be done, so there is nothing to log
+        written = not begun or (wait and uploader.finish(self._current.settings.patience))
+        uploader.stop(2.0 if wait else 0.0)
+        if written:
+            run.remove()
         else:
-            logger.warning(
+            run.give_up()
+            logger.log(
+                logging.WARNING if wait else logging.INFO,
                 "MLflow at %s has not taken all of this run%s; the rest waits in %s and is sent by the next run, or by "
                 "`python -m kdad.tracking`",
-                *(self._current.destination.uri, f" ({sender.trouble})" if sender.trouble else "", run.spool.folder),
+                *(self._current.destination.uri, f" ({uploader.trouble})" if uploader.trouble else "", run.path),
             )
 
     def close(self) -> None:

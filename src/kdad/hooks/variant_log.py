@@ -8,10 +8,11 @@ from kdad.experiments.case import Case
 from kdad.experiments.case_listeners import listen, stop_listening
 from kdad.experiments.result import CaseResult, history_of
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.measurements import headline, loss_series
+from kdad.hooks.measurements import facts_of, headline, loss_series
+from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
 
-_COSTS = ("train_seconds", "parameters", "flops", "milliseconds_an_image", "kept_megabytes")
+_COSTS = ("train_seconds", "milliseconds_an_image")
 _FIGURES = ("heatmaps.png", "scores.csv")
 #: Of the parent, which its children have too: a child is found without knowing its parent.
 _INHERITED = ("pipeline", "environment", "command", "mlflow.user", "mlflow.source.name", "mlflow.source.type")
@@ -52,24 +53,30 @@ class VariantLogHook:
         tags |= {name: value for name, value in parent.begun_with.items() if name in _INHERITED}
         # The variant first: in MLflow's table long names lose their ends.
         name = f"{case.variant} {case.category} seed {case.seed} ({case.axis})"
-        self._children[case.name] = parent.child(name, tags)
+        child = parent.child(name, tags)
+        ends = f"/{case.category}"
+        child.inputs([one for one in parent.lines("inputs")[0] if one["dataset"]["name"].endswith(ends)])
+        self._children[case.name] = child
+        self._current.case.set(child)
 
     def case_ends(self, case: Case, result: CaseResult) -> None:
         """Log the case's result and close its run."""
         child = self._children.pop(case.name, None)
+        self._current.case.set(None)
         if child is None:
             return
         child.parameters({**case.head, "system": case.system, **case.overrides, **case.varied})
         if result.finished:
-            _log_result(child, result)
+            _log_result(child, result, self._current.project / "requirements.lock")
             child.end("FINISHED")
         else:
             child.tags({"error": result.error})
             child.end("FAILED")
 
 
-def _log_result(child: TrackedRun, result: CaseResult) -> None:
+def _log_result(child: TrackedRun, result: CaseResult, lock: Path) -> None:
     costs = {name: result.costs[name] for name in _COSTS if name in result.costs}
+    child.parameters(facts_of(result.metrics | result.costs))
     paper = {f"{metric}.paper": value for metric, value in result.paper.items()}
     child.metrics(headline(result.metrics | {"threshold": result.threshold}) | costs | paper)
     history = history_of(result)
@@ -78,6 +85,7 @@ def _log_result(child: TrackedRun, result: CaseResult) -> None:
     folder = Path(result.folder)
     made = {"reused": result.reused, "method": result.method, "commit": result.commit or "unknown", "made": result.made}
     child.tags({**made, "detector": folder / "detector"})
+    child.model(folder / "detector", requirements_of(result.system, lock))
     for name in _FIGURES:
         if (folder / name).exists():
             child.artifact(folder / name)

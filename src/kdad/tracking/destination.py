@@ -99,6 +99,10 @@ def limit_patience() -> None:
         os.environ.setdefault(f"MLFLOW_{name}", value)
 
 
+#: In a tag: MLflow's ID of the run, known when the tag is sent; as it is in a link too.
+RUN_ID = "__run_id__"
+#: The same of its experiment.
+EXPERIMENT_ID = "__experiment_id__"
 #: The view of runs; without it MLflow opens traces of language models.
 _VIEW = "workflowType=machine_learning"
 

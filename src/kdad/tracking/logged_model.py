@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,43 +53,36 @@ class ModelLog:
     experiment: str
     is_local: bool
 
-    def log(
-        self, run: str, folder: Path, wanted: dict[str, Any], known: str | None, note: Callable[[str], None]
-    ) -> str:
-        """Log the detector in `folder` as a model of a run, and return the model's ID.
+    def log(self, run: str, folder: Path, wanted: dict[str, Any]) -> None:
+        """Log the detector in `folder` as a model of a run, or go on with what an earlier attempt has begun.
 
-        `wanted` has ``requirements``, ``register`` (a name of the registry, or None), ``champion``, and ``file``, which
-        no other model of the run has. `known` is the ID of the model that an earlier attempt has begun, which is gone
-        on with; `note` keeps the ID as there is one.
+        `wanted` has ``requirements``, ``register`` (a name of the registry, or None), ``champion``, and ``folder``,
+        which no other model of the run has.
         """
         metadata = describe_model(json.loads((folder / "detector.json").read_text(encoding="utf-8")))
-        if known is None:
+        model = self._begun(run, wanted["folder"])
+        if model is None:
             facts = {name: str(value) for name, value in metadata.items() if name != "metrics"}
-            known = (
-                self._begun(run, wanted["file"])
-                or self.client.create_logged_model(
-                    self.experiment, MODEL, run, tags={_KEY_TAG: wanted["file"]}, params=facts, model_type=_TYPE
-                ).model_id
+            tags = {_KEY_TAG: wanted["folder"]}
+            model = self.client.create_logged_model(
+                self.experiment, MODEL, run, tags=tags, params=facts, model_type=_TYPE
             )
-            note(known)
-        model = self.client.get_logged_model(known)
         if model.status != "READY":
             with _built(folder, metadata, wanted["requirements"], model, run) as built:
-                self.client.log_model_artifacts(known, str(built))
+                self.client.log_model_artifacts(model.model_id, str(built))
             outputs = self.client.get_run(run).outputs
-            if known not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
-                self.client.log_outputs(run, [LoggedModelOutput(known, step=0)])
-            self._link_metrics(run, known)
-            self.client.finalize_logged_model(known, "READY")
+            if model.model_id not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
+                self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+            self._link_metrics(run, model.model_id)
+            self.client.finalize_logged_model(model.model_id, "READY")
         if wanted["register"]:
             self._register(wanted["register"], model, run, wanted["champion"])
-        return known
 
-    def _begun(self, run: str, file: str) -> str | None:
-        """Return the model that was made although its answer was lost."""
-        wanted = f"source_run_id = '{run}' AND tags.`{_KEY_TAG}` = '{file}'"
-        found = self.client.search_logged_models([self.experiment], wanted, max_results=1)
-        return found[0].model_id if found else None
+    def _begun(self, run: str, folder: str) -> LoggedModel | None:
+        """Return the model that an attempt has made, whether or not its answer came."""
+        wanted = f"source_run_id = '{run}' AND tags.`{_KEY_TAG}` = '{folder}'"
+        known = self.client.search_logged_models([self.experiment], wanted, max_results=1)
+        return known[0] if known else None
 
     def _link_metrics(self, run: str, model: str) -> None:
         """Link the run's results with the model: the same values at the same times, so that the run has none twice."""

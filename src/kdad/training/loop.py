@@ -16,6 +16,7 @@ from kdad.errors import DivergedError, first_of
 from kdad.progress import progress_bar
 from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loss_listeners import tell_epoch
 from kdad.training.parameters import TrainingParameters
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class TrainingTask:
     """What is trained on which rows; the loop knows nothing of networks' inputs.
 
     `begin` is told the number of each epoch, from 0, before it begins. `names` says which image a row is, in messages.
+    `metric` says what its losses are called while it trains (``cloner.{split}.{term}``); without it nobody is told.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TrainingTask:
     validation_rows: np.ndarray
     begin: Callable[[int], None] = lambda epoch: None
     names: Callable[[int], str] = "row {}".format
+    metric: str | None = None
 
 
 def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
@@ -55,7 +58,9 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     history, first_epoch = _resume(task, optimiser, schedule, checkpoint)
     with COMMON_GENERATOR:
         for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
-            history += _train_epoch(task, parameters, seed, epoch, optimiser, schedule)
+            rows = _train_epoch(task, parameters, seed, epoch, optimiser, schedule)
+            history += rows
+            tell_epoch(task.metric, rows)
             if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
                 checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()

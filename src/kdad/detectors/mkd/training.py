@@ -37,5 +37,6 @@ def train_cloner(
         return discrepancy_terms([source[i] for i in positions], [cloned[i] for i in positions], parameters.loss)
 
     parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
-    task = TrainingTask("cloner", cloner, loss, *parts, names=feature_set.split.name)
+    metric = "cloner.{split}.{term}"
+    task = TrainingTask("cloner", cloner, loss, *parts, names=feature_set.split.name, metric=metric)
     return train(task, parameters.training, seed, checkpoint)

@@ -85,7 +85,8 @@ class StfpmDetector(Detector):
                 return {"total": pyramid_loss(source, found)}
 
             parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
-            task = TrainingTask("stfpm", student, loss, *parts, names=feature_set.split.name)
+            metric = "student.{split}.{term}"
+            task = TrainingTask("stfpm", student, loss, *parts, names=feature_set.split.name, metric=metric)
             return student, train(task, settings.training, train_context.seed, checkpoint)
 
         trained = train_once(train_context.models, self.key, run)

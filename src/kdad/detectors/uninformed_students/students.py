@@ -74,5 +74,6 @@ def train_students(
         return {"total": errors.sum(dim=1), "error_of_a_student": errors.mean(dim=1)}
 
     parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
-    task = TrainingTask(f"students p{field}", students, loss, *parts, names=feature_set.split.name)
+    metric = f"students.{{split}}.p{field}.{{term}}"
+    task = TrainingTask(f"students p{field}", students, loss, *parts, names=feature_set.split.name, metric=metric)
     return train(task, parameters.training, derive_seed(seed, "students", field), checkpoint)

@@ -67,6 +67,7 @@ def train_teacher(
         np.arange(validation_count(parameters)),
         loss.begin,
         f"{'crop' if dense else 'patch'} {{}}".format,
+        f"teacher.{{split}}.p{patch_size}.{{term}}",
     )
     history = train(task, parameters.training_in_use, derive_seed(parameters.seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
