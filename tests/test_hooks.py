@@ -78,7 +78,7 @@ def test_losses_are_recorded_while_a_network_trains(project, monkeypatch):
 
     monkeypatch.setattr("kdad.training.loop._train_epoch", fail_in_the_third)
     with pytest.raises(RuntimeError, match="on fire"):
-        run_pipeline(project, "test")
+        run_pipeline(project, "test", runtime_params={"cloner": {"training": {"epochs": 3}}})
     (failed,) = runs(project)
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     history = client.get_metric_history(failed.info.run_id, "cloner.validation.total")

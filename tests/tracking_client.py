@@ -66,7 +66,7 @@ def log(facts: dict[str, Any]) -> dict[str, Any]:
     uploader.stop()
     if sent:
         run.remove()
-    return {"seconds": seconds, "records": records, "all": sent, "trouble": uploader.trouble}
+    return {"seconds": seconds, "records": records, "all": sent, "failures": uploader._failures}
 
 
 if __name__ == "__main__":

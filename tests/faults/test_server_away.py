@@ -79,9 +79,9 @@ def test_a_server_that_goes_away_in_the_middle_of_a_grid(tmp_path, migrated_data
     postgres_server.kill()
     away = time.monotonic()
     wait_while_running(running, lambda: "cannot take" in " ".join((project / "said").read_text().split()))
-    before = (project / "said").read_text().count("run_case:")
+    before = (project / "said").read_text().count("Case ")
     time.sleep(max(0.0, _AWAY - (time.monotonic() - away)))
-    assert (project / "said").read_text().count("run_case:") > before, "the training has waited for the server"
+    assert (project / "said").read_text().count("Case ") > before, "the training has waited for the server"
     postgres_server.start()
     assert running.wait(500) == 0, (project / "said").read_text()
     said = (project / "said").read_text()

@@ -106,6 +106,20 @@ def test_what_computes_is_waited_for_and_what_is_silent_is_not(tmp_path, destina
     uploader.stop(10)
 
 
+def test_what_an_earlier_run_has_left_is_sent_before_the_end(tmp_path, destination, logged):
+    left, _ = begin_run(destination, tmp_path / "waiting", "earlier", {}, None)
+    left.mark_begun()
+    left.end("FAILED")
+    left.give_up()
+    run, uploader = begin_run(destination, tmp_path / "waiting", "later", {}, None)
+    run.mark_begun()
+    run.end("FINISHED")
+    assert uploader.finish(30)
+    uploader.stop()
+    assert {one.info.run_name: one.info.status for one in logged()} == {"earlier": "FAILED", "later": "FINISHED"}
+    assert not left.path.exists()
+
+
 def test_the_end_of_a_run_asks_a_server_that_is_away_once_more(tmp_path, monkeypatch):
     elsewhere = Destination("http://127.0.0.1:1", "kdad", None)
     monkeypatch.setattr(uploading, "_RETRY", 600)

@@ -1,6 +1,5 @@
 """The run that the hooks of this process record to."""
 
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,12 @@ class CurrentRun:
     settings: TrackingParameters = field(default_factory=TrackingParameters)
     parameters: dict[str, Any] = field(default_factory=dict)
     project: Path = Path()
-    case: ContextVar[TrackedRun | None] = field(default_factory=lambda: ContextVar("case", default=None))
+    in_case: bool = False  # of a plan
 
     @property
     def tracked(self) -> TrackedRun | None:
         """The run to record to, in a worker process that of its parent; None when nothing is logged."""
         return self.run if self.run is not None else run_of_parent()
-
-    @property
-    def training(self) -> TrackedRun | None:
-        """The run that a network trains for: that of the case which runs in this thread, if there is one."""
-        return self.case.get() or self.tracked
 
     @property
     def identity(self) -> str | None:

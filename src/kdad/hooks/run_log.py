@@ -82,8 +82,8 @@ class RunLogHook:
             _log(run, "folder" if kind == "model" else kind, name, dataset, data)
 
     def _log_losses(self, metric: str, rows: list[dict[str, Any]]) -> None:
-        run = self._current.training
-        if run is not None:
+        run = self._current.tracked
+        if run is not None and not self._current.in_case:  # a case's come after its results, with which charts begin
             run.series(epoch_series(metric, rows))
             run.mark_begun()
 

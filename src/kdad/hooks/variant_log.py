@@ -57,12 +57,12 @@ class VariantLogHook:
         ends = f"/{case.category}"
         child.inputs([one for one in parent.lines("inputs")[0] if one["dataset"]["name"].endswith(ends)])
         self._children[case.name] = child
-        self._current.case.set(child)
+        self._current.in_case = True
 
     def case_ends(self, case: Case, result: CaseResult) -> None:
         """Log the case's result and close its run."""
         child = self._children.pop(case.name, None)
-        self._current.case.set(None)
+        self._current.in_case = False
         if child is None:
             return
         child.parameters({**case.head, "system": case.system, **case.overrides, **case.varied})

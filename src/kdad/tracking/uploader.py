@@ -19,7 +19,7 @@ _PAUSE = 0.5  # seconds between looks for what is new
 _RETRY = 10.0  # seconds after MLflow did not answer
 _RETRY_LOCAL = 1.0  # of a database that another process has locked, while a run's end waits
 _LOOK = 0.1  # seconds between looks at the thread
-_WORK = 0.01  # seconds of processor time between looks: of a thread at work, not of one that waits for an answer
+_WORK, _SHARE = 0.02, 0.01  # seconds of processor time, and of each second, that tell work from waiting for an answer
 
 
 class Uploader:
@@ -34,7 +34,7 @@ class Uploader:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._progress, self._failures = time.monotonic(), 0
         self._wanted = self._written = 0  # numbers of calls of `finish`
-        self._awaited = False
+        self._awaited, self._left = False, True
         self.trouble: str | None = None
         self.system_metrics = False
 
@@ -46,10 +46,16 @@ class Uploader:
             self._thread.start()
 
     def finish(self, patience: float) -> bool:
-        """Wait until MLflow has all that is in the folder now; tell whether it has, as `wait` does."""
+        """Wait, as `wait` does, until MLflow has all that is in the folder now, and what older runs have left.
+
+        Tells whether it has what is in the folder.
+        """
         self._wanted += 1
         wanted = self._wanted
-        return self.wait(lambda: self._written >= wanted, patience)
+        done = self.wait(lambda: self._written >= wanted, patience)
+        if done:
+            self.wait(lambda: not self._left, patience)
+        return done
 
     def wait(self, done: Callable[[], bool], patience: float) -> bool:
         """Wait as long as something is written, or computed, every `patience` seconds; tell whether it is done.
@@ -59,15 +65,16 @@ class Uploader:
         """
         self.start()
         self._awaited, self._progress, failures = True, time.monotonic(), self._failures
+        computed = time.process_time()
         self._wake.set()
         while not done() and time.monotonic() - self._progress < patience:
             if self._failures > failures and not self._destination.is_local:
                 break
-            computed = time.process_time()
             time.sleep(_LOOK)
+            silent = time.monotonic() - self._progress
             # What takes long on a busy machine - to import MLflow, to make a database, to pack a model - computes.
-            if self.trouble is None and time.process_time() - computed > _WORK:
-                self._progress = time.monotonic()
+            if self.trouble is None and time.process_time() - computed > _WORK + _SHARE * silent:
+                self._progress, computed = time.monotonic(), time.process_time()
         self._awaited = False
         return done()
 
@@ -85,7 +92,7 @@ class Uploader:
         from kdad.tracking.writer import MlflowWriter
 
         writer = MlflowWriter(self._destination, self._note_progress)
-        monitor, left = None, True
+        monitor = None
         while not self._stop.is_set() and self._run.head:  # which is gone where someone has cleared the project
             wanted, pause = self._wanted, _PAUSE
             try:
@@ -94,9 +101,9 @@ class Uploader:
                 self._written = wanted
                 if self.system_metrics and monitor is None:
                     monitor = self._monitor()
-                if left:
-                    left = False
-                    write_left_runs(self._waiting, writer, lambda: self._wanted > 0)
+                if self._left:
+                    write_left_runs(self._waiting, writer)
+                    self._left = False
             except Exception as error:  # whatever a server, a database or a disk says must not cost the training
                 self._say(error)
                 pause = _RETRY_LOCAL if self._awaited and self._destination.is_local else _RETRY
@@ -140,15 +147,13 @@ def begin_run(
     return run, Uploader(run, destination, waiting)
 
 
-def write_left_runs(waiting: Path, writer: Any, interrupted: Callable[[], bool] = lambda: False) -> int:
+def write_left_runs(waiting: Path, writer: Any) -> int:
     """Write what dead processes have left, close as KILLED the runs that they left open; count the folders.
 
     Those of another destination stay.
     """
     settled = 0
     for run in runs_in(waiting):
-        if interrupted():
-            break
         try:
             if run.head.get("destination") != writer.destination.plain() or not run.is_orphan:
                 continue
