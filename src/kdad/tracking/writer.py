@@ -20,6 +20,8 @@ from kdad.tracking.fetching import KEY_TAG
 from kdad.tracking.run import TrackedRun, remove
 
 logger = logging.getLogger(__name__)
+# It logs a traceback of each database that is locked, and raises it too; what it raises is said once.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 #: How many of a kind go in one request; MLflow takes 1000 metrics, and 100 of the others.
 _BATCHES = {"params": 100, "tags": 100, "inputs": 100, "metrics": 1000}
