@@ -1,4 +1,4 @@
-"""Nodes of the pipeline `export`."""
+"""The pipeline `export`: a kept detector written as an ONNX file; the detector stays as it is."""
 
 import logging
 import tempfile
@@ -7,26 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kedro.pipeline import Node, Pipeline
+from pydantic import ValidationError
 
 from kdad.compute import limit_threads
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import VerificationImages, drawn, of_folder
+from kdad.detectors.exported.detector import keep
 from kdad.detectors.exported.facts import ExportedFacts
-from kdad.detectors.exported.folder import keep
 from kdad.detectors.exported.parameters import ExportParameters
-from kdad.detectors.exported.runtime import kind_of
+from kdad.detectors.exported.runtimes import RUNTIMES, require
+from kdad.detectors.exported.verification import VerificationImages, drawn, of_folder, of_run
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.folder import read_facts
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
 from kdad.images.found import FoundImages
+from kdad.images.image_set import ImageSet
+from kdad.images.registry import open_image_set
+from kdad.images.splits import Split, split_samples, table_of
 from kdad.logs import PLAIN
 from kdad.parameters.compute import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.export.run_images import find_run_images
 
 logger = logging.getLogger(__name__)
+
+
+def create_pipeline() -> Pipeline:
+    """Build the file, have it judge beside the detector, and keep it only when it agrees; in one step."""
+    inputs = {
+        "detector": "export.source",
+        "images": "export.images",
+        "wanted": "params:export",
+        "dataset": "params:dataset",
+        "compute": "params:compute",
+    }
+    return Pipeline([Node(export, inputs, ["export.detector", "export.report"], name="export_detector")])
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,9 @@ def export(
     limit_threads(compute.threads)
     if not isinstance(detector, Detector):
         raise InputError(f"'{wanted.detector}' is an exported file already; give export.detector the detector's folder")
-    kind_of(wanted.format, writes=True)  # a missing package is told before images are looked at
+    runtime = RUNTIMES[wanted.runtime]
+    for package, extra in (("onnx", "onnx"), ("onnxscript", "onnx"), (runtime.package, runtime.extra)):
+        require(package, extra)  # a missing one is told before images are looked at
     place = Path(detector.record["folder"])
     facts = read_facts(place)
     exact, made_in = open_detector(place, "cpu", "float32"), "float32"
@@ -67,14 +86,14 @@ def export(
     checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
     folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
     try:
-        facts = export_detector(exact, made_in, checked, wanted.format, wanted.precision, Path(folder.name))
+        facts = export_detector(exact, made_in, checked, wanted.runtime, wanted.precision, Path(folder.name))
     except BaseException:
         folder.cleanup()
         raise
     size = sum(path.stat().st_size for path in Path(folder.name).iterdir())
     logger.info(
-        "Exported a detector of '%s' as %s in %s, %.1f MB: %s",
-        *(facts.system, facts.file_format, facts.precision, size / 1e6, facts.loss.statement()),
+        "Exported a detector of '%s' for %s in %s, %.1f MB: %s",
+        *(facts.system, facts.runtime, facts.precision, size / 1e6, facts.loss.statement()),
         extra=PLAIN,
     )
     if facts.threshold_set_by == "runtime":
@@ -84,7 +103,7 @@ def export(
             extra=PLAIN,
         )
     report = {
-        "format": facts.file_format,
+        "runtime": facts.runtime,
         "precision": facts.precision,
         "system": facts.system,
         "megabytes": size / 1e6,
@@ -106,3 +125,33 @@ def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetPa
         )
         return drawn(detector.size)
     return found
+
+
+def find_run_images(detector: Detector, dataset: DatasetParameters) -> VerificationImages | None:
+    """Return validation and test images of the run that made a detector; None where they are gone, or others.
+
+    They are those that the ``dataset:`` block names, or that the detector remembers, which it does not by every option;
+    ids, content and the number that is held out have to be those of the run.
+    """
+    record = detector.record
+    remembered = {"name": record.get("dataset"), "category": record.get("category"), "root": record.get("root")}
+    for names in ({}, remembered):
+        try:
+            wanted = DatasetParameters.model_validate(
+                dataset.model_dump() | names | {"image_size": list(detector.size), "duplicates": "warn"}
+            )
+            images = open_image_set(wanted, int(record.get("seed", 0)))
+            if images.name != record.get("dataset") or images.category != record.get("category"):
+                continue
+            found = _as_split(detector, images, wanted.validation_fraction, int(record.get("seed", 0)))
+        except (InputError, ValidationError, OSError):
+            continue
+        same = found.split.images_digest == record.get("images")
+        if same and len(found.split.rows("validation")) == record.get("validation_images"):
+            return of_run(found.images, found.split)
+    return None
+
+
+def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> FeatureSet:
+    split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
+    return detector.prepare_images(detector.settings, FeatureSet(images, split, {}), seed)
