@@ -1,9 +1,11 @@
-"""Nodes of the pipeline `inference`: images of a folder, or those that arrive in one."""
+"""The pipelines `inference` and `watch`: images of a folder judged by a kept detector, or those that arrive in one."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
@@ -11,25 +13,70 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
-from kdad.inference.drift import find_drift, reference_of, say_drift
 from kdad.inference.parameters import InferenceParameters
-from kdad.inference.predicting import predict_labelled
-from kdad.inference.predictions import Predictions, write_predictions
+from kdad.inference.predictions import Predictions, predict_labelled, write_predictions
 from kdad.inference.tiling import describe_sizes, describe_tiles, describe_unlike, predict_by_tiles
-from kdad.inference.watching import Watch, WatchReport
+from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.compute import ComputeParameters
 from kdad.project.interruption import RaiseOnSignal, StopRequested
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
-from kdad.scoring.drift import NormalReference
+from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters
 
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
 _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "true_positive_rate")
+
+
+def create_pipeline() -> Pipeline:
+    """Judge images, report, and end with an error when files could not be read."""
+    wanted, judged = {"inference": "params:inference"}, {"predictions": "inference.predictions"}
+    given = {
+        "detector": "inference.detector",
+        "images": "inference.images",
+        "output": "inference.output_folder",
+        "compute": "params:compute",
+    }
+    facts = {"understood": "inference.understood", "reference": "inference.reference"}
+    report = ["inference.contact_sheet", "inference.page", "inference.metrics"]
+    unreadable = {**judged, "page": "inference.page"}
+    return Pipeline(
+        [
+            Node(predict_images, {**wanted, **given}, [*judged.values(), *facts.values()], name="predict_images"),
+            Node(
+                report_predictions,
+                {**wanted, **judged, **facts, "measuring": "params:measuring"},
+                report,
+                name="report_predictions",
+            ),
+            Node(stop_on_unreadable, unreadable, None, name="report_unreadable_files"),
+        ],
+        tags="inference",
+    )
+
+
+def create_watch() -> Pipeline:
+    """Judge files as they arrive in a folder, until told to end, then report."""
+    wanted, judged = {"inference": "params:inference"}, {"predictions": "inference.watched"}
+    given = {
+        "detector": "inference.detector",
+        "folder": "inference.watched_folder",
+        "output": "inference.output_folder",
+        "compute": "params:compute",
+    }
+    facts = {"understood": "inference.understood", "reference": "inference.reference"}
+    report = ["inference.contact_sheet", "inference.page", "inference.metrics"]
+    return Pipeline(
+        [
+            Node(watch_folder, {**wanted, **given}, [*judged.values(), *facts.values()], name="watch_folder"),
+            Node(report_watch, {**wanted, **judged, **facts}, report, name="report_watch"),
+        ],
+        tags="inference",
+    )
 
 
 def predict_images(
@@ -60,7 +107,7 @@ def predict_images(
         predictions = write_predictions(
             output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape
         )
-    return predictions, understood, reference_of(predictor)
+    return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
 
 
 def report_predictions(
@@ -85,7 +132,7 @@ def report_predictions(
         metrics |= measure_detection(labelled.astype({"label": int, "decision": int}), measuring)
     drift = find_drift(judged, reference, inference.drift.alpha)
     metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
-    say_drift(drift)
+    log_drift(drift)
     counts = f"{len(judged)} judged, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     logger.info("Found: %s", counts)
     thumbnails = judged["thumbnail"]
@@ -127,7 +174,7 @@ def watch_folder(
     logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
     heading = {"format": 1, "folder": str(folder.resolve()), "detector": detector.key}
     heading |= {"threshold": detector.threshold.value, "tiles": tiles}
-    reference = reference_of(predictor)
+    reference = NormalReference(predictor.threshold, predictor.validation_scores)
     report = WatchReport(understood, reference, inference)
     with StopRequested() as stop:
         predictions = Watch(output, folder, predictor, heading, report, inference).run(lambda: stop.requested)
@@ -147,3 +194,15 @@ def report_watch(
     thumbnails = latest["thumbnail"]
     sheet = draw_contact_sheet(latest, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
     return sheet, report.page(), report.metrics()
+
+
+def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
+    """Compare scores of the images that were judged by the reference's threshold: of tiles, or of whole images.
+
+    Where there are labels, scores of normal images alone.
+    """
+    rows = judged[judged["threshold"] == reference.threshold.value]
+    labelled = bool(rows["label"].notna().any())
+    if labelled:
+        rows = rows[rows["label"] == 0]
+    return compare_scores(rows["score"].to_numpy(dtype=float), reference, alpha, labelled)
