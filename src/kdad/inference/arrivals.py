@@ -3,7 +3,7 @@
 import os
 import queue
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,6 @@ class Arrival:
 @dataclass
 class _Waiting:
     stamp: Stamp
-    since: float  # when the stamp was first seen
     due: float  # when the file counts as complete, if it stays so
     number: int
 
@@ -90,8 +89,7 @@ class IncomingFiles:
         if self._tried.get(arrival.name) == arrival.stamp:
             return False
         self._tried[arrival.name] = arrival.stamp
-        now = time.monotonic()
-        self._put(arrival.name, arrival.stamp, now, now + self._parameters.patience_seconds)
+        self._put(arrival.name, arrival.stamp, time.monotonic() + self._parameters.patience_seconds)
         return True
 
     def stamp_of(self, path: Path) -> Stamp | None:
@@ -140,11 +138,11 @@ class IncomingFiles:
         if known is None and len(self._waiting) >= MOST_WAITING:
             self._overfull, self._next_scan = True, 0.0
             return
-        self._put(name, stamp, now, now if closed else now + self._parameters.settle_seconds)
+        self._put(name, stamp, now if closed else now + self._parameters.settle_seconds)
 
-    def _put(self, name: str, stamp: Stamp, since: float, due: float) -> None:
+    def _put(self, name: str, stamp: Stamp, due: float) -> None:
         self._number += 1
-        self._waiting[name] = _Waiting(stamp, since, due, self._number)
+        self._waiting[name] = _Waiting(stamp, due, self._number)
 
     def _complete(self, most: int) -> list[Arrival]:
         now = time.monotonic()
@@ -161,7 +159,7 @@ class IncomingFiles:
             elif stamp is None:  # gone, or done
                 del self._waiting[name]
             else:
-                self._put(name, stamp, now, now + self._parameters.settle_seconds)
+                self._put(name, stamp, now + self._parameters.settle_seconds)
         return found
 
     def _pause(self) -> float:
@@ -222,13 +220,9 @@ class FileEvents:
                 f"'{folder}' cannot be listened to ({error}); set inference.watching.polling=true"
             ) from error
 
-    def taken(self) -> Iterator[tuple[Path, bool]]:
-        """Yield what was told since: paths, and whether the file was closed or moved there."""
-        while True:
-            try:
-                yield self._told.get_nowait()
-            except queue.Empty:
-                return
+    def taken(self) -> list[tuple[Path, bool]]:
+        """Return what was told since: paths, and whether the file was closed or moved there."""
+        return [self._told.get_nowait() for _ in range(self._told.qsize())]
 
     def lost(self) -> bool:
         """Tell whether anything was lost since this was last asked."""

@@ -173,15 +173,11 @@ def score_images(
             continue
         scores.append(judged.prediction.score)
         if label == 0 and judged.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
-            maps.append(_some_values(judged.prediction.map))
+            anomaly_map = judged.prediction.map  # a large one in part: many do not fit into memory
+            maps.append(anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy())
     if problems:
         raise InputError(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
     return table, colour_limits_of(np.concatenate(maps)) if maps else None
-
-
-def _some_values(anomaly_map: np.ndarray) -> np.ndarray:
-    """Return a large map's values in part: those of many do not fit into memory."""
-    return anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy()
