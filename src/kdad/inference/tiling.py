@@ -100,9 +100,9 @@ def describe_sizes(images: FoundImages, tiling: Tiling, found: TiledThreshold | 
     unlike = sum(count for (h, w), count in cut.items() if not low / _ALIKE <= h * w <= high * _ALIKE)
     if unlike:
         warning = (
-            f"{unlike} images have more than {_ALIKE:g} times more or fewer pixels than those that the tiles' threshold "
-            f"was set on ({low / 1e6:.3g} to {high / 1e6:.3g} million), so that its promise is not theirs; calibrate on "
-            "images of their size"
+            f"{unlike} images have more than {_ALIKE:g} times more or fewer pixels than those that the tiles' "
+            f"threshold was set on ({low / 1e6:.3g} to {high / 1e6:.3g} million), so that its promise is not theirs; "
+            "calibrate on images of their size"
         )
         facts.append(("Unlike", warning))
     return facts

@@ -155,34 +155,27 @@ def prepared(detector: Detector, image: CheckedImage) -> np.ndarray:
 
 def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) -> Answers:
     """Have both judge the images one by one."""
-    before, after, shown = [], [], []
-    differences, lowest, highest = [], np.inf, -np.inf
+    rows, ranges, shown = [], [], []
     for image in images:
-        scores, maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])
-        found = runtime.run_pixels(np.ascontiguousarray(image.pixels()[None]))
-        before.append(float(scores[0]))
-        after.append(float(found[0][0]))
+        (before,), maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])
+        (after,), *own_maps = runtime.run_pixels(np.ascontiguousarray(image.pixels()[None]))
+        label = np.nan if image.label is None else float(image.label)
+        rows.append((float(before), float(after), label, image.validation))
         if maps is None:
             continue
-        differences.append(float(np.abs(found[1][0] - maps[0]).max()))
-        lowest, highest = min(lowest, maps.min()), max(highest, maps.max())
+        ranges.append((np.abs(own_maps[0][0] - maps[0]).max(), maps.min(), maps.max()))
         mask = image.mask()
         if mask is None and image.label == 0 and not image.validation:
             mask = np.zeros(maps.shape[1:], dtype=bool)
         if mask is not None:
-            shown.append((mask, maps[0], found[1][0]))
+            shown.append((mask, maps[0], own_maps[0][0]))
     aurocs = [None, None]
     if any(mask.any() for mask, _, _ in shown):
         masks, *both = (np.stack(stack) for stack in zip(*shown, strict=True))
-        aurocs = [pixel_auroc(rank_pixels(masks, maps)) for maps in both]
-    return Answers(
-        np.array(before),
-        np.array(after),
-        np.array([np.nan if image.label is None else image.label for image in images], dtype=float),
-        np.array([image.validation for image in images]),
-        _share(max(differences), np.array([lowest, highest])) if differences else None,
-        *aurocs,
-    )
+        aurocs = [pixel_auroc(rank_pixels(masks, stack)) for stack in both]
+    differences, lowest, highest = np.array(ranges, dtype=np.float64).reshape(-1, 3).T
+    map_difference = _share(differences.max(), np.array([lowest.min(), highest.max()])) if ranges else None
+    return Answers(*map(np.array, zip(*rows, strict=True)), map_difference, *aurocs)
 
 
 def _share(difference: float, values: np.ndarray) -> float:
