@@ -23,7 +23,7 @@ import torch
 
 from kdad.compute import Compute, choose_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.detector import FILE, open_exported
+from kdad.detectors.exported.detector import FILE, open_exported, write_exported
 from kdad.detectors.exported.runtimes import Runtime
 from kdad.detectors.exported.verification import VerificationImages, compare
 from kdad.detectors.exported.writing import export_detector
@@ -141,12 +141,12 @@ def _candidates(name: str, folder: Path, images: VerificationImages, scratch: Pa
         yield Candidate(name, said, lambda pixels, detector=detector: detector.predict(pixels[0]), facts)
     for runtime, precision in EXPORTS:
         own = scratch / f"{runtime}_{precision}"
-        own.mkdir(parents=True)
         try:
-            facts = export_detector(exact, "float32", images, runtime, precision, own)
+            facts, model = export_detector(exact, "float32", images, runtime, precision)
         except InputError as error:
             print(f"{name}: {runtime} in {precision}: {error}")
             continue
+        write_exported(facts, model, own)
         opened = open_exported(own / FILE, runtime).runtime
         loss = facts.loss
         found = {

@@ -1,7 +1,6 @@
 """The pipeline `export`: a kept detector written as an ONNX file; the detector stays as it is."""
 
 import logging
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from kdad.compute import limit_threads
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.detector import keep
+from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.exported.runtimes import RUNTIMES, require
@@ -48,15 +47,14 @@ def create_pipeline() -> Pipeline:
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was built and checked, in a folder of its own until it is kept."""
+    """A model that was built and checked, and what its file says of itself."""
 
     facts: ExportedFacts
-    temporary: tempfile.TemporaryDirectory = field(repr=False)
+    model: Any = field(repr=False)
 
     def save(self, folder: Path) -> None:
-        """Put it into `folder`, in the place of an older one; raises `InputError` where anything else lies there."""
-        with self.temporary as built:
-            keep(Path(built), folder)
+        """Write it to `folder`, in the place of an older one; raises `InputError` where anything else lies there."""
+        write_exported(self.facts, self.model, folder)
 
 
 def export(
@@ -84,13 +82,8 @@ def export(
         made_in = facts.precision
         exact.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
     checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
-    folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
-    try:
-        facts = export_detector(exact, made_in, checked, wanted.runtime, wanted.precision, Path(folder.name))
-    except BaseException:
-        folder.cleanup()
-        raise
-    size = sum(path.stat().st_size for path in Path(folder.name).iterdir())
+    facts, model = export_detector(exact, made_in, checked, wanted.runtime, wanted.precision)
+    size = model.ByteSize()
     logger.info(
         "Exported a detector of '%s' for %s in %s, %.1f MB: %s",
         *(facts.system, facts.runtime, facts.precision, size / 1e6, facts.loss.statement()),
@@ -111,7 +104,7 @@ def export(
         "threshold_set_by": facts.threshold_set_by,
         **facts.loss.model_dump(),
     }
-    return Export(facts, folder), report
+    return Export(facts, model), report
 
 
 def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetParameters) -> VerificationImages:

@@ -11,7 +11,7 @@ import torch
 from exported_detectors import coloured_noise, export, wave_images
 from kdad.detectors import load
 from kdad.detectors.exported import writing
-from kdad.detectors.exported.detector import keep, open_exported
+from kdad.detectors.exported.detector import open_exported, write_exported
 from kdad.detectors.exported.verification import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
@@ -67,18 +67,17 @@ def test_scores_that_are_not_finite_are_refused_in_any_precision(precision, dete
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_what_loses_digits_takes_held_out_images(precision, detector, tmp_path):
+def test_what_loses_digits_takes_held_out_images(precision, detector):
     with pytest.raises(
         InputError, match=r"takes normal validation images, and there are drawn ones.*give export.images"
     ):
-        export_detector(detector, "float32", drawn(detector.size), "openvino", precision, tmp_path)
-    assert _written(tmp_path) == set()
+        export_detector(detector, "float32", drawn(detector.size), "openvino", precision)
 
 
-def test_drawn_images_do_for_float32(detector, tmp_path, monkeypatch):
+def test_drawn_images_do_for_float32(detector, monkeypatch):
     _shift(detector, 0.0, monkeypatch)
     images = VerificationImages(drawn(detector.size).images[:4], "drawn")
-    facts = export_detector(detector, "float32", images, "onnxruntime", "float32", tmp_path)
+    facts, _ = export_detector(detector, "float32", images, "onnxruntime", "float32")
     assert facts.loss.score_difference < 1e-4
     assert (facts.loss.image_auroc, facts.loss.images) == (None, 4)
 
@@ -165,18 +164,17 @@ def test_a_file_of_another_kind_is_refused(name, tmp_path):
         load(tmp_path / name)
 
 
-def test_a_folder_of_anything_else_is_not_replaced(tmp_path):
-    (tmp_path / "built").mkdir()
-    (tmp_path / "built/detector.onnx").write_bytes(b"new")
+def test_a_folder_of_anything_else_is_not_replaced(exported, tmp_path):
+    model, facts = onnx.load(exported() / "detector.onnx"), load(exported()).facts
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
     with pytest.raises(InputError, match="is there already and is no exported detector"):
-        keep(tmp_path / "built", tmp_path / "mine")
+        write_exported(facts, model, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
     (tmp_path / "older").mkdir()
     (tmp_path / "older/detector.onnx").write_bytes(b"old")
-    keep(tmp_path / "built", tmp_path / "older")
-    assert (tmp_path / "older/detector.onnx").read_bytes() == b"new"
+    write_exported(facts, model, tmp_path / "older")
+    assert load(tmp_path / "older").facts == facts
 
 
 def test_a_network_that_cannot_be_traced_is_one_message(detector, tmp_path, monkeypatch):

@@ -1,8 +1,6 @@
 """A detector that was exported, judging through the runtime of its file; where such files lie."""
 
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -57,9 +55,7 @@ class ExportedDetector(Predictor):
         }
         if self.threshold != self.facts.threshold:
             changed["threshold_set_by"] = "runtime"
-        with TemporaryDirectory(prefix="kdad-export-") as built:
-            write_model(read_model(self.file), self.facts.model_copy(update=changed).texts(), Path(built) / FILE)
-            return keep(Path(built), Path(folder).expanduser())
+        return write_exported(self.facts.model_copy(update=changed), read_model(self.file), Path(folder).expanduser())
 
 
 def open_exported(path: Path, runtime: RuntimeName | None = None) -> ExportedDetector:
@@ -85,13 +81,13 @@ def exported_file(place: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def keep(built: Path, folder: Path) -> Path:
-    """Put the files of `built` into `folder`, in the place of an older export; all or nothing.
+def write_exported(facts: ExportedFacts, model: Any, folder: Path) -> Path:
+    """Write an ONNX model with its facts as the one file of `folder`, in the place of an older export; all or nothing.
 
     Raises `InputError` when the folder holds anything else.
     """
     if is_taken(folder, FILE):
         raise InputError(f"'{folder}' is there already and is no exported detector; give a new folder, or remove it")
     with replacing(folder) as partial:
-        shutil.copytree(built, partial, dirs_exist_ok=True)
+        write_model(model, facts.texts(), partial / FILE)
     return folder

@@ -1,6 +1,7 @@
-"""A detector written as an ONNX file: built, run beside the detector, and kept only when it agrees."""
+"""A detector as an ONNX model: built, run beside the detector, and given back only when it agrees."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from kdad import __version__
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import FILE
 from kdad.detectors.exported.facts import FORMAT, ExportAgreement, ExportedFacts
-from kdad.detectors.exported.onnx_file import build_model, write_model
+from kdad.detectors.exported.onnx_file import build_model
 from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.exported.pixels import Pixels
 from kdad.detectors.exported.runtimes import RUNTIMES
@@ -33,14 +34,13 @@ def export_detector(
     images: VerificationImages,
     runtime: RuntimeName,
     precision: ExportPrecision,
-    folder: Path,
-) -> ExportedFacts:
-    """Write a detector, which computes in float32, to ``detector.onnx`` in `folder`; return what that says of itself.
+) -> tuple[ExportedFacts, Any]:
+    """Return what a file of a detector, which computes in float32, says of itself, and its ONNX model.
 
     `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
     gets a threshold of its own by the same rule, on normal validation images through its runtime; without any it has
     none. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
-    the detector's, and without the images that another precision takes; then nothing is written.
+    the detector's, and without the images that another precision takes.
     """
     validation = images.part(validation=True)
     if precision != "float32" and not validation:
@@ -53,7 +53,7 @@ def export_detector(
     )
     normal = np.stack([prepared(detector, image) for image in validation]) if precision == "int8" else None
     model = build_model(Pixels(detector.size, detector.preparation), detector.graph(), normal)
-    answers = compare(detector, RUNTIMES[runtime](model, folder / FILE, precision), images.images)
+    answers = compare(detector, RUNTIMES[runtime](model, Path(FILE), precision), images.images)
     _check(answers, precision, images.are)
     inherited = detector.threshold if made_in == precision == "float32" else None
     threshold = _threshold_of(answers, detector.threshold) if own_threshold else inherited
@@ -76,8 +76,7 @@ def export_detector(
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
     )
-    write_model(model, facts.texts(), folder / FILE)
-    return facts
+    return facts, model
 
 
 def _check(answers: Answers, precision: str, are: str) -> None:
