@@ -23,22 +23,21 @@ import torch
 
 from kdad.compute import Compute, choose_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import VerificationImages
-from kdad.detectors.exported.comparing import compare
-from kdad.detectors.exported.opening import open_exported
-from kdad.detectors.exported.runtime import Runtime
+from kdad.detectors.exported.detector import FILE, open_exported, write_exported
+from kdad.detectors.exported.runtimes import Runtime
+from kdad.detectors.exported.verification import VerificationImages, compare
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import read_image
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.export.run_images import find_run_images
+from kdad.pipelines.export import find_run_images
 from kdad.scoring.threshold import quantile_threshold
 from kdad.storage.provenance import code_version
 
 EXPORTS = (
-    *(("torch_export", "float32"), ("onnx", "float32"), ("onnx", "int8")),
+    *(("onnxruntime", "float32"), ("onnxruntime", "int8")),
     *(("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8")),
 )
 GRADIENTS = ("gradients", "guided_backprop", "smooth_grad", "integrated_gradients")
@@ -57,6 +56,8 @@ class Contiguous(Compute):
 class Eager(Runtime):
     """A detector as it is, behind the interface of an exported file."""
 
+    _open = None
+
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
 
@@ -65,10 +66,6 @@ class Eager(Runtime):
         found = [self.detector.predict(one) for one in image]
         scores = np.array([one.score for one in found], dtype=np.float32)
         return (scores,) if found[0].map is None else (scores, np.stack([one.map for one in found]))
-
-    def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Not timed."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -142,15 +139,15 @@ def _candidates(name: str, folder: Path, images: VerificationImages, scratch: Pa
             continue
         facts = {"MB": size, **_accuracy(exact, Eager(detector), images)}
         yield Candidate(name, said, lambda pixels, detector=detector: detector.predict(pixels[0]), facts)
-    for format, precision in EXPORTS:
-        own = scratch / f"{format}_{precision}"
-        own.mkdir(parents=True)
+    for runtime, precision in EXPORTS:
+        own = scratch / f"{runtime}_{precision}"
         try:
-            facts = export_detector(exact, "float32", images, format, precision, own)
+            facts, model = export_detector(exact, "float32", images, runtime, precision)
         except InputError as error:
-            print(f"{name}: {format} in {precision}: {error}")
+            print(f"{name}: {runtime} in {precision}: {error}")
             continue
-        runtime = open_exported(next(path for path in own.iterdir() if path.suffix != ".bin")).runtime
+        write_exported(facts, model, own)
+        opened = open_exported(own / FILE, runtime).runtime
         loss = facts.loss
         found = {
             "image_auroc": loss.image_auroc,
@@ -158,8 +155,8 @@ def _candidates(name: str, folder: Path, images: VerificationImages, scratch: Pa
             "decisions_changed": loss.decisions_changed,
             "score_difference": loss.score_difference,
         }
-        written = sum(path.stat().st_size for path in own.iterdir()) / 1e6
-        yield Candidate(name, f"{format} {precision}", runtime.run_pixels, {"MB": written, **found})
+        written = (own / FILE).stat().st_size / 1e6
+        yield Candidate(name, f"{runtime} {precision}", opened.run_pixels, {"MB": written, **found})
     for method in getattr(exact, "methods", []):
         if method in GRADIENTS:
             yield Candidate(name, f"torch float32, map by {method}", _mapping(exact, method), {"MB": size})

@@ -8,8 +8,9 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import VerificationImages, of_run
+from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
+from kdad.detectors.exported.verification import VerificationImages, of_run
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
@@ -67,10 +68,11 @@ def make_detector(folder: Path) -> Detector:
     return open_detector(detector.save(folder / "detector"), "cpu")
 
 
-def export(detector: Detector, folder: Path, format: str = "onnx", precision: str = "float32") -> ExportedFacts:
+def export(detector: Detector, folder: Path, runtime: str = "onnxruntime", precision: str = "float32") -> ExportedFacts:
     """Export a detector to `folder`, checked on the images that it was made of."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return export_detector(detector, "float32", wave_images(), format, precision, folder)
+    facts, model = export_detector(detector, "float32", wave_images(), runtime, precision)
+    write_exported(facts, model, folder)
+    return facts
 
 
 def coloured_noise(*size: int) -> np.ndarray:

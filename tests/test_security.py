@@ -25,8 +25,6 @@ from projects import PROJECT
 ROOT = Path(kdad.__file__).parent
 #: The published batches of CIFAR-10 are pickles: its reader takes arrays, lists and text alone.
 MAY_PICKLE = {"images/published/cifar.py"}
-#: Looks what a program of torch.export holds, to refuse what is pickled; nothing is unpacked.
-MAY_LIST_ARCHIVES = {"detectors/exported/torch_file.py"}
 MODULES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "tarfile", "zipfile"}
 CALLS = {
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen"),
@@ -44,8 +42,7 @@ def dangers(source: str, name: str = "trial.py") -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom) and name not in MAY_PICKLE:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            allowed = {"zipfile"} if name in MAY_LIST_ARCHIVES else set()
-            found += [f"{name} imports {one}" for one in modules if one.split(".")[0] in MODULES - allowed]
+            found += [f"{name} imports {one}" for one in modules if one.split(".")[0] in MODULES]
         if isinstance(node, ast.Call):
             called, options = ast.unparse(node.func), {key.arg: ast.unparse(key.value) for key in node.keywords}
             if called in CALLS or called.rpartition(".")[2] in METHODS:

@@ -177,7 +177,7 @@ def test_no_more_wait_than_are_known_and_none_is_lost(tmp_path, start, monkeypat
 
 
 def test_events_that_are_lost_are_found_by_looking(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdad.inference.notices._MOST", 3)
+    monkeypatch.setattr("kdad.inference.arrivals._MOST_EVENTS", 3)
     arrivals = IncomingFiles(tmp_path, {}, WatchingParameters(settle_seconds=0.1))
     try:
         _none(arrivals, 0.1)

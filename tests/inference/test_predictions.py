@@ -8,8 +8,7 @@ import pytest
 
 from kdad.detectors.prediction import FilePrediction, Prediction
 from kdad.errors import InputError
-from kdad.inference.predicted_files import COLUMNS
-from kdad.inference.predictions import Predictions, read_predictions, write_predictions
+from kdad.inference.predictions import COLUMNS, Predictions, read_predictions, write_predictions
 
 SIZE = (4, 6)
 

@@ -41,7 +41,11 @@ def _tiny() -> dict:
 def test_an_export_leaves_one_file_and_a_report_of_the_runs_own_images(project):
     assert [path.name for path in (project / PLACE / "detector").iterdir()] == ["detector.onnx"]
     report = json.loads((project / PLACE / "export.json").read_text())
-    assert (report["format"], report["precision"], report["threshold_set_by"]) == ("onnx", "float32", "detector")
+    assert (report["runtime"], report["precision"], report["threshold_set_by"]) == (
+        "onnxruntime",
+        "float32",
+        "detector",
+    )
     assert report["images"] == 8 + 12  # held out, and tested
     assert "of the detector's run" in report["images_are"]
     assert report["score_difference"] < 1e-4
@@ -77,9 +81,9 @@ def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(projec
 
 @pytest.mark.long
 def test_a_model_of_the_registry_is_exported_to_a_place_that_any_system_can_name(project):
-    wanted = {"detector": "models:/brick@champion", "format": "torch_export"}
+    wanted = {"detector": "models:/brick@champion", "runtime": "openvino"}
     run_pipeline(project, "test", "export", runtime_params=_blocks(project) | {"export": wanted})
-    place = project / "data/06_models/exported/brick_champion/torch_export_float32"
+    place = project / "data/06_models/exported/brick_champion/onnx_float32"
     assert load(place / "detector").threshold == load(project / DETECTOR).threshold
     names = [path.name for path in (project / "data/06_models").rglob("*")]
     assert [name for name in names if set(name) & set(':@ "?*<>|')] == []
@@ -119,7 +123,7 @@ def test_images_that_changed_since_the_run_are_not_taken_for_its_own(project, tm
     shutil.move(project / "pictures", project / "moved")
     blocks = _blocks(project)
     blocks["dataset"]["root"] = str(other)
-    wanted = {"format": "torch_export", "output": str(tmp_path / "out")}
+    wanted = {"runtime": "openvino", "output": str(tmp_path / "out")}
     try:
         run_pipeline(project, "test", "export", runtime_params=blocks | {"export": wanted})
     finally:

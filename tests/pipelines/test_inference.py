@@ -132,7 +132,7 @@ def said():
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
-    loggers = [logging.getLogger(f"kdad.{name}") for name in ("pipelines.inference.nodes", "inference.predictions")]
+    loggers = [logging.getLogger(f"kdad.{name}") for name in ("pipelines.inference", "inference.predictions")]
     for logger in loggers:
         logger.addHandler(handler)
     yield records

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdad.detectors import load
+from kdad.detectors.exported.detector import open_exported
 from kdad.detectors.opening import open_detector
 from projects import run_pipeline
 
@@ -47,13 +47,13 @@ def test_on_83_images_scores_and_decisions_are_the_detectors(case, project, shar
     expected = [detector.predict(path) for path in paths]
     scores = np.array([one.score for one in expected])
     assert len(scores) == 83
-    for format in ("onnx", "openvino", "torch_export"):
-        wanted = {"format": format, "output": str(project / format)}
-        run_pipeline(project, "mvtec", "export", runtime_params=blocks | {"export": wanted})
-        predictor = load(project / format / "detector")
+    wanted = {"output": str(project / "exported")}
+    run_pipeline(project, "mvtec", "export", runtime_params=blocks | {"export": wanted})
+    for runtime in ("onnxruntime", "openvino"):
+        predictor = open_exported(project / "exported/detector/detector.onnx", runtime)
         found = [predictor.predict(path) for path in paths]
         differences = np.abs(np.array([one.score for one in found]) - scores)
-        assert differences.max() <= 1e-4 * np.ptp(scores), format
-        assert [one.decision for one in found] == [one.decision for one in expected], format
+        assert differences.max() <= 1e-4 * np.ptp(scores), runtime
+        assert [one.decision for one in found] == [one.decision for one in expected], runtime
         maps, exact = (np.stack([one.map for one in judged]) for judged in (found, expected))
-        assert np.abs(maps - exact).max() <= 1e-3 * np.ptp(exact), format
+        assert np.abs(maps - exact).max() <= 1e-3 * np.ptp(exact), runtime

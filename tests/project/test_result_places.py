@@ -28,28 +28,28 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
         ),
         (
             "export",
-            {"detector": "/m/folder/bottle/mkd/detector/", "format": "onnx", "precision": "int8"},
+            {"detector": "/m/folder/bottle/mkd/detector/", "precision": "int8"},
             "data/06_models/exported/folder_bottle_mkd/onnx_int8",
         ),
         (
             "export",
-            {"detector": "latest", "format": "onnx", "precision": "int8"},
+            {"detector": "latest", "precision": "int8"},
             "data/06_models/exported/latest/onnx",
         ),
         ("export", {"detector": "runs:/12ab", "output": "/b"}, "/b"),
         (
             "export",
-            {"detector": "runs:/12ab/detector", "format": "onnx", "precision": "int8"},
+            {"detector": "runs:/12ab/detector", "precision": "int8"},
             "data/06_models/exported/12ab/onnx_int8",
         ),
         (
             "export",
-            {"detector": "models:/brick@champion", "format": "onnx", "precision": "int8"},
+            {"detector": "models:/brick@champion", "precision": "int8"},
             "data/06_models/exported/brick_champion/onnx_int8",
         ),
         (
             "export",
-            {"detector": "models:/our brick 2.0/3", "format": "onnx", "precision": "int8"},
+            {"detector": "models:/our brick 2.0/3", "precision": "int8"},
             "data/06_models/exported/our_brick_2.0_3/onnx_int8",
         ),
         ("calibration", {"images": "a/x", "rule": "f1", "value": None}, "data/06_models/calibrated/x/f1"),

@@ -11,8 +11,7 @@ from starlette.testclient import TestClient
 
 from exported_detectors import coloured_noise, export, make_detector
 from kdad import detectors
-from kdad.detectors.exported.folder import exported_file
-from kdad.detectors.exported.opening import open_exported
+from kdad.detectors.exported.detector import exported_file, open_exported
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app
@@ -20,8 +19,8 @@ from projects import PROJECT
 from serving_files import png, split, text
 from serving_process import ServingProcess
 
-#: By format, what `DETECTOR` names: the folder, or the file in it.
-PLACES = {"onnx": "", "openvino": "detector.xml"}
+#: By runtime, what `DETECTOR` names: the folder, or the file in it.
+PLACES = {"onnxruntime": "", "openvino": "detector.onnx"}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +29,9 @@ def detector(tmp_path_factory):
     return make_detector(tmp_path_factory.mktemp("detector"))
 
 
-@pytest.fixture(scope="module", params=["onnx", pytest.param("openvino", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=["onnxruntime", pytest.param("openvino", marks=pytest.mark.long)])
 def place(request, detector, tmp_path_factory) -> Path:
-    """What is to be served, of each format."""
+    """What is to be served, for each runtime."""
     folder = tmp_path_factory.mktemp(request.param)
     export(detector, folder, request.param)
     return folder / PLACES[request.param]
@@ -85,7 +84,7 @@ def test_the_server_says_what_the_detector_says_of_itself(client, place, detecto
     assert "memory / waves" in client.get("/").text
 
 
-@pytest.mark.parametrize("place", ["onnx"], indirect=True)
+@pytest.mark.parametrize("place", ["onnxruntime"], indirect=True)
 def test_the_command_serves_a_file(place, detector):
     server = ServingProcess(place / "detector.onnx")
     picture = coloured_noise(90, 60)
@@ -99,7 +98,7 @@ def test_the_command_serves_a_file(place, detector):
 def test_a_file_that_is_no_detector_is_one_message(tmp_path):
     (tmp_path / "notes.txt").write_text("no detector")
     (tmp_path / "detector.onnx").write_bytes(b"torn")
-    for name, said in (("notes.txt", "it ends in none of .onnx"), ("detector.onnx", "cannot be read as ONNX")):
+    for name, said in (("notes.txt", "it does not end in .onnx"), ("detector.onnx", "cannot be read as ONNX")):
         found = CliRunner().invoke(main, [str(tmp_path / name), f"--conf-source={PROJECT / 'conf'}"])
         assert (found.exit_code, "Traceback" in found.output) == (4, False)
         assert said in found.output

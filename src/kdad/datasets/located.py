@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from kdad.detectors.exported.folder import exported_file
+from kdad.detectors.exported.detector import exported_file
 from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor

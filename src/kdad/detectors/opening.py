@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from kdad.compute import Compute, bfloat16_is_native, choose_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.folder import exported_file
-from kdad.detectors.exported.opening import open_exported
+from kdad.detectors.exported.detector import exported_file, open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.registry import SYSTEMS

@@ -108,7 +108,7 @@ class RunTrackingHook:
             return f"{names[0]} {block['images'] or 'validation scores'} by {block['detector']}"
         if names == ["export"]:
             block = parameters["export"]
-            return f"export {block['detector']} as {block['format']} {block['precision']}"
+            return f"export {block['detector']} for {block['runtime']} in {block['precision']}"
         dataset = parameters["dataset"]
         category = DatasetParameters.model_validate(dataset).category_name
         source = (parameters.get("source") or {}).get("name", "")

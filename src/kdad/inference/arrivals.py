@@ -1,19 +1,21 @@
 """Image files that arrive in a folder, each when it is complete, in the order in which that comes about."""
 
 import os
+import queue
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdad.errors import InputError
 from kdad.images.files.extensions import is_image
 from kdad.images.labels import mask_folder
-from kdad.inference.notices import FileEvents
 from kdad.inference.parameters import WatchingParameters
 
 #: Files that are known to wait; more are found when these are done.
 MOST_WAITING = 10_000
 _RESCAN_SECONDS = 30.0  # beside events, which a system may lose
+_MOST_EVENTS = 10_000  # that wait to be taken
 _LONGEST_SLEEP = 0.2  # so that a signal is heard soon
 
 #: What tells one content of a file from the next: its size, and when it was written, in nanoseconds.
@@ -32,7 +34,6 @@ class Arrival:
 @dataclass
 class _Waiting:
     stamp: Stamp
-    since: float  # when the stamp was first seen
     due: float  # when the file counts as complete, if it stays so
     number: int
 
@@ -88,8 +89,7 @@ class IncomingFiles:
         if self._tried.get(arrival.name) == arrival.stamp:
             return False
         self._tried[arrival.name] = arrival.stamp
-        now = time.monotonic()
-        self._put(arrival.name, arrival.stamp, now, now + self._parameters.patience_seconds)
+        self._put(arrival.name, arrival.stamp, time.monotonic() + self._parameters.patience_seconds)
         return True
 
     def stamp_of(self, path: Path) -> Stamp | None:
@@ -138,11 +138,11 @@ class IncomingFiles:
         if known is None and len(self._waiting) >= MOST_WAITING:
             self._overfull, self._next_scan = True, 0.0
             return
-        self._put(name, stamp, now, now if closed else now + self._parameters.settle_seconds)
+        self._put(name, stamp, now if closed else now + self._parameters.settle_seconds)
 
-    def _put(self, name: str, stamp: Stamp, since: float, due: float) -> None:
+    def _put(self, name: str, stamp: Stamp, due: float) -> None:
         self._number += 1
-        self._waiting[name] = _Waiting(stamp, since, due, self._number)
+        self._waiting[name] = _Waiting(stamp, due, self._number)
 
     def _complete(self, most: int) -> list[Arrival]:
         now = time.monotonic()
@@ -159,7 +159,7 @@ class IncomingFiles:
             elif stamp is None:  # gone, or done
                 del self._waiting[name]
             else:
-                self._put(name, stamp, now, now + self._parameters.settle_seconds)
+                self._put(name, stamp, now + self._parameters.settle_seconds)
         return found
 
     def _pause(self) -> float:
@@ -177,3 +177,59 @@ class IncomingFiles:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+class FileEvents:
+    """Listens to a folder and all below; raises `InputError` where that takes a package, or cannot be.
+
+    When more is told than is taken, the rest is lost, and the folder has to be looked through.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from watchdog.events import FileSystemEvent, FileSystemEventHandler
+            from watchdog.observers import Observer
+        except ImportError as error:
+            raise InputError(
+                'inference.watch takes the package watchdog: `pip install "kdad[watch]"`, or set '
+                "inference.watching.polling=true"
+            ) from error
+        told, self._lost = queue.Queue(_MOST_EVENTS), False
+        self._told: queue.Queue[tuple[Path, bool]] = told
+
+        class Handler(FileSystemEventHandler):
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                if event.is_directory:
+                    notices._lost |= event.event_type in ("moved", "created")  # with files that are not told of
+                    return
+                place = event.dest_path if event.event_type == "moved" else event.src_path
+                if event.event_type not in ("created", "modified", "moved", "closed"):
+                    return
+                try:
+                    told.put_nowait((Path(os.fsdecode(place)), event.event_type in ("moved", "closed")))
+                except queue.Full:
+                    notices._lost = True
+
+        notices = self
+        self._observer = Observer()
+        try:
+            self._observer.schedule(Handler(), str(folder), recursive=True)
+            self._observer.start()
+        except OSError as error:
+            raise InputError(
+                f"'{folder}' cannot be listened to ({error}); set inference.watching.polling=true"
+            ) from error
+
+    def taken(self) -> list[tuple[Path, bool]]:
+        """Return what was told since: paths, and whether the file was closed or moved there."""
+        return [self._told.get_nowait() for _ in range(self._told.qsize())]
+
+    def lost(self) -> bool:
+        """Tell whether anything was lost since this was last asked."""
+        lost, self._lost = self._lost, False
+        return lost
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._observer.stop()
+        self._observer.join()

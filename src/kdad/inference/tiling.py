@@ -83,32 +83,29 @@ def describe_tiles(found: TiledThreshold) -> list[tuple[str, str]]:
     ]
 
 
-def describe_sizes(images: FoundImages, tiling: Tiling) -> list[tuple[str, str]]:
-    """Say how many tiles images have."""
+def describe_sizes(images: FoundImages, tiling: Tiling, found: TiledThreshold | None = None) -> list[tuple[str, str]]:
+    """Say how many tiles images have, and which are much larger or smaller than those `found` was set on."""
     sizes = Counter(size for size in images.sizes if size is not None)
-    cut = {size: count for size, count in sizes.items() if not tiling.hold_whole(size)}
-    most = sorted(cut.items(), key=lambda item: -item[1])[:_SHOWN_SIZES]
-    said = [f"{count} of {h} x {w} in {len(TileGrid((h, w), tiling))} tiles" for (h, w), count in most]
+    cut = Counter({size: count for size, count in sizes.items() if not tiling.hold_whole(size)})
+    said = [
+        f"{count} of {h} x {w} in {len(TileGrid((h, w), tiling))} tiles"
+        for (h, w), count in cut.most_common(_SHOWN_SIZES)
+    ]
     if len(cut) > _SHOWN_SIZES:
         said.append(f"the rest of {len(cut) - _SHOWN_SIZES} other sizes")
-    whole = sum(sizes.values()) - sum(cut.values())
+    whole = sizes.total() - cut.total()
     said += [f"{whole} judged whole"] if whole else []
-    return [("Sizes", ", ".join(said) or "none can be read")]
-
-
-def describe_unlike(images: FoundImages, found: TiledThreshold) -> list[tuple[str, str]]:
-    """Say which images are much larger or smaller than those that the threshold was set on."""
-    low, high = found.pixels
-    cut = [h * w for h, w in filter(None, images.sizes) if not found.tiling.hold_whole((h, w))]
-    unlike = sum(not low / _ALIKE <= count <= high * _ALIKE for count in cut)
-    if not unlike:
-        return []
-    said = (
-        f"{unlike} images have more than {_ALIKE:g} times more or fewer pixels than those that the tiles' threshold "
-        f"was set on ({low / 1e6:.3g} to {high / 1e6:.3g} million), so that its promise is not theirs; calibrate on "
-        "images of their size"
-    )
-    return [("Unlike", said)]
+    facts = [("Sizes", ", ".join(said) or "none can be read")]
+    low, high = (0, float("inf")) if found is None else found.pixels
+    unlike = sum(count for (h, w), count in cut.items() if not low / _ALIKE <= h * w <= high * _ALIKE)
+    if unlike:
+        warning = (
+            f"{unlike} images have more than {_ALIKE:g} times more or fewer pixels than those that the tiles' "
+            f"threshold was set on ({low / 1e6:.3g} to {high / 1e6:.3g} million), so that its promise is not theirs; "
+            "calibrate on images of their size"
+        )
+        facts.append(("Unlike", warning))
+    return facts
 
 
 def new_tiled(tiling: Tiling, threshold: Threshold, scores: np.ndarray, images: FoundImages) -> TiledThreshold:

@@ -1,12 +1,13 @@
 """A folder is watched: files are predicted as they arrive, and each is on the disk before the next is begun."""
 
+import json
 import logging
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -14,18 +15,25 @@ import pandas as pd
 from kdad.detectors.prediction import FilePrediction
 from kdad.errors import InputError
 from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
-from kdad.inference.drift import say_drift
-from kdad.inference.journal import Journal
-from kdad.inference.parameters import InferenceParameters, WatchingParameters
-from kdad.inference.predicted_files import COLUMNS, PredictedFiles, open_table
-from kdad.inference.predicting import AnyPredictor
-from kdad.inference.predictions import JOURNAL, PAGE, TABLE, Predictions, check_apart, read_predictions
+from kdad.inference.parameters import InferenceParameters
+from kdad.inference.predictions import (
+    COLUMNS,
+    JOURNAL,
+    PAGE,
+    TABLE,
+    AnyPredictor,
+    PredictedFiles,
+    Predictions,
+    check_apart,
+    open_table,
+    read_predictions,
+)
 from kdad.logs import PLAIN
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look
 from kdad.storage.disk_space import disk_full_error
-from kdad.storage.replacing import is_taken, replace_text
+from kdad.storage.replacing import flush_to_disk, is_taken, replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +77,9 @@ class WatchReport:
     def page(self) -> str:
         """Return the page; when drift has begun, say so in the log."""
         drift = self.drift
-        self._say(drift)
+        if drift is not None and drift.verdict != self._said:
+            self._said = drift.verdict
+            log_drift(drift, f" after {self._compared} images")
         found = f"{self.judged} judged, {self.anomalous} anomalous, {self.files - self.judged} unreadable"
         if self.files > len(self._latest):
             found += f"; shown are the latest {len(self._latest)}, all are in {TABLE}"
@@ -85,11 +95,70 @@ class WatchReport:
         numbers = {} if drift is None else drift.numbers()
         return counts | {f"drift_{name}": value for name, value in numbers.items()}
 
-    def _say(self, drift: Drift | None) -> None:
-        if drift is None or drift.verdict == self._said:
-            return
-        self._said = drift.verdict
-        say_drift(drift, f" after {self._compared} images")
+
+class Journal:
+    """An append-only file whose first line says what all others belong to; `earlier` is what it held when opened.
+
+    A process that is killed while it appends leaves the beginning of a line, which the next removes. Raises
+    `InputError` for a journal that belongs to something else, or is none.
+    """
+
+    def __init__(self, path: Path, heading: dict[str, Any]) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = _complete_lines(path)
+        self.earlier: list[dict[str, Any]] = []
+        if known:
+            found, *self.earlier = known
+            _check_heading(path, found, heading)
+        self._file: IO[bytes] = path.open("ab")
+        if not known:
+            self.append(heading)
+            flush_to_disk(path.parent, whole=False)  # its name
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write an entry; when this returns, it is on the disk."""
+        self._file.write(json.dumps(entry).encode() + b"\n")  # ASCII: no name of a file breaks a line
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _complete_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what a journal says, and cut off a line that was not finished; nothing where there is none."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line is no mapping")
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' is not as it was written ({error}); take an undamaged copy, or give inference.output another "
+            "folder"
+        ) from error
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            file.flush()
+            os.fsync(file.fileno())
+    return lines
+
+
+def _check_heading(path: Path, found: dict[str, Any], heading: dict[str, Any]) -> None:
+    other = [name for name, value in heading.items() if found.get(name) != value]
+    if other:
+        was = ", ".join(f"{name} {found.get(name)}" for name in other)
+        now = ", ".join(f"{name} {heading[name]}" for name in other)
+        raise InputError(
+            f"'{path.parent}' holds what was judged with {was}, and this watch has {now}; give inference.output a new "
+            "folder, or go on as before"
+        )
 
 
 class Watch:
@@ -179,7 +248,8 @@ def predict_arrivals(
     A file that was written meanwhile, or cannot be read at first, is left for later. When `is_stopped`, it ends after
     the file that is being predicted.
     """
-    ending = _Ending(inference.watching)
+    idle_seconds, seconds = inference.watching.idle_seconds, inference.watching.seconds
+    began = latest = time.monotonic()
     try:
         while not is_stopped():
             arrivals = incoming.take(inference.batch_size)
@@ -187,7 +257,7 @@ def predict_arrivals(
             for arrival in arrivals:
                 predicted = None  # a large image is not kept while the next is predicted
                 predicted = next(results)
-                ending.put_off()
+                latest = time.monotonic()
                 if incoming.stamp_of(arrival.path) != arrival.stamp:
                     incoming.put_back(arrival)
                     continue
@@ -201,26 +271,17 @@ def predict_arrivals(
                     break
             if not arrivals:
                 yield None
-            if ending.has_come(incoming.waiting):
+            now = time.monotonic()
+            if idle_seconds is not None and not incoming.waiting and now - latest >= idle_seconds:
+                return
+            if seconds is not None and now - began >= seconds:
                 return
         logger.info("Told to end: what is judged is kept, and the same command goes on from there")
     finally:
         incoming.close()
 
 
-class _Ending:
-    """When a watch ends by itself."""
-
-    def __init__(self, parameters: WatchingParameters) -> None:
-        self._parameters = parameters
-        self._began = self._latest = time.monotonic()
-
-    def put_off(self) -> None:
-        """A file has come."""
-        self._latest = time.monotonic()
-
-    def has_come(self, waiting: int) -> bool:
-        """Tell whether time is over, with so many files `waiting`."""
-        now, over, idle = time.monotonic(), self._parameters.seconds, self._parameters.idle_seconds
-        is_idle = idle is not None and not waiting and now - self._latest >= idle
-        return is_idle or (over is not None and now - self._began >= over)
+def log_drift(drift: Drift, after: str = "") -> None:
+    """Say in one line of the log what was found, `after` what: a warning where it has changed."""
+    level = logging.WARNING if drift.verdict == "changed" else logging.INFO
+    logger.log(level, "Drift%s: %s", after, drift.statement())

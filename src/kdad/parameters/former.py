@@ -54,6 +54,7 @@ FORMER: dict[str, str] = {
     "stfpm.normalisation=position": "now per_pixel",
     "baselines.normalisation=position": "now per_pixel",
     "committee.weighting": _VALIDATION,
+    "export.format": "removed: ONNX is written, which export.runtime, onnxruntime or openvino, runs",
 }
 
 _ANY = object()

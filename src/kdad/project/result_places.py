@@ -22,7 +22,7 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
         return str(Path(block["output"]).expanduser())
     if pipeline == "export":
         name = folder_name("_".join(_detector_parts(block["detector"])))
-        return f"data/06_models/{RESULTS[pipeline]}/{name}/{block['format']}_{block['precision']}"
+        return f"data/06_models/{RESULTS[pipeline]}/{name}/onnx_{block['precision']}"
     claim = results_claim(pipeline, block, data)
     place = f"{_kind_of_results(pipeline, block)}/validation" if claim is None else claim.place
     if pipeline == "inference":

@@ -1,6 +1,6 @@
 """The server: `/invocations` as MLflow has it, `/health`, `/predict` for an image file, a page for people at `/`."""
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,12 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from kdad.detectors.predictor import Predictor
+from kdad.errors import InputError
 from kdad.parameters.serving import ServingParameters
-from kdad.serving.page import describe_judge, render_page
-from kdad.serving.requests import RateLimit, RefusedError, read_body
+from kdad.reporting.html import render_html
+from kdad.serving.intake import TooLargeError
 from kdad.serving.service import Service
-
-logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 #: The page holds all that it is made of, and asks its own server alone.
@@ -65,7 +64,7 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> JSONResponse:
-        return _refusal(error.status, error.sentence, error.headers)
+        return _refusal(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_query(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -93,3 +92,84 @@ def _refusal(status: int, sentence: str, headers: Any = None) -> JSONResponse:
     codes = {404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE", 504: "TIMED_OUT"}
     content = {"error_code": codes.get(status, "BAD_REQUEST"), "message": sentence}
     return JSONResponse(content, status, dict(headers or {}))
+
+
+def describe_judge(predictor: Predictor) -> dict[str, Any]:
+    """Return which detector it is, its threshold and what that promises, as JSON."""
+    made, threshold = predictor.record, predictor.threshold
+    known = {name: made.get(name) for name in ("dataset", "category", "seed", "made", "commit", "folder", "mlflow_run")}
+    return {
+        "system": predictor.system,
+        "image_size": list(predictor.size),
+        "threshold": threshold.value,
+        "rule": threshold.rule,
+        "promise": threshold.statement(),
+        "maps": bool(predictor.methods),
+        **known,
+    }
+
+
+def render_page(predictor: Predictor, limits: ServingParameters) -> str:
+    """Return the page as HTML; it fetches nothing but answers of its server."""
+    said = describe_judge(predictor)
+    height, width = predictor.size
+    facts = [
+        ("Detector", f"{said['system']}, made on {said['dataset']} / {said['category']}, {said['made']}"),
+        ("Images", f"{height} x {width}; others are resized as in training"),
+        ("Threshold", f"{said['threshold']:.6g}, by {said['rule']}: {said['promise']}"),
+        ("Limits", f"{limits.body_megabytes:g} MB, {limits.megapixels:g} million pixels"),
+    ]
+    title = f"Is it normal? {said['dataset']} / {said['category']}"
+    normal = predictor.validation_scores
+    lowest = float(normal.min()) if len(normal) else None
+    return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"], lowest=lowest)
+
+
+class RefusedError(HTTPException):
+    """A request that is answered with a status, a sentence, and perhaps headers."""
+
+
+class RateLimit:
+    """Lets so many requests in at once, for so long each."""
+
+    def __init__(self, limits: ServingParameters) -> None:
+        self._limits, self.inside = limits, 0
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Hold a place; raises `RefusedError` (503 with Retry-After) when all are taken, and (504) after the time."""
+        if self.inside >= self._limits.queue:
+            sentence = f"{self.inside} requests are being answered, as many as are taken; try again in a second"
+            raise RefusedError(503, sentence, {"Retry-After": "1"})
+        self.inside += 1
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                yield
+        except TimeoutError as error:
+            sentence = f"the request was not done within {self._limits.seconds:g} s; send fewer images, or later"
+            raise RefusedError(504, sentence) from error
+        except TooLargeError as error:
+            raise RefusedError(413, str(error)) from error
+        except InputError as error:
+            raise RefusedError(400, str(error)) from error
+        finally:
+            self.inside -= 1
+
+
+async def read_body(request: Request, limits: ServingParameters) -> bytes:
+    """Return the body; raises `RefusedError` (413) for one that is too large, before it is read whole."""
+
+    def check(size: int) -> None:
+        if size > int(limits.body_megabytes * 1e6):
+            sentence = f"the body has {size / 1e6:.1f} MB or more, and at most {limits.body_megabytes:g} MB are taken"
+            raise RefusedError(413, sentence, {"Connection": "close"})
+
+    declared = request.headers.get("content-length", "")
+    check(int(declared) if declared.isdigit() else 0)
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        check(len(content))
+    if not content:
+        raise RefusedError(400, "the body is empty")
+    return bytes(content)

@@ -1,6 +1,7 @@
-"""A judge that many clients ask at once: images made ready in one thread, judged in another."""
+"""A judge that many clients ask at once: images made ready in one thread, judged in another, in batches."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,16 +9,79 @@ from math import isnan
 from time import monotonic
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
+
 from kdad.detectors.prediction import Prediction
 from kdad.detectors.predictor import Predictor
 from kdad.parameters.serving import ServingParameters
-from kdad.serving.answers import answer, naming_row
-from kdad.serving.batching import Batcher
+from kdad.serving.answers import answer, naming_row, show
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError
-from kdad.serving.invocations import parse_invocation
-from kdad.serving.pictures import show
+from kdad.serving.table import parse_invocation
+
+logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
+
+
+class Batcher:
+    """Judges images `(3, H, W)` of many requests by one judge in one thread, up to `size` at once, in their order.
+
+    Nothing is waited for: what has come while a batch was judged is the next one. An image whose request was given up
+    is left out.
+    """
+
+    def __init__(self, predictor: Predictor, size: int) -> None:
+        self._judge, self._size = predictor, size
+        self._waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future]] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(1, "judge")
+        self._task: asyncio.Task | None = None
+
+    def start(self) -> None:
+        """Begin to judge, in the running event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End after the batch that is being judged."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown()
+
+    async def predict(self, images: list[np.ndarray]) -> list[Prediction]:
+        """Judge images of one request; raises what the judge raised."""
+        predictions = [asyncio.get_running_loop().create_future() for _ in images]
+        for one in zip(images, predictions, strict=True):
+            self._waiting.put_nowait(one)
+        try:
+            return [await prediction for prediction in predictions]
+        finally:
+            for prediction in predictions:
+                prediction.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < self._size and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            batch = [(image, prediction) for image, prediction in batch if not prediction.done()]
+            if batch:
+                await self._predict_batch(batch)
+
+    async def _predict_batch(self, batch: list[tuple[np.ndarray, asyncio.Future]]) -> None:
+        images = torch.from_numpy(np.stack([image for image, _ in batch]))
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge.predict_batch, images)
+        except Exception as error:
+            logger.exception("a batch of %d images could not be judged", len(batch))
+            found = [error] * len(batch)
+        for (_, prediction), result in zip(batch, found, strict=True):
+            if prediction.done():
+                continue
+            if isinstance(result, Exception):
+                prediction.set_exception(result)
+            else:
+                prediction.set_result(result)
 
 
 class Service:
@@ -59,19 +123,20 @@ class Service:
 
     def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], bool]:
         """Parse a body and make its images ready, so that of all that wait one at a time is unpacked."""
-        invocation, until = parse_invocation(body), monotonic() + self._limits.seconds
-        if len(invocation.values) > self._limits.images:
+        until = monotonic() + self._limits.seconds
+        values, with_map = parse_invocation(body)
+        if len(values) > self._limits.images:
             raise TooLargeError(
-                f"the request has {len(invocation.values)} images, and at most {self._limits.images} are taken; send "
+                f"the request has {len(values)} images, and at most {self._limits.images} are taken; send "
                 "several requests"
             )
         prepared = []
-        for number, value in enumerate(invocation.values):
+        for number, value in enumerate(values):
             if monotonic() > until:  # its request is answered already, and others wait for this thread
                 raise TimeoutError
             with naming_row(number):
                 prepared.append(self._intake.prepare(value))
-        return prepared, invocation.with_map
+        return prepared, with_map
 
     def _answer_rows(self, found: list[Prediction], prepared: list[Prepared], with_map: bool) -> list[dict[str, Any]]:
         answers = []

@@ -1,4 +1,4 @@
-"""A table of images in, a table of predictions out: what a logged model does in the process that loads it."""
+"""A table of images in, a table of predictions out: by a logged model in the process that loads it, or as JSON."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,8 @@ from kdad.serving.intake import ImageInput
 
 COLUMN = "image"
 _BATCH = 8
+_FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_LISTED = ", ".join(f"'{form}'" for form in _FORMS)
 
 
 def open_logged(folder: str | Path) -> Predictor:
@@ -89,3 +91,67 @@ def check_columns(names: list[str]) -> None:
         raise InputError(f"the table has no column '{COLUMN}'{nearest_name(COLUMN, names)}")
     others = ", ".join(f"'{name}'" for name in names if name != COLUMN)
     raise InputError(f"the table has more than the one column '{COLUMN}': {others or 'twice the same'}; leave it out")
+
+
+def parse_invocation(body: bytes) -> tuple[list[Any], bool]:
+    """Return the images of a JSON body in one of MLflow's forms, base64 texts or lists, and whether maps are wanted.
+
+    Raises `InputError` for one that is cut short, of no such form, or without a row.
+    """
+    try:
+        content = json.loads(body)
+    except UnicodeDecodeError as error:
+        raise InputError("the body is no UTF-8 text; give JSON, and images in base64") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body is no JSON ({error}); it may have been cut short") from error
+    if not isinstance(content, dict):
+        raise InputError(f"the body is no JSON object; give one with {_LISTED}")
+    unknown = sorted(content.keys() - {*_FORMS, "params"})
+    if unknown:
+        raise InputError(f"the body has an unknown field '{unknown[0]}'; known: {_LISTED}, 'params'")
+    given = [form for form in _FORMS if form in content]
+    if len(given) != 1:
+        raise InputError(f"the body has {len(given)} of {_LISTED}; give one of them")
+    params = {} if content.get("params") is None else content["params"]
+    if params not in ({}, {"map": True}, {"map": False}) or not isinstance(params.get("map", False), bool):
+        raise InputError('\'params\' takes one name, {"map": true} or {"map": false}')
+    values = _images_of(given[0], content[given[0]])
+    if not values:
+        raise InputError("the table is empty; give at least one row")
+    return values, params.get("map", False)
+
+
+def _images_of(form: str, content: Any) -> list[Any]:
+    if form == "dataframe_split":
+        return _images_of_split(content)
+    column = form == "inputs" and isinstance(content, dict)
+    if column:
+        check_columns([str(name) for name in content])
+        content = content[COLUMN]
+    if not isinstance(content, list):
+        raise InputError(f"'{form}' is a list of images, or of rows {{\"{COLUMN}\": ...}}")
+    if column:
+        return content
+    images = []
+    for number, row in enumerate(content):
+        if isinstance(row, dict):
+            with naming_row(number):
+                check_columns([str(name) for name in row])
+            row = row[COLUMN]
+        elif form == "dataframe_records":
+            raise InputError(f'row {number}: it is no object; give {{"{COLUMN}": ...}}')
+        images.append(row)
+    return images
+
+
+def _images_of_split(content: Any) -> list[Any]:
+    if not isinstance(content, dict) or not {"columns", "data"} <= content.keys() <= {"columns", "data", "index"}:
+        raise InputError("'dataframe_split' takes 'columns' and 'data', and perhaps 'index'")
+    columns, rows = content["columns"], content["data"]
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        raise InputError("'columns' and 'data' of 'dataframe_split' are lists")
+    check_columns([str(name) for name in columns])
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != 1:
+            raise InputError(f"row {number}: it is no list of one value; 'data' is [[image], [image], ...]")
+    return [row[0] for row in rows]

@@ -23,13 +23,13 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
 
 @pytest.fixture(scope="session")
 def exported(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Give the folder that the detector was exported to, by format and precision."""
+    """Give the folder that the detector was exported to, by runtime and precision."""
 
     @cache
-    def folder(format: str = "onnx", precision: str = "float32") -> Path:
-        made = tmp_path_factory.mktemp(f"{format}_{precision}")
+    def folder(runtime: str = "onnxruntime", precision: str = "float32") -> Path:
+        made = tmp_path_factory.mktemp(f"{runtime}_{precision}")
         torch.set_num_threads(1)
-        export(detector, made, format, precision)
+        export(detector, made, runtime, precision)
         return made
 
     return folder

@@ -1,16 +1,21 @@
-"""A detector that was exported, judging through the runtime of its file."""
+"""A detector that was exported, judging through the runtime of its file; where such files lie."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from kdad.detectors.exported.facts import ExportedFacts
-from kdad.detectors.exported.folder import keep
-from kdad.detectors.exported.runtime import Runtime, kind_of
+from kdad.detectors.exported.facts import ExportedFacts, read_texts
+from kdad.detectors.exported.onnx_file import read_model, write_model
+from kdad.detectors.exported.parameters import RuntimeName
+from kdad.detectors.exported.runtimes import RUNTIMES, Runtime, choose_runtime
 from kdad.detectors.predictor import Predictor
+from kdad.errors import InputError
+from kdad.storage.replacing import is_taken, replacing
+
+#: What an export's file is called.
+FILE = "detector.onnx"
 
 
 class ExportedDetector(Predictor):
@@ -32,27 +37,57 @@ class ExportedDetector(Predictor):
 
     def score_and_show(self, images: Tensor, outputs: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return scores and maps of prepared images; a file takes no outputs of frozen networks."""
-        return _found(self.runtime.run_prepared(np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)))
+        scores, *maps = self.runtime.run_prepared(np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32))
+        return scores, maps[0] if maps else None
 
     def score_pixels(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return scores `(B,)` and maps `(B, h, w)` of uint8 RGB `(B, H, W, 3)` of any size: all by the file itself."""
-        return _found(self.runtime.run_pixels(np.ascontiguousarray(image)))
+        scores, *maps = self.runtime.run_pixels(np.ascontiguousarray(image))
+        return scores, maps[0] if maps else None
 
     def save(self, folder: str | Path) -> Path:
         """Write the file with the threshold that it has now to a folder, which then holds it alone."""
-        threshold, limits = self.threshold, self.colour_limits
         changed = {
-            "threshold": threshold,
+            "threshold": self.threshold,
             "validation_scores": self.validation_scores.tolist(),
-            "colour_limits": limits,
+            "colour_limits": self.colour_limits,
+            "made_by": self.record,
         }
-        if threshold != self.facts.threshold:
+        if self.threshold != self.facts.threshold:
             changed["threshold_set_by"] = "runtime"
-        facts = self.facts.model_copy(update=changed | {"made_by": self.record})
-        with TemporaryDirectory(prefix="kdad-export-") as built:
-            kind_of(facts.file_format).write_metadata(self.file, facts.texts(), Path(built) / self.file.name)
-            return keep(Path(built), Path(folder).expanduser())
+        return write_exported(self.facts.model_copy(update=changed), read_model(self.file), Path(folder).expanduser())
 
 
-def _found(outputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-    return outputs[0], outputs[1] if len(outputs) > 1 else None
+def open_exported(path: Path, runtime: RuntimeName | None = None) -> ExportedDetector:
+    """Open an exported file to judge by it, through the runtime that it names where no other is asked for.
+
+    Raises `InputError` for another kind of file, a package that is missing, a file that is cut short, one that another
+    program has written, and one of another format of metadata.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise InputError(
+            f"'{path}' is no detector: it does not end in .onnx; give a detector's folder or an exported file, and "
+            "export again what an earlier version has written as .xml or .pt2"
+        )
+    model = read_model(path)
+    facts = read_texts({one.key: one.value for one in model.metadata_props}, str(path))
+    kind = choose_runtime(facts.runtime, facts.precision) if runtime is None else RUNTIMES[runtime]
+    return ExportedDetector(facts, kind(model, path, facts.precision), path)
+
+
+def exported_file(place: Path) -> Path | None:
+    """Return the exported file that a place is, or that a folder holds; None for any other."""
+    file = place if place.is_file() else place / FILE
+    return file if file.is_file() else None
+
+
+def write_exported(facts: ExportedFacts, model: Any, folder: Path) -> Path:
+    """Write an ONNX model with its facts as the one file of `folder`, in the place of an older export; all or nothing.
+
+    Raises `InputError` when the folder holds anything else.
+    """
+    if is_taken(folder, FILE):
+        raise InputError(f"'{folder}' is there already and is no exported detector; give a new folder, or remove it")
+    with replacing(folder) as partial:
+        write_model(model, facts.texts(), partial / FILE)
+    return folder

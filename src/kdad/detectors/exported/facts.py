@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from kdad.detectors.exported.parameters import ExportPrecision, FileFormat
+from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
 
-FORMAT = 2
+FORMAT = 3
 #: By which key all facts are found as one JSON; the other keys repeat a few of them for clients that need no more.
 KEY = "kdad"
 DECISION = "anomalous when score > threshold"
@@ -54,7 +54,7 @@ class ExportedFacts(StrictModel):
     model_config = ConfigDict(allow_inf_nan=True)  # what was measured, and no parameter
 
     format: int = Field(description="of this metadata; another is not read")
-    file_format: FileFormat
+    runtime: RuntimeName = Field(description="that the file was checked with, and its own threshold set")
     precision: ExportPrecision
     system: str
     package: str = Field(description="version of the package that wrote it")
@@ -72,7 +72,6 @@ class ExportedFacts(StrictModel):
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
     loss: ExportAgreement | None = None
-    weights_sha256: str | None = Field(None, description="of the weights, where they lie in a file of their own")
 
     def texts(self) -> dict[str, str]:
         """Return what is written into the file, by key."""

@@ -1,134 +1,94 @@
-"""ONNX: one file, run by onnxruntime on the CPU."""
+"""A detector as an ONNX model: traced by torch, from pixels to score and map, with its metadata."""
 
+import logging
+import tempfile
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.export import Dim
 
-from kdad.detectors.exported.runtime import (
-    IMAGE,
-    MAP,
-    PREPARED,
-    SCORE,
-    ExportedModule,
-    FileKind,
-    Runtime,
-    require,
-    unreadable,
-)
-from kdad.detectors.exported.tracing import (
-    batch_dimension,
-    not_exported,
-    pixel_dimensions,
-    sample_pixels,
-    sample_prepared,
-    traced,
-)
+from kdad.detectors.exported.pixels import Pixels
+from kdad.detectors.exported.runtimes import IMAGE, MAP, PREPARED, SCORE, require, unreadable
+from kdad.errors import InputError
 
 _EXTRA = "onnx"
-_PROVIDERS = ["CPUExecutionProvider"]
-#: Before the names of the part that prepares pixels.
-_PIXELS = "pixels."
+#: Images that int8's ranges are taken of, at most; more change them little.
+_MOST = 64
 
 
-class OnnxKind(FileKind):
-    """Files of ONNX."""
+def build_model(pixels: Pixels, graph: nn.Module, normal: np.ndarray | None) -> Any:
+    """Return both parts as one ONNX model, joined at `prepared`.
 
-    extra = _EXTRA
-    packages = ("onnx", "onnxruntime")
-    packages_to_write = ("onnx", "onnxscript", "onnxruntime")
+    With `normal`, prepared images `(N, 3, h, w)` by which ranges are set, convolutions compute in int8. Raises
+    `InputError` for networks that cannot be traced or written, and for a missing package.
+    """
+    onnx = require("onnx", _EXTRA)
+    require("onnxscript", _EXTRA)
+    generator = torch.Generator().manual_seed(0)
+    # Sizes that nothing else has, so that none is taken for a constant.
+    image = torch.randint(0, 256, (2, 57, 91, 3), dtype=torch.uint8, generator=generator)
+    prepared = torch.rand((2, 3, *pixels.size), generator=generator.manual_seed(0))
+    batch, height, width = (Dim(name, min=1) for name in ("batch", "height", "width"))
+    first = _traced(pixels, image, {0: batch, 1: height, 2: width}, [IMAGE], [PREPARED])
+    with torch.no_grad():
+        outputs = [SCORE, MAP][: len(graph(prepared))]
+    second = _traced(graph, prepared, {0: batch}, [PREPARED], outputs)
+    first = onnx.compose.add_prefix(first, "pixels.", rename_inputs=False, rename_outputs=False)
+    model = onnx.compose.merge_models(first, second, [(PREPARED, PREPARED)])
+    _tidy(model)
+    joint = onnx.helper.make_tensor_value_info(PREPARED, onnx.TensorProto.FLOAT, ["batch", 3, *pixels.size])
+    model.graph.value_info.append(joint)  # by which the second part is found again
+    if normal is not None:
+        model = _quantised(model, normal)
+    onnx.checker.check_model(model)
+    return model
 
-    def build(
-        self, whole: ExportedModule, size: tuple[int, int], path: Path, precision: str, normal: np.ndarray | None
-    ) -> None:
-        """Write both parts as one model, joined at `prepared`."""
-        onnx = require("onnx", _EXTRA)
-        pixels = _exported(whole.pixels, sample_pixels(), pixel_dimensions(), [IMAGE], [PREPARED])
-        outputs = [SCORE, MAP][: len(whole.graph_part(sample_prepared(size)))]
-        graph = _exported(whole.graph_part, sample_prepared(size), batch_dimension(), [PREPARED], outputs)
-        pixels = onnx.compose.add_prefix(pixels, _PIXELS, rename_inputs=False, rename_outputs=False)
-        model = onnx.compose.merge_models(pixels, graph, [(PREPARED, PREPARED)])
-        _tidy(model)
-        joint = onnx.helper.make_tensor_value_info(PREPARED, onnx.TensorProto.FLOAT, ["batch", 3, *size])
-        model.graph.value_info.append(joint)  # by which the second part is found again
-        if precision == "int8":
-            from kdad.detectors.exported.int8 import quantise
 
-            model = quantise(model, normal, path)
-        onnx.checker.check_model(model)
-        path.write_bytes(model.SerializeToString())
+def write_model(model: Any, texts: dict[str, str], path: Path) -> None:
+    """Write a model with these texts as its metadata, in the place of others."""
+    del model.metadata_props[:]
+    require("onnx", _EXTRA).helper.set_model_props(model, texts)
+    path.write_bytes(model.SerializeToString())
 
-    def write_metadata(self, path: Path, texts: dict[str, str], target: Path) -> None:
-        """Write the metadata as the model's properties."""
-        onnx = require("onnx", _EXTRA)
+
+def read_model(path: Path) -> Any:
+    """Return the model of a file; raises `InputError` for one that is no ONNX, or is cut short."""
+    onnx = require("onnx", _EXTRA)
+    try:
         model = onnx.load(path)
-        del model.metadata_props[:]
-        onnx.helper.set_model_props(model, texts)
-        target.write_bytes(model.SerializeToString())
-
-    def read_texts(self, path: Path) -> dict[str, str]:
-        """Return the model's properties."""
-        return dict(_session(_content(path), path).get_modelmeta().custom_metadata_map)
-
-    def open(self, path: Path, precision: str) -> "OnnxRuntime":
-        """Open the file."""
-        return OnnxRuntime(path)
+    except Exception as error:  # of the disk, or whatever protobuf meets in a foreign file
+        raise unreadable(path, error) from error
+    if not model.graph.node:
+        raise unreadable(path, "it is empty")
+    return model
 
 
-class OnnxRuntime(Runtime):
-    """A session for pixels, and one for prepared images, each made when first needed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._content = path, _content(path)
-        self._of_pixels = self._of_prepared = None
-
-    def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run the whole model."""
-        if self._of_pixels is None:
-            self._of_pixels = _session(self._content, self._path)
-        return tuple(self._of_pixels.run(None, {IMAGE: image}))
-
-    def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run what comes after `prepared`."""
-        if self._of_prepared is None:
-            onnx = require("onnx", _EXTRA)
-            model = onnx.load_from_string(self._content)
-            outputs = [output.name for output in model.graph.output]
-            part = onnx.utils.Extractor(model).extract_model([PREPARED], outputs)
-            self._of_prepared = _session(part.SerializeToString(), self._path)
-        return tuple(self._of_prepared.run(None, {PREPARED: images}))
+def _traced(module: nn.Module, sample: Tensor, dimensions: dict[int, Dim], inputs: list[str], outputs: list[str]):
+    """Return what a module computes of a `sample`, for every size of the named `dimensions`."""
+    by = "torch.export"
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer's own deprecated calls
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            program = torch.export.export(module.eval(), (sample,), dynamic_shapes=(dimensions,), strict=False)
+            by = "torch.onnx"
+            return torch.onnx.export(
+                program, (), input_names=inputs, output_names=outputs, dynamo=True, optimize=True, verbose=False
+            ).model_proto
+        except InputError:
+            raise
+        except Exception as error:  # torch has a dozen kinds of networks that it cannot trace, and ONNX lacks operators
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(
+                f"{by} cannot write this detector's networks ({reason[:200]}); take another source"
+            ) from error
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, "ONNX", error) from error
-
-
-def _session(content: bytes, path: Path):
-    runtime = require("onnxruntime", _EXTRA)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; they are raised as well
-    try:
-        return runtime.InferenceSession(content, options, providers=_PROVIDERS)
-    except Exception as error:  # onnxruntime has a dozen kinds, all of a file that is no model
-        raise unreadable(path, "ONNX", error) from error
-
-
-def _exported(module, sample, dimensions, inputs: list[str], outputs: list[str]):
-    program = traced(module, sample, dimensions)
-    try:
-        found = torch.onnx.export(
-            program, (), input_names=inputs, output_names=outputs, dynamo=True, optimize=True, verbose=False
-        )
-    except Exception as error:  # whatever operator ONNX does not have
-        raise not_exported("torch.onnx", error) from error
-    return found.model_proto
-
-
-def _tidy(model) -> None:
+def _tidy(model: Any) -> None:
     """Leave out what the exporter notes of each node, and name the dimensions that may vary."""
     del model.opset_import[1:]  # both parts have the same, and readers want it once
     graph = model.graph
@@ -142,4 +102,44 @@ def _tidy(model) -> None:
     graph.name = "kdad"
 
 
-KIND = OnnxKind()
+def _quantised(model: Any, normal: np.ndarray) -> Any:
+    """Return a model whose convolutions compute in int8, between nodes that quantise and restore.
+
+    All else stays in float32: maps are differences of activations, of which 8 bits would leave little.
+    """
+    require("onnxruntime", _EXTRA)
+    onnx = require("onnx", _EXTRA)
+    from onnxruntime import quantization
+
+    rows = np.linspace(0, len(normal) - 1, min(len(normal), _MOST)).astype(int)
+    # Pixels at the size of the detector, where preparing changes nothing but the type.
+    pixels = iter(np.rint(255 * normal[rows]).astype(np.uint8).transpose(0, 2, 3, 1))
+
+    class Normal(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(pixels, None)
+            return None if image is None else {IMAGE: image[None]}
+
+    def is_no_advice(record: logging.LogRecord) -> bool:  # that the model is not prepared: torch's exporter has done so
+        return "pre-processing" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(is_no_advice)
+    try:
+        with tempfile.TemporaryDirectory(prefix="kdad-int8-") as folder:
+            before, after = (str(Path(folder, name)) for name in ("float32.onnx", "int8.onnx"))
+            onnx.save(model, before)
+            quantization.quantize_static(
+                before,
+                after,
+                Normal(),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+            )
+            return onnx.load(after)
+    finally:
+        root.removeFilter(is_no_advice)

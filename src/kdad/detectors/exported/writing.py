@@ -1,19 +1,26 @@
-"""A detector written as a file of another runtime: built, run beside the detector, and kept only when it agrees."""
+"""A detector as an ONNX model: built, run beside the detector, and given back only when it agrees."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kdad import __version__
 from kdad.detectors.detector import Detector
-from kdad.detectors.exported.checked_images import VerificationImages
-from kdad.detectors.exported.comparing import MAP_TOLERANCE, TOLERANCE, Answers, compare, prepared
+from kdad.detectors.exported.detector import FILE
 from kdad.detectors.exported.facts import FORMAT, ExportAgreement, ExportedFacts
-from kdad.detectors.exported.folder import STEM
-from kdad.detectors.exported.opening import open_exported
-from kdad.detectors.exported.parameters import ExportPrecision, FileFormat
+from kdad.detectors.exported.onnx_file import build_model
+from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.exported.pixels import Pixels
-from kdad.detectors.exported.runtime import ENDINGS, ExportedModule, kind_of
+from kdad.detectors.exported.runtimes import RUNTIMES
+from kdad.detectors.exported.verification import (
+    MAP_TOLERANCE,
+    TOLERANCE,
+    Answers,
+    VerificationImages,
+    compare,
+    prepared,
+)
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.scoring.parameters import LABELLED_RULES
@@ -25,20 +32,16 @@ def export_detector(
     detector: Detector,
     made_in: str,
     images: VerificationImages,
-    format: FileFormat,
+    runtime: RuntimeName,
     precision: ExportPrecision,
-    folder: Path,
-) -> ExportedFacts:
-    """Write a detector, which computes in float32, to a file in `folder`, and return what the file says of itself.
+) -> tuple[ExportedFacts, Any]:
+    """Return what a file of a detector, which computes in float32, says of itself, and its ONNX model.
 
     `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
     gets a threshold of its own by the same rule, on normal validation images through its runtime; without any it has
     none. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
-    the detector's, and without the images that another precision takes; what was begun lies in `folder`, which is the
-    caller's to remove.
+    the detector's, and without the images that another precision takes.
     """
-    kind, ending = kind_of(format, writes=True), ENDINGS[format]
-    whole = ExportedModule(Pixels(detector.size, detector.preparation), detector.graph())
     validation = images.part(validation=True)
     if precision != "float32" and not validation:
         raise InputError(
@@ -49,16 +52,15 @@ def export_detector(
         detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(validation)
     )
     normal = np.stack([prepared(detector, image) for image in validation]) if precision == "int8" else None
-    without_metadata = folder / f"unstamped{ending}"
-    kind.build(whole, detector.size, without_metadata, precision, normal)
-    answers = compare(detector, kind.open(without_metadata, precision), images.images)
+    model = build_model(Pixels(detector.size, detector.preparation), detector.graph(), normal)
+    answers = compare(detector, RUNTIMES[runtime](model, Path(FILE), precision), images.images)
     _check(answers, precision, images.are)
     inherited = detector.threshold if made_in == precision == "float32" else None
     threshold = _threshold_of(answers, detector.threshold) if own_threshold else inherited
     normal_scores = answers.after[answers.validation] if own_threshold else detector.validation_scores
     facts = ExportedFacts(
         format=FORMAT,
-        file_format=format,
+        runtime=runtime,
         precision=precision,
         system=detector.system,
         package=__version__,
@@ -74,12 +76,7 @@ def export_detector(
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
     )
-    written = folder / f"{STEM}{ending}"
-    kind.write_metadata(without_metadata, facts.texts(), written)
-    for path in folder.glob("unstamped*"):
-        path.unlink()
-    _check_written(written, images, answers)
-    return facts
+    return facts, model
 
 
 def _check(answers: Answers, precision: str, are: str) -> None:
@@ -97,7 +94,7 @@ def _check(answers: Answers, precision: str, are: str) -> None:
     if precision == "float32" and wrong:
         raise InputError(
             f"the exported file does not answer as its detector, so nothing is written: {' and '.join(wrong)}, on "
-            f"{len(answers.before)} images ({are}); try another export.format"
+            f"{len(answers.before)} images ({are}); try another export.runtime"
         )
 
 
@@ -127,12 +124,3 @@ def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold
         pixel_auroc=answers.pixel_auroc,
         pixel_auroc_before=answers.pixel_auroc_before,
     )
-
-
-def _check_written(path: Path, images: VerificationImages, answers: Answers) -> None:
-    """Raise `InputError` unless the finished file, opened as any user opens it, says what was compared."""
-    score, _ = open_exported(path).score_pixels(images.images[0].pixels()[None])
-    if not np.isclose(score[0], answers.after[0], rtol=1e-5, atol=TOLERANCE * float(np.ptp(answers.after))):
-        raise InputError(
-            f"'{path.name}' says {score[0]:g} of an image where it said {answers.after[0]:g}; export again"
-        )

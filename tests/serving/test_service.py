@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from kdad.serving.batching import Batcher
+from kdad.serving.service import Batcher
 
 
 def image(value: float) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Nodes of the pipeline `calibration`."""
+"""The pipeline `calibration`: a kept detector gets another threshold, without training; the old one stays as it is."""
 
 import logging
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
@@ -18,7 +19,7 @@ from kdad.images.labels import NORMAL
 from kdad.images.tiling import Tiling
 from kdad.inference.description import as_lines, describe_detector, describe_images
 from kdad.inference.parameters import CalibrationParameters
-from kdad.inference.predicting import AnyPredictor, predict_found
+from kdad.inference.predictions import AnyPredictor, predict_found
 from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.logs import PLAIN
 from kdad.parameters.compute import ComputeParameters
@@ -32,6 +33,21 @@ _REMEMBERED = "the scores of the validation images that the detector remembers"
 _SHOWN_PROBLEMS = 10
 _MAPS_FOR_LIMITS = 32
 _VALUES_OF_A_MAP = 300_000
+_NO_THRESHOLD = Threshold(
+    value=0, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Score the calibration images, set the threshold, keep the new detector; in one step, all of it or nothing."""
+    inputs = {
+        "detector": "calibration.source",
+        "images": "calibration.images",
+        "calibration": "params:calibration",
+        "compute": "params:compute",
+    }
+    outputs = ["calibration.scores", "calibration.detector", "calibration.threshold"]
+    return Pipeline([Node(calibrate, inputs, outputs, name="calibrate_detector")])
 
 
 def calibrate(
@@ -77,7 +93,8 @@ def calibrate(
     else:
         new = new_tiled(tiling, threshold, normal, images).model_copy(update={"colour_limits": limits})
         detector.tiled = put_tiled(detector.tiled, new)
-    left_out = "" if calibration.rule in LABELLED_RULES else _left_out(scores)
+    anomalous = 0 if calibration.rule in LABELLED_RULES else int((labels == 1).sum())
+    left_out = f"; {anomalous} anomalous ones are left out" if anomalous else ""
     logger.info(
         "Threshold%s %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
         "" if tiling is None else f" for tiles of {tiling}:",
@@ -156,25 +173,11 @@ def score_images(
             continue
         scores.append(judged.prediction.score)
         if label == 0 and judged.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
-            maps.append(_some_values(judged.prediction.map))
+            anomaly_map = judged.prediction.map  # a large one in part: many do not fit into memory
+            maps.append(anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy())
     if problems:
         raise InputError(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
     return table, colour_limits_of(np.concatenate(maps)) if maps else None
-
-
-def _some_values(anomaly_map: np.ndarray) -> np.ndarray:
-    """Return a large map's values in part: those of many do not fit into memory."""
-    return anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy()
-
-
-_NO_THRESHOLD = Threshold(
-    value=0, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
-)
-
-
-def _left_out(scores: pd.DataFrame) -> str:
-    anomalous = int((scores["label"] == 1).sum())
-    return f"; {anomalous} anomalous ones are left out" if anomalous else ""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kdad.errors import InputError
-from kdad.inference.journal import Journal
+from kdad.inference.watching import Journal
 
 HEADING = {"format": 1, "detector": "a"}
 ENTRIES = [{"row": {"path": "x\ny.png", "score": 0.1}}, {"row": {"path": "\udcff ü.png", "score": None}}]
@@ -41,7 +41,7 @@ def test_cut_at_any_byte_the_whole_lines_are_kept_and_it_goes_on(path):
 
 def test_an_entry_is_on_the_disk_when_append_returns(path, monkeypatch):
     synced = []
-    monkeypatch.setattr("kdad.inference.journal.os.fsync", lambda file: synced.append(path.read_bytes()))
+    monkeypatch.setattr("kdad.inference.watching.os.fsync", lambda file: synced.append(path.read_bytes()))
     Journal(path, HEADING).append({"row": "new"})
     assert json.loads(synced[-1].splitlines()[-1]) == {"row": "new"}
 

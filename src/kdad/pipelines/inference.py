@@ -1,9 +1,11 @@
-"""Nodes of the pipeline `inference`: images of a folder, or those that arrive in one."""
+"""The pipelines `inference` and `watch`: images of a folder judged by a kept detector, or those that arrive in one."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
@@ -11,25 +13,61 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
-from kdad.inference.drift import find_drift, reference_of, say_drift
 from kdad.inference.parameters import InferenceParameters
-from kdad.inference.predicting import predict_labelled
-from kdad.inference.predictions import Predictions, write_predictions
-from kdad.inference.tiling import describe_sizes, describe_tiles, describe_unlike, predict_by_tiles
-from kdad.inference.watching import Watch, WatchReport
+from kdad.inference.predictions import AnyPredictor, Predictions, predict_labelled, write_predictions
+from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_tiles
+from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.compute import ComputeParameters
 from kdad.project.interruption import RaiseOnSignal, StopRequested
 from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
-from kdad.scoring.drift import NormalReference
+from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters
 
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
 _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "true_positive_rate")
+
+
+#: What both pipelines take and leave.
+_GIVEN = {
+    "detector": "inference.detector",
+    "output": "inference.output_folder",
+    "inference": "params:inference",
+    "compute": "params:compute",
+}
+_FACTS = {"understood": "inference.understood", "reference": "inference.reference", "inference": "params:inference"}
+_REPORT = ["inference.contact_sheet", "inference.page", "inference.metrics"]
+
+
+def create_pipeline() -> Pipeline:
+    """Judge images, report, and end with an error when files could not be read."""
+    judged = {"predictions": "inference.predictions"}
+    outputs = ["inference.predictions", "inference.understood", "inference.reference"]
+    reported = judged | _FACTS | {"measuring": "params:measuring"}
+    return Pipeline(
+        [
+            Node(predict_images, _GIVEN | {"images": "inference.images"}, outputs, name="predict_images"),
+            Node(report_predictions, reported, _REPORT, name="report_predictions"),
+            Node(stop_on_unreadable, judged | {"page": "inference.page"}, None, name="report_unreadable_files"),
+        ],
+        tags="inference",
+    )
+
+
+def create_watch() -> Pipeline:
+    """Judge files as they arrive in a folder, until told to end, then report."""
+    outputs = ["inference.watched", "inference.understood", "inference.reference"]
+    return Pipeline(
+        [
+            Node(watch_folder, _GIVEN | {"folder": "inference.watched_folder"}, outputs, name="watch_folder"),
+            Node(report_watch, {"predictions": "inference.watched"} | _FACTS, _REPORT, name="report_watch"),
+        ],
+        tags="inference",
+    )
 
 
 def predict_images(
@@ -39,17 +77,14 @@ def predict_images(
 
     Returned with the finished table are what detector and images were taken for, and what scores are compared with.
     """
-    prepare_compute(compute)
     detector.require_threshold()
+    prepare_compute(compute)
     if inference.maps and not detector.methods:
         raise InputError(
             f"inference.maps is asked for, but a detector of '{detector.system}' makes no maps; leave it out"
         )
-    predictor, understood, sizes = detector, describe_detector(detector), None
-    if inference.tiles is not None:
-        predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
-        understood, sizes = understood + describe_tiles(predictor.found), describe_sizes(images, predictor.tiling)
-        sizes += describe_unlike(images, predictor.found)
+    predictor, understood = _by_tiles(detector, inference)
+    sizes = None if inference.tiles is None else describe_sizes(images, predictor.tiling, predictor.found)
     understood += describe_images(images, detector, "these are judged, and not compared", sizes)
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
@@ -60,7 +95,14 @@ def predict_images(
         predictions = write_predictions(
             output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape
         )
-    return predictions, understood, reference_of(predictor)
+    return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
+
+
+def _by_tiles(detector: Predictor, inference: InferenceParameters) -> tuple[AnyPredictor, Facts]:
+    if inference.tiles is None:
+        return detector, describe_detector(detector)
+    predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
+    return predictor, describe_detector(detector) + describe_tiles(predictor.found)
 
 
 def report_predictions(
@@ -85,11 +127,10 @@ def report_predictions(
         metrics |= measure_detection(labelled.astype({"label": int, "decision": int}), measuring)
     drift = find_drift(judged, reference, inference.drift.alpha)
     metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
-    say_drift(drift)
+    log_drift(drift)
     counts = f"{len(judged)} judged, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     logger.info("Found: %s", counts)
-    thumbnails = judged["thumbnail"]
-    sheet = draw_contact_sheet(judged, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
+    sheet = _draw_sheet(judged, predictions, inference)
     shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Predictions: {printable(inference.images)}"
     facts = [*understood, ("Found", counts), ("Drift", drift.statement())]
@@ -118,16 +159,13 @@ def watch_folder(
     """
     prepare_compute(compute)
     detector.require_threshold()
-    predictor, understood, tiles = detector, describe_detector(detector), None
-    if inference.tiles is not None:
-        predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
-        understood += describe_tiles(predictor.found)
-        tiles = f"{predictor.tiling}, threshold {predictor.threshold.value!r}"
+    predictor, understood = _by_tiles(detector, inference)
+    by_tiles = f"{predictor.tiling}, threshold {predictor.threshold.value!r}" if inference.tiles else None
     understood.append(("Watching", printable(str(folder))))
     logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
     heading = {"format": 1, "folder": str(folder.resolve()), "detector": detector.key}
-    heading |= {"threshold": detector.threshold.value, "tiles": tiles}
-    reference = reference_of(predictor)
+    heading |= {"threshold": detector.threshold.value, "tiles": by_tiles}
+    reference = NormalReference(predictor.threshold, predictor.validation_scores)
     report = WatchReport(understood, reference, inference)
     with StopRequested() as stop:
         predictions = Watch(output, folder, predictor, heading, report, inference).run(lambda: stop.requested)
@@ -142,8 +180,23 @@ def report_watch(
     for row in predictions.table.to_dict("records"):
         report.add(row)
     latest = report.table
-    latest = latest[latest["score"].notna()].reset_index(drop=True)
     logger.info("Found: %d files, %d anomalous", report.files, report.anomalous)
-    thumbnails = latest["thumbnail"]
-    sheet = draw_contact_sheet(latest, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
+    sheet = _draw_sheet(latest[latest["score"].notna()].reset_index(drop=True), predictions, inference)
     return sheet, report.page(), report.metrics()
+
+
+def _draw_sheet(judged: pd.DataFrame, predictions: Predictions, inference: InferenceParameters) -> Figure:
+    thumbnails = judged["thumbnail"]
+    return draw_contact_sheet(judged, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
+
+
+def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
+    """Compare scores of the images that were judged by the reference's threshold: of tiles, or of whole images.
+
+    Where there are labels, scores of normal images alone.
+    """
+    rows = judged[judged["threshold"] == reference.threshold.value]
+    labelled = bool(rows["label"].notna().any())
+    if labelled:
+        rows = rows[rows["label"] == 0]
+    return compare_scores(rows["score"].to_numpy(dtype=float), reference, alpha, labelled)
