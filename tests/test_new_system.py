@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from kdad.detectors.context import FitResult, Outputs
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.source_detector import SourceDetector
+from kdad.detectors.detector import SourceDetector
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore

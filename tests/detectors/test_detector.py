@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.context import FitResult, Outputs
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, SourceDetector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
@@ -201,3 +202,15 @@ def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, imag
 def test_images_of_another_size_are_refused(detector):
     with pytest.raises(InputError, match="images are 32 x 32, but the detector was made for 32 x 48"):
         detector.predict_batch(torch.zeros(2, 3, 32, 32))
+
+
+def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, train_context):
+    settings = BaselineSettings(
+        source={"name": "timm:test_resnet", "weights": "random", "critical_points": ["stage2", "stage1"]},
+        features={"batch_size": 5},
+        baselines={"methods": {"position_gaussian": {"detector": "position_gaussian"}}},
+    )
+    found = SourceDetector.frozen_networks(settings, FeatureSet(images, split, {}), train_context)
+    assert list(found) == ["source"]
+    assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
+    assert SourceDetector.passage(settings, images.size).batch_size == 5

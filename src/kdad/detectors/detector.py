@@ -20,6 +20,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference
+from kdad.features.source import SourceReference, reference_source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
@@ -83,7 +84,7 @@ class Detector(nn.Module, Predictor):
     @classmethod
     def describe(cls, settings: SystemSettings) -> str:
         """Say in a few words what the detector looks through."""
-        return settings.source.name if hasattr(settings, "source") else cls.system
+        return cls.system
 
     @classmethod
     def label(cls, settings: SystemSettings) -> dict[str, str]:
@@ -248,6 +249,32 @@ class Detector(nn.Module, Predictor):
             scored=feature_set.split.digest,
             code=code_digest(type(self).__module__),
         )
+
+
+class SourceDetector(Detector):
+    """A detector whose one frozen network is the source that its settings name."""
+
+    Reference = SourceReference
+
+    @classmethod
+    def source_settings(cls, settings: SystemSettings) -> Any:
+        """Return what has the blocks `source` and `features`."""
+        return settings
+
+    @classmethod
+    def frozen_networks(
+        cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
+        named = cls.source_settings(settings).source
+        return {"source": reference_source(named, feature_set, train_context.models)}
+
+    @classmethod
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
+        return ExtractionOptions.of(cls.source_settings(settings).features)
+
+    @classmethod
+    def describe(cls, settings: SystemSettings) -> str:
+        return cls.source_settings(settings).source.name
 
 
 class DetectorGraph(nn.Module):

@@ -14,12 +14,11 @@ from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
 from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, SourceDetector
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.source_detector import SourceDetector
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet

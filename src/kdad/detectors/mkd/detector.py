@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
+from kdad.detectors.detector import SourceDetector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
@@ -17,7 +18,6 @@ from kdad.detectors.mkd.forward_map import forward_map
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gradient_maps, measure_mean_image
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
-from kdad.detectors.source_detector import SourceDetector
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
