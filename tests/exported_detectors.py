@@ -8,12 +8,12 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
+from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.checked_images import VerificationImages, of_run
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
-from kdad.detectors.prediction import colour_limits_of
+from kdad.detectors.predictor import colour_limits_of
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet

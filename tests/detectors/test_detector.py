@@ -128,7 +128,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     read = []
     monkeypatch.setattr(
-        "kdad.detectors.prediction.read_image",
+        "kdad.detectors.predictor.read_image",
         lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32),
     )
     files = detector.predict_files(iter(paths), 2)
@@ -146,7 +146,7 @@ def test_the_images_of_a_batch_are_free_when_the_next_is_read(detector, tmp_path
         images.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr("kdad.detectors.prediction.read_image", read)
+    monkeypatch.setattr("kdad.detectors.predictor.read_image", read)
     monkeypatch.setattr("kdad.detectors.predictor.reading_threads", lambda: 1)
     for file in detector.predict_files([tmp_path / f"{number}.png" for number in range(6)], 2):
         del file

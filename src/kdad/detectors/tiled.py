@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
-from kdad.detectors.tiled_threshold import TiledThreshold
+from kdad.detectors.predictor import FilePrediction, Prediction, TiledThreshold, rank_score, read_or_say
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.tiling import TileGrid, Tiling

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdad.detectors.prediction import FilePrediction
+from kdad.detectors.predictor import FilePrediction
 from kdad.images.files.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
 

@@ -5,8 +5,7 @@ from contextlib import closing
 
 from rich.progress import TextColumn
 
-from kdad.detectors.prediction import FilePrediction
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import FilePrediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.images.found import FoundImages
 from kdad.progress import progress_bar

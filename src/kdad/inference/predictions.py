@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdad.detectors.prediction import FilePrediction
+from kdad.detectors.predictor import FilePrediction
 from kdad.errors import InputError
 from kdad.inference.predicted_files import COLUMNS, PredictedFiles, open_table
 from kdad.logs import PLAIN

@@ -1,8 +1,9 @@
-"""Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
+"""Maps standardised: by one mean and spread, or at each pixel.
 
-An object that always lies the same way has places that a network never learns well, and others that it always does;
-what is left says how unusual a value is where it stands. Training images alone are looked at: validation ones set the
-threshold, and a score that they had shaped would judge them more mildly than new images.
+At each pixel what is usual there for normal images is taken away, and divided by its spread: an object that always
+lies the same way has places that a network never learns well, and others that it always does. Training images alone
+are looked at: validation ones set the threshold, and a score that they had shaped would judge them more mildly than
+new images.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.splits import Split
+from kdad.parameters.strict import StrictModel
 from kdad.scoring.smoothing import gaussian_filter
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
@@ -21,6 +24,23 @@ _FLOOR = 0.2
 #: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
 _TRAINING_IMAGES = 512
 _KEPT = "moments."  # before the names of tensors
+
+
+class ZScore(StrictModel):
+    """Mean and standard deviation of a map's values."""
+
+    mean: float = Field(description="of all values")
+    sd: float = Field(gt=0, description="dividing by the count; 1 where all are the same")
+
+    @classmethod
+    def of(cls, values: ChannelStatistics) -> "ZScore":
+        """Return that of values taken in as one channel; raises `ValueError` where there was none."""
+        # Unchecked: of values that are not finite it is not either, and whoever maps images names the one.
+        return cls.model_construct(mean=values.mean.item(), sd=values.sd.item() or 1.0)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Return (x - mean) / sd."""
+        return (values - self.mean) / self.sd
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kdad.detectors.prediction import Prediction
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Prediction, Predictor
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.prediction import Prediction, colour_limits_of
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.images.files.decoding import resize_image
 from kdad.reporting.heat_map import overlay_placed, thumbnail_size
 from kdad.serving.answers import base64_png

@@ -8,8 +8,7 @@ from math import isnan
 from time import monotonic
 from typing import Any, TypeVar
 
-from kdad.detectors.prediction import Prediction
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Prediction, Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.batching import Batcher

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kdad.detectors.mapping import map_images, run_over
+from kdad.detectors.evaluation import map_images, run_over
 from kdad.detectors.mkd.cloner import Cloner
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms

@@ -17,7 +17,7 @@ from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.context import Outputs, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import upsample
 from kdad.seeding import derive_seed, numpy_generator
 
 MAP = "anomaly"

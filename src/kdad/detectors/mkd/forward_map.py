@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdad.detectors.mkd.discrepancy import location_direction, location_value_loss
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, ForwardMapParameters
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import upsample
 
 #: Added before the logarithm of the geometric mean; far below any discrepancy that float32 resolves.
 _FLOOR = 1e-8

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import upsample
 
 
 def location_distance(source: Tensor, student: Tensor) -> Tensor:

@@ -35,8 +35,7 @@ from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_moments, measured_rows, moments_state, take_moments
-from kdad.scoring.z_score import ZScore
+from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, measured_rows, moments_state, take_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
-from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
+from kdad.detectors.evaluation import calibrate_float32
 from kdad.detectors.learnt import Trained
 from kdad.detectors.opening import open_detector
 from kdad.detectors.soft_target.distillation import Distillation
