@@ -80,7 +80,6 @@ class VectorModel(BaselineModel):
         self.looks_through_source = self.method.representation == "source"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
-        """Represent the training images, and fit the library's model."""
         rows = feature_set.split.rows("train")
         batches = (rows[start : start + _VECTOR_BATCH] for start in range(0, len(rows), _VECTOR_BATCH))
         raw = [self.represent.raw(feature_set.batch(batch), self._outputs(feature_set, batch)) for batch in batches]
@@ -91,20 +90,16 @@ class VectorModel(BaselineModel):
         return None, False
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the model's score."""
         scores = self.fitted(self.represent(self.represent.raw(images, outputs)))
         return Outputs({"score": torch.from_numpy(np.array(scores, dtype=np.float64))}, {})
 
     def state(self) -> dict[str, Tensor]:
-        """Return representation and model."""
         return prefixed(self.represent.state(), "representation.") | prefixed(self._state, "model.")
 
     def facts(self) -> dict[str, Any]:
-        """Return the vectors' length."""
         return {"features": self.features}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take representation and model."""
         self.represent.load_state(without_prefix(state, "representation."))
         self._state, self.features = without_prefix(state, "model."), facts["features"]
         given = self.method.detector, self.features, self.method.options, self._seed(facts["seed"])
@@ -126,7 +121,6 @@ class PatchMapModel(BaselineModel):
         self.model = new_patch_model(self.method.map_options)
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
-        """Fit to the training images' patches."""
         rows = feature_set.split.rows("train")
 
         def passes():
@@ -140,21 +134,17 @@ class PatchMapModel(BaselineModel):
 
     @property
     def lowest(self) -> float:
-        """What no value of the map is below."""
         return self.model.lowest
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the scores of all positions, upsampled to the image's size."""
         features = self._features(outputs)
         grid = self.model.score(patches_of(features)).unflatten(1, features.shape[-2:])
         return Outputs({}, {MAP: upsample(grid, self.detector.size)})
 
     def state(self) -> dict[str, Tensor]:
-        """Return the model's arrays."""
         return self.model.state()
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the model's arrays."""
         self.model.load_state(state)
 
     def _features(self, outputs: list[Tensor]) -> Tensor:
@@ -169,7 +159,6 @@ class AutoencoderModel(BaselineModel):
     looks_through_source = False
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
-        """Train the autoencoder, or find it trained."""
         compute, seed, options = self.detector.compute, train_context.seed, self.method.map_options
 
         def train(checkpoint):
@@ -182,17 +171,14 @@ class AutoencoderModel(BaselineModel):
         return trained.history, trained.reused
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the residual at each pixel."""
         with self.detector.compute.autocast():
             found = self.network(images)
         return Outputs({}, {MAP: residual(found, images, self._loss)})
 
     def state(self) -> dict[str, Tensor]:
-        """Return the network's weights."""
         return state_of(self.network)
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the network's weights."""
         self._take(state)
 
     @property

@@ -57,23 +57,19 @@ class CommitteeDetector(SourceDetector):
 
     @classmethod
     def check_inputs(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for what a member cannot use."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check_inputs(own, feature_set)
 
     @classmethod
     def is_stochastic(cls, settings: CommitteeSettings) -> bool:
-        """Tell whether a member draws anything at random."""
         return any(_KINDS[type(own)].is_stochastic(own) for own in settings.of_members.values())
 
     @classmethod
     def check(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for critical points of a member that the source does not have."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check(own, feature_set)
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Fit every member, or find it trained."""
         self.size = feature_set.features["source"].size
         fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
@@ -93,20 +89,17 @@ class CommitteeDetector(SourceDetector):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the members have learnt, each tensor's name after its member's."""
         state = moments_state({_DETECTION: self.moments})
         for name, member in self.members.items():
             state |= prefixed(member.state_dict(), f"{name}.")
         return state
 
     def metadata(self) -> dict[str, Any]:
-        """Return what else each member has learnt."""
         return {
             "members": {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
         }
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the members have learnt."""
         kept = facts["members"]
         if list(kept) != list(self.members):
             raise ValueError(f"its members are {', '.join(self.members)}, and it has what {', '.join(kept)} learnt")
@@ -117,24 +110,19 @@ class CommitteeDetector(SourceDetector):
 
     @property
     def methods(self) -> list[str]:
-        """The product, and each member's map."""
         return [PRODUCT, *self.members]
 
     @property
     def image_score(self) -> ImageScore:
-        """The mean of the highest values of the product, standardised at each position."""
         return ImageScore(_DETECTION, "map_top_mean", self.settings.committee.top_fraction)
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what the members' finished maps and scores depend on."""
         return {"members": {name: _judging_settings(member) for name, member in self.members.items()}}
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return how many images the member of the smallest batches maps at once."""
         return min(member.batch_size(member.methods[0]) for member in self.members.values())
 
     def cost(self) -> dict[str, float]:
-        """Return the sums over those members that say what they take."""
         costs: Counter[str] = Counter()
         for member in self.members.values():
             costs.update(member.cost())

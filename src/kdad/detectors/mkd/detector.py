@@ -45,14 +45,12 @@ class MkdDetector(SourceDetector):
 
     @classmethod
     def check(cls, settings: MkdSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for a critical point that the source does not have."""
         names = feature_set.features["source"].names
         choose_points(settings.cloner.training_points, names, "cloner.training_points")
         for block in ("detection", "forward_map", "gradient_map"):
             choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Train the cloner, or find it trained, and measure on training images what its maps need."""
         started, settings = perf_counter(), self.settings
         cache = feature_set.features["source"]
         scaled = settings.features.activation_scaling == "per_point"
@@ -80,7 +78,6 @@ class MkdDetector(SourceDetector):
         return FitResult(trained.history, seconds, trained.reused, "cloner")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the cloner's weights, and what maps keep of training images."""
         state = state_of(self.cloner) | (moments_state({_DETECTION: self.moments}) if self.moments else {})
         return state if self.mean_image is None else state | {_MEAN_IMAGE: self.mean_image}
 
@@ -89,7 +86,6 @@ class MkdDetector(SourceDetector):
         return {"points": [asdict(point) for point in self.points], "scales": self.scales, "seed": self.seed}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take a cloner, its scales, and what its maps need."""
         points = [CriticalPoint(**point) for point in facts["points"]]
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
@@ -104,19 +100,16 @@ class MkdDetector(SourceDetector):
 
     @property
     def methods(self) -> list[str]:
-        """The localisation methods of the parameters."""
         return list(self.settings.scoring.localisation)
 
     @property
     def image_score(self) -> ImageScore:
-        """L_total, or a number of the forward map."""
         rule = self.settings.scoring.detection
         if rule.score == _SCORE:
             return ImageScore(_SCORE, "raw")
         return ImageScore(_DETECTION if self._at_positions else _FORWARD, rule.score, rule.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
-        """Return what the parameters say; the forward map passes as it is where they say nothing."""
         named = _FORWARD if method == _DETECTION else method
         return self.settings.scoring.smoothing.get(named, SmoothingParameters())
 
@@ -133,11 +126,9 @@ class MkdDetector(SourceDetector):
         return {"scored_points": scoring.detection.points, "moments_sigma": sigma} | scoring.forward_map.model_dump()
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return fewer images where gradients are kept."""
         return 32 if method is None or not self.is_costly(method) else self.settings.scoring.gradient_map.batch_size
 
     def cost(self) -> dict[str, float]:
-        """Return the cloner's parameters, and the operations of its forward pass over one image."""
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
         return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
 

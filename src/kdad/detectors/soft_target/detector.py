@@ -55,7 +55,6 @@ class FrozenClassifier(nn.Module):
         return [self.classifier.classify(images[:, : self.channels])[..., None, None]]
 
     def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
-        """Return the logits' shape."""
         return [CriticalPoint("logits", self.classes, 1, 1, signed=True)]
 
 
@@ -84,7 +83,6 @@ class SoftTargetDetector(Detector):
     def frozen_networks(
         cls, settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
-        """Return the teacher of all classes, trained or found."""
         distillation = _distillation(settings, feature_set, train_context)
         teacher, network = distillation.teacher(train_context.seed), settings.soft_target.teacher
         reference = ClassifierReference(
@@ -99,16 +97,13 @@ class SoftTargetDetector(Detector):
 
     @classmethod
     def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how many images the teacher sees at once."""
         return ExtractionOptions(_BATCH)
 
     @classmethod
     def describe(cls, settings: SoftTargetSettings) -> str:
-        """Say what the student disagrees with."""
         return "teacher of all classes"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Distil the student on the normal class, or find it trained."""
         distillation = _distillation(self.settings, feature_set, train_context)
         student = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
         self.size = feature_set.images.size
@@ -117,40 +112,32 @@ class SoftTargetDetector(Detector):
         return FitResult(student.history, student.seconds, student.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the student's weights."""
         return state_of(self.student)
 
     def metadata(self) -> dict[str, Any]:
-        """Return nothing more."""
         return {}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the student."""
         self._take(state)
 
     @property
     def methods(self) -> list[str]:
-        """There are no maps."""
         return []
 
     @property
     def image_score(self) -> ImageScore:
-        """The divergence itself."""
         return ImageScore(_SCORE, "raw")
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return many, as the images are small."""
         return _BATCH
 
     def cost(self) -> dict[str, float]:
-        """Return the student's parameters."""
         return {"parameters": count_parameters(self.student)}
 
     @torch.no_grad()
     def maps(
         self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
     ) -> Outputs:
-        """Return the disagreement of teacher and student."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None else outputs
         with self.compute.autocast():

@@ -19,14 +19,14 @@ from kdad.detectors.uninformed_students.maps import (
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.pretraining import (
+from kdad.detectors.uninformed_students.students import Standardisation, train_students
+from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,
     pretrain,
     reference_teacher,
     require_teachers,
 )
-from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.checks.statistics import ChannelStatistics
@@ -63,7 +63,6 @@ class UninformedStudentsDetector(Detector):
     def frozen_networks(
         cls, settings: UninformedStudentsSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
-        """Return the teachers, trained or found; they depend on natural images alone."""
         trained = pretrain(settings.teacher, settings.students.receptive_fields, train_context)
         return {
             f"p{field}": reference_teacher(found, field, settings.teacher, settings.students.output_stride)
@@ -72,24 +71,20 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how teachers see images: by default their descriptors are kept where they fit."""
         keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
         return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
         super().check_inputs(settings, feature_set)
         check_size(feature_set.images.size, max(settings.students.receptive_fields))
         NaturalPool(settings.teacher.pool)
 
     @classmethod
     def describe(cls, settings: UninformedStudentsSettings) -> str:
-        """Say what the teachers have learnt from."""
         return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Train the ensemble of each receptive field, or find it trained, and measure the maps of training images."""
         require_teachers(self.references, self.settings)
         found = {field: self._fit_field(field, feature_set, train_context) for field in self._fields}
         self.size = feature_set.images.size
@@ -103,19 +98,16 @@ class UninformedStudentsDetector(Detector):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the students' weights, their targets' standardisation, and moments that maps are normalised by."""
         state = state_of(self.ensembles)
         for field, standardise in self.standardisations.items():
             state |= {f"p{field}.target_mean": standardise.mean, f"p{field}.target_sd": standardise.sd}
         return state | (moments_state(self.constants) if self._at_positions else {})
 
     def metadata(self) -> dict[str, Any]:
-        """Return the constants that maps are normalised by, where they are numbers."""
         constants = {} if self._at_positions else self.constants
         return {"map_constants": {name: found.model_dump() for name, found in constants.items()}}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take students and constants."""
         kept = take_moments(state, self._grid)
         if not self._at_positions:
             kept = {part: ZScore.model_validate(found) for part, found in facts["map_constants"].items()}
@@ -130,29 +122,23 @@ class UninformedStudentsDetector(Detector):
 
     @property
     def methods(self) -> list[str]:
-        """The localisation methods of the parameters; one receptive field alone is left out where there is no other."""
         return [method for method in self.settings.student_scoring.localisation if parts_of(method, self._fields)]
 
     @property
     def image_score(self) -> ImageScore:
-        """A rule of the first map."""
         scoring = self.settings.student_scoring
         return ImageScore(self.methods[0], scoring.score, scoring.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
-        """Return what the parameters say."""
         return self.settings.student_scoring.smoothing[method]
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what e and v are divided and normalised by."""
         return self.settings.student_scoring.model_dump(include={"normalisation"})
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return fewer images the larger they are."""
         return _images_in(_STUDENT_PIXELS, self.size)
 
     def cost(self) -> dict[str, float]:
-        """Return the students' parameters, and the operations of teachers and students over one image."""
         images, students = torch.zeros(1, 3, *self.size), self.settings.students
         flops = 0
         for field in self._fields:

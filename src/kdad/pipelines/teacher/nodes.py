@@ -11,7 +11,7 @@ from kdad.detectors.uninformed_students.parameters import (
     TeacherParameters,
     UninformedStudentsSettings,
 )
-from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.uninformed_students.teacher import join_histories, pretrain, reference_teacher
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
