@@ -82,17 +82,23 @@ def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
 
 
 def measure_moments(
-    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
-) -> dict[str, PixelStats]:
-    """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
+    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int, overall: bool = False
+) -> dict[str, PixelStats] | dict[str, ZScore]:
+    """Return the moments of maps by name, at each pixel or `overall`.
+
+    `maps_of` gives those of images at some rows, `(B, h, w)`.
+    """
     rows = measured_rows(split)
     statistics: dict[str, ChannelStatistics] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(rows), batch_size):
         for name, maps in maps_of(rows[start : start + batch_size]).items():
             shapes[name] = tuple(maps.shape[1:])
-            statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
-    return {name: PixelStats.of(found, shapes[name]) for name, found in statistics.items()}
+            values = maps.reshape(-1, 1) if overall else maps.flatten(1)
+            statistics.setdefault(name, ChannelStatistics()).update(values.cpu().numpy())
+    if overall:
+        return {name: ZScore.of(measured) for name, measured in statistics.items()}
+    return {name: PixelStats.of(measured, shapes[name]) for name, measured in statistics.items()}
 
 
 def measure_smoothed(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> PixelStats:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_parameters, state_of
-from kdad.detectors.soft_target.classifier import Classifier
-from kdad.detectors.soft_target.distillation import Distillation
+from kdad.detectors.soft_target.distillation import Classifier, Distillation
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet

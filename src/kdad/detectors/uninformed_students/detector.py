@@ -29,13 +29,12 @@ from kdad.detectors.uninformed_students.teacher import (
 )
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, measured_rows, moments_state, take_moments
+from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, moments_state, take_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -89,7 +88,13 @@ class UninformedStudentsDetector(Detector):
         found = {field: self._fit_field(field, feature_set, train_context) for field in self._fields}
         self.size = feature_set.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
-        self.constants = self._measure_constants(feature_set)
+        with torch.no_grad():
+            self.constants = measure_moments(
+                feature_set.split,
+                lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
+                self.batch_size(),
+                overall=not self._at_positions,
+            )
         return FitResult(
             join_histories({field: trained.history for field, trained in found.items()}),
             sum(trained.seconds for trained in found.values()),
@@ -115,7 +120,6 @@ class UninformedStudentsDetector(Detector):
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
             self.standardisations[field] = Standardisation(*moments)
-        for field in self._fields:
             self.ensembles[f"p{field}"] = self._new_ensemble(field, 0)
         self.ensembles.load_state_dict(state)
         self.compute.place(self.ensembles).eval()
@@ -153,14 +157,13 @@ class UninformedStudentsDetector(Detector):
         """Return maps by the methods; there is no raw score."""
         methods = self.needed_methods if methods is None else methods
         parts = self._grid_maps(images, outputs)
-        stride = self.settings.students.output_stride
-        found = {}
+        maps = {}
         for method in methods:
             names = parts_of(method, self._fields)
             fields = {name.partition("_p")[2] for name in names}
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
-            found[method] = spread_grid(fused, stride, self.size)
-        return Outputs({}, found)
+            maps[method] = spread_grid(fused, self.settings.students.output_stride, self.size)
+        return Outputs({}, maps)
 
     def _grid_maps(self, images: Tensor, outputs: FrozenOutputs | None) -> dict[str, Tensor]:
         """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""
@@ -171,33 +174,13 @@ class UninformedStudentsDetector(Detector):
             targets = self.standardisations[field](self.compute.move(outputs[f"p{field}"][0]))
             with self.compute.autocast():
                 predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
-            predictions = predictions.float()
-            parts |= {
-                f"e_p{field}": regression_error(predictions, targets),
-                f"v_p{field}": predictive_variance(predictions),
-            }
+            parts[f"e_p{field}"] = regression_error(predictions.float(), targets)
+            parts[f"v_p{field}"] = predictive_variance(predictions.float())
         return parts
 
-    @torch.no_grad()
-    def _measure_constants(self, feature_set: FeatureSet) -> dict[str, ZScore] | dict[str, PixelStats]:
-        if self._at_positions:
-            return measure_moments(
-                feature_set.split,
-                lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
-                self.batch_size(),
-            )
-        rows, size = measured_rows(feature_set.split), self.batch_size()
-        statistics = {name: ChannelStatistics() for name in every_part(self._fields)}
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            for name, maps in self._grid_maps(feature_set.batch(batch), feature_set.outputs(batch)).items():
-                statistics[name].update(maps.reshape(-1, 1).cpu().numpy())
-        return {name: ZScore.of(values) for name, values in statistics.items()}
-
     def _fit_field(self, field: int, feature_set: FeatureSet, train_context: TrainContext):
-        students = self.settings.students
-        own = FeatureSet(feature_set.images, feature_set.split, {f"p{field}": feature_set.features[f"p{field}"]})
-        cache = own.features[f"p{field}"]
+        students, cache = self.settings.students, feature_set.features[f"p{field}"]
+        own = FeatureSet(feature_set.images, feature_set.split, {f"p{field}": cache})
         key = content_key(
             descriptors=cache.identity,
             students=students.model_dump(exclude={"receptive_fields", "descriptors"}),
