@@ -1,7 +1,7 @@
 """The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from kdad.features.network import FrozenNetwork, NetworkReference
 from kdad.features.source import SourceReference, reference_source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PixelStats, measure_smoothed
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
 from kdad.storage.content_store import content_key
@@ -275,6 +276,17 @@ class SourceDetector(Detector):
     @classmethod
     def describe(cls, settings: SystemSettings) -> str:
         return cls.source_settings(settings).source.name
+
+    @torch.no_grad()
+    def measure_moments(
+        self, feature_set: FeatureSet, map_of: Callable[[Tensor, FrozenOutputs | None], Tensor], sigma: float
+    ) -> PixelStats:
+        """Return what a map of training images is standardised by, after a Gaussian; `map_of` makes it as `maps`."""
+
+        def of_rows(rows: np.ndarray) -> Tensor:
+            return map_of(feature_set.batch(rows), feature_set.outputs(rows))
+
+        return measure_smoothed(feature_set.split, of_rows, sigma, self.batch_size())
 
 
 class DetectorGraph(nn.Module):

@@ -15,7 +15,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.networks.points import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import measure_smoothed, moments_state, take_map_moments
+from kdad.scoring.per_pixel import moments_state, take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -101,13 +101,7 @@ class FeatureDistanceDetector(SourceDetector):
         self._take_student(trained.state)
         self.moments = None
         if self.block.normalisation == "per_pixel":
-            with torch.no_grad():
-                self.moments = measure_smoothed(
-                    feature_set.split,
-                    lambda rows: self._distance(feature_set.batch(rows), feature_set.outputs(rows)),
-                    self.block.smoothing.gaussian_sigma,
-                    self.batch_size(),
-                )
+            self.moments = self.measure_moments(feature_set, self._distance, self.block.smoothing.gaussian_sigma)
         return FitResult(trained.history, trained.seconds, trained.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:

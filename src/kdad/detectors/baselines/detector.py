@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -93,7 +92,9 @@ class BaselineDetector(SourceDetector):
         )
         try:
             history, reused = self.half.fit(feature_set, train_context)
-            self.moments = self._measure_moments(feature_set) if self._at_positions else None
+            if self._at_positions:
+                sigma = self.settings.baselines.smoothing.gaussian_sigma
+                self.moments = self.measure_moments(feature_set, lambda *given: self._plain(*given).maps[MAP], sigma)
         except InputError:
             raise
         except Exception as error:  # whatever the library meets in these images
@@ -161,14 +162,6 @@ class BaselineDetector(SourceDetector):
     def is_exportable(self) -> bool:
         """Not of another library: those score whole images; the SSIM of torchmetrics is bound to a number of images."""
         return self.method.maps and self.method.detector != "ssim_autoencoder"
-
-    @torch.no_grad()
-    def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
-        def map_of(rows: np.ndarray) -> Tensor:
-            return self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
-
-        sigma = self.settings.baselines.smoothing.gaussian_sigma
-        return measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
 
     @property
     def _at_positions(self) -> bool:

@@ -1,43 +1,29 @@
 """The learnt halves of baselines: what each kind fits, keeps and says."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
-from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
-from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
+from kdad.detectors.baselines.image_models import Representation, fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
-from kdad.detectors.baselines.representations import Representation
 from kdad.detectors.context import Outputs, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.smoothing import upsample
 from kdad.seeding import derive_seed, numpy_generator
 
+if TYPE_CHECKING:
+    from kdad.detectors.baselines.detector import BaselineDetector
+
 MAP = "anomaly"
 _BATCH = 16
 _VECTOR_BATCH = 256
 _DEFAULT_POINTS = 3
-
-
-class Baseline(Protocol):
-    """What a half needs to know of its detector."""
-
-    settings: BaselineSettings
-    method: BaselineMethodParameters
-    compute: Compute
-    size: tuple[int, int]
-    points: list[str]
-    key: str
-
-    def scaled(self, outputs: list[Tensor]) -> list[Tensor]:
-        """Return the source's activations, each point's divided by its scale."""
 
 
 class BaselineModel(ABC):
@@ -46,7 +32,7 @@ class BaselineModel(ABC):
     looks_through_source = True
     lowest = 0.0  # what no value of the map is below
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         self.detector, self.method = detector, detector.method
 
     @abstractmethod
@@ -73,7 +59,7 @@ class BaselineModel(ABC):
 class VectorModel(BaselineModel):
     """A library's detector of whole images as vectors."""
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         super().__init__(detector)
         settings = detector.settings.baselines
         self.represent = Representation(self.method.representation, settings.pixel_side, settings.components)
@@ -116,7 +102,7 @@ class VectorModel(BaselineModel):
 class PatchMapModel(BaselineModel):
     """A model of patches on the source's activations."""
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         super().__init__(detector)
         self.model = new_patch_model(self.method.map_options)
 

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -23,7 +21,7 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.per_pixel import measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import moments_state, take_map_moments
 from kdad.storage.content_store import content_key
 
 #: Below it no value is taken for smaller: the training patches of a memory bank have a distance of 0.
@@ -73,9 +71,7 @@ class CommitteeDetector(SourceDetector):
         self.size = feature_set.features["source"].size
         fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
-        self.moments = measure_moments(feature_set.split, partial(self._products, feature_set), self.batch_size())[
-            _DETECTION
-        ]
+        self.moments = self.measure_moments(feature_set, self._product, 0)
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
             for name, fitting in fittings.items()
@@ -95,9 +91,8 @@ class CommitteeDetector(SourceDetector):
         return state
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "members": {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
-        }
+        learnt = {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
+        return {"members": learnt}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         kept = facts["members"]
@@ -140,26 +135,20 @@ class CommitteeDetector(SourceDetector):
         scores, maps = {}, {}
         for name, member in self.members.items():
             scores[f"{name}_score"], finished = member.score_and_map(images, moved)
-            maps[name] = self._distances(name, finished[member.methods[0]])
+            shown = finished[member.methods[0]]  # as distances from 0 on: those of an SVM begin below
+            maps[name] = shown - member.lowest if isinstance(member, BaselineDetector) else shown
         maps[PRODUCT] = multiply(list(maps.values()))
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[PRODUCT])
         return Outputs(scores, {method: maps[method] for method in methods})
 
-    def _products(self, feature_set: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return the product of the images at some rows, by the name of what is standardised."""
-        outputs = self.maps(feature_set.batch(rows), feature_set.outputs(rows), [PRODUCT])
-        return {_DETECTION: outputs.maps[PRODUCT]}
+    def _product(self, images: Tensor, outputs: FrozenOutputs | None) -> Tensor:
+        return self.maps(images, outputs, [PRODUCT]).maps[PRODUCT]
 
     def require_exportable(self) -> None:
         """Raise `InputError` that names a member that cannot be exported."""
         for member in self.members.values():
             member.require_exportable()
-
-    def _distances(self, name: str, shown: Tensor) -> Tensor:
-        """Return what a member shows as distances from 0 on: those of an SVM begin below."""
-        member = self.members[name]
-        return shown - member.lowest if isinstance(member, BaselineDetector) else shown
 
 
 def multiply(maps: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -73,7 +72,13 @@ class MkdDetector(SourceDetector):
 
         trained = train_once(train_context.models, self.key, train)
         self._take_cloner(trained.state)
-        self._measure_maps(feature_set)
+        if self._at_positions:
+            sigma = self.smoothing(_DETECTION).gaussian_sigma
+            self.moments = self.measure_moments(
+                feature_set, lambda *given: self._forward_map(*self._activations(*given)), sigma
+            )
+        if self._needs_mean_image:
+            self.mean_image = measure_mean_image(feature_set, settings.scoring.gradient_map.batch_size)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
         return FitResult(trained.history, seconds, trained.reused, "cloner")
 
@@ -181,19 +186,6 @@ class MkdDetector(SourceDetector):
         with torch.enable_grad():
             total.eval().requires_grad_(False)
             return gradient_maps(total, images, method, rule, self.seed, self.mean_image)
-
-    @torch.no_grad()
-    def _measure_maps(self, feature_set: FeatureSet) -> None:
-        """Measure on training images the moments of the scored map, and the mean image, where they are needed."""
-
-        def map_of(rows: np.ndarray) -> Tensor:
-            return self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
-
-        if self._at_positions:
-            sigma = self.smoothing(_DETECTION).gaussian_sigma
-            self.moments = measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
-        if self._needs_mean_image:
-            self.mean_image = measure_mean_image(feature_set, self.settings.scoring.gradient_map.batch_size)
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
