@@ -103,7 +103,7 @@ def test_an_image_of_any_size_and_kind_is_resized(detector, tmp_path):
 
 def test_nothing_is_judged_without_a_threshold(fit):
     detector = fit(_Brightness, _Settings()).detector
-    with pytest.raises(InputError, match="the detector has no threshold yet; calibrate it on normal images"):
+    with pytest.raises(InputError, match="the detector has no threshold; run the pipeline 'calibration' on it first"):
         detector.predict(np.zeros((32, 48)))
 
 

@@ -158,8 +158,7 @@ class Predictor(ABC):
 
     def predict_batch(self, images: Tensor, outputs: Any = None) -> list[Prediction]:
         """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
-        if self.threshold is None:
-            raise InputError("the detector has no threshold yet; calibrate it on normal images")
+        self.require_threshold()
         if tuple(images.shape[-2:]) != self.size:
             height, width = images.shape[-2:]
             raise InputError(

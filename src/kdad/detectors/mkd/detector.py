@@ -12,8 +12,7 @@ from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainConte
 from kdad.detectors.detector import SourceDetector
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.forward_map import forward_map
+from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gradient_maps, measure_mean_image
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
