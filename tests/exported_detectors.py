@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, TrainContext
 from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.checked_images import VerificationImages, of_run
 from kdad.detectors.exported.facts import ExportedFacts

@@ -10,8 +10,7 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.context import TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, TrainContext
 from kdad.detectors.evaluation import extract_features
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference

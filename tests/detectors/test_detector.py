@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.context import FitResult, Outputs
-from kdad.detectors.detector import Detector, SourceDetector
+from kdad.detectors.detector import Detector, FitResult, Outputs, SourceDetector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference

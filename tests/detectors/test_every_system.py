@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 
 from kdad.compute import Compute
 from kdad.detectors import load
-from kdad.detectors.context import Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, Outputs, TrainContext
 from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.checked_images import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector

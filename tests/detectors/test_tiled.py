@@ -9,8 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, Outputs
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, Outputs
 from kdad.detectors.predictor import TiledThreshold, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
 from kdad.features.network import NetworkReference

@@ -1,19 +1,19 @@
-"""The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
+"""The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold; what making it takes."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from kdad import __version__
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
@@ -26,8 +26,42 @@ from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_smoothed
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
-from kdad.storage.content_store import content_key
+from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
+
+#: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
+FrozenOutputs = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
+
+    `split_seed` is the run's, by which images are held out.
+    """
+
+    compute: Compute
+    seed: int
+    models: ContentStore
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
+
+    history: pd.DataFrame | None
+    seconds: float
+    reused: bool
+    network: str = "network"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name."""
+
+    scores: dict[str, Tensor]
+    maps: dict[str, Tensor]
 
 
 class Detector(nn.Module, Predictor):

@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import Outputs
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, Outputs
 from kdad.detectors.predictor import colour_limits_of
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet, obtain_class_features, obtain_features
@@ -120,7 +119,6 @@ def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows
 
 
 def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray) -> None:
-    """Raise `InputError` that names the image whose map, or raw score, `(B, ...)` is not finite."""
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
         raise InputError(

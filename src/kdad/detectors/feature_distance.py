@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import SourceDetector
+from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.features.extraction import FeatureSet
 from kdad.networks.points import choose_points

@@ -6,8 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from kdad.detectors.context import FitResult
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult
 from kdad.detectors.evaluation import RawMaps, maps_to_measure
 from kdad.experiments.case import Case, code_of
 from kdad.experiments.memory import ResidentRise

@@ -10,8 +10,7 @@ import pandas as pd
 
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
-from kdad.detectors.context import FitResult, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, TrainContext
 from kdad.detectors.evaluation import RawMaps, calibrate_float32, maps_to_measure, set_threshold, threshold_scores
 from kdad.detectors.evaluation import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings

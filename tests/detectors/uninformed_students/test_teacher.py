@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters

@@ -10,8 +10,7 @@ from torch import Tensor
 from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.models import MAP, AutoencoderModel, BaselineModel, PatchMapModel, VectorModel
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import SourceDetector
+from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
 from kdad.detectors.baselines.image_models import Representation, fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
-from kdad.detectors.context import Outputs, TrainContext
+from kdad.detectors.detector import Outputs, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.smoothing import upsample
@@ -153,7 +153,7 @@ class AutoencoderModel(BaselineModel):
             return network, history
 
         trained = train_once(train_context.models, self.detector.key, train)
-        self._take(trained.state)
+        self.load_state(trained.state, {})
         return trained.history, trained.reused
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
@@ -165,7 +165,9 @@ class AutoencoderModel(BaselineModel):
         return state_of(self.network)
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self._take(state)
+        self.network = self._new_network(0)
+        self.network.load_state_dict(state)
+        self.detector.compute.place(self.network).eval()
 
     @property
     def _loss(self) -> str:
@@ -173,8 +175,3 @@ class AutoencoderModel(BaselineModel):
 
     def _new_network(self, seed: int):
         return new_autoencoder(self._loss, **self.method.map_options.shape, seed=seed)
-
-    def _take(self, state: dict[str, Tensor]) -> None:
-        self.network = self._new_network(0)
-        self.network.load_state_dict(state)
-        self.detector.compute.place(self.network).eval()

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector, SourceDetector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings

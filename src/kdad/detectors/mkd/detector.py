@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import SourceDetector
+from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
@@ -153,7 +152,6 @@ class MkdDetector(SourceDetector):
     def _forward_pass(
         self, images: Tensor, outputs: FrozenOutputs | None, methods: Sequence[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return L_total and the forward map."""
         source, cloner = self._activations(images, outputs)
         scored = self._choose("detection")
         loss = self.settings.cloner.loss
@@ -173,7 +171,6 @@ class MkdDetector(SourceDetector):
             return source, self.cloner(self.compute.move(images))
 
     def _forward_map(self, source: list[Tensor], cloner: list[Tensor]) -> Tensor:
-        """Return the forward map `(B, H, W)`."""
         chosen, rule = self._choose("forward_map"), self.settings.scoring.forward_map
         pairs = [source[i] for i in chosen], [cloner[i] for i in chosen]
         return forward_map(*pairs, rule, self.settings.cloner.loss, self.size)

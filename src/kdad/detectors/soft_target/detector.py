@@ -7,8 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_parameters, state_of
 from kdad.detectors.soft_target.distillation import Classifier, Distillation
 from kdad.detectors.soft_target.losses import softened_divergence
@@ -107,7 +106,7 @@ class SoftTargetDetector(Detector):
         student = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
         self.size = feature_set.images.size
         self.key = content_key(student=student.key, code=code_digest(__name__))
-        self._take(student.state)
+        self.load_state(student.state, {})
         return FitResult(student.history, student.seconds, student.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -117,7 +116,10 @@ class SoftTargetDetector(Detector):
         return {}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self._take(state)
+        teacher, network = self.references["teacher"], self.settings.soft_target.student
+        self.student = Classifier(teacher.channels, teacher.classes, network.widths, network.hidden)
+        self.student.load_state_dict(state)
+        self.compute.place(self.student).eval()
 
     @property
     def methods(self) -> list[str]:
@@ -144,12 +146,6 @@ class SoftTargetDetector(Detector):
         teacher = outputs["teacher"][0][..., 0, 0].to(found.device)
         divergence = softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)
         return Outputs({_SCORE: divergence}, {})
-
-    def _take(self, state: dict[str, Tensor]) -> None:
-        teacher, network = self.references["teacher"], self.settings.soft_target.student
-        self.student = Classifier(teacher.channels, teacher.classes, network.widths, network.hidden)
-        self.student.load_state_dict(state)
-        self.compute.place(self.student).eval()
 
 
 def _distillation(settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext) -> Distillation:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.maps import (
     every_part,

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
 from kdad.detectors.uninformed_students.patches import EMBEDDING, part_of, patches_of, sample_patches

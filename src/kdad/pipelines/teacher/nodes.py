@@ -3,7 +3,7 @@
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import (
     StudentParameters,
