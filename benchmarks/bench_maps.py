@@ -20,10 +20,8 @@ from kdad.detectors.baselines.parameters import (
 )
 from kdad.detectors.baselines.patch_models import new_patch_model
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth_all, upsample
 from timing import Work, in_turns
 
 _MAPS, _SIDES, _CHANNELS = 64, (128, 256), 448

@@ -22,9 +22,8 @@ import pandas as pd
 from kedro.framework.project import configure_project, settings
 
 from kdad.compute import prepare_compute
-from kdad.detectors.context import TrainContext
-from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import extract_features
+from kdad.detectors.detector import Detector, TrainContext
+from kdad.detectors.evaluation import extract_features
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.cache import FeatureCache

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, TrainContext
+from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.verification import VerificationImages, of_run
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
-from kdad.detectors.prediction import colour_limits_of
+from kdad.detectors.predictor import colour_limits_of
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet

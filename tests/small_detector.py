@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.features.extraction import FeatureSet, obtain_features

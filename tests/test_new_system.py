@@ -14,9 +14,8 @@ from projects import FEW, PROJECT
 SYSTEM = """
 import torch
 from pydantic import Field
-from kdad.detectors.context import FitResult, Outputs
+from kdad.detectors.detector import FitResult, Outputs, SourceDetector
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.source_detector import SourceDetector
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore

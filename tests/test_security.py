@@ -112,8 +112,8 @@ from kdad.storage.content_store import ContentStore
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
-from kdad.detectors.extraction import extract_features
-from kdad.detectors.context import TrainContext
+from kdad.detectors.evaluation import extract_features
+from kdad.detectors.detector import TrainContext
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of

@@ -10,9 +10,8 @@ import torch
 from kdad.compute import Compute
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.context import TrainContext
-from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import extract_features
+from kdad.detectors.detector import Detector, TrainContext
+from kdad.detectors.evaluation import extract_features
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.scoring.threshold import quantile_threshold

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kdad.datasets.map_stack import MapStackDataset
-from kdad.scoring.map_stack import write_stack
 
 
 @pytest.fixture
@@ -13,7 +12,9 @@ def dataset(tmp_path) -> MapStackDataset:
 
 
 def _file(folder, name, value) -> np.ndarray:
-    return write_stack(folder / f"{name}.npy", (2, 3, 4), [np.full((2, 3, 4), value)])
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"{name}.npy", np.full((2, 3, 4), value, np.float32))
+    return np.load(folder / f"{name}.npy", mmap_mode="r")
 
 
 def _names(dataset):
@@ -77,3 +78,15 @@ def test_it_exists_when_something_was_saved(dataset):
     assert not dataset.exists()
     dataset.save({})
     assert dataset.exists()
+
+
+def test_an_interruption_leaves_the_older_stack_and_nothing_else(dataset, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    dataset.save({"gradients": np.ones((2, 3, 4))})
+    monkeypatch.setattr("kdad.datasets.map_stack.os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save({"gradients": np.zeros((2, 3, 4))})
+    assert _names(dataset) == ["gradients.npy"]
+    np.testing.assert_array_equal(dataset.load()["gradients"], 1)

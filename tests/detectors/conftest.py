@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, TrainContext
-from kdad.detectors.detector import Detector
-from kdad.detectors.extraction import extract_features
+from kdad.detectors.detector import Detector, FitResult, TrainContext
+from kdad.detectors.evaluation import extract_features
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split

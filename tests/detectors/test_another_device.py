@@ -7,7 +7,7 @@ from kdad.compute import Compute
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
-from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
+from kdad.detectors.stfpm.detector import pyramid_loss, pyramid_map
 from kdad.detectors.uninformed_students.maps import predictive_variance, regression_error, spread_grid
 from kdad.detectors.uninformed_students.students import student_errors
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kdad.detectors.context import FitResult, Outputs
-from kdad.detectors.detector import Detector
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.detectors.detector import Detector, FitResult, Outputs, SourceDetector
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
@@ -102,7 +102,7 @@ def test_an_image_of_any_size_and_kind_is_resized(detector, tmp_path):
 
 def test_nothing_is_judged_without_a_threshold(fit):
     detector = fit(_Brightness, _Settings()).detector
-    with pytest.raises(InputError, match="the detector has no threshold yet; calibrate it on normal images"):
+    with pytest.raises(InputError, match="the detector has no threshold; run the pipeline 'calibration' on it first"):
         detector.predict(np.zeros((32, 48)))
 
 
@@ -127,7 +127,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     read = []
     monkeypatch.setattr(
-        "kdad.detectors.prediction.read_image",
+        "kdad.detectors.predictor.read_image",
         lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32),
     )
     files = detector.predict_files(iter(paths), 2)
@@ -145,7 +145,7 @@ def test_the_images_of_a_batch_are_free_when_the_next_is_read(detector, tmp_path
         images.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr("kdad.detectors.prediction.read_image", read)
+    monkeypatch.setattr("kdad.detectors.predictor.read_image", read)
     monkeypatch.setattr("kdad.detectors.predictor.reading_threads", lambda: 1)
     for file in detector.predict_files([tmp_path / f"{number}.png" for number in range(6)], 2):
         del file
@@ -201,3 +201,15 @@ def test_the_key_of_raw_maps_changes_with_all_that_they_depend_on(detector, imag
 def test_images_of_another_size_are_refused(detector):
     with pytest.raises(InputError, match="images are 32 x 32, but the detector was made for 32 x 48"):
         detector.predict_batch(torch.zeros(2, 3, 32, 32))
+
+
+def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, train_context):
+    settings = BaselineSettings(
+        source={"name": "timm:test_resnet", "weights": "random", "critical_points": ["stage2", "stage1"]},
+        features={"batch_size": 5},
+        baselines={"methods": {"position_gaussian": {"detector": "position_gaussian"}}},
+    )
+    found = SourceDetector.frozen_networks(settings, FeatureSet(images, split, {}), train_context)
+    assert list(found) == ["source"]
+    assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
+    assert SourceDetector.passage(settings, images.size).batch_size == 5

@@ -14,14 +14,13 @@ from safetensors.torch import save_file
 
 from kdad.compute import Compute
 from kdad.detectors import load
-from kdad.detectors.context import Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, Outputs, TrainContext
+from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.detector import open_exported, write_exported
 from kdad.detectors.exported.verification import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector
-from kdad.detectors.extraction import extract_features
 from kdad.detectors.opening import open_detector
-from kdad.detectors.prediction import Prediction
+from kdad.detectors.predictor import Prediction
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet

@@ -162,7 +162,7 @@ def test_without_a_threshold_it_can_be_saved_and_does_not_judge(fit, tmp_path):
     detector, seen, _ = fit(MkdDetector, _settings())
     opened = open_detector(detector.save(tmp_path / "detector"), "cpu")
     assert opened.threshold is None
-    with pytest.raises(InputError, match="the detector has no threshold yet"):
+    with pytest.raises(InputError, match="the detector has no threshold; run"):
         _judged(opened, seen)
 
 

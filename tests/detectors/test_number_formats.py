@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
-from kdad.detectors.deciding import calibrate_float32
+from kdad.detectors.detector import TrainContext
+from kdad.detectors.evaluation import calibrate_float32
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector

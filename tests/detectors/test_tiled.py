@@ -9,10 +9,9 @@ from PIL import Image
 from scipy import ndimage
 
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, Outputs
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, Outputs
+from kdad.detectors.predictor import TiledThreshold, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
-from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled, put_tiled
 from kdad.features.network import NetworkReference
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel

@@ -18,8 +18,8 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
 from kdad.parameters.dataset import DatasetParameters
-from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import MeasuringParameters
+from kdad.scoring.smoothing import smooth_all
 from kdad.storage.content_store import Stores
 
 SEED = 3

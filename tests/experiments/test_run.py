@@ -13,7 +13,7 @@ import torch
 
 from kdad.compute import Compute
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.detectors.extraction import extract_features
+from kdad.detectors.evaluation import extract_features
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
@@ -248,7 +248,7 @@ def test_only_outputs_of_another_network_are_computed(feature_set, bench, monkey
     references = MkdDetector.frozen_networks(settings, feature_set, bench.train_context(0))
     store = ContentStore(bench.stores.features)
     shared = extract_features(MkdDetector, settings, feature_set, references, bench.compute, store)
-    monkeypatch.setattr("kdad.detectors.extraction.obtain_features", obtain)
+    monkeypatch.setattr("kdad.detectors.evaluation.obtain_features", obtain)
     again = extract_features(MkdDetector, settings, shared, references, bench.compute, store)
     assert again.features["source"] is shared.features["source"]
     assert asked == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdad.detectors.prediction import FilePrediction, Prediction
+from kdad.detectors.predictor import FilePrediction, Prediction
 from kdad.errors import InputError
 from kdad.inference.predictions import COLUMNS, Predictions, read_predictions, write_predictions
 

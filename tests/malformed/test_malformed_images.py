@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from kdad.detectors.prediction import read_or_say
+from kdad.detectors.predictor import read_or_say
 from kdad.errors import InputError
 from kdad.images.checks.validation import check_images
 from kdad.images.files.decoding import decode_image, decode_raw, read_size

@@ -12,7 +12,7 @@ import torch
 from kedro.framework.cli.utils import KedroCliError
 
 import kdad.detectors.uninformed_students.detector
-import kdad.detectors.uninformed_students.pretraining
+import kdad.detectors.uninformed_students.teacher
 from kdad.detectors.opening import open_detector
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.images.registry import open_image_set
@@ -120,7 +120,7 @@ def no_teacher_is_trained(monkeypatch) -> None:
     def fail(*_arguments) -> None:
         raise AssertionError("a teacher was trained")
 
-    monkeypatch.setattr(kdad.detectors.uninformed_students.pretraining, "train_teacher", fail)
+    monkeypatch.setattr(kdad.detectors.uninformed_students.teacher, "train_teacher", fail)
 
 
 @pytest.mark.long
@@ -244,9 +244,9 @@ def test_both_systems_in_one_run_leave_a_table_and_a_detector_each(tmp_path, mig
 @pytest.mark.long
 def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
     trained = {"teachers": [], "ensembles": []}
-    pretraining = kdad.detectors.uninformed_students.pretraining
+    teachers = kdad.detectors.uninformed_students.teacher
     ensembles = kdad.detectors.uninformed_students.detector
-    teach, students = pretraining.train_teacher, ensembles.train_students
+    teach, students = teachers.train_teacher, ensembles.train_students
 
     def counting_teacher(patch_size, *rest):
         trained["teachers"].append(patch_size)
@@ -256,7 +256,7 @@ def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
         trained["ensembles"].append(ensemble.patch_size)
         return students(ensemble, *rest)
 
-    monkeypatch.setattr(pretraining, "train_teacher", counting_teacher)
+    monkeypatch.setattr(teachers, "train_teacher", counting_teacher)
     monkeypatch.setattr(ensembles, "train_students", counting_students)
     axes = {"axes": "receptive_field map_parts", "variants": {"receptive_field": {"variants": {
         "p65": None, "all": {"students": {"receptive_fields": [17, 33]}}

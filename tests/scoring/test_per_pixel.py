@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 
+from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.splits import Split
-from kdad.scoring.per_pixel import PixelStats, measure_moments, measured_rows
+from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, measured_rows
 
 #: Maps of five images, `(5, 1, 2)`; the first two train, the others are held out or tested.
 _MAPS = torch.tensor([[[1.0, 6.0]], [[3.0, 6.0]], [[500.0, -3.0]], [[7.0, 7.0]], [[9.0, 0.0]]])
@@ -63,3 +65,33 @@ def test_a_constant_map_stays_finite(value):
 def test_moments_that_do_not_fit_are_refused(mean, spread, message):
     with pytest.raises(ValueError, match=message):
         PixelStats(mean, spread).check((2, 2))
+
+
+def _of(*values: float) -> ZScore:
+    statistics = ChannelStatistics()
+    statistics.update(np.array(values, dtype=np.float32).reshape(-1, 1))
+    return ZScore.of(statistics)
+
+
+def test_mean_and_deviation_by_hand():
+    standard = _of(1.0, 3.0)  # mean 2, deviation 1
+    assert standard.normalise(torch.tensor([1.0, 2.0, 5.0])).tolist() == [-1.0, 0.0, 3.0]
+
+
+def test_values_that_are_all_the_same_are_divided_by_one():
+    assert _of(4.0, 4.0).normalise(torch.tensor([4.0, 6.0])).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("sd", [0, -1, float("nan"), float("inf")])
+def test_a_kept_spread_that_nothing_can_be_divided_by_is_refused(sd):
+    with pytest.raises(ValidationError, match="sd"):
+        ZScore(mean=0, sd=sd)
+
+
+def test_no_value_is_no_standard():
+    with pytest.raises(ValueError):
+        ZScore.of(ChannelStatistics())
+
+
+def test_values_that_are_not_finite_are_no_error_here():
+    assert np.isnan(_of(1.0, np.nan).normalise(np.ones(1)))

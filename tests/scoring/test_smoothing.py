@@ -5,10 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth
+from kdad.scoring.smoothing import (
+    band_blocks,
+    clip_peaks,
+    elliptic_element,
+    filter_axes,
+    gaussian_filter,
+    grey_opening,
+    smooth,
+    smooth_all,
+    upsample,
+)
 
 
 def filtered(step, maps: np.ndarray, *given) -> np.ndarray:
@@ -145,3 +156,64 @@ def test_steps_come_in_the_published_order():
     by_hand = np.stack([ndimage.gaussian_filter(m, 1.0) for m in by_hand])
     by_hand = np.stack([ndimage.grey_opening(m, footprint=elliptic_element(3)) for m in by_hand])
     np.testing.assert_allclose(filtered(smooth, maps, steps), by_hand, rtol=1e-5)
+
+
+def test_maps_that_lie_in_a_file_are_smoothed_and_stay_as_they_were(tmp_path):
+    maps = np.random.default_rng(0).random((19, 12, 14), dtype=np.float32)
+    np.save(tmp_path / "gradients.npy", maps)
+    stack = np.load(tmp_path / "gradients.npy", mmap_mode="r")
+    smoothed = smooth_all(stack, SmoothingParameters(gaussian_sigma=1.5))
+    np.testing.assert_allclose(smoothed, ndimage.gaussian_filter(maps, (0, 1.5, 1.5)), rtol=1e-6)
+    np.testing.assert_array_equal(np.load(tmp_path / "gradients.npy"), maps)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (16, 12), (9, 40), (8, 13), (3, 5), (900, 700)])
+def test_upsampling_is_torchs(size):
+    maps = torch.rand(3, 8, 12)
+    expected = interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(upsample(maps, size), expected, rtol=0, atol=2e-7)
+
+
+def test_of_many_pixels_positions_are_torchs_too():
+    maps = torch.rand(1, 256, 200)
+    expected = interpolate(maps[:, None], (900, 1700), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(upsample(maps, (900, 1700)), expected, rtol=0, atol=1e-6)
+
+
+def test_rows_by_hand():
+    # Of two pixels at 0.5 and 1.5, four lie at 0.25, 0.75, 1.25 and 1.75; the outer ones keep the border's value.
+    two = torch.tensor([[[0.0], [4.0]]])
+    assert upsample(two, (4, 1)).flatten().tolist() == [0, 1, 3, 4]
+    assert upsample(two.mT, (3, 4)).tolist() == [[[0, 1, 3, 4]] * 3]
+
+
+def _random_band(rows: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which three of `side` pixels each row takes in, near its own place, and with which weights."""
+    generator = np.random.default_rng(rows)
+    nearest = np.linspace(0, side - 1, rows).astype(int)
+    sources = np.clip(nearest[:, None] + generator.integers(-4, 5, (rows, 3)), 0, side - 1)
+    return sources, generator.normal(size=(rows, 3))
+
+
+def _matrix(sources: np.ndarray, weights: np.ndarray, side: int) -> np.ndarray:
+    matrix = np.zeros((len(sources), side))
+    for row in range(len(sources)):
+        for source, weight in zip(sources[row], weights[row], strict=True):
+            matrix[row, source] += weight
+    return matrix
+
+
+@pytest.mark.parametrize(("rows", "side"), [(5, 9), (256, 40), (257, 300), (700, 20), (1, 1)])
+def test_blocks_are_the_matrix(rows, side):
+    maps = np.random.default_rng(0).normal(size=(2, side, 7))
+    down, across = _random_band(rows, side), _random_band(11, 7)
+    expected = _matrix(*down, side) @ maps @ _matrix(*across, 7).T
+    found = filter_axes(torch.from_numpy(maps).float(), band_blocks(*down), band_blocks(*across))
+    assert found.shape == (2, rows, 11)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_blocks_hold_the_band_alone():
+    blocks = band_blocks(*_random_band(4096, 4096))
+    assert len(blocks) == 16
+    assert all(weights.shape[1] < 256 + 10 for _, _, weights in blocks)

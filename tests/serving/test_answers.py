@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdad.detectors.prediction import Prediction
+from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
 from kdad.images.files.fitting import place
 from kdad.serving.answers import answer, map_picture, naming_row

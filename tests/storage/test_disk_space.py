@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from kedro.io import DatasetError
 
-from kdad.scoring.map_stack import write_stacks
+from kdad.datasets.map_stack import MapStackDataset
 from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full
 from kdad.storage.replacing import replace_text, replacing
 from kdad.training.checkpoints import CheckpointFile
@@ -98,10 +99,11 @@ def test_another_error_is_not_a_full_disk_and_leaves_no_file(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stacks_without_room_are_told_before_a_map_is_made_and_leave_the_older_ones(small_disk):
-    write_stacks(small_disk, ["one"], (1, 16, 16), [{"one": np.ones((1, 16, 16))}])
-    with pytest.raises(DiskFullError):
-        write_stacks(small_disk, ["one", "two"], (1, 512, 512), (pytest.fail("a map was made") for _ in range(1)))
+def test_a_stack_without_room_is_told_and_leaves_the_older_one(small_disk):
+    stacks = MapStackDataset(filepath=str(small_disk))
+    stacks.save({"one": np.ones((1, 16, 16))})
+    with pytest.raises(DatasetError, match=r"the disk is full: 'one\.tmp' needs 3\.1 MB"):
+        stacks.save({"one": np.broadcast_to(np.float32(2), (3, 512, 512))})
     assert [path.name for path in small_disk.iterdir()] == ["one.npy"]
     assert np.load(small_disk / "one.npy").min() == 1
 
@@ -190,8 +192,8 @@ def test_a_full_disk_is_found_behind_other_errors():
 
 
 def test_the_program_that_would_die_with_a_bus_error_gets_a_message(small_disk):
-    code = "import sys; from pathlib import Path; import numpy as np; from kdad.scoring.map_stack import write_stack; "
-    code += "write_stack(Path(sys.argv[1]), (3, 1024, 1024), iter([np.ones((3, 1024, 1024))]))"
+    code = "import sys; from pathlib import Path; import numpy as np; from kdad.storage.disk_space import create_map; "
+    code += "create_map(Path(sys.argv[1]), np.float32, (3, 1024, 1024))[...] = 1"
     found = subprocess.run([sys.executable, "-c", code, str(small_disk / "maps.npy")], capture_output=True, text=True)
     assert found.returncode == 1  # and not -7, a signal
-    assert "DiskFullError: the disk is full: 'maps.tmp' needs 12.6 MB" in found.stderr
+    assert "DiskFullError: the disk is full: 'maps.npy' needs 12.6 MB" in found.stderr

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from kdad.datasets.place import PlaceDataset
-from kdad.scoring.map_stack import write_stack
+from kdad.storage.disk_space import create_map
 
 
 class MapStackDataset(PlaceDataset):
@@ -26,10 +26,23 @@ class MapStackDataset(PlaceDataset):
         for name, stack in data.items():
             target = self._filepath / f"{name}.npy"
             if not _link(stack, target):
-                write_stack(target, stack.shape, [stack])
+                _write(stack, target)
         for path in self._filepath.glob("*.npy"):
             if path.stem not in data:
                 path.unlink()
+
+
+def _write(stack: np.ndarray, target: Path) -> None:
+    """Write a file whole: an interruption, or a disk without room for it, leaves an older one as it was."""
+    temporary = target.with_suffix(".tmp")
+    try:
+        written = create_map(temporary, np.float32, stack.shape)
+        written[...] = stack
+        written.flush()
+        del written  # a file that is open has no other name on Windows
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _link(stack: np.ndarray, target: Path) -> bool:

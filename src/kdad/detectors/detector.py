@@ -1,31 +1,67 @@
-"""The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold."""
+"""The detector: a frozen half, a learnt half, how raw maps become a score, and a threshold; what making it takes."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from kdad import __version__
 from kdad.compute import Compute
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folder
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference
+from kdad.features.source import SourceReference, reference_source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.per_pixel import PixelStats, measure_smoothed
 from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
-from kdad.storage.content_store import content_key
+from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
+
+#: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
+FrozenOutputs = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """Where a detector is made: the machine, the seed, and the store of networks that are trained already.
+
+    `split_seed` is the run's, by which images are held out.
+    """
+
+    compute: Compute
+    seed: int
+    models: ContentStore
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
+
+    history: pd.DataFrame | None
+    seconds: float
+    reused: bool
+    network: str = "network"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a detector says of a batch before smoothing: scores `(B,)` and maps `(B, H, W)`, by name."""
+
+    scores: dict[str, Tensor]
+    maps: dict[str, Tensor]
 
 
 class Detector(nn.Module, Predictor):
@@ -83,7 +119,7 @@ class Detector(nn.Module, Predictor):
     @classmethod
     def describe(cls, settings: SystemSettings) -> str:
         """Say in a few words what the detector looks through."""
-        return settings.source.name if hasattr(settings, "source") else cls.system
+        return cls.system
 
     @classmethod
     def label(cls, settings: SystemSettings) -> dict[str, str]:
@@ -248,6 +284,43 @@ class Detector(nn.Module, Predictor):
             scored=feature_set.split.digest,
             code=code_digest(type(self).__module__),
         )
+
+
+class SourceDetector(Detector):
+    """A detector whose one frozen network is the source that its settings name."""
+
+    Reference = SourceReference
+
+    @classmethod
+    def source_settings(cls, settings: SystemSettings) -> Any:
+        """Return what has the blocks `source` and `features`."""
+        return settings
+
+    @classmethod
+    def frozen_networks(
+        cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
+    ) -> dict[str, NetworkReference]:
+        named = cls.source_settings(settings).source
+        return {"source": reference_source(named, feature_set, train_context.models)}
+
+    @classmethod
+    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
+        return ExtractionOptions.of(cls.source_settings(settings).features)
+
+    @classmethod
+    def describe(cls, settings: SystemSettings) -> str:
+        return cls.source_settings(settings).source.name
+
+    @torch.no_grad()
+    def measure_moments(
+        self, feature_set: FeatureSet, map_of: Callable[[Tensor, FrozenOutputs | None], Tensor], sigma: float
+    ) -> PixelStats:
+        """Return what a map of training images is standardised by, after a Gaussian; `map_of` makes it as `maps`."""
+
+        def of_rows(rows: np.ndarray) -> Tensor:
+            return map_of(feature_set.batch(rows), feature_set.outputs(rows))
+
+        return measure_smoothed(feature_set.split, of_rows, sigma, self.batch_size())
 
 
 class DetectorGraph(nn.Module):

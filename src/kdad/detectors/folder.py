@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdad.detectors.tiled_threshold import TiledThreshold
+from kdad.detectors.predictor import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.files.fitting import Fit
 from kdad.images.files.preparation import Preparation

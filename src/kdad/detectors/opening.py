@@ -55,12 +55,11 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
     check_unchanged(folder)
-    own_format = detector.compute.describe()["dtype"] == facts.precision
-    if own_format and facts.threshold is not None:
+    if detector.compute.describe()["dtype"] != facts.precision:
+        _take_other_format(detector, facts, folder)
+    elif facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
-    elif not own_format:
-        _take_other_format(detector, facts, folder)
     detector.record = facts.made_by
     return detector.eval()
 

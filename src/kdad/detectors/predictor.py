@@ -1,7 +1,8 @@
-"""What judges images: a detector, or a file that one was exported to."""
+"""What judges images, a detector or a file that one was exported to; and what it says of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -9,19 +10,121 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
-from kdad.detectors.tiled_threshold import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement, fit_image, place
 from kdad.images.files.preparation import Preparation
 from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.files.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.value_range import ValueRange
 from kdad.images.found import batches_of, look_for_images
+from kdad.images.tiling import Tiling
+from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
 
 _PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of one image: larger scores are more anomalous; the map `(H, W)` is None without one."""
+
+    score: float
+    threshold: float
+    decision: bool
+    percentile: float
+    map: np.ndarray | None = field(repr=False)
+
+    @property
+    def not_finite(self) -> str | None:
+        """Say which of ``score`` and ``map`` is not finite, and so says nothing; None when both are."""
+        if not np.isfinite(self.score):
+            return "score"
+        return None if self.map is None or np.isfinite(self.map).all() else "map"
+
+    def require_finite(self) -> None:
+        """Raise `InputError` for a score or a map that is not finite."""
+        if self.not_finite is not None:
+            raise InputError(f"the {self.not_finite} of the image is not finite; look at it, and at the detector")
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """A file with what was said of it: the image `(3, H, W)` at its own size, or the `problem` why it has none.
+
+    `placement` says which part of the image the map shows, and where; None for the whole.
+    """
+
+    path: Path
+    image: np.ndarray | None = field(repr=False)
+    prediction: Prediction | None
+    milliseconds: float
+    problem: str | None = None
+    placement: Placement | None = None
+
+    def checked(self) -> "FilePrediction":
+        """Return it as it is, or with a problem for its prediction where score or map is not finite."""
+        what = None if self.prediction is None else self.prediction.not_finite
+        if what is None:
+            return self
+        return replace(self, prediction=None, problem=f"{self.path}: its {what} is not finite; look at the image")
+
+
+def rank_score(score: float, validation: np.ndarray) -> float:
+    """Return the share of normal validation scores `(N,)`, ascending, that are lower; NaN without any."""
+    return float(np.searchsorted(validation, score, side="left") / validation.size) if validation.size else float("nan")
+
+
+def colour_limits_of(maps: np.ndarray) -> tuple[float, float]:
+    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
+
+    From the median to twice as far above it as all but a thousandth of the pixels lie.
+    """
+    sample = np.asarray(maps).reshape(-1)[:: max(maps.size // 1_000_000, 1)]
+    middle, high = np.quantile(sample, [0.5, 0.999])
+    return float(middle), float(middle + 2 * (high - middle))
+
+
+def read_or_say(path: Path, values: ValueRange | None) -> tuple[np.ndarray | None, str | None]:
+    """Return an image of which `values` become 0 and 1, or why it cannot be read."""
+    try:
+        return read_image(path, values), None
+    except InputError as error:
+        return None, str(error)
+
+
+class TiledThreshold(StrictModel):
+    """A threshold of whole images by their tiles: the most of many tiles is larger than that of one."""
+
+    size: tuple[PositiveInt, PositiveInt] = Field(description="height and width of a tile in images' own pixels")
+    overlap: int = Field(ge=0, description="pixels that neighbours share at least")
+    threshold: Threshold
+    validation_scores: list[float] = Field(description="of the normal images that it was set on, ascending")
+    colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
+    pixels: tuple[PositiveInt, PositiveInt] = Field(description="of the smallest and the largest of those images")
+    calibrated_on: str = Field(description="the folder of those images")
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiles that it belongs to."""
+        return Tiling(self.size, self.overlap)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The normal scores that others are ranked among, ascending."""
+        return np.asarray(self.validation_scores)
+
+
+def find_tiled(known: list[TiledThreshold], tiling: Tiling) -> TiledThreshold | None:
+    """Return the threshold for these tiles, None where there is none."""
+    return next((found for found in known if found.tiling == tiling), None)
+
+
+def put_tiled(known: list[TiledThreshold], new: TiledThreshold) -> list[TiledThreshold]:
+    """Return thresholds with a new one, in place of one for the same tiles."""
+    return [*(found for found in known if found.tiling != new.tiling), new]
 
 
 class Predictor(ABC):
@@ -55,8 +158,7 @@ class Predictor(ABC):
 
     def predict_batch(self, images: Tensor, outputs: Any = None) -> list[Prediction]:
         """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
-        if self.threshold is None:
-            raise InputError("the detector has no threshold yet; calibrate it on normal images")
+        self.require_threshold()
         if tuple(images.shape[-2:]) != self.size:
             height, width = images.shape[-2:]
             raise InputError(

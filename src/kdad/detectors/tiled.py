@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.prediction import FilePrediction, Prediction, rank_score, read_or_say
-from kdad.detectors.tiled_threshold import TiledThreshold
+from kdad.detectors.predictor import FilePrediction, Prediction, TiledThreshold, rank_score, read_or_say
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import AnyImage, read_image
-from kdad.images.tiling import TileGrid, Tiling
-from kdad.scoring.image_score import ImageScore
+from kdad.images.tiling import TileGrid
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
-from kdad.scoring.threshold import Threshold
 
 
 class TiledPredictor:
@@ -32,26 +29,10 @@ class TiledPredictor:
 
     def __init__(self, detector: Detector, found: TiledThreshold, batch_size: int = 8) -> None:
         self.detector, self.found, self.batch_size = detector, found, batch_size
-
-    @property
-    def tiling(self) -> Tiling:
-        """The tiles."""
-        return self.found.tiling
-
-    @property
-    def threshold(self) -> Threshold:
-        """The threshold of images that are cut."""
-        return self.found.threshold
-
-    @property
-    def validation_scores(self) -> np.ndarray:
-        """The normal scores that those of images that are cut are ranked among, ascending."""
-        return self.found.scores
-
-    @property
-    def colour_limits(self) -> tuple[float, float] | None:
-        """Values that a heat map's colours run between."""
-        return self.found.colour_limits or self.detector.colour_limits
+        self.tiling = found.tiling
+        # Of images that are cut; those that one tile holds have the detector's own.
+        self.threshold, self.validation_scores = found.threshold, found.scores
+        self.colour_limits = found.colour_limits or detector.colour_limits
 
     def predict(self, image: AnyImage) -> Prediction:
         """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
@@ -89,25 +70,21 @@ class TiledPredictor:
         highest: dict[str, Tensor] = {}
         for start in range(0, len(grid), self.batch_size):
             numbers = list(grid)[start : start + self.batch_size]
-            tiles = [self._fitted(grid.cut(image, number)) for number in numbers]
+            # Tiles have the detector's proportions, so that nothing is stretched, filled or cut.
+            tiles = [fit_image(grid.cut(image, number), self.detector.size, "resize") for number in numbers]
             raw = self.detector.maps(torch.from_numpy(np.stack(tiles)), None, wanted)
             for name, scores in raw.scores.items():
                 most = scores.amax(0, keepdim=True)
                 highest[name] = torch.maximum(highest.get(name, most), most)
             for name in wanted:
-                self._lay(blended[name], self._at_own_size(raw.maps[name]).cpu().numpy(), grid, numbers)
+                for number, tile in zip(numbers, self._at_own_size(raw.maps[name]).cpu().numpy(), strict=True):
+                    box = grid.boxes[number]
+                    box.cut(blended[name])[...] += tile[: box.height, : box.width] * grid.weights(number)
         smoothed = {name: smooth(torch.from_numpy(blended.pop(name))[None], self._steps(name)) for name in wanted}
-        score = self._rule(grid).of_images(highest, smoothed).item()
-        return score, smoothed[self.detector.methods[0]][0].numpy() if self.detector.methods else None
-
-    def _rule(self, grid: TileGrid) -> ImageScore:
         rule, one = self.detector.image_score, grid.boxes[0]
         share = one.height * one.width / (grid.own[0] * grid.own[1])
-        return replace(rule, top_fraction=rule.top_fraction * share)
-
-    def _fitted(self, tile: np.ndarray) -> np.ndarray:
-        # Tiles have the detector's proportions, so that nothing is stretched, filled or cut.
-        return fit_image(tile, self.detector.size, "resize")
+        score = replace(rule, top_fraction=rule.top_fraction * share).of_images(highest, smoothed).item()
+        return score, smoothed[self.detector.methods[0]][0].numpy() if self.detector.methods else None
 
     def _at_own_size(self, maps: Tensor) -> Tensor:
         """Return a batch's maps `(B, h, w)` at the size of tiles, which may be smaller."""
@@ -115,16 +92,8 @@ class TiledPredictor:
             return maps
         return interpolate(maps[:, None], size=self.tiling.size, mode="bilinear", antialias=True)[:, 0]
 
-    @staticmethod
-    def _lay(blended: np.ndarray, maps: np.ndarray, grid: TileGrid, numbers: list[int]) -> None:
-        for number, tile in zip(numbers, maps, strict=True):
-            box = grid.boxes[number]
-            box.cut(blended)[...] += tile[: box.height, : box.width] * grid.weights(number)
-
     def _steps(self, name: str) -> SmoothingParameters:
         """Return what a map passes through, in the image's own pixels."""
         steps, scale = self.detector.smoothing(name), self.tiling.size[0] / self.detector.size[0]
-        opening = 2 * round((steps.opening_size * scale - 1) / 2) + 1 if steps.opening_size else 0
-        return steps.model_copy(
-            update={"gaussian_sigma": steps.gaussian_sigma * scale, "opening_size": max(opening, 0)}
-        )
+        opening = max(2 * round((steps.opening_size * scale - 1) / 2) + 1, 0) if steps.opening_size else 0
+        return steps.model_copy(update={"gaussian_sigma": steps.gaussian_sigma * scale, "opening_size": opening})

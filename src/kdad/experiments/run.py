@@ -6,10 +6,8 @@ from time import perf_counter
 
 import numpy as np
 
-from kdad.detectors.context import FitResult
-from kdad.detectors.deciding import maps_to_measure
-from kdad.detectors.detector import Detector
-from kdad.detectors.mapping import RawMaps
+from kdad.detectors.detector import Detector, FitResult
+from kdad.detectors.evaluation import RawMaps, maps_to_measure
 from kdad.experiments.case import Case, code_of
 from kdad.experiments.memory import ResidentRise
 from kdad.experiments.result import CaseResult
@@ -29,7 +27,7 @@ from kdad.images.image_set import hash_content
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
 from kdad.reporting.heatmap_sheet import draw_test_sheet
-from kdad.scoring.map_stack import smooth_all
+from kdad.scoring.smoothing import smooth_all
 from kdad.storage.content_store import content_key
 
 

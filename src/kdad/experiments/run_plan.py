@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from kdad.compute import prepare_compute
-from kdad.detectors.extraction import extract_features
+from kdad.detectors.evaluation import extract_features
 from kdad.errors import InputError
 from kdad.experiments.case import Case
 from kdad.experiments.case_listeners import tell_begin, tell_end

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import Compute, DeviceName, choose_compute
-from kdad.detectors import extraction
-from kdad.detectors.context import FitResult, TrainContext
-from kdad.detectors.deciding import calibrate_float32, maps_to_measure, set_threshold, threshold_scores
-from kdad.detectors.detector import Detector
-from kdad.detectors.mapping import RawMaps
-from kdad.detectors.mapping import map_images as map_known_images
+from kdad.detectors import evaluation
+from kdad.detectors.detector import Detector, FitResult, TrainContext
+from kdad.detectors.evaluation import RawMaps, calibrate_float32, maps_to_measure, set_threshold, threshold_scores
+from kdad.detectors.evaluation import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
@@ -27,8 +25,8 @@ from kdad.metrics.localisation import PixelCurves
 from kdad.metrics.measure import measure as measure_maps
 from kdad.metrics.measure import numbers_of
 from kdad.parameters.dataset import DatasetParameters
-from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import MeasuringParameters
+from kdad.scoring.smoothing import smooth_all
 from kdad.scoring.threshold import Threshold
 from kdad.storage.content_store import ContentStore, Stores
 from kdad.storage.provenance import code_version
@@ -82,7 +80,7 @@ def extract_features(
 ) -> FeatureSet:
     """Run the frozen networks once over every image, or open what they gave before."""
     store = ContentStore(context.stores.features)
-    feature_set = extraction.extract_features(
+    feature_set = evaluation.extract_features(
         detector, settings, feature_set, frozen, context.compute, store, context.shares_classes
     )
     detector.check(settings, feature_set)

@@ -14,8 +14,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import TextColumn
 
-from kdad.detectors.prediction import FilePrediction
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import FilePrediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image

@@ -7,9 +7,8 @@ from collections import Counter
 import numpy as np
 
 from kdad.detectors.detector import Detector
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Predictor, TiledThreshold, find_tiled
 from kdad.detectors.tiled import TiledPredictor
-from kdad.detectors.tiled_threshold import TiledThreshold, find_tiled
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.tiling import TileGrid, Tiling

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from kdad.detectors.prediction import FilePrediction
+from kdad.detectors.predictor import FilePrediction
 from kdad.errors import InputError
 from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
 from kdad.inference.parameters import InferenceParameters

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import upsample
 
 
 class UpsampledMaps(Sequence[np.ndarray]):

@@ -9,10 +9,8 @@ from kedro.pipeline import Node, Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
-from kdad.detectors.prediction import colour_limits_of
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Predictor, colour_limits_of, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
-from kdad.detectors.tiled_threshold import find_tiled, put_tiled
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.labels import NORMAL

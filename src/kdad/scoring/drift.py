@@ -54,19 +54,16 @@ class Drift:
         """Say in one line whether the promise still holds, as far as can be told."""
         of = "normal images" if self.labelled else "images"
         if self.verdict == "unknown":
-            few = self.images if self.images < LEAST else self.validation
-            whose = f"{few} {of}" if self.images < LEAST else f"{few} normal validation images"
-            return f"whether the promised false positive rate still holds cannot be told by {whose}; it takes {LEAST}"
-        above = (
+            few = f"{self.images} {of}" if self.images < LEAST else f"{self.validation} normal validation images"
+            return f"whether the promised false positive rate still holds cannot be told by {few}; it takes {LEAST}"
+        numbers = (
             f"{self.alarms} of {self.images} {of} are above the threshold ({self.alarm_rate:.1%}, 95 % interval "
-            f"{self.alarm_rate_low:.1%} to {self.alarm_rate_high:.1%}; promised of normal ones {self.promised:.1%})"
-        )
-        scores = (
+            f"{self.alarm_rate_low:.1%} to {self.alarm_rate_high:.1%}; promised of normal ones {self.promised:.1%}); "
             f"scores against those of {self.validation} normal validation images: Kolmogorov-Smirnov D = "
             f"{self.statistic:.2f}, p = {self.score_p_value:.2g}"
         )
         if self.verdict == "unchanged":
-            return f"no sign that the promised false positive rate no longer holds: {above}; {scores}"
+            return f"no sign that the promised false positive rate no longer holds: {numbers}"
         if self.alarm_p_value <= self.alpha / 2:
             lead = "the promised false positive rate no longer holds, if these images are normal"
         elif self.higher:
@@ -74,8 +71,7 @@ class Drift:
         else:
             lead = "scores have fallen or spread: no more false alarms, but anomalies may be missed"
         why = "" if self.labelled else "; there may be more real anomalies than usual, or the images have changed"
-        advice = "look at them, and where they are normal calibrate on such images"
-        return f"{lead}: {above}; {scores}{why}: {advice}"
+        return f"{lead}: {numbers}{why}: look at them, and where they are normal calibrate on such images"
 
     def numbers(self) -> dict[str, Any]:
         """Return what was found for a table of metrics; without verdict when nothing can be said."""

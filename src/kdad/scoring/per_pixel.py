@@ -1,8 +1,9 @@
-"""Maps standardised at each position: what is usual there for normal images is taken away, and divided by its spread.
+"""Maps standardised: by one mean and spread, or at each pixel.
 
-An object that always lies the same way has places that a network never learns well, and others that it always does;
-what is left says how unusual a value is where it stands. Training images alone are looked at: validation ones set the
-threshold, and a score that they had shaped would judge them more mildly than new images.
+At each pixel what is usual there for normal images is taken away, and divided by its spread: an object that always
+lies the same way has places that a network never learns well, and others that it always does. Training images alone
+are looked at: validation ones set the threshold, and a score that they had shaped would judge them more mildly than
+new images.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.splits import Split
+from kdad.parameters.strict import StrictModel
 from kdad.scoring.smoothing import gaussian_filter
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.
@@ -21,6 +24,23 @@ _FLOOR = 0.2
 #: Training images that are looked at, at most: enough for a standard deviation to be right to a few percent.
 _TRAINING_IMAGES = 512
 _KEPT = "moments."  # before the names of tensors
+
+
+class ZScore(StrictModel):
+    """Mean and standard deviation of a map's values."""
+
+    mean: float = Field(description="of all values")
+    sd: float = Field(gt=0, description="dividing by the count; 1 where all are the same")
+
+    @classmethod
+    def of(cls, values: ChannelStatistics) -> "ZScore":
+        """Return that of values taken in as one channel; raises `ValueError` where there was none."""
+        # Unchecked: of values that are not finite it is not either, and whoever maps images names the one.
+        return cls.model_construct(mean=values.mean.item(), sd=values.sd.item() or 1.0)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Return (x - mean) / sd."""
+        return (values - self.mean) / self.sd
 
 
 @dataclass(frozen=True)
@@ -62,17 +82,23 @@ def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
 
 
 def measure_moments(
-    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int
-) -> dict[str, PixelStats]:
-    """Return the moments of maps by name; `maps_of` gives those of images at some rows, `(B, h, w)`."""
+    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int, overall: bool = False
+) -> dict[str, PixelStats] | dict[str, ZScore]:
+    """Return the moments of maps by name, at each pixel or `overall`.
+
+    `maps_of` gives those of images at some rows, `(B, h, w)`.
+    """
     rows = measured_rows(split)
     statistics: dict[str, ChannelStatistics] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(rows), batch_size):
         for name, maps in maps_of(rows[start : start + batch_size]).items():
             shapes[name] = tuple(maps.shape[1:])
-            statistics.setdefault(name, ChannelStatistics()).update(maps.flatten(1).cpu().numpy())
-    return {name: PixelStats.of(found, shapes[name]) for name, found in statistics.items()}
+            values = maps.reshape(-1, 1) if overall else maps.flatten(1)
+            statistics.setdefault(name, ChannelStatistics()).update(values.cpu().numpy())
+    if overall:
+        return {name: ZScore.of(measured) for name, measured in statistics.items()}
+    return {name: PixelStats.of(measured, shapes[name]) for name, measured in statistics.items()}
 
 
 def measure_smoothed(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> PixelStats:

@@ -1,4 +1,8 @@
-"""Filters that anomaly maps `(B, H, W)` pass through, each map alone."""
+"""Filters that anomaly maps `(B, H, W)` pass through, each map alone.
+
+Linear ones are products with banded matrices along rows and columns: processors and the runtimes of exported files
+multiply several times faster than they convolve or interpolate (docs/lab/performance.md).
+"""
 
 import math
 from functools import lru_cache
@@ -9,8 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.scoring.banded import Blocks, band_blocks, filter_axes
 from kdad.scoring.parameters import SmoothingParameters
+from kdad.storage.large_arrays import zeros
+
+#: Of each block of rows: the first and the past-the-last row that it takes in, and their weights.
+Blocks = list[tuple[int, int, np.ndarray]]
+
+_ROWS = 256  # that a block gives at most: so a large map costs what its band holds, and not its side squared
+_CHUNK = 8  # maps worked on at once
 
 
 def smooth(maps: Tensor, steps: SmoothingParameters) -> Tensor:
@@ -18,6 +28,19 @@ def smooth(maps: Tensor, steps: SmoothingParameters) -> Tensor:
     return grey_opening(
         gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size
     )
+
+
+def smooth_all(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
+    """Return maps `(N, H, W)` after the steps; many lie in a file (`large_arrays`)."""
+    smoothed = zeros(maps.shape, np.float32)
+    for rows in chunks_of(maps):
+        smoothed[rows] = smooth(torch.from_numpy(np.array(maps[rows])), steps).numpy()
+    return smoothed
+
+
+def chunks_of(maps: np.ndarray) -> list[slice]:
+    """Return the rows of maps `(N, H, W)`, which may lie in a file, some at a time."""
+    return [slice(start, min(start + _CHUNK, len(maps))) for start in range(0, len(maps), _CHUNK)]
 
 
 def clip_peaks(maps: Tensor, quantile: float) -> Tensor:
@@ -92,3 +115,41 @@ def elliptic_element(size: int) -> np.ndarray:
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.rint(np.sqrt(radius**2 - offsets**2))
     return np.abs(offsets)[None, :] <= half_widths[:, None]
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps `(B, h, w)` upsampled to `size` (H, W), bilinear, corners not aligned, `(B, H, W)`."""
+    return filter_axes(maps, *(upsampling_blocks(*sides) for sides in zip(maps.shape[1:], size, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def upsampling_blocks(side: int, target: int) -> Blocks:
+    """Return the weights by which `side` pixels become `target` ones, as torch's `interpolate` has them."""
+    # The ratio in float32, as torch has it: the last of many pixels would lie elsewhere by hundredths of a thousandth.
+    ratio = float(np.float32(side) / np.float32(target))
+    place = np.maximum((np.arange(target) + 0.5) * ratio - 0.5, 0).astype(np.float32)
+    before = np.minimum(place.astype(int), side - 1)
+    after = np.minimum(before + 1, side - 1)
+    share = place - before
+    return band_blocks(np.stack([before, after], axis=1), np.stack([1 - share, share], axis=1))
+
+
+def band_blocks(sources: np.ndarray, weights: np.ndarray) -> Blocks:
+    """Return in blocks the matrix whose row i takes in the rows `sources[i]` with `weights[i]`, both `(n, k)`."""
+    blocks = []
+    for rows in np.array_split(np.arange(len(sources)), -(-len(sources) // _ROWS)):
+        first, end = int(sources[rows].min()), int(sources[rows].max()) + 1
+        block = np.zeros((len(rows), end - first))
+        np.add.at(block, (np.arange(len(rows))[:, None], sources[rows] - first), weights[rows])
+        blocks.append((first, end, block.astype(np.float32)))
+    return blocks
+
+
+def filter_axes(maps: Tensor, down: Blocks, across: Blocks) -> Tensor:
+    """Return maps `(B, h, w)` filtered along columns, then along rows, `(B, H, W)`."""
+    return _filter_columns(_filter_columns(maps, down).mT, across).mT
+
+
+def _filter_columns(maps: Tensor, blocks: Blocks) -> Tensor:
+    parts = [torch.from_numpy(weights).to(maps.device) @ maps[:, first:end] for first, end, weights in blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -40,21 +40,18 @@ class Threshold(StrictModel):
     @classmethod
     def _without_folds(cls, values: Any) -> Any:
         """Leave out what a detector that was kept before 0.2 says of scores by folds."""
-        gone = ("scores_of", "folds")
-        return (
-            {name: value for name, value in values.items() if name not in gone} if isinstance(values, dict) else values
-        )
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name not in ("scores_of", "folds")}
 
     def statement(self) -> str:
         """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
-        said = (
+        missing = self.images_missing
+        return (
             f"{self.expected_false_positive_rate:.2%} of new normal images are expected above it, less than "
             f"{self.false_positive_rate_bound:.2%} with 95 % confidence ({self.normal_images} normal images)"
+            + (f"; the wanted {1 - self.wanted:.2%} takes {missing} more normal validation images" if missing else "")
         )
-        missing = self.images_missing
-        if missing:
-            said += f"; the wanted {1 - self.wanted:.2%} takes {missing} more normal validation images"  # type: ignore[operator]
-        return said
 
     @property
     def images_missing(self) -> int:

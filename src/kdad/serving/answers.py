@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdad.detectors.prediction import Prediction, colour_limits_of
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement

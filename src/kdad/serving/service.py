@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from kdad.detectors.prediction import Prediction
-from kdad.detectors.predictor import Predictor
+from kdad.detectors.predictor import Prediction, Predictor
 from kdad.parameters.serving import ServingParameters
 from kdad.serving.answers import answer, naming_row, show
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError

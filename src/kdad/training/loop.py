@@ -76,7 +76,6 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> list[dict]:
-    """Train one epoch, validate, and return its rows of the history."""
     torch.manual_seed(derive_seed(seed, task.name, "epoch", epoch))
     order = numpy_generator(seed, task.name, "order", epoch).permutation(task.training_rows)
     task.begin(epoch)
@@ -115,7 +114,6 @@ def _validate(task: TrainingTask, batch_size: int, where: str) -> list[tuple[int
 
 @torch.no_grad()
 def _check_finite(terms: dict[str, Tensor], task: TrainingTask, rows: np.ndarray, where: str) -> None:
-    """Raise `DivergedError` that names the images whose loss is not finite."""
     finite = torch.stack([torch.isfinite(values).expand(len(rows)) for values in terms.values()])
     if bool(finite.all()):  # the one look a step that waits for the device
         return

@@ -1,4 +1,4 @@
-"""Each baseline agrees with its library, called directly on the same arrays."""
+"""Images as vectors, and each baseline of them against its library, called directly on the same arrays."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,15 @@ from pyod.models.auto_encoder import AutoEncoder
 from pyod.models.deep_svdd import DeepSVDD
 from pyod.models.vae import VAE
 from scipy.special import logsumexp
+from skimage.transform import downscale_local_mean
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
+from kdad.detectors.baselines.image_models import Representation, fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.parameters import MAP_DETECTORS, BaselineMethodParameters
 from kdad.errors import InputError
 from projects import PROJECT
@@ -198,3 +200,80 @@ def test_a_vector_has_one_score_whichever_are_beside_it(name, options):
 def test_every_detector_of_whole_images_is_restored_here():
     names = set(BaselineMethodParameters.model_fields["detector"].annotation.__args__) - set(MAP_DETECTORS)
     assert {name for name, _ in AS_THEY_ARE} == names
+
+
+ROWS, TRAINING = np.array([7, 2, 9]), np.arange(6)
+
+
+@pytest.fixture
+def raw(feature_set):
+    """Return what a representation sees of these rows."""
+
+    def of(represent, rows):
+        return represent.raw(feature_set.batch(rows), feature_set.outputs(rows)["source"])
+
+    return of
+
+
+def test_source_is_the_mean_over_positions_of_every_point(feature_set, raw):
+    found = raw(Representation("source", 4, 3), ROWS)
+    fine, coarse = (point.numpy() for point in feature_set.outputs(ROWS)["source"])
+    np.testing.assert_allclose(found, np.hstack([fine.mean((2, 3)), coarse.mean((2, 3))]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "pca"])
+def test_pixels_are_all_three_channels(feature_set, raw, kind):
+    found = raw(Representation(kind, 4, 3), ROWS)
+    assert found.shape == (3, 3 * 4 * 4)
+    # A mean over the image stays what it is, nearly: an antialiased filter weighs the border a little otherwise.
+    expected = downscale_local_mean(feature_set.batch(ROWS).numpy(), (1, 3, 8, 12)).ravel()
+    assert found.mean(axis=1) == pytest.approx(expected, abs=0.03)
+
+
+def test_channels_last_images_are_the_same_pixels(feature_set):
+    represent, images = Representation("pixels", 4, 3), feature_set.batch(ROWS)
+    found = represent.raw(images.to(memory_format=torch.channels_last), [])
+    np.testing.assert_allclose(found, represent.raw(images, []), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "source"])
+def test_vectors_are_standardised_over_the_training_images(raw, kind):
+    represent = Representation(kind, 4, 3)
+    known = raw(represent, TRAINING)
+    scaler = StandardScaler().fit(known.astype(np.float64))
+    np.testing.assert_allclose(represent.fit(known), scaler.transform(known), rtol=1e-3, atol=1e-4)
+    others = raw(represent, ROWS)
+    np.testing.assert_allclose(represent(others), scaler.transform(others), rtol=1e-3, atol=1e-4)
+
+
+def test_components_are_those_of_training_images_alone(raw):
+    represent = Representation("pca", 4, 3)
+    known, others = raw(represent, TRAINING), raw(represent, ROWS)
+    basis = PCA(3, random_state=0).fit(known)
+    scaler = StandardScaler().fit(basis.transform(known))
+    np.testing.assert_allclose(represent.fit(known), scaler.transform(basis.transform(known)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(represent(others), scaler.transform(basis.transform(others)), rtol=1e-4, atol=1e-5)
+
+
+def test_there_are_no_more_components_than_images_allow(raw):
+    represent = Representation("pca", 4, 64)
+    assert represent.fit(raw(represent, TRAINING)).shape == (6, 5)
+    assert represent(raw(represent, ROWS)).shape == (3, 5)
+
+
+def test_a_constant_pixel_stays_finite():
+    represent = Representation("pixels", 4, 3)
+    known = np.random.default_rng(0).random((6, 4)).astype(np.float32)
+    known[:, 2] = 0.5
+    np.testing.assert_allclose(represent.fit(known)[:, 2], 0, atol=1e-6)
+    assert represent(np.full((1, 4), 2.5, np.float32))[0, 2] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "pca", "source"])
+def test_a_restored_representation_gives_the_same_vectors(raw, kind):
+    represent, restored = Representation(kind, 4, 3), Representation(kind, 4, 3)
+    represent.fit(raw(represent, TRAINING))
+    restored.load_state({name: tensor.clone() for name, tensor in represent.state().items()})
+    others = raw(represent, ROWS)
+    np.testing.assert_array_equal(restored(others), represent(others))
+    assert restored(others).dtype == np.float32

@@ -5,11 +5,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kdad.detectors.mapping import map_images, run_over
+from kdad.detectors.evaluation import map_images, run_over
 from kdad.detectors.mkd.cloner import Cloner
 from kdad.detectors.mkd.detector import MkdDetector
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.forward_map import forward_map
+from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.images.splits import Split

@@ -9,7 +9,7 @@ import torch
 
 from interruptions import train_killed_at
 from kdad.compute import Compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters, DiscrepancyParameters

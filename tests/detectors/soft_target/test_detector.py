@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from scipy.special import rel_entr, softmax
 
 from kdad.detectors import load
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import state_of
 from kdad.detectors.soft_target import distillation as module
-from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.detector import ClassifierReference, SoftTargetDetector
+from kdad.detectors.soft_target.distillation import Classifier
 from kdad.errors import InputError
 from kdad.metrics.ranking import image_auroc
 from kdad.networks.weights import fingerprint_state

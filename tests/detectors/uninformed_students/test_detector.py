@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
 from kdad.errors import InputError

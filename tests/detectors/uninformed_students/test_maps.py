@@ -15,7 +15,7 @@ from kdad.detectors.uninformed_students.maps import (
     spread_grid,
 )
 from kdad.images.checks.statistics import ChannelStatistics
-from kdad.scoring.z_score import ZScore
+from kdad.scoring.per_pixel import ZScore
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).
 _PREDICTIONS = torch.tensor([[1.0, 0.0, 0.0], [3.0, 2.0, 0.0]]).view(1, 2, 3, 1, 1)

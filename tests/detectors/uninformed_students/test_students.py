@@ -10,8 +10,8 @@ from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students.parameters import StudentParameters
-from kdad.detectors.uninformed_students.pretraining import TeacherReference
 from kdad.detectors.uninformed_students.students import Standardisation, student_errors, train_students
+from kdad.detectors.uninformed_students.teacher import TeacherReference
 from kdad.features.extraction import ExtractionOptions, FeatureSet, obtain_features
 from kdad.features.network import FrozenNetwork
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble

@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kdad.detectors.baselines.image_models import build_detector
 from kdad.detectors.baselines.models import MAP, AutoencoderModel, BaselineModel, PatchMapModel, VectorModel
 from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.source_detector import SourceDetector
+from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -41,7 +39,6 @@ class BaselineDetector(SourceDetector):
 
     @classmethod
     def check_inputs(cls, settings: BaselineSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError`, naming the field, for options that do not fit the images or the library."""
         super().check_inputs(settings, feature_set)
         images = feature_set.images
         ((name, method),) = settings.baselines.present.items()
@@ -67,19 +64,16 @@ class BaselineDetector(SourceDetector):
 
     @classmethod
     def is_stochastic(cls, settings: BaselineSettings) -> bool:
-        """Tell whether the method draws anything at random."""
         return settings.baselines.only.is_stochastic
 
     @classmethod
     def check(cls, settings: BaselineSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for critical points that the source does not have."""
         names = feature_set.features["source"].names
         for name in settings.baselines.points or []:
             if name not in names:
                 raise InputError(f"baselines.points names '{name}'; the source has {', '.join(names)}")
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Fit the method to the training images, and measure what its map is standardised by."""
         started, cache = perf_counter(), feature_set.features["source"]
         self.size, self.points, self.seed = cache.size, list(cache.names), train_context.seed
         scaling = self.settings.features.activation_scaling
@@ -97,7 +91,9 @@ class BaselineDetector(SourceDetector):
         )
         try:
             history, reused = self.half.fit(feature_set, train_context)
-            self.moments = self._measure_moments(feature_set) if self._at_positions else None
+            if self._at_positions:
+                sigma = self.settings.baselines.smoothing.gaussian_sigma
+                self.moments = self.measure_moments(feature_set, lambda *given: self._plain(*given).maps[MAP], sigma)
         except InputError:
             raise
         except Exception as error:  # whatever the library meets in these images
@@ -109,15 +105,12 @@ class BaselineDetector(SourceDetector):
         return FitResult(history, perf_counter() - started, reused)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the method has fitted, and the moments that its map is standardised by."""
         return self.half.state() | (moments_state({MAP: self.moments}) if self.moments else {})
 
     def metadata(self) -> dict[str, Any]:
-        """Return the source's points by name with what divides their activations, and the seed."""
         return {"points": self.points, "scales": self.scales, "seed": self.seed, **self.half.facts()}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the method has fitted, and moments where its map is standardised."""
         asked = "per_pixel" if self._at_positions else "none"
         self.moments = take_map_moments(state, MAP, self.size, asked, "baselines.normalisation")
         self.points, self.scales, self.seed = facts["points"], facts["scales"], facts["seed"]
@@ -127,12 +120,10 @@ class BaselineDetector(SourceDetector):
 
     @property
     def methods(self) -> list[str]:
-        """One map, or none for a method that scores whole images."""
         return [MAP] if self.method.maps else []
 
     @property
     def image_score(self) -> ImageScore:
-        """The mean of the map's highest values, or the method's own number."""
         if not self.method.maps:
             return ImageScore("score", "raw")
         return ImageScore(MAP, "map_top_mean", self.settings.baselines.top_fraction)
@@ -143,7 +134,6 @@ class BaselineDetector(SourceDetector):
         return self.half.lowest
 
     def smoothing(self, method: str) -> SmoothingParameters:
-        """Return that of all baselines."""
         return self.settings.baselines.smoothing
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
@@ -152,14 +142,12 @@ class BaselineDetector(SourceDetector):
         return {"normalisation": "per_pixel", "sigma": sigma} if self._at_positions else {}
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return more images where they become short vectors."""
         return _BATCH if self.method.maps else _VECTOR_BATCH
 
     @torch.no_grad()
     def maps(
         self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
     ) -> Outputs:
-        """Return the raw score, or the map."""
         plain = self._plain(images, outputs)
         return Outputs(plain.scores, {MAP: self.moments.normalise(plain.maps[MAP])}) if self.moments else plain
 
@@ -173,14 +161,6 @@ class BaselineDetector(SourceDetector):
     def is_exportable(self) -> bool:
         """Not of another library: those score whole images; the SSIM of torchmetrics is bound to a number of images."""
         return self.method.maps and self.method.detector != "ssim_autoencoder"
-
-    @torch.no_grad()
-    def _measure_moments(self, feature_set: FeatureSet) -> PixelStats:
-        def map_of(rows: np.ndarray) -> Tensor:
-            return self._plain(feature_set.batch(rows), feature_set.outputs(rows)).maps[MAP]
-
-        sigma = self.settings.baselines.smoothing.gaussian_sigma
-        return measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
 
     @property
     def _at_positions(self) -> bool:

@@ -1,43 +1,29 @@
 """The learnt halves of baselines: what each kind fits, keeps and says."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
-from kdad.detectors.baselines.image_models import fit_detector, restore_detector, state_of_detector
-from kdad.detectors.baselines.parameters import BaselineMethodParameters, BaselineSettings
+from kdad.detectors.baselines.image_models import Representation, fit_detector, restore_detector, state_of_detector
 from kdad.detectors.baselines.patch_models import new_patch_model, patches_of, side_by_side
-from kdad.detectors.baselines.representations import Representation
-from kdad.detectors.context import Outputs, TrainContext
+from kdad.detectors.detector import Outputs, TrainContext
 from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.features.extraction import FeatureSet
-from kdad.scoring.upsampling import upsample
+from kdad.scoring.smoothing import upsample
 from kdad.seeding import derive_seed, numpy_generator
+
+if TYPE_CHECKING:
+    from kdad.detectors.baselines.detector import BaselineDetector
 
 MAP = "anomaly"
 _BATCH = 16
 _VECTOR_BATCH = 256
 _DEFAULT_POINTS = 3
-
-
-class Baseline(Protocol):
-    """What a half needs to know of its detector."""
-
-    settings: BaselineSettings
-    method: BaselineMethodParameters
-    compute: Compute
-    size: tuple[int, int]
-    points: list[str]
-    key: str
-
-    def scaled(self, outputs: list[Tensor]) -> list[Tensor]:
-        """Return the source's activations, each point's divided by its scale."""
 
 
 class BaselineModel(ABC):
@@ -46,7 +32,7 @@ class BaselineModel(ABC):
     looks_through_source = True
     lowest = 0.0  # what no value of the map is below
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         self.detector, self.method = detector, detector.method
 
     @abstractmethod
@@ -73,14 +59,13 @@ class BaselineModel(ABC):
 class VectorModel(BaselineModel):
     """A library's detector of whole images as vectors."""
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         super().__init__(detector)
         settings = detector.settings.baselines
         self.represent = Representation(self.method.representation, settings.pixel_side, settings.components)
         self.looks_through_source = self.method.representation == "source"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
-        """Represent the training images, and fit the library's model."""
         rows = feature_set.split.rows("train")
         batches = (rows[start : start + _VECTOR_BATCH] for start in range(0, len(rows), _VECTOR_BATCH))
         raw = [self.represent.raw(feature_set.batch(batch), self._outputs(feature_set, batch)) for batch in batches]
@@ -91,20 +76,16 @@ class VectorModel(BaselineModel):
         return None, False
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the model's score."""
         scores = self.fitted(self.represent(self.represent.raw(images, outputs)))
         return Outputs({"score": torch.from_numpy(np.array(scores, dtype=np.float64))}, {})
 
     def state(self) -> dict[str, Tensor]:
-        """Return representation and model."""
         return prefixed(self.represent.state(), "representation.") | prefixed(self._state, "model.")
 
     def facts(self) -> dict[str, Any]:
-        """Return the vectors' length."""
         return {"features": self.features}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take representation and model."""
         self.represent.load_state(without_prefix(state, "representation."))
         self._state, self.features = without_prefix(state, "model."), facts["features"]
         given = self.method.detector, self.features, self.method.options, self._seed(facts["seed"])
@@ -121,12 +102,11 @@ class VectorModel(BaselineModel):
 class PatchMapModel(BaselineModel):
     """A model of patches on the source's activations."""
 
-    def __init__(self, detector: Baseline) -> None:
+    def __init__(self, detector: "BaselineDetector") -> None:
         super().__init__(detector)
         self.model = new_patch_model(self.method.map_options)
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[None, bool]:
-        """Fit to the training images' patches."""
         rows = feature_set.split.rows("train")
 
         def passes():
@@ -140,21 +120,17 @@ class PatchMapModel(BaselineModel):
 
     @property
     def lowest(self) -> float:
-        """What no value of the map is below."""
         return self.model.lowest
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the scores of all positions, upsampled to the image's size."""
         features = self._features(outputs)
         grid = self.model.score(patches_of(features)).unflatten(1, features.shape[-2:])
         return Outputs({}, {MAP: upsample(grid, self.detector.size)})
 
     def state(self) -> dict[str, Tensor]:
-        """Return the model's arrays."""
         return self.model.state()
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the model's arrays."""
         self.model.load_state(state)
 
     def _features(self, outputs: list[Tensor]) -> Tensor:
@@ -169,7 +145,6 @@ class AutoencoderModel(BaselineModel):
     looks_through_source = False
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> tuple[pd.DataFrame, bool]:
-        """Train the autoencoder, or find it trained."""
         compute, seed, options = self.detector.compute, train_context.seed, self.method.map_options
 
         def train(checkpoint):
@@ -178,22 +153,21 @@ class AutoencoderModel(BaselineModel):
             return network, history
 
         trained = train_once(train_context.models, self.detector.key, train)
-        self._take(trained.state)
+        self.load_state(trained.state, {})
         return trained.history, trained.reused
 
     def outputs(self, images: Tensor, outputs: list[Tensor]) -> Outputs:
-        """Return the residual at each pixel."""
         with self.detector.compute.autocast():
             found = self.network(images)
         return Outputs({}, {MAP: residual(found, images, self._loss)})
 
     def state(self) -> dict[str, Tensor]:
-        """Return the network's weights."""
         return state_of(self.network)
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the network's weights."""
-        self._take(state)
+        self.network = self._new_network(0)
+        self.network.load_state_dict(state)
+        self.detector.compute.place(self.network).eval()
 
     @property
     def _loss(self) -> str:
@@ -201,8 +175,3 @@ class AutoencoderModel(BaselineModel):
 
     def _new_network(self, seed: int):
         return new_autoencoder(self._loss, **self.method.map_options.shape, seed=seed)
-
-    def _take(self, state: dict[str, Tensor]) -> None:
-        self.network = self._new_network(0)
-        self.network.load_state_dict(state)
-        self.detector.compute.place(self.network).eval()

@@ -82,8 +82,16 @@ MapOptions = (
     | AutoencoderOptions
 )
 
+ImageDetector = Literal[
+    "kde", "gmm", "knn", "lof", "ocsvm", "kmeans", "pca_reconstruction", "auto_encoder", "vae", "deep_svdd", "anogan"
+]
+MapDetector = Literal[
+    *("memory_bank", "position_gaussian", "feature_dictionary", "patch_kmeans", "patch_ocsvm"),
+    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder"),
+]
+
 #: Detectors that map, with what their options may hold; those of whole images take what their library's class takes.
-MAP_DETECTORS: dict[str, type[MapOptions]] = {
+MAP_DETECTORS: dict[MapDetector, type[MapOptions]] = {
     "memory_bank": MemoryBankOptions,
     "position_gaussian": PositionGaussianOptions,
     "feature_dictionary": FeatureDictionaryOptions,
@@ -102,27 +110,7 @@ _DETERMINISTIC = frozenset({"kde", "knn", "lof", "ocsvm"})
 class BaselineMethodParameters(StrictModel):
     """One baseline: a detector, what it sees, and the library's own settings."""
 
-    detector: Literal[
-        "kde",
-        "gmm",
-        "knn",
-        "lof",
-        "ocsvm",
-        "kmeans",
-        "pca_reconstruction",
-        "auto_encoder",
-        "vae",
-        "deep_svdd",
-        "anogan",
-        "memory_bank",
-        "position_gaussian",
-        "feature_dictionary",
-        "patch_kmeans",
-        "patch_ocsvm",
-        "l2_autoencoder",
-        "ssim_autoencoder",
-        "variational_autoencoder",
-    ]
+    detector: Literal[ImageDetector, MapDetector]
     representation: Literal["pixels", "pca", "source"] | None = Field(
         None, description="of whole images; detectors that map have their own"
     )
@@ -160,17 +148,13 @@ class BaselineMethodParameters(StrictModel):
         if not self.maps and self.representation is None:
             raise ValueError(f"{self.detector} needs a representation: pixels, pca or source")
         if self.maps:
-            _check_options(self.detector, self.options)
+            try:
+                MAP_DETECTORS[self.detector](**self.options)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                field = ".".join(["options", *map(str, problem["loc"])])
+                raise ValueError(f"{field}: {problem['msg'].removeprefix('Value error, ')}") from None
         return self
-
-
-def _check_options(detector: str, options: dict[str, Any]) -> None:
-    try:
-        MAP_DETECTORS[detector](**options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(["options", *map(str, problem["loc"])])
-        raise ValueError(f"{field}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
 class BaselineParameters(StrictModel):

@@ -106,11 +106,9 @@ class SampledModel(PatchModel):
         self.options = options
 
     def fit(self, passes: Passes, images: int, generator: np.random.Generator, seed: int) -> None:
-        """Sample patches and fit to them."""
         self.take(self.fit_patches(sample_patches(passes(), images, self.options.patches, generator), seed))
 
     def score(self, patches: Tensor) -> Tensor:
-        """Score every patch alone."""
         if torch.compiler.is_exporting():  # of any number of images
             return self.score_patches(patches)
         # The distances of one image's patches from all others may take a hundred megabytes.
@@ -145,7 +143,6 @@ class NearestModel(SampledModel):
     """The distance to the nearest of the others."""
 
     def score_patches(self, patches: Tensor) -> Tensor:
-        """Return the distance to the nearest."""
         similarities, moved = self.compare(patches)
         nearest = self.prepared(patches.device, "moved")[0][similarities.argmax(2)]
         # Measured again: out of products, the distance of what is the same would not be 0.
@@ -158,7 +155,6 @@ class MemoryBank(NearestModel):
     others = "patches"
 
     def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Keep the patches."""
         return {"patches": patches}
 
 
@@ -166,7 +162,6 @@ class NearestCentre(NearestModel):
     """The distance to the nearest of some k-means centres, as Bergmann et al. 2020 compare with."""
 
     def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Cluster the patches."""
         return {"centres": _centres(patches, self.options.centres, seed)}
 
 
@@ -177,7 +172,6 @@ class FeatureDictionary(NearestModel):
     """
 
     def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Reduce the patches, then cluster them."""
         reduction = PCA(self.options.explained, svd_solver="full").fit(patches)
         centres = _centres((patches - reduction.mean_) @ reduction.components_.T, self.options.words, seed)
         return {"mean": reduction.mean_, "components": reduction.components_, "centres": centres}
@@ -187,7 +181,6 @@ class FeatureDictionary(NearestModel):
         return super().prepare() | {"origin": self.arrays["mean"], "components": self.arrays["components"]}
 
     def score_patches(self, patches: Tensor) -> Tensor:
-        """Return the distance of the reduced patches to the nearest word."""
         origin, components = self.prepared(patches.device, "origin", "components")
         return super().score_patches((patches - origin) @ components.T)
 
@@ -198,7 +191,6 @@ class PatchSvm(SampledModel):
     others = "support_vectors"
 
     def fit_patches(self, patches: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Find the support vectors."""
         model = OneClassSVM(nu=self.options.nu, gamma="scale").fit(patches)
         return {
             "support_vectors": model.support_vectors_,
@@ -217,7 +209,6 @@ class PatchSvm(SampledModel):
         return super().prepare() | {"weights": self.arrays["weights"]}
 
     def score_patches(self, patches: Tensor) -> Tensor:
-        """Return the negative decision function."""
         similarities, moved = self.compare(patches)
         squares = (moved.square().sum(2, keepdim=True) - 2 * similarities).clamp_min(0)
         kernel = (squares * -self.arrays["gamma"].item()).exp()
@@ -236,7 +227,6 @@ class PositionGaussian(PatchModel):
         self._options = options
 
     def fit(self, passes: Passes, images: int, generator: np.random.Generator, seed: int) -> None:
-        """Measure mean and covariance at each position."""
         count, total, outer = 0, 0.0, 0.0
         channels = None
         for patches in passes():
@@ -257,7 +247,6 @@ class PositionGaussian(PatchModel):
         return kept | {"factor": np.linalg.cholesky(self.arrays["inverse"])}
 
     def score(self, patches: Tensor) -> Tensor:
-        """Return the Mahalanobis distance at each position."""
         channels, mean, factor = self.prepared(patches.device, "channels", "mean", "factor")
         offset = patches[..., channels] - mean
         return (offset.transpose(0, 1) @ factor).square().sum(2).sqrt().T  # a product of (B, c) and (c, c) a position

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -13,18 +11,16 @@ from torch import Tensor, nn
 from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
-from kdad.detectors.source_detector import SourceDetector
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.per_pixel import measure_moments, moments_state, take_map_moments
+from kdad.scoring.per_pixel import moments_state, take_map_moments
 from kdad.storage.content_store import content_key
 
 #: Below it no value is taken for smaller: the training patches of a memory bank have a distance of 0.
@@ -58,29 +54,23 @@ class CommitteeDetector(SourceDetector):
 
     @classmethod
     def check_inputs(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for what a member cannot use."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check_inputs(own, feature_set)
 
     @classmethod
     def is_stochastic(cls, settings: CommitteeSettings) -> bool:
-        """Tell whether a member draws anything at random."""
         return any(_KINDS[type(own)].is_stochastic(own) for own in settings.of_members.values())
 
     @classmethod
     def check(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for critical points of a member that the source does not have."""
         for own in settings.of_members.values():
             _KINDS[type(own)].check(own, feature_set)
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Fit every member, or find it trained."""
         self.size = feature_set.features["source"].size
         fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
-        self.moments = measure_moments(feature_set.split, partial(self._products, feature_set), self.batch_size())[
-            _DETECTION
-        ]
+        self.moments = self.measure_moments(feature_set, self._product, 0)
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
             for name, fitting in fittings.items()
@@ -94,20 +84,16 @@ class CommitteeDetector(SourceDetector):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the members have learnt, each tensor's name after its member's."""
         state = moments_state({_DETECTION: self.moments})
         for name, member in self.members.items():
             state |= prefixed(member.state_dict(), f"{name}.")
         return state
 
     def metadata(self) -> dict[str, Any]:
-        """Return what else each member has learnt."""
-        return {
-            "members": {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
-        }
+        learnt = {name: {"key": member.key, "learnt": member.metadata()} for name, member in self.members.items()}
+        return {"members": learnt}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take what the members have learnt."""
         kept = facts["members"]
         if list(kept) != list(self.members):
             raise ValueError(f"its members are {', '.join(self.members)}, and it has what {', '.join(kept)} learnt")
@@ -118,24 +104,19 @@ class CommitteeDetector(SourceDetector):
 
     @property
     def methods(self) -> list[str]:
-        """The product, and each member's map."""
         return [PRODUCT, *self.members]
 
     @property
     def image_score(self) -> ImageScore:
-        """The mean of the highest values of the product, standardised at each position."""
         return ImageScore(_DETECTION, "map_top_mean", self.settings.committee.top_fraction)
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what the members' finished maps and scores depend on."""
         return {"members": {name: _judging_settings(member) for name, member in self.members.items()}}
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return how many images the member of the smallest batches maps at once."""
         return min(member.batch_size(member.methods[0]) for member in self.members.values())
 
     def cost(self) -> dict[str, float]:
-        """Return the sums over those members that say what they take."""
         costs: Counter[str] = Counter()
         for member in self.members.values():
             costs.update(member.cost())
@@ -153,26 +134,20 @@ class CommitteeDetector(SourceDetector):
         scores, maps = {}, {}
         for name, member in self.members.items():
             scores[f"{name}_score"], finished = member.score_and_map(images, moved)
-            maps[name] = self._distances(name, finished[member.methods[0]])
+            shown = finished[member.methods[0]]  # as distances from 0 on: those of an SVM begin below
+            maps[name] = shown - member.lowest if isinstance(member, BaselineDetector) else shown
         maps[PRODUCT] = multiply(list(maps.values()))
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[PRODUCT])
         return Outputs(scores, {method: maps[method] for method in methods})
 
-    def _products(self, feature_set: FeatureSet, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return the product of the images at some rows, by the name of what is standardised."""
-        outputs = self.maps(feature_set.batch(rows), feature_set.outputs(rows), [PRODUCT])
-        return {_DETECTION: outputs.maps[PRODUCT]}
+    def _product(self, images: Tensor, outputs: FrozenOutputs | None) -> Tensor:
+        return self.maps(images, outputs, [PRODUCT]).maps[PRODUCT]
 
     def require_exportable(self) -> None:
         """Raise `InputError` that names a member that cannot be exported."""
         for member in self.members.values():
             member.require_exportable()
-
-    def _distances(self, name: str, shown: Tensor) -> Tensor:
-        """Return what a member shows as distances from 0 on: those of an SVM begin below."""
-        member = self.members[name]
-        return shown - member.lowest if isinstance(member, BaselineDetector) else shown
 
 
 def multiply(maps: Sequence[Tensor]) -> Tensor:

@@ -60,17 +60,16 @@ class CommitteeSettings(SystemSettings):
 
     @model_validator(mode="after")
     def _members_are_known(self) -> "CommitteeSettings":
-        methods = self.baselines.methods
         known = [*_SYSTEMS, *(name for name, method in self.baselines.present.items() if method.maps)]
-        for name in [name for name in self.committee.members if name not in known or name == PRODUCT]:
+        for name in self.committee.members:
             if name == PRODUCT:
                 problem = ", as the committee's own map is called; call the method otherwise"
-            elif name not in methods:
-                problem = nearest_name(name, known)
-            elif methods[name] is None:
-                problem = ", which baselines.methods leaves out; give it there, or name another"
+            elif name in known:
+                continue
+            elif name in self.baselines.methods:
+                problem = f", which baselines.methods leaves out or which makes no map; choose from {', '.join(known)}"
             else:
-                problem = f", which makes no map; choose from {', '.join(known)}"
+                problem = nearest_name(name, known)
             raise ValueError(f"committee.members names '{name}'{problem}")
         return self
 
@@ -87,15 +86,12 @@ class CommitteeSettings(SystemSettings):
 
     @model_validator(mode="after")
     def _maps_can_be_multiplied(self) -> "CommitteeSettings":
-        standardised = {
-            "stfpm.normalisation": "stfpm" in self.committee.members and self.stfpm.normalisation == "per_pixel",
-            "baselines.normalisation": any(name not in _SYSTEMS for name in self.committee.members)
-            and self.baselines.normalisation == "per_pixel",
-        }
-        for path, refused in standardised.items():
-            if refused:
+        of_stfpm = [name == "stfpm" for name in self.committee.members]
+        of_baselines = [name not in _SYSTEMS for name in self.committee.members]
+        for block, members in (("stfpm", of_stfpm), ("baselines", of_baselines)):
+            if any(members) and getattr(self, block).normalisation == "per_pixel":
                 raise ValueError(
-                    f"{path} is 'per_pixel', but a committee multiplies its members' maps, and half of the "
-                    f"standardised values are negative; set {path} to none, or leave that member out"
+                    f"{block}.normalisation is 'per_pixel', but a committee multiplies its members' maps, and half of "
+                    f"the standardised values are negative; set {block}.normalisation to none, or leave that member out"
                 )
         return self

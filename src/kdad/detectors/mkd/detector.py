@@ -5,25 +5,22 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
+from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.mkd.cloner import build_cloner
-from kdad.detectors.mkd.discrepancy import discrepancy_terms
-from kdad.detectors.mkd.forward_map import forward_map
+from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gradient_maps, measure_mean_image
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
-from kdad.detectors.source_detector import SourceDetector
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.networks.points import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments
+from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -45,14 +42,12 @@ class MkdDetector(SourceDetector):
 
     @classmethod
     def check(cls, settings: MkdSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for a critical point that the source does not have."""
         names = feature_set.features["source"].names
         choose_points(settings.cloner.training_points, names, "cloner.training_points")
         for block in ("detection", "forward_map", "gradient_map"):
             choose_points(getattr(settings.scoring, block).points, names, f"scoring.{block}.points")
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Train the cloner, or find it trained, and measure on training images what its maps need."""
         started, settings = perf_counter(), self.settings
         cache = feature_set.features["source"]
         scaled = settings.features.activation_scaling == "per_point"
@@ -75,12 +70,17 @@ class MkdDetector(SourceDetector):
 
         trained = train_once(train_context.models, self.key, train)
         self._take_cloner(trained.state)
-        self._measure_maps(feature_set)
+        if self._at_positions:
+            sigma = self.smoothing(_DETECTION).gaussian_sigma
+            self.moments = self.measure_moments(
+                feature_set, lambda *given: self._forward_map(*self._activations(*given)), sigma
+            )
+        if self._needs_mean_image:
+            self.mean_image = measure_mean_image(feature_set, settings.scoring.gradient_map.batch_size)
         seconds = perf_counter() - started if not trained.reused else trained.seconds
         return FitResult(trained.history, seconds, trained.reused, "cloner")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the cloner's weights, and what maps keep of training images."""
         state = state_of(self.cloner) | (moments_state({_DETECTION: self.moments}) if self.moments else {})
         return state if self.mean_image is None else state | {_MEAN_IMAGE: self.mean_image}
 
@@ -89,7 +89,6 @@ class MkdDetector(SourceDetector):
         return {"points": [asdict(point) for point in self.points], "scales": self.scales, "seed": self.seed}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take a cloner, its scales, and what its maps need."""
         points = [CriticalPoint(**point) for point in facts["points"]]
         if not len(points) == len(facts["scales"]):
             raise ValueError(f"it has {len(facts['scales'])} scales for {len(points)} critical points")
@@ -104,19 +103,16 @@ class MkdDetector(SourceDetector):
 
     @property
     def methods(self) -> list[str]:
-        """The localisation methods of the parameters."""
         return list(self.settings.scoring.localisation)
 
     @property
     def image_score(self) -> ImageScore:
-        """L_total, or a number of the forward map."""
         rule = self.settings.scoring.detection
         if rule.score == _SCORE:
             return ImageScore(_SCORE, "raw")
         return ImageScore(_DETECTION if self._at_positions else _FORWARD, rule.score, rule.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
-        """Return what the parameters say; the forward map passes as it is where they say nothing."""
         named = _FORWARD if method == _DETECTION else method
         return self.settings.scoring.smoothing.get(named, SmoothingParameters())
 
@@ -133,11 +129,9 @@ class MkdDetector(SourceDetector):
         return {"scored_points": scoring.detection.points, "moments_sigma": sigma} | scoring.forward_map.model_dump()
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return fewer images where gradients are kept."""
         return 32 if method is None or not self.is_costly(method) else self.settings.scoring.gradient_map.batch_size
 
     def cost(self) -> dict[str, float]:
-        """Return the cloner's parameters, and the operations of its forward pass over one image."""
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
         return {"parameters": count_parameters(self.cloner), "flops": count_flops(lambda: self.cloner(images))}
 
@@ -158,7 +152,6 @@ class MkdDetector(SourceDetector):
     def _forward_pass(
         self, images: Tensor, outputs: FrozenOutputs | None, methods: Sequence[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return L_total and the forward map."""
         source, cloner = self._activations(images, outputs)
         scored = self._choose("detection")
         loss = self.settings.cloner.loss
@@ -178,7 +171,6 @@ class MkdDetector(SourceDetector):
             return source, self.cloner(self.compute.move(images))
 
     def _forward_map(self, source: list[Tensor], cloner: list[Tensor]) -> Tensor:
-        """Return the forward map `(B, H, W)`."""
         chosen, rule = self._choose("forward_map"), self.settings.scoring.forward_map
         pairs = [source[i] for i in chosen], [cloner[i] for i in chosen]
         return forward_map(*pairs, rule, self.settings.cloner.loss, self.size)
@@ -190,19 +182,6 @@ class MkdDetector(SourceDetector):
         with torch.enable_grad():
             total.eval().requires_grad_(False)
             return gradient_maps(total, images, method, rule, self.seed, self.mean_image)
-
-    @torch.no_grad()
-    def _measure_maps(self, feature_set: FeatureSet) -> None:
-        """Measure on training images the moments of the scored map, and the mean image, where they are needed."""
-
-        def map_of(rows: np.ndarray) -> Tensor:
-            return self._forward_map(*self._activations(feature_set.batch(rows), feature_set.outputs(rows)))
-
-        if self._at_positions:
-            sigma = self.smoothing(_DETECTION).gaussian_sigma
-            self.moments = measure_smoothed(feature_set.split, map_of, sigma, self.batch_size())
-        if self._needs_mean_image:
-            self.mean_image = measure_mean_image(feature_set, self.settings.scoring.gradient_map.batch_size)
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed

@@ -1,4 +1,4 @@
-"""The discrepancy between source and cloner (Salehi et al. 2021, eq. 1-3), for training and for scoring."""
+"""The discrepancy between source and cloner (Salehi et al. 2021, eq. 1-3): of an image, and at each location."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from kdad.detectors.mkd.parameters import DiscrepancyParameters
+from kdad.detectors.mkd.parameters import DiscrepancyParameters, ForwardMapParameters
+from kdad.scoring.smoothing import upsample
 
 #: Lengths below are taken for this one, as `cosine_similarity` does.
 _SHORTEST = 1e-8
+#: Added before the logarithm of the geometric mean; far below any discrepancy that float32 resolves.
+_FLOOR = 1e-8
 
 
 def value_loss(source: Tensor, cloner: Tensor) -> Tensor:
@@ -63,3 +66,35 @@ def discrepancy_terms(
     direction = torch.stack([direction_loss(s, c, form) for s, c in zip(source, cloner, strict=True)]).sum(0)
     total = parameters.value_weight * value + parameters.direction_weight * direction
     return {"total": total, "L_val": value, "L_dir": direction}
+
+
+def location_map(source: Tensor, cloner: Tensor, term: str, loss: DiscrepancyParameters) -> Tensor:
+    """Return the discrepancy of one critical point `(B, C, H, W)` at every location, `(B, H, W)`, never negative.
+
+    ``total`` is L_total (Salehi et al. 2021, eq. 3) of a location: L_val and L_dir as the loss weighs them.
+    """
+    if term == "value":
+        return location_value_loss(source, cloner)
+    if term == "direction":
+        return location_direction(source, cloner)
+    value, direction = location_value_loss(source, cloner), location_direction(source, cloner)
+    return loss.value_weight * value + loss.direction_weight * direction
+
+
+def forward_map(
+    source: Sequence[Tensor],
+    cloner: Sequence[Tensor],
+    rule: ForwardMapParameters,
+    loss: DiscrepancyParameters,
+    size: tuple[int, int],
+) -> Tensor:
+    """Return the points' discrepancy at each location, upsampled to `size` (H, W): sum or geometric mean, `(B, H, W)`.
+
+    The geometric mean asks every resolution to agree: what one point alone finds is damped. A point's scale changes it
+    by a constant factor alone.
+    """
+    maps = [upsample(location_map(s, c, rule.term, loss), size) for s, c in zip(source, cloner, strict=True)]
+    stacked = torch.stack(maps)  # (points, B, H, W)
+    if rule.fusion == "sum":
+        return stacked.sum(0)
+    return stacked.clamp_min(_FLOOR).log().mean(0).exp()

@@ -7,11 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_parameters, state_of
-from kdad.detectors.soft_target.classifier import Classifier
-from kdad.detectors.soft_target.distillation import Distillation
+from kdad.detectors.soft_target.distillation import Classifier, Distillation
 from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
@@ -55,7 +53,6 @@ class FrozenClassifier(nn.Module):
         return [self.classifier.classify(images[:, : self.channels])[..., None, None]]
 
     def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
-        """Return the logits' shape."""
         return [CriticalPoint("logits", self.classes, 1, 1, signed=True)]
 
 
@@ -84,7 +81,6 @@ class SoftTargetDetector(Detector):
     def frozen_networks(
         cls, settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
-        """Return the teacher of all classes, trained or found."""
         distillation = _distillation(settings, feature_set, train_context)
         teacher, network = distillation.teacher(train_context.seed), settings.soft_target.teacher
         reference = ClassifierReference(
@@ -99,58 +95,50 @@ class SoftTargetDetector(Detector):
 
     @classmethod
     def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how many images the teacher sees at once."""
         return ExtractionOptions(_BATCH)
 
     @classmethod
     def describe(cls, settings: SoftTargetSettings) -> str:
-        """Say what the student disagrees with."""
         return "teacher of all classes"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Distil the student on the normal class, or find it trained."""
         distillation = _distillation(self.settings, feature_set, train_context)
         student = distillation.one_class_student(feature_set.images.normal_class, train_context.seed)
         self.size = feature_set.images.size
         self.key = content_key(student=student.key, code=code_digest(__name__))
-        self._take(student.state)
+        self.load_state(student.state, {})
         return FitResult(student.history, student.seconds, student.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the student's weights."""
         return state_of(self.student)
 
     def metadata(self) -> dict[str, Any]:
-        """Return nothing more."""
         return {}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take the student."""
-        self._take(state)
+        teacher, network = self.references["teacher"], self.settings.soft_target.student
+        self.student = Classifier(teacher.channels, teacher.classes, network.widths, network.hidden)
+        self.student.load_state_dict(state)
+        self.compute.place(self.student).eval()
 
     @property
     def methods(self) -> list[str]:
-        """There are no maps."""
         return []
 
     @property
     def image_score(self) -> ImageScore:
-        """The divergence itself."""
         return ImageScore(_SCORE, "raw")
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return many, as the images are small."""
         return _BATCH
 
     def cost(self) -> dict[str, float]:
-        """Return the student's parameters."""
         return {"parameters": count_parameters(self.student)}
 
     @torch.no_grad()
     def maps(
         self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
     ) -> Outputs:
-        """Return the disagreement of teacher and student."""
         images = self.compute.move(images)
         outputs = self.outputs(images) if outputs is None else outputs
         with self.compute.autocast():
@@ -158,12 +146,6 @@ class SoftTargetDetector(Detector):
         teacher = outputs["teacher"][0][..., 0, 0].to(found.device)
         divergence = softened_divergence(found.float(), teacher, self.settings.soft_target.temperature)
         return Outputs({_SCORE: divergence}, {})
-
-    def _take(self, state: dict[str, Tensor]) -> None:
-        teacher, network = self.references["teacher"], self.settings.soft_target.student
-        self.student = Classifier(teacher.channels, teacher.classes, network.widths, network.hidden)
-        self.student.load_state_dict(state)
-        self.compute.place(self.student).eval()
 
 
 def _distillation(settings: SoftTargetSettings, feature_set: FeatureSet, train_context: TrainContext) -> Distillation:

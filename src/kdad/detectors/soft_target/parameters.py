@@ -1,27 +1,24 @@
 """The ``soft_target:`` block: teacher, student, and what is swept."""
 
-from pydantic import Field, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.parameters.strict import StrictModel
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class ClassifierParameters(StrictModel):
     """A convolutional classifier and how long it is trained."""
 
-    widths: list[int] = Field(min_length=1, max_length=4, description="channels of each block")
+    widths: list[PositiveInt] = Field(min_length=1, max_length=4, description="channels of each block")
     hidden: int = Field(ge=1, description="units before the logits")
     steps: int = Field(ge=1, description="optimiser steps at the least, whatever the number of images")
     batch_size: int = Field(64, ge=2, description="images a step")
     learning_rate: float = Field(0.002, gt=0, description="of Adam, the highest of one cycle")
-
-    @field_validator("widths")
-    @classmethod
-    def _positive(cls, widths: list[int]) -> list[int]:
-        if min(widths) < 1:
-            raise ValueError(f"widths holds a number below 1: {widths}")
-        return widths
 
 
 class SoftTargetParameters(StrictModel):
@@ -37,22 +34,18 @@ class SoftTargetParameters(StrictModel):
     )
     temperature: float = Field(4.0, gt=0, description="T outside the sweep")
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the soft term outside the sweep")
-    temperatures: list[float] = Field([1, 2, 4, 8, 16], min_length=1, description="T of the sweep")
-    alphas: list[float] = Field([0.1, 0.5, 0.9], min_length=1, description="alpha of the sweep")
+    temperatures: list[PositiveFloat] = Field([1, 2, 4, 8, 16], min_length=1, description="T of the sweep")
+    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.1, 0.5, 0.9], min_length=1, description="alpha of the sweep"
+    )
     sweep_labels: int = Field(10, ge=1, description="labelled images a class in the sweep")
-    label_counts: list[int] = Field(
+    label_counts: list[PositiveInt] = Field(
         [2, 5, 10, 20, 50], min_length=1, description="labelled images a class; all is always there"
     )
     omitted_class: int = Field(3, ge=0, le=9, description="class that the transfer set goes without")
 
     @model_validator(mode="after")
-    def _ranges(self) -> "SoftTargetParameters":
-        if min(self.temperatures) <= 0:
-            raise ValueError(f"temperatures must be positive: {self.temperatures}")
-        if min(self.alphas) < 0 or max(self.alphas) > 1:
-            raise ValueError(f"alphas must lie in [0, 1]: {self.alphas}")
-        if min(self.label_counts) < 1:
-            raise ValueError(f"label_counts holds a number below 1: {self.label_counts}")
+    def _no_value_twice(self) -> "SoftTargetParameters":
         for name in ("seeds", "temperatures", "alphas", "label_counts"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} names a value twice: {getattr(self, name)}")

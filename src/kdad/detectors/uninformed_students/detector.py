@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.context import FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.detector import Detector
+from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.detectors.uninformed_students.maps import (
     every_part,
@@ -19,24 +18,22 @@ from kdad.detectors.uninformed_students.maps import (
     spread_grid,
 )
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.pretraining import (
+from kdad.detectors.uninformed_students.students import Standardisation, train_students
+from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,
     pretrain,
     reference_teacher,
     require_teachers,
 )
-from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.mirrored_size import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_moments, measured_rows, moments_state, take_moments
-from kdad.scoring.z_score import ZScore
+from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, moments_state, take_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -64,7 +61,6 @@ class UninformedStudentsDetector(Detector):
     def frozen_networks(
         cls, settings: UninformedStudentsSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
-        """Return the teachers, trained or found; they depend on natural images alone."""
         trained = pretrain(settings.teacher, settings.students.receptive_fields, train_context)
         return {
             f"p{field}": reference_teacher(found, field, settings.teacher, settings.students.output_stride)
@@ -73,29 +69,31 @@ class UninformedStudentsDetector(Detector):
 
     @classmethod
     def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
-        """Return how teachers see images: by default their descriptors are kept where they fit."""
         keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
         return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:
-        """Raise `InputError` for images too small for a receptive field, and for a pool that cannot be cut from."""
         super().check_inputs(settings, feature_set)
         check_size(feature_set.images.size, max(settings.students.receptive_fields))
         NaturalPool(settings.teacher.pool)
 
     @classmethod
     def describe(cls, settings: UninformedStudentsSettings) -> str:
-        """Say what the teachers have learnt from."""
         return f"teacher of {settings.teacher.source.name if settings.teacher.knowledge_weight else 'no source'}"
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
-        """Train the ensemble of each receptive field, or find it trained, and measure the maps of training images."""
         require_teachers(self.references, self.settings)
         found = {field: self._fit_field(field, feature_set, train_context) for field in self._fields}
         self.size = feature_set.images.size
         self.key = content_key(students=[trained.key for trained in found.values()])
-        self.constants = self._measure_constants(feature_set)
+        with torch.no_grad():
+            self.constants = measure_moments(
+                feature_set.split,
+                lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
+                self.batch_size(),
+                overall=not self._at_positions,
+            )
         return FitResult(
             join_histories({field: trained.history for field, trained in found.items()}),
             sum(trained.seconds for trained in found.values()),
@@ -104,19 +102,16 @@ class UninformedStudentsDetector(Detector):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the students' weights, their targets' standardisation, and moments that maps are normalised by."""
         state = state_of(self.ensembles)
         for field, standardise in self.standardisations.items():
             state |= {f"p{field}.target_mean": standardise.mean, f"p{field}.target_sd": standardise.sd}
         return state | (moments_state(self.constants) if self._at_positions else {})
 
     def metadata(self) -> dict[str, Any]:
-        """Return the constants that maps are normalised by, where they are numbers."""
         constants = {} if self._at_positions else self.constants
         return {"map_constants": {name: found.model_dump() for name, found in constants.items()}}
 
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take students and constants."""
         kept = take_moments(state, self._grid)
         if not self._at_positions:
             kept = {part: ZScore.model_validate(found) for part, found in facts["map_constants"].items()}
@@ -124,36 +119,29 @@ class UninformedStudentsDetector(Detector):
         for field in self._fields:
             moments = (state.pop(f"p{field}.target_{name}").to(self.compute.device) for name in ("mean", "sd"))
             self.standardisations[field] = Standardisation(*moments)
-        for field in self._fields:
             self.ensembles[f"p{field}"] = self._new_ensemble(field, 0)
         self.ensembles.load_state_dict(state)
         self.compute.place(self.ensembles).eval()
 
     @property
     def methods(self) -> list[str]:
-        """The localisation methods of the parameters; one receptive field alone is left out where there is no other."""
         return [method for method in self.settings.student_scoring.localisation if parts_of(method, self._fields)]
 
     @property
     def image_score(self) -> ImageScore:
-        """A rule of the first map."""
         scoring = self.settings.student_scoring
         return ImageScore(self.methods[0], scoring.score, scoring.top_fraction)
 
     def smoothing(self, method: str) -> SmoothingParameters:
-        """Return what the parameters say."""
         return self.settings.student_scoring.smoothing[method]
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        """Return what e and v are divided and normalised by."""
         return self.settings.student_scoring.model_dump(include={"normalisation"})
 
     def batch_size(self, method: str | None = None) -> int:
-        """Return fewer images the larger they are."""
         return _images_in(_STUDENT_PIXELS, self.size)
 
     def cost(self) -> dict[str, float]:
-        """Return the students' parameters, and the operations of teachers and students over one image."""
         images, students = torch.zeros(1, 3, *self.size), self.settings.students
         flops = 0
         for field in self._fields:
@@ -168,14 +156,13 @@ class UninformedStudentsDetector(Detector):
         """Return maps by the methods; there is no raw score."""
         methods = self.needed_methods if methods is None else methods
         parts = self._grid_maps(images, outputs)
-        stride = self.settings.students.output_stride
-        found = {}
+        maps = {}
         for method in methods:
             names = parts_of(method, self._fields)
             fields = {name.partition("_p")[2] for name in names}
             fused = fuse_maps([(parts[name], self.constants[name]) for name in names], len(fields))
-            found[method] = spread_grid(fused, stride, self.size)
-        return Outputs({}, found)
+            maps[method] = spread_grid(fused, self.settings.students.output_stride, self.size)
+        return Outputs({}, maps)
 
     def _grid_maps(self, images: Tensor, outputs: FrozenOutputs | None) -> dict[str, Tensor]:
         """Return e and v of each receptive field on the grid of descriptors, ``e_p17``, ``v_p17`` ..., `(B, h, w)`."""
@@ -186,33 +173,13 @@ class UninformedStudentsDetector(Detector):
             targets = self.standardisations[field](self.compute.move(outputs[f"p{field}"][0]))
             with self.compute.autocast():
                 predictions = self.ensembles[f"p{field}"].dense(images, self.settings.students.output_stride)
-            predictions = predictions.float()
-            parts |= {
-                f"e_p{field}": regression_error(predictions, targets),
-                f"v_p{field}": predictive_variance(predictions),
-            }
+            parts[f"e_p{field}"] = regression_error(predictions.float(), targets)
+            parts[f"v_p{field}"] = predictive_variance(predictions.float())
         return parts
 
-    @torch.no_grad()
-    def _measure_constants(self, feature_set: FeatureSet) -> dict[str, ZScore] | dict[str, PixelStats]:
-        if self._at_positions:
-            return measure_moments(
-                feature_set.split,
-                lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
-                self.batch_size(),
-            )
-        rows, size = measured_rows(feature_set.split), self.batch_size()
-        statistics = {name: ChannelStatistics() for name in every_part(self._fields)}
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            for name, maps in self._grid_maps(feature_set.batch(batch), feature_set.outputs(batch)).items():
-                statistics[name].update(maps.reshape(-1, 1).cpu().numpy())
-        return {name: ZScore.of(values) for name, values in statistics.items()}
-
     def _fit_field(self, field: int, feature_set: FeatureSet, train_context: TrainContext):
-        students = self.settings.students
-        own = FeatureSet(feature_set.images, feature_set.split, {f"p{field}": feature_set.features[f"p{field}"]})
-        cache = own.features[f"p{field}"]
+        students, cache = self.settings.students, feature_set.features[f"p{field}"]
+        own = FeatureSet(feature_set.images, feature_set.split, {f"p{field}": cache})
         key = content_key(
             descriptors=cache.identity,
             students=students.model_dump(exclude={"receptive_fields", "descriptors"}),

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdad.scoring.per_pixel import PixelStats
-from kdad.scoring.z_score import ZScore
+from kdad.scoring.per_pixel import PixelStats, ZScore
 
 
 def regression_error(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -95,23 +95,42 @@ class TeacherParameters(StrictModel):
             )
         return self
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether it learns from every position of crops, and not from patches."""
+        return self.distillation == "dense"
+
+    @property
+    def training_in_use(self) -> TrainingParameters:
+        """How this teacher is trained."""
+        return self.dense.training if self.is_dense else self.training
+
+    @property
+    def examples_per_epoch(self) -> int:
+        """How many patches or crops an epoch has."""
+        return self.dense.crops_per_epoch if self.is_dense else self.patches_per_epoch
+
+    @property
+    def validation_examples(self) -> int:
+        """How many patches or crops the loss history's validation rows are of."""
+        return self.dense.validation_crops if self.is_dense else self.validation_patches
+
+    def cut_size(self, receptive_field: int) -> int:
+        """Return the side in pixels of what is cut: a crop, or the patch itself."""
+        return self.dense.crop_size if self.is_dense else receptive_field
+
     def require_field(self, receptive_field: int) -> None:
         """Raise `InputError` where crops are smaller than the patch that a descriptor sees."""
-        if self.distillation == "dense" and self.dense.crop_size < receptive_field:
+        if self.cut_size(receptive_field) < receptive_field:
             raise InputError(
                 f"teacher.dense.crop_size is {self.dense.crop_size}, which is less than the receptive field "
                 f"{receptive_field}; raise it, or leave {receptive_field} out of students.receptive_fields"
             )
 
-    @property
-    def training_in_use(self) -> TrainingParameters:
-        """How this teacher is trained: densely, or on patches."""
-        return self.dense.training if self.distillation == "dense" else self.training
-
     def recipe(self) -> dict[str, Any]:
         """Return what a teacher depends on beside natural images, without what only the other distillation reads."""
         of_patches = {"source_size", "patches_per_epoch", "validation_patches", "training"}
-        return self.model_dump(exclude={"pool"} | (of_patches if self.distillation == "dense" else {"dense"}))
+        return self.model_dump(exclude={"pool"} | (of_patches if self.is_dense else {"dense"}))
 
 
 class StudentParameters(StrictModel):

@@ -19,16 +19,15 @@ def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_f
     source's ``embedding`` is standardised by. A positive of L_m is moved by up to (p - 1) / 4 pixels. Raises
     `InputError` for crops smaller than a receptive field p.
     """
-    dense = parameters.distillation == "dense"
-    zoom = parameters.dense.zoom if dense else PATCH_ZOOM
+    zoom = parameters.dense.zoom if parameters.is_dense else PATCH_ZOOM
     tables = []
     for field in receptive_fields:
         parameters.require_field(field)
-        moved_by = (field - 1) / 4 / cut_size(parameters, field) if parameters.metric_weight else None
+        moved_by = (field - 1) / 4 / parameters.cut_size(field) if parameters.metric_weight else None
         for (use, epoch), count in _counts(parameters).items():
             generator = numpy_generator(parameters.seed, "teacher", "patches", field, use, epoch)
-            found = pool.sample(count, generator, zoom, None if use == EMBEDDING else moved_by)
-            tables.append(found.assign(receptive_field=field, use=use, epoch=epoch))
+            places = pool.sample(count, generator, zoom, None if use == EMBEDDING else moved_by)
+            tables.append(places.assign(receptive_field=field, use=use, epoch=epoch))
     joined = pd.concat(tables, ignore_index=True)
     named = joined[["receptive_field", "use", "epoch"]].astype({"use": "category"})
     return named.join(joined.drop(columns=list(named)))
@@ -36,19 +35,13 @@ def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_f
 
 def patches_of(patches: pd.DataFrame, parameters: TeacherParameters, receptive_field: int) -> pd.DataFrame:
     """Return the rows of one receptive field; raises `InputError` when they are not as many as the settings need."""
-    own = patches[patches["receptive_field"] == receptive_field]
-    found = own.groupby(["use", "epoch"], observed=True).size().to_dict()
-    if found != _counts(parameters):
+    own, needed = patches[patches["receptive_field"] == receptive_field], _counts(parameters)
+    if own.groupby(["use", "epoch"], observed=True).size().to_dict() != needed:
         raise InputError(
             f"teacher_patches holds {len(own)} patches of receptive field {receptive_field}, and these settings need "
-            f"{sum(_counts(parameters).values())}; sample them anew with the pipeline 'ingestion'"
+            f"{sum(needed.values())}; sample them anew with the pipeline 'ingestion'"
         )
     return own
-
-
-def cut_size(parameters: TeacherParameters, receptive_field: int) -> int:
-    """Return the side in pixels of what is cut: a crop, or the patch itself."""
-    return parameters.dense.crop_size if parameters.distillation == "dense" else receptive_field
 
 
 def part_of(patches: pd.DataFrame, use: str, epoch: int = 0) -> pd.DataFrame:
@@ -59,18 +52,6 @@ def part_of(patches: pd.DataFrame, use: str, epoch: int = 0) -> pd.DataFrame:
 def _counts(parameters: TeacherParameters) -> dict[tuple[str, int], int]:
     """Return how many there are of each use and epoch, in the order of the table."""
     measured = {(EMBEDDING, 0): _MEASURED[parameters.distillation]} if parameters.knowledge_weight else {}
-    fixed, new = validation_count(parameters), training_count(parameters)
-    training = {(TRAINING, epoch): new for epoch in range(parameters.training_in_use.epochs)}
-    return measured | {(VALIDATION, 0): fixed} | training
-
-
-def training_count(parameters: TeacherParameters) -> int:
-    """Return how many patches or crops an epoch has."""
-    dense = parameters.distillation == "dense"
-    return parameters.dense.crops_per_epoch if dense else parameters.patches_per_epoch
-
-
-def validation_count(parameters: TeacherParameters) -> int:
-    """Return how many patches or crops the loss history's validation rows are of."""
-    dense = parameters.distillation == "dense"
-    return parameters.dense.validation_crops if dense else parameters.validation_patches
+    epochs = range(parameters.training_in_use.epochs)
+    training = {(TRAINING, epoch): parameters.examples_per_epoch for epoch in epochs}
+    return measured | {(VALIDATION, 0): parameters.validation_examples} | training

@@ -1,30 +1,65 @@
-"""Pretraining a teacher on natural images (Bergmann et al. 2020, section 3.1), patch by patch or densely."""
+"""The teachers of all receptive fields: trained on natural images (Bergmann et al. 2020, section 3.1), or found."""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from pydantic import Field
+from torch import Tensor, nn
 
 from kdad.compute import Compute
-from kdad.detectors.uninformed_students.distillation import (
-    DenseTarget,
-    DenseTeacherLoss,
-    PatchEmbedding,
-    PatchTeacherLoss,
-)
-from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patches import (
-    EMBEDDING,
-    cut_size,
-    part_of,
-    training_count,
-    validation_count,
-)
+from kdad.detectors.detector import TrainContext
+from kdad.detectors.learnt import Trained, train_once
+from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
+from kdad.detectors.uninformed_students.patches import EMBEDDING, part_of, patches_of, sample_patches
+from kdad.detectors.uninformed_students.teacher_losses import KnowledgeTarget, TeacherLoss
+from kdad.errors import InputError
+from kdad.features.network import NetworkReference
 from kdad.features.source import prepare_source
+from kdad.images.image_set import hash_content
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
+from kdad.networks.points import CriticalPoint
+from kdad.networks.weights import fingerprint_state
 from kdad.seeding import derive_seed, torch_seed
+from kdad.storage.content_store import content_key
+from kdad.storage.provenance import code_digest
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+
+
+def pretrain(
+    parameters: TeacherParameters,
+    receptive_fields: list[int],
+    train_context: TrainContext,
+    patches: pd.DataFrame | None = None,
+) -> dict[int, Trained]:
+    """Train a teacher for each receptive field, whatever images are judged by it later and with which seed.
+
+    `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
+    Raises `InputError` for one that does not have what these settings need, and for crops smaller than a field.
+    """
+    pool = NaturalPool(parameters.pool)
+    teachers = {}
+    for patch_size in receptive_fields:
+        parameters.require_field(patch_size)
+        table = sample_patches(pool, parameters, [patch_size]) if patches is None else patches
+        own = patches_of(table, parameters, patch_size)
+        key = content_key(
+            teacher=parameters.recipe(),
+            pool=pool.fingerprint(),
+            patches=hash_content(pd.util.hash_pandas_object(own, index=False).to_numpy().tobytes()),
+            receptive_field=patch_size,
+            code=code_digest("kdad.detectors.uninformed_students.teacher"),
+            **train_context.compute.describe(),
+        )
+
+        def run(checkpoint, patch_size=patch_size, own=own):
+            return train_teacher(patch_size, pool, own, parameters, train_context.compute, checkpoint)
+
+        teachers[patch_size] = train_once(train_context.models, key, run)
+    return teachers
 
 
 def train_teacher(
@@ -40,35 +75,22 @@ def train_teacher(
     Which losses it learns from, and whether patch by patch or at every position of crops, `parameters` say. Returns it,
     without its decoder, and its loss history.
     """
-    dense, size = parameters.distillation == "dense", cut_size(parameters, patch_size)
-    target, channels = None, 1
+    size, target = parameters.cut_size(patch_size), None
     if parameters.knowledge_weight:
         source = compute.compiled(compute.place(prepare_source(parameters.source)))
-        if dense:
-            target = DenseTarget(source, compute, parameters.dense.enlargement, parameters.dense.stride)
-        else:
-            target = PatchEmbedding(source, compute, parameters.source_size)
-        target.measure(pool.cut(part_of(patches, EMBEDDING), size))
-        channels = len(target.mean)
+        target = KnowledgeTarget(source, compute, parameters).measure(pool.cut(part_of(patches, EMBEDDING), size))
     with torch_seed(parameters.seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})
         _keep_scale(networks["descriptor"])
-        if parameters.knowledge_weight:
-            decoder = nn.Conv2d(parameters.depth, channels, 1) if dense else nn.Linear(parameters.depth, channels)
-            networks["decoder"] = decoder
+        if target is not None:
+            given = parameters.depth, len(target.mean)
+            networks["decoder"] = nn.Conv2d(*given, 1) if parameters.is_dense else nn.Linear(*given)
     compute.place(networks)
-    made = DenseTeacherLoss if dense else PatchTeacherLoss
-    loss = made(networks, size, pool, patches, parameters, target, compute)
-    task = TrainingTask(
-        f"teacher p{patch_size}",
-        networks,
-        loss,
-        np.arange(training_count(parameters)),
-        np.arange(validation_count(parameters)),
-        loss.begin,
-        f"{'crop' if dense else 'patch'} {{}}".format,
-        f"teacher.{{split}}.p{patch_size}.{{term}}",
-    )
+    loss = TeacherLoss(networks, size, pool, patches, parameters, target, compute)
+    rows = np.arange(parameters.examples_per_epoch), np.arange(parameters.validation_examples)
+    names = "crop {}".format if parameters.is_dense else "patch {}".format
+    metric = f"teacher.{{split}}.p{patch_size}.{{term}}"
+    task = TrainingTask(f"teacher p{patch_size}", networks, loss, *rows, loss.begin, names, metric)
     history = train(task, parameters.training_in_use, derive_seed(parameters.seed, "teacher", patch_size), checkpoint)
     return networks["descriptor"], history
 
@@ -82,3 +104,84 @@ def _keep_scale(network: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="leaky_relu")
             nn.init.zeros_(layer.bias)
+
+
+def join_histories(histories: dict[int, pd.DataFrame]) -> pd.DataFrame:
+    """Return the loss histories of all receptive fields as one, with the field before each term."""
+    named = [history.assign(term=f"p{field}." + history["term"]) for field, history in histories.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+class DenseTeacher(nn.Module):
+    """Gives one output, the descriptors `(B, d, ceil(H / stride), ceil(W / stride))` of images `(B, 3, H, W)`."""
+
+    def __init__(self, descriptor: PatchDescriptor, stride: int) -> None:
+        super().__init__()
+        self.descriptor, self.stride = descriptor, stride
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Describe the patch around every `stride`-th pixel."""
+        return [self.descriptor.dense(images, self.stride)]
+
+    def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
+        """Return the shape of the descriptors of images of `size` (H, W)."""
+        height, width = (-(-side // self.stride) for side in size)
+        name = f"p{self.descriptor.patch_size}"
+        return [CriticalPoint(name, self.descriptor.depth, height, width, signed=True)]
+
+
+class TeacherReference(NetworkReference):
+    """A teacher by what it is and its weights' hash."""
+
+    prefix = "teacher_"
+
+    receptive_field: int = Field(description="pixels")
+    depth: int = Field(description="numbers in a descriptor")
+    width: float = Field(description="of hidden layers")
+    stride: int = Field(description="pixels between descriptors")
+
+    def open(self) -> DenseTeacher:
+        """Read the teacher, frozen; raises `InputError` when the file is gone, unreadable or another teacher's."""
+        if not Path(self.weights).is_file():
+            raise InputError(f"there is no teacher '{self.weights}'; run the pipeline 'teacher' first")
+        state = self.read_weights()
+        descriptor = PatchDescriptor(self.receptive_field, self.depth, self.width)
+        try:
+            descriptor.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"'{self.weights}' is not the teacher asked for (receptive field {self.receptive_field}, depth "
+                f"{self.depth}, width {self.width}): {str(error).splitlines()[0]}; run the pipeline 'teacher' with "
+                "these settings"
+            ) from error
+        return DenseTeacher(descriptor, self.stride).requires_grad_(False).eval()
+
+
+def reference_teacher(
+    trained: Trained, patch_size: int, parameters: TeacherParameters, stride: int
+) -> TeacherReference:
+    """Return what names a trained teacher, looked through at every `stride`-th pixel."""
+    return TeacherReference(
+        receptive_field=patch_size,
+        depth=parameters.depth,
+        width=parameters.width,
+        stride=stride,
+        weights=str(trained.weights.resolve()),
+        fingerprint=fingerprint_state(trained.state),
+    )
+
+
+def require_teachers(found: Mapping[str, NetworkReference], settings: UninformedStudentsSettings) -> None:
+    """Raise `InputError` for teachers, by ``p17`` and the like, that are gone, or of other settings."""
+    wanted = {"depth": settings.teacher.depth, "width": settings.teacher.width}
+    for field in settings.students.receptive_fields:
+        teacher = found.get(f"p{field}")
+        if teacher is None:
+            raise InputError(f"there is no teacher of receptive field {field}; run the pipeline 'teacher' first")
+        for name, value in {"receptive_field": field, **wanted, "stride": settings.students.output_stride}.items():
+            if getattr(teacher, name) != value:
+                raise InputError(
+                    f"'{teacher.weights}' is another teacher: its {name} is {getattr(teacher, name)}, not {value}; run "
+                    "the pipeline 'teacher' with these settings"
+                )
+        teacher.open()

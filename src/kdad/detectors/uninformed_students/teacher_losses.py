@@ -1,31 +1,32 @@
-"""The teacher's losses (Bergmann et al. 2020, section 3.1): distilled knowledge, metric learning, compactness."""
+"""What a teacher learns from (Bergmann et al. 2020, section 3.1): patches as published, or every position of crops."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
+from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
+from kdad.detectors.uninformed_students.patches import TRAINING, VALIDATION, part_of
+from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.networks.source import Source
 
-CompactnessForm = Literal["signed", "squared"]
+_MEASURED_AT_ONCE = {"patches": 64, "dense": 8}  # images
 
 
-def knowledge_loss(decoded: Tensor, embedding: Tensor) -> Tensor:
-    """Return L_k = ||D(T(p)) - P(p)||^2 of each patch `(B,)`.
+def knowledge_loss(decoded: Tensor, target: Tensor) -> Tensor:
+    """Return L_k = ||D(T(p)) - P(p)||^2 of each image `(B,)`, its mean over places where there are several.
 
-    Decoded descriptors and the source's embeddings are `(B, C)` (Bergmann et al. 2020, eq. 1).
+    Decoded descriptors and targets are `(B, C)` of patches (Bergmann et al. 2020, eq. 1), `(B, C, h, w)` of crops: the
+    patch around each position of a grid, whose target, the source's channels there, sees beyond the patch.
     """
-    return (decoded - embedding).square().sum(dim=1)
-
-
-def dense_knowledge_loss(decoded: Tensor, target: Tensor) -> Tensor:
-    """Return dense L_k = 1 / (h w) sum_x ||D(T(p_x)) - P_x||^2 of each crop `(B,)`: `knowledge_loss`, mean over places.
-
-    p_x is the patch around position x of a grid, T its descriptor, D a 1 x 1 convolution and P_x the source's
-    standardised channels at x: a published eq. 1 (Bergmann et al. 2020) whose targets see beyond the patch. Decoded
-    descriptors and targets are `(B, C, h, w)`.
-    """
-    return (decoded - target).square().sum(dim=1).mean(dim=(1, 2))
+    return (decoded - target).square().sum(dim=1).reshape(len(decoded), -1).mean(dim=1)
 
 
 def metric_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
@@ -39,7 +40,7 @@ def metric_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: floa
     return (margin + near - far).clamp(min=0)
 
 
-def compactness_loss(descriptors: Tensor, form: CompactnessForm = "signed") -> Tensor:
+def compactness_loss(descriptors: Tensor, form: Literal["signed", "squared"] = "signed") -> Tensor:
     """Return L_c, the sum over i != j of the correlations c_ij of channels over the batch `(B, d)`, a scalar.
 
     It is taken of the teacher's own output, before the decoder (Bergmann et al. 2020, eq. 5). ``signed`` is as printed:
@@ -54,7 +55,123 @@ def compactness_loss(descriptors: Tensor, form: CompactnessForm = "signed") -> T
     return correlations.sum() - correlations.diagonal().sum()
 
 
-def weigh_terms(terms: dict[str, Tensor], weights: TeacherParameters) -> dict[str, Tensor]:
-    """Return ``total`` = lambda_k L_k + lambda_m L_m + lambda_c L_c of the terms that there are, and these."""
-    total = sum(getattr(weights, f"{name}_weight") * values for name, values in terms.items())
-    return {"total": total, **terms}
+@dataclass
+class KnowledgeTarget:
+    """P of L_k: what the source says of images, each channel standardised, so that any source has one scale.
+
+    Of a patch, enlarged to `source_size` pixels: the mean over positions of the last critical point. Of a crop,
+    enlarged `enlargement` times: all critical points on the teacher's grid, a position at every `stride`-th pixel from
+    the first. Activation i of n along an axis is taken to look at the middle of the i-th of n equal parts of the crop,
+    where those of Lite0 and VGG-16 do look (docs/lab/uninformed_students.md).
+    """
+
+    source: Source
+    compute: Compute
+    parameters: TeacherParameters
+    mean: Tensor | float = field(default=0.0, init=False)
+    sd: Tensor | float = field(default=1.0, init=False)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return P of images `(B, 3, S, S)`, float32: `(B, C)` of patches, `(B, C, h, w)` of crops."""
+        side, dense = images.shape[-1], self.parameters.dense
+        size = round(side * dense.enlargement) if self.parameters.is_dense else self.parameters.source_size
+        enlarged = interpolate(images, (size, size), mode="bilinear")
+        with self.compute.autocast():
+            activations = self.source(self.compute.move(enlarged))
+        if self.parameters.is_dense:
+            raw = torch.cat([pool_to_grid(one.float(), side, dense.stride) for one in activations], dim=1)
+        else:
+            raw = activations[-1].float().mean(dim=(2, 3))
+        return (raw - self.mean) / self.sd
+
+    def measure(self, images: Tensor) -> "KnowledgeTarget":
+        """Set mean and standard deviation of each channel to those of `images`; a constant channel keeps its scale."""
+        statistics = ChannelStatistics()
+        for batch in images.split(_MEASURED_AT_ONCE[self.parameters.distillation]):
+            statistics.update(self(batch).cpu().numpy())
+        shape = (-1, 1, 1) if self.parameters.is_dense else (-1,)
+        self.mean, sd = (
+            torch.from_numpy(value).float().to(self.compute.device).view(shape)
+            for value in (statistics.mean, statistics.sd)
+        )
+        self.sd = torch.where(sd > 0, sd, 1.0)
+        return self
+
+
+def pool_to_grid(activations: Tensor, side: int, stride: int) -> Tensor:
+    """Return activations `(B, C, n, n)` of images of `side` pixels at every `stride`-th pixel `(B, C, h, h)`.
+
+    A position takes a mean over the activations around its pixel, with weights that fall linearly to 0 at one grid
+    step or one activation, whichever is wider: coarse maps are interpolated, fine ones pooled.
+    """
+    weights = grid_weights(activations.shape[-1], side, stride).to(activations.device)
+    return weights @ activations @ weights.T
+
+
+def grid_weights(length: int, side: int, stride: int) -> Tensor:
+    """Return how much each of `length` activations counts at each grid position `(h, length)`; rows add up to 1."""
+    positions = (torch.arange(0, side, stride) + 0.5) / side * length  # middles of pixels, in activations
+    distances = (positions[:, None] - (torch.arange(length) + 0.5)).abs()
+    reach = max(stride / side * length, 1.0)
+    weights = (1 - distances / reach).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+@dataclass
+class TeacherLoss:
+    """L = lambda_k L_k + lambda_m L_m + lambda_c L_c of what an epoch has of its own in training, fixed in validation.
+
+    `places` is the table of `sample_patches`, of patches or crops of `size` pixels; a row of the training set is the
+    same row of each epoch's part of it. Of crops L_k and L_m are means over positions, L_c is of all positions of the
+    batch, so that correlations by chance are few.
+    """
+
+    networks: nn.ModuleDict
+    size: int
+    pool: NaturalPool
+    places: pd.DataFrame
+    parameters: TeacherParameters
+    target: KnowledgeTarget | None
+    compute: Compute
+
+    def begin(self, epoch: int) -> None:
+        """Take the patches or crops of an epoch, from 0."""
+        self._training = part_of(self.places, TRAINING, epoch)
+
+    def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return ``total`` and each term `(B,)`; one of weight 0 is left out, and what only it needs not computed."""
+        weights = self.parameters
+        places = (self._training if self.networks.training else part_of(self.places, VALIDATION)).iloc[rows]
+        if weights.metric_weight:
+            cut = self.pool.cut_triplets(places, self.size)
+            images = torch.cat([cut.anchors, cut.positives, cut.negatives])
+        else:
+            images = self.pool.cut(places, self.size)
+        with self.compute.autocast():
+            described = self._describe(self.compute.move(images))
+        described = described.float()  # (B or 3 B, d) of patches, (B or 3 B, d, h, w) of crops
+        own = described[: len(rows)]
+        terms: dict[str, Tensor] = {}
+        if weights.knowledge_weight:
+            with self.compute.autocast() if weights.is_dense else nullcontext():
+                decoded = self.networks["decoder"](own)
+            terms["knowledge"] = knowledge_loss(decoded.float(), self.target(images[: len(rows)]))
+        if weights.metric_weight:
+            each = metric_loss(*_one_by_one(described).chunk(3), weights.margin)
+            terms["metric"] = each.view(len(rows), -1).mean(dim=1)
+        if weights.compactness_weight:
+            terms["compactness"] = compactness_loss(_one_by_one(own), weights.compactness_form).expand(len(rows))
+        total = sum(getattr(weights, f"{name}_weight") * values for name, values in terms.items())
+        return {"total": total, **terms}
+
+    def _describe(self, images: Tensor) -> Tensor:
+        descriptor = self.networks["descriptor"]
+        return (
+            descriptor.dense(images, self.parameters.dense.stride) if self.parameters.is_dense else descriptor(images)
+        )
+
+
+def _one_by_one(described: Tensor) -> Tensor:
+    """Return descriptors `(B, d, ...)` as a row each, those of an image one after another `(N, d)`."""
+    return described.movedim(1, -1).reshape(-1, described.shape[1])

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
+from kdad.detectors.evaluation import calibrate_float32
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments import steps
@@ -18,8 +18,8 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.compute import ComputeParameters
-from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import MeasuringParameters
+from kdad.scoring.smoothing import smooth_all
 from kdad.scoring.threshold import Threshold
 from kdad.storage.content_store import Stores
 

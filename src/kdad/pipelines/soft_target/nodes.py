@@ -10,14 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
-from kdad.detectors.deciding import calibrate_float32
 from kdad.detectors.detector import Detector
+from kdad.detectors.evaluation import calibrate_float32
 from kdad.detectors.learnt import Trained
 from kdad.detectors.opening import open_detector
-from kdad.detectors.soft_target.distillation import Distillation
+from kdad.detectors.soft_target.distillation import Distillation, Lesson
 from kdad.detectors.soft_target.losses import best_offset, softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
-from kdad.detectors.soft_target.training import Lesson
 from kdad.experiments.case import Case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from kdad.compute import prepare_compute
-from kdad.detectors.context import TrainContext
+from kdad.detectors.detector import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import (
     StudentParameters,
@@ -11,7 +11,7 @@ from kdad.detectors.uninformed_students.parameters import (
     TeacherParameters,
     UninformedStudentsSettings,
 )
-from kdad.detectors.uninformed_students.pretraining import join_histories, pretrain, reference_teacher
+from kdad.detectors.uninformed_students.teacher import join_histories, pretrain, reference_teacher
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet

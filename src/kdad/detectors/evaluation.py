@@ -1,0 +1,212 @@
+"""A detector over a known set of images: frozen outputs, raw maps, decisions, and what is measured."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kdad.compute import Compute
+from kdad.detectors.detector import Detector, Outputs
+from kdad.detectors.predictor import colour_limits_of
+from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet, obtain_class_features, obtain_features
+from kdad.features.network import FrozenNetwork, NetworkReference
+from kdad.images.splits import Split
+from kdad.metrics.measure import MapSet
+from kdad.parameters.strict import StrictModel
+from kdad.progress import counted
+from kdad.scoring.smoothing import chunks_of
+from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
+from kdad.storage.content_store import ContentStore
+from kdad.storage.disk_space import create_map
+
+_SCORES, _COST = "raw_scores.csv", "cost.json"
+_FLOAT32_BATCH = 8
+
+
+def extract_features(
+    detector: type[Detector],
+    settings: StrictModel,
+    feature_set: FeatureSet,
+    references: dict[str, NetworkReference],
+    compute: Compute,
+    store: ContentStore,
+    shares_classes: bool = False,
+) -> FeatureSet:
+    """Return the images with what the frozen networks give for them, computed or found in the `store`.
+
+    What `feature_set` has already is taken where it is of the same networks. With `shares_classes` the classes of
+    a labelled set share one pass.
+    """
+    obtain = obtain_class_features if shares_classes else obtain_features
+    options = detector.passage(settings, feature_set.images.size)
+    features = {}
+    for name, reference in references.items():
+        known = feature_set.features.get(name)
+        if known is None or known.manifest["network"] != reference.identity:
+            network = FrozenNetwork(reference, compute)
+            known = obtain(store, network, feature_set.images, feature_set.split, options)
+        features[name] = known
+    return replace(feature_set, features=features)
+
+
+@dataclass(frozen=True)
+class RawMaps:
+    """Raw scores of validation and test images (column ``row`` and one a score), and raw maps `(N, H, W)` by method.
+
+    Validation images come first; a costly method has test images alone. `seconds` is by method, what it cost to make.
+    """
+
+    scores: pd.DataFrame
+    stacks: dict[str, np.ndarray]
+    seconds: dict[str, float]
+    keys: dict[str, str]
+
+
+def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[str], store: ContentStore) -> RawMaps:
+    """Map the scored images by each method, or find them mapped."""
+    cheap = [name for name in methods if not detector.is_costly(name)]
+    cheap += [name for name in detector.image_score.map_names if name not in cheap]
+    raw = _obtain(detector, feature_set, cheap, feature_set.split.scored, store)
+    for method in [name for name in methods if detector.is_costly(name)]:
+        more = _obtain(detector, feature_set, [method], feature_set.split.rows("test"), store)
+        raw = RawMaps(raw.scores, raw.stacks | more.stacks, raw.seconds | more.seconds, raw.keys | more.keys)
+    return raw
+
+
+def _obtain(
+    detector: Detector, feature_set: FeatureSet, methods: list[str], rows: np.ndarray, store: ContentStore
+) -> RawMaps:
+    key = detector.raw_key(methods, feature_set)
+    name = methods[0] if methods else "scores"
+
+    def build(folder: Path) -> None:
+        started = perf_counter()
+        _write(detector, feature_set, methods, rows, folder)
+        (folder / _COST).write_text(json.dumps({"seconds": perf_counter() - started}))
+
+    folder, _ = store.obtain(key, build)
+    return RawMaps(
+        pd.read_csv(folder / _SCORES),
+        {method: np.load(folder / f"{method}.npy", mmap_mode="r") for method in methods},
+        {name: json.loads((folder / _COST).read_text())["seconds"]},
+        {name: key},
+    )
+
+
+def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows: np.ndarray, folder: Path) -> None:
+    shape = (len(rows), *detector.size)
+    stacks = {method: create_map(folder / f"{method}.npy", np.float32, shape) for method in methods}
+    scores: list[pd.DataFrame] = []
+    done = 0
+    for raw in run_over(detector, feature_set, rows, methods):
+        arrays = {name: values.cpu().numpy() for name, values in (raw.maps | raw.scores).items()}
+        batch = rows[done : done + len(next(iter(arrays.values())))]
+        for name, values in arrays.items():
+            _check_finite(name, values, feature_set.split, batch)
+        for method, stack in stacks.items():
+            stack[done : done + len(batch)] = arrays[method]
+        scores.append(pd.DataFrame({"row": batch} | {name: arrays[name] for name in raw.scores}))
+        done += len(batch)
+    for stack in stacks.values():
+        stack.flush()
+    pd.concat(scores or [pd.DataFrame({"row": rows})]).to_csv(folder / _SCORES, index=False)
+
+
+def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray) -> None:
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"'{name}' of {split.name(int(rows[np.argmin(finite)]))} is not finite; look at the image, or train the "
+            "detector again with a lower learning_rate or compute.precision=float32"
+        )
+
+
+@torch.no_grad()
+def run_over(
+    detector: Detector, feature_set: FeatureSet, rows: np.ndarray, methods: Sequence[str]
+) -> Iterator[Outputs]:
+    """Yield what the detector says of these rows, batch by batch, through the frozen networks' kept outputs."""
+    detector.eval()
+    size = detector.batch_size(methods[0] if methods else None)
+    title = f"Mapping {methods[0].replace('_', ' ')}" if methods else "Scoring"
+    for start in counted(range(0, len(rows), size), title):
+        batch = rows[start : start + size]
+        yield detector.maps(feature_set.batch(batch), feature_set.outputs(batch), methods)
+
+
+def threshold_scores(
+    detector: Detector, split: Split, raw_scores: pd.DataFrame, anomaly_maps: dict[str, np.ndarray], quantile: float
+) -> tuple[pd.DataFrame, Threshold]:
+    """Set the threshold at a `quantile` of normal validation scores; decide on every scored image.
+
+    The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous). Scores
+    are the raw ones, or of smoothed maps. Raises `InputError` as `quantile_threshold`.
+    """
+    table = split.table.loc[raw_scores["row"], ["id", "label", "kind", "split"]].reset_index(drop=True)
+    rule = detector.image_score
+    if rule.rule == "raw":
+        scores = raw_scores[rule.of].to_numpy()
+    else:
+        maps = anomaly_maps[rule.of]
+        scores = torch.cat([rule.of_maps(torch.from_numpy(np.array(maps[rows]))) for rows in chunks_of(maps)]).numpy()
+    table["score"] = scores.astype(np.float64)  # what the file says is then what was decided on
+    for name in raw_scores.columns.drop("row"):
+        if name not in table:
+            table[name] = raw_scores[name].to_numpy()
+    threshold = quantile_threshold(_validation_scores(table), quantile)
+    table["threshold"] = threshold.value
+    table["decision"] = (table["score"] > threshold.value).astype(int)
+    return table, threshold
+
+
+def _validation_scores(table: pd.DataFrame) -> np.ndarray:
+    return table.loc[table["split"] == "validation", "score"].to_numpy()
+
+
+def set_threshold(
+    detector: Detector, scores: pd.DataFrame, threshold: Threshold, anomaly_maps: dict[str, np.ndarray]
+) -> Detector:
+    """Give `detector` its threshold, the normal scores that others are ranked among, and the limits of its heat maps.
+
+    Validation images come first in `anomaly_maps`.
+    """
+    validation = _validation_scores(scores)
+    limits = [colour_limits_of(anomaly_maps[method][: len(validation)]) for method in detector.methods[:1]]
+    return detector.calibrated(threshold, validation, *limits)
+
+
+@torch.no_grad()
+def calibrate_float32(detector: Detector, feature_set: FeatureSet, quantile: float) -> None:
+    """Set the threshold that `detector` has in float32, where it computes in bfloat16: for machines that do not.
+
+    The validation images pass the networks once more, out of what features keep. Their scores differ by more than what
+    lies between them, so that a threshold of one format promises nothing in the other.
+    """
+    twin = detector.float32_twin()
+    if twin is None:
+        return
+    rows = feature_set.split.rows("validation")
+    batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
+    scores = np.concatenate([twin.score_and_show(feature_set.batch(batch))[0] for batch in batches]).astype(np.float64)
+    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile), scores)
+
+
+def maps_to_measure(
+    detector: Detector, split: Split, raw_maps: dict[str, np.ndarray], anomaly_maps: dict[str, np.ndarray]
+) -> dict[str, MapSet]:
+    """Return the test images' maps by each method that has some, in the detector's order, raw and smoothed."""
+    return {
+        method: MapSet(
+            split.test_maps(anomaly_maps[method]),
+            split.test_maps(raw_maps[method]),
+            detector.smoothing(method).gaussian_sigma,
+        )
+        for method in detector.methods
+        if method in anomaly_maps
+    }

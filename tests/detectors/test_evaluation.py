@@ -1,0 +1,201 @@
+"""Over a known set: decisions, what a detector is given with its threshold, and maps that are not finite."""
+
+import dataclasses
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdad.detectors.evaluation import map_images, maps_to_measure, set_threshold, threshold_scores
+from kdad.detectors.mkd.detector import MkdDetector
+from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.predictor import Prediction
+from kdad.errors import InputError
+from kdad.images.splits import Split
+from kdad.scoring.image_score import ImageScore
+from kdad.scoring.threshold import Threshold, quantile_threshold
+from kdad.storage.content_store import ContentStore
+
+_SETTINGS = MkdSettings(
+    source={"name": "timm:test_resnet", "weights": "random"},
+    features={},
+    cloner={"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1, "batch_size": 4}},
+    scoring={
+        "localisation": ["discrepancy"],
+        "smoothing": {"discrepancy": {}},
+        "detection": {},
+        "forward_map": {},
+        "gradient_map": {},
+    },
+)
+
+
+def spoil(monkeypatch, call: int, place: int, value: float, part: str) -> None:
+    """Have the detector's `call`-th batch, from 0, give `value` for the image at `place`, in its map or its score."""
+    real, calls = MkdDetector.maps, []
+
+    def maps(self, *arguments, **named):
+        found = real(self, *arguments, **named)
+        if len(calls) == call:
+            chosen = {name: values.clone() for name, values in getattr(found, part).items()}
+            for values in chosen.values():
+                values.reshape(len(values), -1)[place, -1] = value
+            found = dataclasses.replace(found, **{part: chosen})
+        calls.append(part)
+        return found
+
+    monkeypatch.setattr(MkdDetector, "maps", maps)
+    monkeypatch.setattr(MkdDetector, "batch_size", lambda *_: 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("part", ["maps", "scores"])
+def test_the_image_whose_map_or_score_is_not_finite_is_named_and_nothing_is_kept(
+    fit, tmp_path, monkeypatch, value, part
+):
+    detector, seen, _ = fit(MkdDetector, _SETTINGS)
+    # The 4 validation images come first, four a batch: at place 1 of the second batch is the second test image.
+    spoil(monkeypatch, call=1, place=1, value=value, part=part)
+    with pytest.raises(InputError, match=rf"' of {seen.split.name(seen.split.rows('test')[1])} is not finite; look at"):
+        map_images(detector, seen, ["discrepancy"], ContentStore(tmp_path / "maps"))
+    assert list((tmp_path / "maps").iterdir()) == []
+
+
+def test_an_image_alone_is_not_called_normal_because_nothing_is_larger_than_nan(fit, monkeypatch):
+    detector, _, _ = fit(MkdDetector, _SETTINGS)
+    detector.calibrated(quantile_threshold(np.arange(4.0), 0.5), np.arange(4.0))
+    image = np.zeros((32, 48), np.uint8)
+    assert detector.predict(image).not_finite is None
+    spoil(monkeypatch, call=0, place=0, value=np.nan, part="maps")
+    with pytest.raises(InputError, match="of the image is not finite"):
+        detector.predict(image)
+
+
+@pytest.mark.parametrize(
+    ("score", "anomaly_map", "said"),
+    [
+        (1.0, np.zeros((2, 2)), None),
+        (1.0, None, None),
+        (np.nan, np.zeros((2, 2)), "score"),
+        (np.inf, None, "score"),
+        (1.0, np.array([[0.0, np.nan]]), "map"),
+        (1.0, np.array([[0.0, -np.inf]]), "map"),
+    ],
+)
+def test_what_of_a_prediction_is_not_finite(score, anomaly_map, said):
+    assert Prediction(score, 0.5, False, 0.5, anomaly_map).not_finite == said
+
+
+@pytest.fixture
+def scored_split():
+    return Split(
+        pd.DataFrame(
+            {
+                "id": list("abcdef"),
+                "label": [0, 0, 0, 1, 0, 0],
+                "kind": ["good", "good", "good", "hole", "good", "good"],
+                "split": ["train", "validation", "test", "test", "validation", "validation"],
+            }
+        )
+    )
+
+
+def _decide(split: Split, rows: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[pd.DataFrame, Threshold]:
+    raw = pd.DataFrame({"row": rows, "loss": scores})
+    return threshold_scores(SimpleNamespace(image_score=ImageScore("loss", "raw")), split, raw, {}, quantile)
+
+
+def test_rows_keep_their_scores_and_the_threshold_is_of_held_out_images(scored_split):
+    table, threshold = _decide(scored_split, scored_split.scored, np.array([1.0, 3.0, 2.0, 2.5, 9.0]), 0.9)
+    assert table["id"].tolist() == ["b", "e", "f", "c", "d"]
+    assert table["score"].tolist() == [1.0, 3.0, 2.0, 2.5, 9.0]
+    assert threshold.value == 3.0  # the largest of 1, 2, 3: not of the test image's 9
+    assert threshold.normal_images == 3
+    assert table["decision"].tolist() == [0, 0, 0, 0, 1]
+    assert (table["threshold"] == 3.0).all()
+
+
+def test_a_score_that_is_the_threshold_is_normal(scored_split):
+    table, threshold = _decide(
+        scored_split, scored_split.scored, np.array([1.0, 2.0, 3.0, 3.0, np.nextafter(3.0, 4.0)]), 0.9
+    )
+    assert threshold.value == 3.0
+    assert table["decision"].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_scores_of_32_bits_are_decided_on_as_they_are_written(scored_split):
+    scores = np.array([0.1, 0.2, 0.3, 0.3, 0.4], dtype=np.float32)
+    table, threshold = _decide(scored_split, scored_split.scored, scores, 0.9)
+    assert threshold.value == float(np.float32(0.3))
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)), float_precision="round_trip")
+    assert (again["score"] > again["threshold"]).astype(int).tolist() == table["decision"].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_a_test_image_does_not_move_the_threshold(scored_split):
+    first = _decide(scored_split, scored_split.scored, np.array([1.0, 3.0, 2.0, 2.5, 9.0]), 0.5)[1]
+    assert _decide(scored_split, scored_split.scored, np.array([1.0, 3.0, 2.0, -7.0, 1e9]), 0.5)[1] == first
+
+
+def test_no_held_out_image_is_an_error(scored_split):
+    with pytest.raises(InputError):
+        _decide(scored_split, np.array([2, 3]), np.array([1.0, 2.0]), 0.95)
+
+
+@pytest.fixture
+def two_of_each() -> Split:
+    """Two training, two validation and two test images."""
+    return Split(
+        pd.DataFrame(
+            {
+                "id": list("abcdef"),
+                "label": [0, 0, 0, 0, 0, 1],
+                "kind": ["good"] * 5 + ["hole"],
+                "split": ["train", "train", "validation", "validation", "test", "test"],
+            }
+        )
+    )
+
+
+class _Scored(SimpleNamespace):
+    """A detector whose score is its map's largest value; `given` is what it was calibrated with."""
+
+    methods = ("forward",)
+    image_score = ImageScore("forward", "map_maximum")
+
+    def calibrated(self, *given):
+        self.given = given
+        return self
+
+    def smoothing(self, method):
+        return SimpleNamespace(gaussian_sigma=1.5)
+
+
+_MAPS = {"forward": np.array([1.0, 3.0, 2.0, 5.0])[:, None, None] * np.ones((4, 2, 2))}
+_RAW = pd.DataFrame({"row": [2, 3, 4, 5], "loss": [0.1, 0.2, 0.3, 0.4], "score": [9, 9, 9, 9]})
+
+
+def test_scored_images_are_decided_on_and_keep_their_raw_scores(two_of_each):
+    scores, threshold = threshold_scores(_Scored(), two_of_each, _RAW, _MAPS, 0.5)
+    assert scores["id"].tolist() == list("cdef")
+    assert scores["score"].tolist() == [1, 3, 2, 5]  # not the raw score of that name
+    assert scores["loss"].tolist() == [0.1, 0.2, 0.3, 0.4]
+    assert 1 <= threshold.value <= 3
+    assert scores["decision"].tolist() == [int(score > threshold.value) for score in (1, 3, 2, 5)]
+
+
+def test_a_detector_is_calibrated_on_held_out_images_alone(two_of_each):
+    detector = _Scored()
+    scores, threshold = threshold_scores(detector, two_of_each, _RAW, _MAPS, 0.5)
+    assert set_threshold(detector, scores, threshold, _MAPS) is detector
+    given_threshold, validation, (low, high) = detector.given
+    assert isinstance(given_threshold, Threshold) and validation.tolist() == [1, 3]
+    assert low == 2 and 2 < high <= 4  # of the maps of ones and threes: median 2, twice as far above as 3
+
+
+def test_test_images_are_measured(two_of_each):
+    (found,) = maps_to_measure(_Scored(), two_of_each, {"forward": -_MAPS["forward"]}, _MAPS).values()
+    assert found.smoothed[:, 0, 0].tolist() == [2, 5]
+    assert found.raw[:, 0, 0].tolist() == [-2, -5]
+    assert found.gaussian_sigma == 1.5
