@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.statistics import ChannelStatistics
 from kdad.scoring.z_score import ZScore
 
 

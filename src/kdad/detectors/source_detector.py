@@ -4,8 +4,7 @@ from kdad.detectors.context import TrainContext
 from kdad.detectors.detector import Detector
 from kdad.detectors.parameters import SystemSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
-from kdad.features.network import NetworkReference
-from kdad.features.source import SourceReference, reference_source
+from kdad.features.network import NetworkReference, SourceReference, reference_source
 
 
 class SourceDetector(Detector):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdad.features.cache import (
     FeatureCache,
+    Storage,
     free_space,
     needed_bytes,
     open_cache,
@@ -21,13 +22,12 @@ from kdad.features.cache import (
     write_statistics,
 )
 from kdad.features.network import FrozenNetwork
-from kdad.features.storage import Storage
-from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.image_set import ImageSet
 from kdad.images.published.one_class import EveryClass
 from kdad.images.splits import Split
+from kdad.images.statistics import ChannelStatistics
 from kdad.networks.parameters import FeatureParameters
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 from kdad.progress import counted
 from kdad.storage.content_store import ContentStore, content_key
 

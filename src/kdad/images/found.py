@@ -1,17 +1,44 @@
-"""The image files below a folder, what is known of them before they are decoded, and what is left out."""
+"""The image files below a folder: how they are labelled by where they lie, and what is left out."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import read_size
-from kdad.images.files.extensions import EXTENSIONS
-from kdad.images.files.reading import find_images
-from kdad.images.labels import kinds_by_folder, label_by_folder, mask_folder
+from kdad.images.files.reading import EXTENSIONS, find_images
+from kdad.images.layouts.names import NORMAL, Vocabulary
+
+_WORDS = Vocabulary()
+
+
+def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
+    """Return ``good`` for an image below a folder with a normal name, and the folder's name for one beside that.
+
+    `names` are paths with slashes; ``good``, ``normal``, ``OK`` and the like are normal. The innermost folder that has
+    one of them decides; None for an image outside of such, of which nothing is known.
+    """
+    folders = [PurePosixPath(name).parent.parts for name in names]
+    deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if _is_normal(part)}
+    kinds = [next((p[d] for d in range(len(p) - 1, -1, -1) if p[:d] in deciding), None) for p in folders]
+    return [NORMAL if kind is not None and _is_normal(kind) else kind for kind in kinds]
+
+
+def label_by_folder(names: Sequence[str]) -> list[int | None]:
+    """Return 0 for an image of kind ``good``, 1 for one of another kind, None for one of none (`kinds_by_folder`)."""
+    return [None if kind is None else int(kind != NORMAL) for kind in kinds_by_folder(names)]
+
+
+def mask_folder(path: Path, base: Path) -> str | None:
+    """Return the name of the folder of masks in `base` (``ground_truth``, ``masks``, ...) that a file lies below."""
+    return next(filter(_WORDS.holds_masks, path.relative_to(base).parts[:-1]), None)
+
+
+def _is_normal(name: str) -> bool:
+    return _WORDS.meaning(name) == "normal"
 
 
 @dataclass(frozen=True)

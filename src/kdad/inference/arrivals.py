@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdad.images.files.extensions import is_image
-from kdad.images.labels import mask_folder
+from kdad.images.files.reading import is_image
+from kdad.images.found import mask_folder
 from kdad.inference.notices import FileEvents
 from kdad.inference.parameters import WatchingParameters
 

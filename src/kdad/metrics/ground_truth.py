@@ -1,14 +1,17 @@
-"""The masks that test images can be measured against."""
+"""The masks that test images can be measured against, and maps at their resolution."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kdad.images.files.decoding import resize_mask
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.scoring.parameters import MaskResolution
-from kdad.storage.large_arrays import zeros
+from kdad.scoring.upsampling import upsample
+from kdad.storage.disk_space import zeros
 
 #: Pixels of all measured images together that maps are enlarged to; more would take gigabytes.
 MOST_PIXELS = 1 << 26
@@ -97,3 +100,26 @@ def _reason(anomalous: np.ndarray, masked: np.ndarray, found: dict[int, np.ndarr
 def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:
     height, width = mask.shape if mask is not None else images.own_size(row)
     return (height, width) if height >= images.size[0] and width >= images.size[1] else images.size
+
+
+class UpsampledMaps(Sequence[np.ndarray]):
+    """Maps `(N, H, W)`, each enlarged to a shape (height, width) of its own when it is asked for, bilinearly."""
+
+    def __init__(self, maps: np.ndarray, shapes: list[tuple[int, int]]) -> None:
+        self._maps, self._shapes = maps, shapes
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        found, shape = np.asarray(self._maps[index], dtype=np.float32), self._shapes[index]
+        if found.shape == shape:
+            return found
+        return upsample(torch.from_numpy(found)[None], shape)[0].numpy()
+
+
+def measured_pair(truth: GroundTruth, maps: np.ndarray) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray]]:
+    """Return the masks that pixels are measured against, and the maps of their images `(N, H, W)` at their size."""
+    if truth.own_masks is None:
+        return truth.masks, maps
+    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks])

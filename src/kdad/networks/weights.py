@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.networks.architectures import TimmSource, build_source
-from kdad.networks.source import Source
+from kdad.networks.source import Source, TimmSource, build_source
 from kdad.seeding import torch_stream
 
 # Layers behind the last critical point: a checkpoint may hold them, a source does not.

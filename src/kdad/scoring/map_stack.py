@@ -10,8 +10,7 @@ from torch import Tensor
 
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
-from kdad.storage.disk_space import create_map
-from kdad.storage.large_arrays import zeros
+from kdad.storage.disk_space import create_map, zeros
 
 _CHUNK = 8  # maps worked on at once
 

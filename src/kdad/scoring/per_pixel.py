@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.splits import Split
+from kdad.images.statistics import ChannelStatistics
 from kdad.scoring.smoothing import gaussian_filter
 
 #: Share of a map's overall spread that is added to the spread at each position, so that quiet ones do not shout.

@@ -3,7 +3,7 @@
 from pydantic import Field
 from torch import Tensor
 
-from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.strict import StrictModel
 
 

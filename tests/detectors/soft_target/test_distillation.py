@@ -8,7 +8,7 @@ from kdad.detectors.soft_target import distillation as module
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.distillation import Distillation
 from kdad.detectors.soft_target.training import Lesson
-from kdad.images.published.labelled import classified_images, image_batch
+from kdad.images.published.one_class import classified_images, image_batch
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.detectors.soft_target.parameters import ClassifierParameters
 from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
-from kdad.images.published.labelled import classified_images
+from kdad.images.published.one_class import classified_images
 from kdad.training.checkpoints import CheckpointFile
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)

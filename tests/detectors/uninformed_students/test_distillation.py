@@ -18,7 +18,7 @@ from kdad.detectors.uninformed_students.distillation import (
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher_losses import compactness_loss, metric_loss
-from kdad.features.source import prepare_source
+from kdad.features.network import prepare_source
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.patch_descriptor import PatchDescriptor

@@ -11,7 +11,7 @@ from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import train_teacher
-from kdad.features.source import prepare_source
+from kdad.features.network import prepare_source
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.weights import fingerprint_weights
 from kdad.training.checkpoints import CheckpointFile

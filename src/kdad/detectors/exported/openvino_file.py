@@ -20,7 +20,7 @@ from kdad.detectors.exported.runtime import (
     unreadable,
 )
 from kdad.errors import InputError
-from kdad.storage.checksums import sha256_of
+from kdad.storage.content_store import sha256_of
 
 logger = logging.getLogger(__name__)
 _EXTRA = "openvino"

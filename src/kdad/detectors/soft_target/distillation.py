@@ -12,8 +12,8 @@ from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
 from kdad.detectors.soft_target.training import Lesson, predict_logits, train_classifier
 from kdad.images.image_set import hash_content
-from kdad.images.published.labelled import ClassifiedImages
-from kdad.metrics.classification import classification_metrics
+from kdad.images.published.one_class import ClassifiedImages
+from kdad.metrics.ranking import classification_metrics
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
 

@@ -12,7 +12,7 @@ from kdad.compute import Compute
 from kdad.detectors.soft_target.classifier import Classifier
 from kdad.detectors.soft_target.losses import UNLABELLED, soft_target_terms
 from kdad.detectors.soft_target.parameters import ClassifierParameters
-from kdad.images.published.labelled import ClassifiedImages, LabelledImages, image_batch
+from kdad.images.published.one_class import ClassifiedImages, LabelledImages, image_batch
 from kdad.seeding import derive_seed, torch_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train

@@ -13,10 +13,8 @@ from kdad.detectors.learnt import count_flops, count_parameters, state_of, train
 from kdad.detectors.stfpm.losses import pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
-from kdad.features.network import NetworkReference
-from kdad.features.source import SourceReference, reference_source
-from kdad.networks.architectures import build_source
-from kdad.networks.points import choose_points
+from kdad.features.network import NetworkReference, SourceReference, reference_source
+from kdad.networks.source import build_source, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_smoothed, moments_state, take_map_moments

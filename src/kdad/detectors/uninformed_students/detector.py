@@ -29,9 +29,9 @@ from kdad.detectors.uninformed_students.pretraining import (
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
-from kdad.networks.mirrored_size import check_size
+from kdad.networks.parameters import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters

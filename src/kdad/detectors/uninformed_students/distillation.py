@@ -20,7 +20,7 @@ from kdad.detectors.uninformed_students.teacher_losses import (
     metric_loss,
     weigh_terms,
 )
-from kdad.images.checks.statistics import ChannelStatistics
+from kdad.images.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.source import Source
 

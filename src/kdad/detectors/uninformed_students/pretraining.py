@@ -17,7 +17,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import hash_content
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest

@@ -19,7 +19,7 @@ from kdad.detectors.uninformed_students.patches import (
     training_count,
     validation_count,
 )
-from kdad.features.source import prepare_source
+from kdad.features.network import prepare_source
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.seeding import derive_seed, torch_seed

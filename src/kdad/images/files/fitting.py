@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from kdad.images.files.decoding import resize_image, resize_mask
+from kdad.images.files.value_range import EIGHT_BITS, ValueRange
 
 #: ``resize`` stretches to the size; ``letterbox`` keeps the aspect ratio and fills the rest with the border's pixels;
 #: ``centre_crop`` keeps it and cuts off what stands over.
@@ -92,3 +93,19 @@ def _centred(outer: Size, scale: float, inner: Size) -> Box:
 def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
     """Return how many pixels are missing above and below, left and right of a box."""
     return [(box.top, size[0] - box.top - box.height), (box.left, size[1] - box.left - box.width)]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """It belongs to a set of images, and to each detector that was made of them.
+
+    `values` None scales files of each kind by their type's limits.
+    """
+
+    fit: Fit = "resize"
+    values: ValueRange | None = EIGHT_BITS
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is what photographs go through where nothing else is asked for."""
+        return self == Preparation()

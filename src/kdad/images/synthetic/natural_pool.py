@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import decode_image, read_size
-from kdad.images.files.extensions import EXTENSIONS
+from kdad.images.files.reading import EXTENSIONS
 from kdad.images.image_set import hash_content
 
 #: Photographs in the wheels of scikit-image and scikit-learn. Its textures are left out: they are test images here.

@@ -1,11 +1,26 @@
-"""What an image set was understood to be, in a table and a few lines: said before anything is trained on it."""
+"""What an image set was understood to be, said before anything is trained on it; unusable ones are refused."""
 
 from dataclasses import dataclass
 from typing import get_args
 
 import pandas as pd
 
+from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Subset
+
+_SHOWN = 20
+
+
+def check_images(images: ImageSet) -> None:
+    """Raise one `InputError` that lists all problems of an image set, the first 20 in full."""
+    problems = images.problems()
+    if not problems:
+        return
+    lines = problems[:_SHOWN]
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN} more")
+    raise InputError(f"the image set {images.name} / {images.category} cannot be used:\n  " + "\n  ".join(lines))
+
 
 Facts = list[tuple[str, str]]
 

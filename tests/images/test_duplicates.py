@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.checks.duplicates import (
+from kdad.images.duplicates import (
     THUMBNAIL_SIDE,
     across_parts,
     check_exact,
@@ -122,7 +122,7 @@ def test_the_same_file_is_not_told_again_as_a_near_one():
 
 
 def test_blocks_of_rows_are_compared_with_all(monkeypatch):
-    monkeypatch.setattr("kdad.images.checks.duplicates._BLOCK", 7)
+    monkeypatch.setattr("kdad.images.duplicates._BLOCK", 7)
     images = np.concatenate([pictures(20), pictures(20)[[2, 19]] + 1])
     rows = [(str(row), "good", "train", str(row)) for row in range(22)]
     assert ids(near_pairs(table_of(*rows), thumbnails_of(images))) == [("2", "20"), ("19", "21")]
@@ -132,5 +132,5 @@ def test_two_images_or_too_many_are_not_compared(monkeypatch):
     rows = [(str(row), "good", "train", str(row)) for row in range(4)]
     same = thumbnails_of(pictures(1)[[0, 0, 0, 0]])
     assert near_pairs(table_of(*rows[:2]), same[:2]).empty
-    monkeypatch.setattr("kdad.images.checks.duplicates.MOST_COMPARED", 3)
+    monkeypatch.setattr("kdad.images.duplicates.MOST_COMPARED", 3)
     assert near_pairs(table_of(*rows), same).empty

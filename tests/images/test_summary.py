@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from kdad.images.checks.summary import summarise_set
-from kdad.images.checks.validation import check_images
+from kdad.images.summary import check_images, summarise_set
 from layout_trees import numbered, open_set, write, write_all, write_mask
 
 
