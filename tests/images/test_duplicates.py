@@ -82,7 +82,7 @@ def test_of_many_pairs_ten_are_named():
     rows = [(f"{part}{number}", "good", part, str(number)) for part in ("train", "test") for number in range(12)]
     (said,) = say_pairs(exact_pairs(table_of(*rows)))
     assert said.startswith("12 test images are the same file as training ones: train0 = test0, ")
-    assert said.endswith("train9 = test9, and 2 more")
+    assert said.endswith("train9 = test9 and 2 more")
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

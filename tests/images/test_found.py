@@ -7,26 +7,25 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.found import batches_of, kinds_by_folder, label_by_folder, look_for_images, mask_folder
+from kdad.images.found import batches_of, kinds_by_folder, look_for_images, mask_folder
 
 
 def test_images_in_a_folder_good_are_normal_and_those_beside_it_anomalous():
     names = ["test/good/1.png", "test/torn/1.png", "test/wet/1.png"]
-    assert label_by_folder(names) == [0, 1, 1]
     assert kinds_by_folder(names) == ["good", "torn", "wet"]
 
 
 def test_without_a_folder_good_nothing_is_known():
-    assert label_by_folder(["torn/1.png", "wet/1.png", "1.png"]) == [None, None, None]
+    assert kinds_by_folder(["torn/1.png", "wet/1.png", "1.png"]) == [None, None, None]
 
 
 def test_good_images_alone_are_normal():
-    assert label_by_folder(["good/1.png", "good/2.png"]) == [0, 0]
+    assert kinds_by_folder(["good/1.png", "good/2.png"]) == ["good", "good"]
 
 
 def test_what_lies_beside_no_good_has_no_label_though_others_have():
-    assert label_by_folder(["good/1.png", "1.png", "torn/1.png"]) == [0, None, 1]
-    assert label_by_folder(["a/good/1.png", "b/torn/1.png"]) == [0, None]
+    assert kinds_by_folder(["good/1.png", "1.png", "torn/1.png"]) == ["good", None, "torn"]
+    assert kinds_by_folder(["a/good/1.png", "b/torn/1.png"]) == ["good", None]
 
 
 def test_folders_in_folders_are_of_their_kind():
@@ -46,7 +45,7 @@ def test_normal_images_have_any_of_their_names(name):
 
 @pytest.mark.parametrize("name", ["goods/1.png", "good", "good.png", "not good/1.png"])
 def test_another_name_is_no_good(name):
-    assert label_by_folder([name, "torn/1.png"]) == [None, None]
+    assert kinds_by_folder([name, "torn/1.png"]) == [None, None]
 
 
 def test_folders_of_masks_below_the_folder_given():

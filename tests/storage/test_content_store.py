@@ -222,8 +222,8 @@ def _flip(path):
         (lambda folder: _flip(folder / "inner/history.csv"), "inner/history.csv' has changed: its SHA-256 is another"),
         (lambda folder: (folder / "network").write_bytes(bytes(99)), "key/network' has 99 bytes instead of 100"),
         (lambda folder: (folder / "network").unlink(), "key/network' is missing"),
-        (lambda folder: (folder / "checksums.json").unlink(), "key/content_store.json' is missing"),
-        (lambda folder: (folder / "checksums.json").write_text("{"), "key/content_store.json' cannot be read"),
+        (lambda folder: (folder / "checksums.json").unlink(), "key/checksums.json' is missing"),
+        (lambda folder: (folder / "checksums.json").write_text("{"), "key/checksums.json' cannot be read"),
     ],
 )
 def test_a_damaged_folder_is_named_and_filled_anew(tmp_path, caplog, damage, said):

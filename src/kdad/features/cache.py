@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +42,14 @@ class Storage:
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Storage":
         """Return that of a cache, `auto` resolved."""
-        found = cls(**manifest.get("storage", {}))
+        storage = cls(**manifest.get("storage", {}))
         computed = "bfloat16" if manifest["dtype"] == "bfloat16" else "float32"
-        return cls(computed if found.outputs == _AS_COMPUTED else found.outputs, found.images)
+        return replace(storage, outputs=computed) if storage.outputs == _AS_COMPUTED else storage
 
     @property
-    def types(self) -> tuple[Any, Any]:
+    def types(self) -> tuple[np.dtype, np.dtype]:
         """NumPy's types of the files of outputs and of images."""
-        return _OUTPUTS[self.outputs], _IMAGES[self.images]
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Bytes of a value of an output, and of an image."""
-        outputs, images = self.types
-        return np.dtype(outputs).itemsize, np.dtype(images).itemsize
+        return np.dtype(_OUTPUTS[self.outputs]), np.dtype(_IMAGES[self.images])
 
     def write_outputs(self, outputs: Tensor, name: str) -> np.ndarray:
         """Return an output as it is kept; raises `InputError` where float16 cannot hold it."""
@@ -71,8 +65,8 @@ class Storage:
 
     def read_outputs(self, kept: np.ndarray) -> Tensor:
         """Return an output, float32."""
-        found = torch.from_numpy(kept)
-        return (found.view(torch.bfloat16) if self.outputs == "bfloat16" else found).float()
+        outputs = torch.from_numpy(kept)
+        return (outputs.view(torch.bfloat16) if self.outputs == "bfloat16" else outputs).float()
 
     def write_images(self, images: np.ndarray) -> np.ndarray:
         """Return images in [0, 1] as they are kept."""
@@ -81,15 +75,14 @@ class Storage:
 
     def read_images(self, kept: np.ndarray) -> Tensor:
         """Return images in [0, 1], float32."""
-        found = torch.from_numpy(kept).float()
-        return found / _STEPS if self.images == "uint8" else found
+        images = torch.from_numpy(kept).float()
+        return images / _STEPS if self.images == "uint8" else images
 
 
 _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"
 _ROWS = "rows.npy"
 _MEANS = "means.npy"
-_OF_EACH = "means"  # what was measured of each image, batch by batch: arrays `(B, C)`
 #: Keys of a manifest that follow from the others.
 _MEASURED = ("points", "statistics", "whole", "selected_from")
 
@@ -202,23 +195,18 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
 
 def write_selection(folder: Path, whole: FeatureCache, rows: np.ndarray, manifest: dict[str, Any]) -> None:
     """Write a cache that is these `rows` of another, without copying them; `manifest` says what it is of."""
-    complete = {
-        **manifest,
-        "points": whole.manifest["points"],
-        "whole": content_key(manifest=whole.manifest),
-        "selected_from": os.path.relpath(whole.folder, folder),
-    }
     np.save(folder / _ROWS, rows)
-    _write_manifest(folder, complete)
+    selected = {"whole": content_key(manifest=whole.manifest), "selected_from": os.path.relpath(whole.folder, folder)}
+    _write_manifest(folder, {**manifest, "points": whole.manifest["points"], **selected})
 
 
 def write_statistics(folder: Path, manifest: dict[str, Any], points: Sequence[CriticalPoint]) -> None:
     """Write a cache without outputs: what they are of, their shapes and statistics; ``means`` become a file."""
-    means = manifest.get(_OF_EACH)
+    described = {**manifest, "points": [asdict(point) for point in points]}
+    means = described.pop("means", None)  # of each image, batch by batch: arrays `(B, C)`
     if means is not None:
         np.save(folder / _MEANS, np.concatenate(means))
-    described = {name: value for name, value in manifest.items() if name != _OF_EACH}
-    _write_manifest(folder, {**described, "points": [asdict(point) for point in points]})
+    _write_manifest(folder, described)
 
 
 def write_cache(
@@ -242,34 +230,6 @@ def write_cache(
             "free some space, or use fewer source.critical_points, smaller images, features.images_on_disk=uint8 or "
             "features.outputs_on_disk=bfloat16"
         )
-    _write_arrays(folder, points, manifest, batches, images_file)
-    write_statistics(folder, {**manifest, **measured}, points)
-
-
-def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:
-    """Return how large the arrays of a cache will be."""
-    height, width = manifest["image_size"]
-    of_output, of_image = Storage.of(manifest).sizes
-    return manifest["count"] * (sum(point.values for point in points) * of_output + 3 * height * width * of_image)
-
-
-def free_space(folder: Path) -> int:
-    """Return the bytes that a cache at `folder` may take: nearly all that its disk has left."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return int(shutil.disk_usage(folder.parent).free * 0.95)
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def _write_arrays(
-    folder: Path,
-    points: Sequence[CriticalPoint],
-    manifest: dict[str, Any],
-    batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
-    images_file: Path | None,
-) -> None:
     storage, count = Storage.of(manifest), manifest["count"]
     of_output, of_image = storage.types
     pixels = None
@@ -293,3 +253,21 @@ def _write_arrays(
     for array in (pixels, *arrays):
         if array is not None:
             array.flush()
+    write_statistics(folder, {**manifest, **measured}, points)
+
+
+def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:
+    """Return how large the arrays of a cache will be."""
+    height, width = manifest["image_size"]
+    of_output, of_image = (dtype.itemsize for dtype in Storage.of(manifest).types)
+    return manifest["count"] * (sum(point.values for point in points) * of_output + 3 * height * width * of_image)
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes that a cache at `folder` may take: nearly all that its disk has left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return int(shutil.disk_usage(folder.parent).free * 0.95)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))

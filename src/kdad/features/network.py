@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,22 +17,13 @@ from kdad.compute import Compute
 from kdad.errors import InputError
 from kdad.images.statistics import measure_channels
 from kdad.networks.parameters import SourceParameters
-from kdad.networks.source import CriticalPoint, Source
+from kdad.networks.source import Source
 from kdad.networks.weights import fingerprint_state, fingerprint_weights, load_source, read_state
 from kdad.storage.content_store import ContentStore
 from kdad.storage.replacing import link_or_copy
 
 if TYPE_CHECKING:  # it knows networks
     from kdad.features.extraction import FeatureSet
-
-
-class DescribingNetwork(Protocol):
-    """A module that gives a list of outputs `(B, C_i, h_i, w_i)` for images `(B, 3, H, W)` in [0, 1]."""
-
-    def __call__(self, images: Tensor) -> Sequence[Tensor]: ...
-
-    def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
-        """Return name and shape of each output for images of `size` (H, W)."""
 
 
 class NetworkReference(BaseModel):
@@ -57,8 +48,12 @@ class NetworkReference(BaseModel):
         return self.model_dump(mode="json", exclude={"weights"})
 
     @abstractmethod
-    def open(self) -> DescribingNetwork:
-        """Load the network, frozen; raises `InputError` when the weights are gone or are others."""
+    def open(self) -> torch.nn.Module:
+        """Load the network, frozen; raises `InputError` when the weights are gone or are others.
+
+        It gives a list of outputs `(B, C_i, h_i, w_i)` for images `(B, 3, H, W)` in [0, 1]; its `describe` says which
+        `CriticalPoint` each is for images of a size (H, W).
+        """
 
     def keep(self, folder: Path, name: str) -> Self:
         """Copy weights that could not be found elsewhere to `folder`, and return what then names the network.
@@ -125,7 +120,6 @@ class SourceReference(NetworkReference):
     sd: list[float] = Field(description="divided by, a channel")
 
     def open(self) -> Source:
-        """Load the source, frozen; raises `InputError` when its weights are gone or are others."""
         source = load_source(self.name, self.weights).select(self.critical_points)
         source.normalise_with(self.mean, self.sd)
         if fingerprint_weights(source) != self.fingerprint:
@@ -152,20 +146,15 @@ def prepare_source(parameters: SourceParameters, image_statistics: dict[str, lis
         source.select(parameters.critical_points)
     if parameters.input_normalisation == "dataset":
         if 0 in image_statistics["sd"]:
-            raise InputError(
-                "the training images are constant in a channel; set source.input_normalisation to 'source'"
-            )
+            message = "the training images are constant in a channel; set source.input_normalisation to 'source'"
+            raise InputError(message)
         source.normalise_with(image_statistics["mean"], image_statistics["sd"])
     elif parameters.input_normalisation == "none":
         source.normalise_with([0.0] * 3, [1.0] * 3)
     return source
 
 
-def reference_source(
-    parameters: SourceParameters,
-    feature_set: "FeatureSet",
-    store: ContentStore,
-) -> SourceReference:
+def reference_source(parameters: SourceParameters, feature_set: "FeatureSet", store: ContentStore) -> SourceReference:
     """Return what names the source of these parameters; it is loaded once a process to take its weights' hash.
 
     Weights from a file are kept in the `store`. The training images' channels are measured where the source is
@@ -197,8 +186,7 @@ def _state_of_file(weights: str) -> tuple[int, int] | None:
     file = Path(weights).expanduser()
     if weights in _PUBLISHED or not file.is_file():
         return None
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size
+    return file.stat().st_mtime_ns, file.stat().st_size
 
 
 def _kept_weights(weights: str, fingerprint: str, store: ContentStore) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from kdad.errors import InputError
+from kdad.errors import InputError, first_of
 from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
@@ -84,16 +84,12 @@ def say_pairs(pairs: pd.DataFrame) -> list[str]:
     if pairs.empty:
         return []
     how = "the same file" if pairs["how"].iloc[0] == "exact" else "nearly the same picture"
-    said = []
-    wrong = contradicting(pairs)
-    if len(wrong):
-        said.append(f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}")
-    across = across_parts(pairs)
-    for (one, other), found in across.groupby(["first_part", "second_part"], sort=False):
-        said.append(f"{len(found)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(found)}")
-    within = len(pairs) - len(across)
-    if within:
-        said.append(f"{within} images are {how} as another of their own part")
+    wrong, across = contradicting(pairs), across_parts(pairs)
+    said = [f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}"] if len(wrong) else []
+    for (one, other), rows in across.groupby(["first_part", "second_part"], sort=False):
+        said.append(f"{len(rows)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(rows)}")
+    if len(pairs) > len(across):
+        said.append(f"{len(pairs) - len(across)} images are {how} as another of their own part")
     return said
 
 
@@ -120,6 +116,4 @@ def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:
 
 
 def _listed(pairs: pd.DataFrame) -> str:
-    shown = [f"{first} = {second}" for first, second in pairs[["first", "second"]].head(_SHOWN).itertuples(index=False)]
-    more = [f"and {len(pairs) - _SHOWN} more"] if len(pairs) > _SHOWN else []
-    return ", ".join(shown + more)
+    return first_of((pairs["first"] + " = " + pairs["second"]).tolist(), _SHOWN)

@@ -218,7 +218,7 @@ class FileSet(ImageSet):
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
         preparation = self.preparation
-        return _hash_file(self._files[index].path, b"" if preparation.is_usual else repr(preparation).encode())
+        return _hash_file(self._files[index].path, b"" if preparation == Preparation() else repr(preparation).encode())
 
 
 class FolderSet(FileSet):

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import read_size
-from kdad.images.files.reading import EXTENSIONS, find_images
+from kdad.images.files.reading import find_images, is_image
 from kdad.images.layouts.names import NORMAL, Vocabulary
 
 _WORDS = Vocabulary()
@@ -25,11 +25,6 @@ def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
     deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if _is_normal(part)}
     kinds = [next((p[d] for d in range(len(p) - 1, -1, -1) if p[:d] in deciding), None) for p in folders]
     return [NORMAL if kind is not None and _is_normal(kind) else kind for kind in kinds]
-
-
-def label_by_folder(names: Sequence[str]) -> list[int | None]:
-    """Return 0 for an image of kind ``good``, 1 for one of another kind, None for one of none (`kinds_by_folder`)."""
-    return [None if kind is None else int(kind != NORMAL) for kind in kinds_by_folder(names)]
 
 
 def mask_folder(path: Path, base: Path) -> str | None:
@@ -62,21 +57,17 @@ class FoundImages:
     @cached_property
     def kinds(self) -> list[str | None]:
         """``good``, or the name of the folder beside it, None where nothing is known; the base's own name counts."""
-        return kinds_by_folder(self._names_with_base)
+        return kinds_by_folder([f"{self.base.resolve().name}/{name}" for name in self.names])
 
     @cached_property
     def labels(self) -> list[int | None]:
         """0 for normal, 1 for anomalous, None where nothing is known."""
-        return label_by_folder(self._names_with_base)
+        return [None if kind is None else int(kind != NORMAL) for kind in self.kinds]
 
     @cached_property
     def sizes(self) -> list[tuple[int, int] | None]:
         """Height and width by the files' headers, None for those that cannot be read."""
         return [_size(path) for path in self.paths]
-
-    @property
-    def _names_with_base(self) -> list[str]:
-        return [f"{self.base.resolve().name}/{name}" for name in self.names]
 
 
 def look_for_images(place: Path) -> FoundImages:
@@ -101,16 +92,11 @@ def _count_others(base: Path, found: set[Path]) -> list[str]:
     closed: list[OSError] = []
     hidden, linked, broken, suffixes = 0, 0, 0, Counter[str]()
     for folder, folders, files in os.walk(base, onerror=closed.append):
-        for name in list(folders):
-            if name.startswith("."):
-                hidden += 1
-                folders.remove(name)
-            linked += (Path(folder) / name).is_symlink() and not name.startswith(".")
-        for name in files:
-            path = Path(folder, name)
-            if name.startswith("."):
-                hidden += 1
-            elif path.suffix.lower() in EXTENSIONS:
+        hidden += sum(name.startswith(".") for name in (*folders, *files))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += sum(Path(folder, name).is_symlink() for name in folders)
+        for path in (Path(folder, name) for name in files if not name.startswith(".")):
+            if is_image(path):
                 broken += path not in found
             else:
                 suffixes[path.suffix.lower() or "without suffix"] += 1

@@ -14,12 +14,10 @@ _SHOWN = 20
 def check_images(images: ImageSet) -> None:
     """Raise one `InputError` that lists all problems of an image set, the first 20 in full."""
     problems = images.problems()
-    if not problems:
-        return
-    lines = problems[:_SHOWN]
-    if len(problems) > _SHOWN:
-        lines.append(f"and {len(problems) - _SHOWN} more")
-    raise InputError(f"the image set {images.name} / {images.category} cannot be used:\n  " + "\n  ".join(lines))
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        lines = [f"the image set {images.name} / {images.category} cannot be used:", *problems[:_SHOWN], *more]
+        raise InputError("\n  ".join(lines))
 
 
 Facts = list[tuple[str, str]]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,14 +66,14 @@ class TileGrid:
     @cached_property
     def boxes(self) -> list[Box]:
         """The tiles, row by row; where the image is narrower than a tile, so are they."""
-        down, across = self._sides
-        return [Box(top, left, down.seen, across.seen) for top in down.starts for left in across.starts]
+        (tops, height, _), (lefts, width, _) = self._sides
+        return [Box(top, left, height, width) for top in tops for left in lefts]
 
     def weights(self, number: int) -> np.ndarray:
         """Return how much say the tile of this number has at each of its pixels `(h, w)`, in [0, 1], float32."""
-        down, across = self._sides
-        row, column = divmod(number, len(across.starts))
-        return down.weights[row][:, None] * across.weights[column]
+        (_, _, down), (_, _, across) = self._sides
+        row, column = divmod(number, len(across))
+        return down[row][:, None] * across[column]
 
     def cut(self, image: np.ndarray, number: int) -> np.ndarray:
         """Return the tile `(C, h, w)` at the tiling's size; where the image is narrower, its border is repeated."""
@@ -87,50 +88,34 @@ class TileGrid:
         return len(self.boxes)
 
     @cached_property
-    def _sides(self) -> tuple["_Side", "_Side"]:
-        height, width = (
-            _Side.divided(length, side, self.tiling.overlap)
-            for length, side in zip(self.own, self.tiling.size, strict=True)
-        )
-        return height, width
+    def _sides(self) -> "list[_Side]":
+        sides = zip(self.own, self.tiling.size, strict=True)
+        return [_divide(length, side, self.tiling.overlap) for length, side in sides]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One direction: where tiles start, how many pixels of the image each has, and their weights."""
-
-    starts: list[int]
-    seen: int
-    weights: list[np.ndarray]
-
-    @classmethod
-    def divided(cls, length: int, side: int, overlap: int) -> "_Side":
-        """Divide `length` pixels evenly into tiles of `side` that share `overlap` or more."""
-        if length <= side:
-            return cls([0], length, [np.ones(length, np.float32)])
-        count = math.ceil((length - overlap) / (side - overlap))
-        starts = [int(start) for start in np.rint(np.linspace(0, length - side, count))]
-        windows = [np.ones(side) for _ in starts]
-        for one, other in zip(range(count), range(1, count), strict=False):
-            shared = starts[one] + side - starts[other]
-            rising = _ramp(shared)
-            windows[other][:shared] *= rising
-            windows[one][side - shared :] *= rising[::-1]
-        total = np.zeros(length)
-        for start, window in zip(starts, windows, strict=True):
-            total[start : start + side] += window
-        weights = [
-            (window / total[start : start + side]).astype(np.float32)
-            for start, window in zip(starts, windows, strict=True)
-        ]
-        return cls(starts, side, weights)
+#: One direction: where tiles start, how many pixels of the image each has, and their weights.
+_Side = tuple[list[int], int, list[np.ndarray]]
 
 
-def _ramp(shared: int) -> np.ndarray:
-    """Return a raised cosine from 0 to 1 over the middle half of the shared pixels, at their centres."""
-    place = (np.arange(shared) + 0.5) / max(shared, 1)
-    risen = np.clip((place - _MUTE) / (1 - 2 * _MUTE), 0, 1)
-    return 0.5 - 0.5 * np.cos(np.pi * risen)
+def _divide(length: int, side: int, overlap: int) -> _Side:
+    """Divide `length` pixels evenly into tiles of `side` that share `overlap` or more."""
+    if length <= side:
+        return [0], length, [np.ones(length, np.float32)]
+    count = math.ceil((length - overlap) / (side - overlap))
+    starts = [int(start) for start in np.rint(np.linspace(0, length - side, count))]
+    windows = np.ones((count, side))
+    for one, other in pairwise(range(count)):
+        shared = starts[one] + side - starts[other]
+        # A raised cosine from 0 to 1 over the middle half of the shared pixels, at their centres.
+        place = (np.arange(shared) + 0.5) / max(shared, 1)
+        rising = 0.5 - 0.5 * np.cos(np.pi * np.clip((place - _MUTE) / (1 - 2 * _MUTE), 0, 1))
+        windows[other][:shared] *= rising
+        windows[one][side - shared :] *= rising[::-1]
+    total = np.zeros(length)
+    for start, window in zip(starts, windows, strict=True):
+        total[start : start + side] += window
+    weights = [(w / total[start : start + side]).astype(np.float32) for start, w in zip(starts, windows, strict=True)]
+    return starts, side, weights
 
 
 def tile_name(name: str, box: Box) -> str:
@@ -214,10 +199,7 @@ class TiledSet(WrappedSet):
         row, grid, number = self._tiles[index]
         if grid is None:
             return self._images.own_mask(row)
-        mask = self._whole_mask(row) if self.samples[index].has_mask else None
-        if mask is None:
-            return None
-        return self._part_of(mask, grid, number)
+        return self._part_of(self._whole_mask(row), grid, number) if self.samples[index].has_mask else None
 
     def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
         part = np.zeros(self.tiling.size, dtype=bool)  # beyond the image nothing is anomalous

@@ -59,9 +59,15 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     measured = ~anomalous | masked
     measured[empty] = False
     positions = np.flatnonzero(measured)
-    reason = _reason(anomalous, masked, found, len(empty))
-    if reason is not None:
-        return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
+    reasons = {
+        "the test images are all normal": not anomalous.any(),
+        "this image set has no masks": not masked[anomalous].any(),
+        f"all {len(empty)} masks are empty in their files": len(empty) == len(found),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
+    reason = None
     masks = zeros((len(positions), *images.size), bool)
     for mask, position in zip(masks, positions, strict=True):
         if position in found:
@@ -84,17 +90,6 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
         reason = "the masks leave no normal pixel"
     unmasked = int((anomalous & ~masked).sum())
     return GroundTruth(positions, masks, reason, *((0, 0, None) if reason else (unmasked, len(empty), own)))
-
-
-def _reason(anomalous: np.ndarray, masked: np.ndarray, found: dict[int, np.ndarray | None], empty: int) -> str | None:
-    """Say why no mask can be measured against, None when one can."""
-    if not anomalous.any():
-        return "the test images are all normal"
-    if not masked[anomalous].any():
-        return "this image set has no masks"
-    if empty == len(found):
-        return f"all {empty} masks are empty in their files"
-    return None
 
 
 def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:

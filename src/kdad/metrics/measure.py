@@ -67,7 +67,7 @@ def undefined_metrics(truth: GroundTruth) -> dict[str, str]:
 #: Of the bootstrap: the interval of the same scores is the same, whichever run asks.
 _BOOTSTRAP_SEED = 0
 #: What is said in words, or None.
-_WORDS = ("localisation_left_out", "metrics_left_out", "localisation_resolution")
+_WORDS = {"localisation_left_out", "metrics_left_out", "localisation_resolution"}
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,12 @@ def measure(
     without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones
     ``metrics_left_out`` does.
     """
-    localisation: dict[str, dict[str, float | None]] = {}
+    localisation: dict[str, dict[str, float | None]] = {method: dict.fromkeys(PIXEL_METRICS) for method in maps}
     curves: dict[str, PixelCurves] = {}
     at = truth.positions
-    for method, found in maps.items():
-        if truth.reason:
-            localisation[method] = dict.fromkeys(PIXEL_METRICS)
-            continue
+    for method, of_method in maps.items() if truth.reason is None else ():
         localisation[method], curves[method] = measure_pixels(
-            truth, found.smoothed[at], found.raw[at], found.gaussian_sigma, measuring.max_fpr
+            truth, of_method.smoothed[at], of_method.raw[at], of_method.gaussian_sigma, measuring.max_fpr
         )
     first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
     undefined = undefined_metrics(truth) if maps and truth.reason is None else {}
@@ -115,19 +112,16 @@ def measure(
 
 def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
     """Return what `measure` found that is a number; None where it is undefined."""
-    numbers = {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
-    for words in _WORDS:
-        numbers.pop(words, None)
-    return numbers
+    measured = {name: value for name, value in measured.items() if name not in _WORDS}
+    return {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
 
 
 def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
     """Return ranking metrics with their interval, the rates of the decisions, and how many images there are."""
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
     generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
-    found = detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator)
     return {
-        **found,
+        **detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator),
         "false_positive_rate": _share(decisions[labels == 0]),
         "true_positive_rate": _share(decisions[labels == 1]),
         "test_normal": int((labels == 0).sum()),

@@ -1,7 +1,6 @@
 """A source: a frozen network that gives its activations at named critical points; which ones there are."""
 
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -46,7 +45,7 @@ def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: st
         count = int(match[2])
         if count > len(points):
             raise InputError(f"{field} is '{choice}', but there are {len(points)} critical points: {', '.join(points)}")
-        return list(range(len(points)))[:count] if match[1] == "first" else list(range(len(points)))[-count:]
+        return list(range(count)) if match[1] == "first" else list(range(len(points) - count, len(points)))
     if not choice:
         raise InputError(f"{field} is empty; choose from: {', '.join(points)}")
     for name in choice:
@@ -68,7 +67,7 @@ class Source(nn.Module):
 
     def __init__(
         self,
-        stages: "OrderedDict[str, nn.Module]",
+        stages: dict[str, nn.Module],
         mean: tuple[float, ...] = IMAGENET_MEAN,
         sd: tuple[float, ...] = IMAGENET_SD,
     ) -> None:
@@ -125,25 +124,19 @@ class Source(nn.Module):
         """
         noise = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(self.mean.device)
         was_training = self.training
-        try:
-            found = self.eval().activations(noise)
+        try:  # what is too small is refused by a layer, or has no lowest value
+            return [
+                CriticalPoint(name, *activation.shape[1:], signed=bool(activation.min() < 0))
+                for name, activation in zip(self.critical_points, self.eval().activations(noise), strict=True)
+            ]
         except (RuntimeError, ValueError) as error:
-            raise InputError(_too_small(size, self.critical_points[-1])) from error
+            raise InputError(
+                f"dataset.image_size {size[0]} x {size[1]} is too small for the critical point "
+                f"'{self.critical_points[-1]}'; use larger images or leave out the deepest points in "
+                "source.critical_points"
+            ) from error
         finally:
             self.train(was_training)
-        if any(0 in activation.shape for activation in found):
-            raise InputError(_too_small(size, self.critical_points[-1]))
-        return [
-            CriticalPoint(name, *activation.shape[1:], signed=bool(activation.min() < 0))
-            for name, activation in zip(self.critical_points, found, strict=True)
-        ]
-
-
-def _too_small(size: tuple[int, int], name: str) -> str:
-    return (
-        f"dataset.image_size {size[0]} x {size[1]} is too small for the critical point '{name}'; "
-        "use larger images or leave out the deepest points in source.critical_points"
-    )
 
 
 _VGG16_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
@@ -181,11 +174,8 @@ def _vgg16() -> Source:
             layer.inplace = False  # guided backprop hooks need the layer's own input
     ends = list(_VGG16_POOLS.values())
     starts = [0, *(end + 1 for end in ends)]
-    stages = OrderedDict(
-        (pool, layers[start : end + 1]) for (pool, end), start in zip(_VGG16_POOLS.items(), starts, strict=False)
-    )
-    source = Source(stages)
-    return source.select(["pool2", "pool3", "pool4", "pool5"])
+    stages = {pool: layers[start : end + 1] for (pool, end), start in zip(_VGG16_POOLS.items(), starts, strict=False)}
+    return Source(stages).select(["pool2", "pool3", "pool4", "pool5"])
 
 
 def _resnet18() -> Source:
@@ -193,7 +183,7 @@ def _resnet18() -> Source:
 
     network = resnet18(weights=None)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
-    return Source(OrderedDict(layer1=stem, layer2=network.layer2, layer3=network.layer3, layer4=network.layer4))
+    return Source({"layer1": stem, "layer2": network.layer2, "layer3": network.layer3, "layer4": network.layer4})
 
 
 def _efficientnet_lite(name: str) -> Source:
@@ -203,7 +193,7 @@ def _efficientnet_lite(name: str) -> Source:
     # image_size=None gives padding that follows the image: nothing assumes 224 x 224.
     network = EfficientNet.from_name(name.replace("_", "-"), image_size=None)
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    stages: dict[str, nn.Module] = {}
     start = 0
     for block in _LITE_BLOCKS[name]:
         blocks = list(network._blocks)[start : block + 1]
@@ -217,12 +207,12 @@ class TimmSource(Source):
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], sd: tuple[float, ...]) -> None:
         points = [f"stage{index}" for index in range(len(network.feature_info))]
-        super().__init__(OrderedDict((point, nn.Identity()) for point in points), mean, sd)
+        super().__init__({point: nn.Identity() for point in points}, mean, sd)
         self.pyramid = network
 
     def activations(self, images: Tensor) -> list[Tensor]:
-        maps = dict(zip(self.stages, self.pyramid((images - self.mean) / self.sd), strict=True))
-        return [maps[name] for name in self.critical_points]
+        maps = zip(self.stages, self.pyramid((images - self.mean) / self.sd), strict=True)
+        return [activation for name, activation in maps if name in self.critical_points]
 
     forward = activations
 

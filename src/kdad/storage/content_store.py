@@ -32,13 +32,13 @@ def write_checksums(folder: Path, passing: str | None = None) -> None:
 
     The file named `passing` is left out, which goes when the folder is in its place.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (passing, CHECKSUMS):
-            size, changed = _state(path)
-            found[name] = {"bytes": size, "changed": changed, "sha256": sha256_of(path)}
-    (folder / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    listed = {
+        name: {**dict(zip(("bytes", "changed"), _state(path), strict=True)), "sha256": sha256_of(path)}
+        for name, path in files.items()
+        if name not in (passing, CHECKSUMS)
+    }
+    (folder / CHECKSUMS).write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
 def find_damage(folder: Path) -> str | None:

@@ -40,7 +40,7 @@ def create_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memma
     except BaseException as error:
         path.unlink(missing_ok=True)
         if is_full(error):
-            what = f"'{path.name}' needs {_megabytes(needed)} in '{path.parent.absolute()}'"
+            what = f"'{path.name}' needs {needed / 1e6:,.1f} MB in '{path.parent.absolute()}'"
             raise DiskFullError(_message(what, free)) from error
         raise
     return array
@@ -94,11 +94,7 @@ def _take(path: Path, start: int, size: int) -> None:
 
 
 def _message(what: str, free: int) -> str:
-    return f"the disk is full: {what}, where {_megabytes(free)} are free; free some space and run again"
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return f"the disk is full: {what}, where {free / 1e6:,.1f} MB are free; free some space and run again"
 
 
 #: Bytes that are held in memory; more lie in a file, whose pages the system may take back.

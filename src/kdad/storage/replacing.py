@@ -68,13 +68,11 @@ class ProcessLock:
 
     def holder(self) -> str:
         """Say which process holds the lock, what its command is, and since when."""
-        try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it has just come, or gone
-            return "another process"
-        if not psutil.pid_exists(found["pid"]):  # killed, and another has just come
-            return "another process"
-        return f"process {found['pid']} (`{found['command']}`, since {found['since']})"
+        with suppress(OSError, ValueError):  # it has just come, or gone
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            if psutil.pid_exists(holder["pid"]):  # else it was killed, and another has just come
+                return f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        return "another process"
 
 
 @contextmanager
@@ -93,8 +91,7 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
 def _describe_this_process() -> str:
     program, *arguments = sys.orig_argv or ["python"]
     command = shlex.join([Path(program).name, *arguments])
-    if len(command) > _LONGEST_COMMAND:
-        command = command[: _LONGEST_COMMAND - 3] + "..."
+    command = command if len(command) <= _LONGEST_COMMAND else command[: _LONGEST_COMMAND - 3] + "..."
     return json.dumps({"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
 
 

@@ -57,12 +57,9 @@ def place(own: Size, size: Size, fit: Fit) -> Placement:
 
 
 def frame_of(own: Size, size: Size, fit: Fit) -> Size:
-    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`.
-
-    Stretched images have none but their own.
-    """
+    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`."""
     scales = (size[0] / own[0], size[1] / own[1])
-    if fit == "resize":
+    if fit == "resize":  # stretched images have none but their own
         return own
     scale = min(scales) if fit == "letterbox" else max(scales)
     height, width = (max(round(side / scale), 1) for side in size)
@@ -97,15 +94,10 @@ def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """It belongs to a set of images, and to each detector that was made of them.
+    """How files become images: the fit, and which values are 0 and 1; None scales each kind by its type's limits.
 
-    `values` None scales files of each kind by their type's limits.
+    It belongs to a set of images, and to each detector that was made of them.
     """
 
     fit: Fit = "resize"
     values: ValueRange | None = EIGHT_BITS
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether it is what photographs go through where nothing else is asked for."""
-        return self == Preparation()

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from kdad.parameters.image_sets import DefectKind, DefectParameters
 
 _HARMONICS = 7
+_TRIED_PLACES = 5
 
 
 def soft_step(depth: np.ndarray, width: float) -> np.ndarray:
@@ -19,17 +20,12 @@ def soft_step(depth: np.ndarray, width: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def blob_distance(
-    shape: tuple[int, int], extent: float, generator: np.random.Generator, centre: np.ndarray | None = None
-) -> np.ndarray:
-    """Return how far each pixel is outside (negative: inside) an irregular blob of about `extent` pixels across.
-
-    Its `centre` (row, column) is drawn where none is given.
-    """
+def blob_distance(shape: tuple[int, int], extent: float, generator: np.random.Generator) -> np.ndarray:
+    """Return how far each pixel is outside (negative: inside) an irregular blob of about `extent` pixels across."""
     angle = generator.uniform(0, np.pi)
     stretch = generator.uniform(1.0, 1.5)
     radius = max(extent / 2, 1.5)
-    y, x = _offsets(shape, _place(shape, radius * 1.3, generator) if centre is None else centre)
+    y, x = np.indices(shape) - _place(shape, radius * 1.3, generator)[:, None, None]
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     along, across = along / np.sqrt(stretch), across * np.sqrt(stretch)
     order = np.arange(2, 2 + _HARMONICS)
@@ -50,18 +46,13 @@ def curve_distance(shape: tuple[int, int], extent: float, generator: np.random.G
     t = np.linspace(0, 1, 256)
     points = CubicSpline(np.linspace(0, 1, 6), knots - knots.mean(axis=0) + centre)(t)
     distance, nearest = nearest_points(shape, points)
-    taper = (
-        np.sqrt(np.clip(4 * t * (1 - t), 0.1, 1))
-        * width
-        * (1 + 0.25 * np.sin(2 * np.pi * (3 * t + generator.random())))
-    )
-    return distance - taper[nearest]
+    wave = 1 + 0.25 * np.sin(2 * np.pi * (3 * t + generator.random()))
+    return distance - (np.sqrt(np.clip(4 * t * (1 - t), 0.1, 1)) * width * wave)[nearest]
 
 
 def nearest_points(shape: tuple[int, int], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each pixel is from the nearest of `points` `(K, 2)` (row, column), and which one that is."""
-    rows, columns = np.indices(shape)
-    return cKDTree(points).query(np.stack([rows, columns], axis=-1))
+    return cKDTree(points).query(np.moveaxis(np.indices(shape), 0, -1))
 
 
 def _place(shape: tuple[int, int], margin: float, generator: np.random.Generator) -> np.ndarray:
@@ -69,14 +60,6 @@ def _place(shape: tuple[int, int], margin: float, generator: np.random.Generator
     sides = np.asarray(shape)
     margins = np.minimum(margin, (sides - 1) / 2)
     return np.round(generator.uniform(margins, sides - 1 - margins))
-
-
-def _offsets(shape: tuple[int, int], centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.indices(shape)
-    return rows - centre[0], columns - centre[1]
-
-
-_TRIED_PLACES = 5
 
 
 def draw_defect(
