@@ -100,8 +100,8 @@ def read_ahead(
 ) -> Iterator[Result]:
     """Yield ``read(item)`` of each item in order; up to `ahead` results wait read, by `threads`, or none by 0.
 
-    Decoders and resizing let go of Python's lock, so threads decode as fast as processes (docs/lab/performance.md). What
-    `read` raises is raised in the place of its result, and nothing more is read then.
+    Decoders and resizing let go of Python's lock, so threads decode as fast as processes do (docs/lab/performance.md).
+    What `read` raises is raised in the place of its result, and nothing more is read then.
     """
     if threads < 1:
         yield from map(read, items)
