@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.folder import FolderSet
 from kdad.images.splits import split_samples
-from kdad.images.summary import check_images
 from kdad.parameters.dataset import DatasetParameters
 
 

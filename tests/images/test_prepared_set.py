@@ -8,11 +8,11 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images import prepared_set
+from kdad.images.checks import check_images
 from kdad.images.files import file_facts, mask_files
 from kdad.images.image_set import ImageSet
 from kdad.images.prepared_set import PreparedSet
 from kdad.images.registry import open_image_set
-from kdad.images.summary import check_images
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
 from projects import FEW

@@ -7,12 +7,12 @@ from PIL import Image
 
 from kdad.detectors.prediction import read_or_say
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.files.decoding import decode_image, decode_raw, read_size
 from kdad.images.files.file_facts import kind_by_header, measure_file
 from kdad.images.files.mask_files import read_mask
 from kdad.images.found import look_for_images
 from kdad.images.registry import open_image_set
-from kdad.images.summary import check_images
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.parameters.dataset import DatasetParameters
 from malformed.image_files import (

@@ -19,9 +19,9 @@ from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
+from kdad.images.checks import check_images
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
-from kdad.images.summary import check_images
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import PixelCurves, numbers_of
 from kdad.metrics.measure import measure as measure_maps

@@ -17,8 +17,7 @@ from kdad.images.files.mask_files import MaskFacts, describe_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
-from kdad.images.layouts.layout import Layout, find_category
-from kdad.images.layouts.names import Vocabulary
+from kdad.images.layouts.layout import Layout, Vocabulary, find_category
 from kdad.images.layouts.reading import (
     ask_for_inverted,
     ask_for_masks,

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from kdad.errors import InputError
 from kdad.images.files.decoding import read_size
 from kdad.images.files.reading import find_images, is_image
-from kdad.images.layouts.names import NORMAL, Vocabulary
+from kdad.images.layouts.layout import NORMAL, Vocabulary
 
 _WORDS = Vocabulary()
 

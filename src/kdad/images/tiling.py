@@ -13,7 +13,7 @@ from kdad.errors import InputError
 from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
 from kdad.images.image_set import Keep, Sample, WrappedSet, hash_content
-from kdad.images.layouts.names import NORMAL
+from kdad.images.layouts.layout import NORMAL
 from kdad.parameters.tiles import TileParameters
 
 if TYPE_CHECKING:  # it knows splits, which know tiles

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from kdad.images.checks import check_images
 from kdad.images.files.fitting import Box, Placement, Preparation, fit_image, fit_mask, frame_of, place
 from kdad.images.files.value_range import EIGHT_BITS, ValueRange
 from kdad.images.folder import FolderSet
-from kdad.images.summary import check_images
 from kdad.parameters.dataset import DatasetParameters
 
 FITS = ("resize", "letterbox", "centre_crop")

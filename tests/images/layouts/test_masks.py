@@ -3,8 +3,8 @@
 import pytest
 
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.layouts.masks import unmarked
-from kdad.images.summary import check_images
 from layout_trees import counted, masked, numbered, open_set, write, write_all, write_mask
 
 

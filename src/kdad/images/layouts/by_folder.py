@@ -8,18 +8,22 @@ from typing import get_args
 
 from kdad.errors import InputError
 from kdad.images.image_set import Subset
-from kdad.images.layouts.layout import FoundFiles, ImageFile, Layout, Unused, subfolders
-from kdad.images.layouts.masks import PlacedMask, pair_masks, unmarked
-from kdad.images.layouts.names import (
+from kdad.images.layouts.layout import (
     NO_PICTURES,
     NORMAL,
     WRAPPERS,
+    FoundFiles,
+    ImageFile,
+    Layout,
     Meaning,
+    Unused,
     Vocabulary,
     part_of,
     plain,
     sounds_anomalous,
+    subfolders,
 )
+from kdad.images.layouts.masks import PlacedMask, pair_masks, unmarked
 
 
 @dataclass(frozen=True)

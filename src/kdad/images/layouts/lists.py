@@ -14,8 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from kdad.errors import InputError
 from kdad.images.files.reading import EXTENSION_NAMES, is_image
 from kdad.images.image_set import Subset
-from kdad.images.layouts.layout import ImageFile, Layout, Unused, find_files
-from kdad.images.layouts.names import NORMAL, Vocabulary, part_of
+from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, Vocabulary, find_files, part_of
 from kdad.parameters.strict import first_message, nearest_name
 
 _NUMBERS = {"0": NORMAL, "1": "anomaly", "0.0": NORMAL, "1.0": "anomaly", "false": NORMAL, "true": "anomaly"}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.files.mask_files import marks_anything
-from kdad.images.layouts.layout import FoundFiles, ImageFile, Layout, Unused
-from kdad.images.layouts.names import NORMAL, part_of
+from kdad.images.layouts.layout import NORMAL, FoundFiles, ImageFile, Layout, Unused, part_of
 
 _MARKER = re.compile(r"[_-](?:mask|masks|gt|label|labels|seg|ground_?truth)$", re.IGNORECASE)
 _NUMBER = re.compile(r"[_-]\d+$")

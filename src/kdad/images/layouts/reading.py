@@ -10,10 +10,9 @@ from kdad.errors import InputError
 from kdad.images.files.mask_files import MaskFacts
 from kdad.images.files.reading import EXTENSION_NAMES
 from kdad.images.layouts.by_folder import read_folders
-from kdad.images.layouts.layout import FoundFiles, Layout, find_files
+from kdad.images.layouts.layout import WRAPPERS, FoundFiles, Layout, Vocabulary, find_files, part_of, plain
 from kdad.images.layouts.lists import find_real_iad, read_csv_list, read_real_iad, read_rows
 from kdad.images.layouts.masks import labelled_by_masks, masks_beside
-from kdad.images.layouts.names import WRAPPERS, Vocabulary, part_of, plain
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"

@@ -14,7 +14,7 @@ from kdad.detectors.tiled import TiledPredictor
 from kdad.detectors.tiled_threshold import find_tiled, put_tiled
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
-from kdad.images.layouts.names import NORMAL
+from kdad.images.layouts.layout import NORMAL
 from kdad.images.tiling import Tiling
 from kdad.inference.description import as_lines, describe_detector, describe_images
 from kdad.inference.parameters import CalibrationParameters

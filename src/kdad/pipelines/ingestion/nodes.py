@@ -11,12 +11,19 @@ from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.errors import first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
-from kdad.images.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
+from kdad.images.checks import (
+    MOST_COMPARED,
+    check_exact,
+    check_images,
+    exact_pairs,
+    near_pairs,
+    say_pairs,
+    summarise_set,
+)
 from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
 from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
 from kdad.images.splits import Split, split_samples
-from kdad.images.summary import check_images, summarise_set
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
