@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdad.storage.large_arrays import zeros
+from kdad.storage.disk_space import zeros
 from timing import run_process
 
 _COUNTS, _SIDE = (1000, 5000, 20000), 128

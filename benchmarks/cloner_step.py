@@ -9,7 +9,7 @@ from kdad.compute import Compute
 from kdad.detectors.mkd.cloner import Cloner, build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 
 
 def new_cloner(source: str, points: list[CriticalPoint], side: int, compute: Compute) -> Cloner:

@@ -21,7 +21,7 @@ from kdad.features.cache import open_cache, write_cache
 from kdad.metrics.pixel_ranking import rank_pixels
 from kdad.metrics.region_overlap import pro_curve
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import load_source
 from timing import Ceiling, in_turns
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from kdad.images.checks.duplicates import exact_pairs
+from kdad.images.checks import exact_pairs
 from kdad.reporting.data_report import DataReport, warn_of
 
 _ROWS = [

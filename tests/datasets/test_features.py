@@ -11,7 +11,7 @@ from kedro.io import DatasetError
 from kdad.datasets.features import FeaturesDataset, FrozenDataset
 from kdad.errors import InputError
 from kdad.features.cache import open_cache
-from kdad.features.source import SourceReference
+from kdad.features.network import SourceReference
 
 
 def test_references_come_back_as_the_system_has_them(tmp_path, made):

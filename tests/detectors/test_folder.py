@@ -15,7 +15,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.files import fitting
-from kdad.images.files.preparation import Preparation
+from kdad.images.files.fitting import Preparation
 from kdad.images.files.value_range import ValueRange
 from kdad.networks.weights import load_source
 from kdad.scoring.threshold import quantile_threshold

@@ -10,7 +10,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 
 from golden_numbers import numbers_of
-from kdad.storage.process_lock import ProcessLock
+from kdad.storage.replacing import ProcessLock
 from kept_detectors import write_bricks
 from projects import SMALL, copy_project, half_written, logged_runs, run_pipeline
 

@@ -21,8 +21,7 @@ from kdad.features.extraction import (
     obtain_features,
     read_images,
 )
-from kdad.features.network import FrozenNetwork
-from kdad.features.source import reference_source
+from kdad.features.network import FrozenNetwork, reference_source
 from kdad.images.published.one_class import LabelledImages, OneClassSet
 from kdad.images.splits import Split
 from kdad.networks.parameters import SourceParameters

@@ -6,8 +6,7 @@ import torch
 
 from kdad.compute import Compute
 from kdad.features.extraction import ExtractionOptions, FeatureSet, obtain_features
-from kdad.features.network import FrozenNetwork
-from kdad.features.source import reference_source
+from kdad.features.network import FrozenNetwork, reference_source
 from kdad.features.survey import distance_from_medians, draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.networks.parameters import SourceParameters
 from kdad.storage.content_store import ContentStore

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from kdad.images.folder import FolderSet
 from kdad.images.splits import split_samples
 from kdad.parameters.dataset import DatasetParameters

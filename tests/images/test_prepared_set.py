@@ -8,8 +8,8 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images import prepared_set
-from kdad.images.checks.validation import check_images
-from kdad.images.files import mask_files, raw_values
+from kdad.images.checks import check_images
+from kdad.images.files import file_facts, mask_files
 from kdad.images.image_set import ImageSet
 from kdad.images.prepared_set import PreparedSet
 from kdad.images.registry import open_image_set
@@ -22,7 +22,7 @@ from projects import FEW
 def decoded(monkeypatch) -> list[Path]:
     """Every file whose pixels were decoded, masks too."""
     files: list[Path] = []
-    for module, name in ((raw_values, "decode_raw"), (mask_files, "read_mask")):
+    for module, name in ((file_facts, "decode_raw"), (mask_files, "read_mask")):
         read = getattr(module, name)
         monkeypatch.setattr(module, name, lambda path, *more, read=read: files.append(path) or read(path, *more))
     return files
@@ -111,7 +111,7 @@ def test_each_file_is_decoded_once_whoever_asks(root, tmp_path, decoded, given):
 
 
 def test_raw_values_without_room_are_decoded_again(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(raw_values, "_MOST", 0.0)
+    monkeypatch.setattr(file_facts, "_MOST", 0.0)
     images = open_image_set(_block(root, value_range="data"), 0, ContentStore(tmp_path / "store"))
     check_images(images)
     training = [path for path in decoded if "train" in str(path)]

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.tiling import TileGrid, Tiling
+from kdad.images.registry import open_image_set
+from kdad.images.splits import split_samples
+from kdad.images.tiling import TileGrid, Tiling, whole_name
+from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.tiles import TileParameters
 
 
@@ -89,3 +93,128 @@ def test_what_one_tile_holds():
     tiling = Tiling((20, 30), 4)
     assert tiling.hold_whole((20, 30)) and tiling.hold_whole((1, 1))
     assert not tiling.hold_whole((21, 30)) and not tiling.hold_whole((20, 31))
+
+
+SIZE, OVERLAP = 32, 8
+
+
+def _save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Four normal images of 60 x 80 and a small one to train on; two normal, two anomalous ones to test."""
+    generator = np.random.default_rng(0)
+    base = tmp_path / "sheet"
+    for name in (*(f"train/good/{number}" for number in range(4)), "test/good/0", "test/hole/0", "test/hole/1"):
+        _save(base / f"{name}.png", generator.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    _save(base / "train/good/small.png", generator.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    mask = np.zeros((60, 80), np.uint8)
+    mask[50:55, 70:75] = 255
+    _save(base / "ground_truth/hole/0_mask.png", mask)
+    return tmp_path
+
+
+def _open(folder, **given):
+    tiles = {"size": SIZE, "overlap": OVERLAP}
+    block = {"name": "folder", "root": str(folder), "category": "sheet", "image_size": SIZE, "tiles": tiles}
+    return open_image_set(DatasetParameters(**block | given))
+
+
+def test_tiles_are_the_image_in_parts(root):
+    images = _open(root)
+    grid = TileGrid((60, 80), Tiling((SIZE, SIZE), OVERLAP))
+    assert len(grid) == 9  # rows: ceil(52 / 24) = 3, columns: ceil(72 / 24) = 3
+    with Image.open(root / "sheet/train/good/2.png") as file:
+        pixels = np.asarray(file).transpose(2, 0, 1).astype(np.float32) / 255
+    rows = [row for row, sample in enumerate(images.samples) if whole_name(sample.id) == "train/good/2.png"]
+    assert len(rows) == 9
+    for row, box in zip(rows, grid.boxes, strict=True):
+        assert images.samples[row].id == f"train/good/2.png#tile={box.top},{box.left}"
+        np.testing.assert_allclose(images.image(row), box.cut(pixels), atol=1e-6)
+        assert images.own_size(row) == (SIZE, SIZE)
+    prints = [images.fingerprint(row) for row in range(len(images.samples))]
+    assert len(set(prints)) == len(prints)
+
+
+def test_an_image_that_one_tile_holds_stays_whole(root):
+    images = _open(root)
+    (row,) = [row for row, sample in enumerate(images.samples) if "small" in sample.id]
+    assert images.samples[row].id == "train/good/small.png"
+    np.testing.assert_array_equal(images.image(row), _open(root, tiles=None).image(4))
+
+
+def test_tiles_of_an_anomalous_image_are_labelled_by_its_mask(root):
+    images = _open(root)
+    hole = [(row, sample) for row, sample in enumerate(images.samples) if sample.id.startswith("test/hole/0")]
+    marked = [(row, sample) for row, sample in hole if sample.label]
+    # Rows start at 0, 14, 28 and columns at 0, 24, 48: 50..55 is in the last row alone, 70..75 in the last column.
+    assert [sample.id for _, sample in marked] == ["test/hole/0.png#tile=28,48"]
+    row = marked[0][0]
+    expected = np.zeros((SIZE, SIZE), bool)
+    expected[22:27, 22:27] = True
+    np.testing.assert_array_equal(images.own_mask(row), expected)
+    np.testing.assert_array_equal(images.mask(row), expected)
+    assert marked[0][1].kind == "hole" and marked[0][1].has_mask
+    others = [sample for _, sample in hole if not sample.label]
+    assert len(others) == 8 and {(sample.kind, sample.subset, sample.has_mask) for sample in others} == {
+        ("good", "test", False)
+    }
+
+
+def test_without_a_mask_an_anomalous_image_is_left_out_and_said(root):
+    images = _open(root)
+    assert not any(sample.id.startswith("test/hole/1") for sample in images.samples)
+    said = dict(images.remarks())["tiles"]
+    assert said.startswith("6 images in 54 of 32 x 32 with 8 pixels shared or more")
+    assert "1 anomalous images without a mask are left out" in said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tiles_of_one_image_are_never_in_two_parts(root, seed):
+    images = _open(root)
+    parts = split_samples(images.samples, 0.4, seed)
+    by_image: dict[str, set[str]] = {}
+    for sample, part in zip(images.samples, parts, strict=True):
+        by_image.setdefault(whole_name(sample.id), set()).add(part)
+    assert all(len(found) == 1 for found in by_image.values())
+    assert sum(found == {"validation"} for found in by_image.values()) == 2  # 40 % of five images
+
+
+def test_one_large_image_cannot_be_divided(root):
+    images = _open(root)
+    one = [sample for sample in images.samples if whole_name(sample.id) == "train/good/0.png"]
+    with pytest.raises(InputError, match="there are 1 normal training images"):
+        split_samples(one, 0.1, 0)
+
+
+def test_tiles_of_another_size_are_resized(root):
+    images = _open(root, tiles={"size": 48, "overlap": 0}, image_size=24)
+    assert images.image(0).shape == (3, 24, 24)
+    assert images.own_size(0) == (48, 48)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_by_its_name(root):
+    (root / "sheet/train/good/1.png").write_bytes(b"no image")
+    assert any("train/good/1.png: cannot be read" in problem for problem in _open(root).problems())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "textures", "category": "brick", "root": None}, "tiles does not go with textures"),
+        ({"contamination": 0.1}, "contamination is of whole images"),
+    ],
+)
+def test_what_has_no_tiles(root, given, message):
+    with pytest.raises(ValueError, match=message):
+        _open(root, **given)
+
+
+def test_tiles_have_a_place_of_their_own(root):
+    block = {"name": "folder", "root": str(root), "category": "sheet", "image_size": SIZE}
+    assert DatasetParameters(**block, tiles={"size": 64, "overlap": 8}).category_name == "sheet_tiles_64_8"
+    assert DatasetParameters(**block, tiles={}).category_name == "sheet_tiles"
+    assert DatasetParameters(**block).category_name == "sheet"

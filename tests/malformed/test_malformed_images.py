@@ -7,7 +7,7 @@ from PIL import Image
 
 from kdad.detectors.predictor import read_or_say
 from kdad.errors import InputError
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from kdad.images.files.decoding import decode_image, decode_raw, read_size
 from kdad.images.files.file_facts import kind_by_header, measure_file
 from kdad.images.files.mask_files import read_mask

@@ -6,9 +6,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, measure_pixels
+from kdad.metrics.measure import PIXEL_METRICS, measure, measure_pixels, numbers_of
 from kdad.metrics.measure import MapSet as MeasuredMaps
-from kdad.metrics.measure import measure, numbers_of
 from kdad.scoring.parameters import MeasuringParameters
 
 _MEASURING = MeasuringParameters(bootstrap_resamples=100)

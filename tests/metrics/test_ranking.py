@@ -1,5 +1,10 @@
+"""None"""
+
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -7,7 +12,14 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from kdad.errors import InputError
 from kdad.metrics import ranking
-from kdad.metrics.ranking import auroc_interval, detection_metrics, image_ap, image_auroc, image_f1_max
+from kdad.metrics.ranking import (
+    auroc_interval,
+    classification_metrics,
+    detection_metrics,
+    image_ap,
+    image_auroc,
+    image_f1_max,
+)
 
 LABELS = np.array([0, 0, 1, 1])
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
@@ -136,3 +148,27 @@ def test_single_metrics_refuse_one_label_alone(measure):
 def test_interval_refuses_unusable_settings(resamples, level):
     with pytest.raises(InputError, match="resamples is"):
         auroc_interval(LABELS, SCORES, resamples, np.random.default_rng(0), level)
+
+
+def test_accuracy_and_calibration_by_hand():
+    # Confidences .9, .9 and .6, .6; of the first two one is right, of the others both:
+    # the gaps |.9 - .5| and |.6 - 1| are .4 each, half of the images each.
+    def logit(share: float) -> float:
+        return math.log(share / (1 - share))
+
+    logits = torch.tensor([[logit(0.9), 0.0], [logit(0.9), 0.0], [0.0, logit(0.6)], [0.0, logit(0.6)]])
+    found = classification_metrics(logits, torch.tensor([0, 1, 1, 1]))
+    assert found["accuracy"] == 0.75
+    assert found["ece"] == pytest.approx(0.4, abs=1e-6)
+
+
+def test_a_sure_and_right_classifier_is_calibrated():
+    found = classification_metrics(torch.eye(3) * 100, torch.arange(3))
+    assert found == {"accuracy": 1.0, "ece": pytest.approx(0, abs=1e-6)}
+
+
+def test_lengths_that_differ():
+    with pytest.raises(InputError, match="2 predictions for 3 labels"):
+        classification_metrics(torch.zeros(2, 4), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(InputError, match="0 predictions for 0 labels"):
+        classification_metrics(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import ResNet18_Weights
 
 from kdad.errors import InputError
-from kdad.networks.architectures import build_source
+from kdad.networks.source import build_source
 from kdad.networks.weights import fingerprint_weights, load_source, read_state
 
 

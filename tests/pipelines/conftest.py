@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from kdad.images.published import digits
+from kdad.images.published import idx
 from kdad.images.published.one_class import LabelledImages
 
 
@@ -29,5 +29,5 @@ def few_digits() -> Iterator[None]:
             pixels[row, 2 * number : 2 * number + 8, 5:23] += 180
         parts.append(LabelledImages(pixels, classes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "_load_parts", lambda: tuple(parts))
+        patch.setattr(idx, "_load_parts", lambda: tuple(parts))
         yield

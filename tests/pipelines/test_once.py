@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from kdad.features.network import FrozenNetwork
-from kdad.metrics import localisation
+from kdad.metrics import measure
 from projects import copy_project, run_pipeline
 
 #: Its maps take no gradients, for which a network has to run again.
@@ -40,7 +40,7 @@ def _write(pixels: np.ndarray, path: Path) -> None:
 def counted(monkeypatch, root) -> dict[str, Counter]:
     """How often a file was decoded, how many images passed the network, and how often a method's pixels were ranked."""
     counts = {"files": Counter(), "images": Counter(), "rankings": Counter()}
-    decode, outputs, rank = ImageFile.ImageFile.load, FrozenNetwork.outputs, localisation.rank_pixels
+    decode, outputs, rank = ImageFile.ImageFile.load, FrozenNetwork.outputs, measure.rank_pixels
 
     def counting_decode(file):
         if file.tile and str(root) in str(file.filename):
@@ -58,7 +58,7 @@ def counted(monkeypatch, root) -> dict[str, Counter]:
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counting_decode)
     monkeypatch.setattr(FrozenNetwork, "outputs", counting_outputs)
-    monkeypatch.setattr(localisation, "rank_pixels", counting_rank)
+    monkeypatch.setattr(measure, "rank_pixels", counting_rank)
     return counts
 
 

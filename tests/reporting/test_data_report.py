@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data_reports import data_report, image, images_table
-from kdad.images.checks.duplicates import exact_pairs
+from kdad.images.checks import exact_pairs
 from kdad.reporting.data_report import (
     count_rows,
     mask_rows,

@@ -10,7 +10,7 @@ import pytest
 from PIL import ImageFile
 
 from kdad.errors import InputError
-from kdad.images.files.preparation import Preparation
+from kdad.images.files.fitting import Preparation
 from kdad.serving.intake import ImageInput, TooLargeError
 from serving_files import png
 

@@ -1,6 +1,7 @@
 """Room is taken before a memory map is written; a full disk is one message, and leaves nothing half written."""
 
 import errno
+import gc
 import os
 import resource
 import shutil
@@ -13,7 +14,8 @@ import torch
 from kedro.io import DatasetError
 
 from kdad.datasets.map_stack import MapStackDataset
-from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full
+from kdad.storage import disk_space
+from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full, zeros
 from kdad.storage.replacing import replace_text, replacing
 from kdad.training.checkpoints import CheckpointFile
 
@@ -197,3 +199,44 @@ def test_the_program_that_would_die_with_a_bus_error_gets_a_message(small_disk):
     found = subprocess.run([sys.executable, "-c", code, str(small_disk / "maps.npy")], capture_output=True, text=True)
     assert found.returncode == 1  # and not -7, a signal
     assert "DiskFullError: the disk is full: 'maps.npy' needs 12.6 MB" in found.stderr
+
+
+def test_a_small_one_is_in_memory_and_a_large_one_in_a_file(monkeypatch):
+    monkeypatch.setattr(disk_space, "IN_MEMORY", 24)
+    small, large = zeros([3, 2], np.float32), zeros([7], np.float32)
+    assert type(small) is np.ndarray and isinstance(large, np.memmap)
+    assert (small.shape, large.shape) == ((3, 2), (7,))
+    for found in (small, large):
+        assert found.dtype == np.float32 and not found.any()
+        found[1] = 5
+        assert found.sum() == 5 * found[1].size
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_one_of_no_values_is_in_memory(monkeypatch, limit):
+    monkeypatch.setattr(disk_space, "IN_MEMORY", limit)
+    assert zeros([0, 5], bool).shape == (0, 5)
+
+
+def test_its_file_is_gone_with_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(disk_space, "IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = zeros([4], bool)
+    found[1:] = True
+    assert isinstance(found, np.memmap) and found.tolist() == [False, True, True, True]
+    del found
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_for_its_file_it_is_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(disk_space, "IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        found = zeros([3, 1 << 20], np.float32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert type(found) is np.ndarray and found.shape == (3, 1 << 20) and not found.any()
+    assert list(tmp_path.iterdir()) == []

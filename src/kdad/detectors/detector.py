@@ -19,8 +19,7 @@ from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet
-from kdad.features.network import FrozenNetwork, NetworkReference
-from kdad.features.source import SourceReference, reference_source
+from kdad.features.network import FrozenNetwork, NetworkReference, SourceReference, reference_source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_smoothed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.features.extraction import FeatureSet
-from kdad.networks.points import choose_points
+from kdad.networks.source import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import moments_state, take_map_moments

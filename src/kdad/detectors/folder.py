@@ -13,12 +13,11 @@ from torch import Tensor
 
 from kdad.detectors.predictor import TiledThreshold
 from kdad.errors import InputError
-from kdad.images.files.fitting import Fit
-from kdad.images.files.preparation import Preparation
+from kdad.images.files.fitting import Fit, Preparation
 from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Calibration, Threshold
-from kdad.storage.checksums import sha256_of
+from kdad.storage.content_store import sha256_of
 from kdad.storage.replacing import is_taken, put_back, replacing
 
 FORMAT = 1

@@ -14,10 +14,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Placement, fit_image, place
-from kdad.images.files.preparation import Preparation
-from kdad.images.files.reading import AnyImage, read_image
-from kdad.images.files.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.fitting import Placement, Preparation, fit_image, place
+from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.found import batches_of, look_for_images
 from kdad.images.tiling import Tiling

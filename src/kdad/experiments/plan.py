@@ -11,8 +11,8 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.ablation_parameters import AblationParameters
 from kdad.experiments.case import Case
-from kdad.images.layouts.categories import list_categories
-from kdad.images.layouts.csv_list import list_csv_categories
+from kdad.images.layouts.layout import list_categories
+from kdad.images.layouts.lists import list_csv_categories
 from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters
 from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdad.experiments.case import Case
 from kdad.experiments.result import CaseResult
-from kdad.metrics.pixel_values import check_finite, check_shapes
+from kdad.metrics.pixel_ranking import check_finite, check_shapes
 
 #: Costs that tables show beside metrics.
 _COSTS = ("train_seconds", "parameters", "flops")

@@ -17,13 +17,12 @@ from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
-from kdad.metrics.localisation import PixelCurves
+from kdad.metrics.measure import PixelCurves, numbers_of
 from kdad.metrics.measure import measure as measure_maps
-from kdad.metrics.measure import numbers_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.smoothing import smooth_all

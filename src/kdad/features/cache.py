@@ -4,26 +4,85 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.features.storage import Storage
-from kdad.networks.points import CriticalPoint
-from kdad.storage.checksums import CHECKSUMS, find_damage
-from kdad.storage.content_store import content_key
+from kdad.networks.source import CriticalPoint
+from kdad.storage.content_store import CHECKSUMS, content_key, find_damage
 from kdad.storage.disk_space import create_map
 from kdad.storage.replacing import link_or_copy
+
+#: NumPy's type of the file; it knows no bfloat16, whose bits are kept.
+_OUTPUTS = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+_IMAGES = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
+_AS_COMPUTED = "auto"
+_STEPS = 255
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Formats on disk: outputs float32, float16, bfloat16 or ``auto``, as computed; images float32, float16 or uint8.
+
+    What is read is float32 again. float16 has 11 significant bits and ends at 65,504, bfloat16 8 bits and no such end.
+    """
+
+    outputs: str = _AS_COMPUTED
+    images: str = "float32"
+
+    def named(self) -> dict[str, Any]:
+        """Return what a manifest says of it, nothing where it is as computed."""
+        return {"storage": asdict(self)} if self != Storage() else {}
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any]) -> "Storage":
+        """Return that of a cache, `auto` resolved."""
+        storage = cls(**manifest.get("storage", {}))
+        computed = "bfloat16" if manifest["dtype"] == "bfloat16" else "float32"
+        return replace(storage, outputs=computed) if storage.outputs == _AS_COMPUTED else storage
+
+    @property
+    def types(self) -> tuple[np.dtype, np.dtype]:
+        """NumPy's types of the files of outputs and of images."""
+        return np.dtype(_OUTPUTS[self.outputs]), np.dtype(_IMAGES[self.images])
+
+    def write_outputs(self, outputs: Tensor, name: str) -> np.ndarray:
+        """Return an output as it is kept; raises `InputError` where float16 cannot hold it."""
+        if self.outputs == "bfloat16":
+            return outputs.to(torch.bfloat16).view(torch.uint16).numpy()
+        kept = outputs.to(getattr(torch, self.outputs)).numpy()
+        if self.outputs == "float16" and not np.isfinite(kept).all():
+            raise InputError(
+                f"activations of {name} do not fit float16 (their largest is {float(outputs.abs().max()):.3g}); set "
+                "features.outputs_on_disk=bfloat16"
+            )
+        return kept
+
+    def read_outputs(self, kept: np.ndarray) -> Tensor:
+        """Return an output, float32."""
+        outputs = torch.from_numpy(kept)
+        return (outputs.view(torch.bfloat16) if self.outputs == "bfloat16" else outputs).float()
+
+    def write_images(self, images: np.ndarray) -> np.ndarray:
+        """Return images in [0, 1] as they are kept."""
+        scaled = np.round(images * _STEPS) if self.images == "uint8" else images
+        return scaled.astype(_IMAGES[self.images])
+
+    def read_images(self, kept: np.ndarray) -> Tensor:
+        """Return images in [0, 1], float32."""
+        images = torch.from_numpy(kept).float()
+        return images / _STEPS if self.images == "uint8" else images
+
 
 _MANIFEST = "manifest.json"
 _PIXELS = "images.npy"
 _ROWS = "rows.npy"
 _MEANS = "means.npy"
-_OF_EACH = "means"  # what was measured of each image, batch by batch: arrays `(B, C)`
 #: Keys of a manifest that follow from the others.
 _MEASURED = ("points", "statistics", "whole", "selected_from")
 
@@ -136,23 +195,18 @@ def open_cache(folder: Path, reused: bool = True) -> FeatureCache:
 
 def write_selection(folder: Path, whole: FeatureCache, rows: np.ndarray, manifest: dict[str, Any]) -> None:
     """Write a cache that is these `rows` of another, without copying them; `manifest` says what it is of."""
-    complete = {
-        **manifest,
-        "points": whole.manifest["points"],
-        "whole": content_key(manifest=whole.manifest),
-        "selected_from": os.path.relpath(whole.folder, folder),
-    }
     np.save(folder / _ROWS, rows)
-    _write_manifest(folder, complete)
+    selected = {"whole": content_key(manifest=whole.manifest), "selected_from": os.path.relpath(whole.folder, folder)}
+    _write_manifest(folder, {**manifest, "points": whole.manifest["points"], **selected})
 
 
 def write_statistics(folder: Path, manifest: dict[str, Any], points: Sequence[CriticalPoint]) -> None:
     """Write a cache without outputs: what they are of, their shapes and statistics; ``means`` become a file."""
-    means = manifest.get(_OF_EACH)
+    described = {**manifest, "points": [asdict(point) for point in points]}
+    means = described.pop("means", None)  # of each image, batch by batch: arrays `(B, C)`
     if means is not None:
         np.save(folder / _MEANS, np.concatenate(means))
-    described = {name: value for name, value in manifest.items() if name != _OF_EACH}
-    _write_manifest(folder, {**described, "points": [asdict(point) for point in points]})
+    _write_manifest(folder, described)
 
 
 def write_cache(
@@ -176,34 +230,6 @@ def write_cache(
             "free some space, or use fewer source.critical_points, smaller images, features.images_on_disk=uint8 or "
             "features.outputs_on_disk=bfloat16"
         )
-    _write_arrays(folder, points, manifest, batches, images_file)
-    write_statistics(folder, {**manifest, **measured}, points)
-
-
-def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:
-    """Return how large the arrays of a cache will be."""
-    height, width = manifest["image_size"]
-    of_output, of_image = Storage.of(manifest).sizes
-    return manifest["count"] * (sum(point.values for point in points) * of_output + 3 * height * width * of_image)
-
-
-def free_space(folder: Path) -> int:
-    """Return the bytes that a cache at `folder` may take: nearly all that its disk has left."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return int(shutil.disk_usage(folder.parent).free * 0.95)
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def _write_arrays(
-    folder: Path,
-    points: Sequence[CriticalPoint],
-    manifest: dict[str, Any],
-    batches: Iterator[tuple[np.ndarray, Sequence[Tensor]]],
-    images_file: Path | None,
-) -> None:
     storage, count = Storage.of(manifest), manifest["count"]
     of_output, of_image = storage.types
     pixels = None
@@ -227,3 +253,21 @@ def _write_arrays(
     for array in (pixels, *arrays):
         if array is not None:
             array.flush()
+    write_statistics(folder, {**manifest, **measured}, points)
+
+
+def needed_bytes(points: Sequence[CriticalPoint], manifest: dict[str, Any]) -> int:
+    """Return how large the arrays of a cache will be."""
+    height, width = manifest["image_size"]
+    of_output, of_image = (dtype.itemsize for dtype in Storage.of(manifest).types)
+    return manifest["count"] * (sum(point.values for point in points) * of_output + 3 * height * width * of_image)
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes that a cache at `folder` may take: nearly all that its disk has left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return int(shutil.disk_usage(folder.parent).free * 0.95)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdad.features.cache import (
     FeatureCache,
+    Storage,
     free_space,
     needed_bytes,
     open_cache,
@@ -21,13 +22,11 @@ from kdad.features.cache import (
     write_statistics,
 )
 from kdad.features.network import FrozenNetwork
-from kdad.features.storage import Storage
-from kdad.images.checks.statistics import ChannelStatistics
 from kdad.images.image_set import ImageSet
 from kdad.images.published.one_class import EveryClass
 from kdad.images.splits import Split
+from kdad.images.statistics import ChannelStatistics
 from kdad.networks.parameters import FeatureParameters
-from kdad.networks.points import CriticalPoint
 from kdad.progress import counted
 from kdad.storage.content_store import ContentStore, content_key
 
@@ -45,8 +44,8 @@ class FeatureSet:
 
     def batch(self, rows: np.ndarray) -> Tensor:
         """Return images `(B, 3, H, W)` in [0, 1], from a cache where one holds them."""
-        kept = next((cache for cache in self.features.values() if cache.kept), None)
-        return read_images(self.images, rows) if kept is None else kept.images(rows)
+        cache = next((cache for cache in self.features.values() if cache.kept), None)
+        return read_images(self.images, rows) if cache is None else cache.images(rows)
 
     def outputs(self, rows: np.ndarray) -> dict[str, list[Tensor]] | None:
         """Return each network's outputs of these rows; None when one did not keep them."""
@@ -85,8 +84,8 @@ def obtain_features(
 
     Mean and standard deviation of each channel are streamed over the training images.
     """
-    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
-    return _obtain(store, wanted, network, images, split, passage)
+    wanted = _describe(network, images, split.images_digest, split.training_digest, passage)
+    return _obtain(store, wanted, network, images, split.is_part("train"), passage)
 
 
 def obtain_class_features(
@@ -97,11 +96,11 @@ def obtain_class_features(
     The statistics are those of its own training images, as if the network had run on them alone.
     """
     every = EveryClass(images)
-    described = _describe(network, every, every.digest(), "all", len(every.samples), passage.storage)
-    whole = _obtain(store, described, network, every, None, passage)
+    described = _describe(network, every, every.digest(), "all", passage)
+    whole = _obtain(store, described, network, every, np.ones(len(every.samples), dtype=bool), passage)
     if not whole.kept:
         return obtain_features(store, network, images, split, passage)
-    wanted = _describe(network, images, split.images_digest, split.training_digest, len(split), passage.storage)
+    wanted = _describe(network, images, split.images_digest, split.training_digest, passage)
     wanted["of"] = "every class"
 
     def build(folder: Path) -> None:
@@ -121,20 +120,19 @@ def _obtain(
     wanted: dict[str, Any],
     network: FrozenNetwork,
     images: ImageSet,
-    split: Split | None,
+    training: np.ndarray,
     passage: ExtractionOptions,
 ) -> FeatureCache:
-    """Find or compute the outputs of all images; without a split all of them are training images."""
-    key = content_key(**wanted)
+    """Find or compute the outputs of all images; `training` `(N,)` says which of them statistics are of."""
 
     def build(folder: Path) -> None:
         for left in folder.glob("*.npy"):  # by a run that was killed, and that may have kept what this one does not
             left.unlink()
         points = network.module.describe(images.size)
-        training = np.ones(len(images.samples), dtype=bool) if split is None else split.is_part("train")
         measured: dict[str, Any] = {}
         batches = _run(network, images, training, passage.batch_size, measured)
-        if _keeps(folder, points, wanted, passage):
+        fits = needed_bytes(points, wanted) < free_space(folder) / 2
+        if fits if passage.keep is None else passage.keep:
             write_cache(folder, wanted, points, batches, measured, images.images_file)
             return
         logger.info("Outputs are computed anew whenever they are needed")
@@ -142,20 +140,14 @@ def _obtain(
             pass
         write_statistics(folder, {**wanted, **measured}, points)
 
-    folder, reused = store.obtain(key, build)
+    folder, reused = store.obtain(content_key(**wanted), build)
     if reused:
         logger.info("Features are there already: %d images", wanted["count"])
     return open_cache(folder, reused)
 
 
-def _keeps(folder: Path, points: list[CriticalPoint], manifest: dict[str, Any], passage: ExtractionOptions) -> bool:
-    if passage.keep is not None:
-        return passage.keep
-    return needed_bytes(points, manifest) < free_space(folder) / 2
-
-
 def _describe(
-    network: FrozenNetwork, images: ImageSet, digest: str, training: str, count: int, storage: Storage
+    network: FrozenNetwork, images: ImageSet, digest: str, training: str, passage: ExtractionOptions
 ) -> dict[str, Any]:
     """Return what a manifest must say for its outputs to be these."""
     return {
@@ -163,20 +155,16 @@ def _describe(
         "images": digest,
         "training_images": training,
         "image_size": list(images.size),
-        "count": count,
+        "count": len(images.samples),
         "measured": "means of each image",
         **network.compute.describe(),
-        **storage.named(),
+        **passage.storage.named(),
     }
 
 
 @torch.no_grad()
 def _run(
-    network: FrozenNetwork,
-    images: ImageSet,
-    training: np.ndarray,
-    batch_size: int,
-    measured: dict[str, Any],
+    network: FrozenNetwork, images: ImageSet, training: np.ndarray, batch_size: int, measured: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     statistics: list[ChannelStatistics] = []
     means = measured["means"] = []

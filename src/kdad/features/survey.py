@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from kdad.features.cache import FeatureCache
-from kdad.images.checks.duplicates import THUMBNAIL_SIDE
+from kdad.images.checks import THUMBNAIL_SIDE
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 

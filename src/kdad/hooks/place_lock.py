@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kdad.datasets.place import file_of
 from kdad.errors import InputError
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.storage.process_lock import ProcessLock
+from kdad.storage.replacing import ProcessLock
 
 DATA = "data"
 _LOCKS = ".locks"

@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import RawImage, decode_raw, read_size
-from kdad.images.files.file_facts import FileFacts, measure_file
-from kdad.images.files.fitting import fit_image, fit_mask, frame_of
+from kdad.images.files.decoding import decode_raw, read_size
+from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
+from kdad.images.files.fitting import Preparation, fit_image, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, read_masks
-from kdad.images.files.preparation import Preparation
-from kdad.images.files.raw_values import RawValues
-from kdad.images.files.reading_ahead import read_ahead, reading_threads
-from kdad.images.files.training_range import find_range
+from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
-from kdad.images.layouts.categories import find_category
-from kdad.images.layouts.layout import ImageFile, Layout
-from kdad.images.layouts.names import Vocabulary
-from kdad.images.layouts.reading import read_layout, read_list
-from kdad.images.layouts.remarks import ask_for_inverted, ask_for_masks, describe_layout, describe_masks
+from kdad.images.layouts.layout import Layout, Vocabulary, find_category
+from kdad.images.layouts.reading import (
+    ask_for_inverted,
+    ask_for_masks,
+    describe_layout,
+    describe_masks,
+    read_layout,
+    read_list,
+)
 from kdad.images.splits import split_samples
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
@@ -38,7 +39,8 @@ Cut = Callable[[int, np.ndarray, np.ndarray | None], list[tuple]]
 class FileSet(ImageSet):
     """The files of a layout; ids are paths from its base. `seed` is the run's, by which images are held out.
 
-    Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`.
+    Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`. What
+    reads a file raises `InputError` when it cannot be read.
     """
 
     most_readers = 64
@@ -46,16 +48,15 @@ class FileSet(ImageSet):
 
     def __init__(self, parameters: DatasetParameters, seed: int = 0) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
-        said = parameters.layout
-        self._vocabulary = Vocabulary(tuple(said.normal), tuple(said.anomalous), tuple(said.masks))
+        self._names = parameters.layout
+        self._vocabulary = Vocabulary(tuple(self._names.normal), tuple(self._names.anomalous), tuple(self._names.masks))
         self._base, self._layout = self._read(parameters, self._vocabulary)
-        self._said_of_masks, self._anomalous = said.anomalous_in_masks, said.anomalous_in_masks or "bright"
-        self._mask_facts: dict[int, MaskFacts] = {}
+        self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
         self._held_out, self._seed = parameters.validation_fraction, seed
         self._facts: dict[int, FileFacts] = {}
+        self._mask_facts: dict[int, MaskFacts] = {}
         self._raw = RawValues()
-        self._files = self._layout.images
         self.samples = [
             Sample(
                 written(file.path.relative_to(self._base).as_posix()),
@@ -84,38 +85,37 @@ class FileSet(ImageSet):
             return [sample.subset for sample in self.samples]
 
     def image(self, index: int) -> np.ndarray:
-        """Return the image, fitted; raises `InputError` when the file cannot be read."""
         return fit_image(self.whole_image(index), self.size, self.preparation.fit)
 
     def whole_image(self, index: int) -> np.ndarray:
-        """Return the image `(3, H, W)` at its own size; raises `InputError` when the file cannot be read."""
+        """Return the image `(3, H, W)` at its own size."""
         path, values = self._files[index].path, self.preparation.values  # found out first, as that may decode the file
         return self._raw.take(path).scaled(values, str(path))
 
     def whole_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask `(H, W)` at its own size, or None; raises `InputError` when the file cannot be read."""
-        return self._file_mask(self._files[index])
+        """Return the mask `(H, W)` at its own size, or None."""
+        masks = self._files[index].masks
+        return read_masks(masks, self._names.anomalous_in_masks or "bright") if masks else None
 
     def whole_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of the image's file; raises `InputError` when its header cannot be read."""
-        known = self._facts.get(index)
-        return read_size(self._files[index].path) if known is None else (known.height, known.width)
+        """Return height and width of the image's file."""
+        facts = self._facts.get(index)
+        return read_size(self._files[index].path) if facts is None else (facts.height, facts.width)
 
     def own_pixels(self, index: int) -> np.ndarray:
-        """Return the file's own pixels, where it has 8 bits; raises `InputError` when it cannot be read."""
+        """Return the file's own pixels, where it has 8 bits."""
         pixels = decode_raw(self._files[index].path).pixels
         return pixels if pixels.dtype == np.uint8 else super().own_pixels(index)
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Return the mask, fitted as the image, or None; raises `InputError` when the file cannot be read."""
         return self._resized(self.whole_mask(index))
 
     def own_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask in the frame of `own_size`, or None; raises `InputError` when the file cannot be read."""
+        """Return the mask in the frame of `own_size`, or None."""
         return self._framed(self.whole_mask(index))
 
     def own_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of the image's file, fitted without scaling; raises `InputError` as `mask`."""
+        """Return height and width of the image's file, fitted without scaling."""
         return frame_of(self.whole_size(index), self.size, self._fit)
 
     def _resized(self, mask: np.ndarray | None) -> np.ndarray | None:
@@ -124,27 +124,24 @@ class FileSet(ImageSet):
     def _framed(self, mask: np.ndarray | None) -> np.ndarray | None:
         return None if mask is None else fit_mask(mask, frame_of(mask.shape, self.size, self._fit), self._fit)
 
-    def _file_mask(self, file: ImageFile) -> np.ndarray | None:
-        return read_masks(file.masks, self._anomalous) if file.masks else None
-
     def problems(self, keep: Keep | None = None, cut: Cut | None = None) -> list[str]:
         """List misplaced, unreadable and mismatched files; decodes every file once, and gives `keep` what it becomes.
 
         `cut` makes that of a whole image and its mask; without it both are fitted to the model's size.
         """
-        found = list(self._layout.problems)
+        problems = list(self._layout.problems)
         preparation = None
         try:
             preparation = self.preparation
         except InputError as error:  # no range for all files; those that cannot be read are named beside it
-            found.append(str(error))
+            problems.append(str(error))
         make = None if keep is None or preparation is None else cut or self.fitted
         look = partial(self._look, preparation=preparation, make=make)
         looked = read_ahead(look, range(len(self._files)), reading_threads())
-        for index, (_, (facts, mask_facts, wrong, made)) in enumerate(
-            zip(counted(self._files, "Checking images"), looked, strict=True)
+        for index, (facts, mask_facts, wrong, made) in zip(
+            counted(range(len(self._files)), "Checking images"), looked, strict=True
         ):
-            found += wrong
+            problems += wrong
             for item in made:
                 keep(*item)
             if facts is not None:
@@ -152,30 +149,32 @@ class FileSet(ImageSet):
             if mask_facts is not None:
                 self._mask_facts[index] = mask_facts
         two_valued = {index for index, facts in self._facts.items() if facts.two_values}
-        found += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
-        return found + ([] if self._said_of_masks else ask_for_inverted(self._layout, self._mask_facts))
+        problems += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
+        return problems + ([] if self._names.anomalous_in_masks else ask_for_inverted(self._layout, self._mask_facts))
 
     def _look(
         self, index: int, preparation: Preparation | None, make: Cut | None
     ) -> tuple[FileFacts | None, MaskFacts | None, list[str], list[tuple]]:
         """Return what is known of an image and its mask, what is wrong with them, and what is made of them."""
+        file, facts, mask = self._files[index], None, None
         wrong: list[str] = []
-        file = self._files[index]
-
-        def measure() -> tuple[FileFacts, RawImage]:
+        try:
             raw = self._raw.take(file.path)
             if preparation is not None:
                 raw.range_of(preparation.values, str(file.path))
-            return measure_file(file.path, raw), raw
-
-        facts, raw = _found_or_noted(measure, wrong) or (None, None)
-        mask = _found_or_noted(partial(self._file_mask, file), wrong)
+            facts = measure_file(file.path, raw)
+        except InputError as error:
+            wrong.append(str(error))
+        try:
+            mask = self.whole_mask(index)
+        except InputError as error:
+            wrong.append(str(error))
         if facts is not None and mask is not None and mask.shape != (facts.height, facts.width):
             wrong.append(
                 f"{file.masks[0]}: is {mask.shape[0]} x {mask.shape[1]}, its image {facts.height} x {facts.width} "
                 "(height x width); make them equal"
             )
-        mask_facts = None if mask is None else describe_mask(mask, fit_mask(mask, self.size, self._fit))
+        mask_facts = None if mask is None else describe_mask(mask, self._resized(mask))
         made = [] if make is None or wrong else make(index, raw.scaled(preparation.values, str(file.path)), mask)
         return facts, mask_facts, wrong, made
 
@@ -186,7 +185,7 @@ class FileSet(ImageSet):
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
         files = [[_hash_file(path) for path in (file.path, *file.masks)] for file in self._files]
-        rules = [self._fit, self._range_rule, self._said_of_masks, self._vocabulary, self._layout.problems]
+        rules = [self._fit, self._range_rule, self._names.anomalous_in_masks, self._vocabulary, self._layout.problems]
         return content_key(files=files, rules=rules, parts=self._parts())
 
     def known(self) -> dict[str, Any]:
@@ -199,7 +198,6 @@ class FileSet(ImageSet):
         return {"values": None if values is None else values.model_dump(), **facts}
 
     def recall(self, known: dict[str, Any]) -> None:
-        """Take what `known` returned, of the same files."""
         values = known["values"]
         self.preparation = Preparation(self._fit, None if values is None else ValueRange(**values))
         self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
@@ -218,8 +216,8 @@ class FileSet(ImageSet):
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
-        usual, preparation = self.preparation.is_usual, repr(self.preparation).encode()
-        return _hash_file(self._files[index].path, b"" if usual else preparation)
+        preparation = self.preparation
+        return _hash_file(self._files[index].path, b"" if preparation == Preparation() else repr(preparation).encode())
 
 
 class FolderSet(FileSet):
@@ -236,15 +234,6 @@ class CsvSet(FileSet):
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         file = Path(parameters.root).expanduser().absolute()
         return file.parent, read_list(file, parameters.category, vocabulary)
-
-
-def _found_or_noted(find: Callable[[], Any], problems: list[str]) -> Any | None:
-    """Return what is found, or None after adding to `problems` why it is not."""
-    try:
-        return find()
-    except InputError as error:
-        problems.append(str(error))
-        return None
 
 
 def _hash_file(path: Path, ending: bytes = b"") -> str:

@@ -1,17 +1,39 @@
-"""The image files below a folder, what is known of them before they are decoded, and what is left out."""
+"""The image files below a folder: how they are labelled by where they lie, and what is left out."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import read_size
-from kdad.images.files.extensions import EXTENSIONS
-from kdad.images.files.reading import find_images
-from kdad.images.labels import kinds_by_folder, label_by_folder, mask_folder
+from kdad.images.files.reading import find_images, is_image
+from kdad.images.layouts.layout import NORMAL, Vocabulary
+
+_WORDS = Vocabulary()
+
+
+def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
+    """Return ``good`` for an image below a folder with a normal name, and the folder's name for one beside that.
+
+    `names` are paths with slashes; ``good``, ``normal``, ``OK`` and the like are normal. The innermost folder that has
+    one of them decides; None for an image outside of such, of which nothing is known.
+    """
+    folders = [PurePosixPath(name).parent.parts for name in names]
+    deciding = {parts[:depth] for parts in folders for depth, part in enumerate(parts) if _is_normal(part)}
+    kinds = [next((p[d] for d in range(len(p) - 1, -1, -1) if p[:d] in deciding), None) for p in folders]
+    return [NORMAL if kind is not None and _is_normal(kind) else kind for kind in kinds]
+
+
+def mask_folder(path: Path, base: Path) -> str | None:
+    """Return the name of the folder of masks in `base` (``ground_truth``, ``masks``, ...) that a file lies below."""
+    return next(filter(_WORDS.holds_masks, path.relative_to(base).parts[:-1]), None)
+
+
+def _is_normal(name: str) -> bool:
+    return _WORDS.meaning(name) == "normal"
 
 
 @dataclass(frozen=True)
@@ -35,21 +57,17 @@ class FoundImages:
     @cached_property
     def kinds(self) -> list[str | None]:
         """``good``, or the name of the folder beside it, None where nothing is known; the base's own name counts."""
-        return kinds_by_folder(self._names_with_base)
+        return kinds_by_folder([f"{self.base.resolve().name}/{name}" for name in self.names])
 
     @cached_property
     def labels(self) -> list[int | None]:
         """0 for normal, 1 for anomalous, None where nothing is known."""
-        return label_by_folder(self._names_with_base)
+        return [None if kind is None else int(kind != NORMAL) for kind in self.kinds]
 
     @cached_property
     def sizes(self) -> list[tuple[int, int] | None]:
         """Height and width by the files' headers, None for those that cannot be read."""
         return [_size(path) for path in self.paths]
-
-    @property
-    def _names_with_base(self) -> list[str]:
-        return [f"{self.base.resolve().name}/{name}" for name in self.names]
 
 
 def look_for_images(place: Path) -> FoundImages:
@@ -74,16 +92,11 @@ def _count_others(base: Path, found: set[Path]) -> list[str]:
     closed: list[OSError] = []
     hidden, linked, broken, suffixes = 0, 0, 0, Counter[str]()
     for folder, folders, files in os.walk(base, onerror=closed.append):
-        for name in list(folders):
-            if name.startswith("."):
-                hidden += 1
-                folders.remove(name)
-            linked += (Path(folder) / name).is_symlink() and not name.startswith(".")
-        for name in files:
-            path = Path(folder, name)
-            if name.startswith("."):
-                hidden += 1
-            elif path.suffix.lower() in EXTENSIONS:
+        hidden += sum(name.startswith(".") for name in (*folders, *files))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += sum(Path(folder, name).is_symlink() for name in folders)
+        for path in (Path(folder, name) for name in files if not name.startswith(".")):
+            if is_image(path):
                 broken += path not in found
             else:
                 suffixes[path.suffix.lower() or "without suffix"] += 1

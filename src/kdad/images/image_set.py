@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from kdad.images.files.file_facts import FileFacts
-from kdad.images.files.preparation import Preparation
-from kdad.images.files.reading_ahead import read_ahead, reading_threads
+from kdad.images.files.fitting import Preparation
+from kdad.images.files.reading import read_ahead, reading_threads
 
 Subset = Literal["train", "validation", "test"]
 #: Takes a row, its image `(3, H, W)`, and its mask at its own resolution and at the model's size, or None twice.
@@ -107,6 +107,51 @@ class ImageSet(ABC):
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image's content, 16 hexadecimal digits."""
         return hash_content(self.image(index).tobytes())
+
+
+class WrappedSet(ImageSet):
+    """A set made of another one, `_images`, which answers what a subclass does not."""
+
+    _images: ImageSet
+
+    @property
+    def most_readers(self) -> int:
+        return self._images.most_readers
+
+    @property
+    def images_file(self) -> Path | None:
+        return self._images.images_file
+
+    @property
+    def preparation(self) -> Preparation:
+        return self._images.preparation
+
+    def image(self, index: int) -> np.ndarray:
+        return self._images.image(index)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        return self._images.mask(index)
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        return self._images.own_mask(index)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        return self._images.own_size(index)
+
+    def problems(self, keep: Keep | None = None) -> list[str]:
+        return self._images.problems(keep)
+
+    def known(self) -> dict[str, Any]:
+        return self._images.known()
+
+    def recall(self, known: dict[str, Any]) -> None:
+        self._images.recall(known)
+
+    def remarks(self) -> list[tuple[str, str]]:
+        return self._images.remarks()
+
+    def facts(self, index: int) -> FileFacts | None:
+        return self._images.facts(index)
 
 
 def hash_content(content: bytes) -> str:

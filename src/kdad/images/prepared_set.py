@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.file_facts import FileFacts
-from kdad.images.files.preparation import Preparation
-from kdad.images.image_set import ImageSet
+from kdad.images.image_set import ImageSet, WrappedSet
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.disk_space import create_map
 from kdad.storage.provenance import code_digest
@@ -49,24 +47,30 @@ class _Kept:
         return np.unpackbits(packed, count=pixels).reshape(shape).astype(bool)
 
 
-class PreparedSet(ImageSet):
+class PreparedSet(WrappedSet):
     """Another set, whose images and masks are made once, by the first step or run that asks for one of them."""
 
     def __init__(self, images: ImageSet, store: ContentStore) -> None:
-        self._images, self._store = images, store
+        self._made_of, self._store = images, store
         self.name, self.category, self.size, self.samples = images.name, images.category, images.size, images.samples
+
+    @property
+    def _images(self) -> ImageSet:
+        """The set that this one is made of, which knows what was found out when it was."""
+        _ = self._kept
+        return self._made_of
 
     @cached_property
     def _folder(self) -> Path:
         samples = [asdict(sample) for sample in self.samples]
-        code = code_digest(__name__, type(self._images).__module__)  # a check that is new looks at all files again
-        key = content_key(images=self._images.content(), size=self.size, samples=samples, code=code)
+        code = code_digest(__name__, type(self._made_of).__module__)  # a check that is new looks at all files again
+        key = content_key(images=self._made_of.content(), size=self.size, samples=samples, code=code)
         return self._store.obtain(f"images_{key}", self._build)[0]
 
     @cached_property
     def _kept(self) -> _Kept:
         known = json.loads((self._folder / _KNOWN).read_text(encoding="utf-8"))
-        self._images.recall(known["files"])
+        self._made_of.recall(known["files"])
         images = None if self.images_file is None else np.load(self.images_file, mmap_mode="r")
         return _Kept(images, np.load(self._folder / _MASKS, mmap_mode="r"), known["places"])
 
@@ -88,13 +92,13 @@ class PreparedSet(ImageSet):
                     packed.append(np.packbits(mask))
                     end += len(packed[-1])
 
-        problems = self._images.problems(keep)
+        problems = self._made_of.problems(keep)
         if problems:
             raise _UnusableError(problems)
         if images is not None:
             images.flush()
         np.save(folder / _MASKS, np.concatenate(packed))
-        known = {"files": self._images.known(), "places": places}
+        known = {"files": self._made_of.known(), "places": places}
         (folder / _KNOWN).write_text(json.dumps(known), encoding="utf-8")
 
     @property
@@ -108,33 +112,19 @@ class PreparedSet(ImageSet):
         """None where images are read from memory maps."""
         return self._images.most_readers if self._kept.images is None else 0
 
-    @property
-    def preparation(self) -> Preparation:
-        """How files become these images; raises `InputError` where that cannot be found out."""
-        _ = self._kept
-        return self._images.preparation
-
     def image(self, index: int) -> np.ndarray:
-        """Return the image, as it was made once."""
         images = self._kept.images
         return self._images.image(index) if images is None else np.array(images[index])
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Return the mask at the model's size, or None."""
         return self._kept.mask(index, 1)
 
     def own_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask at its own resolution, or None."""
         return self._kept.mask(index, 0)
 
     def own_pixels(self, index: int) -> np.ndarray:
         """Return the file's own pixels, decoded now: few are asked for."""
-        return self._images.own_pixels(index)
-
-    def own_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of the image before it is resized."""
-        _ = self._kept
-        return self._images.own_size(index)
+        return self._made_of.own_pixels(index)
 
     def problems(self, keep: object = None) -> list[str]:
         """List what is wrong with the files; what is in the store has nothing wrong."""
@@ -144,18 +134,6 @@ class PreparedSet(ImageSet):
             return error.problems
         return []
 
-    def remarks(self) -> list[tuple[str, str]]:
-        """Say what was understood of the set."""
-        _ = self._kept
-        return self._images.remarks()
-
-    def facts(self, index: int) -> FileFacts | None:
-        """Return what is known of the image's file."""
-        _ = self._kept
-        return self._images.facts(index)
-
     def fingerprint(self, index: int) -> str:
-        """Return a hash of the image's content."""
-        _ = self._kept
         is_of_image = type(self._images).fingerprint is ImageSet.fingerprint
         return super().fingerprint(index) if is_of_image else self._images.fingerprint(index)

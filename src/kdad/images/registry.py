@@ -6,12 +6,11 @@ from kdad.images.folder import CsvSet, FolderSet
 from kdad.images.image_set import ImageSet
 from kdad.images.prepared_set import PreparedSet
 from kdad.images.published.cifar import CifarSet
-from kdad.images.published.digits import DigitSet
 from kdad.images.published.elpv import ElpvSet
-from kdad.images.published.idx_classes import IdxSet
+from kdad.images.published.idx import DigitSet, IdxSet
 from kdad.images.synthetic.contamination import ContaminatedSet
 from kdad.images.synthetic.textures import TextureSet
-from kdad.images.tiled_set import TiledSet
+from kdad.images.tiling import TiledSet
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
 

@@ -1,19 +1,16 @@
 """Which normal images train and which are held out."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from kdad.errors import InputError
-from kdad.images.image_set import ImageSet, Sample
+from kdad.images.image_set import ImageSet, Sample, Subset, hash_content
 from kdad.images.tiling import whole_name
 from kdad.seeding import derive_seed
-
-Part = Literal["train", "validation", "test"]
 
 #: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
@@ -28,11 +25,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.table)
 
-    def is_part(self, part: Part) -> np.ndarray:
+    def is_part(self, part: Subset) -> np.ndarray:
         """Return for each image whether it is of this part."""
         return (self.table["split"] == part).to_numpy()
 
-    def rows(self, part: Part) -> np.ndarray:
+    def rows(self, part: Subset) -> np.ndarray:
         """Return the rows of a part, in the image set's order."""
         return np.flatnonzero(self.is_part(part))
 
@@ -63,7 +60,7 @@ class Split:
     @property
     def digest(self) -> str:
         """A hash of the whole table: images, labels and parts."""
-        return hashlib.sha256(self.table.to_csv().encode()).hexdigest()[:16]
+        return hash_content(self.table.to_csv().encode())
 
     def test_maps(self, stack: np.ndarray) -> np.ndarray:
         """Return the test images' part of a stack `(N, ...)`; validation images, where they are in it, come first."""
@@ -113,27 +110,18 @@ def split_samples(samples: list[Sample], validation_fraction: float | Literal["a
 
 def group_tiles(names: list[str]) -> dict[str, list[int]]:
     """Return the places of names by the image that they are, or are a tile of, in the order of `names`."""
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        found.setdefault(whole_name(name), []).append(place)
-    return found
+        groups.setdefault(whole_name(name), []).append(place)
+    return groups
 
 
 def table_of(images: ImageSet, parts: Sequence[str]) -> pd.DataFrame:
     """Return the split table of an image set whose samples are of these parts."""
-    samples = images.samples
-    return pd.DataFrame(
-        {
-            **{name: [getattr(sample, name) for sample in samples] for name in ("id", "label", "kind")},
-            "split": list(parts),
-            "has_mask": [sample.has_mask for sample in samples],
-            "fingerprint": [images.fingerprint(row) for row in range(len(samples))],
-        }
-    )
+    fingerprints = [images.fingerprint(row) for row in range(len(images.samples))]
+    table = pd.DataFrame(map(asdict, images.samples)).assign(split=list(parts), fingerprint=fingerprints)
+    return table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
 
 
 def _digest(*columns: pd.Series) -> str:
-    digest = hashlib.sha256()
-    for column in columns:
-        digest.update("\n".join(column.astype(str)).encode())
-    return digest.hexdigest()[:16]
+    return hash_content(b"".join("\n".join(column.astype(str)).encode() for column in columns))

@@ -1,15 +1,23 @@
-"""Where the tiles of an image lie, and how much say each has at each pixel."""
+"""Where the tiles of an image lie, how much say each has at each pixel; a large image as its tiles."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Box, Size
+from kdad.images.files.file_facts import FileFacts
+from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
+from kdad.images.image_set import Keep, Sample, WrappedSet, hash_content
+from kdad.images.layouts.layout import NORMAL
 from kdad.parameters.tiles import TileParameters
+
+if TYPE_CHECKING:  # it knows splits, which know tiles
+    from kdad.images.folder import FileSet
 
 #: In the name of a tile, between that of its image and where it lies.
 _MARK = "#tile="
@@ -58,14 +66,14 @@ class TileGrid:
     @cached_property
     def boxes(self) -> list[Box]:
         """The tiles, row by row; where the image is narrower than a tile, so are they."""
-        down, across = self._sides
-        return [Box(top, left, down.seen, across.seen) for top in down.starts for left in across.starts]
+        (tops, height, _), (lefts, width, _) = self._sides
+        return [Box(top, left, height, width) for top in tops for left in lefts]
 
     def weights(self, number: int) -> np.ndarray:
         """Return how much say the tile of this number has at each of its pixels `(h, w)`, in [0, 1], float32."""
-        down, across = self._sides
-        row, column = divmod(number, len(across.starts))
-        return down.weights[row][:, None] * across.weights[column]
+        (_, _, down), (_, _, across) = self._sides
+        row, column = divmod(number, len(across))
+        return down[row][:, None] * across[column]
 
     def cut(self, image: np.ndarray, number: int) -> np.ndarray:
         """Return the tile `(C, h, w)` at the tiling's size; where the image is narrower, its border is repeated."""
@@ -80,50 +88,34 @@ class TileGrid:
         return len(self.boxes)
 
     @cached_property
-    def _sides(self) -> tuple["_Side", "_Side"]:
-        height, width = (
-            _Side.divided(length, side, self.tiling.overlap)
-            for length, side in zip(self.own, self.tiling.size, strict=True)
-        )
-        return height, width
+    def _sides(self) -> "list[_Side]":
+        sides = zip(self.own, self.tiling.size, strict=True)
+        return [_divide(length, side, self.tiling.overlap) for length, side in sides]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One direction: where tiles start, how many pixels of the image each has, and their weights."""
-
-    starts: list[int]
-    seen: int
-    weights: list[np.ndarray]
-
-    @classmethod
-    def divided(cls, length: int, side: int, overlap: int) -> "_Side":
-        """Divide `length` pixels evenly into tiles of `side` that share `overlap` or more."""
-        if length <= side:
-            return cls([0], length, [np.ones(length, np.float32)])
-        count = math.ceil((length - overlap) / (side - overlap))
-        starts = [int(start) for start in np.rint(np.linspace(0, length - side, count))]
-        windows = [np.ones(side) for _ in starts]
-        for one, other in zip(range(count), range(1, count), strict=False):
-            shared = starts[one] + side - starts[other]
-            rising = _ramp(shared)
-            windows[other][:shared] *= rising
-            windows[one][side - shared :] *= rising[::-1]
-        total = np.zeros(length)
-        for start, window in zip(starts, windows, strict=True):
-            total[start : start + side] += window
-        weights = [
-            (window / total[start : start + side]).astype(np.float32)
-            for start, window in zip(starts, windows, strict=True)
-        ]
-        return cls(starts, side, weights)
+#: One direction: where tiles start, how many pixels of the image each has, and their weights.
+_Side = tuple[list[int], int, list[np.ndarray]]
 
 
-def _ramp(shared: int) -> np.ndarray:
-    """Return a raised cosine from 0 to 1 over the middle half of the shared pixels, at their centres."""
-    place = (np.arange(shared) + 0.5) / max(shared, 1)
-    risen = np.clip((place - _MUTE) / (1 - 2 * _MUTE), 0, 1)
-    return 0.5 - 0.5 * np.cos(np.pi * risen)
+def _divide(length: int, side: int, overlap: int) -> _Side:
+    """Divide `length` pixels evenly into tiles of `side` that share `overlap` or more."""
+    if length <= side:
+        return [0], length, [np.ones(length, np.float32)]
+    count = math.ceil((length - overlap) / (side - overlap))
+    starts = [int(start) for start in np.rint(np.linspace(0, length - side, count))]
+    windows = np.ones((count, side))
+    for one, other in pairwise(range(count)):
+        shared = starts[one] + side - starts[other]
+        # A raised cosine from 0 to 1 over the middle half of the shared pixels, at their centres.
+        place = (np.arange(shared) + 0.5) / max(shared, 1)
+        rising = 0.5 - 0.5 * np.cos(np.pi * np.clip((place - _MUTE) / (1 - 2 * _MUTE), 0, 1))
+        windows[other][:shared] *= rising
+        windows[one][side - shared :] *= rising[::-1]
+    total = np.zeros(length)
+    for start, window in zip(starts, windows, strict=True):
+        total[start : start + side] += window
+    weights = [(w / total[start : start + side]).astype(np.float32) for start, w in zip(starts, windows, strict=True)]
+    return starts, side, weights
 
 
 def tile_name(name: str, box: Box) -> str:
@@ -134,3 +126,125 @@ def tile_name(name: str, box: Box) -> str:
 def whole_name(name: str) -> str:
     """Return the name of the image that a tile is of; that of a whole image as it is."""
     return name.partition(_MARK)[0]
+
+
+class TiledSet(WrappedSet):
+    """The tiles of a set's images, in their order; an image that one tile holds stays as it is.
+
+    A tile of an anomalous image is anomalous when its part of the mask marks a pixel, else normal; an anomalous image
+    without a mask is left out, since nobody knows which of its tiles are. Tiles are in the part of their image.
+    """
+
+    is_slow = True
+
+    def __init__(self, images: "FileSet", parameters: TileParameters) -> None:
+        self._images = images
+        self.name, self.category, self.size = images.name, images.category, images.size
+        self.tiling = Tiling.of(parameters, images.size)
+        self.samples: list[Sample] = []
+        #: The row of each tile's image, and its grid and number there; no grid for whole images.
+        self._tiles: list[tuple[int, TileGrid | None, int]] = []
+        self._left_out = 0
+        for row in range(len(images.samples)):
+            self._add(row)
+        self._of_row: dict[int, list[int]] = {}
+        for index, (row, _, _) in enumerate(self._tiles):
+            self._of_row.setdefault(row, []).append(index)
+        self._whole_image = lru_cache(maxsize=1)(images.whole_image)
+        self._whole_mask = lru_cache(maxsize=1)(images.whole_mask)
+        self._fingerprint = lru_cache(maxsize=1)(images.fingerprint)
+
+    def _add(self, row: int) -> None:
+        sample = self._images.samples[row]
+        try:
+            grid = TileGrid(self._images.whole_size(row), self.tiling)
+            mask = self._images.whole_mask(row) if sample.label else None
+        except InputError:  # it is among the problems
+            grid, mask = None, None
+        if grid is None or self.tiling.hold_whole(grid.own):
+            self.samples.append(sample)
+            self._tiles.append((row, None, 0))
+            return
+        if sample.label and mask is None:
+            self._left_out += 1
+            return
+        for number in grid:
+            box = grid.boxes[number]
+            marked = mask is not None and bool(box.cut(mask).any())
+            kind = sample.kind if marked else NORMAL
+            self.samples.append(
+                replace(sample, id=tile_name(sample.id, box), label=int(marked), kind=kind, has_mask=marked)
+            )
+            self._tiles.append((row, grid, number))
+
+    @property
+    def most_readers(self) -> int:
+        """One: tiles of one image follow one another, and it is decoded once for all of them."""
+        return min(self._images.most_readers, 1)
+
+    def image(self, index: int) -> np.ndarray:
+        row, grid, number = self._tiles[index]
+        if grid is None:
+            return self._images.image(row)
+        return fit_image(grid.cut(self._whole_image(row), number), self.size, "resize")
+
+    def mask(self, index: int) -> np.ndarray | None:
+        row, grid, _ = self._tiles[index]
+        if grid is None:
+            return self._images.mask(row)
+        own = self.own_mask(index)
+        return None if own is None else fit_mask(own, self.size, "resize")
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        row, grid, number = self._tiles[index]
+        if grid is None:
+            return self._images.own_mask(row)
+        return self._part_of(self._whole_mask(row), grid, number) if self.samples[index].has_mask else None
+
+    def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
+        part = np.zeros(self.tiling.size, dtype=bool)  # beyond the image nothing is anomalous
+        box = grid.boxes[number]
+        part[: box.height, : box.width] = box.cut(mask)
+        return part
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        row, grid, _ = self._tiles[index]
+        return self._images.own_size(row) if grid is None else self.tiling.size
+
+    def problems(self, keep: Keep | None = None) -> list[str]:
+        """List what is wrong with the set's files; each is decoded once for all of its tiles."""
+        return self._images.problems(keep, self._cut)
+
+    def _cut(self, row: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
+        """Return the tiles of a whole image, each with its part of the mask."""
+        made = []
+        for index in self._of_row.get(row, ()):
+            _, grid, number = self._tiles[index]
+            if grid is None:
+                made += [(index, *one[1:]) for one in self._images.fitted(row, image, mask)]
+                continue
+            own = self._part_of(mask, grid, number) if self.samples[index].has_mask else None
+            resized = None if own is None else fit_mask(own, self.size, "resize")
+            made.append((index, fit_image(grid.cut(image, number), self.size, "resize"), own, resized))
+        return made
+
+    def content(self) -> str:
+        return hash_content(f"{self._images.content()} {self.tiling}".encode())
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Say what was understood of the set, and how it was cut."""
+        cut = {row for row, grid, _ in self._tiles if grid is not None}
+        tiles = sum(grid is not None for _, grid, _ in self._tiles)
+        said = f"{len(cut)} images in {tiles} of {self.tiling} or more; tiles of an anomalous image are by its mask"
+        if self._left_out:
+            said += f"; {self._left_out} anomalous images without a mask are left out"
+        return [*self._images.remarks(), ("tiles", said)]
+
+    def facts(self, index: int) -> FileFacts | None:
+        return self._images.facts(self._tiles[index][0])
+
+    def fingerprint(self, index: int) -> str:
+        row, grid, number = self._tiles[index]
+        if grid is None:
+            return self._images.fingerprint(row)
+        return hash_content(f"{self._fingerprint(row)} {grid.boxes[number]} {self.tiling}".encode())

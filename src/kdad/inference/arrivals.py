@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdad.errors import InputError
-from kdad.images.files.extensions import is_image
-from kdad.images.labels import mask_folder
+from kdad.images.files.reading import is_image
+from kdad.images.found import mask_folder
 from kdad.inference.parameters import WatchingParameters
 
 #: Files that are known to wait; more are found when these are done.

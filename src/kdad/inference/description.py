@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from kdad.detectors.predictor import Predictor
 from kdad.images.files.fitting import Fit
 from kdad.images.found import FoundImages
-from kdad.images.labels import NORMAL
+from kdad.images.layouts.layout import NORMAL
 from kdad.reporting.file_names import printable
 
 _SHOWN_FOLDERS = 6

@@ -1,14 +1,17 @@
-"""The masks that test images can be measured against."""
+"""The masks that test images can be measured against, and maps at their resolution."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kdad.images.files.decoding import resize_mask
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.scoring.parameters import MaskResolution
-from kdad.storage.large_arrays import zeros
+from kdad.scoring.smoothing import upsample
+from kdad.storage.disk_space import zeros
 
 #: Pixels of all measured images together that maps are enlarged to; more would take gigabytes.
 MOST_PIXELS = 1 << 26
@@ -56,9 +59,15 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     measured = ~anomalous | masked
     measured[empty] = False
     positions = np.flatnonzero(measured)
-    reason = _reason(anomalous, masked, found, len(empty))
-    if reason is not None:
-        return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
+    reasons = {
+        "the test images are all normal": not anomalous.any(),
+        "this image set has no masks": not masked[anomalous].any(),
+        f"all {len(empty)} masks are empty in their files": len(empty) == len(found),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return GroundTruth(positions, np.zeros((0, *images.size), dtype=bool), reason)
+    reason = None
     masks = zeros((len(positions), *images.size), bool)
     for mask, position in zip(masks, positions, strict=True):
         if position in found:
@@ -83,17 +92,29 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     return GroundTruth(positions, masks, reason, *((0, 0, None) if reason else (unmasked, len(empty), own)))
 
 
-def _reason(anomalous: np.ndarray, masked: np.ndarray, found: dict[int, np.ndarray | None], empty: int) -> str | None:
-    """Say why no mask can be measured against, None when one can."""
-    if not anomalous.any():
-        return "the test images are all normal"
-    if not masked[anomalous].any():
-        return "this image set has no masks"
-    if empty == len(found):
-        return f"all {empty} masks are empty in their files"
-    return None
-
-
 def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:
     height, width = mask.shape if mask is not None else images.own_size(row)
     return (height, width) if height >= images.size[0] and width >= images.size[1] else images.size
+
+
+class UpsampledMaps(Sequence[np.ndarray]):
+    """Maps `(N, H, W)`, each enlarged to a shape (height, width) of its own when it is asked for, bilinearly."""
+
+    def __init__(self, maps: np.ndarray, shapes: list[tuple[int, int]]) -> None:
+        self._maps, self._shapes = maps, shapes
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        found, shape = np.asarray(self._maps[index], dtype=np.float32), self._shapes[index]
+        if found.shape == shape:
+            return found
+        return upsample(torch.from_numpy(found)[None], shape)[0].numpy()
+
+
+def measured_pair(truth: GroundTruth, maps: np.ndarray) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray]]:
+    """Return the masks that pixels are measured against, and the maps of their images `(N, H, W)` at their size."""
+    if truth.own_masks is None:
+        return truth.masks, maps
+    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks])

@@ -6,16 +6,68 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, PixelCurves, measure_pixels, undefined_metrics
+from kdad.metrics.ground_truth import GroundTruth, measured_pair
+from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pixel_ap, pixel_auroc, pixel_roc, rank_pixels
 from kdad.metrics.ranking import detection_metrics
+from kdad.metrics.region_overlap import ProCurve, pro_curve
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator
+
+#: Into which `PixelCurves.quantiles` divide pixels.
+BINS = 1024
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
+
+_PROTOCOL = "pixel_auroc_mkd_protocol"
+
+
+@dataclass(frozen=True)
+class PixelCurves:
+    """Thinned curves over all pixels of a method's maps: ROC as false and true positive rates, and PRO.
+
+    `quantiles` divide all pixels by value into 1,024 parts of the same number.
+    """
+
+    roc: tuple[np.ndarray, np.ndarray]
+    pro: ProCurve
+    quantiles: np.ndarray
+
+
+def measure_pixels(
+    truth: GroundTruth, maps: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, max_fpr: float
+) -> tuple[dict[str, float | None], PixelCurves]:
+    """Return `PIXEL_METRICS` of `maps` `(N, H, W)` against the masks, None alone for what is undefined, and curves.
+
+    The MKD protocol has filters of its own, so it starts from `raw_maps` and takes the method's `gaussian_sigma`; it
+    is of the model's size, as published.
+    """
+    ranking = rank_pixels(*measured_pair(truth, maps))
+    overlap = pro_curve(ranking, max_fpr)
+    values = (
+        pixel_auroc(ranking),
+        pixel_ap(ranking),
+        overlap.area,
+        None if undefined_metrics(truth) else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma),
+    )
+    edges = ranking.quantiles(np.linspace(0, 1, BINS + 1)[1:-1])
+    curves = PixelCurves(pixel_roc(ranking), overlap.thinned(), edges)
+    return dict(zip(PIXEL_METRICS, values, strict=True)), curves
+
+
+def undefined_metrics(truth: GroundTruth) -> dict[str, str]:
+    """Return which of `PIXEL_METRICS` cannot be measured where others can, and why."""
+    anomalous = truth.masks[truth.masks.any(axis=(1, 2))]
+    if not len(anomalous):
+        height, width = truth.masks.shape[1:]
+        return {_PROTOCOL: f"no mask is left at {height} x {width} pixels"}
+    if anomalous.all():
+        return {_PROTOCOL: "it is of masked images alone, and their masks leave no normal pixel"}
+    return {}
+
 
 #: Of the bootstrap: the interval of the same scores is the same, whichever run asks.
 _BOOTSTRAP_SEED = 0
 #: What is said in words, or None.
-_WORDS = ("localisation_left_out", "metrics_left_out", "localisation_resolution")
+_WORDS = {"localisation_left_out", "metrics_left_out", "localisation_resolution"}
 
 
 @dataclass(frozen=True)
@@ -36,15 +88,12 @@ def measure(
     without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones
     ``metrics_left_out`` does.
     """
-    localisation: dict[str, dict[str, float | None]] = {}
+    localisation: dict[str, dict[str, float | None]] = {method: dict.fromkeys(PIXEL_METRICS) for method in maps}
     curves: dict[str, PixelCurves] = {}
     at = truth.positions
-    for method, found in maps.items():
-        if truth.reason:
-            localisation[method] = dict.fromkeys(PIXEL_METRICS)
-            continue
+    for method, of_method in maps.items() if truth.reason is None else ():
         localisation[method], curves[method] = measure_pixels(
-            truth, found.smoothed[at], found.raw[at], found.gaussian_sigma, measuring.max_fpr
+            truth, of_method.smoothed[at], of_method.raw[at], of_method.gaussian_sigma, measuring.max_fpr
         )
     first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
     undefined = undefined_metrics(truth) if maps and truth.reason is None else {}
@@ -63,19 +112,16 @@ def measure(
 
 def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
     """Return what `measure` found that is a number; None where it is undefined."""
-    numbers = {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
-    for words in _WORDS:
-        numbers.pop(words, None)
-    return numbers
+    measured = {name: value for name, value in measured.items() if name not in _WORDS}
+    return {name: value for name, value in measured.items() if isinstance(value, int | float | None)}
 
 
 def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
     """Return ranking metrics with their interval, the rates of the decisions, and how many images there are."""
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
     generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
-    found = detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator)
     return {
-        **found,
+        **detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator),
         "false_positive_rate": _share(decisions[labels == 0]),
         "true_positive_rate": _share(decisions[labels == 1]),
         "test_normal": int((labels == 0).sum()),

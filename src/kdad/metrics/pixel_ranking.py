@@ -1,11 +1,67 @@
 """How well anomaly maps rank pixels: all pixels of a stack, sorted once, and what is read off their order."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_values import Pictures, in_chunks, split_values
+from kdad.scoring.smoothing import gaussian_filter, grey_opening
+from kdad.storage.disk_space import zeros
+
+#: A stack `(N, H, W)`, or N images `(H, W)` of sizes of their own.
+Pictures = np.ndarray | Sequence[np.ndarray]
+_CHUNK = 1 << 20  # values looked at at once
+
+
+def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map values of normal and of anomalous pixels, each flat and in the order of the stack.
+
+    `masks` are non-zero where anomalous; of `maps`, of the same sizes, larger is more anomalous; it may be a memmap.
+    Raises `InputError` when shapes differ, a value is not finite, or all pixels are of one kind.
+    """
+    check_shapes(masks, maps)
+    anomalous_count, pixels = sum(int(np.count_nonzero(mask)) for mask in masks), sum(mask.size for mask in masks)
+    if anomalous_count in (0, pixels):
+        kind = "anomalous" if anomalous_count == 0 else "normal"
+        raise InputError(f"the masks leave no {kind} pixel; give masks with pixels of both kinds")
+    dtype = maps.dtype if isinstance(maps, np.ndarray) else np.float32
+    anomalous, normal = zeros([anomalous_count], dtype), zeros([pixels - anomalous_count], dtype)
+    # Image by image into arrays of the final size, so that nothing as large as the stack is held twice.
+    normal_end = anomalous_end = 0
+    for position, (marked, anomaly_map) in enumerate(zip(masks, maps, strict=True)):
+        check_finite(anomaly_map, position)
+        mask = marked.astype(bool, copy=False)
+        if mask.shape != anomaly_map.shape:
+            raise InputError(f"mask {position} has shape {mask.shape} and its map {anomaly_map.shape}; make them equal")
+        inside, outside = anomaly_map[mask], anomaly_map[~mask]
+        anomalous[anomalous_end : anomalous_end + inside.size] = inside
+        normal[normal_end : normal_end + outside.size] = outside
+        anomalous_end, normal_end = anomalous_end + inside.size, normal_end + outside.size
+    return normal, anomalous
+
+
+def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield flat values in parts, each small enough for what is made of it to be held in memory."""
+    return (values[start : start + _CHUNK] for start in range(0, values.size, _CHUNK))
+
+
+def check_shapes(masks: Pictures, maps: Pictures) -> None:
+    """Raise `InputError` unless both are `(N, H, W)` with the same sizes, or as many images."""
+    if not isinstance(masks, np.ndarray) or not isinstance(maps, np.ndarray):
+        if len(masks) != len(maps):
+            raise InputError(f"there are {len(masks)} masks and {len(maps)} maps; give as many of both")
+    elif masks.ndim != 3 or masks.shape != maps.shape:
+        raise InputError(
+            f"masks have shape {masks.shape} and maps {maps.shape}; both must be (images, height, width) and the same"
+        )
+
+
+def check_finite(anomaly_map: np.ndarray, position: int) -> None:
+    """Raise `InputError` that names the map's position in the stack when a value is not finite."""
+    if not np.isfinite(anomaly_map).all():
+        raise InputError(f"map {position} holds values that are not finite; make all of them finite numbers")
 
 
 @dataclass(frozen=True)
@@ -89,3 +145,29 @@ def pixel_roc(ranking: PixelRanking, points: int = 500) -> tuple[np.ndarray, np.
 def _count_from(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Return how many of the sorted `values` are at or above each threshold."""
     return values.size - np.searchsorted(values, thresholds, "left")
+
+
+def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, opening_size: int = 3) -> float:
+    """Return pixel AUROC over anomalous images alone, each map clipped, scaled to [0, 1], filtered and opened.
+
+    `masks` and `raw_maps` (before any filter) are `(N, H, W)`; each map is clipped at its own 99th percentile.
+    `gaussian_sigma` is in pixels, `opening_size` the diameter of the elliptic element; 0 leaves a step out. The
+    published code opens the maps thresholded at 1,000 values; a flat grey opening commutes with thresholds, so one
+    opening and the exact ROC curve give the limit of that. Raises `InputError` as `rank_pixels` does.
+    """
+    check_shapes(masks, raw_maps)
+    anomalous = np.flatnonzero(masks.any(axis=(1, 2)))
+    scaled = np.empty((anomalous.size, *raw_maps.shape[1:]), dtype=np.float32)
+    for position, row in enumerate(anomalous):
+        check_finite(raw_maps[row], row)
+        stretched = torch.from_numpy(_scale(raw_maps[row]))[None]
+        scaled[position] = grey_opening(gaussian_filter(stretched, gaussian_sigma), opening_size)[0].numpy()
+    return pixel_auroc(rank_pixels(masks[anomalous], scaled))
+
+
+def _scale(anomaly_map: np.ndarray) -> np.ndarray:
+    """Clip a map `(H, W)` at its 99th percentile and stretch it to [0, 1]; a constant map becomes 0."""
+    low, high = anomaly_map.min(), np.percentile(anomaly_map, 99)
+    if not high > low:
+        return np.zeros_like(anomaly_map, dtype=np.float32)
+    return ((np.minimum(anomaly_map, high) - low) / (high - low)).astype(np.float32)

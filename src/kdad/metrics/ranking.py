@@ -1,9 +1,8 @@
-"""How well detection scores rank images.
-
-scikit-learn is imported by what needs it, since it takes a second, and a run begins long before it measures.
-"""
+"""How well detection scores rank images, and how right a classifier is."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kdad.errors import InputError
 
@@ -112,3 +111,20 @@ def _check_both_labels(labels: np.ndarray, scores: np.ndarray) -> None:
         raise InputError(
             f"labels are all {labels[0] if labels.size else 'absent'}; ranking needs normal and anomalous images"
         )
+
+
+BINS = 15
+
+
+def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return ``accuracy`` and ``ece`` (expected calibration error, 15 bins of confidence), both in [0, 1].
+
+    `logits` are `(N, K)`, `labels` `(N,)`. Raises `InputError` without images or for lengths that differ.
+    """
+    if len(labels) == 0 or len(logits) != len(labels):
+        raise InputError(f"there are {len(logits)} predictions for {len(labels)} labels; accuracy needs one for each")
+    from torchmetrics.functional.classification import multiclass_calibration_error  # slow, and seldom wanted
+
+    probabilities = torch.softmax(logits.float(), dim=1)
+    error = multiclass_calibration_error(probabilities, labels, logits.shape[1], n_bins=BINS)
+    return {"accuracy": float((logits.argmax(1) == labels).float().mean()), "ece": float(error)}

@@ -6,8 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_ranking import PixelRanking
-from kdad.metrics.pixel_values import Pictures
+from kdad.metrics.pixel_ranking import Pictures, PixelRanking
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 

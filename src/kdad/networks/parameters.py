@@ -1,9 +1,10 @@
-"""The ``source:``, ``features:`` and ``compute:`` blocks: the frozen network, its cache, the machine."""
+"""The ``source:`` and ``features:`` blocks, and how small an image may be; without a network imported."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
 
 
@@ -36,3 +37,18 @@ class FeatureParameters(StrictModel):
     images_on_disk: Literal["float32", "float16", "uint8"] = Field(
         "float32", description="of the images kept beside them; uint8 takes a quarter of the disk"
     )
+
+
+def smallest_image(patch_size: int) -> int:
+    """Return how many pixels a side an image needs: more than half a patch, which is what is mirrored."""
+    return patch_size // 2 + 1
+
+
+def check_size(size: tuple[int, int], patch_size: int) -> None:
+    """Raise `InputError` for images of (H, W) pixels below `smallest_image`."""
+    if min(size) < smallest_image(patch_size):
+        raise InputError(
+            f"images of {size[0]} x {size[1]} pixels are too small for the receptive field {patch_size}, which needs "
+            f"{smallest_image(patch_size)} a side; set a larger dataset.image_size, or leave {patch_size} out of "
+            "students.receptive_fields"
+        )

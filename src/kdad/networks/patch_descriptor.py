@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.networks.mirrored_size import check_size
+from kdad.networks.parameters import check_size
 from kdad.seeding import torch_seed
 
 _LEAK = 5e-3

@@ -1,13 +1,58 @@
-"""A source: a frozen network that gives its activations at named critical points."""
+"""A source: a frozen network that gives its activations at named critical points; which ones there are."""
 
-from collections import OrderedDict
+import re
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.networks.points import CriticalPoint
-from kdad.parameters.strict import nearest_name
+from kdad.parameters.strict import PointChoice, nearest_name, split_list
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """One critical point at a given image size: name, shape `(C, H, W)`, and whether activations can be negative."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    signed: bool
+
+    @property
+    def values(self) -> int:
+        """How many numbers it has for an image."""
+        return self.channels * self.height * self.width
+
+
+def choose_points(choice: PointChoice | None, points: tuple[str, ...], field: str) -> list[int]:
+    """Return the positions of the chosen critical points among `points`.
+
+    A choice is ``all`` (or None), ``first N``, ``last N``, or names as a list or in words. Raises `InputError`, naming
+    `field`, for a name that is not there, an empty list or a number that is too large.
+    """
+    if choice is None or choice == "all":
+        return list(range(len(points)))
+    if isinstance(choice, str):
+        match = re.fullmatch(r"(first|last) ([1-9]\d*)", choice)
+        names = split_list(choice)
+        if match is None and names and all(name in points for name in names):
+            return choose_points(names, points, field)
+        if match is None:
+            known = ", ".join(points)
+            raise InputError(f"{field} is '{choice}'; give 'all', 'first N', 'last N' or a list of names of: {known}")
+        count = int(match[2])
+        if count > len(points):
+            raise InputError(f"{field} is '{choice}', but there are {len(points)} critical points: {', '.join(points)}")
+        return list(range(count)) if match[1] == "first" else list(range(len(points) - count, len(points)))
+    if not choice:
+        raise InputError(f"{field} is empty; choose from: {', '.join(points)}")
+    for name in choice:
+        if name not in points:
+            raise InputError(f"{field}: there is no critical point '{name}'{nearest_name(name, list(points))}")
+    return [position for position, name in enumerate(points) if name in choice]
+
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
@@ -22,7 +67,7 @@ class Source(nn.Module):
 
     def __init__(
         self,
-        stages: "OrderedDict[str, nn.Module]",
+        stages: dict[str, nn.Module],
         mean: tuple[float, ...] = IMAGENET_MEAN,
         sd: tuple[float, ...] = IMAGENET_SD,
     ) -> None:
@@ -79,22 +124,111 @@ class Source(nn.Module):
         """
         noise = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(self.mean.device)
         was_training = self.training
-        try:
-            found = self.eval().activations(noise)
+        try:  # what is too small is refused by a layer, or has no lowest value
+            return [
+                CriticalPoint(name, *activation.shape[1:], signed=bool(activation.min() < 0))
+                for name, activation in zip(self.critical_points, self.eval().activations(noise), strict=True)
+            ]
         except (RuntimeError, ValueError) as error:
-            raise InputError(_too_small(size, self.critical_points[-1])) from error
+            raise InputError(
+                f"dataset.image_size {size[0]} x {size[1]} is too small for the critical point "
+                f"'{self.critical_points[-1]}'; use larger images or leave out the deepest points in "
+                "source.critical_points"
+            ) from error
         finally:
             self.train(was_training)
-        if any(0 in activation.shape for activation in found):
-            raise InputError(_too_small(size, self.critical_points[-1]))
-        return [
-            CriticalPoint(name, *activation.shape[1:], signed=bool(activation.min() < 0))
-            for name, activation in zip(self.critical_points, found, strict=True)
-        ]
 
 
-def _too_small(size: tuple[int, int], name: str) -> str:
-    return (
-        f"dataset.image_size {size[0]} x {size[1]} is too small for the critical point '{name}'; "
-        "use larger images or leave out the deepest points in source.critical_points"
-    )
+_VGG16_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
+#: The last block before each step of 2, by which critical points are named, and the last of all.
+_LITE_BLOCKS = {
+    "efficientnet_lite0": (2, 4, 10, 15),
+    "efficientnet_lite1": (3, 6, 14, 20),
+    "efficientnet_lite2": (3, 6, 14, 20),
+}
+ARCHITECTURES = (*_LITE_BLOCKS, "vgg16", "resnet18", "timm:<name>")
+
+
+def build_source(name: str) -> Source:
+    """Build an untrained source by its name, with the critical points that the project uses by default.
+
+    Raises `InputError` for an unknown name.
+    """
+    builders = {"vgg16": _vgg16, "resnet18": _resnet18}
+    if name.startswith("timm:"):
+        return _timm(name.removeprefix("timm:"))
+    if name in _LITE_BLOCKS:
+        return _efficientnet_lite(name)
+    if name not in builders:
+        raise InputError(f"source.name: unknown source '{name}'{nearest_name(name, list(ARCHITECTURES))}")
+    return builders[name]()
+
+
+def _vgg16() -> Source:
+    """Cut VGG-16 after each max-pool; CP_1..CP_4 of the paper are pool2..pool5."""
+    from torchvision.models import vgg16
+
+    layers = vgg16(weights=None).features
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # guided backprop hooks need the layer's own input
+    ends = list(_VGG16_POOLS.values())
+    starts = [0, *(end + 1 for end in ends)]
+    stages = {pool: layers[start : end + 1] for (pool, end), start in zip(_VGG16_POOLS.items(), starts, strict=False)}
+    return Source(stages).select(["pool2", "pool3", "pool4", "pool5"])
+
+
+def _resnet18() -> Source:
+    from torchvision.models import resnet18
+
+    network = resnet18(weights=None)
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
+    return Source({"layer1": stem, "layer2": network.layer2, "layer3": network.layer3, "layer4": network.layer4})
+
+
+def _efficientnet_lite(name: str) -> Source:
+    """Cut an EfficientNet-Lite at strides 4, 8, 16 and 32; its input is scaled to [-1, 1]."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    # image_size=None gives padding that follows the image: nothing assumes 224 x 224.
+    network = EfficientNet.from_name(name.replace("_", "-"), image_size=None)
+    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    stages: dict[str, nn.Module] = {}
+    start = 0
+    for block in _LITE_BLOCKS[name]:
+        blocks = list(network._blocks)[start : block + 1]
+        stages[f"block{block}"] = nn.Sequential(*([stem] if start == 0 else []), *blocks)
+        start = block + 1
+    return Source(stages, mean=(0.5, 0.5, 0.5), sd=(0.5, 0.5, 0.5))
+
+
+class TimmSource(Source):
+    """A timm network, which returns all its feature maps in one pass; critical points are ``stage0``, ``stage1`` ..."""
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], sd: tuple[float, ...]) -> None:
+        points = [f"stage{index}" for index in range(len(network.feature_info))]
+        super().__init__({point: nn.Identity() for point in points}, mean, sd)
+        self.pyramid = network
+
+    def activations(self, images: Tensor) -> list[Tensor]:
+        maps = zip(self.stages, self.pyramid((images - self.mean) / self.sd), strict=True)
+        return [activation for name, activation in maps if name in self.critical_points]
+
+    forward = activations
+
+
+def _timm(name: str) -> Source:
+    import timm
+
+    if ":" in name or "/" in name:  # timm would fetch `hf-hub:someone/something`, for a detector that names it
+        raise InputError(
+            f"source.name: '{name}' is no network of timm's own; name one of those, and give its file as source.weights"
+        )
+    try:
+        network = timm.create_model(name, pretrained=False, features_only=True)
+    except RuntimeError as error:
+        close = nearest_name(name, timm.list_models()) if len(name) > 2 else ""
+        raise InputError(f"source.name: timm cannot build '{name}' as a source{close[:300]} ({error})") from error
+    config = network.default_cfg if hasattr(network, "default_cfg") else timm.get_pretrained_cfg(name).to_dict()
+    source = TimmSource(network, tuple(config["mean"]), tuple(config["std"]))
+    return source.select(list(source.stages)[-4:])

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.networks.architectures import TimmSource, build_source
-from kdad.networks.source import Source
+from kdad.networks.source import Source, TimmSource, build_source
 from kdad.seeding import torch_stream
 
 # Layers behind the last critical point: a checkpoint may hold them, a source does not.
@@ -105,11 +104,8 @@ def _published_state(name: str) -> dict[str, Tensor]:
 
 def _load_stages(source: Source, name: str, state: dict[str, Tensor], origin: str) -> None:
     """Copy `state`, whose names are the original network's, into the stages; every stage parameter must be there."""
-    named = source.pyramid if isinstance(source, TimmSource) else _original_names(source, name)
-    if isinstance(named, nn.Module):
-        own = named.state_dict()
-    else:
-        own = {f"{prefix}.{key}": value for prefix, layer in named.items() for key, value in layer.state_dict().items()}
+    named = {"": source.pyramid} if isinstance(source, TimmSource) else _original_names(source, name)
+    own = {f"{prefix}{key}": value for prefix, layer in named.items() for key, value in layer.state_dict().items()}
     counters = {key for key in own if key.endswith("num_batches_tracked")}
     missing = sorted(set(own) - set(state) - counters)
     wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
@@ -120,13 +116,12 @@ def _load_stages(source: Source, name: str, state: dict[str, Tensor], origin: st
             f"{origin} does not belong to '{name}': {len(missing)} tensors missing, {len(wrong)} of another shape, "
             f"{len(foreign)} unknown (first: {example}); name the network that the file was saved from in source.name"
         )
-    for key, tensor in own.items():
-        if key in state:
-            _check_values(state[key], tensor, f"{origin}: '{key}'")
+    present = own.keys() & state.keys()
+    for key in sorted(present):
+        _check_values(state[key], own[key], f"{origin}: '{key}'")
     with torch.no_grad():
-        for key, tensor in own.items():
-            if key in state:
-                tensor.copy_(state[key])
+        for key in present:
+            own[key].copy_(state[key])
 
 
 def _check_values(found: Tensor, own: Tensor, what: str) -> None:
@@ -145,12 +140,12 @@ def _original_names(source: Source, name: str) -> dict[str, nn.Module]:
     stages = list(source.stages.values())
     if name == "vgg16":
         layers = [layer for stage in stages for layer in stage]
-        return {f"features.{index}": layer for index, layer in enumerate(layers)}
+        return {f"features.{index}.": layer for index, layer in enumerate(layers)}
     if name == "resnet18":
         stem = stages[0]
-        return {"conv1": stem[0], "bn1": stem[1], "layer1": stem[4]} | {
-            f"layer{index}": stage for index, stage in enumerate(stages[1:], start=2)
+        return {"conv1.": stem[0], "bn1.": stem[1], "layer1.": stem[4]} | {
+            f"layer{index}.": stage for index, stage in enumerate(stages[1:], start=2)
         }
     stem = stages[0][0]
     blocks = [block for stage in stages for block in (stage if stage is not stages[0] else stage[1:])]
-    return {"_conv_stem": stem[0], "_bn0": stem[1]} | {f"_blocks.{index}": block for index, block in enumerate(blocks)}
+    return {"_conv_stem.": stem[0], "_bn0.": stem[1]} | {f"_blocks.{n}.": block for n, block in enumerate(blocks)}

@@ -13,7 +13,7 @@ from kdad.detectors.predictor import Predictor, colour_limits_of, find_tiled, pu
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
-from kdad.images.labels import NORMAL
+from kdad.images.layouts.layout import NORMAL
 from kdad.images.tiling import Tiling
 from kdad.inference.description import as_lines, describe_detector, describe_images
 from kdad.inference.parameters import CalibrationParameters

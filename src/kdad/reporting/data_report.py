@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kdad.images.checks.duplicates import across_parts, contradicting
+from kdad.images.checks import across_parts, contradicting
 from kdad.reporting.file_names import printable
 from kdad.reporting.heat_map import thumbnail
 from kdad.reporting.html import embedded_png, render_html

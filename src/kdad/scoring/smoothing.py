@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdad.errors import InputError
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.storage.large_arrays import zeros
+from kdad.storage.disk_space import zeros
 
 #: Of each block of rows: the first and the past-the-last row that it takes in, and their weights.
 Blocks = list[tuple[int, int, np.ndarray]]

@@ -1,11 +1,13 @@
-"""Room on a disk: taken before memory maps are written, and a full disk told in one message."""
+"""Room on a disk: taken before memory maps are written, large arrays, and a full disk told in one message."""
 
 import errno
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def create_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memma
     except BaseException as error:
         path.unlink(missing_ok=True)
         if is_full(error):
-            what = f"'{path.name}' needs {_megabytes(needed)} in '{path.parent.absolute()}'"
+            what = f"'{path.name}' needs {needed / 1e6:,.1f} MB in '{path.parent.absolute()}'"
             raise DiskFullError(_message(what, free)) from error
         raise
     return array
@@ -92,8 +94,28 @@ def _take(path: Path, start: int, size: int) -> None:
 
 
 def _message(what: str, free: int) -> str:
-    return f"the disk is full: {what}, where {_megabytes(free)} are free; free some space and run again"
+    return f"the disk is full: {what}, where {free / 1e6:,.1f} MB are free; free some space and run again"
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+#: Bytes that are held in memory; more lie in a file, whose pages the system may take back.
+IN_MEMORY = 1 << 28
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """Return an array of zeros; a large one lies in the folder for temporary files (TMPDIR), where that has room.
+
+    Nothing is left of its file.
+    """
+    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.zeros(shape, dtype)
+    folder = tempfile.TemporaryDirectory(prefix="kdad-", ignore_cleanup_errors=True)
+    try:
+        array = create_map(Path(folder.name) / "values.npy", dtype, tuple(shape))
+    except DiskFullError:
+        folder.cleanup()
+        return np.zeros(shape, dtype)
+    if os.name == "posix":
+        folder.cleanup()  # the map stays, and a process that is killed leaves nothing
+    else:
+        weakref.finalize(array, folder.cleanup)
+    return array

@@ -1,13 +1,98 @@
-"""Files and folders that take their place whole, or not at all."""
+"""Locks between processes, and files and folders that take their place whole, or not at all."""
 
+import errno
+import json
+import logging
 import os
+import shlex
 import shutil
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+from filelock import FileLock, Timeout
+
+from kdad.errors import InputError
 from kdad.storage.disk_space import disk_full_error
-from kdad.storage.process_lock import one_at_a_time
+
+logger = logging.getLogger(__name__)
+
+#: What a system says of a file that may not be written: by its owner's will, or as the whole disk is for reading.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+#: What a file system says that knows no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+_POLL_SECONDS = 0.2
+_LONGEST_COMMAND = 200
+
+
+class ProcessLock:
+    """A lock by the name of a file, of one process (and one thread) at a time.
+
+    Workers forked while it is held neither hold nor free it. Where the disk knows no locks, it warns and lets pass.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=_POLL_SECONDS)
+
+    def take(self, wait: bool) -> bool:
+        """Take the lock, waiting for its holder if `wait`; return whether it was taken.
+
+        Raises `InputError` when its file may not be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=wait)
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno in _FORBIDDEN:
+                message = f"'{self.path}' may not be written; use a folder, or a checkout, of your own"
+                raise InputError(message) from error
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.warning("The disk of '%s' knows no locks: run one process at a time there", self.path.parent)
+            return True
+        with suppress(OSError):  # a full disk: then the holder is not named
+            self.path.write_text(_describe_this_process(), encoding="utf-8")
+        return True
+
+    def free(self) -> None:
+        """Give the lock back, if this process holds it; its file goes."""
+        if self._lock.is_locked:
+            self.path.unlink(missing_ok=True)  # while it is held: who waits for it finds out, and makes a file anew
+            self._lock.release()
+
+    def holder(self) -> str:
+        """Say which process holds the lock, what its command is, and since when."""
+        with suppress(OSError, ValueError):  # it has just come, or gone
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            if psutil.pid_exists(holder["pid"]):  # else it was killed, and another has just come
+                return f"process {holder['pid']} (`{holder['command']}`, since {holder['since']})"
+        return "another process"
+
+
+@contextmanager
+def one_at_a_time(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of this file, which then goes; a wait for another process is said in one line, naming `what`."""
+    lock = ProcessLock(path)
+    if not lock.take(wait=False):
+        logger.info("Waiting for %s, which is making %s", lock.holder(), what)
+        lock.take(wait=True)
+    try:
+        yield
+    finally:
+        lock.free()
+
+
+def _describe_this_process() -> str:
+    program, *arguments = sys.orig_argv or ["python"]
+    command = shlex.join([Path(program).name, *arguments])
+    command = command if len(command) <= _LONGEST_COMMAND else command[: _LONGEST_COMMAND - 3] + "..."
+    return json.dumps({"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
 
 
 @contextmanager

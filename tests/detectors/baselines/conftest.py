@@ -9,7 +9,7 @@ import torch
 from kdad.features.cache import open_cache, write_cache
 from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 
 POINTS = [CriticalPoint("fine", 3, 4, 6, signed=True), CriticalPoint("coarse", 5, 2, 3, signed=True)]
 SIZE = (8, 12)

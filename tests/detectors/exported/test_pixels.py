@@ -4,8 +4,7 @@ import torch
 
 from kdad.detectors.exported.pixels import Pixels, resize_matrices
 from kdad.errors import InputError
-from kdad.images.files.fitting import fit_image
-from kdad.images.files.preparation import Preparation
+from kdad.images.files.fitting import Preparation, fit_image
 from kdad.images.files.reading import read_image
 from kdad.images.files.value_range import ValueRange
 

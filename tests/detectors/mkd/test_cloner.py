@@ -7,7 +7,7 @@ from torch import nn
 from kdad.detectors.mkd.cloner import Cloner, build_cloner, small_widths
 from kdad.detectors.mkd.parameters import ArchitectureParameters
 from kdad.errors import InputError
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 
 _PLAIN = ([0.0] * 3, [1.0] * 3)
 _SIZES = [(32, 32), (64, 96), (33, 33), (65, 65), (47, 70), (101, 67)]

@@ -15,7 +15,7 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ClonerParameters, DiscrepancyParameters
 from kdad.detectors.mkd.training import train_cloner
 from kdad.errors import InputError
-from kdad.networks.points import choose_points
+from kdad.networks.source import choose_points
 from kdad.networks.weights import fingerprint_weights
 from kdad.training.checkpoints import CheckpointFile
 

@@ -21,7 +21,7 @@ from kdad.detectors.uninformed_students.teacher_losses import (
     metric_loss,
     pool_to_grid,
 )
-from kdad.features.source import prepare_source
+from kdad.features.network import prepare_source
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.patch_descriptor import PatchDescriptor

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from kdad.images.files.mask_files import describe_mask, marks_anything, read_mask, read_masks
 from layout_trees import SHAPE, numbered, open_set, write_all, write_mask
 

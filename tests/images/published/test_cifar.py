@@ -1,4 +1,4 @@
-"""CIFAR-10 in its three layouts, made up: six batches of both kinds, and folders of classes."""
+"""CIFAR-10 in its two layouts, made up: six batches, and folders of classes."""
 
 import pickle
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from kdad.errors import InputError
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from kdad.images.published.cifar import CLASS_NAMES, CifarSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
@@ -43,14 +43,6 @@ def write_pickled(folder: Path) -> Path:
     return folder
 
 
-def write_binary(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for number, name in enumerate(BATCHES):
-        pixels, classes = made_up(number)
-        (folder / f"{name}.bin").write_bytes(np.column_stack([classes.astype(np.uint8), pixels]).tobytes())
-    return folder
-
-
 def write_folders(root: Path, names=CLASS_NAMES) -> Path:
     for part in ("train", "test"):
         for number, name in enumerate(names):
@@ -64,12 +56,10 @@ def open_set(root: Path | None, **settings) -> CifarSet:
     return open_image_set(DatasetParameters(name="cifar10", **settings))
 
 
-@pytest.mark.parametrize("write", [write_pickled, write_binary])
 @pytest.mark.parametrize("below", ["", "subfolder"])
-def test_batches_of_both_kinds(tmp_path, write, below):
-    folder = "cifar-10-batches-py" if write is write_pickled else "cifar-10-batches-bin"
-    write(tmp_path / folder)
-    images = open_set(tmp_path if below else tmp_path / folder)
+def test_batches(tmp_path, below):
+    folder = write_pickled(tmp_path / "cifar-10-batches-py")
+    images = open_set(tmp_path if below else folder)
     check_images(images)
     assert [(s.subset, s.kind, s.label) for s in images.samples[:6]] == [
         *[("train", "good", 0)] * 5,
@@ -139,14 +129,6 @@ def test_a_damaged_batch_is_named(tmp_path, content, message):
     folder = write_pickled(tmp_path / "a")
     (folder / "data_batch_4").write_bytes(content)
     with pytest.raises(InputError, match=rf"data_batch_4: .*{message}"):
-        open_set(folder)
-
-
-def test_a_truncated_binary_batch_is_named(tmp_path):
-    folder = write_binary(tmp_path / "a")
-    path = folder / "data_batch_4.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"data_batch_4\.bin: its 30729 bytes are no multiple of 3073"):
         open_set(folder)
 
 

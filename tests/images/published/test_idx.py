@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kdad.errors import InputError
-from kdad.images.published import idx, idx_classes
-from kdad.images.published.idx import read_idx
-from kdad.images.published.idx_classes import IdxSet
+from kdad.images.published import idx
+from kdad.images.published.idx import IdxSet, read_idx
 from kdad.parameters.dataset import DatasetParameters
 
 
@@ -98,7 +97,7 @@ def test_root_and_its_subfolder_are_searched(tmp_path, name, subfolder, compress
     write_set(tmp_path / "nested" / subfolder, compressed=compressed)
     for root in ("direct", "nested"):
         images = open_set(tmp_path / root, name)
-        assert [s.kind for s in images.samples[:2]] == ["good", idx_classes._CLASS_NAMES[name][0]]
+        assert [s.kind for s in images.samples[:2]] == ["good", idx._PUBLISHED[name][1][0]]
         assert [s.subset for s in images.samples] == ["train"] + ["test"] * 10
         np.testing.assert_allclose(images.image(0), 40 / 255, atol=1e-6)
 
@@ -185,7 +184,7 @@ def test_a_download_that_another_process_has_just_ended_is_not_begun(tmp_path, m
         yield
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kdad.images.published.published_files.one_at_a_time", wait)
+    monkeypatch.setattr("kdad.images.published.one_class.one_at_a_time", wait)
     monkeypatch.setattr("torchvision.datasets.MNIST", downloader(lambda root: pytest.fail("downloaded")))
     assert len(open_set(None).samples) == 11
 

@@ -6,8 +6,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
-from kdad.images.synthetic.defects import draw_defect
+from kdad.images.synthetic.defects import blob_distance, draw_defect, nearest_points, soft_step
 from kdad.parameters.image_sets import DefectParameters
+
+
+def test_the_step_is_one_half_at_the_outline_and_ends_half_a_width_off():
+    np.testing.assert_allclose(soft_step(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]), 2.0), [0, 0.15625, 0.5, 0.84375, 1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_blob_lies_whole_within_the_image(seed):
+    inside = np.argwhere(blob_distance((60, 80), 12.0, np.random.default_rng(seed)) < 0)
+    assert inside.min() > 0
+    assert (inside.max(axis=0) < [59, 79]).all()
+    assert 0.5 < len(inside) / (np.pi * 6**2) < 2
+
+
+def test_distances_to_points_and_which_is_nearest():
+    distance, nearest = nearest_points((3, 5), np.array([[0.0, 0.0], [0.0, 4.0]]))
+    assert distance[0].tolist() == [0, 1, 2, 1, 0]
+    assert distance[2, 0] == 2
+    assert nearest[1].tolist()[0] == 0
+    assert nearest[1].tolist()[4] == 1
+
 
 KINDS = ("scratch", "stain", "hole", "paste", "blur")
 

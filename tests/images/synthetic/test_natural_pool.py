@@ -120,7 +120,7 @@ def test_the_fingerprint_is_that_of_the_images(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"teacher\.pool '.*nowhere' is not a folder"):
+    with pytest.raises(InputError, match=r"teacher\.pool '.*nowhere' is no folder"):
         NaturalPool(str(tmp_path / "nowhere"))
 
 

@@ -48,7 +48,7 @@ def test_no_pixel_is_shared_between_train_validation_and_test(monkeypatch, size)
 
 
 def test_train_region_is_the_largest():
-    areas = {name: (r.bottom - r.top) * (r.right - r.left) for name, r in REGIONS.items()}
+    areas = {name: r.height * r.width for name, r in REGIONS.items()}
     assert areas["train"] > areas["test"] > areas["validation"]
     assert sum(areas.values()) == 512 * 512
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from kdad.detectors.mkd.parameters import ArchitectureParameters
 from kdad.errors import InputError
-from kdad.networks.architectures import build_source
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint, build_source
 
 _VGG16_WIDTHS = [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]
 

@@ -17,7 +17,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
-from kdad.networks.points import CriticalPoint, choose_points
+from kdad.networks.source import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments

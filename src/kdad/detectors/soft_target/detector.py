@@ -14,8 +14,8 @@ from kdad.detectors.soft_target.losses import softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.published.labelled import classified_images, one_class_split
-from kdad.networks.points import CriticalPoint
+from kdad.images.published.one_class import classified_images, one_class_split
+from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state
 from kdad.scoring.image_score import ImageScore
 from kdad.storage.content_store import content_key

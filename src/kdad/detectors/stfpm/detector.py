@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from kdad.detectors.feature_distance import FeatureDistanceDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
-from kdad.networks.architectures import build_source
+from kdad.networks.source import build_source
 from kdad.scoring.smoothing import upsample
 
 

@@ -29,7 +29,7 @@ from kdad.detectors.uninformed_students.teacher import (
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.synthetic.natural_pool import NaturalPool
-from kdad.networks.mirrored_size import check_size
+from kdad.networks.parameters import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters

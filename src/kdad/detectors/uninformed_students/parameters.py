@@ -6,8 +6,7 @@ from pydantic import Field, model_validator
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
-from kdad.networks.mirrored_size import smallest_image
-from kdad.networks.parameters import SourceParameters
+from kdad.networks.parameters import SourceParameters, smallest_image
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.parameters import MappingParameters, SmoothingParameters

@@ -15,12 +15,11 @@ from kdad.detectors.uninformed_students.parameters import TeacherParameters, Uni
 from kdad.detectors.uninformed_students.patches import EMBEDDING, part_of, patches_of, sample_patches
 from kdad.detectors.uninformed_students.teacher_losses import KnowledgeTarget, TeacherLoss
 from kdad.errors import InputError
-from kdad.features.network import NetworkReference
-from kdad.features.source import prepare_source
+from kdad.features.network import NetworkReference, prepare_source
 from kdad.images.image_set import hash_content
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
-from kdad.networks.points import CriticalPoint
+from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state
 from kdad.seeding import derive_seed, torch_seed
 from kdad.storage.content_store import content_key

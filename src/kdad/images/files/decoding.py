@@ -1,7 +1,9 @@
 """From a file to an RGB image, whatever the file's mode."""
 
+import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,34 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdad.errors import InputError
-from kdad.images.files.silence import silenced_warnings
 from kdad.images.files.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
+
+_inside = 0
+_lock = threading.Lock()
+_kept = ExitStack()
+
+
+@contextmanager
+def silenced_warnings() -> Iterator[None]:
+    """Ignore warnings while any thread is in such a block.
+
+    The first in keeps the filters and the last out puts them back: `warnings.catch_warnings` of two threads that
+    overlap would put back each other's, and leave warnings ignored for good.
+    """
+    global _inside
+    with _lock:
+        if not _inside:
+            _kept.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _kept.close()
+
 
 #: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
 #: That of JPEG reads MPO too.
@@ -32,7 +60,7 @@ class RawImage:
         """
         kind = kind_of(self.pixels)
         if values is None:
-            return _by_type(self.pixels, name)
+            return EIGHT_BITS if kind == "8-bit" else _limits_of_type(self.pixels, name)
         if values.kind != kind:
             raise InputError(
                 f"{name}: holds {kind} values (mode {self.mode}) where training images hold {values.kind} ones, which "
@@ -146,17 +174,14 @@ def _readable(name: str) -> Iterator[None]:
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(_too_large(name)) from error
+        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6  # where Pillow stops
+        raise InputError(
+            f"{name}: has more than the {most:.0f} million pixels that are decoded at once; make it smaller, or cut it "
+            "up"
+        ) from error
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
         raise InputError(f"{name}: cannot be read as an image ({error}); replace or remove the file") from error
-
-
-def _too_large(name: str) -> str:
-    most = 2 * Image.MAX_IMAGE_PIXELS / 1e6  # where Pillow stops
-    return (
-        f"{name}: has more than the {most:.0f} million pixels that are decoded at once; make it smaller, or cut it up"
-    )
 
 
 def check_finite(values: np.ndarray, name: str) -> None:
@@ -172,12 +197,9 @@ def check_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def _by_type(values: np.ndarray, name: str) -> ValueRange:
-    """Return the limits of the type; raises `InputError` for values beyond them."""
+def _limits_of_type(values: np.ndarray, name: str) -> ValueRange:
     kind = kind_of(values)
     low, high = TYPE_LIMITS[kind]
-    if kind == "8-bit":
-        return EIGHT_BITS
     if values.min() < low or values.max() > high:
         raise InputError(
             f"{name}: values are outside {low}..{high}: they lie in {values.min():g}..{values.max():g}; give "

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from kdad.images.files.decoding import resize_image, resize_mask
+from kdad.images.files.value_range import EIGHT_BITS, ValueRange
 
 #: ``resize`` stretches to the size; ``letterbox`` keeps the aspect ratio and fills the rest with the border's pixels;
 #: ``centre_crop`` keeps it and cuts off what stands over.
@@ -56,12 +57,9 @@ def place(own: Size, size: Size, fit: Fit) -> Placement:
 
 
 def frame_of(own: Size, size: Size, fit: Fit) -> Size:
-    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`.
-
-    Stretched images have none but their own.
-    """
+    """Return the frame that an image of its `own` size fits without being scaled, of the proportions of `size`."""
     scales = (size[0] / own[0], size[1] / own[1])
-    if fit == "resize":
+    if fit == "resize":  # stretched images have none but their own
         return own
     scale = min(scales) if fit == "letterbox" else max(scales)
     height, width = (max(round(side / scale), 1) for side in size)
@@ -92,3 +90,14 @@ def _centred(outer: Size, scale: float, inner: Size) -> Box:
 def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
     """Return how many pixels are missing above and below, left and right of a box."""
     return [(box.top, size[0] - box.top - box.height), (box.left, size[1] - box.left - box.width)]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How files become images: the fit, and which values are 0 and 1; None scales each kind by its type's limits.
+
+    It belongs to a set of images, and to each detector that was made of them.
+    """
+
+    fit: Fit = "resize"
+    values: ValueRange | None = EIGHT_BITS

@@ -38,7 +38,10 @@ def read_masks(paths: Sequence[Path], anomalous: Anomalous = "bright") -> np.nda
     for path in paths[1:]:
         other = read_mask(path, anomalous)
         if other.shape != first.shape:
-            raise InputError(f"{path}: is {_sides(other)}, and {paths[0].name} of the same image {_sides(first)}")
+            (height, width), (first_height, first_width) = other.shape, first.shape
+            raise InputError(
+                f"{path}: is {height} x {width}, and {paths[0].name} of the same image {first_height} x {first_width}"
+            )
         first |= other
     return first
 
@@ -97,7 +100,3 @@ def _marked(image: Image.Image, lossy: bool, path: Path) -> np.ndarray:
         )
     is_drawing = lossy or (brightest >= _HALF and len(np.unique(values)) > _LABELS)
     return values >= _HALF if is_drawing else values > 0
-
-
-def _sides(mask: np.ndarray) -> str:
-    return f"{mask.shape[0]} x {mask.shape[1]}"

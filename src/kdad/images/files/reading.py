@@ -1,16 +1,47 @@
-"""Images from anywhere: a path, a PIL image or an array; and the image files below a folder."""
+"""Which files are images, images from anywhere (a path, a PIL image, an array), and files read in threads."""
 
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import convert_pillow, decode_image
-from kdad.images.files.extensions import EXTENSIONS
 from kdad.images.files.value_range import EIGHT_BITS, ValueRange, kind_of
 
+EXTENSIONS = frozenset(
+    f".{ending}"
+    for ending in [
+        "png",
+        "jpg",
+        "jpeg",
+        "jfif",
+        "jpe",
+        "bmp",
+        "tif",
+        "tiff",
+        "webp",
+        "gif",
+        "jp2",
+        "j2k",
+        "jpx",
+        "avif",
+    ]
+)
+EXTENSION_NAMES = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
 AnyImage = str | Path | Image.Image | np.ndarray
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def is_image(path: PurePath) -> bool:
+    """Tell whether a file of this name is an image, by its ending in any case; hidden ones are none."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def read_image(image: AnyImage, values: ValueRange | None = None) -> np.ndarray:
@@ -49,14 +80,39 @@ def find_images(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"there is no file or folder '{place}'; give the images that are to be judged")
-    found = sorted(
-        path
-        for path in place.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(place).parts)
-    )
-    if not found:
-        known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise InputError(f"'{place}' holds no images ({known}), at any depth; give a folder that does")
-    return found
+    paths = (path for path in place.rglob("*") if is_image(path) and path.is_file())
+    images = sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(place).parts))
+    if not images:
+        raise InputError(f"'{place}' holds no images ({EXTENSION_NAMES}), at any depth; give a folder that does")
+    return images
+
+
+def reading_threads() -> int:
+    """Return how many threads may read: as many as torch may use, and none where that is one."""
+    import torch  # late: what an image set is, is known without
+
+    threads = torch.get_num_threads()
+    return threads if threads > 1 else 0
+
+
+def read_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int = 16
+) -> Iterator[Result]:
+    """Yield ``read(item)`` of each item in order; up to `ahead` results wait read, by `threads`, or none by 0.
+
+    Decoders and resizing let go of Python's lock, so threads decode as fast as processes do (docs/lab/performance.md).
+    What `read` raises is raised in the place of its result, and nothing more is read then.
+    """
+    if threads < 1:
+        yield from map(read, items)
+        return
+    waiting = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="reading") as readers:
+        due = deque(readers.submit(read, item) for item in islice(waiting, ahead))
+        try:
+            while due:
+                result = due.popleft().result()
+                due.extend(readers.submit(read, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            readers.shutdown(wait=True, cancel_futures=True)

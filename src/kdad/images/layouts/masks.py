@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdad.images.layouts.layout import ImageFile
+from kdad.errors import InputError
+from kdad.images.files.mask_files import marks_anything
+from kdad.images.layouts.layout import NORMAL, FoundFiles, ImageFile, Layout, Unused, part_of
 
 _MARKER = re.compile(r"[_-](?:mask|masks|gt|label|labels|seg|ground_?truth)$", re.IGNORECASE)
 _NUMBER = re.compile(r"[_-]\d+$")
 
-Rule = Callable[[tuple[str, ...], tuple[str, ...]], bool]
+Folders = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -18,104 +20,109 @@ class PlacedMask:
     """A file with the names of the folders that tell its kind, lower case."""
 
     path: Path
-    folders: tuple[str, ...]
+    folders: Folders
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Images with their masks; masks of normal images, which need none, and of no image; questions, and decisions."""
-
-    images: list[ImageFile]
-    of_normal: list[Path]
-    ownerless: list[Path]
-    problems: list[str]
-    notes: list[str]
+#: Whether a mask's folders are its image's: all of them, those that it begins or ends with (``NG/colour`` and
+#: ``mask/colour``), or none.
+_FOLDERS: tuple[Callable[[Folders, Folders], bool], ...] = (
+    lambda mask, image: mask == image,
+    lambda mask, image: bool(mask) and mask in (image[: len(mask)], image[-len(mask) :]),
+    lambda mask, image: not mask,
+)
 
 
 def unmarked(stem: str) -> str | None:
     """Return a mask's stem without ``_mask``, ``_gt``, ``_label`` or the like; None where it has no such ending."""
-    found = _MARKER.sub("", stem)
-    return found if found != stem else None
+    bare = _MARKER.sub("", stem)
+    return bare if bare != stem else None
 
 
-def pair_masks(images: Sequence[ImageFile], places: Sequence[PlacedMask], masks: Sequence[PlacedMask]) -> Paired:
-    """Give each image its masks; `places` are those of the images, in their order.
+def pair_masks(layout: Layout, places: Sequence[PlacedMask], masks: Sequence[PlacedMask]) -> list[Path]:
+    """Give each image of a layout its masks, and return those of no image; `places` are the images', in their order.
 
     A mask lies in folders of the same names as its image, of some of them, or of none. Its name is its image's (ending
     and all, or the stem), with a marker like ``_mask``, and perhaps a number; or its folder is named after the image
     (MVTec LOCO). The first of these rules that any image meets decides; several images meeting it are a problem.
     """
-    found: dict[int, list[Path]] = {}
-    of_normal, ownerless, problems, by_ending = [], [], [], []
+    owned: dict[int, list[Path]] = {}
+    ownerless, by_ending = [], []
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
         rows.setdefault(place.path.stem.lower(), []).append(row)
     for mask in masks:
-        owners = _owners(mask, images, places, rows)
+        owners = _owners(mask, layout.images, places, rows)
         if not owners:
             ownerless.append(mask.path)
-        elif all(images[row].is_normal for row in owners):
-            of_normal.append(mask.path)
+        elif all(layout.images[row].is_normal for row in owners):
+            layout.unused.append(Unused(mask.path, "a mask of a normal image, which needs none"))
         elif len(owners) > 1:
             names = " or of ".join(str(places[row].path) for row in owners[:2])
-            problems.append(f"{mask.path}: may be the mask of {names}; name it like its image, ending and all")
+            layout.problems.append(f"{mask.path}: may be the mask of {names}; name it like its image, ending and all")
         else:
-            found.setdefault(owners[0], []).append(mask.path)
-            if _has_namesake(places[owners[0]], places, rows):
+            owned.setdefault(owners[0], []).append(mask.path)
+            owner = places[owners[0]].path
+            if sum(places[row].path.parent == owner.parent for row in rows[owner.stem.lower()]) > 1:
                 by_ending.append(mask.path)
-    paired = [replace(image, masks=tuple(found.get(row, image.masks))) for row, image in enumerate(images)]
-    notes = []
+    for row, paths in owned.items():
+        layout.images[row] = replace(layout.images[row], masks=tuple(paths))
     if by_ending:
-        notes.append(
+        layout.notes.append(
             f"masks whose name is that of several images, such as {by_ending[0].name}, are taken for those of the "
             f"image with their ending ({len(by_ending)})"
         )
-    return Paired(paired, of_normal, ownerless, problems, notes)
-
-
-def _has_namesake(place: PlacedMask, places: Sequence[PlacedMask], rows: dict[str, list[int]]) -> bool:
-    """Tell whether another image in the same folder has the name, but for its ending."""
-    return sum(places[row].path.parent == place.path.parent for row in rows[place.path.stem.lower()]) > 1
+    return ownerless
 
 
 def _owners(
     mask: PlacedMask, images: Sequence[ImageFile], places: Sequence[PlacedMask], rows: dict[str, list[int]]
 ) -> list[int]:
-    for stem, folders, rules in _namings(mask):
-        candidates = rows.get(stem.lower(), [])
+    stem, numberless = mask.path.stem, _NUMBER.sub("", mask.path.stem)
+    bare = unmarked(stem)
+    # The surest name first.
+    stems = dict.fromkeys((stem, bare, _NUMBER.sub("", bare or stem), unmarked(numberless) or numberless))
+    namings = [(each, mask.folders, _FOLDERS) for each in stems if each is not None]
+    if mask.folders:
+        namings.insert(0, (mask.folders[-1], mask.folders[:-1], _FOLDERS[:1]))
+    for name, folders, rules in namings:
         for fits in rules:
-            near = [row for row in candidates if fits(folders, places[row].folders)]
+            near = [row for row in rows.get(name.lower(), []) if fits(folders, places[row].folders)]
             # A mask whose ending is its image's is of that one, where a photograph of another format has its name too.
             exact = [row for row in near if places[row].path.suffix.lower() == mask.path.suffix.lower()]
-            anomalous = [row for row in exact or near if not images[row].is_normal]
             if near:
-                return anomalous or exact or near
+                return [row for row in exact or near if not images[row].is_normal] or exact or near
     return []
 
 
-def _namings(mask: PlacedMask) -> list[tuple[str, tuple[str, ...], tuple[Rule, ...]]]:
-    """Return the stems that a mask's image may have, the surest first, with the folders and rules to compare by."""
-    stem = mask.path.stem
-    stems = [stem, unmarked(stem), _NUMBER.sub("", unmarked(stem) or stem)]
-    numberless = _NUMBER.sub("", stem)
-    stems.append(unmarked(numberless) or numberless)
-    found = [(each, mask.folders, _FOLDERS) for each in dict.fromkeys(stems) if each is not None]
-    if mask.folders:
-        found.insert(0, (mask.folders[-1], mask.folders[:-1], (_equal,)))
-    return found
+def masks_beside(paths: list[Path]) -> dict[Path, list[Path]]:
+    """Return the masks that lie beside their image under its name and a marker (Kolektor's), by image."""
+    by_name: dict[tuple[Path, str], list[Path]] = {}
+    for path in paths:
+        by_name.setdefault((path.parent, path.stem.lower()), []).append(path)
+    beside: dict[Path, list[Path]] = {}
+    for path in paths:
+        bare = unmarked(path.stem)
+        owners = by_name.get((path.parent, bare.lower()), []) if bare else []
+        if len(owners) > 1:
+            raise InputError(f"{path}: may be the mask of {owners[0].name} or of {owners[1].name}; rename one of them")
+        if owners:
+            beside.setdefault(owners[0], []).append(path)
+    return beside
 
 
-def _equal(mask: tuple[str, ...], image: tuple[str, ...]) -> bool:
-    return mask == image
+def labelled_by_masks(files: FoundFiles, beside: dict[Path, list[Path]]) -> Layout:
+    """Read a set in which every image has a mask beside it: those with an empty mask are normal.
 
-
-def _within(mask: tuple[str, ...], image: tuple[str, ...]) -> bool:
-    """Tell whether the image's folders begin or end as the mask's: ``NG/colour`` and ``mask/colour``."""
-    return bool(mask) and mask in (image[: len(mask)], image[-len(mask) :])
-
-
-def _anywhere(mask: tuple[str, ...], image: tuple[str, ...]) -> bool:
-    return not mask
-
-
-_FOLDERS: tuple[Rule, ...] = (_equal, _within, _anywhere)
+    Where there are parts, anomalous images of the training part are not used; otherwise they are tested.
+    """
+    layout = Layout("masks beside images, which say what is normal (as Kolektor)", [])
+    for path, masks in sorted(beside.items()):
+        part = next(filter(None, map(part_of, files.inside(path))), None)
+        if not any(map(marks_anything, masks)):
+            layout.images.append(ImageFile(path, NORMAL, part or "train", "an empty mask"))
+        elif part in (None, "test"):
+            layout.images.append(ImageFile(path, "defect", "test", "a mask that is not empty", tuple(masks)))
+        else:
+            reason = f"an anomalous image of the part {part}, where only normal ones are used"
+            layout.unused.append(Unused(path, reason))
+    return layout

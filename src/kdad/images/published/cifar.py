@@ -1,4 +1,4 @@
-"""CIFAR-10 from torchvision's files, from the binary files, or from folders of classes; one class of it normal."""
+"""CIFAR-10 from torchvision's files, or from folders of classes; one class of it normal."""
 
 import pickle
 from functools import cache, partial
@@ -10,91 +10,72 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import decode_image, read_size, resize_image
-from kdad.images.files.extensions import EXTENSIONS
-from kdad.images.files.reading_ahead import read_ahead, reading_threads
-from kdad.images.published.one_class import LabelledImages, OneClassSet
-from kdad.images.published.published_files import find_published
+from kdad.images.files.reading import is_image, read_ahead, reading_threads
+from kdad.images.published.one_class import LabelledImages, OneClassSet, find_published
 from kdad.parameters.dataset import DatasetParameters
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_ABSENT = "holds neither CIFAR-10's batches nor train/<class>/ folders"
-_BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
-_SIDE = 32
-_RECORD = 1 + 3 * _SIDE * _SIDE
+_BATCHES = ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"])
+_VALUES = 3 * 32 * 32
 #: What a batch is pickled of; anything else could run code.
-_ALLOWED = frozenset(
-    (
-        *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
-        *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
-    )
+_ALLOWED = (
+    *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
+    *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
 )
 
 
 class CifarSet(OneClassSet):
     """The published training and test parts, found in `root`.
 
-    `root`, or its subfolder cifar-10-batches-py or -bin, holds the batches, or `root` holds train/<class>/ and
-    test/<class>/ with images, classes named airplane to truck or 0 to 9. Without `root` they are downloaded once to
-    data/01_raw. Raises `InputError` when files are missing or damaged, or there is no internet.
+    `root`, or its subfolder cifar-10-batches-py, holds the batches, or `root` holds train/<class>/ and test/<class>/
+    with images, classes named airplane to truck or 0 to 9. Without `root` they are downloaded once to data/01_raw.
+    Raises `InputError` when files are missing or damaged, or there is no internet.
     """
 
     def __init__(self, parameters: DatasetParameters) -> None:
         from torchvision.datasets import CIFAR10  # here, since torchvision takes a second
 
-        root = find_published(parameters, _find_root, CIFAR10, _ABSENT)
+        absent = "holds neither CIFAR-10's batches nor train/<class>/ folders"
+        root = find_published(parameters, _find_root, CIFAR10, absent)
         parts = _load_folders(root, parameters.size) if (root / "train").is_dir() else _load_batches(root.resolve())
         super().__init__(parameters, *parts, CLASS_NAMES)
 
 
 def _find_root(root: Path) -> Path | None:
-    for folder in (root / "cifar-10-batches-py", root / "cifar-10-batches-bin", root):
-        if (folder / "test_batch").is_file() or (folder / "test_batch.bin").is_file():
-            return folder
-    return root if (root / "train").is_dir() else None
+    batches = (folder for folder in (root / "cifar-10-batches-py", root) if (folder / "test_batch").is_file())
+    return next(batches, root if (root / "train").is_dir() else None)
 
 
 @cache
 def _load_batches(folder: Path) -> tuple[LabelledImages, LabelledImages]:
     """Read the batches, once a process; `(N, 32, 32, 3)`."""
     parts = []
-    for names in _BATCHES.values():
-        read = [_read_batch(folder, name) for name in names]
-        pixels = np.concatenate([pixels for pixels, _ in read])
-        planes = pixels.reshape(-1, 3, _SIDE, _SIDE)
-        parts.append(LabelledImages(planes.transpose(0, 2, 3, 1), np.concatenate([classes for _, classes in read])))
+    for names in _BATCHES:
+        pixels, classes = (
+            np.concatenate(arrays) for arrays in zip(*(_read_batch(folder, n) for n in names), strict=True)
+        )
+        parts.append(LabelledImages(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), classes))
     return parts[0], parts[1]
 
 
 def _read_batch(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pickled, binary = folder / name, folder / f"{name}.bin"
-    path = pickled if pickled.is_file() else binary
+    path = folder / name
     if not path.is_file():
         raise InputError(f"{folder}: has no {name}; all six batches of CIFAR-10 are needed")
-    pixels, classes = _read_pickled(path) if path == pickled else _read_binary(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _RECORD - 1 or len(pixels) != len(classes):
+    try:
+        with path.open("rb") as file:
+            batch = _BatchUnpickler(file, encoding="bytes").load()
+        pixels, classes = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], dtype=np.int64)
+    except Exception as error:  # whatever the reader meets in a damaged file, MemoryError among it
+        raise InputError(f"{path}: is not a batch of CIFAR-10 ({error}); fetch it again") from error
+    if pixels.dtype != np.uint8 or pixels.shape != (len(classes), _VALUES):
         raise InputError(
-            f"{path}: holds {pixels.shape} values and {len(classes)} labels instead of 3072 a label; fetch it again"
+            f"{path}: holds {pixels.shape} values and {len(classes)} labels instead of {_VALUES} a label; fetch it "
+            "again"
         )
     if len(classes) == 0 or classes.min() < 0 or classes.max() > 9:
         raise InputError(f"{path}: has labels outside 0..9, or none; fetch it again")
     return pixels, classes
-
-
-def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    content = np.fromfile(path, dtype=np.uint8)
-    if len(content) % _RECORD:
-        raise InputError(f"{path}: its {len(content)} bytes are no multiple of {_RECORD}; fetch it again")
-    records = content.reshape(-1, _RECORD)
-    return records[:, 1:], records[:, 0].astype(np.int64)
-
-
-def _read_pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            batch = _BatchUnpickler(file, encoding="bytes").load()
-        return np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], dtype=np.int64)
-    except Exception as error:  # whatever the reader meets in a damaged file, MemoryError among it
-        raise InputError(f"{path}: is not a batch of CIFAR-10 ({error}); fetch it again") from error
 
 
 class _BatchUnpickler(pickle.Unpickler):
@@ -111,21 +92,20 @@ def _load_folders(root: Path, size: tuple[int, int]) -> tuple[LabelledImages, La
     """Read train/<class>/ and test/<class>/, once a process and size; resized to `size` unless all are of one size."""
     listed = []
     for part in ("train", "test"):
-        found = [(path, _class_of(path.parent)) for path in sorted((root / part).glob("*/*"))]
-        found = [(path, number) for path, number in found if path.suffix.lower() in EXTENSIONS]
-        if not found:
+        files = [(path, _class_of(path.parent)) for path in sorted((root / part).glob("*/*"))]
+        listed.append([(path, number) for path, number in files if is_image(path)])
+        if not listed[-1]:
             raise InputError(f"{root / part}: holds no images in folders of classes; put some there")
-        listed.append(found)
-    sizes = {read_size(path) for found in listed for path, _ in found}
+    sizes = {read_size(path) for files in listed for path, _ in files}
     read = partial(_read_bytes, size=sizes.pop() if len(sizes) == 1 else size)
     parts = []
-    for found in listed:
-        images = read_ahead(read, (path for path, _ in found), reading_threads())
+    for files in listed:
+        images = read_ahead(read, (path for path, _ in files), reading_threads())
         first = next(images)
-        pixels = np.empty((len(found), *first.shape), np.uint8)
+        pixels = np.empty((len(files), *first.shape), np.uint8)
         for row, image in enumerate(chain([first], images)):
             pixels[row] = image
-        parts.append(LabelledImages(pixels, np.array([number for _, number in found])))
+        parts.append(LabelledImages(pixels, np.array([number for _, number in files])))
     return parts[0], parts[1]
 
 

@@ -33,17 +33,10 @@ class ElpvSet(ImageSet):
             "test": [*sorted(tested), *np.flatnonzero(anomalous)],
         }
         self._numbers = [int(number) for rows in parts.values() for number in rows]
-        self.samples = [
-            Sample(
-                f"{types[number]}/{number:04d}",
-                int(anomalous[number]),
-                f"probability_{probabilities[number]:.2f}" if anomalous[number] else "good",
-                part,
-                has_mask=False,
-            )
-            for part, rows in parts.items()
-            for number in rows
-        ]
+        self.samples = []
+        for part, number in ((part, number) for part, rows in parts.items() for number in rows):
+            kind = f"probability_{probabilities[number]:.2f}" if anomalous[number] else "good"
+            self.samples.append(Sample(f"{types[number]}/{number:04d}", int(anomalous[number]), kind, part, False))
 
     def image(self, index: int) -> np.ndarray:
         """Return the cell, three equal channels, resized."""
@@ -62,8 +55,7 @@ def _load_cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from elpv_dataset.utils import load_dataset
     except ImportError as error:
         raise InputError(
-            "dataset.name elpv needs the package elpv-dataset, which is not installed; install it by pip install "
-            "elpv-dataset"
+            "dataset.name elpv needs the package elpv-dataset, which is not installed; run: pip install elpv-dataset"
         ) from error
     pixels, probabilities, types = load_dataset()
     return np.asarray(pixels), np.asarray(probabilities, dtype=float), np.asarray(types)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import decode_image, read_size
-from kdad.images.files.extensions import EXTENSIONS
+from kdad.images.files.reading import EXTENSIONS
 from kdad.images.image_set import hash_content
 
 #: Photographs in the wheels of scikit-image and scikit-learn. Its textures are left out: they are test images here.
@@ -95,11 +95,9 @@ class NaturalPool:
         """
         moved = self._cut(places, ("image", "side", "moved_top", "moved_left", "grey"), patch_size)
         gain, shift = (torch.tensor(places[name].to_numpy()).view(-1, 1, 1, 1) for name in ("gain", "shift"))
-        draws = (
-            np.random.default_rng(seed).normal(0, 0.02, moved.shape[1:])
-            for seed in places["noise_seed"].astype(np.int64)
-        )
-        positives = (moved * gain + shift + torch.from_numpy(np.stack(list(draws)))).clamp(0, 1).float()
+        seeds = places["noise_seed"].astype(np.int64)
+        draws = np.stack([np.random.default_rng(seed).normal(0, 0.02, moved.shape[1:]) for seed in seeds])
+        positives = (moved * gain + shift + torch.from_numpy(draws)).clamp(0, 1).float()
         other = ("other_image", "other_side", "other_top", "other_left", "other_grey")
         return Triplets(self.cut(places, patch_size), positives, self._cut(places, other, patch_size))
 
@@ -123,12 +121,8 @@ class NaturalPool:
         image = self._read(self.paths[row])
         if grey:
             image = np.broadcast_to(image.mean(axis=0), image.shape)
-        return _zoom(image, top, left, side, patch_size)
-
-
-def _zoom(image: np.ndarray, top: int, left: int, side: int, patch_size: int) -> Tensor:
-    part = torch.from_numpy(np.ascontiguousarray(image[:, top : top + side, left : left + side]))[None]
-    return interpolate(part, (patch_size, patch_size), mode="bilinear", antialias=True).clamp_(0, 1)
+        part = torch.from_numpy(np.ascontiguousarray(image[:, top : top + side, left : left + side]))[None]
+        return interpolate(part, (patch_size, patch_size), mode="bilinear", antialias=True).clamp_(0, 1)
 
 
 def _embedded() -> list[Path]:
@@ -142,9 +136,7 @@ def _embedded() -> list[Path]:
 
 def _found(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise InputError(
-            f"teacher.pool '{root}' is not a folder; give one with natural images, or null for the embedded"
-        )
+        raise InputError(f"teacher.pool '{root}' is no folder; give one with natural images, or null for the embedded")
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.is_dir())
     if len(paths) < 2:
         raise InputError(f"teacher.pool '{root}' holds {len(paths)} images; at least 2 natural images are needed")

@@ -1,12 +1,12 @@
 """The embedded image set: crops of a photographed surface, with drawn defects in the test part."""
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from skimage import data
 
 from kdad.errors import InputError
+from kdad.images.files.fitting import Box
 from kdad.images.image_set import ImageSet, Sample, Subset
 from kdad.images.synthetic.defects import draw_defect
 from kdad.parameters.dataset import TEXTURES, DatasetParameters
@@ -14,32 +14,12 @@ from kdad.parameters.image_sets import DefectKind, TextureParameters
 from kdad.seeding import numpy_generator
 from kdad.storage.content_store import content_key
 
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle of a photograph, in pixels; the lower and right bounds are outside."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-
-#: The photographs have 512 x 512 pixels. No pixel is in two regions, so no training crop shares one with a test crop.
-REGIONS: dict[Subset, Region] = {
-    "train": Region(0, 512, 0, 304),
-    "validation": Region(0, 192, 304, 512),
-    "test": Region(192, 512, 304, 512),
+#: Of the photographs' 512 x 512 pixels. No pixel is in two regions, so no training crop shares one with a test crop.
+REGIONS: dict[Subset, Box] = {
+    "train": Box(0, 0, 512, 304),
+    "validation": Box(0, 304, 192, 208),
+    "test": Box(192, 304, 320, 208),
 }
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The crop behind a sample: its upper left pixel in the photograph and the defect drawn on it, if any."""
-
-    top: int
-    left: int
-    defect: DefectKind | None
 
 
 class TextureSet(ImageSet):
@@ -57,14 +37,15 @@ class TextureSet(ImageSet):
         self._textures = parameters.textures
         self._drawn = lru_cache(maxsize=1)(self._draw)  # an image and its mask are asked for one after the other
         self.samples: list[Sample] = []
-        self._crops: list[Crop] = []
+        #: The crop behind each sample, and the defect drawn on it, if any.
+        self._crops: list[tuple[Box, DefectKind | None]] = []
         for subset, defects in _plan(self._textures).items():
             places = _place_crops(REGIONS[subset], self.size, len(defects), self._generator("crops", subset), subset)
             for number, ((top, left), defect) in enumerate(zip(places, defects, strict=True)):
                 kind = defect or "good"
                 sample_id = f"{subset}/{kind}/{number:03d}"
                 self.samples.append(Sample(sample_id, int(defect is not None), kind, subset, defect is not None))
-                self._crops.append(Crop(top, left, defect))
+                self._crops.append((Box(top, left, *self.size), defect))
 
     def image(self, index: int) -> np.ndarray:
         """Return the crop, with its defect if it has one, as three equal channels."""
@@ -79,17 +60,13 @@ class TextureSet(ImageSet):
         return content_key(category=self.category, textures=self._textures.model_dump(mode="json"))
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        crop = self._crops[index]
-        texture = self._cut(self.category, crop.top, crop.left)
-        if crop.defect is None:
+        box, defect = self._crops[index]
+        texture = box.cut(_load_photograph(self.category))
+        if defect is None:
             return texture, None
         generator = self._generator("defect", self.samples[index].id)
         foreign = generator.choice([name for name in TEXTURES if name != self.category])
-        other = self._cut(foreign, crop.top, crop.left)
-        return draw_defect(texture, other, crop.defect, self._textures.defects, generator)
-
-    def _cut(self, name: str, top: int, left: int) -> np.ndarray:
-        return _load_photograph(name)[top : top + self.size[0], left : left + self.size[1]]
+        return draw_defect(texture, box.cut(_load_photograph(foreign)), defect, self._textures.defects, generator)
 
     def _generator(self, *names: str) -> np.random.Generator:
         return numpy_generator(self._textures.seed, "textures", self.category, *names)
@@ -106,13 +83,12 @@ def _plan(textures: TextureParameters) -> dict[Subset, list[DefectKind | None]]:
 
 
 def _place_crops(
-    region: Region, size: tuple[int, int], count: int, generator: np.random.Generator, subset: Subset
+    region: Box, size: tuple[int, int], count: int, generator: np.random.Generator, subset: Subset
 ) -> list[tuple[int, int]]:
     """Choose `count` different places (top, left) of crops inside `region`."""
-    rows, columns = region.bottom - region.top - size[0] + 1, region.right - region.left - size[1] + 1
+    rows, columns = region.height - size[0] + 1, region.width - size[1] + 1
     if rows < 1 or columns < 1:
-        height = min(each.bottom - each.top for each in REGIONS.values())
-        width = min(each.right - each.left for each in REGIONS.values())
+        height, width = (min(getattr(each, side) for each in REGIONS.values()) for side in ("height", "width"))
         raise InputError(
             f"dataset.image_size {size[0]} x {size[1]} is too large for textures; at most {height} x {width}"
         )

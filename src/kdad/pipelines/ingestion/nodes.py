@@ -11,11 +11,16 @@ from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.errors import first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
-from kdad.images.checks.duplicates import MOST_COMPARED, check_exact, exact_pairs, near_pairs, say_pairs
-from kdad.images.checks.summary import summarise_set
-from kdad.images.checks.validation import check_images
-from kdad.images.files.file_facts import FileFacts, unusual_files
-from kdad.images.files.training_range import say_range
+from kdad.images.checks import (
+    MOST_COMPARED,
+    check_exact,
+    check_images,
+    exact_pairs,
+    near_pairs,
+    say_pairs,
+    summarise_set,
+)
+from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
 from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
 from kdad.images.splits import Split, split_samples

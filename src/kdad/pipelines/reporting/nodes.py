@@ -12,7 +12,7 @@ from kdad.experiments import steps
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
-from kdad.metrics.localisation import PixelCurves
+from kdad.metrics.measure import PixelCurves
 from kdad.reporting import heatmap_sheet
 from kdad.reporting.curves import draw_pro, draw_roc
 from kdad.reporting.parameters import ReportingParameters

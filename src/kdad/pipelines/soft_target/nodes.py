@@ -22,10 +22,9 @@ from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
-from kdad.images.published.labelled import classified_images
+from kdad.images.published.one_class import classified_images
 from kdad.images.splits import Split
-from kdad.metrics.classification import classification_metrics
-from kdad.metrics.ranking import image_auroc
+from kdad.metrics.ranking import classification_metrics, image_auroc
 from kdad.parameters.compute import ComputeParameters
 from kdad.progress import counted
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kdad.errors import InputError
-from kdad.images.checks.validation import check_images
+from kdad.images.checks import check_images
 from layout_trees import counted, masked, numbered, open_set, write_all, write_mask
 
 

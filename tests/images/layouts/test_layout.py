@@ -1,6 +1,7 @@
 """What lies below a folder, and why some of it is not used."""
 
-from kdad.images.layouts.files import count_reasons, find_files
+from kdad.images.layouts.layout import find_files, list_categories
+from kdad.images.layouts.lists import list_csv_categories
 from layout_trees import open_set, write, write_all
 
 
@@ -21,7 +22,6 @@ def test_images_of_every_ending_and_the_rest_with_reasons(tmp_path):
         ("gone.png", "a link to a file that is not there"),
         ("circle", "a link in a circle"),
     }
-    assert all(count == 1 for _, count, _ in count_reasons(found.unused))
 
 
 def test_links_to_folders_and_files_are_followed(tmp_path):
@@ -43,3 +43,19 @@ def test_what_is_not_used_is_said_with_an_example(tmp_path):
     said = dict(open_set(tmp_path).remarks())["not used"]
     assert "1 x no image (.txt), such as good/notes.txt" in said
     assert "1 x a link to a file that is not there, such as good/gone.png" in said
+
+
+def test_categories_are_folders_with_parts_or_kinds(tmp_path):
+    write_all(tmp_path, "bottle/train/good/0.png", "btad/test/ok/0.png", "visa/Data/Images/Normal/0.png")
+    write_all(tmp_path, "sides/OK/0.png", "nothing/0.png", "split_csv/x/0.png", "train/good/0.png")
+    assert list_categories(tmp_path) == ["bottle", "btad", "sides", "visa"]
+    assert list_categories(tmp_path / "gone") == []
+
+
+def test_categories_of_a_list(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("path,label,object\na.png,0,nut\nb.png,0,003\nc.png,0,nut\n")
+    assert list_csv_categories(file) == ["003", "nut"]
+    file.write_text("path,label\na.png,0\n")
+    assert list_csv_categories(file) == []
+    assert list_csv_categories(tmp_path / "gone.csv") == []

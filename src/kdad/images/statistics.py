@@ -24,12 +24,19 @@ class ChannelStatistics:
         """Take in the values of `array` `(B, C, H, W)`; raises `ValueError` when C differs from earlier batches."""
         axes = (0, *range(2, array.ndim))
         count = array.size // array.shape[1]
-        if count:
-            self._combine(
-                count,
-                array.mean(axis=axes, dtype=np.float64),
-                array.var(axis=axes, dtype=np.float64) * count,
-            )
+        if not count:
+            return
+        mean, squares = array.mean(axis=axes, dtype=np.float64), array.var(axis=axes, dtype=np.float64) * count
+        if self._mean is None:
+            self.count, self._mean, self._squares = count, mean, squares
+            return
+        if mean.shape != self._mean.shape:
+            raise ValueError(f"{len(mean)} channels cannot be combined with {len(self._mean)}")
+        total = self.count + count
+        difference = mean - self._mean
+        self._mean = self._mean + difference * (count / total)
+        self._squares = self._squares + squares + difference**2 * (self.count * count / total)
+        self.count = total
 
     @property
     def mean(self) -> np.ndarray:
@@ -42,18 +49,6 @@ class ChannelStatistics:
         """The standard deviation of each channel `(C,)`, dividing by the count; raises as `mean` does."""
         self._need_values()
         return np.sqrt(self._squares / self.count)
-
-    def _combine(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
-        if self._mean is None:
-            self.count, self._mean, self._squares = count, mean.copy(), squares.copy()
-            return
-        if mean.shape != self._mean.shape:
-            raise ValueError(f"{len(mean)} channels cannot be combined with {len(self._mean)}")
-        total = self.count + count
-        difference = mean - self._mean
-        self._mean = self._mean + difference * (count / total)
-        self._squares = self._squares + squares + difference**2 * (self.count * count / total)
-        self.count = total
 
     def _need_values(self) -> None:
         if not self.count:

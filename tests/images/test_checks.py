@@ -1,7 +1,9 @@
-"""Images that are there twice, by their fingerprints and by what they show."""
+"""What is said of an image set before training, and images that are there twice."""
 
 import io
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,15 +11,60 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.checks.duplicates import (
+from kdad.images.checks import (
     THUMBNAIL_SIDE,
     across_parts,
     check_exact,
+    check_images,
     contradicting,
     exact_pairs,
     near_pairs,
     say_pairs,
+    summarise_set,
 )
+from layout_trees import numbered, open_set, write, write_all, write_mask
+
+
+def test_counts_by_part_and_kind_and_every_decision(tmp_path):
+    write_all(tmp_path, *numbered("train/OK", 10), *numbered("test/spot", 2), "test/dent/0.png")
+    write_mask(tmp_path / "ground_truth/spot/000_mask.png")
+    (tmp_path / "notes.txt").touch()
+    images = open_set(tmp_path)
+    check_images(images)
+    understood = summarise_set(images)
+    assert understood.title == f"Understood of folder / {tmp_path.name}"
+    assert understood.table.to_dict("list") == {
+        "part": ["train", "test", "test", "test"],
+        "kind": ["good", "good", "dent", "spot"],
+        "label": [0, 0, 1, 1],
+        "images": [8, 2, 1, 2],
+        "masks": [0, 0, 0, 1],
+    }
+    assert understood.facts() == [
+        ("train", "8 images: 8 good"),
+        ("test", "5 images: 2 good, 1 dent, 2 spot (1 with masks)"),
+        ("layout", f"parts with kinds (as MVTec AD), in {tmp_path}"),
+        ("taken as normal", "10 by 'OK'"),
+        ("taken as anomalous", "2 by 'spot', 1 by 'dent'"),
+        ("note", "the test has no normal images, so 2 of the training images are kept for it"),
+        ("not used", "1 x no image (.txt), such as notes.txt"),
+        ("masks", "matched for 1 of 3 anomalous images; 2 have none, and are left out of pixel metrics"),
+    ]
+
+
+def test_parts_are_in_their_order_whatever_folders_are_called(tmp_path):
+    write_all(tmp_path, *numbered("bad", 2), *numbered("good", 10))
+    assert [part for part, _ in summarise_set(open_set(tmp_path)).facts()[:2]] == ["train", "test"]
+
+
+def test_names_that_are_no_text_become_ids_that_are(tmp_path):
+    write_all(tmp_path, *numbered("good", 3))
+    write(tmp_path / "good" / "a\nb.png")
+    write(Path(os.fsdecode(os.fsencode(tmp_path / "good") + b"/Teil_gr\xfcn.png")))
+    ids = {sample.id for sample in open_set(tmp_path).samples}
+    assert {"good/a\\nb.png", "good/Teil_gr\\xfcn.png"} <= ids
+    for name in ids:
+        name.encode()
 
 
 def table_of(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
@@ -82,7 +129,7 @@ def test_of_many_pairs_ten_are_named():
     rows = [(f"{part}{number}", "good", part, str(number)) for part in ("train", "test") for number in range(12)]
     (said,) = say_pairs(exact_pairs(table_of(*rows)))
     assert said.startswith("12 test images are the same file as training ones: train0 = test0, ")
-    assert said.endswith("train9 = test9, and 2 more")
+    assert said.endswith("train9 = test9 and 2 more")
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -122,7 +169,7 @@ def test_the_same_file_is_not_told_again_as_a_near_one():
 
 
 def test_blocks_of_rows_are_compared_with_all(monkeypatch):
-    monkeypatch.setattr("kdad.images.checks.duplicates._BLOCK", 7)
+    monkeypatch.setattr("kdad.images.checks._BLOCK", 7)
     images = np.concatenate([pictures(20), pictures(20)[[2, 19]] + 1])
     rows = [(str(row), "good", "train", str(row)) for row in range(22)]
     assert ids(near_pairs(table_of(*rows), thumbnails_of(images))) == [("2", "20"), ("19", "21")]
@@ -132,5 +179,5 @@ def test_two_images_or_too_many_are_not_compared(monkeypatch):
     rows = [(str(row), "good", "train", str(row)) for row in range(4)]
     same = thumbnails_of(pictures(1)[[0, 0, 0, 0]])
     assert near_pairs(table_of(*rows[:2]), same[:2]).empty
-    monkeypatch.setattr("kdad.images.checks.duplicates.MOST_COMPARED", 3)
+    monkeypatch.setattr("kdad.images.checks.MOST_COMPARED", 3)
     assert near_pairs(table_of(*rows), same).empty

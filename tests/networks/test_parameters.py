@@ -1,9 +1,11 @@
+"""None"""
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.networks.mirrored_size import check_size, smallest_image
+from kdad.networks.parameters import check_size, smallest_image
 
 
 @pytest.mark.parametrize(("patch_size", "smallest"), [(17, 9), (33, 17), (65, 33)])

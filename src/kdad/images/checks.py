@@ -1,13 +1,15 @@
-"""Images that are there twice: the same file, or nearly the same picture."""
+"""What is said of an image set before anything is trained on it: what it holds, which images are there twice."""
 
 import logging
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from kdad.errors import InputError
+from kdad.errors import InputError, first_of
+from kdad.images.image_set import ImageSet, Subset
 from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
@@ -21,8 +23,53 @@ MOST_COMPARED = 20_000
 
 _NEAR = 0.4  # of how far the nearest other image usually is
 _BLOCK = 1024
-_SHOWN = 10
+_SHOWN_PAIRS = 10
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
+_SHOWN = 20  # problems
+
+Facts = list[tuple[str, str]]
+
+
+def check_images(images: ImageSet) -> None:
+    """Raise one `InputError` that lists all problems of an image set, the first 20 in full."""
+    problems = images.problems()
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        lines = [f"the image set {images.name} / {images.category} cannot be used:", *problems[:_SHOWN], *more]
+        raise InputError("\n  ".join(lines))
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """Images by part and kind (columns part, kind, label, images, masks), and what else was understood, in words."""
+
+    title: str
+    table: pd.DataFrame
+    remarks: Facts
+
+    def facts(self) -> Facts:
+        """Return everything in lines: each part with its kinds, then the remarks."""
+        said = []
+        for part, rows in self.table.groupby("part", sort=False):
+            kinds = ", ".join(
+                f"{row.images} {row.kind}" + (f" ({row.masks} with masks)" if row.label and row.masks else "")
+                for row in rows.itertuples()
+            )
+            said.append((part, f"{rows['images'].sum()} images: {kinds}"))
+        return [*said, *self.remarks]
+
+
+def summarise_set(images: ImageSet) -> DatasetSummary:
+    """Count a set's images by part and kind, and gather what it says of itself."""
+    samples = pd.DataFrame(
+        [(sample.subset, sample.kind, sample.label, sample.has_mask) for sample in images.samples],
+        columns=["part", "kind", "label", "masks"],
+    )
+    samples["part"] = pd.Categorical(samples["part"], get_args(Subset))
+    samples = samples.sort_values("part", kind="stable").astype({"part": str})
+    counted = samples.groupby(["part", "kind", "label"], sort=False)["masks"].agg(["size", "sum"]).reset_index()
+    table = counted.rename(columns={"size": "images", "sum": "masks"})
+    return DatasetSummary(f"Understood of {images.name} / {images.category}", table, images.remarks())
 
 
 def exact_pairs(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,16 +131,12 @@ def say_pairs(pairs: pd.DataFrame) -> list[str]:
     if pairs.empty:
         return []
     how = "the same file" if pairs["how"].iloc[0] == "exact" else "nearly the same picture"
-    said = []
-    wrong = contradicting(pairs)
-    if len(wrong):
-        said.append(f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}")
-    across = across_parts(pairs)
-    for (one, other), found in across.groupby(["first_part", "second_part"], sort=False):
-        said.append(f"{len(found)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(found)}")
-    within = len(pairs) - len(across)
-    if within:
-        said.append(f"{within} images are {how} as another of their own part")
+    wrong, across = contradicting(pairs), across_parts(pairs)
+    said = [f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}"] if len(wrong) else []
+    for (one, other), rows in across.groupby(["first_part", "second_part"], sort=False):
+        said.append(f"{len(rows)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(rows)}")
+    if len(pairs) > len(across):
+        said.append(f"{len(pairs) - len(across)} images are {how} as another of their own part")
     return said
 
 
@@ -120,6 +163,4 @@ def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:
 
 
 def _listed(pairs: pd.DataFrame) -> str:
-    shown = [f"{first} = {second}" for first, second in pairs[["first", "second"]].head(_SHOWN).itertuples(index=False)]
-    more = [f"and {len(pairs) - _SHOWN} more"] if len(pairs) > _SHOWN else []
-    return ", ".join(shown + more)
+    return first_of((pairs["first"] + " = " + pairs["second"]).tolist(), _SHOWN_PAIRS)

@@ -1,1 +1,0 @@
-"""What is said of an image set before anything is trained on it."""

@@ -1,0 +1,245 @@
+"""Sets that a list describes, a row an image with its label, mask and part: CSV (VisA's too), or Real-IAD's JSON."""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from kdad.errors import InputError
+from kdad.images.files.reading import EXTENSION_NAMES, is_image
+from kdad.images.image_set import Subset
+from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, Vocabulary, find_files, part_of
+from kdad.parameters.strict import first_message, nearest_name
+
+_NUMBERS = {"0": NORMAL, "1": "anomaly", "0.0": NORMAL, "1.0": "anomaly", "false": NORMAL, "true": "anomaly"}
+_ORDER = {"train": 0, "validation": 1, "test": 2}
+#: The columns of a CSV list, each with the names that it is known by.
+COLUMNS = {
+    "path": ("path", "image", "image_path", "file", "filename", "file_name"),
+    "label": ("label", "class", "kind", "defect"),
+    "mask": ("mask", "mask_path", "ground_truth"),
+    "split": ("split", "part", "subset"),
+    "category": ("category", "object", "product"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: where it stands (for messages), and its cells, empty where nothing is said."""
+
+    where: str
+    path: str
+    label: str
+    mask: str = ""
+    split: str = ""
+    category: str | None = None
+
+
+def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *, strict: bool = True) -> Layout:
+    """Return the images of `rows`, whose paths begin from `base`; files below it that no row names are not used.
+
+    Labels are 0 and 1, or names of kinds. Without a part, normal images train and others are tested. With `strict`
+    an anomalous training image is a problem, otherwise it is not used. What is wrong with a row is in the problems.
+    """
+    layout = Layout(name, [])
+    seen: dict[str, str] = {}
+    named: set[Path] = set()
+    for row in rows:
+        path, wrong = _place(row.path, base, "path")
+        kind, wrong_label = _kind(row.label, vocabulary)
+        part, wrong_part = _part(row.split, kind)
+        masks = [_place(cell.strip(), base, "mask") for cell in row.mask.split(";") if cell.strip()]
+        named |= {mask for mask, _ in masks if mask is not None}
+        wrong = [*wrong, *wrong_label, *wrong_part, *(problem for _, problems in masks for problem in problems)]
+        if path is not None and row.path in seen:
+            wrong.append(f"names {row.path} again, as {seen[row.path]} does; leave one of them")
+        seen.setdefault(row.path, row.where)
+        if not wrong and kind != NORMAL and part != "test":
+            if not strict:
+                reason = f"an anomalous image of the part {part}, where only normal ones are used"
+                layout.unused.append(Unused(path, reason))
+                continue
+            wrong.append(f"{row.path} is anomalous and in the part {part}; only normal images train: say test")
+        layout.problems += [f"{row.where}: {problem}" for problem in wrong]
+        if not wrong:
+            marks = () if kind == NORMAL else tuple(mask for mask, _ in masks)
+            layout.images.append(ImageFile(path, kind, part, row.label or None, marks))
+    named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
+    layout.unused += [Unused(path, "not in the list") for path in find_files(base).images if path not in named]
+    layout.images.sort(key=lambda image: (_ORDER[image.subset], image.path))
+    if layout.images and not any(image.is_normal for image in layout.images):
+        words = ", ".join(f"{word} ({count})" for word, count in Counter(row.label for row in rows).most_common(8))
+        layout.problems.append(
+            f"no row is of a normal image; the labels are {words}. If one of them is normal, say it: "
+            "dataset.layout.normal=[...]"
+        )
+    return layout
+
+
+def _place(cell: str, base: Path, column: str) -> tuple[Path | None, list[str]]:
+    """Return the file that a cell names, which must lie below `base`, links included."""
+    if not cell:
+        return None, [f"the {column} is empty; name a file"]
+    path = Path(os.path.normpath(base / cell.replace("\\", "/")))
+    if "\0" in cell or not path.is_relative_to(base):
+        return None, [f"the {column} '{cell}' leads out of {base}; name files below it"]
+    if not path.is_file():
+        return None, [f"the {column} '{cell}' is no file below {base}; correct it, or remove the row"]
+    if not is_image(path):
+        return None, [f"the {column} '{cell}' is no image by its ending ({EXTENSION_NAMES})"]
+    return path, []
+
+
+def _kind(label: str, vocabulary: Vocabulary) -> tuple[str, list[str]]:
+    word = label.strip()
+    if word.lower() in _NUMBERS:
+        return _NUMBERS[word.lower()], []
+    meaning = vocabulary.meaning(word)
+    if not word or meaning == "doubtful" or word.replace(".", "", 1).lstrip("-").isdigit():
+        has = f"the label '{word}'" if word else "no label"
+        return "", [f"has {has}; write 0 or good for normal images, 1 or the defect's name for others"]
+    return (NORMAL if meaning == "normal" else word), []
+
+
+def _part(split: str, kind: str) -> tuple[Subset, list[str]]:
+    if not split.strip():
+        return ("train" if kind == NORMAL else "test"), []
+    part = part_of(split)
+    return part or "test", [] if part else [f"the split '{split}' is no part; write train, validation or test"]
+
+
+def read_csv_list(file: Path, category: str | None, prefix: str = "") -> list[Row]:
+    """Return the rows of a CSV file (commas, semicolons or tabs; UTF-8), of one category where there are several.
+
+    With `prefix` paths lose it. Raises `InputError` for a file that cannot be read, columns that are missing, and
+    categories of which none is chosen.
+    """
+    rows = _read_csv(file)
+    known = sorted({row.category for row in rows if row.category is not None})
+    if category is None and len(known) > 1:
+        raise InputError(f"{file}: lists {len(known)} categories; set dataset.category to one: {', '.join(known[:20])}")
+    if category is not None and known:
+        if category not in known:
+            raise InputError(f"dataset.category: {file} has no category '{category}'{nearest_name(category, known)}")
+        rows = [row for row in rows if row.category == category]
+    if not rows:
+        raise InputError(f"{file}: lists no images; add a row for each")
+    if not prefix:
+        return rows
+    masks = [";".join(name.strip().removeprefix(prefix) for name in row.mask.split(";")) for row in rows]
+    return [replace(row, path=row.path.removeprefix(prefix), mask=mask) for row, mask in zip(rows, masks, strict=True)]
+
+
+def list_csv_categories(file: Path) -> list[str]:
+    """Return the categories that a CSV file lists, sorted; none for one that cannot be read, or has no such column."""
+    try:
+        return sorted({row.category for row in _read_csv(file) if row.category is not None})
+    except InputError:
+        return []
+
+
+def _read_csv(file: Path) -> list[Row]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); let it be read") from error
+    first = text.partition("\n")[0]
+    # What separates columns is what the first line has the most of.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    try:
+        head = next(reader, [])
+        columns = _columns(file, head)
+        lines = [(f"{file}, line {reader.line_num}", cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{file}: cannot be read as CSV ({error}); write it anew") from error
+    for where, cells in lines:
+        if len(cells) != len(head):
+            raise InputError(f"{where}: has {len(cells)} cells, and the first line {len(head)}; make them equal")
+    return [Row(where, **{name: cells[place].strip() for name, place in columns.items()}) for where, cells in lines]
+
+
+def _columns(file: Path, head: list[str]) -> dict[str, int]:
+    columns: dict[str, int] = {}
+    for place, title in enumerate(head):
+        name = next((name for name, names in COLUMNS.items() if title.strip().lower() in names), None)
+        if name in columns:
+            raise InputError(f"{file}: has two columns of the {name}, '{head[columns[name]]}' and '{title}'; leave one")
+        if name is not None:
+            columns[name] = place
+    for name in ("path", "label"):
+        if name not in columns:
+            titles = [title.strip() for title in head if title.strip()]
+            raise InputError(
+                f"{file}: has no column '{name}'{nearest_name(name, titles)}; the first line names the columns: path, "
+                "label, and where there are some mask, split, category"
+            )
+    return columns
+
+
+class _Meta(BaseModel):
+    normal_class: str
+
+
+class _Image(BaseModel):
+    anomaly_class: str
+    image_path: str
+    mask_path: str | None = None
+
+
+class _RealIad(BaseModel):
+    meta: _Meta
+    train: list[_Image] = Field(min_length=1)
+    test: list[_Image]
+
+    def rows(self, file: Path, part: Literal["train", "test"]) -> list[Row]:
+        normal = self.meta.normal_class
+        return [
+            Row(
+                f"{file}, {part} {number}",
+                image.image_path,
+                NORMAL if image.anomaly_class == normal else image.anomaly_class,
+                image.mask_path or "",
+                part,
+            )
+            for number, image in enumerate(getattr(self, part))
+        ]
+
+
+def find_real_iad(base: Path) -> Path | None:
+    """Return Real-IAD's list of the category in `base`: by name, in a folder ``realiad_jsons``, in it, or beside it.
+
+    In and beside it a file of that name is one only when it speaks of training and test images.
+    """
+    name = f"{base.name}.json"
+    folders = [folder for place in (base.parent, base.parent.parent) for folder in sorted(place.glob("realiad_jsons*"))]
+    folders += [inner for folder in folders for inner in sorted(folder.glob("realiad_jsons*"))]
+    listed = (folder / name for folder in folders if (folder / name).is_file())
+    other = (file for file in (base / name, base.parent / name) if file.is_file() and _is_real_iad(file))
+    return next(listed, None) or next(other, None)
+
+
+def _is_real_iad(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= {"meta", "train", "test"}
+
+
+def read_real_iad(file: Path) -> list[Row]:
+    """Return the rows of both parts of a list; raises `InputError` when it is none."""
+    try:
+        listed = _RealIad.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise InputError(f"{file}: is no list of Real-IAD ({first_message(error)}); fetch it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: cannot be read as JSON ({error}); fetch it again") from error
+    return listed.rows(file, "train") + listed.rows(file, "test")
