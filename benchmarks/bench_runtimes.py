@@ -33,7 +33,7 @@ from kdad.errors import InputError
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import read_image
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines.export.run_images import find_run_images
+from kdad.pipelines.export import find_run_images
 from kdad.scoring.threshold import quantile_threshold
 from kdad.storage.provenance import code_version
 

@@ -1,14 +1,12 @@
-"""The pipelines that users can name: sums of steps, built without parameters (`kdad.project.asked` checks those)."""
+"""The pipelines that users can name: sums of steps, built without parameters (`kdad.project.session` checks those)."""
 
 from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
-from kdad.pipelines import calibration, export, inference, reporting, soft_target
+from kdad.pipelines import calibration, export, inference, reporting, soft_target, teacher
 from kdad.pipelines.comparison import ablation, baselines, paper_tables
-from kdad.pipelines.detector.pipeline import create_fitting, create_scoring
-from kdad.pipelines.sums import create_ingestion, create_seen, create_system
-from kdad.pipelines.teacher import sums as teacher
+from kdad.pipelines.detector import create_fitting, create_ingestion, create_scoring, create_seen, create_system
 
 #: Systems whose pipeline is not the common sum of steps.
 _OF_THEIR_OWN = ("uninformed_students", "baselines", "soft_target")

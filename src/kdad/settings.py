@@ -30,9 +30,9 @@ from kdad.hooks import (  # noqa: E402
     StartUpHook,
     VariantLogHook,
 )
+from kdad.hooks.start_up import defer_commands  # noqa: E402
 from kdad.project.conf_files import LOADER_ARGS  # noqa: E402
 from kdad.project.configuration import RunConfigLoader  # noqa: E402
-from kdad.project.plugins import defer_commands  # noqa: E402
 from kdad.project.session import CheckedSession  # noqa: E402
 
 defer_commands()

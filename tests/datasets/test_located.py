@@ -8,7 +8,8 @@ import mlflow
 import pytest
 from kedro.io import DatasetError
 
-from kdad.datasets.located import ImageFilesDataset, LocatedDetectorDataset, find_detector
+from kdad.datasets.detector import LocatedDetectorDataset, find_detector
+from kdad.datasets.images import ImageFilesDataset
 from kdad.detectors.folder import FACTS
 from kdad.errors import InputError
 
@@ -34,7 +35,7 @@ def test_a_folder_is_opened_and_remembered(tmp_path, kept):
         "folder": str(kept),
     }
     assert record["found"] == "the folder given"
-    with pytest.raises(DatasetError, match="kept by the pipeline"):
+    with pytest.raises(DatasetError, match="never written"):
         dataset.save("anything")
 
 

@@ -7,12 +7,10 @@ import pandas as pd
 from PIL import Image
 from synthetic import AXIS, results
 
-from kdad.experiments.baseline_page import render_page as render_baselines
 from kdad.experiments.figures import draw_axis
-from kdad.experiments.page import AxisSection, render_page
-from kdad.experiments.paper_cells import compare
-from kdad.experiments.paper_page import render_tables
-from kdad.experiments.results import tidy
+from kdad.experiments.pages import AxisSection, render_ablation, render_baselines
+from kdad.experiments.papers import compare, render_tables
+from kdad.experiments.result import tidy
 from kdad.experiments.tables import axis_table, compare_pairs
 
 METHODS = ("nearest", "memory_bank", "vae")
@@ -24,7 +22,7 @@ def imagined_page(missing: list[dict] | None = None) -> str:
     pairs = compare_pairs(results(), lambda _: None, "form", AXIS, 200, np.random.default_rng(0))
     settings = {"a": {}, "b": {"cloner.loss.value_weight": 2, "note": "<script>alert(1)</script>"}}
     section = AxisSection("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
-    return render_page("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
+    return render_ablation("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
 
 
 def imagined_baselines() -> str:

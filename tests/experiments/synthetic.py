@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdad.experiments.ablation_parameters import AxisParameters
+from kdad.experiments.parameters import AxisParameters
 from kdad.experiments.result import CaseResult
 
 AXIS = AxisParameters(

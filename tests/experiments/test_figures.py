@@ -3,7 +3,7 @@ import pytest
 from synthetic import AXIS, result, results
 
 from kdad.experiments.figures import draw_axis, draw_filter, split_filter_name
-from kdad.experiments.results import tidy
+from kdad.experiments.result import tidy
 from kdad.experiments.tables import axis_table
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdad.errors import InputError
 from kdad.images.tiling import TileGrid, Tiling
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.dataset import TileParameters
 
 
 @settings(deadline=None, max_examples=150)

@@ -7,7 +7,7 @@ import pytest
 from kedro.pipeline import Node, Pipeline
 from kedro.validation import TypeExtractor
 
-from kdad.pipelines.binding import bind_first
+from kdad.pipelines.detector import bind_first
 from kdad.scoring.parameters import MeasuringParameters
 
 

@@ -13,7 +13,7 @@ from exported_detectors import coloured_noise, export, make_detector
 from kdad import detectors
 from kdad.detectors.exported.folder import exported_file
 from kdad.detectors.exported.opening import open_exported
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app
 from projects import PROJECT

@@ -1,19 +1,20 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from types import TracebackType
 
 import numpy as np
+import psutil
 
 from kdad.detectors.context import FitResult
 from kdad.detectors.deciding import maps_to_measure
 from kdad.detectors.detector import Detector
 from kdad.detectors.mapping import RawMaps
 from kdad.experiments.case import Case, code_of
-from kdad.experiments.memory import ResidentRise
-from kdad.experiments.result import CaseResult
-from kdad.experiments.results import pixel_histograms
+from kdad.experiments.result import CaseResult, pixel_histograms
 from kdad.experiments.steps import (
     RunContext,
     calibrate,
@@ -28,9 +29,43 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
-from kdad.reporting.heatmap_sheet import draw_test_sheet
+from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.scoring.map_stack import smooth_all
 from kdad.storage.content_store import content_key
+
+_INTERVAL = 0.01  # seconds between looks
+
+
+class ResidentRise:
+    """Around a block: `peak` is the most by which resident memory rose above its start, in bytes.
+
+    Looked at every 10 ms by a thread, so what is freed sooner may be missed, as is what fits into memory freed before.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._process = psutil.Process()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "ResidentRise":
+        self._start = self._process.memory_info().rss
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, self._process.memory_info().rss - self._start)
 
 
 def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:

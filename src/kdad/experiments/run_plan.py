@@ -19,7 +19,7 @@ from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
 from kdad.logs import PLAIN
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
 from kdad.progress import format_duration
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores

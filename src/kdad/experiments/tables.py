@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from kdad.experiments.ablation_parameters import AxisParameters
+from kdad.experiments.parameters import AxisParameters
 from kdad.experiments.result import CaseResult
 from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
 

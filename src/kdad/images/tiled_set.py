@@ -14,7 +14,7 @@ from kdad.images.folder import FileSet
 from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
 from kdad.images.labels import NORMAL
 from kdad.images.tiling import TileGrid, Tiling, tile_name
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.dataset import TileParameters
 
 
 class TiledSet(ImageSet):

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.files.fitting import Box, Size
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.dataset import TileParameters
 
 #: In the name of a tile, between that of its image and where it lies.
 _MARK = "#tile="

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdad.detectors.prediction import FilePrediction
 from kdad.images.files.decoding import resize_image
-from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
+from kdad.reporting.heat_maps import overlay_placed, thumbnail, thumbnail_size
 
 COLUMNS = (
     *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label"),

@@ -16,7 +16,7 @@ from kdad.detectors.prediction import FilePrediction
 from kdad.errors import InputError
 from kdad.inference.predicted_files import COLUMNS, PredictedFiles, open_table
 from kdad.logs import PLAIN
-from kdad.reporting.file_names import printable
+from kdad.parameters.written_names import printable
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)

@@ -15,22 +15,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.registry import SYSTEMS
-from kdad.experiments.ablation_parameters import AblationParameters
-from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import SUFFIX, system_of
-from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.inference.parameters import CalibrationParameters, InferenceParameters
-from kdad.parameters.braces import escape_placeholders, unescape_placeholders
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters, ReportingParameters, ServingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
-from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.conf_files import register_project
-from kdad.project.places import OutputFolder, dataset_claims
-from kdad.project.result_places import RESULTS, results_claim, results_place
-from kdad.reporting.parameters import ReportingParameters
+from kdad.project.places import RESULTS, OutputFolder, dataset_claims, results_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.tracking.destination import Destination, destination_of
 from kdad.tracking.parameters import TrackingParameters

@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from kdad.images.checks.duplicates import across_parts, contradicting
-from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import thumbnail
+from kdad.parameters.written_names import printable
+from kdad.reporting.heat_maps import thumbnail
 from kdad.reporting.html import embedded_png, render_html
 
 _PARTS = {"train": "training", "validation": "held out", "test": "test"}

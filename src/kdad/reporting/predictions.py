@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.reporting.file_names import printable, shorten_name
-from kdad.reporting.heat_map import thumbnail_size
-from kdad.reporting.heatmap_sheet import are_ratios
+from kdad.parameters.written_names import printable, shorten_name
+from kdad.reporting.heat_maps import are_ratios, thumbnail_size
 from kdad.reporting.html import render_html
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
 

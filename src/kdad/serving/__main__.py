@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kdad.errors import InputError
 from kdad.freed_memory import keep_freed_memory
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import every_message
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.conf_files import LOADER_ARGS, register_project
@@ -98,7 +98,7 @@ def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
 
     from kdad import detectors
     from kdad.compute import limit_threads
-    from kdad.datasets.located import find_detector
+    from kdad.datasets.detector import find_detector
 
     folder, how = find_detector(location, project, tracking)
     limit_threads(None)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from kdad.detectors.predictor import Predictor
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.page import describe_judge, render_page
 from kdad.serving.requests import RateLimit, RefusedError, read_body
 from kdad.serving.service import Service

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kdad.detectors.predictor import Predictor
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.html import render_html
 
 

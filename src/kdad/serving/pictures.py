@@ -8,7 +8,7 @@ from PIL import Image
 from kdad.detectors.prediction import Prediction, colour_limits_of
 from kdad.detectors.predictor import Predictor
 from kdad.images.files.decoding import resize_image
-from kdad.reporting.heat_map import overlay_placed, thumbnail_size
+from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
 from kdad.serving.answers import base64_png
 from kdad.serving.intake import Prepared
 

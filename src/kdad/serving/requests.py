@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 
 from kdad.errors import InputError
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.intake import TooLargeError
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kdad.detectors.prediction import Prediction
 from kdad.detectors.predictor import Predictor
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.batching import Batcher
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from kdad.images.synthetic.defects import draw_defect
-from kdad.parameters.image_sets import DefectParameters
+from kdad.parameters.dataset import DefectParameters
 
 KINDS = ("scratch", "stain", "hole", "paste", "blur")
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from kdad.images.synthetic.defect_shapes import blob_distance, curve_distance, soft_step
-from kdad.parameters.image_sets import DefectKind, DefectParameters
+from kdad.parameters.dataset import DefectKind, DefectParameters
 
 _TRIED_PLACES = 5
 

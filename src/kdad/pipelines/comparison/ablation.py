@@ -5,12 +5,11 @@ from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.experiments.ablation_parameters import AblationParameters
 from kdad.experiments.figures import draw_axis, draw_filter
-from kdad.experiments.page import AxisSection, render_page
+from kdad.experiments.pages import AxisSection, render_ablation
+from kdad.experiments.parameters import AblationParameters
 from kdad.experiments.plan import Plan, ablation_of
-from kdad.experiments.result import CaseResult, histograms_of
-from kdad.experiments.results import made_by, missing, tidy
+from kdad.experiments.result import CaseResult, histograms_of, made_by, missing, tidy
 from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.comparison.cases import create_cases, report_missing
@@ -92,7 +91,7 @@ def write_page(
         f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; {describe_origin(origin)}"
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
-    page = render_page(title, facts, _PROTOCOL, sections, missing)
+    page = render_ablation(title, facts, _PROTOCOL, sections, missing)
     return {f"{section.name}.png": section.figure for section in sections}, page, headline
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
-from kdad.experiments.baseline_page import baseline_table, render_page, sheets_of
+from kdad.experiments.pages import baseline_table, render_baselines, sheets_of
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult
-from kdad.experiments.results import in_plan_order, made_by, missing
+from kdad.experiments.result import CaseResult, in_plan_order, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.comparison.ablation import describe_bases
 from kdad.pipelines.comparison.cases import create_cases, report_missing, results_of
@@ -45,7 +44,7 @@ def compare_baselines(
         f"seed {plan.cases[0].seed}; {describe_origin(made_by(current))}"
     )
     absent = missing(current)
-    page = render_page(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
+    page = render_baselines(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
     metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
     return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept

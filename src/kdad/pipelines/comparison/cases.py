@@ -3,7 +3,6 @@
 from kedro.pipeline import Node, Pipeline
 
 from kdad.experiments.paper_plan import PLANNED
-from kdad.pipelines.binding import bind_first
 from kdad.pipelines.comparison.nodes import (
     extract_features,
     plan_cases,
@@ -11,6 +10,7 @@ from kdad.pipelines.comparison.nodes import (
     run_cases,
     stop_on_failures,
 )
+from kdad.pipelines.detector import bind_first
 
 
 def create_cases(name: str) -> Pipeline:

@@ -11,16 +11,14 @@ from kdad.experiments.paper_plan import PLANNED
 from kdad.experiments.plan import Plan
 from kdad.experiments.result import CaseResult
 from kdad.experiments.run_plan import Caches, CaseSettings, extract_plan_features, run_here
-from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.experiments.workers import check_scheduler, run_on_workers
 from kdad.features.extraction import FeatureSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters, ReportingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.written_names import printable
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
-from kdad.reporting.file_names import printable
-from kdad.reporting.parameters import ReportingParameters
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores
 from kdad.storage.provenance import code_version

@@ -3,12 +3,10 @@
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
-from kdad.experiments.paper_cells import compare, misprinted_means, our_figures
-from kdad.experiments.paper_page import render_excerpt, render_tables
-from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
+from kdad.experiments.parameters import PaperTableParameters
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult
-from kdad.experiments.results import in_plan_order, made_by, missing
+from kdad.experiments.result import CaseResult, in_plan_order, made_by, missing
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.comparison.ablation import describe_bases
 from kdad.pipelines.comparison.cases import create_cases, report_missing, results_of

@@ -22,8 +22,8 @@ from kdad.images.splits import Split, split_samples
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.written_names import printable
 from kdad.reporting.data_report import DataReport, render_data_report, warn_of
-from kdad.reporting.file_names import printable
 
 logger = logging.getLogger(__name__)
 

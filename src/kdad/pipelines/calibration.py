@@ -1,0 +1,200 @@
+"""The pipeline `calibration`: a kept detector gets another threshold, without training."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+
+from kdad.compute import prepare_compute
+from kdad.detectors.detector import Detector
+from kdad.detectors.prediction import colour_limits_of
+from kdad.detectors.predictor import Predictor
+from kdad.detectors.tiled import TiledPredictor
+from kdad.detectors.tiled_threshold import find_tiled, put_tiled
+from kdad.errors import InputError
+from kdad.images.found import FoundImages
+from kdad.images.labels import NORMAL
+from kdad.images.tiling import Tiling
+from kdad.inference.description import as_lines, describe_detector, describe_images
+from kdad.inference.parameters import CalibrationParameters
+from kdad.inference.predicting import AnyPredictor, predict_found
+from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
+from kdad.logs import PLAIN
+from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.written_names import printable
+from kdad.scoring.parameters import LABELLED_RULES
+from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = "the scores of the validation images that the detector remembers"
+_SHOWN_PROBLEMS = 10
+_MAPS_FOR_LIMITS = 32
+_VALUES_OF_A_MAP = 300_000
+
+
+def calibrate(
+    detector: Predictor, images: FoundImages | None, calibration: CalibrationParameters, compute: ComputeParameters
+) -> tuple[pd.DataFrame, Predictor, dict[str, Any]]:
+    """Set the threshold anew by the rule, on the images' scores, or without images on its validation scores.
+
+    With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
+    (path, label, score), the detector, and what the threshold was, is and promises. Raises `InputError` before anything
+    is written.
+    """
+    prepare_compute(compute)
+    tiling = None if calibration.tiles is None else Tiling.of(calibration.tiles, detector.size)
+    understood, sizes = describe_detector(detector), None
+    if tiling is not None:
+        check_has_raw_maps(detector)
+        sizes = describe_sizes(images, tiling)
+        understood.append(("Tiles", f"{tiling} or more"))
+    if images is not None:
+        understood += describe_images(images, detector, "these are taken for normal", sizes)
+    logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
+    known = detector if tiling is None else find_tiled(detector.tiled, tiling)
+    before, limits, made = known and known.threshold, detector.colour_limits, detector.record
+    if images is None:
+        scores = pd.DataFrame({"path": None, "label": 0, "score": detector.validation_scores})
+    else:
+        check_calibration_images(images)
+        scores, measured = _score(detector, images, calibration, tiling)
+        limits = measured if tiling is not None else limits or measured
+    labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
+    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
+    said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
+    # Scores are ranked among the normal images that the threshold was set on, whichever those are.
+    normal = values[labels == 0]
+    kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
+    source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
+    detector.record = kept | source
+    if tiling is None:
+        if isinstance(detector, Detector):
+            detector.in_float32 = _in_float32(detector, images, calibration)
+        detector.calibrated(threshold, normal, limits)
+        detector.record |= {"calibrated_on": said}
+    else:
+        new = new_tiled(tiling, threshold, normal, images).model_copy(update={"colour_limits": limits})
+        detector.tiled = put_tiled(detector.tiled, new)
+    left_out = "" if calibration.rule in LABELLED_RULES else _left_out(scores)
+    logger.info(
+        "Threshold%s %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
+        "" if tiling is None else f" for tiles of {tiling}:",
+        "none" if before is None else f"{before.value:.6g}",
+        *(threshold.value, threshold.rule, said, threshold.normal_images, threshold.anomalous_images, left_out),
+        threshold.statement(),
+        extra=PLAIN,
+    )
+    facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
+    return scores, detector, facts | {"statement": threshold.statement()}
+
+
+def _in_float32(
+    detector: Detector, images: FoundImages | None, calibration: CalibrationParameters
+) -> Calibration | None:
+    """Return the threshold by the same rule of a detector in bfloat16 where a machine does not multiply that."""
+    if images is None:
+        if detector.in_float32 is None:
+            return None
+        scores = np.array(detector.in_float32.validation_scores)
+        labels = np.zeros(len(scores), dtype=int)
+    else:
+        twin = detector.float32_twin()
+        if twin is None:
+            return None
+        table, _ = _score(twin, images, calibration, None)
+        labels, scores = table["label"].to_numpy(dtype=int), table["score"].to_numpy(dtype=np.float64)
+    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores)
+    return Calibration.of(threshold, scores[labels == 0])
+
+
+def _score(
+    detector: Predictor, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
+) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    if tiling is None:
+        if detector.threshold is None:  # any will do: decisions are not looked at
+            detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.colour_limits)
+        return score_images(detector, images, calibration.batch_size)
+    check_larger_than_tiles(images, tiling)
+    predictor = TiledPredictor(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
+    return score_images(predictor, images, calibration.batch_size)
+
+
+def check_calibration_images(images: FoundImages) -> None:
+    """Raise `InputError` for images of which it is not known whether they are normal.
+
+    Without any folder ``good`` all are taken for normal, but not those of a folder that itself lies beside a ``good``.
+    """
+    unknown = [name for name, label in zip(images.names, images.labels, strict=True) if label is None]
+    if len(unknown) == len(images.paths):
+        place = images.base.resolve()
+        if (place.parent / NORMAL).is_dir():
+            raise InputError(
+                f"'{place}' lies beside a folder 'good', so that its images are anomalous; give the folder above for a "
+                "rule with labels, or 'good' for a rule of normal images"
+            )
+    elif unknown:
+        raise InputError(
+            f"{len(unknown)} images lie neither in a folder 'good' nor beside one, the first is '{unknown[0]}'; move "
+            "them, or give a folder of normal images alone"
+        )
+
+
+def score_images(
+    predictor: AnyPredictor, images: FoundImages, batch_size: int
+) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
+
+    Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.
+    """
+    labels = [label or 0 for label in images.labels]
+    scores, problems, maps = [], [], []
+    for label, judged in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
+        if judged.prediction is None:
+            problems.append(printable(judged.problem))
+            continue
+        scores.append(judged.prediction.score)
+        if label == 0 and judged.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
+            maps.append(_some_values(judged.prediction.map))
+    if problems:
+        raise InputError(
+            f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
+        )
+    table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
+    return table, colour_limits_of(np.concatenate(maps)) if maps else None
+
+
+def _some_values(anomaly_map: np.ndarray) -> np.ndarray:
+    """Return a large map's values in part: those of many do not fit into memory."""
+    return anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy()
+
+
+_NO_THRESHOLD = Threshold(
+    value=0, rule="quantile", expected_false_positive_rate=0, false_positive_rate_bound=1, normal_images=0
+)
+
+
+def _left_out(scores: pd.DataFrame) -> str:
+    anomalous = int((scores["label"] == 1).sum())
+    return f"; {anomalous} anomalous ones are left out" if anomalous else ""
+
+
+def create_pipeline() -> Pipeline:
+    """Score the calibration images, set the threshold, keep the new detector; in one step, all of it or nothing."""
+    return Pipeline(
+        [
+            Node(
+                calibrate,
+                inputs={
+                    "detector": "calibration.source",
+                    "images": "calibration.images",
+                    "calibration": "params:calibration",
+                    "compute": "params:compute",
+                },
+                outputs=["calibration.scores", "calibration.detector", "calibration.threshold"],
+                name="calibrate_detector",
+            ),
+        ]
+    )

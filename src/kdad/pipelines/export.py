@@ -1,0 +1,164 @@
+"""The pipeline `export`: a kept detector as one file of another runtime."""
+
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kedro.pipeline import Node, Pipeline
+from pydantic import ValidationError
+
+from kdad.compute import limit_threads
+from kdad.detectors.detector import Detector
+from kdad.detectors.exported.checked_images import VerificationImages, drawn, of_folder, of_run
+from kdad.detectors.exported.facts import ExportedFacts
+from kdad.detectors.exported.folder import keep
+from kdad.detectors.exported.parameters import ExportParameters
+from kdad.detectors.exported.runtime import kind_of
+from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.folder import read_facts
+from kdad.detectors.opening import open_detector
+from kdad.detectors.predictor import Predictor
+from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
+from kdad.images.found import FoundImages
+from kdad.images.image_set import ImageSet
+from kdad.images.registry import open_image_set
+from kdad.images.splits import Split, split_samples, table_of
+from kdad.logs import PLAIN
+from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.dataset import DatasetParameters
+
+
+def find_run_images(detector: Detector, dataset: DatasetParameters) -> VerificationImages | None:
+    """Return validation and test images of the run that made a detector; None where they are gone, or others.
+
+    They are those that the ``dataset:`` block names, or that the detector remembers, which it does not by every option;
+    ids, content and the number that is held out have to be those of the run.
+    """
+    record = detector.record
+    remembered = {"name": record.get("dataset"), "category": record.get("category"), "root": record.get("root")}
+    for names in ({}, remembered):
+        try:
+            wanted = DatasetParameters.model_validate(
+                dataset.model_dump() | names | {"image_size": list(detector.size), "duplicates": "warn"}
+            )
+            images = open_image_set(wanted, int(record.get("seed", 0)))
+            if images.name != record.get("dataset") or images.category != record.get("category"):
+                continue
+            found = _as_split(detector, images, wanted.validation_fraction, int(record.get("seed", 0)))
+        except (InputError, ValidationError, OSError):
+            continue
+        same = found.split.images_digest == record.get("images")
+        if same and len(found.split.rows("validation")) == record.get("validation_images"):
+            return of_run(found.images, found.split)
+    return None
+
+
+def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> FeatureSet:
+    split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
+    return detector.prepare_images(detector.settings, FeatureSet(images, split, {}), seed)
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was built and checked, in a folder of its own until it is kept."""
+
+    facts: ExportedFacts
+    temporary: tempfile.TemporaryDirectory = field(repr=False)
+
+    def save(self, folder: Path) -> None:
+        """Put it into `folder`, in the place of an older one; raises `InputError` where anything else lies there."""
+        with self.temporary as built:
+            keep(Path(built), folder)
+
+
+def export(
+    detector: Predictor,
+    images: FoundImages | None,
+    wanted: ExportParameters,
+    dataset: DatasetParameters,
+    compute: ComputeParameters,
+) -> tuple[Export, dict[str, Any]]:
+    """Build a detector's file, have it judge beside the detector, and report how its answers differ.
+
+    Raises `InputError` before anything is kept: for a system that cannot be exported, a missing package, and answers of
+    a float32 file that are not the detector's.
+    """
+    limit_threads(compute.threads)
+    if not isinstance(detector, Detector):
+        raise InputError(f"'{wanted.detector}' is an exported file already; give export.detector the detector's folder")
+    kind_of(wanted.format, writes=True)  # a missing package is told before images are looked at
+    place = Path(detector.record["folder"])
+    facts = read_facts(place)
+    exact, made_in = open_detector(place, "cpu", "float32"), "float32"
+    if exact.threshold is None and facts.threshold is not None:  # its rule is to be had, on images
+        made_in = facts.precision
+        exact.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
+    checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
+    folder = tempfile.TemporaryDirectory(prefix="kdad-export-")
+    try:
+        facts = export_detector(exact, made_in, checked, wanted.format, wanted.precision, Path(folder.name))
+    except BaseException:
+        folder.cleanup()
+        raise
+    size = sum(path.stat().st_size for path in Path(folder.name).iterdir())
+    logger.info(
+        "Exported a detector of '%s' as %s in %s, %.1f MB: %s",
+        *(facts.system, facts.file_format, facts.precision, size / 1e6, facts.loss.statement()),
+        extra=PLAIN,
+    )
+    if facts.threshold_set_by == "runtime":
+        logger.info(
+            "Its threshold is %.6g, set through its own runtime, in the place of %.6g: %s",
+            *(facts.threshold.value, facts.loss.threshold_before, facts.threshold.statement()),
+            extra=PLAIN,
+        )
+    report = {
+        "format": facts.file_format,
+        "precision": facts.precision,
+        "system": facts.system,
+        "megabytes": size / 1e6,
+        "threshold": None if facts.threshold is None else facts.threshold.value,
+        "threshold_set_by": facts.threshold_set_by,
+        **facts.loss.model_dump(),
+    }
+    return Export(facts, folder), report
+
+
+def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetParameters) -> VerificationImages:
+    if given is not None:
+        return of_folder(given)
+    found = find_run_images(detector, dataset)
+    if found is None:
+        logger.warning(
+            "The images of the detector's run are not at hand with these parameters: drawn ones take their place. Give "
+            "the dataset: block of that run, or a folder as export.images"
+        )
+        return drawn(detector.size)
+    return found
+
+
+def create_pipeline() -> Pipeline:
+    """Build the file, have it judge beside the detector, and keep it only when it agrees; in one step."""
+    return Pipeline(
+        [
+            Node(
+                export,
+                inputs={
+                    "detector": "export.source",
+                    "images": "export.images",
+                    "wanted": "params:export",
+                    "dataset": "params:dataset",
+                    "compute": "params:compute",
+                },
+                outputs=["export.detector", "export.report"],
+                name="export_detector",
+            ),
+        ]
+    )
