@@ -14,7 +14,7 @@ import psutil
 from bench_ablation import plan_of
 from kdad.experiments.case import Case
 from kdad.experiments.plan import plan_ablation
-from kdad.experiments.result import CaseResult, failed_case
+from kdad.experiments.case import CaseResult, failed_case
 from kdad.parameters.blocks import WorkersParameters
 from kdad.experiments.workers import Site, open_cluster, run_tasks
 

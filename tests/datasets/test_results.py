@@ -16,7 +16,7 @@ from kdad.datasets.results import (
     ThresholdDataset,
 )
 from kdad.errors import InputError
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
 from kdad.features.cache import open_cache
 from kdad.features.source import SourceReference
 from kdad.inference.predictions import write_predictions

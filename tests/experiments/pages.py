@@ -7,10 +7,10 @@ import pandas as pd
 from PIL import Image
 from synthetic import AXIS, results
 
+from kdad.experiments.case import tidy
 from kdad.experiments.figures import draw_axis
 from kdad.experiments.pages import AxisSection, render_ablation, render_baselines
 from kdad.experiments.papers import compare, render_tables
-from kdad.experiments.result import tidy
 from kdad.experiments.tables import axis_table, compare_pairs
 
 METHODS = ("nearest", "memory_bank", "vae")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from kdad.experiments.case import CaseResult
 from kdad.experiments.parameters import AxisParameters
-from kdad.experiments.result import CaseResult
 
 AXIS = AxisParameters(
     question="Is b better than a?",

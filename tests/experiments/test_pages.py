@@ -52,7 +52,7 @@ ROW = {
 def test_cells_by_hand():
     (cells,) = table_cells(pd.DataFrame([ROW]))
     assert cells == [
-        *("nearest source", "source", "0.876 [0.800, 0.950]", "-", "-", "-", "0.12", "2.5", "1.50 [12]"),
+        *("nearest source", "source", "0.8765 [0.8000, 0.9500]", "-", "-", "-", "0.12", "2.5", "1.50 [12]"),
     ]
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from kdad.datasets.shown import first_table
+from kdad.experiments.case import CaseResult
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
-from kdad.experiments.result import CaseResult
 from projects import PROJECT
 
 PAPER = pd.DataFrame(

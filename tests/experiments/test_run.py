@@ -18,8 +18,7 @@ from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.experiments.case import Case
-from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
+from kdad.experiments.case import Case, CaseResult, failed_case, histograms_of, history_of
 from kdad.experiments.run import ResidentRise, run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.extraction import FeatureSet

@@ -14,9 +14,7 @@ import pytest
 
 from kdad.errors import ClusterError, InputError
 from kdad.experiments import workers
-from kdad.experiments.case import Case
-from kdad.experiments.case_listeners import listen, stop_listening
-from kdad.experiments.result import failed_case
+from kdad.experiments.case import Case, failed_case, listen, stop_listening
 from kdad.experiments.workers import Cluster, Site, check_scheduler, open_cluster, run_tasks
 from kdad.parameters.blocks import WorkersParameters
 

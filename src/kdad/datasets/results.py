@@ -12,7 +12,7 @@ from kedro.io import DatasetError
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
 from kdad.features.cache import FeatureCache, open_cache
 from kdad.features.network import NetworkReference
 from kdad.inference.predictions import Predictions, read_predictions

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdad.experiments.case import Case
-from kdad.experiments.figures import PANELS, draw_axis
-from kdad.experiments.result import CaseResult
-from kdad.experiments.tables import COSTS, SHOWN
+from kdad.experiments.case import Case, CaseResult
+from kdad.experiments.figures import draw_axis
+from kdad.experiments.tables import COSTS
+from kdad.metrics.names import COMPARED, MAIN, METRICS, labels
 from kdad.reporting.html import embedded_figure, embedded_png, render_html
 
 _PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
@@ -44,7 +44,7 @@ def render_ablation(title: str, facts: str, protocol: str, sections: list[AxisSe
 
 def _section(section: AxisSection) -> dict[str, Any]:
     table = section.table
-    metrics = [name for name in SHOWN if name in table]
+    metrics = [name for name in COMPARED if name in table]
     costs = [name for name in COSTS if name in table]
     has_paper = "paper" in table
     paper_header = ["paper", "ours - paper"] if has_paper else []
@@ -60,7 +60,7 @@ def _section(section: AxisSection) -> dict[str, Any]:
         "name": section.name,
         "question": section.question,
         "figure": embedded_figure(section.figure),
-        "header": ["variant", *(SHOWN[name] for name in metrics), *paper_header, *(COSTS[name] for name in costs)],
+        "header": ["variant", *labels(metrics).values(), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
         "pairs_header": _PAIRS,
@@ -77,7 +77,7 @@ def _pair(record: dict[str, Any]) -> list[str]:
     return [
         record["variant"].replace("_", " "),
         record["reference"].replace("_", " "),
-        SHOWN[record["metric"]],
+        METRICS[record["metric"]].label,
         f"{record['difference']:+.4f}",
         f"{record['low']:+.4f} to {record['high']:+.4f}",
         f"{record['p_holm']:.3g}",
@@ -101,10 +101,7 @@ _BASELINE_PROTOCOL = (
     "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
     "much the process grew while it was fitted and scored."
 )
-_COLUMNS = (
-    *("method", "sees", "image AUROC", "pixel AUROC", "PRO", "pixel AUROC, MKD protocol"),
-    *("fit, s", "score, ms an image", "memory, MB"),
-)
+_COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
 
 
 def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataFrame:
@@ -148,7 +145,7 @@ def render_baselines(
 def _draw_methods(table: pd.DataFrame) -> Figure:
     """Draw each method's metrics; with one seed, image AUROC alone has an interval."""
     shown = table.rename(columns={"method": "variant"})
-    unknown = {f"{name}_sd": float("nan") for name in PANELS if name in table}
+    unknown = {f"{name}_sd": float("nan") for name in MAIN if name in table}
     return draw_axis(shown.assign(**unknown), "Baselines")
 
 
@@ -158,11 +155,8 @@ def table_cells(table: pd.DataFrame) -> list[list[str]]:
         [
             row["method"].replace("_", " "),
             row["sees"],
-            _three_digits(
-                row["image_auroc"],
-                f" [{_three_digits(row['image_auroc_low'])}, {_three_digits(row['image_auroc_high'])}]",
-            ),
-            *(_three_digits(row[name]) for name in ("pixel_auroc", "pro_auc", "pixel_auroc_mkd_protocol")),
+            METRICS["image_auroc"].text(row["image_auroc"]) + _interval(row),
+            *(METRICS[name].text(row[name]) for name in COMPARED[1:]),
             f"{row['fit_seconds']:.2f}",
             f"{row['milliseconds_an_image']:.1f}",
             f"{row['kept_megabytes']:.2f} [{row['peak_megabytes']:.0f}]",
@@ -171,5 +165,8 @@ def table_cells(table: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def _three_digits(value: float | None, rest: str = "") -> str:
-    return "-" if pd.isna(value) else f"{value:.3f}{rest}"
+def _interval(row: dict[str, Any]) -> str:
+    if pd.isna(row["image_auroc"]):
+        return ""
+    low, high = (METRICS["image_auroc"].text(row[f"image_auroc_{bound}"]) for bound in ("low", "high"))
+    return f" [{low}, {high}]"

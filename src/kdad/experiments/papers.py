@@ -1,17 +1,33 @@
 """The papers' tables: printed figure, ours over seeds and the difference, as a page and as a README's excerpt."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
+from kdad.metrics.names import METRICS
 from kdad.reporting.html import render_html
 
-#: The papers' metrics: our name of each, and what ours is multiplied by.
-METRICS = {
-    "image_auroc_percent": ("image_auroc", 100.0),
-    "pixel_auroc_percent_mkd_protocol": ("pixel_auroc_mkd_protocol", 100.0),
-    "pro_auc_fpr0.3": ("pro_auc", 1.0),
+
+class Printed(NamedTuple):
+    """A metric as the papers print it: our name of it, the unit, what ours is multiplied by, and decimals."""
+
+    own: str
+    unit: str
+    factor: float
+    decimals: int
+
+    @property
+    def heading(self) -> str:
+        """What stands above its table."""
+        return f"{METRICS[self.own].label}, {self.unit}"
+
+
+#: By the papers' names.
+PRINTED = {
+    "image_auroc_percent": Printed("image_auroc", "percent", 100.0, 2),
+    "pixel_auroc_percent_mkd_protocol": Printed("pixel_auroc_mkd_protocol", "percent", 100.0, 2),
+    "pro_auc_fpr0.3": Printed("pro_auc", "area to a false positive rate of 0.3", 1.0, 3),
 }
 MEAN = "mean"
 _OF_VARIANTS = ("mkd_gaussian_ablation",)  # compares variants of one method, which name it
@@ -26,12 +42,12 @@ def our_figures(results: list[CaseResult]) -> pd.DataFrame:
             "category": result.category.removeprefix("class_"),
             "seed": result.seed,
             "metric": metric,
-            "value": result.metrics[own] * factor,
+            "value": result.metrics[printed.own] * printed.factor,
         }
         for result in results
         if result.finished
-        for metric, (own, factor) in METRICS.items()
-        if result.metrics.get(own) is not None
+        for metric, printed in PRINTED.items()
+        if result.metrics.get(printed.own) is not None
     ]
     return pd.DataFrame(rows, columns=["method", "category", "seed", "metric", "value"])
 
@@ -113,11 +129,6 @@ def _unprinted(ours: pd.DataFrame) -> pd.DataFrame:
     return figures.assign(table="not printed", paper=float("nan"), paper_sd=float("nan"), source=None)
 
 
-_HEADINGS = {
-    "image_auroc_percent": "image AUROC, percent",
-    "pixel_auroc_percent_mkd_protocol": "pixel AUROC by the MKD protocol, percent",
-    "pro_auc_fpr0.3": "PRO, area to a false positive rate of 0.3",
-}
 _SOURCES = {
     "mkd_one_class": "One class as normal (Salehi et al. 2021, table 2)",
     "mkd_mvtec": "MVTec AD (Salehi et al. 2021)",
@@ -125,7 +136,6 @@ _SOURCES = {
     "us_pro": "MVTec AD (Bergmann et al. 2020)",
     "not printed": "Not in the papers",
 }
-_DECIMALS = {"pro_auc_fpr0.3": 3}
 _PARTS = ("paper", "ours", "difference")
 _SPREADS = {"paper": "paper_sd", "ours": "sd"}
 _ALONE = {("ours",): "Every figure is ours.", ("paper",): "Every figure is the papers'."}
@@ -160,7 +170,7 @@ def render_excerpt(facts: str, cells: pd.DataFrame) -> str:
     lines = []
     for (table, metric), block in cells.groupby(["table", "metric"], sort=False):
         run = block[block["ours"].notna()]
-        lines += [f"**{_SOURCES[table]}: {_HEADINGS[metric]}**", "", facts, ""]
+        lines += [f"**{_SOURCES[table]}: {PRINTED[metric].heading}**", "", facts, ""]
         lines += ["| | method | paper | ours ± sd (seeds) | difference |", "|---|---|---|---|---|"]
         for record in run.to_dict("records"):
             cell = _cell(record, metric)
@@ -175,7 +185,7 @@ def render_excerpt(facts: str, cells: pd.DataFrame) -> str:
 def _section(table: str, metric: str, block: pd.DataFrame, misprints: list[dict[str, Any]]) -> dict[str, Any]:
     ours = set(block.loc[block["ours"].notna(), "method"])
     methods = sorted(dict.fromkeys(block["method"]), key=lambda name: name not in ours)
-    decimals = _DECIMALS.get(metric, 2)
+    decimals = PRINTED[metric].decimals
     records = {(record["category"], record["method"]): record for record in block.to_dict("records")}
     columns = [{"name": name, "ours": name in ours, "parts": _parts(block, name)} for name in methods]
     rows = {
@@ -186,7 +196,7 @@ def _section(table: str, metric: str, block: pd.DataFrame, misprints: list[dict[
     kinds = {tuple(column["parts"]) for column in columns}
     return {
         "name": f"{table}-{metric}",
-        "heading": f"{_SOURCES[table]}: {_HEADINGS[metric]}",
+        "heading": f"{_SOURCES[table]}: {PRINTED[metric].heading}",
         "columns": columns,
         # Heads of one word say nothing where all columns have the same one.
         "labelled": len(kinds) > 1 or len(*kinds) > 1,
@@ -224,7 +234,7 @@ def _cells(
 
 
 def _cell(record: dict[str, Any], metric: str) -> dict[str, str]:
-    decimals = _DECIMALS.get(metric, 2)
+    decimals = PRINTED[metric].decimals
     difference = record.get("difference")
     return {
         **{name: _number(record.get(name), decimals) for name in ("paper", "paper_sd", "ours", "sd")},

@@ -10,10 +10,8 @@ from typing import Any
 from kdad.compute import prepare_compute
 from kdad.detectors.extraction import extract_features
 from kdad.errors import InputError
-from kdad.experiments.case import Case
-from kdad.experiments.case_listeners import tell_begin, tell_end
+from kdad.experiments.case import Case, CaseResult, failed_case, tell_begin, tell_end
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache

@@ -18,9 +18,8 @@ import pandas as pd
 
 from kdad.compute import usable_cores
 from kdad.errors import ClusterError, InputError, first_line
-from kdad.experiments.case import Case
+from kdad.experiments.case import Case, CaseResult, failed_case
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run_plan import Caches, CaseReport, CaseSettings, run_one
 from kdad.features.cache import open_cache
 from kdad.features.extraction import FeatureSet

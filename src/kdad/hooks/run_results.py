@@ -9,11 +9,12 @@ from rich.table import Table
 
 from kdad.datasets.place import file_of
 from kdad.hooks.measurements import headline
+from kdad.metrics.names import MAIN, labels
 from kdad.parameters.strict import flatten
 from kdad.reporting.console import console_table, frame_table, numbers_table
 from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link
 
-_METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro_auc": "PRO"}
+_METRICS = labels(MAIN)
 _CASE = {"axis": "axis", "variant": "variant"}
 
 
@@ -115,7 +116,7 @@ _STEPS: dict[str, Show] = {
 
 
 #: Of several results those that are read first.
-_FIRST = ("image_auroc", "pixel_auroc", "pro_auc", "false_positive_rate", "true_positive_rate", "threshold")
+_FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
 _SHEETS = ("heatmap_sheet", "contact_sheet")
 
 

@@ -6,13 +6,13 @@ import numpy as np
 
 from kdad.metrics.ground_truth import GroundTruth
 from kdad.metrics.mkd_protocol import mkd_protocol_auroc
+from kdad.metrics.names import PIXEL_METRICS
 from kdad.metrics.pixel_ranking import pixel_ap, pixel_auroc, pixel_roc, rank_pixels
 from kdad.metrics.region_overlap import ProCurve, pro_curve
 from kdad.metrics.upsampled import measured_pair
 
 #: Into which `PixelCurves.quantiles` divide pixels.
 BINS = 1024
-PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
 
 _PROTOCOL = "pixel_auroc_mkd_protocol"
 

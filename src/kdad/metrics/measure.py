@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.localisation import PIXEL_METRICS, PixelCurves, measure_pixels, undefined_metrics
+from kdad.metrics.localisation import PixelCurves, measure_pixels, undefined_metrics
+from kdad.metrics.names import PIXEL_METRICS
 from kdad.metrics.ranking import detection_metrics
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator

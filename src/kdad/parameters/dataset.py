@@ -111,6 +111,17 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
+_OF_FILES = ("category", "root", "fit", "value_range", "tiles")
+#: Fields that only some sets have, and which.
+_OF_SOME_SETS = ("normal_class", *_OF_FILES)
+_TAKES = {
+    "folder": _OF_FILES,
+    "csv": _OF_FILES,
+    "textures": ("category",),
+    "elpv": ("category",),
+    "digits": ("normal_class",),
+    **dict.fromkeys(("mnist", "fashion_mnist", "cifar10"), ("normal_class", "root")),
+}
 #: What the limits of values are taken from, where they are not given.
 RANGE_RULES = ("auto", "type", "data")
 
@@ -257,60 +268,33 @@ class DatasetParameters(StrictModel):
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
-        if self.name == "textures":
-            self._check_texture()
-        elif self.name in ("folder", "csv"):
-            self._check_folder()
-        elif self.name == "elpv":
-            self._check_cells()
-        else:
-            self._check_class()
-        if self.name not in ("folder", "csv"):
-            self._check_alike()
-        return self
-
-    def _check_alike(self) -> None:
-        for field in ("fit", "value_range", "tiles"):
+        self._check_category()
+        for field in _OF_SOME_SETS:
             default = type(self).model_fields[field].default
-            if getattr(self, field) != default:
-                raise ValueError(
-                    f"{field} does not go with {self.name}, whose images are all of one kind; set {field}: "
-                    f"{'null' if default is None else default}"
-                )
-
-    def _check_texture(self) -> None:
-        if self.category is None:
-            raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
-        if self.category not in TEXTURES:
-            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(TEXTURES))}")
-        self._leave_out("normal_class", "root")
-
-    def _check_folder(self) -> None:
-        if not self.root:
+            if field not in _TAKES[self.name] and getattr(self, field) != default:
+                wanted = "null" if default is None else default
+                raise ValueError(f"{field} does not go with {self.name}; set {field}: {wanted}")
+        if self.name in ("folder", "csv") and not self.root:
             what = "folder with the images" if self.name == "folder" else "CSV file that lists the images"
             raise ValueError(f"{self.name} needs root, the {what}")
+        if self.name in CLASS_SETS:
+            if self.contamination:
+                raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
+            if self.normal_class is None:
+                raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
+            if not 0 <= self.normal_class <= 9:
+                raise ValueError(f"unknown class {self.normal_class}; the classes are 0..9")
+        return self
+
+    def _check_category(self) -> None:
+        known = {"textures": TEXTURES, "elpv": CELLS}.get(self.name)
+        if self.category is None:
+            if self.name == "textures":
+                raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
+        elif known is not None and self.category not in known:
+            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(known))}")
         # The category becomes a folder's name under data/, and must not lead out of it.
-        if self.category is not None and (self.category in ("", ".", "..") or set(self.category) & set("/\\:\0")):
+        elif self.category in ("", ".", "..") or set(self.category) & set("/\\:\0"):
             raise ValueError(
                 f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
             )
-        self._leave_out("normal_class")
-
-    def _check_cells(self) -> None:
-        if self.category is not None and self.category not in CELLS:
-            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(CELLS))}")
-        self._leave_out("normal_class", "root")
-
-    def _check_class(self) -> None:
-        if self.contamination:
-            raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
-        if self.normal_class is None:
-            raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
-        if not 0 <= self.normal_class <= 9:
-            raise ValueError(f"unknown class {self.normal_class}; the classes are 0..9")
-        self._leave_out("category", *(["root"] if self.name == "digits" else []))
-
-    def _leave_out(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} does not go with {self.name}; set {name}: null")

@@ -20,6 +20,7 @@ from kdad.inference.tiling import describe_sizes, describe_tiles, describe_unlik
 from kdad.inference.watching import Watch, WatchReport
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
+from kdad.metrics.names import METRICS
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.project.interruption import RaiseOnSignal, StopRequested
@@ -30,7 +31,7 @@ from kdad.scoring.parameters import MeasuringParameters
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
-_HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "true_positive_rate")
+_HEADLINE = [key for key, metric in METRICS.items() if metric.kind != "pixel"]
 
 
 def predict_images(

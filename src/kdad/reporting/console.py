@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kdad.metrics.names import METRICS, Metric
 from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
 from kdad.scoring.threshold import Threshold
 
@@ -56,16 +57,6 @@ def _empty(title: str) -> Table:
     return table
 
 
-_MEASURED = {
-    "AUROC": ("image_auroc", "pixel_auroc"),
-    "95 % interval": ("interval", None),
-    "average precision": ("image_ap", "pixel_ap"),
-    "F1, best threshold": ("image_f1_max", None),
-    "PRO": (None, "pro_auc"),
-    "AUROC, MKD protocol": (None, "pixel_auroc_mkd_protocol"),
-}
-
-
 def console_table(metrics: dict) -> Group:
     """Return a run's metrics as tables: how images and pixels are ranked, and what the threshold promises and does.
 
@@ -90,10 +81,15 @@ def _ranking_table(metrics: dict) -> Table:
     for name in ("images", *metrics["localisation"]):
         table.add_column(name.replace("_", " "), justify="right")
     low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
-    detection = {**metrics, "interval": "-" if low is None else f"{low:.3f} to {high:.3f}"}
-    for name, (of_images, of_pixels) in _MEASURED.items():
-        cells = [_measured_cell(found, of_pixels) for found in metrics["localisation"].values()]
-        table.add_row(name, _measured_cell(detection, of_images), *cells)
+    by_title: dict[str, dict[str, Metric]] = {}
+    for metric in METRICS.values():
+        if metric.kind != "decisions":
+            by_title.setdefault(metric.title, {})[metric.kind] = metric
+    for title, of in by_title.items():
+        cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in metrics["localisation"].values())]
+        table.add_row(title, *("" if metric is None else metric.text(found[metric.key]) for metric, found in cells))
+        if title == "AUROC":
+            table.add_row("95 % interval", "-" if low is None else f"{low:.3f} to {high:.3f}")
     return table
 
 
@@ -127,10 +123,3 @@ def _left_out(metrics: dict) -> str | None:
         count = metrics.get(f"anomalous_images_{name}")
         said += [f"{count} anomalous images {what}, and are not in pixel metrics"] if count else []
     return "; ".join(said) or None
-
-
-def _measured_cell(found: dict, key: str | None) -> str:
-    if key is None:
-        return ""
-    value = found[key]
-    return value if isinstance(value, str) else "-" if value is None else f"{value:.4f}"

@@ -5,7 +5,8 @@ from sklearn.metrics import roc_auc_score
 from synthetic import failed, result
 
 from kdad.errors import InputError
-from kdad.experiments.result import CaseResult, in_plan_order, made_by, missing, pixel_histograms, tidy
+from kdad.experiments.case import CaseResult, in_plan_order, made_by, missing, tidy
+from kdad.experiments.run import pixel_histograms
 from kdad.experiments.statistics import pixel_aurocs
 
 

@@ -1,15 +1,16 @@
-"""Nodes that plan cases, open their images, and run them; a case that fails does not stop the others."""
+"""What every plan goes through: cases planned, images opened, frozen networks run, cases run."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 
 from kdad.errors import IncompleteError
+from kdad.experiments.case import CaseResult
 from kdad.experiments.paper_plan import PLANNED
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult
 from kdad.experiments.run_plan import Caches, CaseSettings, extract_plan_features, run_here
 from kdad.experiments.workers import check_scheduler, run_on_workers
 from kdad.features.extraction import FeatureSet
@@ -18,6 +19,7 @@ from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters, ReportingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines.detector import bind_first
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores
@@ -93,3 +95,52 @@ def describe_root(dataset: DatasetParameters) -> str:
 def page_title(page: str) -> str:
     """Return the title of an HTML page."""
     return page.partition("<title>")[2].partition("</title>")[0] or "the summary"
+
+
+def create_cases(name: str) -> Pipeline:
+    """Plan the cases, open each category's images once, run frozen networks over them, run the cases of each system."""
+    blocks = ("workers", *PLANNED[name].blocks)
+    images = {"plans": f"{name}.plans", "categories": f"{name}.categories"}
+    shared = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
+    case_blocks = {block: f"params:{block}" for block in ("measuring", "reporting", "workers")}
+    prepared = [
+        Node(
+            bind_first(plan_cases, name),
+            inputs={block: f"params:{block}" for block in blocks},
+            outputs=f"{name}.plans",
+            name=f"{name}_plan_cases",
+        ),
+        Node(
+            prepare_images,
+            inputs={"plans": f"{name}.plans", "stores": "stores", "seed": "params:seed"},
+            outputs=[f"{name}.categories", f"{name}.split_table"],
+            name=f"{name}_prepare_images",
+        ),
+        Node(
+            extract_features,
+            inputs=images | shared,
+            outputs=f"{name}.caches",
+            name=f"{name}_extract_features",
+        ),
+    ]
+    running = [
+        Node(
+            bind_first(run_cases, system),
+            inputs=images | shared | case_blocks | {"caches": f"{name}.caches"},
+            outputs=f"{name}.{system}.results",
+            name=f"{name}_run_{system}",
+        )
+        for system in PLANNED[name].systems
+    ]
+    return Pipeline([*prepared, *running])
+
+
+def results_of(name: str) -> list[str]:
+    """Return the names of the data sets that hold the results of each system."""
+    return [f"{name}.{system}.results" for system in PLANNED[name].systems]
+
+
+def report_missing(name: str) -> Node:
+    """Return the node that ends the run with an error for missing cases, after the page is written."""
+    inputs = [f"{name}.missing", f"{name}.page"]
+    return Node(stop_on_failures, inputs=inputs, outputs=None, name=f"{name}_report_missing")
