@@ -154,7 +154,8 @@ def test_what_an_interrupted_session_holds_is_the_next_ones(session):
 
 
 def test_a_worker_neither_frees_the_places_nor_is_refused(session):
-    session().begin("brick")
+    holding = session()  # a lock is freed with its hook
+    holding.begin("brick")
     worker = os.fork()
     if worker == 0:
         session(hook=PlaceLockHook())  # as Kedro does there

@@ -1,7 +1,6 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -94,7 +93,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
         with ResidentRise() as resident:
             made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
             raw = map_images(made, feature_set, made.methods[:1], context)
-        _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), feature_set, truth, context)
+        _measure_into(folder, case, made, fitting, raw, resident.peak, feature_set, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
@@ -110,22 +109,19 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A fitted detector, its raw maps, and the most bytes that both took at once."""
-
-    detector: Detector
-    fitting: FitResult
-    raw: RawMaps
-    peak: int
-
-
 def _measure_into(
-    folder: Path, case: Case, fitted: _Fitted, feature_set: FeatureSet, truth: GroundTruth, context: RunContext
+    folder: Path,
+    case: Case,
+    detector: Detector,
+    fitting: FitResult,
+    raw: RawMaps,
+    peak: int,
+    feature_set: FeatureSet,
+    truth: GroundTruth,
+    context: RunContext,
 ) -> None:
-    """Smooth, score, decide and measure, and leave everything in `folder`."""
+    """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    detector, fitting, raw = fitted.detector, fitted.fitting, fitted.raw
     smoothed = {method: smooth_all(stack, detector.smoothing(method)) for method, stack in raw.stacks.items()}
     table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
@@ -162,7 +158,7 @@ def _measure_into(
             "measuring_seconds": perf_counter() - started,
             "milliseconds_an_image": 1000 * sum(raw.seconds.values()) / max(len(raw.scores), 1),
             "kept_megabytes": sum(tensor.numel() * tensor.element_size() for tensor in state) / 1e6,
-            "peak_megabytes": fitted.peak / 1e6,
+            "peak_megabytes": peak / 1e6,
             **detector.cost(),
         },
         training_images=detector.record["training_images"],

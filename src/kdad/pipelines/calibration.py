@@ -24,6 +24,7 @@ from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, d
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines import blocks, made, own
 from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 
@@ -55,7 +56,7 @@ def calibrate(
         understood += describe_images(images, detector, "these are taken for normal", sizes)
     logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
     known = detector if tiling is None else find_tiled(detector.tiled, tiling)
-    before, limits, made = known and known.threshold, detector.colour_limits, detector.record
+    before, limits, record = known and known.threshold, detector.colour_limits, detector.record
     if images is None:
         scores = pd.DataFrame({"path": None, "label": 0, "score": detector.validation_scores})
     else:
@@ -67,8 +68,8 @@ def calibrate(
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
-    kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
-    source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
+    kept = {name: value for name, value in record.items() if name not in ("folder", "found")}
+    source = {"calibrated_from": record.get("folder"), "calibrated_from_run": record.get("mlflow_run")}
     detector.record = kept | source
     if tiling is None:
         if isinstance(detector, Detector):
@@ -183,18 +184,6 @@ def _left_out(scores: pd.DataFrame) -> str:
 
 def create_pipeline() -> Pipeline:
     """Score the calibration images, set the threshold, keep the new detector; in one step, all of it or nothing."""
-    return Pipeline(
-        [
-            Node(
-                calibrate,
-                inputs={
-                    "detector": "calibration.source",
-                    "images": "calibration.images",
-                    "calibration": "params:calibration",
-                    "compute": "params:compute",
-                },
-                outputs=["calibration.scores", "calibration.detector", "calibration.threshold"],
-                name="calibrate_detector",
-            ),
-        ]
-    )
+    inputs = {"detector": "calibration.source"} | own("calibration", "images") | blocks("calibration", "compute")
+    outputs = made("calibration", "scores", "detector", "threshold")
+    return Pipeline([Node(calibrate, inputs, outputs, name="calibrate_detector")])

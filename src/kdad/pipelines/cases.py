@@ -1,5 +1,6 @@
 """What every plan goes through: cases planned, images opened, frozen networks run, cases run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters, ReportingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines import blocks, made, own, shared
 from kdad.pipelines.detector import bind_first
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from kdad.scoring.parameters import MeasuringParameters
@@ -26,11 +28,11 @@ from kdad.storage.content_store import ContentStore, Stores
 from kdad.storage.provenance import code_version
 
 
-def plan_cases(name: str, workers: WorkersParameters, **blocks: Any) -> list[Plan]:
+def plan_cases(name: str, workers: WorkersParameters, **given: Any) -> list[Plan]:
     """Plan the cases of a pipeline, and see that a scheduler answers if one is named, before anything is computed."""
     check_scheduler(workers)
     # Kedro binds a block to its model where a node of the run takes it so.
-    plain = {key: block.model_dump() if isinstance(block, BaseModel) else block for key, block in blocks.items()}
+    plain = {key: block.model_dump() if isinstance(block, BaseModel) else block for key, block in given.items()}
     return PLANNED[name].plan(plain)
 
 
@@ -43,14 +45,6 @@ def prepare_images(plans: list[Plan], stores: Stores, seed: int) -> tuple[dict[s
         categories[name] = FeatureSet(images, Split(table), {})
         tables.append(table.assign(category=name))
     return categories, pd.concat(tables, ignore_index=True)
-
-
-def extract_features(
-    plans: list[Plan], categories: dict[str, FeatureSet], stores: Stores, compute: ComputeParameters, seed: int
-) -> Caches:
-    """Check every case on its images before anything trains, and run the frozen networks that most cases share."""
-    found = [extract_plan_features(plan, categories, stores, compute, seed) for plan in plans]
-    return {pair: caches for pairs in found for pair, caches in pairs.items()}
 
 
 def run_cases(
@@ -99,40 +93,31 @@ def page_title(page: str) -> str:
 
 def create_cases(name: str) -> Pipeline:
     """Plan the cases, open each category's images once, run frozen networks over them, run the cases of each system."""
-    blocks = ("workers", *PLANNED[name].blocks)
-    images = {"plans": f"{name}.plans", "categories": f"{name}.categories"}
-    shared = {"stores": "stores", "compute": "params:compute", "seed": "params:seed"}
-    case_blocks = {block: f"params:{block}" for block in ("measuring", "reporting", "workers")}
-    prepared = [
-        Node(
-            bind_first(plan_cases, name),
-            inputs={block: f"params:{block}" for block in blocks},
-            outputs=f"{name}.plans",
-            name=f"{name}_plan_cases",
-        ),
-        Node(
-            prepare_images,
-            inputs={"plans": f"{name}.plans", "stores": "stores", "seed": "params:seed"},
-            outputs=[f"{name}.categories", f"{name}.split_table"],
-            name=f"{name}_prepare_images",
-        ),
-        Node(
-            extract_features,
-            inputs=images | shared,
-            outputs=f"{name}.caches",
-            name=f"{name}_extract_features",
-        ),
-    ]
-    running = [
-        Node(
-            bind_first(run_cases, system),
-            inputs=images | shared | case_blocks | {"caches": f"{name}.caches"},
-            outputs=f"{name}.{system}.results",
-            name=f"{name}_run_{system}",
-        )
-        for system in PLANNED[name].systems
-    ]
-    return Pipeline([*prepared, *running])
+    images, planned = own(name, "plans", "categories"), PLANNED[name]
+    machine = shared("stores") | blocks("compute", "seed")
+    case_inputs = images | machine | own(name, "caches") | blocks("measuring", "reporting", "workers")
+    return Pipeline(
+        [
+            _node(name, bind_first(plan_cases, name), blocks("workers", *planned.blocks), f"{name}.plans"),
+            _node(
+                name,
+                prepare_images,
+                own(name, "plans") | shared("stores") | blocks("seed"),
+                made(name, "categories", "split_table"),
+            ),
+            Node(extract_plan_features, images | machine, f"{name}.caches", name=f"{name}_extract_features"),
+            *(
+                Node(
+                    bind_first(run_cases, system), case_inputs, f"{name}.{system}.results", name=f"{name}_run_{system}"
+                )
+                for system in planned.systems
+            ),
+        ]
+    )
+
+
+def _node(plan: str, function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
+    return Node(function, inputs, outputs, name=f"{plan}_{function.__name__}")
 
 
 def results_of(name: str) -> list[str]:

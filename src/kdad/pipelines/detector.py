@@ -21,7 +21,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import ingestion, reporting
+from kdad.pipelines import blocks, ingestion, made, own, reporting, shared
 from kdad.scoring.map_stack import smooth_all
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
@@ -50,10 +50,10 @@ def prepare_frozen(
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
-    **blocks: Any,
+    **given: Any,
 ) -> dict[str, NetworkReference]:
     """Check the inputs, then load the frozen networks, or train them where they have to be, and name them."""
-    detector, settings = _bound(system, blocks)
+    detector, settings = _bound(system, given)
     train_context = _context(stores, compute, seed).train_context()
     return steps.prepare_frozen(detector, settings, FeatureSet(image_set, Split(split_table), {}), train_context)[1]
 
@@ -65,10 +65,10 @@ def compute_features(
     frozen: dict[str, NetworkReference],
     stores: Stores,
     compute: ComputeParameters,
-    **blocks: Any,
+    **given: Any,
 ) -> tuple[dict[str, FeatureCache], dict[str, Any]]:
     """Run the frozen networks once over every image, or open what they gave before; return it and what it cost."""
-    detector, settings = _bound(system, blocks)
+    detector, settings = _bound(system, given)
     started, context = time.perf_counter(), _context(stores, compute)
     feature_set = steps.extract_features(
         detector, settings, FeatureSet(image_set, Split(split_table), {}), frozen, context
@@ -88,20 +88,20 @@ def fit_detector(
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
-    **blocks: Any,
+    **given: Any,
 ) -> tuple[Detector, pd.DataFrame, dict[str, Any]]:
     """Train the learnt half on normal images, or find it trained; return the detector, its loss history and cost.
 
     It takes what was `reported` of the images so that their warnings come first.
     """
-    detector, settings = _bound(system, blocks)
+    detector, settings = _bound(system, given)
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
-    made, fitting = steps.fit_detector(
+    fitted, fitting = steps.fit_detector(
         detector, settings, feature_set, frozen, _context(stores, compute, seed).train_context()
     )
     history = pd.DataFrame(columns=_HISTORY) if fitting.history is None else fitting.history
     history.attrs["network"] = fitting.network
-    return made, history, {"seconds": fitting.seconds, "reused": fitting.reused, **made.cost()}
+    return fitted, history, {"seconds": fitting.seconds, "reused": fitting.reused, **fitted.cost()}
 
 
 def map_images(
@@ -140,82 +140,68 @@ def calibrate_threshold(
     return steps.decide(detector, Split(split_table), raw_scores, anomaly_maps, measuring)
 
 
-def _bound(system: str, blocks: dict[str, Any]) -> tuple[type[Detector], SystemSettings]:
+def _bound(system: str, given: dict[str, Any]) -> tuple[type[Detector], SystemSettings]:
     """Return a system's detector, and its settings of its parameter blocks."""
-    return SYSTEMS[system].detector, SYSTEMS[system].Settings.model_validate(blocks)
+    return SYSTEMS[system].detector, SYSTEMS[system].Settings.model_validate(given)
 
 
 def _context(stores: Stores, compute: ComputeParameters, seed: int = 0) -> steps.RunContext:
     return steps.RunContext(prepare_compute(compute), stores, MeasuringParameters(), seed)
 
 
-_IMAGES = {"image_set": "image_set", "split_table": "split_table"}
-_MACHINE = {"stores": "stores", "compute": "params:compute"}
+_IMAGES = shared("image_set", "split_table")
+_MACHINE = shared("stores") | blocks("compute")
 
 
 def create_frozen(system: str) -> Pipeline:
     """Check the inputs and make the frozen networks ready."""
-    inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed"}
+    inputs = _IMAGES | _MACHINE | blocks("seed")
     return Pipeline([_settings_node(prepare_frozen, system, inputs, f"{system}.frozen")])
 
 
 def create_features(system: str) -> Pipeline:
     """Run the frozen networks over every image, once."""
-    inputs = {**_IMAGES, **_MACHINE, "frozen": f"{system}.frozen"}
-    outputs = [f"{system}.features", f"{system}.feature_cost"]
-    return Pipeline([_settings_node(compute_features, system, inputs, outputs)])
+    inputs = _IMAGES | _MACHINE | own(system, "frozen")
+    return Pipeline([_settings_node(compute_features, system, inputs, made(system, "features", "feature_cost"))])
 
 
 def create_fitting(system: str) -> Pipeline:
     """Train the learnt half on normal images, after the data report has warned of them."""
-    inputs = {**_IMAGES, **_MACHINE, "seed": "params:seed", "reported": "data_report_table"}
-    inputs |= {"frozen": f"{system}.frozen", "feature_caches": f"{system}.features"}
-    outputs = [f"{system}.{name}" for name in ("fitted", "loss_history", "fitting_cost")]
+    inputs = _IMAGES | _MACHINE | blocks("seed") | own(system, "frozen")
+    inputs |= {"reported": "data_report_table", "feature_caches": f"{system}.features"}
+    outputs = made(system, "fitted", "loss_history", "fitting_cost")
     return Pipeline([_settings_node(fit_detector, system, inputs, outputs)])
 
 
 def create_scoring(system: str) -> Pipeline:
     """Map images, smooth the maps, calibrate the threshold."""
     fitted = {"detector": f"{system}.fitted"}
+    steps_of_scoring = [
+        (
+            map_images,
+            _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"},
+            made(system, "raw_scores", "raw_maps", "mapping_cost"),
+        ),
+        (smooth_maps, own(system, "raw_maps"), f"{system}.anomaly_maps"),
+        (
+            calibrate_threshold,
+            shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring"),
+            made(system, "scores", "threshold"),
+        ),
+    ]
     return Pipeline(
         [
-            Node(
-                map_images,
-                inputs={**fitted, **_IMAGES, **_MACHINE, "feature_caches": f"{system}.features"},
-                outputs=[f"{system}.{name}" for name in ("raw_scores", "raw_maps", "mapping_cost")],
-                name=f"{system}_map_images",
-                tags=["inference"],
-            ),
-            Node(
-                smooth_maps,
-                inputs={**fitted, "raw_maps": f"{system}.raw_maps"},
-                outputs=f"{system}.anomaly_maps",
-                name=f"{system}_smooth_maps",
-                tags=["inference"],
-            ),
-            Node(
-                calibrate_threshold,
-                inputs={
-                    **fitted,
-                    "split_table": "split_table",
-                    "raw_scores": f"{system}.raw_scores",
-                    "anomaly_maps": f"{system}.anomaly_maps",
-                    "measuring": "params:measuring",
-                },
-                outputs=[f"{system}.scores", f"{system}.threshold"],
-                name=f"{system}_calibrate_threshold",
-                tags=["inference"],
-            ),
+            Node(function, fitted | inputs, outputs, name=f"{system}_{function.__name__}", tags=["inference"])
+            for function, inputs, outputs in steps_of_scoring
         ]
     )
 
 
 def _settings_node(function, system: str, inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    blocks = {name: f"params:{name}" for name in SYSTEMS[system].Settings.model_fields}
     return Node(
         bind_first(function, system),
-        inputs=blocks | inputs,
-        outputs=outputs,
+        blocks(*SYSTEMS[system].Settings.model_fields) | inputs,
+        outputs,
         name=f"{system}_{function.__name__}",
         tags=["training"],
     )

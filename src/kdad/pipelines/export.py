@@ -30,6 +30,7 @@ from kdad.images.splits import Split, split_samples, table_of
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines import blocks, made, own
 
 
 def find_run_images(detector: Detector, dataset: DatasetParameters) -> VerificationImages | None:
@@ -146,19 +147,6 @@ def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetPa
 
 def create_pipeline() -> Pipeline:
     """Build the file, have it judge beside the detector, and keep it only when it agrees; in one step."""
-    return Pipeline(
-        [
-            Node(
-                export,
-                inputs={
-                    "detector": "export.source",
-                    "images": "export.images",
-                    "wanted": "params:export",
-                    "dataset": "params:dataset",
-                    "compute": "params:compute",
-                },
-                outputs=["export.detector", "export.report"],
-                name="export_detector",
-            ),
-        ]
-    )
+    inputs = {"detector": "export.source", "wanted": "params:export"} | own("export", "images")
+    inputs |= blocks("dataset", "compute")
+    return Pipeline([Node(export, inputs, made("export", "detector", "report"), name="export_detector")])

@@ -1,6 +1,7 @@
 """The pipeline `inference`: a kept detector judges images that it has not seen."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kdad.metrics.measure import measure_detection
 from kdad.metrics.names import METRICS
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines import blocks, made, own
 from kdad.project.interruption import RaiseOnSignal, StopRequested
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import NormalReference
@@ -31,11 +33,17 @@ from kdad.scoring.parameters import MeasuringParameters
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
+_OUTPUT = {"output": "inference.output_folder"}
+_REPORT = ("contact_sheet", "page", "metrics")
 _HEADLINE = [key for key, metric in METRICS.items() if metric.kind != "pixel"]
 
 
 def predict_images(
-    detector: Predictor, images: FoundImages, output: Path, inference: InferenceParameters, compute: ComputeParameters
+    detector: Predictor,
+    images: FoundImages,
+    output: Path,
+    inference: InferenceParameters,
+    compute: ComputeParameters,
 ) -> tuple[Predictions, Facts, NormalReference]:
     """Predict every image file and write it to `output`, a batch in memory at once; files that cannot be read say why.
 
@@ -98,7 +106,7 @@ def report_predictions(
     return sheet, render_predictions(title, facts, table, shown), metrics
 
 
-def stop_on_unreadable(predictions: Predictions, page: str) -> None:
+def report_unreadable_files(predictions: Predictions, page: str) -> None:
     """Raise `IncompleteError` when files could not be read; taking the `page`, it comes after all is reported."""
     table = predictions.table
     problems = table.loc[table["score"].isna(), "problem"].tolist()
@@ -112,7 +120,11 @@ def stop_on_unreadable(predictions: Predictions, page: str) -> None:
 
 
 def watch_folder(
-    detector: Predictor, folder: Path, output: Path, inference: InferenceParameters, compute: ComputeParameters
+    detector: Predictor,
+    folder: Path,
+    output: Path,
+    inference: InferenceParameters,
+    compute: ComputeParameters,
 ) -> tuple[Predictions, Facts, NormalReference]:
     """Predict files as they arrive and write each to `output` before the next is begun, until told to end.
 
@@ -153,75 +165,40 @@ def report_watch(
 
 def create_pipeline() -> Pipeline:
     """Judge images, report, and end with an error when files could not be read."""
-    wanted, judged = {"inference": "params:inference"}, {"predictions": "inference.predictions"}
-    return Pipeline(
-        [
-            Node(
-                predict_images,
-                inputs={
-                    **wanted,
-                    "detector": "inference.detector",
-                    "images": "inference.images",
-                    "output": "inference.output_folder",
-                    "compute": "params:compute",
-                },
-                outputs=["inference.predictions", "inference.understood", "inference.reference"],
-                name="predict_images",
-                tags=["inference"],
-            ),
-            Node(
-                report_predictions,
-                inputs={
-                    **wanted,
-                    **judged,
-                    "understood": "inference.understood",
-                    "reference": "inference.reference",
-                    "measuring": "params:measuring",
-                },
-                outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
-                name="report_predictions",
-                tags=["inference"],
-            ),
-            Node(
-                stop_on_unreadable,
-                inputs={**judged, "page": "inference.page"},
-                outputs=None,
-                name="report_unreadable_files",
-                tags=["inference"],
-            ),
-        ]
+    space, understood = "inference", own("inference", "understood", "reference")
+    judged = own(space, "predictions")
+    return _pipeline(
+        (
+            predict_images,
+            own(space, "detector", "images") | _OUTPUT | blocks("inference", "compute"),
+            [*judged.values(), *understood.values()],
+        ),
+        (report_predictions, judged | understood | blocks("inference", "measuring"), made(space, *_REPORT)),
+        (report_unreadable_files, judged | own(space, "page"), None),
     )
 
 
 def create_watch() -> Pipeline:
     """Judge files as they arrive in a folder, until told to end, then report."""
-    wanted = {"inference": "params:inference"}
+    space, understood = "inference", own("inference", "understood", "reference")
+    return _pipeline(
+        (
+            watch_folder,
+            own(space, "detector") | {"folder": "inference.watched_folder"} | _OUTPUT | blocks("inference", "compute"),
+            ["inference.watched", *understood.values()],
+        ),
+        (
+            report_watch,
+            understood | {"predictions": "inference.watched"} | blocks("inference"),
+            made(space, *_REPORT),
+        ),
+    )
+
+
+def _pipeline(*steps: tuple[Callable[..., Any], dict[str, str], list[str] | None]) -> Pipeline:
     return Pipeline(
         [
-            Node(
-                watch_folder,
-                inputs={
-                    **wanted,
-                    "detector": "inference.detector",
-                    "folder": "inference.watched_folder",
-                    "output": "inference.output_folder",
-                    "compute": "params:compute",
-                },
-                outputs=["inference.watched", "inference.understood", "inference.reference"],
-                name="watch_folder",
-                tags=["inference"],
-            ),
-            Node(
-                report_watch,
-                inputs={
-                    **wanted,
-                    "predictions": "inference.watched",
-                    "understood": "inference.understood",
-                    "reference": "inference.reference",
-                },
-                outputs=["inference.contact_sheet", "inference.page", "inference.metrics"],
-                name="report_watch",
-                tags=["inference"],
-            ),
+            Node(function, inputs, outputs, name=function.__name__, tags=["inference"])
+            for function, inputs, outputs in steps
         ]
     )

@@ -18,6 +18,7 @@ from kdad.images.splits import Split
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.localisation import PixelCurves
 from kdad.parameters.blocks import ReportingParameters
+from kdad.pipelines import blocks, made, own, shared
 from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
 from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.reporting.threshold_remarks import threshold_remarks
@@ -53,12 +54,12 @@ def write_metrics(
     mapping_cost: dict[str, float],
 ) -> dict[str, Any]:
     """Gather the metrics with what they were measured on, and what it cost."""
-    made = detector.record
+    record = detector.record
     found = {**measured, "threshold": threshold.model_dump()}
     return {
-        **{name: made[name] for name in ("dataset", "category", "root")},
+        **{name: record[name] for name in ("dataset", "category", "root")},
         "image_size": list(detector.size),
-        "seed": made["seed"],
+        "seed": record["seed"],
         "source": detector.describe(detector.settings),
         "commit": code_version(Path.cwd()),
         **found,
@@ -135,46 +136,47 @@ def _peak_memory() -> float | None:
 
 def create_pipeline(system: str) -> Pipeline:
     """Measure detection and localisation, draw the figures, write the metrics, keep the detector."""
-
-    def own(*names: str) -> dict[str, str]:
-        return {name: f"{system}.{name}" for name in names}
-
-    images = {"image_set": "image_set", "split_table": "split_table"}
-    fitted = {"detector": f"{system}.fitted"}
-    measuring = {"measuring": "params:measuring"}
-    steps = [
+    images, fitted = shared("image_set", "split_table"), {"detector": f"{system}.fitted"}
+    features = {"feature_caches": f"{system}.features"}
+    # A function, what it takes of its own system, what else, and what it makes.
+    nodes = [
         (
             measure_detector,
-            {**fitted, **images, **own("scores", "raw_maps", "anomaly_maps"), **measuring},
+            ("scores", "raw_maps", "anomaly_maps"),
+            fitted | images | blocks("measuring"),
             ["measured", "curves", "ground_truth"],
         ),
         (
             write_metrics,
-            {**fitted, **own("measured", "threshold", "feature_cost", "fitting_cost", "mapping_cost")},
+            ("measured", "threshold", "feature_cost", "fitting_cost", "mapping_cost"),
+            fitted,
             "metrics",
         ),
-        (
-            draw_curves,
-            own("scores", "measured", "curves") | measuring,
-            ["roc_figure", "pro_figure"],
-        ),
-        (draw_score_histogram, own("scores", "threshold"), "score_histogram_figure"),
-        (draw_loss_curves, {"history": f"{system}.loss_history"}, "loss_figure"),
+        (draw_curves, ("scores", "measured", "curves"), blocks("measuring"), ["roc_figure", "pro_figure"]),
+        (draw_score_histogram, ("scores", "threshold"), {}, "score_histogram_figure"),
+        (draw_loss_curves, (), {"history": f"{system}.loss_history"}, "loss_figure"),
         (
             draw_heatmap_sheet,
-            {**fitted, **images, **own("scores", "anomaly_maps", "ground_truth"), "reporting": "params:reporting"},
+            ("scores", "anomaly_maps", "ground_truth"),
+            fitted | images | blocks("reporting"),
             "heatmap_sheet",
         ),
         (
             keep_detector,
-            own("fitted", "scores", "threshold", "anomaly_maps", "metrics")
-            | {**images, **measuring, "feature_caches": f"{system}.features"},
+            ("fitted", "scores", "threshold", "anomaly_maps", "metrics"),
+            images | features | blocks("measuring"),
             "detector",
         ),
     ]
-    return Pipeline([_node(function, inputs, outputs, system) for function, inputs, outputs in steps])
-
-
-def _node(function, inputs: dict[str, str], outputs: str | list[str], system: str) -> Node:
-    named = f"{system}.{outputs}" if isinstance(outputs, str) else [f"{system}.{name}" for name in outputs]
-    return Node(function, inputs=inputs, outputs=named, name=f"{system}_{function.__name__}", tags=["reporting"])
+    return Pipeline(
+        [
+            Node(
+                function,
+                own(system, *names) | others,
+                f"{system}.{outputs}" if isinstance(outputs, str) else made(system, *outputs),
+                name=f"{system}_{function.__name__}",
+                tags=["reporting"],
+            )
+            for function, names, others, outputs in nodes
+        ]
+    )

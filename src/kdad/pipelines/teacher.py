@@ -18,10 +18,12 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import ingestion, reporting
+from kdad.pipelines import blocks, ingestion, reporting, shared
 from kdad.pipelines.detector import create_features, create_fitting, create_scoring
 from kdad.reporting.curves import draw_loss_curves
 from kdad.storage.content_store import ContentStore, Stores
+
+_SYSTEM = "uninformed_students"
 
 
 def train_teachers(
@@ -54,32 +56,16 @@ def train_teachers(
 
 def create_teachers() -> Pipeline:
     """Train the teachers, once images and split are known to fit, and draw their losses."""
-    blocks = {name: f"params:{name}" for name in ("teacher", "students", "student_scoring", "compute", "seed")}
+    inputs = shared("image_set", "split_table", "stores", "teacher_patches")
+    inputs |= blocks("teacher", "students", "student_scoring", "compute", "seed")
+    history = f"{_SYSTEM}.teacher_loss_history"
+    figure = f"{_SYSTEM}.teacher_loss_figure"
     return Pipeline(
         [
-            Node(
-                train_teachers,
-                inputs={
-                    **{name: name for name in ("image_set", "split_table", "stores")},
-                    "teacher_patches": "teacher_patches",
-                    **blocks,
-                },
-                outputs=["uninformed_students.frozen", "uninformed_students.teacher_loss_history"],
-                name="train_teachers",
-                tags=["training"],
-            ),
-            Node(
-                draw_loss_curves,
-                inputs={"history": "uninformed_students.teacher_loss_history"},
-                outputs="uninformed_students.teacher_loss_figure",
-                name="draw_teacher_losses",
-                tags=["reporting"],
-            ),
+            Node(train_teachers, inputs, [f"{_SYSTEM}.frozen", history], name="train_teachers", tags=["training"]),
+            Node(draw_loss_curves, {"history": history}, figure, name="draw_teacher_losses", tags=["reporting"]),
         ]
     )
-
-
-_SYSTEM = "uninformed_students"
 
 
 def create_system() -> Pipeline:

@@ -1,7 +1,11 @@
 """From an image set to a split and a report."""
 
+from collections.abc import Callable
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
+from kdad.pipelines import blocks, shared
 from kdad.pipelines.ingestion.nodes import (
     report_images,
     sample_teacher_patches,
@@ -14,43 +18,23 @@ def create_pipeline() -> Pipeline:
     """Validate images and split the normal ones."""
     return Pipeline(
         [
-            Node(validate_images, inputs=["image_set"], outputs="image_table", name="validate_images", tags="training"),
-            Node(
-                split_images,
-                inputs={"image_table": "image_table", "dataset": "params:dataset", "seed": "params:seed"},
-                outputs="split_table",
-                name="split_images",
-                tags="training",
-            ),
+            _node(validate_images, shared("image_set"), "image_table"),
+            _node(split_images, shared("image_table") | blocks("dataset", "seed"), "split_table"),
         ]
     )
 
 
 def create_report(system: str) -> Pipeline:
     """Leave a page of what images there are and what is odd about them, once the frozen networks of `system` ran."""
-    node = Node(
-        report_images,
-        inputs={
-            "image_set": "image_set",
-            "image_table": "image_table",
-            "split_table": "split_table",
-            "feature_caches": f"{system}.features",
-            "dataset": "params:dataset",
-        },
-        outputs=["data_report", "data_report_table", "duplicates"],
-        name="report_images",
-        tags="training",
-    )
-    return Pipeline([node])
+    inputs = shared("image_set", "image_table", "split_table") | {"feature_caches": f"{system}.features"}
+    outputs = ["data_report", "data_report_table", "duplicates"]
+    return Pipeline([_node(report_images, inputs | blocks("dataset"), outputs)])
 
 
 def create_patches() -> Pipeline:
     """Sample the natural patches that teachers are trained on."""
-    node = Node(
-        sample_teacher_patches,
-        inputs={"teacher": "params:teacher", "students": "params:students"},
-        outputs="teacher_patches",
-        name="sample_teacher_patches",
-        tags="training",
-    )
-    return Pipeline([node])
+    return Pipeline([_node(sample_teacher_patches, blocks("teacher", "students"), "teacher_patches")])
+
+
+def _node(function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
+    return Node(function, inputs, outputs, name=function.__name__, tags="training")
