@@ -9,7 +9,7 @@ from synthetic import AXIS, results
 
 from kdad.experiments.case import tidy
 from kdad.experiments.figures import draw_axis
-from kdad.experiments.pages import AxisSection, render_ablation, render_baselines
+from kdad.experiments.pages import axis_section, render_ablation, render_baselines
 from kdad.experiments.papers import compare, render_tables
 from kdad.experiments.tables import axis_table, compare_pairs
 
@@ -21,7 +21,7 @@ def imagined_page(missing: list[dict] | None = None) -> str:
     table = axis_table(tidy(results()), "form", AXIS)
     pairs = compare_pairs(results(), lambda _: None, "form", AXIS, 200, np.random.default_rng(0))
     settings = {"a": {}, "b": {"cloner.loss.value_weight": 2, "note": "<script>alert(1)</script>"}}
-    section = AxisSection("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
+    section = axis_section("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
     return render_ablation("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
 
 

@@ -18,7 +18,7 @@ from kdad.features.network import NetworkReference
 from kdad.inference.predictions import Predictions, read_predictions
 from kdad.scoring.map_stack import write_stack
 from kdad.scoring.threshold import Threshold
-from kdad.storage.replacing import replace_text
+from kdad.storage.replacing import link_or_copy, replace_text
 
 
 class MapStackDataset(PlaceDataset):
@@ -44,20 +44,15 @@ class MapStackDataset(PlaceDataset):
 
 
 def _link(stack: np.ndarray, target: Path) -> bool:
-    """Name the file behind a whole memory map `target`; False where there is none or the disk cannot."""
+    """Name the file behind a whole memory map `target`, or copy it; False where there is none."""
     if not isinstance(stack, np.memmap) or stack.filename is None or not Path(stack.filename).exists():
         return False  # also of a map whose file is gone already, which leaves nothing behind
     whole = np.load(stack.filename, mmap_mode="r")
     if whole.shape != stack.shape or whole.dtype != stack.dtype:
         return False
-    if target.exists() and target.samefile(stack.filename):
-        return True
-    try:
+    if not (target.exists() and target.samefile(stack.filename)):
         with TemporaryDirectory(dir=target.parent) as folder:
-            os.link(stack.filename, Path(folder) / target.name)
-            os.replace(Path(folder) / target.name, target)
-    except OSError:
-        return False
+            os.replace(link_or_copy(stack.filename, Path(folder) / target.name), target)
     return True
 
 

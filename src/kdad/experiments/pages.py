@@ -1,7 +1,6 @@
 """Pages of ablations and baselines, one HTML file each with its figures inside."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,8 @@ from kdad.reporting.html import embedded_figure, embedded_png, render_html
 _PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
 
 
-@dataclass(frozen=True)
-class AxisSection:
-    """What the page shows of an axis: question, `axis_table`, paired differences, figure, and variants' settings."""
-
-    name: str
-    question: str
-    table: pd.DataFrame
-    pairs: pd.DataFrame
-    figure: Figure
-    settings: dict[str, dict[str, Any]]
-
-
-def render_ablation(title: str, facts: str, protocol: str, sections: list[AxisSection], missing: pd.DataFrame) -> str:
-    """Return the page as HTML; text from settings and errors is escaped."""
+def render_ablation(title: str, facts: str, protocol: str, axes: list[dict[str, Any]], missing: pd.DataFrame) -> str:
+    """Return the page as HTML, with an `axis_section` each; text from settings and errors is escaped."""
     return render_html(
         "kdad.experiments",
         "ablation",
@@ -38,18 +25,25 @@ def render_ablation(title: str, facts: str, protocol: str, sections: list[AxisSe
         facts=facts,
         protocol=protocol,
         missing=missing.to_dict("records"),
-        axes=[_section(section) for section in sections],
+        axes=axes,
     )
 
 
-def _section(section: AxisSection) -> dict[str, Any]:
-    table = section.table
+def axis_section(
+    name: str,
+    question: str,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    figure: Figure,
+    settings: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what the page shows of an axis: its `axis_table`, paired differences, figure, and variants' settings."""
     metrics = [name for name in COMPARED if name in table]
     costs = [name for name in COSTS if name in table]
     has_paper = "paper" in table
     paper_header = ["paper", "ours - paper"] if has_paper else []
     # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
-    pairs = [record for record in section.pairs.to_dict("records") if record["low"] or record["high"]]
+    shown = [record for record in pairs.to_dict("records") if record["low"] or record["high"]]
     rows = []
     for record in table.to_dict("records"):
         cells = [record["variant"].replace("_", " ")]
@@ -57,18 +51,17 @@ def _section(section: AxisSection) -> dict[str, Any]:
         cells += [_number(record[name]) for name in ("paper", "difference")] if has_paper else []
         rows.append(cells + [_count(record[name]) for name in costs])
     return {
-        "name": section.name,
-        "question": section.question,
-        "figure": embedded_figure(section.figure),
+        "name": name,
+        "question": question,
+        "figure": embedded_figure(figure),
         "header": ["variant", *labels(metrics).values(), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
         "pairs_header": _PAIRS,
-        "pairs": [_pair(record) for record in pairs],
-        "real": ["real" if record["real"] else "" for record in pairs],
+        "pairs": [_pair(record) for record in shown],
+        "real": ["real" if record["real"] else "" for record in shown],
         "settings": [
-            (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base")
-            for name, found in section.settings.items()
+            (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base") for name, found in settings.items()
         ],
     }
 

@@ -1,7 +1,7 @@
 """Kedro hooks: what a run says, logs, and ends with."""
 
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.errors import FullDiskHook, InputErrorHook, MissingInputHook
+from kdad.hooks.errors import MissingInputHook, RunErrorHook
 from kdad.hooks.places import PlaceLockHook, PlaceOwnerHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
@@ -12,11 +12,10 @@ from kdad.hooks.variant_log import VariantLogHook
 
 __all__ = [
     "CurrentRun",
-    "FullDiskHook",
-    "InputErrorHook",
     "MissingInputHook",
     "PlaceLockHook",
     "PlaceOwnerHook",
+    "RunErrorHook",
     "RunLogHook",
     "RunReportHook",
     "RunTrackingHook",

@@ -62,13 +62,46 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DAMAGE = (ValueError, EOFError, OSError)
 
 
-class InputErrorHook:
-    """Ends a run that met such an error with its one message, without a traceback, and the exit code of its kind."""
+class RunErrorHook:
+    """Ends a run that met an error of a person's making with its one message, without a traceback, and an exit code.
+
+    Of a full disk it names what could not be written, and removes what was half written: Kedro's own data sets write in
+    place; those of this project take their place whole, and leave what was there.
+    """
+
+    def __init__(self) -> None:
+        self._catalog: Any = None
+        self._begun: dict[str, Path] = {}
+
+    @hook_impl
+    def after_catalog_created(self, catalog: Any) -> None:
+        """Keep the catalog, whose entries say where they lie."""
+        self._catalog = catalog
+        self._begun.clear()
+
+    @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """Note the file."""
+        dataset = self._catalog.get(dataset_name)
+        if hasattr(dataset, "_filepath") and not isinstance(dataset, PlaceDataset):
+            self._begun[dataset_name] = file_of(dataset)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """It is whole."""
+        self._begun.pop(dataset_name, None)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Turn the error into a message of the command line, after the others have closed their runs."""
-        ending = _ending_of(error)
+        begun, ending = list(self._begun.values()), _ending_of(error)
+        self._begun.clear()
+        if is_full(error):
+            for path in begun:
+                if path.is_file():
+                    path.unlink()
+            if known_error_of(error) is None:
+                ending = str(disk_full(begun[0] if begun else Path.cwd())), ExitCode.DISK_FULL
         if ending is not None:
             raise CommandLineError(*ending) from error
 
@@ -107,45 +140,3 @@ def _forbidden_file(error: BaseException | None) -> str | None:
             return f"'{error.filename}' may not be read or written ({error.strerror}); change its rights or its place"
         error = error.__cause__ or error.__context__
     return None
-
-
-class FullDiskHook:
-    """Ends a run with one message that names what could not be written, and removes what was half written.
-
-    Kedro's own data sets write in place; those of this project take their place whole, and leave what was there.
-    """
-
-    def __init__(self) -> None:
-        self._catalog: Any = None
-        self._begun: dict[str, Path] = {}
-
-    @hook_impl
-    def after_catalog_created(self, catalog: Any) -> None:
-        """Keep the catalog, whose entries say where they lie."""
-        self._catalog = catalog
-        self._begun.clear()
-
-    @hook_impl
-    def before_dataset_saved(self, dataset_name: str) -> None:
-        """Note the file."""
-        dataset = self._catalog.get(dataset_name)
-        if hasattr(dataset, "_filepath") and not isinstance(dataset, PlaceDataset):
-            self._begun[dataset_name] = file_of(dataset)
-
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str) -> None:
-        """It is whole."""
-        self._begun.pop(dataset_name, None)
-
-    @hook_impl(trylast=True)
-    def on_pipeline_error(self, error: Exception) -> None:
-        """Remove what is not whole, and say what is missing, after the others have closed their runs."""
-        begun = list(self._begun.values())
-        self._begun.clear()
-        if not is_full(error):
-            return
-        for path in begun:
-            if path.is_file():
-                path.unlink()
-        if known_error_of(error) is None:  # which says it already
-            raise CommandLineError(str(disk_full(begun[0] if begun else Path.cwd())), ExitCode.DISK_FULL) from error

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.case import CaseResult, histograms_of, in_plan_order, made_by, missing, tidy
 from kdad.experiments.figures import draw_axis, draw_filter
-from kdad.experiments.pages import AxisSection, baseline_table, render_ablation, render_baselines, sheets_of
+from kdad.experiments.pages import axis_section, baseline_table, render_ablation, render_baselines, sheets_of
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, ablation_of
 from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines import blocks, made, own
 from kdad.pipelines.cases import create_cases, describe_origin, describe_root, report_missing, results_of
 from kdad.seeding import numpy_generator
 
@@ -29,27 +30,20 @@ _TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Stud
 def create_ablation(system: str) -> Pipeline:
     """Run every case, summarise and draw their results, and end with an error for missing ones."""
     name = ablation_of(system)
-    own, block = (lambda what: f"{name}.{what}"), f"params:{name}"
-    ended = [
-        Node(
-            summarise_variants,
-            inputs=[own("plans"), block, f"{name}.{system}.results"],
-            outputs=[own(made) for made in ("summary", "summary_csv", "pairs", "missing", "origin")],
-            name=f"{name}_summarise_variants",
-        ),
-        Node(
-            write_page,
-            inputs={
-                **{made: own(made) for made in ("plans", "summary", "pairs", "missing", "origin")},
-                "ablation": block,
-                "dataset": "params:dataset",
-            },
-            outputs=[own("figures"), own("page"), own("headline")],
-            name=f"{name}_draw",
-        ),
-        report_missing(name),
-    ]
-    return create_cases(name) + Pipeline(ended)
+    plan = own(name, "plans") | {"ablation": f"params:{name}"}
+    summary = Node(
+        summarise_variants,
+        plan | {"results": f"{name}.{system}.results"},
+        made(name, "summary", "summary_csv", "pairs", "missing", "origin"),
+        name=f"{name}_summarise_variants",
+    )
+    page = Node(
+        write_page,
+        plan | own(name, "summary", "pairs", "missing", "origin") | blocks("dataset"),
+        made(name, "figures", "page", "headline"),
+        name=f"{name}_draw",
+    )
+    return create_cases(name) + Pipeline([summary, page, report_missing(name)])
 
 
 def summarise_variants(
@@ -79,14 +73,15 @@ def write_page(
     """Draw a figure for each axis, write the page that holds everything, and return each axis' reference and best."""
     (plan,) = plans
     settings = {(case.axis, case.variant): case.overrides for case in plan.cases}
-    sections, headline = [], {}
+    sections, figures, headline = [], {}, {}
     for name, axis in ablation.chosen.items():
         rows = axis_table(summary, name, axis)
         headline[name] = axis_headline(rows, axis)
         draw = draw_filter if name == "filter" else draw_axis
         found = {variant: settings[name, variant] for variant in axis.present}
-        figure = draw(rows, axis.question)
-        sections.append(AxisSection(name, axis.question, rows, pairs[pairs["axis"] == name], figure, found))
+        figures[f"{name}.png"] = draw(rows, axis.question)
+        shown = pairs[pairs["axis"] == name]
+        sections.append(axis_section(name, axis.question, rows, shown, figures[f"{name}.png"], found))
     categories = ", ".join(dict.fromkeys(case.category for case in plan.cases))
     facts = (
         f"{dataset.name} ({categories}), {dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, "
@@ -94,7 +89,7 @@ def write_page(
     )
     title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
     page = render_ablation(title, facts, _ABLATION_PROTOCOL, sections, missing)
-    return {f"{section.name}.png": section.figure for section in sections}, page, headline
+    return figures, page, headline
 
 
 def describe_bases(plan: Plan) -> str:
@@ -103,15 +98,12 @@ def describe_bases(plan: Plan) -> str:
     return ", ".join(f"{system} through {what}" for system, what in seen.items())
 
 
-_MADE = ("table", "metrics_by_method", "sheets", "page", "missing", "detectors")
-
-
 def create_baselines() -> Pipeline:
     """Run every baseline, and every system that stands among them, and compare them."""
     summary = Node(
         compare_baselines,
         inputs=["baselines.plans", "params:dataset", *results_of("baselines")],
-        outputs=[f"baselines.{name}" for name in _MADE],
+        outputs=made("baselines", "table", "metrics_by_method", "sheets", "page", "missing", "detectors"),
         name="baselines_compare",
     )
     return create_cases("baselines") + Pipeline([summary, report_missing("baselines")])
@@ -151,7 +143,7 @@ def create_paper_tables() -> Pipeline:
             *("paper_tables.plans", "paper_results", "params:paper_tables", "params:dataset"),
             *results_of("paper_tables"),
         ],
-        outputs=[f"paper_tables.{name}" for name in ("cells", "page", "excerpt", "missing")],
+        outputs=made("paper_tables", "cells", "page", "excerpt", "missing"),
         name="compare_with_papers",
     )
     return create_cases("paper_tables") + Pipeline([compared, report_missing("paper_tables")])

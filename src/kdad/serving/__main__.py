@@ -13,8 +13,8 @@ from kdad.errors import InputError
 from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import every_message
+from kdad.project import LOADER_ARGS, register_project
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.conf_files import LOADER_ARGS, register_project
 from kdad.tracking.destination import destination_of
 
 _IDLE_SECONDS = 60  # that a connection is kept between requests
