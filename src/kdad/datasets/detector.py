@@ -17,6 +17,13 @@ from kdad.parameters.written_names import plain_name
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
+_MODELS = Path("data/06_models")
+_RUNS = "runs:/"
+_REGISTRY = "models:/"
+#: A name of the registry with an alias or a version, or a model's ID.
+_MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
+_LATEST = "latest"
+
 
 class DetectorDataset(PlaceDataset):
     """A folder that holds all that judging takes (`Detector.save`), or an exported file; replaced as a whole."""
@@ -42,14 +49,6 @@ class DetectorCopiesDataset(PlaceDataset):
         for name, folder in data.items():
             with replacing(self._filepath / name / "detector") as partial:
                 shutil.copytree(folder, partial, copy_function=link_or_copy, dirs_exist_ok=True)
-
-
-_MODELS = Path("data/06_models")
-_RUNS = "runs:/"
-_REGISTRY = "models:/"
-#: A name of the registry with an alias or a version, or a model's ID.
-_MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
-_LATEST = "latest"
 
 
 class LocatedDetectorDataset(ReadOnlyDataset):

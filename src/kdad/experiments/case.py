@@ -17,6 +17,10 @@ from kdad.storage.provenance import code_digest
 if TYPE_CHECKING:
     from kdad.detectors.detector import Detector
 
+#: Costs that tables show beside metrics.
+_COSTS = ("train_seconds", "parameters", "flops")
+_CASE = ["axis", "variant", "category", "seed"]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -137,11 +141,6 @@ def history_of(result: CaseResult) -> pd.DataFrame | None:
     """Read a result's loss history; None where nothing was trained epoch by epoch."""
     path = Path(result.folder) / "loss_history.csv"
     return pd.read_csv(path) if path.exists() else None
-
-
-#: Costs that tables show beside metrics.
-_COSTS = ("train_seconds", "parameters", "flops")
-_CASE = ["axis", "variant", "category", "seed"]
 
 
 def tidy(results: list[CaseResult]) -> pd.DataFrame:

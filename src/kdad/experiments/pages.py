@@ -15,6 +15,13 @@ from kdad.reporting.html import embedded_figure, embedded_png, render_html
 
 _PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
 
+_BASELINE_PROTOCOL = (
+    "Fitted on training images alone; the threshold comes from normal validation images; test images are scored once. "
+    "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
+    "much the process grew while it was fitted and scored."
+)
+_COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
+
 
 def render_ablation(title: str, facts: str, protocol: str, axes: list[dict[str, Any]], missing: pd.DataFrame) -> str:
     """Return the page as HTML, with an `axis_section` each; text from settings and errors is escaped."""
@@ -87,14 +94,6 @@ def _number(value: float) -> str:
 
 def _count(value: float) -> str:
     return "" if pd.isna(value) else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-
-
-_BASELINE_PROTOCOL = (
-    "Fitted on training images alone; the threshold comes from normal validation images; test images are scored once. "
-    "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
-    "much the process grew while it was fitted and scored."
-)
-_COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
 
 
 def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataFrame:

@@ -8,6 +8,24 @@ from kdad.experiments.case import CaseResult
 from kdad.metrics.names import METRICS
 from kdad.reporting.html import render_html
 
+MEAN = "mean"
+_OF_VARIANTS = ("mkd_gaussian_ablation",)  # compares variants of one method, which name it
+_KEYS = ["table", "metric", "category", "method"]
+_SOURCES = {
+    "mkd_one_class": "One class as normal (Salehi et al. 2021, table 2)",
+    "mkd_mvtec": "MVTec AD (Salehi et al. 2021)",
+    "mkd_gaussian_ablation": "Filters on MVTec AD (Salehi et al. 2021)",
+    "us_pro": "MVTec AD (Bergmann et al. 2020)",
+    "not printed": "Not in the papers",
+}
+_PARTS = ("paper", "ours", "difference")
+_SPREADS = {"paper": "paper_sd", "ours": "sd"}
+_ALONE = {("ours",): "Every figure is ours.", ("paper",): "Every figure is the papers'."}
+PROTOCOL = (
+    "Last epoch; thresholds and settings come from normal images or other data; test images are scored once a cell. "
+    "The spread is the standard deviation over seeds. An empty cell was not run, or is not printed."
+)
+
 
 class Printed(NamedTuple):
     """A metric as the papers print it: our name of it, the unit, what ours is multiplied by, and decimals."""
@@ -29,9 +47,6 @@ PRINTED = {
     "pixel_auroc_percent_mkd_protocol": Printed("pixel_auroc_mkd_protocol", "percent", 100.0, 2),
     "pro_auc_fpr0.3": Printed("pro_auc", "area to a false positive rate of 0.3", 1.0, 3),
 }
-MEAN = "mean"
-_OF_VARIANTS = ("mkd_gaussian_ablation",)  # compares variants of one method, which name it
-_KEYS = ["table", "metric", "category", "method"]
 
 
 def our_figures(results: list[CaseResult]) -> pd.DataFrame:
@@ -127,22 +142,6 @@ def _unprinted(ours: pd.DataFrame) -> pd.DataFrame:
     """Return our figures of a data set of which the papers print none."""
     figures = _with_mean(ours, list(dict.fromkeys(ours["category"])))
     return figures.assign(table="not printed", paper=float("nan"), paper_sd=float("nan"), source=None)
-
-
-_SOURCES = {
-    "mkd_one_class": "One class as normal (Salehi et al. 2021, table 2)",
-    "mkd_mvtec": "MVTec AD (Salehi et al. 2021)",
-    "mkd_gaussian_ablation": "Filters on MVTec AD (Salehi et al. 2021)",
-    "us_pro": "MVTec AD (Bergmann et al. 2020)",
-    "not printed": "Not in the papers",
-}
-_PARTS = ("paper", "ours", "difference")
-_SPREADS = {"paper": "paper_sd", "ours": "sd"}
-_ALONE = {("ours",): "Every figure is ours.", ("paper",): "Every figure is the papers'."}
-PROTOCOL = (
-    "Last epoch; thresholds and settings come from normal images or other data; test images are scored once a cell. "
-    "The spread is the standard deviation over seeds. An empty cell was not run, or is not printed."
-)
 
 
 def render_tables(

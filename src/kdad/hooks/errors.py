@@ -14,6 +14,18 @@ from kdad.errors import ClusterError, DivergedError, IncompleteError, InputError
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.storage.disk_space import DiskFullError, disk_full, is_full
 
+#: The exit code of each kind of error; the first that fits.
+_KINDS: dict[type[Exception], ExitCode] = {
+    IncompleteError: ExitCode.INCOMPLETE,
+    DiskFullError: ExitCode.DISK_FULL,
+    InputError: ExitCode.UNUSABLE_INPUT,
+    DivergedError: ExitCode.DIVERGED,
+    ClusterError: ExitCode.NO_CLUSTER,
+}
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+#: What readers raise for a file that was cut short or changed.
+_DAMAGE = (ValueError, EOFError, OSError)
+
 
 class MissingInputHook:
     """Ends a run with one message for every file that it would read and that is not there."""
@@ -46,20 +58,6 @@ def _made_by(name: str) -> str:
             command = "kedro run" if pipeline == "__default__" else f"kedro run --pipelines={pipeline}"
             return f": `{command}` makes it"
     return ""
-
-
-#: The exit code of each kind of error; the first that fits.
-_KINDS: dict[type[Exception], ExitCode] = {
-    IncompleteError: ExitCode.INCOMPLETE,
-    DiskFullError: ExitCode.DISK_FULL,
-    InputError: ExitCode.UNUSABLE_INPUT,
-    DivergedError: ExitCode.DIVERGED,
-    ClusterError: ExitCode.NO_CLUSTER,
-}
-
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-#: What readers raise for a file that was cut short or changed.
-_DAMAGE = (ValueError, EOFError, OSError)
 
 
 class RunErrorHook:

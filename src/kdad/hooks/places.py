@@ -15,6 +15,8 @@ from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.places import RECORD, OutputFolder, release, reserve
 from kdad.storage.process_lock import ProcessLock
 
+logger = logging.getLogger(__name__)
+
 DATA = "data"
 _LOCKS = ".locks"
 
@@ -43,20 +45,14 @@ class PlaceLockHook:
             raise
 
     @hook_impl(wrapper=True)
-    def on_pipeline_error(self) -> Generator[None, Any, Any]:
-        """Free the places of a failed run, when the other hooks are done with them."""
-        try:
-            return (yield)
-        finally:
-            self._free()
-
-    @hook_impl(wrapper=True)
     def after_pipeline_run(self) -> Generator[None, Any, Any]:
         """Free the places, when the other hooks are done with them."""
         try:
             return (yield)
         finally:
             self._free()
+
+    on_pipeline_error = after_pipeline_run  # of a failed run too
 
     def _take(self, place: str, folder: Path) -> None:
         lock = ProcessLock(folder / f"{_file_name(place)}.lock")
@@ -106,8 +102,6 @@ def _file_name(place: str) -> str:
     readable = "".join(letter if letter.isalnum() else "_" for letter in place)[-60:]
     return f"{readable}.{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
-
-logger = logging.getLogger(__name__)
 
 #: The layer of patches of natural images, which no root has a part in.
 _OF_NO_ROOT = "05_model_input"

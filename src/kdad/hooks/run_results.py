@@ -17,6 +17,11 @@ from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link
 _METRICS = labels(MAIN)
 _CASE = {"axis": "axis", "variant": "variant"}
 
+Show = Callable[[str, Any], Table | None]
+#: Of several results those that are read first.
+_FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
+_SHEETS = ("heatmap_sheet", "contact_sheet")
+
 
 def tables_of(pipeline: Any, catalog: Any) -> list[RenderableType]:
     """Return the tables of the results that a pipeline has made; those of its steps where it has no results."""
@@ -68,10 +73,6 @@ def _calibrated(name: str, found: dict[str, Any]) -> Table:
     return numbers_table("Threshold", rows)
 
 
-def _exported(name: str, found: dict[str, Any]) -> Table:
-    return numbers_table("Exported", found)
-
-
 def _split(name: str, table: pd.DataFrame) -> Table:
     counted = table.groupby(["split", "kind"], sort=False).size().reset_index(name="images")
     return frame_table(_title(name), counted, {"split": "part", "kind": "kind", "images": "images"})
@@ -86,15 +87,10 @@ def _threshold(name: str, threshold: Any) -> Table:
     return numbers_table(_title(name), {"threshold": threshold.value, "promise": threshold.statement()})
 
 
-def _cost(name: str, cost: dict[str, Any]) -> Table:
-    return numbers_table(_title(name), flatten(cost))
-
-
 def _title(name: str) -> str:
     return name.replace(".", ": ").replace("_", " ")
 
 
-Show = Callable[[str, Any], Table | None]
 #: By data set, or by the last part of the names of many: what a pipeline is run for.
 _RESULTS: dict[str, Show] = {
     "metrics": _metrics,
@@ -103,21 +99,16 @@ _RESULTS: dict[str, Show] = {
     "baselines.table": _baselines,
     "paper_tables.cells": _cells,
     "calibration.threshold": _calibrated,
-    "export.report": _exported,
+    "export.report": lambda name, found: numbers_table("Exported", found),
 }
 #: Of steps that are run alone.
 _STEPS: dict[str, Show] = {
     "split_table": _split,
-    "feature_cost": _cost,
+    "feature_cost": lambda name, cost: numbers_table(_title(name), flatten(cost)),
     "loss_history": _losses,
     "teacher_loss_history": _losses,
     "threshold": _threshold,
 }
-
-
-#: Of several results those that are read first.
-_FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
-_SHEETS = ("heatmap_sheet", "contact_sheet")
 
 
 def describe_run(pipeline: Any, catalog: Any) -> str:

@@ -11,6 +11,27 @@ from kdad.parameters.written_names import folder_name
 
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
+TEXTURES = ("brick", "grass", "gravel")
+#: Labelled sets, of which one class is normal.
+CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+#: Sets that come with the package, or a library of it, and have no root.
+EMBEDDED = ("textures", "digits", "elpv")
+#: Types of solar cells in the set `elpv`.
+CELLS = ("mono", "poly")
+_OF_FILES = ("category", "root", "fit", "value_range", "tiles")
+#: Fields that only some sets have, and which.
+_OF_SOME_SETS = ("normal_class", *_OF_FILES)
+_TAKES = {
+    "folder": _OF_FILES,
+    "csv": _OF_FILES,
+    "textures": ("category",),
+    "elpv": ("category",),
+    "digits": ("normal_class",),
+    **dict.fromkeys(("mnist", "fashion_mnist", "cifar10"), ("normal_class", "root")),
+}
+#: What the limits of values are taken from, where they are not given.
+RANGE_RULES = ("auto", "type", "data")
+
 
 class DefectParameters(StrictModel):
     """The defects that are drawn on test textures."""
@@ -102,28 +123,6 @@ class TileParameters(StrictModel):
                 f"overlap {self.overlap} is more than half of size {self.size}; neighbours share half of a tile at most"
             )
         return self
-
-
-TEXTURES = ("brick", "grass", "gravel")
-#: Labelled sets, of which one class is normal.
-CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
-#: Sets that come with the package, or a library of it, and have no root.
-EMBEDDED = ("textures", "digits", "elpv")
-#: Types of solar cells in the set `elpv`.
-CELLS = ("mono", "poly")
-_OF_FILES = ("category", "root", "fit", "value_range", "tiles")
-#: Fields that only some sets have, and which.
-_OF_SOME_SETS = ("normal_class", *_OF_FILES)
-_TAKES = {
-    "folder": _OF_FILES,
-    "csv": _OF_FILES,
-    "textures": ("category",),
-    "elpv": ("category",),
-    "digits": ("normal_class",),
-    **dict.fromkeys(("mnist", "fashion_mnist", "cifar10"), ("normal_class", "root")),
-}
-#: What the limits of values are taken from, where they are not given.
-RANGE_RULES = ("auto", "type", "data")
 
 
 def check_sides(value: Any) -> Any:

@@ -5,6 +5,10 @@ import re
 import unicodedata
 from typing import Any
 
+#: Characters of private use, which are in no name, for either brace.
+_HIDDEN = str.maketrans("{}", "\ue000\ue001")
+_SHOWN = {there: ord(brace) for brace, there in zip("{}", _HIDDEN.values(), strict=True)}
+
 
 def written(name: str) -> str:
     """Return a name with bytes that are no UTF-8, line breaks and other controls as escapes: ``Teil_gr\\xfcn.png``.
@@ -42,11 +46,6 @@ def shorten_name(name: str, length: int = 22) -> str:
 def printable(text: str) -> str:
     """Return the text with a replacement character for line breaks, other controls and bytes that are no UTF-8."""
     return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
-
-
-#: Characters of private use, which are in no name, for either brace.
-_HIDDEN = str.maketrans("{}", "\ue000\ue001")
-_SHOWN = {there: ord(brace) for brace, there in zip("{}", _HIDDEN.values(), strict=True)}
 
 
 def escape_placeholders(value: Any) -> Any:

@@ -26,6 +26,8 @@ _ABLATION_PROTOCOL = (
 )
 _TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Students ablation"}
 
+_PAPER_NAMES = {"digits": "mnist"}
+
 
 def create_ablation(system: str) -> Pipeline:
     """Run every case, summarise and draw their results, and end with an error for missing ones."""
@@ -130,9 +132,6 @@ def compare_baselines(
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
     metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
     return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept
-
-
-_PAPER_NAMES = {"digits": "mnist"}
 
 
 def create_paper_tables() -> Pipeline:

@@ -32,6 +32,8 @@ from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines import blocks, made, own
 
+logger = logging.getLogger(__name__)
+
 
 def find_run_images(detector: Detector, dataset: DatasetParameters) -> VerificationImages | None:
     """Return validation and test images of the run that made a detector; None where they are gone, or others.
@@ -61,9 +63,6 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> Verificat
 def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> FeatureSet:
     split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
     return detector.prepare_images(detector.settings, FeatureSet(images, split, {}), seed)
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

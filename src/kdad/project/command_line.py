@@ -9,6 +9,18 @@ from kedro.pipeline import Pipeline
 
 from kdad.parameters.strict import nearest_name
 
+_RUNNERS = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
+#: What each option of `kedro run` names.
+_OPTIONS = {
+    "node_names": ("--nodes", "node"),
+    "from_nodes": ("--from-nodes", "node"),
+    "to_nodes": ("--to-nodes", "node"),
+    "tags": ("--tags", "tag"),
+    "namespaces": ("--namespaces", "namespace"),
+    "from_inputs": ("--from-inputs", "data set"),
+    "to_outputs": ("--to-outputs", "data set"),
+}
+
 
 class ExitCode(IntEnum):
     """What a command ends with; 0 is done, 1 a defect of the program, which shows its traceback."""
@@ -39,19 +51,6 @@ class CommandLineError(KedroCliError):
     def show(self, file: IO | None = None) -> None:
         """Print the message to standard error."""
         click.secho(f"Error: {self.message}", file=file, fg="red", err=True)
-
-
-_RUNNERS = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
-#: What each option of `kedro run` names.
-_OPTIONS = {
-    "node_names": ("--nodes", "node"),
-    "from_nodes": ("--from-nodes", "node"),
-    "to_nodes": ("--to-nodes", "node"),
-    "tags": ("--tags", "tag"),
-    "namespaces": ("--namespaces", "namespace"),
-    "from_inputs": ("--from-inputs", "data set"),
-    "to_outputs": ("--to-outputs", "data set"),
-}
 
 
 def check_runner(name: str | None) -> None:

@@ -14,6 +14,9 @@ from kdad.storage.replacing import replace_text
 
 RECORD = "root.txt"
 
+#: What results lie below, by pipeline.
+RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
+
 
 @dataclass(frozen=True)
 class OutputFolder:
@@ -101,10 +104,6 @@ def _record(data: Path, place: str) -> Path:
 
 def _digest(root: str) -> str:
     return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:6]
-
-
-#: What results lie below, by pipeline.
-RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
 
 
 def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:

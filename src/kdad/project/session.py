@@ -38,6 +38,9 @@ _BLOCKS: dict[str, tuple[str, ...]] = {
 #: Every pipeline that can be asked for.
 KNOWN = ("__default__", *SYSTEMS, *PLANNED, *_BLOCKS)
 
+_NODES = ("node_names", "from_nodes", "to_nodes")
+_DATA = ("from_inputs", "to_outputs")
+
 
 def check_pipelines(names: list[str], parameters: dict[str, Any]) -> list[str]:
     """Return the names of the pipelines that are meant: that of the default, and of a watch where one is asked for.
@@ -71,10 +74,6 @@ def _meant(name: str, parameters: dict[str, Any]) -> str:
     if name == "inference" and isinstance(block, dict) and block.get("watch"):
         return "watch"
     return "mkd" if name == "__default__" else name
-
-
-_NODES = ("node_names", "from_nodes", "to_nodes")
-_DATA = ("from_inputs", "to_outputs")
 
 
 class CheckedSession(KedroSession):
