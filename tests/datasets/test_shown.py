@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.datasets.shown import FiguresDataset, HtmlPageDataset, PngFilesDataset, TidyTableDataset, first_table, widen
+from kdad.datasets.shown import FiguresDataset, HtmlPageDataset, PngFilesDataset, TidyTableDataset, widen
 
 
 @pytest.fixture
@@ -27,20 +27,6 @@ def test_an_older_page_is_replaced_and_nothing_else_is_left(dataset):
     dataset.save("newer")
     assert dataset.load() == "newer"
     assert [path.name for path in dataset._filepath.parent.iterdir()] == ["page.html"]
-
-
-def test_the_preview_is_the_first_table(dataset):
-    head = "<table><thead><tr><th>method</th><th>PRO</th></tr></thead><tbody>"
-    dataset.save(head + "".join(f"<tr><td>m{row}</td><td>0.{row}</td></tr>" for row in range(50)) + "</tbody></table>")
-    shown = dataset.preview()
-    assert shown["columns"] == ["method", "PRO"]
-    assert shown["data"][:2] == [["m0", "0.0"], ["m1", "0.1"]]
-    assert len(shown["data"]) == 40  # as many as a person looks at
-
-
-def test_a_page_without_tables_has_an_empty_preview(dataset):
-    dataset.save("<p>text</p>")
-    assert dataset.preview() == {"index": [], "columns": [], "data": []}
 
 
 def picture(width: int, height: int, colour: str) -> bytes:
@@ -122,25 +108,3 @@ def test_the_preview_is_the_wide_form(tmp_path):
 
 def test_an_empty_table_has_an_empty_preview(tmp_path):
     assert widen(TABLE.iloc[:0], ["axis"], "metric", ["value"]).empty
-
-
-PAGE = """
-<table><tbody><tr><td>no head</td></tr></tbody></table>
-<table>
-<thead><tr><th></th><th colspan="2">MKD</th></tr><tr><th>category</th><th>paper</th><th>ours</th></tr></thead>
-<tbody><tr><th>a &amp; b</th><td><b>1</b>
- ± 2</td><td></td></tr></tbody>
-<tfoot><tr><th>mean</th><td>3</td><td>4</td></tr></tfoot>
-</table>
-<table><thead><tr><th>second</th></tr></thead><tbody><tr><td>5</td></tr></tbody></table>
-"""
-
-
-def test_the_first_table_with_a_head_is_read():
-    table = first_table(PAGE)
-    assert list(table.columns) == ["category", "MKD paper", "MKD ours"]
-    assert table.values.tolist() == [["a & b", "1 ± 2", ""], ["mean", "3", "4"]]
-
-
-def test_a_page_without_tables_has_an_empty_one():
-    assert first_table("<p>nothing</p>").empty

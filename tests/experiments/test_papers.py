@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pages import first_table
 
-from kdad.datasets.shown import first_table
 from kdad.experiments.case import CaseResult
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
 from projects import PROJECT

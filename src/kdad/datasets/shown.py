@@ -1,9 +1,8 @@
-"""What people look at, with a preview for Kedro-Viz: pages, pictures, tidy tables."""
+"""What people look at: pages, and with a preview for Kedro-Viz pictures and tidy tables."""
 
 import base64
 import io
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from typing import Any
 
 import pandas as pd
@@ -14,8 +13,6 @@ from PIL import Image
 
 from kdad.datasets.place import PlaceDataset
 from kdad.storage.replacing import replace_text
-
-_PREVIEWED = 40  # rows
 
 
 class HtmlPageDataset(PlaceDataset):
@@ -28,50 +25,6 @@ class HtmlPageDataset(PlaceDataset):
     def save(self, data: str) -> None:
         """Write the page."""
         replace_text(self._filepath, data)
-
-    def preview(self) -> TablePreview:
-        """Return the page's first table for Kedro-Viz, which shows no HTML."""
-        return TablePreview(first_table(self.load()).head(_PREVIEWED).to_dict(orient="split"))
-
-
-def first_table(page: str) -> pd.DataFrame:
-    """Return the page's first table that has a head, as text; heads of several rows are joined by column."""
-    reader = _TableReader()
-    reader.feed(page)
-    names = [" ".join(filter(None, parts)) for parts in zip(*reader.heads, strict=True)]
-    return pd.DataFrame(reader.rows, columns=names)
-
-
-class _TableReader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads: list[list[str]] = []
-        self.rows: list[list[str]] = []
-        self._part: list[list[str]] | None = None
-        self._cell: list[str] | None = None
-        self._span = 1
-        self._done = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._done:
-            return
-        if tag in ("thead", "tbody", "tfoot"):
-            self._part = self.heads if tag == "thead" else self.rows if self.heads else None
-        elif tag == "tr" and self._part is not None:
-            self._part.append([])
-        elif tag in ("th", "td") and self._part is not None:
-            self._cell, self._span = [], int(dict(attrs).get("colspan") or 1)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("th", "td") and self._cell is not None:
-            self._part[-1] += [" ".join("".join(self._cell).split())] * self._span
-            self._cell = None
-        elif tag == "table" and self.heads:
-            self._done, self._part = True, None
-
-    def handle_data(self, data: str) -> None:
-        if self._cell is not None:
-            self._cell.append(data)
 
 
 class PngFilesDataset(PlaceDataset):
@@ -127,7 +80,7 @@ class TidyTableDataset(CSVDataset):
     """A CSV file with a row an observation."""
 
     def preview(
-        self, nrows: int = _PREVIEWED, rows: Sequence[str] = (), columns: str = "", values: Sequence[str] = ()
+        self, nrows: int = 40, rows: Sequence[str] = (), columns: str = "", values: Sequence[str] = ()
     ) -> TablePreview:
         """Return the table in its wide form: a row for each of `rows`, a column for each value of `columns`.
 
