@@ -33,7 +33,7 @@ from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples
 from kdad.images.statistics import ChannelStatistics
 from kdad.metrics.ranking import image_auroc
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.project.configuration import RunConfigLoader
 from kdad.scoring.threshold import quantile_threshold

@@ -12,11 +12,10 @@ from functools import partial
 import psutil
 
 from bench_ablation import plan_of
-from kdad.experiments.case import Case
+from kdad.experiments.case import Case, CaseResult, failed_case
 from kdad.experiments.plan import plan_ablation
-from kdad.experiments.result import CaseResult, failed_case
-from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.experiments.workers import Site, open_cluster, run_tasks
+from kdad.parameters.blocks import WorkersParameters
 
 
 def do_nothing(case: Case, site: Site) -> CaseResult:

@@ -8,8 +8,8 @@ from kedro.framework.project import configure_project, settings
 from pydantic import BaseModel
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.project.asked import KNOWN, check_pipelines
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
+from kdad.project.session import KNOWN, check_pipelines
 from parameter_blocks import base_parameters, inner_model
 from projects import PROJECT
 

@@ -11,8 +11,8 @@ from kedro.pipeline import Pipeline
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
 from kdad.pipeline_registry import register_pipelines
-from kdad.project import asked
 from kdad.project.configuration import RunConfigLoader
+from kdad.project.session import KNOWN, PLANNED, checked_blocks
 from projects import PROJECT
 
 NAMES = {
@@ -61,7 +61,7 @@ def nodes_with(pipeline: Pipeline, *words: str) -> list[str]:
 
 def test_which_pipelines_there_are(registered):
     assert set(registered) == NAMES
-    assert set(asked.KNOWN) == NAMES
+    assert set(KNOWN) == NAMES
 
 
 def test_the_default_is_mkd(registered):
@@ -71,9 +71,9 @@ def test_the_default_is_mkd(registered):
 @pytest.mark.parametrize("pipeline", sorted(NAMES - {"__default__"}))
 def test_the_blocks_that_are_checked_are_those_that_nodes_take(registered, pipeline):
     taken = {name.removeprefix("params:") for name in registered[pipeline].inputs() if name.startswith("params:")}
-    checked = set(asked.checked_blocks(pipeline))
-    if pipeline in asked.PLANNED:  # blocks of systems are checked as cases are planned
-        checked |= set(asked.PLANNED[pipeline].blocks)
+    checked = set(checked_blocks(pipeline))
+    if pipeline in PLANNED:  # blocks of systems are checked as cases are planned
+        checked |= set(PLANNED[pipeline].blocks)
     assert taken - {"seed"} == checked - {"seed"}
 
 

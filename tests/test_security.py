@@ -17,7 +17,7 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import FORMATS
 from kdad.inference.predictions import read_predictions
 from kdad.networks.source import build_source
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.html import render_html
 from kdad.reporting.predictions import render_predictions
 from projects import PROJECT

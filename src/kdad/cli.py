@@ -12,8 +12,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
 
 from kdad.hooks import RunTrackingHook, StageLinesHook
-from kdad.project.choices import check_choices, check_runner, check_some_node
-from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.command_line import CommandLineError, ExitCode, check_choices, check_runner, check_some_node
 from kdad.project.given_parameters import parse_parameters
 from kdad.project.interruption import RaiseOnSignal
 

@@ -13,7 +13,7 @@ import torch
 
 from kdad.errors import InputError, first_line
 from kdad.freed_memory import keep_freed_memory
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]

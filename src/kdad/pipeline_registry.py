@@ -1,14 +1,11 @@
-"""The pipelines that users can name: sums of steps, built without parameters (`kdad.project.asked` checks those)."""
+"""The pipelines that users can name: sums of steps, built without parameters (`kdad.project.session` checks those)."""
 
 from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
-from kdad.pipelines import calibration, export, inference, reporting, soft_target
-from kdad.pipelines.comparison import ablation, baselines, paper_tables
-from kdad.pipelines.detector.pipeline import create_fitting, create_scoring
-from kdad.pipelines.sums import create_ingestion, create_seen, create_system
-from kdad.pipelines.teacher import sums as teacher
+from kdad.pipelines import calibration, comparisons, export, inference, reporting, soft_target, teacher
+from kdad.pipelines.detector import create_fitting, create_ingestion, create_scoring, create_seen, create_system
 
 #: Systems whose pipeline is not the common sum of steps.
 _OF_THEIR_OWN = ("uninformed_students", "baselines", "soft_target")
@@ -22,9 +19,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         **by_sum,
         "uninformed_students": teacher.create_system(),
         "soft_target": soft_target.create_pipeline(),
-        "baselines": baselines.create_pipeline(),
-        "paper_tables": paper_tables.create_pipeline(),
-        **{ablation_of(system): ablation.create_pipeline(system) for system in SYSTEMS},
+        "baselines": comparisons.create_baselines(),
+        "paper_tables": comparisons.create_paper_tables(),
+        **{ablation_of(system): comparisons.create_ablation(system) for system in SYSTEMS},
         "inference": inference.create_pipeline(),
         "watch": inference.create_watch(),
         "calibration": calibration.create_pipeline(),

@@ -18,11 +18,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
-    FullDiskHook,
-    InputErrorHook,
     MissingInputHook,
     PlaceLockHook,
     PlaceOwnerHook,
+    RunErrorHook,
     RunLogHook,
     RunReportHook,
     RunTrackingHook,
@@ -30,9 +29,9 @@ from kdad.hooks import (  # noqa: E402
     StartUpHook,
     VariantLogHook,
 )
-from kdad.project.conf_files import LOADER_ARGS  # noqa: E402
+from kdad.hooks.start_up import defer_commands  # noqa: E402
+from kdad.project import LOADER_ARGS  # noqa: E402
 from kdad.project.configuration import RunConfigLoader  # noqa: E402
-from kdad.project.plugins import defer_commands  # noqa: E402
 from kdad.project.session import CheckedSession  # noqa: E402
 
 defer_commands()
@@ -46,8 +45,7 @@ HOOKS = (
     VariantLogHook(_run),
     RunReportHook(_run),
     StageLinesHook(_run),  # after the report, as Kedro calls the last one first
-    FullDiskHook(),
-    InputErrorHook(),
+    RunErrorHook(),
     PlaceOwnerHook(),  # of a place that is locked
     PlaceLockHook(),  # last but one, so that it is asked before the others
     MissingInputHook(),

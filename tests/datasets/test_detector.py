@@ -1,9 +1,15 @@
-"""Detectors in folders: opened, replaced as a whole, copied without a second copy."""
+"""Detectors in folders and by where they lie: opened, replaced as a whole, copied, fetched."""
 
+import os
+import shutil
+from pathlib import Path
+
+import mlflow
 import pytest
 from kedro.io import DatasetError
 
-from kdad.datasets.detector import DetectorCopiesDataset, DetectorDataset
+from kdad.datasets.detector import DetectorCopiesDataset, DetectorDataset, LocatedDetectorDataset, find_detector
+from kdad.datasets.images import ImageFilesDataset
 from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
@@ -79,3 +85,186 @@ def test_an_interrupted_copy_leaves_the_older_one(tmp_path, kept, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         dataset.save({"nearest": kept})
     assert open_detector(dataset.load()["nearest"], "cpu").system == "baselines"
+
+
+@pytest.fixture
+def place(tmp_path, kept):
+    """Put a copy of the detector at a place of the project, some seconds after 1970."""
+
+    def put(name, seconds=0):
+        shutil.copytree(kept, tmp_path / "project" / name)
+        os.utime(tmp_path / "project" / name / FACTS, (seconds, seconds))
+        return tmp_path / "project" / name
+
+    return put
+
+
+def test_a_folder_is_opened_and_remembered(tmp_path, kept):
+    dataset = LocatedDetectorDataset(location=str(kept), project=str(tmp_path))
+    record = dataset.load().record
+    assert {name: record[name] for name in ("dataset", "seed", "folder")} == {
+        "dataset": "memory",
+        "seed": 0,
+        "folder": str(kept),
+    }
+    assert record["found"] == "the folder given"
+    with pytest.raises(DatasetError, match="never written"):
+        dataset.save("anything")
+
+
+def test_a_folder_without_a_root_is_of_the_project_or_of_where_one_is(tmp_path, place, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    inside = place("data/mine")
+    assert find_detector("data/mine", tmp_path / "project")[0] == inside
+    assert find_detector("data/other", tmp_path / "project")[0] == here / "data/other"
+
+
+def test_a_tilde_is_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_detector("~/mine", tmp_path / "project")[0] == tmp_path / "mine"
+
+
+def test_the_latest_is_the_newest_of_any_set_category_and_system(tmp_path, place):
+    place("data/06_models/textures/brick/mkd/detector", 300)
+    newest = place("data/06_models/digits/class_8/nearest/detector", 400)
+    place("data/06_models/textures/grass/mkd/detector", 200)
+    place("elsewhere/a/b/c/detector", 900)
+    assert find_detector("latest", tmp_path / "project") == (newest, "the latest of 3 below data/06_models")
+    assert LocatedDetectorDataset(location="latest", project=str(tmp_path / "project")).load().record["folder"] == str(
+        newest
+    )
+
+
+def test_half_made_and_fetched_detectors_are_not_the_latest(tmp_path, place):
+    kept = place("data/06_models/textures/brick/mkd/detector", 100)
+    place("data/06_models/textures/brick/mkd/fitted", 200)
+    place("data/06_models/textures/brick/mkd/detector.partial", 300)
+    place("data/06_models/downloaded/run/detector", 400)
+    assert find_detector("latest", tmp_path / "project")[0] == kept
+
+
+def test_a_recalibrated_detector_may_be_the_latest(tmp_path, place):
+    place("data/06_models/textures/brick/mkd/detector", 100)
+    newer = place("data/06_models/calibrated/photos/f1/detector", 200)
+    assert find_detector("latest", tmp_path / "project")[0] == newer
+
+
+def test_without_any_detector_the_message_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match="there is no detector in 'data/06_models' yet; run a pipeline"):
+        find_detector("latest", tmp_path)
+    with pytest.raises(DatasetError, match="no detector") as caught:
+        LocatedDetectorDataset(location="latest", project=str(tmp_path)).load()
+    assert isinstance(caught.value.__cause__, InputError)
+
+
+def test_a_new_detector_may_not_take_the_place_of_the_one_that_it_is_made_from(tmp_path, place):
+    first, other = place("a/detector"), place("b/detector")
+    project = str(tmp_path / "project")
+    with pytest.raises(DatasetError, match="would take the place of the one that it is made from"):
+        LocatedDetectorDataset(location=str(first), project=project, successor="a/../a/detector").load()
+    LocatedDetectorDataset(location=str(first), project=project, successor=str(other)).load()
+    LocatedDetectorDataset(location=str(first), project=project, successor="c/detector").load()
+    (tmp_path / "project/notes").mkdir()
+    LocatedDetectorDataset(location=str(first), project=project, successor="notes").load()
+    (tmp_path / "project/notes/text").touch()
+    with pytest.raises(DatasetError, match="is there already and is no detector"):
+        LocatedDetectorDataset(location=str(first), project=project, successor="notes").load()
+
+
+@pytest.fixture
+def run(tmp_path, migrated_database, kept) -> str:
+    """A finished run of MLflow with that detector as its artifact; return its ID."""
+    shutil.copy(migrated_database, tmp_path / "mlflow.db")
+    client = mlflow.MlflowClient(_tracking(tmp_path))
+    experiment = client.create_experiment("trial", (tmp_path / "mlruns").as_uri())
+    found = client.create_run(experiment).info.run_id
+    client.log_artifacts(found, str(kept), "detector")
+    client.set_terminated(found)
+    return found
+
+
+def _tracking(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize("form", ["runs:/{}", "runs:/{}/", "runs:/{}/detector"])
+def test_the_detector_of_a_run_is_fetched(tmp_path, run, form):
+    found, how = find_detector(form.format(run), tmp_path / "project", _tracking(tmp_path))
+    assert how == form.format(run)
+    assert found == tmp_path / f"project/data/06_models/downloaded/{run}/detector"
+    loaded = LocatedDetectorDataset(
+        location=form.format(run), project=str(tmp_path / "project"), tracking=_tracking(tmp_path)
+    ).load()
+    assert loaded.record["dataset"] == "memory"
+
+
+def test_a_run_that_was_fetched_before_is_fetched_anew_and_whole(tmp_path, run):
+    found, _ = find_detector(f"runs:/{run}", tmp_path / "project", _tracking(tmp_path))
+    (found / "left").touch()
+    (found / FACTS).unlink()
+    assert (find_detector(f"runs:/{run}", tmp_path / "project", _tracking(tmp_path))[0] / FACTS).is_file()
+    assert not (found / "left").exists()
+
+
+def test_an_unknown_run_is_one_message(tmp_path, run):
+    with pytest.raises(InputError) as caught:
+        find_detector("runs:/0123456789abcdef", tmp_path / "project", _tracking(tmp_path))
+    assert str(caught.value).startswith("the run '0123456789abcdef' has no detector that could be fetched (")
+    assert str(caught.value).endswith("check its ID")
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "project/data/06_models/downloaded").iterdir()) == []
+
+
+@pytest.mark.parametrize("location", ["runs:/", "runs:/../../x", "runs:/a/b"])
+def test_what_is_no_id_names_no_folder(tmp_path, location):
+    with pytest.raises(InputError, match="is no ID of an MLflow run"):
+        find_detector(location, tmp_path, _tracking(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_detector_is_one_message(tmp_path, run):
+    client = mlflow.MlflowClient(_tracking(tmp_path))
+    empty = client.create_run(client.get_experiment_by_name("trial").experiment_id).info.run_id
+    with pytest.raises(InputError, match=f"the run '{empty}' has no detector that could be fetched"):
+        find_detector(f"runs:/{empty}", tmp_path / "project", _tracking(tmp_path))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("good/b.png", "good/a.JPG", "torn/1.png", "ground_truth/torn/1.png", "notes.txt", ".hidden/x.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photos"
+
+
+def files(place, **more) -> ImageFilesDataset:
+    return ImageFilesDataset(place=place, setting="inference.images", **more)
+
+
+def test_files_are_listed_with_their_names_and_without_masks(photos):
+    found = files(str(photos)).load()
+    assert found.names == ["good/a.JPG", "good/b.png", "torn/1.png"]
+    assert found.paths == [photos / name for name in found.names]
+
+
+def test_one_file_is_judged_under_its_own_name(photos):
+    file = photos / "good/b.png"
+    found = files(str(file)).load()
+    assert (found.names, found.paths) == (["b.png"], [file])
+
+
+def test_a_place_that_is_needed_or_not_there_is_one_message(tmp_path):
+    for place, message in ((None, "inference.images is not given"), (str(tmp_path / "nowhere"), "nowhere")):
+        with pytest.raises(DatasetError, match=message) as caught:
+            files(place).load()
+        assert isinstance(caught.value.__cause__, InputError)
+
+
+def test_no_place_is_none_where_none_is_needed(photos):
+    assert files(None, required=False).load() is None
+    assert files(str(photos), required=False).load()
+    with pytest.raises(DatasetError, match="never written"):
+        files(str(photos)).save("anything")

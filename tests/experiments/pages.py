@@ -1,18 +1,17 @@
 """Pages of imagined comparisons, for tests."""
 
 import io
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from synthetic import AXIS, results
 
-from kdad.experiments.baseline_page import render_page as render_baselines
+from kdad.experiments.case import tidy
 from kdad.experiments.figures import draw_axis
-from kdad.experiments.page import AxisSection, render_page
-from kdad.experiments.paper_cells import compare
-from kdad.experiments.paper_page import render_tables
-from kdad.experiments.results import tidy
+from kdad.experiments.pages import axis_section, render_ablation, render_baselines
+from kdad.experiments.papers import compare, render_tables
 from kdad.experiments.tables import axis_table, compare_pairs
 
 METHODS = ("nearest", "memory_bank", "vae")
@@ -23,8 +22,8 @@ def imagined_page(missing: list[dict] | None = None) -> str:
     table = axis_table(tidy(results()), "form", AXIS)
     pairs = compare_pairs(results(), lambda _: None, "form", AXIS, 200, np.random.default_rng(0))
     settings = {"a": {}, "b": {"cloner.loss.value_weight": 2, "note": "<script>alert(1)</script>"}}
-    section = AxisSection("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
-    return render_page("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
+    section = axis_section("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
+    return render_ablation("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
 
 
 def imagined_baselines() -> str:
@@ -57,3 +56,43 @@ def imagined_papers() -> str:
 
 
 _OURS = {"0": 95.0, "1": 85.5, "10": 99.0}
+
+
+def first_table(page: str) -> pd.DataFrame:
+    """Return the page's first table that has a head, as text; heads of several rows are joined by column."""
+    reader = _TableReader()
+    reader.feed(page)
+    names = [" ".join(filter(None, parts)) for parts in zip(*reader.heads, strict=True)]
+    return pd.DataFrame(reader.rows, columns=names)
+
+
+class _TableReader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[list[str]] = []
+        self.rows: list[list[str]] = []
+        self._part: list[list[str]] | None = None
+        self._cell: list[str] | None = None
+        self._span = 1
+        self._done = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._done:
+            return
+        if tag in ("thead", "tbody", "tfoot"):
+            self._part = self.heads if tag == "thead" else self.rows if self.heads else None
+        elif tag == "tr" and self._part is not None:
+            self._part.append([])
+        elif tag in ("th", "td") and self._part is not None:
+            self._cell, self._span = [], int(dict(attrs).get("colspan") or 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("th", "td") and self._cell is not None:
+            self._part[-1] += [" ".join("".join(self._cell).split())] * self._span
+            self._cell = None
+        elif tag == "table" and self.heads:
+            self._done, self._part = True, None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            self._cell.append(data)

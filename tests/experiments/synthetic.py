@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kdad.experiments.ablation_parameters import AxisParameters
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
+from kdad.experiments.parameters import AxisParameters
 
 AXIS = AxisParameters(
     question="Is b better than a?",

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from synthetic import AXIS, result, results
 
+from kdad.experiments.case import tidy
 from kdad.experiments.figures import draw_axis, draw_filter, split_filter_name
-from kdad.experiments.results import tidy
 from kdad.experiments.tables import axis_table
 
 

@@ -3,8 +3,8 @@ from omegaconf import OmegaConf
 
 from kdad.errors import InputError
 from kdad.experiments.plan import Plan, plan_ablation, system_of
-from kdad.project.asked import check_pipelines
 from kdad.project.command_line import CommandLineError
+from kdad.project.session import check_pipelines
 from parameter_blocks import changed, least_parameters
 from projects import PROJECT
 

@@ -1,6 +1,6 @@
-"""A case on a tiny set: what it leaves, and when it is done again."""
-
 import json
+import mmap
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,9 +18,8 @@ from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.experiments.case import Case
-from kdad.experiments.result import CaseResult, failed_case, histograms_of, history_of
-from kdad.experiments.run import run_case
+from kdad.experiments.case import Case, CaseResult, failed_case, histograms_of, history_of
+from kdad.experiments.run import ResidentRise, run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
@@ -266,3 +265,17 @@ def test_a_failed_case_says_what_it_died_of():
 
 def test_a_case_has_a_name():
     assert mkd(seed=3).name == "size.small.waves_seed_3"
+
+
+def test_a_large_array_is_seen():
+    with ResidentRise() as resident:
+        held = mmap.mmap(-1, 64_000_000)  # pages of its own, and not what earlier tests have freed
+        np.frombuffer(held, dtype=np.uint8)[:] = 1
+        time.sleep(0.2)  # many looks: what is freed before the first would be missed
+    assert resident.peak == pytest.approx(64e6, rel=0.25)
+
+
+def test_the_watcher_ends_when_the_block_fails():
+    with pytest.raises(ValueError, match="inside"), ResidentRise() as resident:
+        raise ValueError("inside")
+    assert not resident._thread.is_alive()

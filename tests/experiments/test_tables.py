@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kdad.experiments.ablation_parameters import AxisParameters
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
+from kdad.experiments.parameters import AxisParameters
 from kdad.experiments.statistics import draw_weights
 from kdad.experiments.tables import PAIR_COLUMNS, axis_table, compare_pairs, reference_pairs
 

@@ -14,11 +14,9 @@ import pytest
 
 from kdad.errors import ClusterError, InputError
 from kdad.experiments import workers
-from kdad.experiments.case import Case
-from kdad.experiments.case_listeners import listen, stop_listening
-from kdad.experiments.result import failed_case
-from kdad.experiments.worker_parameters import WorkersParameters
+from kdad.experiments.case import Case, failed_case, listen, stop_listening
 from kdad.experiments.workers import Cluster, Site, check_scheduler, open_cluster, run_tasks
+from kdad.parameters.blocks import WorkersParameters
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
 

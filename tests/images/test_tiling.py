@@ -13,8 +13,7 @@ from kdad.errors import InputError
 from kdad.images.registry import open_image_set
 from kdad.images.splits import split_samples
 from kdad.images.tiling import TileGrid, Tiling, whole_name
-from kdad.parameters.dataset import DatasetParameters
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.dataset import DatasetParameters, TileParameters
 
 
 @settings(deadline=None, max_examples=150)

@@ -1,11 +1,9 @@
-"""The dataset block: sizes, category names, and what does not fit together."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdad.parameters.dataset import DatasetParameters
+from kdad.parameters.dataset import DatasetParameters, TextureParameters
 
 
 def bind(**settings) -> DatasetParameters:
@@ -134,3 +132,23 @@ def test_ranges_of_values(given, expected):
 def test_what_is_no_range_is_named(given):
     with pytest.raises(ValidationError, match=r"value_range is auto, type, data or \[low, high\]"):
         bind(name="folder", root="a", value_range=given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test_normal": 0, "test_per_defect": 0}, "nothing to score"),
+        ({"train_images": 0}, "train_images"),
+        ({"defects": {"kinds": []}}, "kinds"),
+        ({"defects": {"kinds": ["dent"]}}, "kinds"),
+        ({"defects": {"kinds": ["hole", "blur", "hole"]}}, "names a defect twice"),
+        ({"defects": {"strength": 0}}, "strength"),
+        ({"defects": {"strength": 1.1}}, "strength"),
+        ({"defects": {"softness": 0}}, "softness"),
+        ({"defects": {"size": 0.6}}, "size"),
+        ({"defects": {"strenght": 0.5}}, "did you mean 'strength'"),
+    ],
+)
+def test_texture_settings_out_of_range(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        TextureParameters(**settings)

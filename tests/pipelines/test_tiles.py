@@ -18,8 +18,8 @@ from kdad.errors import InputError
 from kdad.images.found import look_for_images
 from kdad.inference.parameters import CalibrationParameters
 from kdad.inference.tiling import predict_by_tiles
-from kdad.parameters.compute import ComputeParameters
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.dataset import TileParameters
 from kdad.pipelines.calibration import calibrate
 from kept_detectors import DETECTOR, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import half_written, run_pipeline

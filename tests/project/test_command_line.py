@@ -1,10 +1,10 @@
-"""What a person sees of an error: the real command, in a process of its own."""
-
 import subprocess
 import sys
 
 import pytest
+from kedro.pipeline import Node, Pipeline
 
+from kdad.project.command_line import CommandLineError, ExitCode, check_choices, check_runner, check_some_node, names_of
 from projects import copy_project
 
 
@@ -25,3 +25,78 @@ def test_an_error_is_its_message_alone(tmp_path, migrated_database, parameters, 
     assert message in said
     assert "NoneType" not in found.stdout + found.stderr
     assert "Traceback" not in said
+
+
+def _same(data, setting):
+    return data
+
+
+PIPELINE = Pipeline(
+    [
+        Node(_same, ["images", "params:seed"], "table", name="validate_images", tags="training"),
+        Node(_same, ["table", "params:seed"], "loss.both.result", name="run_case", namespace="loss.both"),
+    ]
+)
+
+
+def test_names_of_a_pipeline():
+    assert names_of(PIPELINE) == {
+        "node": {"validate_images", "loss.both.run_case"},
+        "tag": {"training"},
+        "namespace": {"loss", "loss.both"},
+        "data set": {"images", "table", "loss.both.result"},
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"node_names": ("validate_images",), "tags": (), "namespaces": []},
+        {"namespaces": ["loss.both"], "to_outputs": ["table"]},
+    ],
+)
+def test_what_there_is_can_be_chosen(options):
+    check_choices(PIPELINE, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"node_names": ("validate_image",)}, "--nodes: there is no node 'validate_image'; did you mean 'validate_im"),
+        ({"from_nodes": ["split"]}, "--from-nodes: there is no node 'split'; known: loss.both.run_case, validate_im"),
+        ({"tags": ("trainig",)}, r"--tags: there is no tag 'trainig'; did you mean 'training'\?"),
+        ({"namespaces": ["los"]}, r"--namespaces: there is no namespace 'los'; did you mean 'loss'\?"),
+        ({"to_outputs": ["tables"]}, r"--to-outputs: there is no data set 'tables'; did you mean 'table'\?"),
+        ({"from_inputs": ["image"]}, r"--from-inputs: there is no data set 'image'; did you mean 'images'\?"),
+        ({"tags": ("a",), "to_nodes": ["b"]}, r"(?s)--to-nodes: there is no node 'b'.*--tags: there is no tag 'a'"),
+    ],
+)
+def test_what_there_is_not_is_named_with_the_nearest(options, message):
+    with pytest.raises(CommandLineError, match=message) as caught:
+        check_choices(PIPELINE, options)
+    assert caught.value.exit_code == ExitCode.WRONG_COMMAND
+
+
+def test_a_pipeline_without_namespaces_says_so():
+    with pytest.raises(CommandLineError, match="there is no namespace 'loss'; there is none"):
+        check_choices(PIPELINE.filter(tags=["training"]), {"namespaces": ["loss"]})
+
+
+def test_choices_that_leave_nothing_are_all_named():
+    options = {"tags": ("training",), "node_names": ("loss.both.run_case",)}
+    with pytest.raises(ValueError, match="no nodes") as kedros:
+        PIPELINE.filter(**options)
+    with pytest.raises(CommandLineError, match=r"has all of --nodes=loss\.both\.run_case --tags=training; leave"):
+        check_some_node(options, kedros.value)
+    check_some_node(options, ValueError("something else"))
+
+
+@pytest.mark.parametrize("name", [None, "ThreadRunner", "my.module.Runner"])
+def test_runners_that_there_may_be(name):
+    check_runner(name)
+
+
+def test_a_runner_that_there_is_not():
+    with pytest.raises(CommandLineError, match=r"no runner 'ThredRunner'; did you mean 'ThreadRunner'\?"):
+        check_runner("ThredRunner")

@@ -6,7 +6,7 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.parameters.braces import unescape_placeholders
+from kdad.parameters.written_names import unescape_placeholders
 from kdad.project.configuration import RunConfigLoader, block_model, check_values
 from kdad.project.places import reserve
 

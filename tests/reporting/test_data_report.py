@@ -1,7 +1,5 @@
 """What the data report counts and warns of, worked out by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
@@ -48,12 +46,12 @@ def test_ranges_by_part_and_kind():
 
 def test_masks_areas_at_the_models_size():
     # 1 and 101 pixels of 16 x 16: the median 51 is 19.92 %
-    assert mask_rows(data_report()) == [["crack", "2", "1", "51", "101", "19.92%"]]
+    assert mask_rows(images_table(), (16, 16)) == [["crack", "2", "1", "51", "101", "19.92%"]]
 
 
 def test_sets_without_files_or_masks_have_no_such_tables():
     plain = images_table().assign(height=None, low=None, mask_pixels=-1)
-    assert type_rows(plain) == range_rows(plain) == mask_rows(replace(data_report(), images=plain)) == []
+    assert type_rows(plain) == range_rows(plain) == mask_rows(plain, (16, 16)) == []
 
 
 def test_pairs_in_two_parts_come_first():
@@ -78,7 +76,7 @@ def test_up_to_six_evenly_spaced_images_of_each_part_and_kind():
 
 
 def test_what_deserves_a_look_is_said():
-    assert data_report().warnings == [
+    assert warn_of(*(data_report()[name] for name in ("images", "pairs", "suspicious"))) == [
         "1 images are normal and, as the same file, anomalous",
         "2 images are in two parts as the same file: the test asks for what was learnt by heart",
         "1 normal images are unlike the others, and may be anomalous: train/good/3.png",
@@ -90,7 +88,7 @@ def test_what_deserves_a_look_is_said():
 
 def test_the_page_escapes_names_and_shows_few_images():
     asked = []
-    page = render_data_report(data_report(), lambda row: asked.append(row) or image(row))
+    page = render_data_report(**data_report(), image=lambda row: asked.append(row) or image(row))
     assert "train/good/&lt;b&gt;&amp;.png" in page
     assert "<b>&" not in page
     assert sorted(asked) == sorted([3, *range(9)])  # the suspicious one, and all of these few on the sheet

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(params=["light", "dark"])
 def page(browser, tmp_path, request):
     """The browser with the page opened, by either colour scheme."""
-    (tmp_path / "page.html").write_text(render_data_report(data_report(), image), encoding="utf-8")
+    (tmp_path / "page.html").write_text(render_data_report(**data_report(), image=image), encoding="utf-8")
     scheme = {"features": [{"name": "prefers-color-scheme", "value": request.param}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     browser.get_log("browser")  # forgets what earlier pages said

@@ -138,8 +138,8 @@ def test_buttons_count_their_rows(table):
 
 def test_metrics_are_shown_when_there_are_any(table):
     page = page_of(table, metrics={"image_auroc": 0.98765, "image_ap": None})
-    assert "<dt>image auroc</dt><dd>0.9877</dd>" in page
-    assert "<dt>image ap</dt><dd>-</dd>" in page
+    assert "<dt>image AUROC</dt><dd>0.9877</dd>" in page
+    assert "<dt>image average precision</dt><dd>-</dd>" in page
     assert '<dl class="metrics">' not in page_of(table)
 
 

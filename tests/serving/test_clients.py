@@ -69,6 +69,6 @@ def test_csharp(tmp_path, port, expected):
 
 def test_bounds_are_printed_as_they_are_by_default():
     for name, value in re.findall(r"`(\w+): (\d+)`", PAGE):
-        from kdad.parameters.serving import ServingParameters
+        from kdad.parameters.blocks import ServingParameters
 
         assert getattr(ServingParameters(), name) == float(value), name

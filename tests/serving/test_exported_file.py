@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from exported_detectors import coloured_noise, export, make_detector
 from kdad import detectors
 from kdad.detectors.exported.detector import exported_file, open_exported
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app
 from projects import PROJECT

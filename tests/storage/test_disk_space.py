@@ -13,7 +13,7 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from kdad.datasets.map_stack import MapStackDataset
+from kdad.datasets.results import MapStackDataset
 from kdad.storage import disk_space
 from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full, zeros
 from kdad.storage.replacing import replace_text, replacing

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kdad import __version__, detectors
-from kdad.datasets.located import find_detector
+from kdad.datasets.detector import find_detector
 from kdad.errors import InputError
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 from kdad.tracking.uploader import begin_run

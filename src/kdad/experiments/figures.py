@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdad.experiments.tables import SHOWN
+from kdad.metrics.names import MAIN, METRICS
 from kdad.reporting.style import CYCLE, INK, draw_message, new_figure, plain_axes
 
 _SIGMA = re.compile(r"(?P<method>.+?)(?:_sigma_(?P<sigma>[\d.]+))?(?P<opening>_opening)?")
-#: Metrics that have a panel each.
-PANELS = ("image_auroc", "pixel_auroc", "pro_auc")
 
 
 def draw_axis(table: pd.DataFrame, title: str) -> Figure:
@@ -22,7 +20,7 @@ def draw_axis(table: pd.DataFrame, title: str) -> Figure:
 
     Intervals are the sd over seeds; with one seed and category, image AUROC has its bootstrap interval instead.
     """
-    metrics = [name for name in PANELS if name in table and table[name].notna().any()]
+    metrics = [name for name in MAIN if name in table and table[name].notna().any()]
     if not metrics:
         return draw_message(f"{title}: nothing was measured")
     figure = new_figure(3.5 * len(metrics) + 1.0, 0.36 * len(table) + 1.4)
@@ -37,7 +35,7 @@ def _draw_points(axes: Axes, table: pd.DataFrame, metric: str, colour: str) -> N
     places = np.arange(len(table))[::-1]
     below, above = _spread(table, metric)
     error = np.stack([below, above]) if (below + above).any() else None
-    plain_axes(axes, "", SHOWN[metric], "").set_axisbelow(True)
+    plain_axes(axes, "", METRICS[metric].label, "").set_axisbelow(True)
     axes.errorbar(table[metric], places, xerr=error, fmt="o", color=colour, markersize=6, capsize=3)
     axes.set_yticks(places, [name.replace("_", " ") for name in table["variant"]])
     axes.set_ylim(-0.5, len(table) - 0.3)
@@ -78,7 +76,7 @@ def draw_filter(table: pd.DataFrame, title: str) -> Figure:
     figure = new_figure(4.2 * len(metrics), 3.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        plain_axes(axes, "", "Gaussian sigma, pixels", SHOWN[metric])
+        plain_axes(axes, "", "Gaussian sigma, pixels", METRICS[metric].label)
         for (method, rows), colour in zip(table.groupby("method", sort=False), CYCLE, strict=False):
             line = rows[~rows["opening"]].sort_values("sigma")
             sd = line[f"{metric}_sd"].fillna(0)

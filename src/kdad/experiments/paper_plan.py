@@ -8,7 +8,7 @@ from typing import Any
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.case import Case
-from kdad.experiments.paper_parameters import PaperMethodParameters, PaperTableParameters
+from kdad.experiments.parameters import PaperMethodParameters, PaperTableParameters
 from kdad.experiments.plan import (
     Plan,
     ablation_of,

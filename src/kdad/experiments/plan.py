@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.experiments.ablation_parameters import AblationParameters
 from kdad.experiments.case import Case
+from kdad.experiments.parameters import AblationParameters
 from kdad.images.layouts.layout import list_categories
 from kdad.images.layouts.lists import list_csv_categories
 from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters

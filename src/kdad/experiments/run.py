@@ -1,17 +1,16 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from time import perf_counter
+from types import TracebackType
 
 import numpy as np
+import psutil
 
 from kdad.detectors.detector import Detector, FitResult
 from kdad.detectors.evaluation import RawMaps, maps_to_measure
-from kdad.experiments.case import Case, code_of
-from kdad.experiments.memory import ResidentRise
-from kdad.experiments.result import CaseResult
-from kdad.experiments.results import pixel_histograms
+from kdad.experiments.case import Case, CaseResult, code_of
 from kdad.experiments.steps import (
     RunContext,
     calibrate,
@@ -26,9 +25,44 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
-from kdad.reporting.heatmap_sheet import draw_test_sheet
+from kdad.metrics.pixel_ranking import check_finite, check_shapes
+from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.scoring.smoothing import smooth_all
 from kdad.storage.content_store import content_key
+
+_INTERVAL = 0.01  # seconds between looks
+
+
+class ResidentRise:
+    """Around a block: `peak` is the most by which resident memory rose above its start, in bytes.
+
+    Looked at every 10 ms by a thread, so what is freed sooner may be missed, as is what fits into memory freed before.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._process = psutil.Process()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "ResidentRise":
+        self._start = self._process.memory_info().rss
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, self._process.memory_info().rss - self._start)
 
 
 def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:
@@ -57,7 +91,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
         with ResidentRise() as resident:
             made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
             raw = map_images(made, feature_set, made.methods[:1], context)
-        _measure_into(folder, case, _Fitted(made, fitting, raw, resident.peak), feature_set, truth, context)
+        _measure_into(folder, case, made, fitting, raw, resident.peak, feature_set, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
@@ -73,22 +107,19 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A fitted detector, its raw maps, and the most bytes that both took at once."""
-
-    detector: Detector
-    fitting: FitResult
-    raw: RawMaps
-    peak: int
-
-
 def _measure_into(
-    folder: Path, case: Case, fitted: _Fitted, feature_set: FeatureSet, truth: GroundTruth, context: RunContext
+    folder: Path,
+    case: Case,
+    detector: Detector,
+    fitting: FitResult,
+    raw: RawMaps,
+    peak: int,
+    feature_set: FeatureSet,
+    truth: GroundTruth,
+    context: RunContext,
 ) -> None:
-    """Smooth, score, decide and measure, and leave everything in `folder`."""
+    """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    detector, fitting, raw = fitted.detector, fitted.fitting, fitted.raw
     smoothed = {method: smooth_all(stack, detector.smoothing(method)) for method, stack in raw.stacks.items()}
     table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
@@ -125,7 +156,7 @@ def _measure_into(
             "measuring_seconds": perf_counter() - started,
             "milliseconds_an_image": 1000 * sum(raw.seconds.values()) / max(len(raw.scores), 1),
             "kept_megabytes": sum(tensor.numel() * tensor.element_size() for tensor in state) / 1e6,
-            "peak_megabytes": fitted.peak / 1e6,
+            "peak_megabytes": peak / 1e6,
             **detector.cost(),
         },
         training_images=detector.record["training_images"],
@@ -134,3 +165,23 @@ def _measure_into(
         made=detector.record["made"],
     )
     (folder / "result.json").write_text(result.model_dump_json())
+
+
+def pixel_histograms(masks: np.ndarray, maps: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many normal and how many anomalous pixels of each image fall between `edges`, both `(N, edges + 1)`.
+
+    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous. Edges are quantiles of all pixels, ascending, so
+    AUROC from the bins between them differs from the exact one by at most half the chance that a normal and an
+    anomalous pixel share a bin. Raises `InputError` when shapes differ or a value is not finite.
+    """
+    check_shapes(masks, maps)
+    for row, anomaly_map in enumerate(maps):
+        check_finite(anomaly_map, row)
+    bins, edges = len(edges) + 1, np.unique(edges)
+    normal = np.zeros((len(maps), bins), dtype=np.int32)
+    anomalous = np.zeros_like(normal)
+    for row, (mask, anomaly_map) in enumerate(zip(masks.astype(bool, copy=False), maps, strict=True)):
+        binned = np.searchsorted(edges, anomaly_map, side="right")
+        anomalous[row] = np.bincount(binned[mask], minlength=bins)
+        normal[row] = np.bincount(binned[~mask], minlength=bins)
+    return normal, anomalous

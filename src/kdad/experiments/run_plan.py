@@ -2,24 +2,22 @@
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
 
 from kdad.compute import prepare_compute
 from kdad.detectors.evaluation import extract_features
+from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
-from kdad.experiments.case import Case
-from kdad.experiments.case_listeners import tell_begin, tell_end
+from kdad.experiments.case import Case, CaseResult, failed_case, tell_begin, tell_end
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
 from kdad.logs import PLAIN
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
 from kdad.progress import format_duration
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores
@@ -47,24 +45,27 @@ class CaseSettings:
 
 
 def extract_plan_features(
-    plan: Plan, categories: dict[str, FeatureSet], stores: Stores, compute: ComputeParameters, seed: int
+    plans: Sequence[Plan], categories: dict[str, FeatureSet], stores: Stores, compute: ComputeParameters, seed: int
 ) -> Caches:
     """Check every case on its images before anything trains, and run the frozen networks that most cases share."""
-    pairs = dict.fromkeys((case.prepared, case.system) for case in plan.cases)
-    return {pair: _extract(plan, *pair, categories[pair[0]], stores, compute, seed) for pair in pairs}
+    context = RunContext(prepare_compute(compute), stores, MeasuringParameters(), seed)
+    return {
+        pair: _extract(plan, *pair, categories[pair[0]], context)
+        for plan in plans
+        for pair in dict.fromkeys((case.prepared, case.system) for case in plan.cases)
+    }
 
 
 def _extract(
-    plan: Plan, category: str, system: str, images: FeatureSet, stores: Stores, compute: ComputeParameters, seed: int
+    plan: Plan, category: str, system: str, images: FeatureSet, context: RunContext
 ) -> dict[str, FeatureCache]:
-    context = RunContext(prepare_compute(compute), stores, MeasuringParameters(), seed)
     cases = [case for case in plan.cases if (case.prepared, case.system) == (category, system)]
     detector, base = cases[0].detector, plan.bases[system]
-    images = detector.prepare_images(base, images, seed)
+    images = detector.prepare_images(base, images, context.seed)
     for case in cases:
         _checking(case, plan, lambda settings: detector.check_inputs(settings, images))
     references = detector.frozen_networks(base, images, context.train_context(cases[0].seed))
-    store = ContentStore(stores.features)
+    store = ContentStore(context.stores.features)
     images = extract_features(detector, base, images, references, context.compute, store, plan.shares_classes)
     for case in cases:
         if getattr(case.settings, "source", None) == getattr(base, "source", None):
@@ -72,7 +73,7 @@ def _extract(
     return images.features
 
 
-def _checking(case: Case, plan: Plan, check: Any) -> None:
+def _checking(case: Case, plan: Plan, check: Callable[[SystemSettings], None]) -> None:
     try:
         check(case.settings)
     except InputError as error:

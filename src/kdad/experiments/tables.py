@@ -5,17 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from kdad.experiments.ablation_parameters import AxisParameters
-from kdad.experiments.result import CaseResult
+from kdad.experiments.case import CaseResult
+from kdad.experiments.parameters import AxisParameters
 from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+from kdad.metrics.names import COMPARED
 
-#: Metrics that tables show, in this order, with their names.
-SHOWN = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "pro_auc": "PRO",
-    "pixel_auroc_mkd_protocol": "AUROC, MKD protocol",
-}
 COSTS = {"train_seconds": "training, s", "parameters": "weights", "flops": "FLOPs an image"}
 PAIR_COLUMNS = ["axis", "variant", "reference", "metric", "difference", "low", "high", "p", "p_holm", "real", "cases"]
 Place = tuple[str, int]  # category and seed
@@ -38,7 +32,7 @@ def axis_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> pd.DataF
     table = pd.DataFrame({"variant": [name for name in block.present if name in finished]})
     seeds = by_seed.groupby(["variant", "metric"]).size().groupby("variant").max()
     table["seeds"] = table["variant"].map(seeds).fillna(0).astype(int)
-    for metric in [name for name in SHOWN if name in mean]:
+    for metric in [name for name in COMPARED if name in mean]:
         table[metric] = table["variant"].map(mean[metric])
         table[f"{metric}_sd"] = table["variant"].map(sd[metric])
     if len(rows[["category", "seed"]].drop_duplicates()) == 1:

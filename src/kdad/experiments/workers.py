@@ -18,17 +18,16 @@ import pandas as pd
 
 from kdad.compute import usable_cores
 from kdad.errors import ClusterError, InputError, first_line
-from kdad.experiments.case import Case
+from kdad.experiments.case import Case, CaseResult, failed_case
 from kdad.experiments.plan import Plan
-from kdad.experiments.result import CaseResult, failed_case
 from kdad.experiments.run_plan import Caches, CaseReport, CaseSettings, run_one
-from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.features.cache import open_cache
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split
 from kdad.logs import PLAIN
+from kdad.parameters.blocks import WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
 from kdad.storage.provenance import code_digest

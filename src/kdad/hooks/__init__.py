@@ -1,11 +1,8 @@
 """Kedro hooks: what a run says, logs, and ends with."""
 
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.full_disk import FullDiskHook
-from kdad.hooks.input_errors import InputErrorHook
-from kdad.hooks.missing_inputs import MissingInputHook
-from kdad.hooks.place_lock import PlaceLockHook
-from kdad.hooks.place_owner import PlaceOwnerHook
+from kdad.hooks.errors import MissingInputHook, RunErrorHook
+from kdad.hooks.places import PlaceLockHook, PlaceOwnerHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.run_tracking import RunTrackingHook
@@ -15,11 +12,10 @@ from kdad.hooks.variant_log import VariantLogHook
 
 __all__ = [
     "CurrentRun",
-    "FullDiskHook",
-    "InputErrorHook",
     "MissingInputHook",
     "PlaceLockHook",
     "PlaceOwnerHook",
+    "RunErrorHook",
     "RunLogHook",
     "RunReportHook",
     "RunTrackingHook",

@@ -13,7 +13,7 @@ from kdad.datasets.place import file_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import epoch_series, facts_of, headline, loss_series
-from kdad.hooks.run_description import describe_run
+from kdad.hooks.run_results import describe_run
 from kdad.parameters.dataset import DatasetParameters
 from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun

@@ -9,10 +9,9 @@ from rich.console import Console
 from kdad.datasets.place import file_of
 from kdad.errors import IncompleteError
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.input_errors import known_error_of
-from kdad.hooks.run_description import compared_axes
-from kdad.hooks.run_results import tables_of
-from kdad.reporting.metrics_table import places_text
+from kdad.hooks.errors import known_error_of
+from kdad.hooks.run_results import compared_axes, tables_of
+from kdad.reporting.console import places_text
 from kdad.tracking.destination import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.

@@ -1,4 +1,4 @@
-"""What a run has to show on the console: a table for each result that a pipeline makes."""
+"""What a run has to show: tables on the console, and its description in MLflow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,20 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.table import Table
 
+from kdad.datasets.place import file_of
+from kdad.hooks.measurements import headline
+from kdad.metrics.names import MAIN, labels
 from kdad.parameters.strict import flatten
-from kdad.reporting.console_tables import frame_table, numbers_table
-from kdad.reporting.metrics_table import console_table
+from kdad.reporting.console import console_table, frame_table, numbers_table
+from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link
 
-_METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pro_auc": "PRO"}
+_METRICS = labels(MAIN)
 _CASE = {"axis": "axis", "variant": "variant"}
+
+Show = Callable[[str, Any], Table | None]
+#: Of several results those that are read first.
+_FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
+_SHEETS = ("heatmap_sheet", "contact_sheet")
 
 
 def tables_of(pipeline: Any, catalog: Any) -> list[RenderableType]:
@@ -65,10 +73,6 @@ def _calibrated(name: str, found: dict[str, Any]) -> Table:
     return numbers_table("Threshold", rows)
 
 
-def _exported(name: str, found: dict[str, Any]) -> Table:
-    return numbers_table("Exported", found)
-
-
 def _split(name: str, table: pd.DataFrame) -> Table:
     counted = table.groupby(["split", "kind"], sort=False).size().reset_index(name="images")
     return frame_table(_title(name), counted, {"split": "part", "kind": "kind", "images": "images"})
@@ -83,15 +87,10 @@ def _threshold(name: str, threshold: Any) -> Table:
     return numbers_table(_title(name), {"threshold": threshold.value, "promise": threshold.statement()})
 
 
-def _cost(name: str, cost: dict[str, Any]) -> Table:
-    return numbers_table(_title(name), flatten(cost))
-
-
 def _title(name: str) -> str:
     return name.replace(".", ": ").replace("_", " ")
 
 
-Show = Callable[[str, Any], Table | None]
 #: By data set, or by the last part of the names of many: what a pipeline is run for.
 _RESULTS: dict[str, Show] = {
     "metrics": _metrics,
@@ -100,13 +99,39 @@ _RESULTS: dict[str, Show] = {
     "baselines.table": _baselines,
     "paper_tables.cells": _cells,
     "calibration.threshold": _calibrated,
-    "export.report": _exported,
+    "export.report": lambda name, found: numbers_table("Exported", found),
 }
 #: Of steps that are run alone.
 _STEPS: dict[str, Show] = {
     "split_table": _split,
-    "feature_cost": _cost,
+    "feature_cost": lambda name, cost: numbers_table(_title(name), flatten(cost)),
     "loss_history": _losses,
     "teacher_loss_history": _losses,
     "threshold": _threshold,
 }
+
+
+def describe_run(pipeline: Any, catalog: Any) -> str:
+    """Return markdown: how axes are compared, a table of first results of each metrics file, sheets and pages."""
+    links = [f"[{axis}]({axis_link('', EXPERIMENT_ID, RUN_ID, axis)})" for axis in compared_axes(pipeline, catalog)]
+    parts = [f"Compare, by selecting all and then Compare: {', '.join(links)}"] if links else []
+    for name in sorted(pipeline.all_outputs()):
+        system, _, kind = name.rpartition(".")
+        if kind == "metrics" and catalog.exists(name):
+            found = headline(catalog.load(name))
+            rows = [f"| {key} | {found[key]:.4g} |" for key in _FIRST if key in found]
+            if rows:
+                parts.append("\n".join([f"| {system} | |", "|---|---|", *rows]))
+        elif kind in _SHEETS and catalog.exists(name):
+            file = file_of(catalog.get(name)).name
+            parts.append(f"![{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
+        elif kind == "page" and catalog.exists(name):
+            file = file_of(catalog.get(name)).name
+            parts.append(f"Page: [{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
+    return "\n\n".join(parts)
+
+
+def compared_axes(pipeline: Any, catalog: Any) -> list[str]:
+    """Return the axes whose cases a pipeline has run, in order."""
+    made = [name for name in pipeline.all_outputs() if name.endswith(".results") and catalog.exists(name)]
+    return sorted({result.axis for name in made for result in catalog.load(name)})

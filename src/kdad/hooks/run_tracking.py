@@ -14,7 +14,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.input_errors import is_unusable_input
+from kdad.hooks.errors import is_unusable_input
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
 from kdad.project.command_line import CommandLineError, ExitCode

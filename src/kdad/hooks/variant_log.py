@@ -4,9 +4,7 @@ from pathlib import Path
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.experiments.case import Case
-from kdad.experiments.case_listeners import listen, stop_listening
-from kdad.experiments.result import CaseResult, history_of
+from kdad.experiments.case import Case, CaseResult, history_of, listen, stop_listening
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.measurements import facts_of, headline, loss_series
 from kdad.tracking.prediction_needs import requirements_of

@@ -14,7 +14,7 @@ from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
 from kdad.images.image_set import Keep, Sample, WrappedSet, hash_content
 from kdad.images.layouts.layout import NORMAL
-from kdad.parameters.tiles import TileParameters
+from kdad.parameters.dataset import TileParameters
 
 if TYPE_CHECKING:  # it knows splits, which know tiles
     from kdad.images.folder import FileSet

@@ -7,7 +7,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.images.files.fitting import Fit
 from kdad.images.found import FoundImages
 from kdad.images.layouts.layout import NORMAL
-from kdad.reporting.file_names import printable
+from kdad.parameters.written_names import printable
 
 _SHOWN_FOLDERS = 6
 _SHOWN_SIZES = 3

@@ -2,8 +2,8 @@
 
 from pydantic import Field, model_validator
 
+from kdad.parameters.dataset import TileParameters
 from kdad.parameters.strict import StrictModel
-from kdad.parameters.tiles import TileParameters
 from kdad.scoring.parameters import LABELLED_RULES, RULES_WITHOUT_VALUE, DriftParameters, ThresholdRule
 
 

@@ -20,9 +20,9 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
+from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
-from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import overlay_placed, thumbnail, thumbnail_size
+from kdad.reporting.heat_maps import overlay_placed, thumbnail, thumbnail_size
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)

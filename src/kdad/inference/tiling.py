@@ -12,8 +12,8 @@ from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.found import FoundImages
 from kdad.images.tiling import TileGrid, Tiling
-from kdad.parameters.tiles import TileParameters
-from kdad.reporting.file_names import printable
+from kdad.parameters.dataset import TileParameters
+from kdad.parameters.written_names import printable
 from kdad.scoring.threshold import Threshold
 
 _SHOWN_SIZES = 3

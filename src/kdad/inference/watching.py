@@ -29,7 +29,7 @@ from kdad.inference.predictions import (
     read_predictions,
 )
 from kdad.logs import PLAIN
-from kdad.reporting.file_names import printable
+from kdad.parameters.written_names import printable
 from kdad.reporting.predictions import render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look
 from kdad.storage.disk_space import disk_full_error

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.metrics.ground_truth import GroundTruth, measured_pair
+from kdad.metrics.names import PIXEL_METRICS
 from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pixel_ap, pixel_auroc, pixel_roc, rank_pixels
 from kdad.metrics.ranking import detection_metrics
 from kdad.metrics.region_overlap import ProCurve, pro_curve
@@ -15,7 +16,6 @@ from kdad.seeding import numpy_generator
 
 #: Into which `PixelCurves.quantiles` divide pixels.
 BINS = 1024
-PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol")
 
 _PROTOCOL = "pixel_auroc_mkd_protocol"
 

@@ -1,4 +1,4 @@
-"""The ``dataset:`` block: which images, at what size, and how the default set is made."""
+"""The ``dataset:`` block: which images, at what size, how they are understood, and how the default set is made."""
 
 from math import isfinite, nan
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kdad.parameters.image_sets import ElpvParameters, LayoutParameters, TextureParameters
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.parameters.tiles import TileParameters, tiles_suffix
 from kdad.parameters.written_names import folder_name
+
+DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 TEXTURES = ("brick", "grass", "gravel")
 #: Labelled sets, of which one class is normal.
@@ -18,8 +18,111 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
+_OF_FILES = ("category", "root", "fit", "value_range", "tiles")
+#: Fields that only some sets have, and which.
+_OF_SOME_SETS = ("normal_class", *_OF_FILES)
+_TAKES = {
+    "folder": _OF_FILES,
+    "csv": _OF_FILES,
+    "textures": ("category",),
+    "elpv": ("category",),
+    "digits": ("normal_class",),
+    **dict.fromkeys(("mnist", "fashion_mnist", "cifar10"), ("normal_class", "root")),
+}
 #: What the limits of values are taken from, where they are not given.
 RANGE_RULES = ("auto", "type", "data")
+
+
+class DefectParameters(StrictModel):
+    """The defects that are drawn on test textures."""
+
+    kinds: list[DefectKind] = Field(
+        ["scratch", "stain", "hole", "paste", "blur"], min_length=1, description="kinds of defects, in order"
+    )
+    strength: float = Field(0.6, gt=0, le=1, description="how far a defect departs from the texture; 1 is the most")
+    size: float = Field(0.22, gt=0, le=0.5, description="usual extent as a share of the image's shorter side")
+    softness: float = Field(2.0, gt=0, le=32, description="width of a defect's edge in pixels")
+
+    @model_validator(mode="after")
+    def _kinds_once(self) -> "DefectParameters":
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError(f"kinds names a defect twice: {', '.join(self.kinds)}")
+        return self
+
+
+class TextureParameters(StrictModel):
+    """The set `textures`: crops of a photograph, with drawn defects."""
+
+    seed: int = Field(0, ge=0, description="of crops and defects; apart from the run's, so that data stay the same")
+    train_images: int = Field(120, ge=1, description="crops for training")
+    validation_images: int = Field(30, ge=1, description="normal validation crops")
+    test_normal: int = Field(30, ge=0, description="normal crops in the test part")
+    test_per_defect: int = Field(12, ge=0, description="defective crops of each kind in the test part")
+    defects: DefectParameters = Field(default_factory=DefectParameters, description="how defects look")
+
+    @model_validator(mode="after")
+    def _some_test_image(self) -> "TextureParameters":
+        if self.test_normal == 0 and self.test_per_defect == 0:
+            raise ValueError("test_normal and test_per_defect are both 0: there would be nothing to score")
+        return self
+
+
+class LayoutParameters(StrictModel):
+    """What names in a folder or list mean, where usual words do not say it (docs/reference/data.md)."""
+
+    normal: list[str] = Field([], description="folders, or labels in a list, of normal images, besides good, ok, ...")
+    anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")
+    masks: list[str] = Field([], description="folders of masks, besides ground_truth, masks, ...")
+    anomalous_in_masks: Literal["bright", "dark"] | None = Field(
+        None, description="bright or dark pixels; null: bright, and a question where that seems wrong"
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> "LayoutParameters":
+        said = [name for names in (self.normal, self.anomalous, self.masks) for name in names]
+        twice = sorted({name for name in said if said.count(name) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' is said twice in layout; a name has one meaning")
+        return self
+
+
+class ElpvParameters(StrictModel):
+    """The set `elpv`: which cells are normal, by the probability of a defect that experts gave (0, 1/3, 2/3 or 1)."""
+
+    normal_up_to: float = Field(0.0, ge=0, lt=1, description="cells of at most this probability are normal")
+    anomalous_from: float = Field(0.5, gt=0, le=1, description="from this on anomalous; cells between are left out")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the normal cells that is tested")
+
+    @model_validator(mode="after")
+    def _apart(self) -> "ElpvParameters":
+        if self.anomalous_from <= self.normal_up_to:
+            raise ValueError(
+                f"anomalous_from {self.anomalous_from} must be above normal_up_to {self.normal_up_to}: a cell is one "
+                "or the other"
+            )
+        return self
+
+
+def tiles_suffix(size: int | None, overlap: int | None) -> str:
+    """Return what tiles add to the name of a folder of their results, such as ``_tiles_256_64``."""
+    return "_".join(["_tiles", *(str(value) for value in (size, overlap) if value is not None)])
+
+
+class TileParameters(StrictModel):
+    """Overlapping parts of an image that are judged, or learnt from, one by one."""
+
+    size: int | None = Field(
+        None, ge=8, description="longer side in the image's own pixels; null: the detector's size, nothing is resized"
+    )
+    overlap: int | None = Field(None, ge=0, description="pixels that neighbours share at least; null: a quarter")
+
+    @model_validator(mode="after")
+    def _half_at_most(self) -> "TileParameters":
+        if self.size is not None and self.overlap is not None and 2 * self.overlap > self.size:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of size {self.size}; neighbours share half of a tile at most"
+            )
+        return self
 
 
 def check_sides(value: Any) -> Any:
@@ -164,60 +267,33 @@ class DatasetParameters(StrictModel):
 
     @model_validator(mode="after")
     def _fields_belong_to_name(self) -> "DatasetParameters":
-        if self.name == "textures":
-            self._check_texture()
-        elif self.name in ("folder", "csv"):
-            self._check_folder()
-        elif self.name == "elpv":
-            self._check_cells()
-        else:
-            self._check_class()
-        if self.name not in ("folder", "csv"):
-            self._check_alike()
-        return self
-
-    def _check_alike(self) -> None:
-        for field in ("fit", "value_range", "tiles"):
+        self._check_category()
+        for field in _OF_SOME_SETS:
             default = type(self).model_fields[field].default
-            if getattr(self, field) != default:
-                raise ValueError(
-                    f"{field} does not go with {self.name}, whose images are all of one kind; set {field}: "
-                    f"{'null' if default is None else default}"
-                )
-
-    def _check_texture(self) -> None:
-        if self.category is None:
-            raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
-        if self.category not in TEXTURES:
-            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(TEXTURES))}")
-        self._leave_out("normal_class", "root")
-
-    def _check_folder(self) -> None:
-        if not self.root:
+            if field not in _TAKES[self.name] and getattr(self, field) != default:
+                wanted = "null" if default is None else default
+                raise ValueError(f"{field} does not go with {self.name}; set {field}: {wanted}")
+        if self.name in ("folder", "csv") and not self.root:
             what = "folder with the images" if self.name == "folder" else "CSV file that lists the images"
             raise ValueError(f"{self.name} needs root, the {what}")
+        if self.name in CLASS_SETS:
+            if self.contamination:
+                raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
+            if self.normal_class is None:
+                raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
+            if not 0 <= self.normal_class <= 9:
+                raise ValueError(f"unknown class {self.normal_class}; the classes are 0..9")
+        return self
+
+    def _check_category(self) -> None:
+        known = {"textures": TEXTURES, "elpv": CELLS}.get(self.name)
+        if self.category is None:
+            if self.name == "textures":
+                raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
+        elif known is not None and self.category not in known:
+            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(known))}")
         # The category becomes a folder's name under data/, and must not lead out of it.
-        if self.category is not None and (self.category in ("", ".", "..") or set(self.category) & set("/\\:\0")):
+        elif self.category in ("", ".", "..") or set(self.category) & set("/\\:\0"):
             raise ValueError(
                 f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
             )
-        self._leave_out("normal_class")
-
-    def _check_cells(self) -> None:
-        if self.category is not None and self.category not in CELLS:
-            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(CELLS))}")
-        self._leave_out("normal_class", "root")
-
-    def _check_class(self) -> None:
-        if self.contamination:
-            raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
-        if self.normal_class is None:
-            raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
-        if not 0 <= self.normal_class <= 9:
-            raise ValueError(f"unknown class {self.normal_class}; the classes are 0..9")
-        self._leave_out("category", *(["root"] if self.name == "digits" else []))
-
-    def _leave_out(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} does not go with {self.name}; set {name}: null")

@@ -20,8 +20,8 @@ from kdad.inference.parameters import CalibrationParameters
 from kdad.inference.predictions import AnyPredictor, predict_found
 from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.logs import PLAIN
-from kdad.parameters.compute import ComputeParameters
-from kdad.reporting.file_names import printable
+from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.written_names import printable
 from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 

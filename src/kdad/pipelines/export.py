@@ -27,7 +27,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples, table_of
 from kdad.logs import PLAIN
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_til
 from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.written_names import printable
 from kdad.project.interruption import RaiseOnSignal, StopRequested
-from kdad.reporting.file_names import printable
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters

@@ -15,24 +15,19 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.registry import SYSTEMS
-from kdad.experiments.ablation_parameters import AblationParameters
-from kdad.experiments.paper_parameters import PaperTableParameters
+from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import SUFFIX, system_of
-from kdad.experiments.worker_parameters import WorkersParameters
 from kdad.inference.parameters import CalibrationParameters, InferenceParameters
-from kdad.parameters.braces import escape_placeholders, unescape_placeholders
-from kdad.parameters.compute import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters, ReportingParameters, ServingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
-from kdad.parameters.serving import ServingParameters
 from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
+from kdad.project import register_project
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.conf_files import register_project
-from kdad.project.places import OutputFolder, dataset_claims
-from kdad.project.result_places import RESULTS, results_claim, results_place
-from kdad.reporting.parameters import ReportingParameters
+from kdad.project.places import RESULTS, OutputFolder, dataset_claims, results_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
-from kdad.tracking.destination import Destination, destination_of
+from kdad.tracking.destination import destination_of
 from kdad.tracking.parameters import TrackingParameters
 
 _BLOCKS = {
@@ -96,21 +91,7 @@ class RunConfigLoader(OmegaConfigLoader):
         package = Path(__file__).parents[1]
         OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
         if key == "catalog":
-            parameters = self["parameters"]
-            dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
-            claims = dataset_claims(data, dataset, _SHARED)
-            place = claims[dataset.category_name].place
-            folder = place.partition("/")[0]
-            OmegaConf.register_resolver("place", lambda layer: f"data/{layer}/{place}", replace=True)
-            OmegaConf.register_resolver("layer", lambda layer: f"data/{layer}/{folder}", replace=True)
-            resolve = partial(resolve_nested_dict_path, parameters)
-            OmegaConf.register_resolver("setting", resolve, replace=True)
-            OmegaConf.register_resolver("results", lambda name: results_place(name, parameters, data), replace=True)
-            given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
-            self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
-            OmegaConf.register_resolver("tracking", lambda fact: getattr(self._destination(), fact), replace=True)
-            hidden = escape_placeholders(parameters)
-            OmegaConf.register_resolver("block", lambda block: OmegaConf.create(hidden[block]), replace=True)
+            self._register_places(self["parameters"])
         try:
             loaded = super().__getitem__(key)
         except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
@@ -126,8 +107,23 @@ class RunConfigLoader(OmegaConfigLoader):
             self._parameters = deepcopy(loaded)
         return loaded
 
-    def _destination(self) -> Destination:
-        return destination_of(self["mlflow"], os.environ, __name__.partition(".")[0])
+    def _register_places(self, parameters: dict[str, Any]) -> None:
+        dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
+        claims = dataset_claims(data, dataset, _SHARED)
+        given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
+        self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
+        place, hidden = claims[dataset.category_name].place, escape_placeholders(parameters)
+        folder = place.partition("/")[0]
+        resolvers = {
+            "place": lambda layer: f"data/{layer}/{place}",
+            "layer": lambda layer: f"data/{layer}/{folder}",
+            "setting": partial(resolve_nested_dict_path, parameters),
+            "results": lambda name: results_place(name, parameters, data),
+            "tracking": lambda fact: getattr(destination_of(self["mlflow"], os.environ, "kdad"), fact),
+            "block": lambda block: OmegaConf.create(hidden[block]),
+        }
+        for name, resolver in resolvers.items():
+            OmegaConf.register_resolver(name, resolver, replace=True)
 
 
 def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from kdad.project.command_line import CommandLineError, ExitCode
 _NAME = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=")
 #: Digits that are no number as people write them: a name, like the category ``01``.
 _LEADING_ZERO = re.compile(r"-?0\d+")
-_CLOSING = {"[": "]", "{": "}"}
+_BRACKETS = ("[", "{")
 
 
 def parse_parameters(text: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def parse_parameters(text: str) -> dict[str, Any]:
         match = _NAME.match(text, position)
         if match is None:
             raise _wrong(f"'{text[position:].strip()}' has no name; write name=value, separated by commas")
-        end = _end_of_value(text, match.end(), match[1])
+        end = _end_of_value(text, match.end())
         _put(found, match[1], _value(text[match.end() : end].strip(), match[1]))
         position = end + 1
     return found
@@ -55,41 +55,21 @@ def _means(text: str) -> bool:
         return False
 
 
-def _end_of_value(text: str, start: int, name: str) -> int:
-    """Return where a value ends: after its closing bracket or quote, or before the comma that a name follows."""
-    value = text[start:].lstrip()
-    first = start + len(text[start:]) - len(value)
-    if value[:1] in ("[", "{", "'", '"'):
-        end = _closing(text, first)
-        if end is None and value[0] in _CLOSING:
-            raise _wrong(f"{name}: {value} has no closing '{_CLOSING[value[0]]}'")
-        rest = "" if end is None else text[end + 1 :].lstrip()
-        if end is not None and rest[:1] in ("", ","):
-            return len(text) - len(rest)
-    for comma in re.finditer(",", text[start:]):
-        after = start + comma.end()
-        if _NAME.match(text, after) or not text[after:].strip():
-            return after - 1
-    return len(text)
+def _end_of_value(text: str, start: int) -> int:
+    """Return where a value ends: before a comma that a name follows; in brackets or quotes, where they are closed."""
+    commas = (comma.start() for comma in re.compile(",").finditer(text, start))
+    ends = [comma for comma in commas if _NAME.match(text, comma + 1) or not text[comma + 1 :].strip()] + [len(text)]
+    if text[start:].lstrip()[:1] in (*_BRACKETS, "'", '"'):
+        return next((end for end in ends if _is_yaml(text[start:end])), ends[0])
+    return ends[0]
 
 
-def _closing(text: str, first: int) -> int | None:
-    """Return the place of the bracket or quote that closes the one at `first`; brackets in quotes close nothing."""
-    open_brackets: list[str] = []
-    quote = ""
-    for place in range(first, len(text)):
-        character = text[place]
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character in _CLOSING:
-            open_brackets.append(_CLOSING[character])
-        elif open_brackets and character == open_brackets[-1]:
-            open_brackets.pop()
-        if not quote and not open_brackets:
-            return place
-    return None
+def _is_yaml(text: str) -> bool:
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 def _value(text: str, name: str) -> Any:
@@ -97,13 +77,14 @@ def _value(text: str, name: str) -> Any:
     try:
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        if text[:1] in _CLOSING:
-            raise _wrong(f"{name}: '{text}' is not YAML: {str(error).splitlines()[0]}") from None
+        if text[:1] in _BRACKETS:
+            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise _wrong(f"{name}: '{text}' is not YAML: {problem}") from None
         return text
     if _LEADING_ZERO.fullmatch(text):
         return text
     quoted = text[:1] in ("'", '"')
-    return value if quoted or text[:1] in _CLOSING or isinstance(value, int | float | None) else text
+    return value if quoted or text[:1] in _BRACKETS or isinstance(value, int | float | None) else text
 
 
 def _put(found: dict[str, Any], name: str, value: Any) -> None:

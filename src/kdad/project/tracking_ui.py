@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 from kedro.config import OmegaConfigLoader
 
-from kdad.project.conf_files import LOADER_ARGS, register_project
+from kdad.project import LOADER_ARGS, register_project
 from kdad.tracking.destination import destination_of
 
 

@@ -7,15 +7,14 @@ outlyingness (empty but for normal images that train or are held out).
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from kdad.images.checks import across_parts, contradicting
-from kdad.reporting.file_names import printable
-from kdad.reporting.heat_map import thumbnail
+from kdad.parameters.written_names import printable
+from kdad.reporting.heat_maps import thumbnail
 from kdad.reporting.html import embedded_png, render_html
 
 _PARTS = {"train": "training", "validation": "held out", "test": "test"}
@@ -26,23 +25,21 @@ _SIDE = 120
 _SMALLEST = 1  # a mask of so few pixels or less at the model's size is named
 
 
-@dataclass(frozen=True)
-class DataReport:
-    """What the page says; `images` is the table of images, `pairs` those that are there twice."""
+def render_data_report(
+    title: str,
+    facts: list[tuple[str, str]],
+    images: pd.DataFrame,
+    pairs: pd.DataFrame,
+    suspicious: np.ndarray,
+    size: tuple[int, int],
+    image: Callable[[int], np.ndarray],
+) -> str:
+    """Return the page as HTML, with what `warn_of` says of it.
 
-    title: str
-    facts: list[tuple[str, str]]
-    warnings: list[str]
-    images: pd.DataFrame
-    pairs: pd.DataFrame
-    suspicious: np.ndarray
-    size: tuple[int, int]
-
-
-def render_data_report(report: DataReport, image: Callable[[int], np.ndarray]) -> str:
-    """Return the page as HTML; `image(row)` gives `(3, H, W)` in [0, 1], and is asked for few rows."""
-    images = report.images
-    suspects = report.suspicious[:_SUSPICIOUS]
+    `images` is the table of images, `pairs` those that are there twice, `suspicious` the rows of normal images unlike
+    the others. `image(row)` gives `(3, H, W)` in [0, 1], and is asked for few rows.
+    """
+    suspects = suspicious[:_SUSPICIOUS]
     sections = [
         ("Counts", ("part", "kind", "images", "with mask"), count_rows(images)),
         ("Sizes and types", ("height x width", "mode", "values", "part", "images"), type_rows(images)),
@@ -50,22 +47,22 @@ def render_data_report(report: DataReport, image: Callable[[int], np.ndarray]) -
         (
             "Masks at the model's size",
             ("kind", "masks", "smallest, pixels", "median", "largest", "share"),
-            mask_rows(report),
+            mask_rows(images, size),
         ),
-        ("Images that are there twice", ("how", "one", "part", "other", "part"), pair_rows(report.pairs)),
+        ("Images that are there twice", ("how", "one", "part", "other", "part"), pair_rows(pairs)),
     ]
     return render_html(
         "kdad.reporting",
         "data_report",
-        title=report.title,
-        facts=report.facts,
-        warnings=[printable(text) for text in report.warnings],
+        title=title,
+        facts=facts,
+        warnings=[printable(text) for text in warn_of(images, pairs, suspicious)],
         sections=[{"name": name, "header": header, "rows": rows} for name, header, rows in sections if rows],
-        pairs_left=max(len(report.pairs) - _SHOWN_ROWS, 0),
+        pairs_left=max(len(pairs) - _SHOWN_ROWS, 0),
         suspicious=[
             _picture(images, row, image, f"{images['outlyingness'].iloc[row]:.1f}") for row in suspects.tolist()
         ],
-        suspicious_left=len(report.suspicious) - len(suspects),
+        suspicious_left=len(suspicious) - len(suspects),
         sheet=[_picture(images, row, image, _PARTS[images["split"].iloc[row]]) for row in sheet_rows(images)],
     )
 
@@ -126,10 +123,10 @@ def range_rows(images: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def mask_rows(report: DataReport) -> list[list[str]]:
+def mask_rows(images: pd.DataFrame, size: tuple[int, int]) -> list[list[str]]:
     """Return the masks' areas at the model's size by kind; share is of the image, in the median."""
-    masked = report.images[(report.images["mask_pixels"] >= 0) & (report.images["label"] == 1)]
-    whole = report.size[0] * report.size[1]
+    masked = images[(images["mask_pixels"] >= 0) & (images["label"] == 1)]
+    whole = size[0] * size[1]
     rows = []
     for kind, found in masked.groupby("kind", sort=False)["mask_pixels"]:
         middle = found.median()

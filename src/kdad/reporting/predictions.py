@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.reporting.file_names import printable, shorten_name
-from kdad.reporting.heat_map import thumbnail_size
-from kdad.reporting.heatmap_sheet import are_ratios
+from kdad.metrics.names import METRICS
+from kdad.parameters.written_names import printable, shorten_name
+from kdad.reporting.heat_maps import are_ratios, thumbnail_size
 from kdad.reporting.html import render_html
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
 
@@ -88,7 +88,7 @@ def render_predictions(
         "predictions",
         title=title,
         facts=facts,
-        metrics=[(name.replace("_", " "), _number(value, ".4f")) for name, value in (metrics or {}).items()],
+        metrics=[(METRICS[name].label, METRICS[name].text(value)) for name, value in (metrics or {}).items()],
         has_labels=has_labels,
         judged=[_judged(records[position], ratios, has_labels) for position in _by_score(table)],
         unreadable=[{**_path(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from kdad.errors import InputError
 from kdad.freed_memory import keep_freed_memory
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import every_message
+from kdad.project import LOADER_ARGS, register_project
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.conf_files import LOADER_ARGS, register_project
 from kdad.tracking.destination import destination_of
 
 _IDLE_SECONDS = 60  # that a connection is kept between requests
@@ -98,7 +98,7 @@ def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
 
     from kdad import detectors
     from kdad.compute import limit_threads
-    from kdad.datasets.located import find_detector
+    from kdad.datasets.detector import find_detector
 
     folder, how = find_detector(location, project, tracking)
     limit_threads(None)

@@ -13,7 +13,7 @@ from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
-from kdad.reporting.heat_map import overlay_placed, thumbnail_size
+from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
 from kdad.serving.intake import Prepared
 
 _SIDE = 1024  # of pictures on the page, at most: a screen's

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.html import render_html
 from kdad.serving.intake import TooLargeError
 from kdad.serving.service import Service

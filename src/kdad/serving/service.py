@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kdad.detectors.predictor import Prediction, Predictor
-from kdad.parameters.serving import ServingParameters
+from kdad.parameters.blocks import ServingParameters
 from kdad.serving.answers import answer, naming_row, show
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError
 from kdad.serving.table import parse_invocation

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from kdad.images.synthetic.defects import blob_distance, draw_defect, nearest_points, soft_step
-from kdad.parameters.image_sets import DefectParameters
+from kdad.parameters.dataset import DefectParameters
 
 
 def test_the_step_is_one_half_at_the_outline_and_ends_half_a_width_off():

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
+from kdad.metrics.names import METRICS
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
 
@@ -39,12 +40,10 @@ class ExportAgreement(StrictModel):
             f"on {self.images} images ({self.images_are}) scores differ by {self.score_difference:.2g} of their range "
             f"at most, {self.decisions_changed:.2%} of the decisions changed"
         )
-        for name, before, after in (
-            ("image AUROC", self.image_auroc_before, self.image_auroc),
-            ("pixel AUROC", self.pixel_auroc_before, self.pixel_auroc),
-        ):
+        for metric in (METRICS["image_auroc"], METRICS["pixel_auroc"]):
+            before, after = getattr(self, f"{metric.key}_before"), getattr(self, metric.key)
             if after is not None:
-                said += f", {name} {before:.4f} -> {after:.4f}"
+                said += f", {metric.label} {metric.text(before)} -> {metric.text(after)}"
         return said
 
 

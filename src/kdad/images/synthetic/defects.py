@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from kdad.parameters.image_sets import DefectKind, DefectParameters
+from kdad.parameters.dataset import DefectKind, DefectParameters
 
 _HARMONICS = 7
 _TRIED_PLACES = 5

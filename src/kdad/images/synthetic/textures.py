@@ -9,8 +9,7 @@ from kdad.errors import InputError
 from kdad.images.files.fitting import Box
 from kdad.images.image_set import ImageSet, Sample, Subset
 from kdad.images.synthetic.defects import draw_defect
-from kdad.parameters.dataset import TEXTURES, DatasetParameters
-from kdad.parameters.image_sets import DefectKind, TextureParameters
+from kdad.parameters.dataset import TEXTURES, DatasetParameters, DefectKind, TextureParameters
 from kdad.seeding import numpy_generator
 from kdad.storage.content_store import content_key
 

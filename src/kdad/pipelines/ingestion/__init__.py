@@ -1,5 +1,40 @@
-"""The pipeline `ingestion`."""
+"""From an image set to a split and a report."""
 
-from kdad.pipelines.ingestion.pipeline import create_patches, create_pipeline, create_report
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["create_patches", "create_pipeline", "create_report"]
+from kedro.pipeline import Node, Pipeline
+
+from kdad.pipelines import blocks, shared
+from kdad.pipelines.ingestion.nodes import (
+    report_images,
+    sample_teacher_patches,
+    split_images,
+    validate_images,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Validate images and split the normal ones."""
+    return Pipeline(
+        [
+            _node(validate_images, shared("image_set"), "image_table"),
+            _node(split_images, shared("image_table") | blocks("dataset", "seed"), "split_table"),
+        ]
+    )
+
+
+def create_report(system: str) -> Pipeline:
+    """Leave a page of what images there are and what is odd about them, once the frozen networks of `system` ran."""
+    inputs = shared("image_set", "image_table", "split_table") | {"feature_caches": f"{system}.features"}
+    outputs = ["data_report", "data_report_table", "duplicates"]
+    return Pipeline([_node(report_images, inputs | blocks("dataset"), outputs)])
+
+
+def create_patches() -> Pipeline:
+    """Sample the natural patches that teachers are trained on."""
+    return Pipeline([_node(sample_teacher_patches, blocks("teacher", "students"), "teacher_patches")])
+
+
+def _node(function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
+    return Node(function, inputs, outputs, name=function.__name__, tags="training")

@@ -27,8 +27,8 @@ from kdad.images.splits import Split, split_samples
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
-from kdad.reporting.data_report import DataReport, render_data_report, warn_of
-from kdad.reporting.file_names import printable
+from kdad.parameters.written_names import printable
+from kdad.reporting.data_report import render_data_report
 
 logger = logging.getLogger(__name__)
 
@@ -122,16 +122,10 @@ def report_images(
         )
     for said in say_pairs(pairs[pairs["how"] == "near"]):
         logger.info("Duplicates: %s", said, extra=PLAIN)
-    report = DataReport(
-        title=f"Data: {image_set.name} / {printable(image_set.category)}",
-        facts=_report_facts(image_set, images, dataset),
-        warnings=warn_of(images, pairs, suspicious),
-        images=images,
-        pairs=pairs,
-        suspicious=suspicious,
-        size=image_set.size,
-    )
-    return render_data_report(report, image_set.image), images, pairs
+    title = f"Data: {image_set.name} / {printable(image_set.category)}"
+    facts = _report_facts(image_set, images, dataset)
+    page = render_data_report(title, facts, images, pairs, suspicious, image_set.size, image_set.image)
+    return page, images, pairs
 
 
 def _count_mask_pixels(images: ImageSet, split: Split) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""Pages of ablations and baselines, one HTML file each with its figures inside."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdad.experiments.case import Case, CaseResult
+from kdad.experiments.figures import draw_axis
+from kdad.experiments.tables import COSTS
+from kdad.metrics.names import COMPARED, MAIN, METRICS, labels
+from kdad.reporting.html import embedded_figure, embedded_png, render_html
+
+_PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
+
+_BASELINE_PROTOCOL = (
+    "Fitted on training images alone; the threshold comes from normal validation images; test images are scored once. "
+    "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
+    "much the process grew while it was fitted and scored."
+)
+_COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
+
+
+def render_ablation(title: str, facts: str, protocol: str, axes: list[dict[str, Any]], missing: pd.DataFrame) -> str:
+    """Return the page as HTML, with an `axis_section` each; text from settings and errors is escaped."""
+    return render_html(
+        "kdad.experiments",
+        "ablation",
+        title=title,
+        facts=facts,
+        protocol=protocol,
+        missing=missing.to_dict("records"),
+        axes=axes,
+    )
+
+
+def axis_section(
+    name: str,
+    question: str,
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    figure: Figure,
+    settings: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what the page shows of an axis: its `axis_table`, paired differences, figure, and variants' settings."""
+    metrics = [name for name in COMPARED if name in table]
+    costs = [name for name in COSTS if name in table]
+    has_paper = "paper" in table
+    paper_header = ["paper", "ours - paper"] if has_paper else []
+    # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
+    shown = [record for record in pairs.to_dict("records") if record["low"] or record["high"]]
+    rows = []
+    for record in table.to_dict("records"):
+        cells = [record["variant"].replace("_", " ")]
+        cells += [_with_spread(record[name], record[f"{name}_sd"]) for name in metrics]
+        cells += [_number(record[name]) for name in ("paper", "difference")] if has_paper else []
+        rows.append(cells + [_count(record[name]) for name in costs])
+    return {
+        "name": name,
+        "question": question,
+        "figure": embedded_figure(figure),
+        "header": ["variant", *labels(metrics).values(), *paper_header, *(COSTS[name] for name in costs)],
+        "rows": rows,
+        "spread": bool((table["seeds"] > 1).any()),
+        "pairs_header": _PAIRS,
+        "pairs": [_pair(record) for record in shown],
+        "real": ["real" if record["real"] else "" for record in shown],
+        "settings": [
+            (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base") for name, found in settings.items()
+        ],
+    }
+
+
+def _pair(record: dict[str, Any]) -> list[str]:
+    return [
+        record["variant"].replace("_", " "),
+        record["reference"].replace("_", " "),
+        METRICS[record["metric"]].label,
+        f"{record['difference']:+.4f}",
+        f"{record['low']:+.4f} to {record['high']:+.4f}",
+        f"{record['p_holm']:.3g}",
+    ]
+
+
+def _with_spread(mean: float, sd: float) -> str:
+    return _number(mean) + (f" ± {sd:.4f}" if pd.notna(sd) else "")
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4f}"
+
+
+def _count(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataFrame:
+    """Return a row for each finished case: method, detector, sees, metrics and costs."""
+    rows = []
+    for case, result in zip(cases, results, strict=True):
+        if not result.finished:
+            continue
+        costs = {"fit_seconds": result.costs["train_seconds"]} | {
+            name: result.costs[name] for name in ("milliseconds_an_image", "kept_megabytes", "peak_megabytes")
+        }
+        facts = {"method": case.variant, **case.detector.label(case.settings)}
+        rows.append({**facts, **result.metrics, "training_images": result.training_images, **costs})
+    return pd.DataFrame(rows, columns=None if rows else ["method", "detector", "sees"])
+
+
+def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
+    """Return the heat-map sheets as PNG by method, of those that map."""
+    paths = {result.variant: Path(result.folder) / "heatmaps.png" for result in results if result.finished}
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+
+def render_baselines(
+    title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes], missing: pd.DataFrame
+) -> str:
+    """Return the page as HTML: a row for each method of `table`, what is `missing`, the sheets (PNG) by method."""
+    return render_html(
+        "kdad.experiments",
+        "baselines",
+        title=title,
+        facts=facts,
+        protocol=_BASELINE_PROTOCOL,
+        missing=missing.to_dict("records"),
+        figure=embedded_figure(_draw_methods(table)),
+        columns=_COLUMNS,
+        rows=table_cells(table),
+        sheets=[{"name": name.replace("_", " "), "picture": embedded_png(png)} for name, png in sheets.items()],
+    )
+
+
+def _draw_methods(table: pd.DataFrame) -> Figure:
+    """Draw each method's metrics; with one seed, image AUROC alone has an interval."""
+    shown = table.rename(columns={"method": "variant"})
+    unknown = {f"{name}_sd": float("nan") for name in MAIN if name in table}
+    return draw_axis(shown.assign(**unknown), "Baselines")
+
+
+def table_cells(table: pd.DataFrame) -> list[list[str]]:
+    """Return the table's cells as text, in the order of the page's columns; what was not measured is a dash."""
+    return [
+        [
+            row["method"].replace("_", " "),
+            row["sees"],
+            METRICS["image_auroc"].text(row["image_auroc"]) + _interval(row),
+            *(METRICS[name].text(row[name]) for name in COMPARED[1:]),
+            f"{row['fit_seconds']:.2f}",
+            f"{row['milliseconds_an_image']:.1f}",
+            f"{row['kept_megabytes']:.2f} [{row['peak_megabytes']:.0f}]",
+        ]
+        for row in table.to_dict("records")
+    ]
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if pd.isna(row["image_auroc"]):
+        return ""
+    low, high = (METRICS["image_auroc"].text(row[f"image_auroc_{bound}"]) for bound in ("low", "high"))
+    return f" [{low}, {high}]"

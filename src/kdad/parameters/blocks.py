@@ -1,0 +1,66 @@
+"""Small blocks: ``compute:``, ``workers:``, ``reporting:`` and ``serving:``."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kdad.parameters.strict import StrictModel
+
+
+class ComputeParameters(StrictModel):
+    """The ``compute:`` block."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where networks run")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of convolutions and cached activations; auto: bfloat16 where the hardware multiplies it"
+    )
+    threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")
+    compile: bool = Field(
+        False, description="networks run through torch.compile, which pays on large sets (docs/lab/benchmarks.md)"
+    )
+
+
+class WorkersParameters(StrictModel):
+    """The ``workers:`` block."""
+
+    count: int | None = Field(None, ge=1, description="worker processes of this machine; null or 1: this process")
+    threads: int | None = Field(None, ge=1, description="torch's threads in each; null: cores divided by count")
+    address: str | None = Field(None, description="a Dask scheduler that is there, such as tcp://head:8786")
+    connect_seconds: float = Field(30.0, gt=0, description="how long a scheduler may take to answer")
+    patience_seconds: float = Field(300.0, gt=0, description="how long a cluster may be without a worker")
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether cases run in this process, one after another."""
+        return self.address is None and self.count in (None, 1)
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> "WorkersParameters":
+        if self.address is not None and (self.count is not None or self.threads is not None):
+            raise ValueError("count and threads are of workers begun here; with address they are the cluster's matter")
+        return self
+
+
+class ReportingParameters(StrictModel):
+    """The ``reporting:`` block."""
+
+    sheet_rows: int = Field(4, ge=1, le=20, description="images in each section of the heat-map sheet")
+    case_sheet_rows: int = Field(2, ge=1, le=10, description="the same of a case of a comparison")
+
+
+class ServingParameters(StrictModel):
+    """The ``serving:`` block."""
+
+    host: str = Field("127.0.0.1", description="address to listen at: the loopback; 0.0.0.0 lets other machines ask")
+    port: int = Field(8080, ge=0, le=65535, description="0: a free one, which is said")
+    body_megabytes: float = Field(32.0, gt=0, le=1024, description="largest body of a request; more is refused by 413")
+    megapixels: float = Field(
+        32.0,
+        gt=0,
+        le=178,
+        description="largest image, by its header, before decoding, which takes up to 25 bytes a pixel",
+    )
+    images: int = Field(64, ge=1, le=10000, description="images of one request at most")
+    queue: int = Field(64, ge=1, le=10000, description="requests in the house at once; more are refused by 503")
+    batch_size: int = Field(8, ge=1, le=1024, description="images judged at once, of requests that wait together")
+    seconds: float = Field(30.0, gt=0, le=3600, description="time of a request, its body's arrival included; then 504")

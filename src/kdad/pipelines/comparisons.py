@@ -1,0 +1,192 @@
+"""Pipelines that compare cases: ablations, baselines, and the tables that papers print."""
+
+from pathlib import Path
+
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+from matplotlib.figure import Figure
+
+from kdad.detectors.registry import SYSTEMS
+from kdad.experiments.case import CaseResult, histograms_of, in_plan_order, made_by, missing, tidy
+from kdad.experiments.figures import draw_axis, draw_filter
+from kdad.experiments.pages import axis_section, baseline_table, render_ablation, render_baselines, sheets_of
+from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
+from kdad.experiments.parameters import AblationParameters, PaperTableParameters
+from kdad.experiments.plan import Plan, ablation_of
+from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
+from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines import blocks, made, own
+from kdad.pipelines.cases import create_cases, describe_origin, describe_root, report_missing, results_of
+from kdad.seeding import numpy_generator
+
+_ABLATION_PROTOCOL = (
+    "Every variant is judged at its last epoch, on test images that choose nothing within the table. Defaults of MKD "
+    "were chosen on the drawn defects of textures, so figures on textures compare variants and are no estimate for new "
+    "data. Seeds draw initialisation and order; the split stays the same."
+)
+_TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Students ablation"}
+
+_PAPER_NAMES = {"digits": "mnist"}
+
+
+def create_ablation(system: str) -> Pipeline:
+    """Run every case, summarise and draw their results, and end with an error for missing ones."""
+    name = ablation_of(system)
+    plan = own(name, "plans") | {"ablation": f"params:{name}"}
+    summary = Node(
+        summarise_variants,
+        plan | {"results": f"{name}.{system}.results"},
+        made(name, "summary", "summary_csv", "pairs", "missing", "origin"),
+        name=f"{name}_summarise_variants",
+    )
+    page = Node(
+        write_page,
+        plan | own(name, "summary", "pairs", "missing", "origin") | blocks("dataset"),
+        made(name, "figures", "page", "headline"),
+        name=f"{name}_draw",
+    )
+    return create_cases(name) + Pipeline([summary, page, report_missing(name)])
+
+
+def summarise_variants(
+    plans: list[Plan], ablation: AblationParameters, results: list[CaseResult]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
+    """Return the tidy table of every planned case (twice: parquet and csv), paired differences, what is missing, and
+    which code made the results.
+    """
+    seed = plans[0].cases[0].seed
+    pairs = [
+        compare_pairs(results, histograms_of, name, axis, ablation.resamples, numpy_generator(seed, "pairs", name))
+        for name, axis in ablation.chosen.items()
+    ]
+    table = tidy(results)
+    return table, table, pd.concat(pairs, ignore_index=True), missing(results), made_by(results)
+
+
+def write_page(
+    plans: list[Plan],
+    summary: pd.DataFrame,
+    pairs: pd.DataFrame,
+    missing: pd.DataFrame,
+    origin: str,
+    ablation: AblationParameters,
+    dataset: DatasetParameters,
+) -> tuple[dict[str, Figure], str, dict[str, dict[str, float]]]:
+    """Draw a figure for each axis, write the page that holds everything, and return each axis' reference and best."""
+    (plan,) = plans
+    settings = {(case.axis, case.variant): case.overrides for case in plan.cases}
+    sections, figures, headline = [], {}, {}
+    for name, axis in ablation.chosen.items():
+        rows = axis_table(summary, name, axis)
+        headline[name] = axis_headline(rows, axis)
+        draw = draw_filter if name == "filter" else draw_axis
+        found = {variant: settings[name, variant] for variant in axis.present}
+        figures[f"{name}.png"] = draw(rows, axis.question)
+        shown = pairs[pairs["axis"] == name]
+        sections.append(axis_section(name, axis.question, rows, shown, figures[f"{name}.png"], found))
+    categories = ", ".join(dict.fromkeys(case.category for case in plan.cases))
+    facts = (
+        f"{dataset.name} ({categories}), {dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, "
+        f"{describe_bases(plan)}, seeds {', '.join(map(str, ablation.seeds))}; {describe_origin(origin)}"
+    )
+    title = _TITLES.get(plan.name, plan.name.replace("_", " ").capitalize())
+    page = render_ablation(title, facts, _ABLATION_PROTOCOL, sections, missing)
+    return figures, page, headline
+
+
+def describe_bases(plan: Plan) -> str:
+    """Say what the cases look through; single variants may look through something else."""
+    seen = {system: SYSTEMS[system].detector.describe(base) for system, base in plan.bases.items()}
+    return ", ".join(f"{system} through {what}" for system, what in seen.items())
+
+
+def create_baselines() -> Pipeline:
+    """Run every baseline, and every system that stands among them, and compare them."""
+    summary = Node(
+        compare_baselines,
+        inputs=["baselines.plans", "params:dataset", *results_of("baselines")],
+        outputs=made("baselines", "table", "metrics_by_method", "sheets", "page", "missing", "detectors"),
+        name="baselines_compare",
+    )
+    return create_cases("baselines") + Pipeline([summary, report_missing("baselines")])
+
+
+def compare_baselines(
+    plans: list[Plan], dataset: DatasetParameters, *results: list[CaseResult]
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]], dict[str, bytes], str, pd.DataFrame, dict[str, Path]]:
+    """Return a row a baseline with its metrics and cost, its numbers, its sheets, the page, what is missing, detectors.
+
+    Detectors are the folders where their cases keep them.
+    """
+    (plan,) = plans
+    current = in_plan_order(plan.cases, [result for found in results for result in found])
+    table = baseline_table(plan.cases, current)
+    numbers = table.set_index("method").select_dtypes("number")
+    sheets = sheets_of(current)
+    facts = (
+        f"{dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, {describe_bases(plan)}, "
+        f"seed {plan.cases[0].seed}; {describe_origin(made_by(current))}"
+    )
+    absent = missing(current)
+    page = render_baselines(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
+    kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
+    metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
+    return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept
+
+
+def create_paper_tables() -> Pipeline:
+    """Run the cases of every system that has a method, and compare them with the papers."""
+    compared = Node(
+        compare_with_papers,
+        inputs=[
+            *("paper_tables.plans", "paper_results", "params:paper_tables", "params:dataset"),
+            *results_of("paper_tables"),
+        ],
+        outputs=made("paper_tables", "cells", "page", "excerpt", "missing"),
+        name="compare_with_papers",
+    )
+    return create_cases("paper_tables") + Pipeline([compared, report_missing("paper_tables")])
+
+
+def compare_with_papers(
+    plans: list[Plan],
+    paper_results: pd.DataFrame,
+    paper_tables: PaperTableParameters,
+    dataset: DatasetParameters,
+    *results: list[CaseResult],
+) -> tuple[pd.DataFrame, str, str, pd.DataFrame]:
+    """Return the cells, the page, the README's excerpt, and the planned cells that are missing."""
+    every = [result for found in results for result in found]
+    # A category at an image size of its own is the same category of the papers.
+    labels = {name: one.category_name for plan in plans for name, one in plan.datasets.items()}
+    current = [
+        result.model_copy(update={"category": labels[result.category]})
+        for plan in plans
+        for result in in_plan_order(plan.cases, every)
+    ]
+    name = paper_tables.paper_dataset or _PAPER_NAMES.get(dataset.name, dataset.name)
+    printed = paper_results[paper_results["dataset"] == name]
+    if paper_tables.tables != ["all"]:
+        printed = printed[printed["table"].isin(paper_tables.tables)]
+    named = {own: method.paper for own, method in paper_tables.present.items()}
+    names = {case.variant: named.get(case.variant, []) for plan in plans for case in plan.cases}
+    shown = {own: method.tables for own, method in paper_tables.present.items()}
+    cells = compare(printed, our_figures(current), names, shown)
+    absent = missing(current)
+    facts = _facts(plans, paper_tables, dataset, name, made_by(current))
+    page = render_tables(f"The papers' tables: {name}", facts, cells, absent, misprinted_means(printed))
+    return cells, page, render_excerpt(facts, cells), absent
+
+
+def _facts(
+    plans: list[Plan], paper_tables: PaperTableParameters, dataset: DatasetParameters, name: str, origin: str
+) -> str:
+    other = f", beside the papers' {name}" if name != dataset.name else ""
+    sizes = "".join(
+        f" ({own} {method.image_size})" for own, method in paper_tables.present.items() if method.image_size is not None
+    )
+    looked = "; ".join(describe_bases(plan) for plan in plans)
+    return (
+        f"{dataset.name}{other}, {dataset.size[0]} x {dataset.size[1]} pixels{sizes}{describe_root(dataset)}, "
+        f"{looked}, seeds {', '.join(map(str, paper_tables.seeds))}; {describe_origin(origin)}"
+    )

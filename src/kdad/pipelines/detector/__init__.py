@@ -1,1 +1,0 @@
-"""The steps that every system goes through: frozen networks, features, fitting, scoring."""

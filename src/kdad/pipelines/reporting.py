@@ -1,0 +1,182 @@
+"""The last step of every system: what was measured, drawn and kept."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kedro.pipeline import Node, Pipeline
+from matplotlib.figure import Figure
+
+from kdad.detectors.detector import Detector
+from kdad.detectors.evaluation import calibrate_float32
+from kdad.experiments import steps
+from kdad.features.cache import FeatureCache
+from kdad.features.extraction import FeatureSet
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
+from kdad.metrics.measure import PixelCurves
+from kdad.parameters.blocks import ReportingParameters
+from kdad.pipelines import blocks, made, own, shared
+from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
+from kdad.reporting.heat_maps import draw_test_sheet
+from kdad.reporting.threshold_remarks import threshold_remarks
+from kdad.scoring.parameters import MeasuringParameters
+from kdad.scoring.threshold import Threshold
+from kdad.storage.provenance import code_version
+
+
+def measure_detector(
+    detector: Detector,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    scores: pd.DataFrame,
+    raw_maps: dict[str, np.ndarray],
+    anomaly_maps: dict[str, np.ndarray],
+    measuring: MeasuringParameters,
+) -> tuple[dict[str, Any], dict[str, PixelCurves], GroundTruth]:
+    """Measure how the test images' scores rank, how the threshold decides, and how each method's maps localise.
+
+    Returns the metrics, the curves behind those of pixels by method, and the masks that they were measured against.
+    """
+    split = Split(split_table)
+    truth = read_ground_truth(split, image_set, measuring.resolution)
+    return *steps.measure(detector, split, scores, raw_maps, anomaly_maps, truth, measuring), truth
+
+
+def write_metrics(
+    detector: Detector,
+    measured: dict[str, Any],
+    threshold: Threshold,
+    feature_cost: dict[str, Any],
+    fitting_cost: dict[str, Any],
+    mapping_cost: dict[str, float],
+) -> dict[str, Any]:
+    """Gather the metrics with what they were measured on, and what it cost."""
+    record = detector.record
+    found = {**measured, "threshold": threshold.model_dump()}
+    return {
+        **{name: record[name] for name in ("dataset", "category", "root")},
+        "image_size": list(detector.size),
+        "seed": record["seed"],
+        "source": detector.describe(detector.settings),
+        "commit": code_version(Path.cwd()),
+        **found,
+        "remarks": threshold_remarks(found),
+        **{name: fitting_cost[name] for name in ("parameters", "flops") if name in fitting_cost},
+        "seconds": {
+            "features": feature_cost["seconds"],
+            "fitting": fitting_cost["seconds"],
+            "mapping": mapping_cost,
+        },
+        "features_reused": feature_cost["reused"],
+        "fitting_reused": fitting_cost["reused"],
+        "peak_memory_gb": _peak_memory(),
+    }
+
+
+def draw_curves(
+    scores: pd.DataFrame, measured: dict[str, Any], curves: dict[str, PixelCurves], measuring: MeasuringParameters
+) -> tuple[Figure, Figure]:
+    """Draw ROC curves of images and pixels, and PRO curves."""
+    pixel_curves = {method: found.roc for method, found in curves.items()}
+    overlap_curves = {method: (found.pro.fpr, found.pro.pro) for method, found in curves.items()}
+    areas = {
+        name: {method: found[name] for method, found in measured["localisation"].items()}
+        for name in ("pixel_auroc", "pro_auc")
+    }
+    test = scores[scores["split"] == "test"]
+    labels, reason = test["label"].to_numpy(), measured["localisation_left_out"]
+    roc = draw_roc(labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"])
+    return roc, draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason)
+
+
+def draw_heatmap_sheet(
+    detector: Detector,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    ground_truth: GroundTruth,
+    reporting: ReportingParameters,
+) -> Figure:
+    """Draw test images with their maps by the first localisation method."""
+    split, method = Split(split_table), detector.methods[0]
+    title = f"{image_set.name} / {image_set.category}: {method.replace('_', ' ')} maps"
+    maps, rows = split.test_maps(anomaly_maps[method]), reporting.sheet_rows
+    return draw_test_sheet(scores, maps, image_set, split, ground_truth, rows, title)
+
+
+def keep_detector(
+    fitted: Detector,
+    scores: pd.DataFrame,
+    threshold: Threshold,
+    anomaly_maps: dict[str, np.ndarray],
+    metrics: dict[str, Any],
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    feature_caches: dict[str, FeatureCache],
+    measuring: MeasuringParameters,
+) -> Detector:
+    """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
+    feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
+    calibrate_float32(fitted, feature_set, measuring.threshold_quantile)
+    return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
+
+
+def _peak_memory() -> float | None:
+    """Return this process's peak resident memory in GB; None where the system does not tell."""
+    status = Path("/proc/self/status")  # getrusage would count the process that started this one
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6
+
+
+def create_pipeline(system: str) -> Pipeline:
+    """Measure detection and localisation, draw the figures, write the metrics, keep the detector."""
+    images, fitted = shared("image_set", "split_table"), {"detector": f"{system}.fitted"}
+    features = {"feature_caches": f"{system}.features"}
+    # A function, what it takes of its own system, what else, and what it makes.
+    nodes = [
+        (
+            measure_detector,
+            ("scores", "raw_maps", "anomaly_maps"),
+            fitted | images | blocks("measuring"),
+            ["measured", "curves", "ground_truth"],
+        ),
+        (
+            write_metrics,
+            ("measured", "threshold", "feature_cost", "fitting_cost", "mapping_cost"),
+            fitted,
+            "metrics",
+        ),
+        (draw_curves, ("scores", "measured", "curves"), blocks("measuring"), ["roc_figure", "pro_figure"]),
+        (draw_score_histogram, ("scores", "threshold"), {}, "score_histogram_figure"),
+        (draw_loss_curves, (), {"history": f"{system}.loss_history"}, "loss_figure"),
+        (
+            draw_heatmap_sheet,
+            ("scores", "anomaly_maps", "ground_truth"),
+            fitted | images | blocks("reporting"),
+            "heatmap_sheet",
+        ),
+        (
+            keep_detector,
+            ("fitted", "scores", "threshold", "anomaly_maps", "metrics"),
+            images | features | blocks("measuring"),
+            "detector",
+        ),
+    ]
+    return Pipeline(
+        [
+            Node(
+                function,
+                own(system, *names) | others,
+                f"{system}.{outputs}" if isinstance(outputs, str) else made(system, *outputs),
+                name=f"{system}_{function.__name__}",
+                tags=["reporting"],
+            )
+            for function, names, others, outputs in nodes
+        ]
+    )

@@ -1,0 +1,125 @@
+"""Tables on the console: columns of data, numbers by name, and the short tables that end a run."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kdad.metrics.names import METRICS, Metric
+from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
+from kdad.scoring.threshold import Threshold
+
+_ROWS = 60
+_TITLE = 80
+
+
+def frame_table(title: str, frame: pd.DataFrame, headings: dict[str, str]) -> Table:
+    """Return a table of the columns that `headings` names, as far as there are any; of very many rows the first."""
+    columns = [name for name in headings if name in frame]
+    table = _empty(title)
+    for name in columns:
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(headings[name], justify="right" if is_number else "left")
+    for row in frame[columns].head(_ROWS).itertuples(index=False):
+        table.add_row(*map(said, row))
+    if len(frame) > _ROWS:
+        table.caption = f"the first {_ROWS} of {len(frame)} rows"
+    return table
+
+
+def numbers_table(title: str, values: dict[str, Any]) -> Table:
+    """Return a table of a row for each value."""
+    table = _empty(title)
+    table.add_column("")
+    table.add_column("")
+    for name, value in values.items():
+        table.add_row(name.replace("_", " "), said(value))
+    table.show_header = False
+    return table
+
+
+def said(value: Any) -> str:
+    """Return a value as tables show it: four digits, yes or no, a dash for what was not measured."""
+    if value is None or value is pd.NA or value != value:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _empty(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.min_width = min(len(title), _TITLE)  # else the title is wrapped to the width of the numbers
+    return table
+
+
+def console_table(metrics: dict) -> Group:
+    """Return a run's metrics as tables: how images and pixels are ranked, and what the threshold promises and does.
+
+    The first has a column for images, and one for the pixels of each localisation method. What is odd about the
+    threshold is said below, in words.
+    """
+    notes = [f"remark: {remark}" for remark in threshold_remarks(metrics)]
+    left_out = _left_out(metrics)
+    if left_out is not None:
+        notes.insert(0, left_out)
+    # A table of its own: beside four methods' columns, words are broken on a console of 80.
+    tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
+    return Group(*tables, *(Text(note, style="italic") for note in notes))
+
+
+def _ranking_table(metrics: dict) -> Table:
+    place = f"{metrics['dataset']} / {metrics['category']}"
+    table = Table(
+        title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold"
+    )
+    table.add_column("")
+    for name in ("images", *metrics["localisation"]):
+        table.add_column(name.replace("_", " "), justify="right")
+    low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
+    by_title: dict[str, dict[str, Metric]] = {}
+    for metric in METRICS.values():
+        if metric.kind != "decisions":
+            by_title.setdefault(metric.title, {})[metric.kind] = metric
+    for title, of in by_title.items():
+        cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in metrics["localisation"].values())]
+        table.add_row(title, *("" if metric is None else metric.text(found[metric.key]) for metric, found in cells))
+        if title == "AUROC":
+            table.add_row("95 % interval", "-" if low is None else f"{low:.3f} to {high:.3f}")
+    return table
+
+
+def places_text(places: dict[str, Path | str]) -> str:
+    """Return the lines that say where results are."""
+    return "\n".join(f"{title}: {place}" for title, place in places.items())
+
+
+def _threshold_table(metrics: dict) -> Table:
+    threshold = Threshold.model_validate(metrics["threshold"])
+    rows = {
+        "threshold": f"{threshold.value:.4g}",
+        "false positives promised": f"{100 * threshold.expected_false_positive_rate:.1f} %",
+        "  95 % interval": interval_of(threshold),
+        "  by normal images": f"{threshold.normal_images}",
+        "false positives observed": counted(metrics["false_positive_rate"], metrics["test_normal"]),
+        "anomalous images found": counted(metrics["true_positive_rate"], metrics["test_anomalous"]),
+    }
+    table = Table(show_header=False)
+    for row in rows.items():
+        table.add_row(*row)
+    return table
+
+
+def _left_out(metrics: dict) -> str | None:
+    """Say what was not measured, and why."""
+    if metrics["localisation_left_out"]:
+        return f"pixel metrics left out: {metrics['localisation_left_out']}"
+    said = [f"left out: {metrics['metrics_left_out']}"] if metrics.get("metrics_left_out") else []
+    for name, what in (("without_mask", "have no mask"), ("with_empty_mask", "have an empty mask")):
+        count = metrics.get(f"anomalous_images_{name}")
+        said += [f"{count} anomalous images {what}, and are not in pixel metrics"] if count else []
+    return "; ".join(said) or None

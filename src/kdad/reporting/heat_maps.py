@@ -1,0 +1,206 @@
+"""Anomaly maps laid over their images: one, small ones for lists, and the sheet of a run."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from kdad.images.files.fitting import Placement
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
+from kdad.metrics.ground_truth import GroundTruth
+from kdad.parameters.written_names import printable, shorten_name
+from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, drawable, new_figure
+
+#: The longer side of a thumbnail in pixels.
+THUMBNAIL_SIDE = 160
+
+_PIXELS_AT_ONCE = 1 << 17  # of an overlay; as many as stay in a processor's cache
+_COLOURS = 256
+_UNJUDGED = 0.5  # of the brightness of what a detector was not shown
+
+
+def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float]) -> Image.Image:
+    """Lay a map `(h, w)` over the image `(3, H, W)` in [0, 1] at the image's size; without a map, the plain image.
+
+    `limits` are the values of the map that get the first and the last colour; equal limits in all pictures make them
+    comparable.
+    """
+    height, width = image.shape[1:]
+    source = None if anomaly_map is None else Image.fromarray(np.ascontiguousarray(anomaly_map))
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(_PIXELS_AT_ONCE // width, 1)
+    for top in range(0, height, rows):
+        part = image[:, top : top + rows]
+        values = np.moveaxis(part, 0, -1)  # (rows, W, 3)
+        if source is not None:
+            bottom = top + part.shape[1]
+            box = (0, top * source.height / height, source.width, bottom * source.height / height)
+            enlarged = source.resize((width, part.shape[1]), Image.Resampling.BILINEAR, box=box)
+            values = blend_heat(part, np.asarray(enlarged), limits)
+        pixels[top : top + rows] = np.rint(values * np.float32(255))
+    return Image.fromarray(pixels)
+
+
+def overlay_placed(
+    image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float], placement: Placement | None
+) -> Image.Image:
+    """Lay a map over the part of the image that it shows, at the image's size; what was not judged is dark and grey."""
+    if anomaly_map is None or placement is None:
+        return overlay_heat(image, anomaly_map, limits)
+    seen = placement.seen
+    judged = overlay_heat(seen.cut(image), placement.shown.cut(anomaly_map), limits)
+    if (seen.height, seen.width) == image.shape[1:]:
+        return judged
+    whole = overlay_heat(image * np.float32(_UNJUDGED), None, limits).convert("L").convert("RGB")
+    whole.paste(judged, (seen.left, seen.top))
+    return whole
+
+
+def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Blend the image `(3, H, W)` in [0, 1], in grey, with its map `(H, W)` in colour; `(H, W, 3)` in [0, 1].
+
+    The hotter a pixel, the less of the image shows.
+    """
+    low, high = (float(limit) for limit in limits)  # a NumPy double would widen all arrays of a large photograph
+    heat = np.clip((anomaly_map - low) * (1 / max(high - low, 1e-12)), 0, 1)
+    opacity = 0.15 + 0.75 * heat
+    clear = (1 - opacity) * (image[0] + image[1] + image[2]) * (1 / 3)
+    places = np.minimum(heat * _COLOURS, _COLOURS - 1).astype(np.uint8)
+    blended = np.empty((*heat.shape, 3), np.float32)
+    for channel, colours in enumerate(_heat_colours()):
+        np.multiply(opacity, np.take(colours, places), out=blended[..., channel])
+        blended[..., channel] += clear
+    return np.clip(blended, 0, 1, out=blended)
+
+
+@cache
+def _heat_colours() -> np.ndarray:
+    """Return the colours of heat from 0 to 1 as `(3, 256)`, float32 in [0, 1]."""
+    table = HEAT(np.arange(_COLOURS), bytes=True)[:, :3] / np.float32(255)
+    return np.ascontiguousarray(table.T)
+
+
+def thumbnail(picture: Image.Image, side: int = THUMBNAIL_SIDE) -> Image.Image:
+    """Return the picture with its longer side reduced to `side` pixels; a smaller picture keeps its size."""
+    return picture.resize(thumbnail_size(picture.width, picture.height, side), Image.Resampling.LANCZOS, reducing_gap=4)
+
+
+def thumbnail_size(width: int, height: int, side: int = THUMBNAIL_SIDE) -> tuple[int, int]:
+    """Return width and height of the thumbnail of a picture of this size, each at least 1."""
+    scale = min(1, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+_SECTIONS = ("most normal", "most anomalous", "worst mistakes")
+_NAME_LENGTH = 48  # as long as the pictures of a row are wide
+
+
+def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
+    """Choose up to `count` positions of `scores` (test images) for each section of the sheet.
+
+    Most normal: normal images of the lowest scores. Most anomalous: anomalous images of the highest. Worst mistakes:
+    images on the wrong side of the threshold, farthest first (by the ratio to it, or by the difference where scores can
+    be negative); empty when there is none.
+    """
+    label, score, decision = (scores[name].to_numpy() for name in ("label", "score", "decision"))
+    order = np.argsort(score, kind="stable")
+    normal = [int(i) for i in order if label[i] == 0]
+    anomalous = [int(i) for i in order[::-1] if label[i] == 1]
+    threshold = scores["threshold"].to_numpy()
+    distance = np.abs(np.log(score / threshold) if are_ratios(scores) else score - threshold)
+    wrong = [int(i) for i in np.argsort(-distance, kind="stable") if label[i] != decision[i]]
+    chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong), strict=True))
+    return {name: rows[:count] for name, rows in chosen.items() if rows}
+
+
+def are_ratios(scores: pd.DataFrame) -> bool:
+    """Tell whether scores are distances from zero, so that a multiple of the threshold means something."""
+    return bool(scores["score"].min() > 0 and scores["threshold"].min() > 0)
+
+
+def draw_test_sheet(
+    scores: pd.DataFrame, maps: np.ndarray, images: ImageSet, split: Split, truth: GroundTruth, rows: int, title: str
+) -> Figure:
+    """Draw test images with their maps `(N, H, W)`."""
+    test = split.rows("test")
+    shown = scores[scores["split"] == "test"].reset_index(drop=True)
+    return draw_heatmap_sheet(shown, maps, lambda position: images.image(test[position]), truth.shown, rows, title)
+
+
+def draw_heatmap_sheet(
+    scores: pd.DataFrame,
+    maps: np.ndarray,
+    image: Callable[[int], np.ndarray],
+    mask: Callable[[int], np.ndarray | None],
+    count: int,
+    title: str,
+) -> Figure:
+    """Draw the sheet of test images; all maps share one colour scale, so that they can be compared.
+
+    `scores` has a row a test image (columns id, label, kind, score, threshold, decision), `maps` `(N, H, W)` in its
+    order; `image(i)` gives `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` or None.
+    """
+    sections = choose_sheet_rows(scores, count)
+    if not sections:
+        return draw_message("no test image to show")
+    shown = [row for rows in sections.values() for row in rows]
+    masks = {row: mask(row) for row in shown}
+    panels = (
+        ["image", "mask", "map", "overlay"]
+        if any(m is not None for m in masks.values())
+        else ["image", "map", "overlay"]
+    )
+    low, high = np.quantile(maps[shown], [0.02, 0.999])
+    aspect = maps.shape[1] / maps.shape[2]
+    rows = max(len(chosen) for chosen in sections.values())
+    figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.36) * rows + 0.9)
+    # Dollar signs in names are no formula.
+    heading = {"x": 0.01, "ha": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
+    figure.suptitle(drawable(printable(title)), parse_math=False, **heading)
+    ratios = are_ratios(scores)
+    for part, (name, chosen) in zip(
+        figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
+    ):
+        part.suptitle(name, fontsize=10, color=MUTED)
+        grid = part.subplots(rows, len(panels), squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for line, row in zip(grid, chosen, strict=False):
+            pictures = image(row), masks[row], maps[row]
+            _draw_row(dict(zip(panels, line, strict=True)), scores.iloc[row], *pictures, (low, high), ratios)
+    return figure
+
+
+def _draw_row(
+    axes: dict[str, Axes],
+    score: pd.Series,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    anomaly_map: np.ndarray,
+    limits: tuple,
+    ratios: bool,
+) -> None:
+    axes["image"].imshow(np.moveaxis(image, 0, -1))
+    axes["map"].imshow(anomaly_map, cmap=HEAT, vmin=limits[0], vmax=limits[1])
+    axes["overlay"].imshow(blend_heat(image, anomaly_map, limits))
+    if mask is not None:
+        axes["mask"].imshow(mask, cmap="gray", vmin=0, vmax=1)
+        if mask.any():
+            axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
+    colour = ANOMALOUS if score["label"] else NORMAL
+    axes["image"].set_title(drawable(_caption(score, ratios)), loc="left", fontsize=7, color=colour, parse_math=False)
+
+
+def _caption(score: pd.Series, ratios: bool) -> str:
+    """Return an image's file name, kind, score and threshold, and on which side of it a mistake lies."""
+    value, threshold = score["score"], score["threshold"]
+    place = f"{value:.4g} = {value / threshold:.2f} x" if ratios else f"{value:.4g},"
+    text = f"{score['kind'].replace('_', ' ')}: {place} threshold {threshold:.4g}"
+    side = "above" if score["decision"] else "below"
+    mistake = "" if score["label"] == score["decision"] else f" ({side}!)"
+    return f"{shorten_name(printable(score['id']), _NAME_LENGTH)}\n{text}{mistake}"

@@ -1,0 +1,111 @@
+import re
+
+import pandas as pd
+from pages import imagined_page
+from synthetic import failed, result
+
+from kdad.detectors.baselines.parameters import BaselineSettings
+from kdad.experiments.case import Case
+from kdad.experiments.pages import baseline_table, render_baselines, sheets_of, table_cells
+
+
+def test_page_holds_tables_figures_and_settings():
+    page = imagined_page()
+    for text in ("Is b better than a?", "0.5250 ± 0.0071", "cloner.loss.value_weight=2", "data:image/svg+xml;base64,"):
+        assert text in page
+
+
+def test_page_needs_nothing_from_elsewhere():
+    page = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "data:", imagined_page())
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
+    assert "http" not in page
+    assert "@import" not in page
+
+
+def test_settings_and_errors_are_escaped():
+    page = imagined_page([{"axis": "form", "variant": "c", "category": "brick", "seed": 1, "error": "<b>x</b>"}])
+    assert "<script>alert" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "1 cases are missing" in page
+
+
+def test_missing_section_is_there_only_when_something_is_missing():
+    assert "are missing" not in imagined_page()
+
+
+ROW = {
+    "method": "nearest_source",
+    "sees": "source",
+    "image_auroc": 0.8765,
+    "image_auroc_low": 0.8,
+    "image_auroc_high": 0.95,
+    "pixel_auroc": None,
+    "pro_auc": None,
+    "pixel_auroc_mkd_protocol": None,
+    "fit_seconds": 0.1234,
+    "milliseconds_an_image": 2.51,
+    "kept_megabytes": 1.5,
+    "peak_megabytes": 12.4,
+}
+
+
+def test_cells_by_hand():
+    (cells,) = table_cells(pd.DataFrame([ROW]))
+    assert cells == [
+        *("nearest source", "source", "0.8765 [0.8000, 0.9500]", "-", "-", "-", "0.12", "2.5", "1.50 [12]"),
+    ]
+
+
+def test_without_anomalous_test_images_there_is_no_interval():
+    nothing = dict.fromkeys(("image_auroc", "image_auroc_low", "image_auroc_high"))
+    (cells,) = table_cells(pd.DataFrame([ROW | nothing]))
+    assert cells[2] == "-"
+
+
+def test_names_are_escaped():
+    page = render_baselines("a <b>", "facts", pd.DataFrame([ROW | {"method": "<script>x"}]), {}, pd.DataFrame())
+    assert "<script>x" not in page
+    assert "a &lt;b&gt;" in page
+
+
+def test_page_shows_the_methods_as_points_and_says_what_is_missing():
+    absent = pd.DataFrame([{"axis": "baselines", "variant": "vae", "category": "brick", "seed": 0, "error": "no disk"}])
+    page = render_baselines("title", "facts", pd.DataFrame([ROW]), {"maps": b"picture"}, absent)
+    assert "1 cases are missing" in page
+    assert "no disk" in page
+    assert page.count("data:image/svg+xml;base64,") == 1
+    assert "data:image/png;base64,cGljdHVyZQ==" in page
+
+
+def test_a_page_without_a_finished_method_can_be_written():
+    table = baseline_table([_case("other")], [failed("other", "broken")])
+    assert 'class="sortable baselines"' in render_baselines("title", "facts", table, {}, pd.DataFrame())
+
+
+def _case(name: str) -> Case:
+    methods = {name: {"detector": "knn", "representation": "pixels"}}
+    settings = BaselineSettings(source={}, features={}, baselines={"methods": methods})
+    return Case("baselines", name, "brick", 0, "baselines", settings, {})
+
+
+def test_a_row_says_what_the_method_sees_and_what_it_costs():
+    costs = {"train_seconds": 2.0, "milliseconds_an_image": 3.0, "kept_megabytes": 4.0, "peak_megabytes": 5.0}
+    nearest = result("nearest", 0, 1.0, costs=costs, training_images=7)
+    table = baseline_table([_case("nearest"), _case("other")], [nearest, failed("other", "broken")])
+    (row,) = table.to_dict("records")
+    assert [row[name] for name in ("method", "detector", "sees", "training_images")] == ["nearest", "knn", "pixels", 7]
+    assert [row[name] for name in ("fit_seconds", *list(costs)[1:])] == [2, 3, 4, 5]
+    assert row["image_auroc"] == nearest.metrics["image_auroc"]
+
+
+def test_without_a_finished_method_the_table_is_empty():
+    table = baseline_table([_case("other")], [failed("other", "broken")])
+    assert list(table.columns) == ["method", "detector", "sees"]
+    assert table_cells(table) == []
+
+
+def test_sheets_are_of_finished_methods_that_map(tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/heatmaps.png").write_bytes(b"picture")
+    found = [result("maps", 0, 1.0, folder=str(tmp_path / "maps")), result("scores", 0, 1.0, folder=str(tmp_path))]
+    assert sheets_of([*found, failed("other", "broken")]) == {"maps": b"picture"}
