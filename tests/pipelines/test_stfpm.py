@@ -36,7 +36,7 @@ def metrics(finished) -> dict:
 @pytest.fixture
 def trained(monkeypatch) -> Counter:
     counts = Counter()
-    train = kdad.detectors.stfpm.detector.train
+    train = kdad.detectors.feature_distance.train
 
     def counting(*arguments):
         counts["students"] += 1
