@@ -1,6 +1,6 @@
 """Peak resident memory of inference over few and over many images, each in a process of its own.
 
-``python benchmarks/bench_inference_memory.py [FEW MANY]`` trains a small detector, then judges 200 and 2,000 images of
+``python benchmarks/bench_inference_memory.py [FEW MANY]`` trains a small detector, then scores 200 and 2,000 images of
 512 pixels, and prints both peaks and their ratio; of a reading that streams the ratio is about 1.
 """
 

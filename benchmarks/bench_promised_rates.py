@@ -1,7 +1,7 @@
 """What the thresholds of shipped systems promise on few real images, and what happens to other good images.
 
 ``python benchmarks/bench_promised_rates.py`` draws some of the good images of a set, fits a system to
-them by the settings of ``conf/base``, as a run does, and judges up to 100 others. Each resample is a line of
+them by the settings of ``conf/base``, as a run does, and predicts up to 100 others. Each resample is a line of
 ``--results``, so that an interrupted series goes on; the table of all lines is printed at the end, or by ``--table``
 without running anything. Results of another version belong in another file.
 """
@@ -93,7 +93,7 @@ class Population:
         )
 
     def resample(self, count: int, draw: int) -> dict[str, float]:
-        """Fit to `count` drawn images, set the threshold, and judge others."""
+        """Fit to `count` drawn images, set the threshold, and predict others."""
         drawn = np.random.default_rng([count, draw]).permutation(self.normal)
         own, others = np.sort(drawn[:count]), drawn[count : count + _OTHERS]
         samples = [replace(self.feature_set.images.samples[row], subset="train") for row in own]

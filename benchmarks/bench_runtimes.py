@@ -62,7 +62,7 @@ class Eager(Runtime):
         self.detector = detector
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Judge images one by one."""
+        """Predict images one by one."""
         found = [self.detector.predict(one) for one in image]
         scores = np.array([one.score for one in found], dtype=np.float32)
         return (scores,) if found[0].map is None else (scores, np.stack([one.map for one in found]))

@@ -1,7 +1,7 @@
 """Peak resident memory and time of inference by tiles on images of 12 megapixels.
 
 ``python benchmarks/bench_tiles.py [FOLDER]`` trains MKD on tiles of 256 pixels, sets a threshold for such tiles on
-normal images of 4,000 x 3,000, and judges two, one of which has holes, each step in a process of its own; it prints a
+normal images of 4,000 x 3,000, and predicts two, one of which has holes, each step in a process of its own; it prints a
 row of Markdown for each. Results stay in FOLDER, if it is given.
 """
 
@@ -36,15 +36,15 @@ def main(place: Path) -> None:
     _write(place / "walls/wall/test/good/0.png", 200, SMALLER)
     for number in range(NORMAL):
         _write(place / f"normal/{number}.png", number)
-    _write(place / "judged/holes.png", NORMAL, holes=HOLES)
-    _write(place / "judged/normal.png", NORMAL + 1)
+    _write(place / "predicted/holes.png", NORMAL, holes=HOLES)
+    _write(place / "predicted/normal.png", NORMAL + 1)
     print("| what | peak memory, MB | seconds in all | of the processor | seconds an image |\n|---|---|---|---|---|")
     dataset = f"dataset.name=folder,dataset.root={place / 'walls'},dataset.category=wall,dataset.image_size=256"
     _row(f"training on tiles of {TRAINING} images", project, "mkd", f"{dataset},{_tiles('dataset')}")
     calibrated = place / "calibrated"
     wanted = f"calibration.images={place / 'normal'},calibration.value=0.5,calibration.output={calibrated}"
     _row(f"calibration on {NORMAL} images", project, "calibration", f"{wanted},{_tiles('calibration')}")
-    detector = f"inference.detector={calibrated / 'detector'},inference.images={place / 'judged'}"
+    detector = f"inference.detector={calibrated / 'detector'},inference.images={place / 'predicted'}"
     for what, more in (
         ("inference, heat maps", ""),
         ("inference, no heat maps", ",inference.heat_maps=false"),

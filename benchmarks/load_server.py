@@ -1,6 +1,6 @@
 """Load on a server: ``python benchmarks/load_server.py DETECTOR --seconds=300``.
 
-Clients ask at once and without pause; a share of their bodies is malformed. Every answer is compared with judging in
+Clients ask at once and without pause; a share of their bodies is malformed. Every answer is compared with predicting in
 this process. Ends with 1 when an answer was wrong, a malformed body was not refused, or memory grew by more than 10 %.
 """
 

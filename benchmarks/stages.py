@@ -169,10 +169,10 @@ def region_overlap() -> Stage:
 
 
 def maps_by_method(detector: Detector) -> Iterator[Stage]:
-    """Judging an image, and each map of it."""
+    """Predicting an image, and each map of it."""
     size = detector.size
     image = (255 * np.random.default_rng(0).random((*size, 3))).astype(np.uint8)
-    found = in_turns({"judge": lambda: detector.predict(image)}, rounds=15)["judge"]
+    found = in_turns({"predict": lambda: detector.predict(image)}, rounds=15)["predict"]
     yield Stage(f"predicting an image of {size[0]} px: score, decision, map", 1e3 * found)
     images = torch.rand(8, 3, *size)
     outputs = detector.outputs(images)

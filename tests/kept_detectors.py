@@ -56,7 +56,7 @@ def train_on_bricks(folder: Path, database: Path) -> Path:
 
 def predict(project: Path, images: Path, detector: Path | str = DETECTOR, **block) -> pd.DataFrame:
     """Run the pipeline `inference` and return the table that it left, by the images' paths."""
-    output = block.setdefault("output", str(project / "judged"))
+    output = block.setdefault("output", str(project / "predicted"))
     wanted = {"images": str(images), "detector": str(detector), **block}
     run_pipeline(project, "test", "inference", runtime_params={"inference": wanted})
     return read_predictions(Path(output))

@@ -101,8 +101,8 @@ def test_no_data_set_of_the_catalog_is_a_pickle():
     assert not [kind for kind in kinds if re.search("pickle|joblib|torch|Cached", kind, re.IGNORECASE)]
 
 
-def test_judging_unpickles_nothing_opens_no_connection_and_starts_no_program(tmp_path):
-    """Checked by the interpreter's own audit while a detector is saved, opened and judges."""
+def test_predicting_unpickles_nothing_opens_no_connection_and_starts_no_program(tmp_path):
+    """Checked by the interpreter's own audit while a detector is saved, opened and predicts."""
     script = f"""
 import sys
 import numpy as np, torch
@@ -219,14 +219,14 @@ def test_no_template_switches_escaping_off():
 
 @pytest.mark.parametrize("place", ["../secret.png", "/etc/passwd", "link.png", "thumbnails/../../secret.png"])
 def test_a_table_of_predictions_names_pictures_of_its_own_folder_alone(tmp_path, place):
-    folder = tmp_path / "judged"
+    folder = tmp_path / "predicted"
     (folder / "thumbnails").mkdir(parents=True)
     Image.new("L", (9, 9)).save(tmp_path / "secret.png")
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
     pd.DataFrame([{"path": "a.png", "thumbnail": place}]).to_csv(folder / "predictions.csv", index=False)
-    judged = read_predictions(folder)
+    predicted = read_predictions(folder)
     with pytest.raises(InputError, match="names a picture outside of its folder"):
-        judged.thumbnail(place)
+        predicted.thumbnail(place)
 
 
 def test_the_list_of_what_was_checked_names_every_danger():

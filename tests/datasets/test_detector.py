@@ -250,7 +250,7 @@ def test_files_are_listed_with_their_names_and_without_masks(photos):
     assert found.paths == [photos / name for name in found.names]
 
 
-def test_one_file_is_judged_under_its_own_name(photos):
+def test_one_file_is_predicted_under_its_own_name(photos):
     file = photos / "good/b.png"
     found = files(str(file)).load()
     assert (found.names, found.paths) == (["b.png"], [file])

@@ -1,4 +1,4 @@
-"""What all detectors share: judging images, files and folders, and the key of what is made of them."""
+"""What all detectors share: predicting images, files and folders, and the key of what is made of them."""
 
 import weakref
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_a_prediction_by_hand(detector, value, decision, percentile):
     np.testing.assert_allclose(found.map, np.full((32, 48), value), rtol=1e-6)
 
 
-def test_a_detector_without_maps_judges_by_its_raw_score(fit):
+def test_a_detector_without_maps_predicts_by_its_raw_score(fit):
     detector = _calibrated(fit(_Brightness, _Settings(maps=False)).detector)
     image = np.zeros((32, 48, 3))
     image[:16] = 1  # half of it
@@ -100,14 +100,14 @@ def test_an_image_of_any_size_and_kind_is_resized(detector, tmp_path):
         assert found.score == pytest.approx(0.6)
 
 
-def test_nothing_is_judged_without_a_threshold(fit):
+def test_nothing_is_predicted_without_a_threshold(fit):
     detector = fit(_Brightness, _Settings()).detector
     with pytest.raises(InputError, match="the detector has no threshold; run the pipeline 'calibration' on it first"):
         detector.predict(np.zeros((32, 48)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_a_folder_is_judged_in_order_and_a_bad_file_has_a_problem(detector, tmp_path, batch_size):
+def test_a_folder_is_predicted_in_order_and_a_bad_file_has_a_problem(detector, tmp_path, batch_size):
     for name, value in (("b/1.png", 255), ("a.png", 51), ("c.png", 153)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((10, 20), value, np.uint8)).save(tmp_path / name)
@@ -168,7 +168,7 @@ def test_large_photographs_are_read_fewer_at_once(detector, tmp_path, monkeypatc
 def test_a_file_whose_score_is_not_finite_has_a_problem(detector, tmp_path, monkeypatch):
     Image.fromarray(np.full((10, 20), 51, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "ground_truth").mkdir()
-    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "ground_truth/a.png")  # a mask is no image to judge
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "ground_truth/a.png")  # a mask is no image to predict
     monkeypatch.setattr(
         type(detector), "score_and_show", lambda *_: (np.array([np.nan]), np.zeros((1, 32, 48), np.float32))
     )

@@ -265,7 +265,7 @@ def _assert_alike(
     for field in ("decision", "percentile"):
         assert [getattr(found[row], field) for row in clear] == [getattr(expected[row], field) for row in clear]
     if detector.methods:
-        maps = ([one.map for one in judged] for judged in (found, expected))
+        maps = ([one.map for one in predicted] for predicted in (found, expected))
         _assert_close(*maps, detector.methods[0], tolerance)
     else:
         assert all(one.map is None for one in found)
@@ -287,7 +287,7 @@ def test_kept_outputs_give_what_live_images_give_in_any_batch(made, tolerance):
             _assert_close(found[name], expected[name], name, tolerance)
 
 
-def test_an_image_alone_is_judged_as_in_a_batch(made, tolerance):
+def test_an_image_alone_is_predicted_as_in_a_batch(made, tolerance):
     together = made.detector.predict_batch(made.images)
     assert {found.decision for found in together} == {False, True}
     alone = [made.detector.predict(image) for image in made.images.permute(0, 2, 3, 1).contiguous().numpy()]
@@ -314,7 +314,7 @@ def test_a_folder_holds_one_json_and_safetensors_alone(made, tmp_path):
     assert [path.name for path in folder.glob("*.json")] == ["detector.json"]
 
 
-def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
+def test_its_graph_says_of_images_what_it_predicts(case, made, tolerance):
     detector = made.detector
     if _cannot_be_exported(case, detector):
         with pytest.raises(InputError, match="cannot be exported; mkd, uninformed_students"):
@@ -330,7 +330,7 @@ def test_its_graph_says_of_images_what_it_judges(case, made, tolerance):
 
 
 @pytest.mark.long
-def test_an_exported_file_says_what_it_judges(case, made, folder, tolerance, tmp_path):
+def test_an_exported_file_says_what_it_predicts(case, made, folder, tolerance, tmp_path):
     if _cannot_be_exported(case, made.detector):
         pytest.skip("refused")
     kept = open_detector(made.detector.save(folder / "to_export"), "cpu", "float32")

@@ -1,4 +1,4 @@
-"""A detector's folder holds all that judging takes, is complete or not there, and damage is named."""
+"""A detector's folder holds all that predicting takes, is complete or not there, and damage is named."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def make(fit):
     return _make
 
 
-def _judged(detector, seen):
+def _predicted(detector, seen):
     return detector.predict_batch(torch.from_numpy(seen.images.pixels[seen.split.scored]))
 
 
@@ -80,7 +80,7 @@ def test_a_saved_detector_says_the_same(make, tmp_path):
     opened = open_detector(tmp_path / "kept/detector", "cpu")
     assert isinstance(opened, MkdDetector)
     assert not opened.training
-    _check_same(_judged(opened, seen), _judged(detector, seen))
+    _check_same(_predicted(opened, seen), _predicted(detector, seen))
     assert (opened.size, opened.key, opened.threshold) == (detector.size, detector.key, detector.threshold)
     assert opened.record == detector.record
     assert opened.settings == detector.settings
@@ -99,13 +99,13 @@ def test_saved_again_it_is_the_same_file_by_file(make, tmp_path, weights):
 
 def test_a_copy_elsewhere_needs_neither_the_sources_weights_nor_the_stores(make, tmp_path, weights):
     detector, seen = make(weights=str(weights))
-    expected = _judged(detector, seen)
+    expected = _predicted(detector, seen)
     folder = detector.save(tmp_path / "detector")
     shutil.copytree(folder, tmp_path / "other place/copy")
     weights.unlink()
     for gone in (folder, tmp_path / "models", tmp_path / "features"):
         shutil.rmtree(gone)
-    _check_same(_judged(open_detector(tmp_path / "other place/copy", "cpu"), seen), expected)
+    _check_same(_predicted(open_detector(tmp_path / "other place/copy", "cpu"), seen), expected)
 
 
 def test_a_detector_may_be_saved_over_the_folder_that_it_was_opened_from(make, tmp_path, weights):
@@ -116,7 +116,7 @@ def test_a_detector_may_be_saved_over_the_folder_that_it_was_opened_from(make, t
     opened.calibrated(quantile_threshold(np.arange(3.0), 0.5), np.arange(3.0)).save(folder)
     again = open_detector(folder, "cpu")
     assert again.threshold.value == 1.0
-    assert _judged(again, seen)[0].score == pytest.approx(_judged(detector, seen)[0].score, rel=1e-6)
+    assert _predicted(again, seen)[0].score == pytest.approx(_predicted(detector, seen)[0].score, rel=1e-6)
 
 
 def test_the_json_is_readable_and_says_what_made_the_detector(make, tmp_path):
@@ -144,10 +144,10 @@ def test_the_range_and_fit_of_its_images_travel_with_it(make, tmp_path):
         np.repeat(((values - 1000.0) / 1000)[None], 3, axis=0).astype(np.float32), (32, 48), "letterbox"
     )
     (expected,) = opened.predict_batch(torch.from_numpy(fitted)[None])
-    (judged,) = opened.predict_files([tmp_path / "image.png"])
-    for found in (opened.predict(tmp_path / "image.png"), opened.predict(values), judged.prediction):
+    (predicted,) = opened.predict_files([tmp_path / "image.png"])
+    for found in (opened.predict(tmp_path / "image.png"), opened.predict(values), predicted.prediction):
         assert found.score == pytest.approx(expected.score, rel=1e-5)
-    assert judged.placement == fitting.place((32, 24), (32, 48), "letterbox")
+    assert predicted.placement == fitting.place((32, 24), (32, 48), "letterbox")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "eight.png")
     (other,) = opened.predict_files([tmp_path / "eight.png"])
     assert "holds 8-bit values (mode L) where training images hold integer ones" in other.problem
@@ -158,12 +158,12 @@ def test_a_detector_kept_before_there_were_ranges_scales_by_types(folder):
     assert open_detector(folder, "cpu").preparation == Preparation("resize", None)
 
 
-def test_without_a_threshold_it_can_be_saved_and_does_not_judge(fit, tmp_path):
+def test_without_a_threshold_it_can_be_saved_and_does_not_predict(fit, tmp_path):
     detector, seen, _ = fit(MkdDetector, _settings())
     opened = open_detector(detector.save(tmp_path / "detector"), "cpu")
     assert opened.threshold is None
     with pytest.raises(InputError, match="the detector has no threshold; run"):
-        _judged(opened, seen)
+        _predicted(opened, seen)
 
 
 def test_images_of_another_size_are_refused(make):
@@ -199,7 +199,7 @@ def _change(folder, change) -> None:
         (lambda facts: facts["learnt"]["scales"].pop(), "it has 3 scales for 4 critical points"),
         (
             lambda facts: facts["settings"]["scoring"]["detection"].update(weighting="equal"),
-            r"judges by scoring\.detection\.weighting=equal \(removed, .*\); train the detector again",
+            r"predicts by scoring\.detection\.weighting=equal \(removed, .*\); train the detector again",
         ),
         (
             lambda facts: facts["settings"]["scoring"]["detection"].update(normalisation="none"),
@@ -314,10 +314,10 @@ def test_weights_of_the_source_of_another_hash_or_missing(make, tmp_path, weight
     (folder / "source.safetensors").unlink()
     save_file(load_source(_NAME, "random", random_seed=4).pyramid.state_dict(), folder / "source.safetensors")
     with pytest.raises(InputError, match="are not those that the detector was made with: their hash differs"):
-        _judged(open_detector(folder, "cpu"), seen)
+        _predicted(open_detector(folder, "cpu"), seen)
     (folder / "source.safetensors").unlink()
     with pytest.raises(InputError, match=r"there is no file '.*detector/source\.safetensors'"):
-        _judged(open_detector(folder, "cpu"), seen)
+        _predicted(open_detector(folder, "cpu"), seen)
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
@@ -349,7 +349,7 @@ def test_an_older_detector_is_replaced_as_a_whole(make, tmp_path, weights):
     newer.save(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["detector.json", "learnt.safetensors"]
     assert [path.name for path in (tmp_path / "saved").iterdir()] == ["detector"]
-    _check_same(_judged(open_detector(folder, "cpu"), seen), _judged(newer, seen))
+    _check_same(_predicted(open_detector(folder, "cpu"), seen), _predicted(newer, seen))
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(make, tmp_path):

@@ -33,6 +33,6 @@ def test_by_total_loss_it_says_the_same_of_every_image(tmp_path):
 def test_by_a_rule_that_held_out_images_shaped_it_is_refused_with_the_reason(tmp_path):
     folder = shutil.copytree(_KEPT / "mkd_both_maps", tmp_path / "detector")
     with pytest.raises(
-        InputError, match=r"cannot be opened: it judges by .*validation images shaped.*train the detector"
+        InputError, match=r"cannot be opened: it predicts by .*validation images shaped.*train the detector"
     ):
         open_detector(folder, "cpu")

@@ -49,7 +49,7 @@ def test_a_detector_whose_json_was_changed_in_any_way_is_named(folder):
         assert str(folder) in str(caught.value), name
 
 
-def test_a_detector_that_was_made_up_is_an_error_or_judges_but_never_a_traceback(folder):
+def test_a_detector_that_was_made_up_is_an_error_or_predicts_but_never_a_traceback(folder):
     """Its own hash keeps accidents away, not someone who computes it anew."""
     path = folder / "detector.json"
     whole = path.read_text()

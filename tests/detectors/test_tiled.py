@@ -79,7 +79,7 @@ def _detector(size=(32, 32), **settings):
     return detector.calibrated(quantile_threshold(HELD_OUT, 0.5), HELD_OUT)
 
 
-def _judge(detector, overlap=16, size=None, batch_size=3):
+def _predict(detector, overlap=16, size=None, batch_size=3):
     threshold = quantile_threshold(HELD_OUT + 1, 0.5)
     known = TiledThreshold(
         size=size or detector.size,
@@ -106,13 +106,13 @@ def _whole(detector, image):
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
 def test_where_a_quarter_of_the_overlap_is_the_reach_the_map_is_that_of_the_whole_image(image, batch_size):
     detector = _detector()
-    found = _judge(detector, overlap=4 * REACH, batch_size=batch_size).predict(image)
+    found = _predict(detector, overlap=4 * REACH, batch_size=batch_size).predict(image)
     np.testing.assert_allclose(found.map, _whole(detector, image), atol=1e-5)
 
 
 def test_with_less_overlap_it_differs_within_the_reach_of_a_border_alone(image):
     detector = _detector()
-    difference = np.abs(_judge(detector, overlap=2).predict(image).map - _whole(detector, image))
+    difference = np.abs(_predict(detector, overlap=2).predict(image).map - _whole(detector, image))
     near = np.zeros(difference.shape, bool)
     for length, axis in ((83, 0), (101, 1)):
         count = int(np.ceil((length - 2) / 30))
@@ -127,31 +127,31 @@ def test_with_less_overlap_it_differs_within_the_reach_of_a_border_alone(image):
 def test_smoothing_runs_over_the_blended_map(image):
     detector = _detector(sigma=2.0)
     expected = ndimage.gaussian_filter(_whole(detector, image), 2.0, mode="reflect")
-    found = _judge(detector).predict(image)
+    found = _predict(detector).predict(image)
     np.testing.assert_allclose(found.map, expected, atol=1e-5)
 
 
 def test_the_score_is_of_as_many_pixels_as_one_tile_has(image):
     detector = _detector()
-    found = _judge(detector).predict(image)
+    found = _predict(detector).predict(image)
     count = round(0.05 * 32 * 32)
     assert found.score == pytest.approx(np.sort(found.map, axis=None)[-count:].mean(), rel=1e-6)
-    highest = _judge(_detector(rule="map_maximum")).predict(image)
+    highest = _predict(_detector(rule="map_maximum")).predict(image)
     assert highest.score == highest.map.max()
 
 
 def test_the_tiled_threshold_and_its_images_decide_and_rank(image):
     detector = _detector(rule="map_maximum")
-    found = _judge(detector).predict(image)
+    found = _predict(detector).predict(image)
     assert found.threshold == 1.3  # the third of 1.1, 1.2, 1.3 and 1.4: ceil(5 / 2)
     assert found.decision == (found.score > 1.3)
     assert found.percentile == (found.score > HELD_OUT + 1).mean()
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 32), (9, 7)])
-def test_an_image_that_one_tile_holds_is_judged_as_ever(image, shape):
+def test_an_image_that_one_tile_holds_is_predicted_as_ever(image, shape):
     detector, part = _detector(), np.ascontiguousarray(image[: shape[0], : shape[1]])
-    tiled, whole = _judge(detector).predict(part), detector.predict(part)
+    tiled, whole = _predict(detector).predict(part), detector.predict(part)
     assert replace(tiled, map=None) == replace(whole, map=None)
     assert tiled.threshold == detector.threshold.value
     np.testing.assert_array_equal(tiled.map, whole.map)
@@ -160,18 +160,18 @@ def test_an_image_that_one_tile_holds_is_judged_as_ever(image, shape):
 def test_a_raw_score_is_the_most_of_the_tiles(image):
     image[40:72, 60:92] = 1  # within one tile at 23..55 no more than at 46..78
     detector = _detector(rule="raw")
-    found = _judge(detector, overlap=0).predict(image)
+    found = _predict(detector, overlap=0).predict(image)
     starts = [np.rint(np.linspace(0, length - 32, np.ceil(length / 32).astype(int))) for length in (83, 101)]
     tiles = [image[int(top) : int(top) + 32, int(left) : int(left) + 32] for top in starts[0] for left in starts[1]]
     assert found.score == pytest.approx(max(tile.mean() for tile in tiles), rel=1e-5)
-    assert _judge(_detector(rule="raw", maps=False), overlap=0).predict(image).map is None
+    assert _predict(_detector(rule="raw", maps=False), overlap=0).predict(image).map is None
 
 
 def test_tiles_of_another_size_are_resized_and_their_maps_come_back(image):
     detector = _detector(rule="map_maximum", sigma=1.0)
     smooth_image = ndimage.gaussian_filter(image, (6, 6, 0))
     smooth_image = (smooth_image - smooth_image.min()) / np.ptp(smooth_image)
-    found = _judge(detector, overlap=32, size=(64, 64)).predict(smooth_image)
+    found = _predict(detector, overlap=32, size=(64, 64)).predict(smooth_image)
     assert found.map.shape == (83, 101)
     # The same at half the size, away from the image's border, where what pads is another size too.
     small = np.stack(
@@ -185,7 +185,7 @@ def test_tiles_of_another_size_are_resized_and_their_maps_come_back(image):
 def test_a_tile_that_is_not_finite_is_not_lost(image):
     image[50, 50] = np.nan
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    score, found = _judge(_detector(rule="raw")).score_and_map(planes)
+    score, found = _predict(_detector(rule="raw")).score_and_map(planes)
     assert np.isnan(score) and np.isnan(found[50, 50]) and np.isfinite(found[0, 0])
 
 
@@ -193,7 +193,7 @@ def test_files_of_all_sizes(tmp_path, image):
     Image.fromarray((image * 255).astype(np.uint8)).save(tmp_path / "large.png")
     Image.fromarray((image[:20, :25] * 255).astype(np.uint8)).save(tmp_path / "small.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    predictor = _judge(_detector())
+    predictor = _predict(_detector())
     large, small, broken = predictor.predict_files([tmp_path / f"{name}.png" for name in ("large", "small", "broken")])
     assert large.prediction.map.shape == large.image.shape[1:] == (83, 101)
     assert large.placement is None and large.problem is None
@@ -202,7 +202,7 @@ def test_files_of_all_sizes(tmp_path, image):
 
 
 def test_thresholds_are_found_by_their_tiles():
-    known = _judge(_detector()).found
+    known = _predict(_detector()).found
     other = known.model_copy(update={"overlap": 8})
     assert find_tiled([known, other], Tiling((32, 32), 8)) is other
     assert find_tiled([known], Tiling((32, 32), 8)) is None

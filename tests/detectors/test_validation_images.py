@@ -90,7 +90,7 @@ def root(tmp_path) -> Path:
     return root
 
 
-def judge(case: str, root: Path, stores: Path) -> tuple[Split, dict[str, np.ndarray]]:
+def predict(case: str, root: Path, stores: Path) -> tuple[Split, dict[str, np.ndarray]]:
     """Walk the road of a run; return the split, and by name the scores `(N,)` and smoothed maps `(N, H, W)`."""
     system, blocks = CASES[case]
     detector = SYSTEMS[system].detector
@@ -126,12 +126,12 @@ def brighten(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_held_out_file_ten_times_brighter_changes_nothing_of_others_and_one_that_trains_does(case, root, tmp_path):
-    split, before = judge(case, root, tmp_path / "before")
+    split, before = predict(case, root, tmp_path / "before")
     assert [len(split.rows(part)) for part in ("train", "validation", "test")] == [6, 6, 6]
     otherwise = by_default(root)
     validation = next(n for n, row in enumerate(split.rows("validation")) if otherwise[row] == "train")
     brighten(root, split.name(split.rows("validation")[validation]))
-    _, after = judge(case, root, tmp_path / "after")
+    _, after = predict(case, root, tmp_path / "after")
     assert after.keys() == before.keys()
     for name, found in after.items():
         # Validation images come first.
@@ -139,5 +139,5 @@ def test_a_held_out_file_ten_times_brighter_changes_nothing_of_others_and_one_th
         others = (np.delete(values, validation, axis=0) for values in (found, before[name]))
         np.testing.assert_array_equal(*others, err_msg=name)
     brighten(root, split.name(split.rows("train")[2]))
-    _, moved = judge(case, root, tmp_path / "moved")
+    _, moved = predict(case, root, tmp_path / "moved")
     assert not np.isclose(moved["score"], after["score"], rtol=1e-5, atol=0).any()

@@ -38,10 +38,10 @@ def test_a_detector_predicts_tells_its_metrics_and_is_kept(fitted, parts, tmp_pa
     assert fitted.system == "mkd"
     assert fitted.threshold.normal_images == 6  # half of twelve
     assert fitted.metrics["image_auroc"] == 1.0  # a white hole in grey noise
-    judged = fitted.predict(parts / "test/hole/0.png")
-    assert judged.map.shape == (32, 32)
+    predicted = fitted.predict(parts / "test/hole/0.png")
+    assert predicted.map.shape == (32, 32)
     kept = kdad.load(fitted.save(tmp_path / "kept"))
-    assert kept.predict(parts / "test/hole/0.png").score == pytest.approx(judged.score, rel=1e-5)
+    assert kept.predict(parts / "test/hole/0.png").score == pytest.approx(predicted.score, rel=1e-5)
     assert kept.record["training_images"] == 6
 
 

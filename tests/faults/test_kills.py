@@ -30,7 +30,7 @@ COMMANDS = {
     "mkd": ["--pipelines=mkd", f"--params={_OFTEN},cloner.training.epochs=6"],
     "uninformed_students": ["--pipelines=uninformed_students", f"--params={_OFTEN}"],
     "mkd_ablation": ["--pipelines=mkd_ablation", f"--params={_SMALL},mkd_ablation.axes=loss_terms"],
-    "inference": ["--pipelines=inference", f"--params={_SMALL},inference.images=pictures,inference.output=judged"],
+    "inference": ["--pipelines=inference", f"--params={_SMALL},inference.images=pictures,inference.output=predicted"],
 }
 _STORES = ("data/04_feature/store", "data/06_models/store", "data/07_model_output/store")
 
@@ -42,7 +42,7 @@ class Reference:
     pipeline: str
     start: Path
     numbers: Path
-    judged: pd.DataFrame | None
+    predicted: pd.DataFrame | None
     seconds: float
 
 
@@ -65,9 +65,9 @@ def _finish(pipeline: str, project: Path) -> str:
     return output
 
 
-def _judged(project: Path) -> pd.DataFrame | None:
+def _predicted(project: Path) -> pd.DataFrame | None:
     """Return the table of predictions without what differs from run to run."""
-    path = project / "judged/predictions.csv"
+    path = project / "predicted/predictions.csv"
     return pd.read_csv(path, float_precision="round_trip").drop(columns="milliseconds") if path.exists() else None
 
 
@@ -90,7 +90,7 @@ def reference_of(tmp_path_factory, migrated_database):
         _finish(pipeline, folder / "whole")
         seconds = time.monotonic() - began
         collect(pipeline, folder / "whole", folder / "numbers")
-        known[pipeline] = Reference(pipeline, start, folder / "numbers", _judged(folder / "whole"), seconds)
+        known[pipeline] = Reference(pipeline, start, folder / "numbers", _predicted(folder / "whole"), seconds)
         return known[pipeline]
 
     return make
@@ -129,8 +129,8 @@ def _kill_and_run_again(reference: Reference, project: Path, number: int) -> str
     collect(reference.pipeline, project, found)
     assert list(differences(reference.numbers, found, tolerance=0.0)) == [], said
     assert any(reference.numbers.rglob("*.json"))
-    if reference.judged is not None:
-        pd.testing.assert_frame_equal(_judged(project), reference.judged, check_exact=True)
+    if reference.predicted is not None:
+        pd.testing.assert_frame_equal(_predicted(project), reference.predicted, check_exact=True)
     assert {run.info.status for run in logged_runs(project)} <= {"FINISHED", "KILLED", "FAILED"}, said
     assert half_written(project) == [], said
     shutil.rmtree(project)

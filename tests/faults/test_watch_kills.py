@@ -1,4 +1,4 @@
-"""A thousand files arrive while the watch is killed again and again: each is judged once."""
+"""A thousand files arrive while the watch is killed again and again: each is predicted once."""
 
 import json
 import os
@@ -22,7 +22,7 @@ KILLS = 5
 
 
 @pytest.mark.parametrize("polling", [False, True])
-def test_every_file_is_judged_once(tmp_path, migrated_database, polling):
+def test_every_file_is_predicted_once(tmp_path, migrated_database, polling):
     project = train_on_bricks(tmp_path / "project", migrated_database)
     camera, output, pool = tmp_path / "camera", tmp_path / "out", tmp_path / "pool"
     camera.mkdir()
@@ -67,7 +67,7 @@ def test_every_file_is_judged_once(tmp_path, migrated_database, polling):
     assert Counter(entry["row"]["path"] for entry in entries) == dict.fromkeys(expected, 1)
     table = read_predictions(output)
     assert table["score"].notna().all()
-    # Equal images have equal scores, whichever process judged them.
+    # Equal images have equal scores, whichever process predicted them.
     spread = table.groupby([int(name[:4]) % len(contents) for name in table.index])["score"].agg(
         lambda s: s.max() - s.min()
     )
@@ -101,4 +101,4 @@ def _wait(running: subprocess.Popen, come: object) -> None:
             return
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.1)
-    raise AssertionError("nothing was judged")
+    raise AssertionError("nothing was predicted")

@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_opened_is_said(tmp_path, picture):
     (tmp_path / "pictures/closed").chmod(0o755)
 
 
-def test_masks_alone_are_nothing_to_judge(tmp_path, picture):
+def test_masks_alone_are_nothing_to_predict(tmp_path, picture):
     picture("ground_truth/torn/1.png")
     with pytest.raises(InputError, match="holds no images but masks below 'ground_truth'"):
         look_for_images(tmp_path / "pictures")

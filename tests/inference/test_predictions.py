@@ -13,14 +13,14 @@ from kdad.inference.predictions import COLUMNS, Predictions, read_predictions, w
 SIZE = (4, 6)
 
 
-def judged(score: float, side: int = 20, with_map: bool = True) -> FilePrediction:
+def predicted(score: float, side: int = 20, with_map: bool = True) -> FilePrediction:
     anomaly_map = np.full(SIZE, score, dtype=np.float32) if with_map else None
     image = np.full((3, side, 2 * side), 0.5, dtype=np.float32)
     return FilePrediction(Path("x"), image, Prediction(score, 0.5, score > 0.5, 0.25, anomaly_map), 1.234)
 
 
 UNREADABLE = FilePrediction(Path("x"), None, None, 1.0, "'x' is no image")
-FILES = [("good/a.png", judged(0.1), 0), ("torn/ä 2.png", judged(0.9), 1), ("NA", UNREADABLE, None)]
+FILES = [("good/a.png", predicted(0.1), 0), ("torn/ä 2.png", predicted(0.9), 1), ("NA", UNREADABLE, None)]
 
 
 @pytest.fixture
@@ -74,17 +74,17 @@ def test_what_is_not_asked_for_is_not_written(folder):
 
 
 def test_a_detector_without_maps_has_thumbnails_alone(folder):
-    write(folder, [("a.png", judged(0.1, with_map=False), None)], maps=False)
+    write(folder, [("a.png", predicted(0.1, with_map=False), None)], maps=False)
     assert names(folder) == ["predictions.csv", "thumbnails/000000.png"]
 
 
-def test_files_are_judged_one_after_another_as_they_are_written(folder):
+def test_files_are_predicted_one_after_another_as_they_are_written(folder):
     seen = []
 
     def files():
         for number in range(3):
             seen.append(len(list(folder.parent.rglob("*.png"))))
-            yield f"{number}.png", judged(0.1), None
+            yield f"{number}.png", predicted(0.1), None
 
     write_predictions(folder, files(), heat_maps=False)
     assert seen == [0, 1, 2]
@@ -94,7 +94,7 @@ def test_an_older_result_goes_with_its_reports_and_what_is_not_its_own_stays(fol
     write(folder)
     for name in ("predictions.html", "notes.txt"):
         (folder / name).touch()
-    write(folder, [("b.png", judged(0.3), None)], maps=False)
+    write(folder, [("b.png", predicted(0.3), None)], maps=False)
     assert names(folder) == ["heat_maps/b.png.png", "notes.txt", "predictions.csv", "thumbnails/000000.png"]
     assert read_predictions(folder).table["path"].tolist() == ["b.png"]
 
@@ -105,7 +105,7 @@ def test_an_interruption_leaves_the_older_result(folder, error):
     before = {name: (folder / name).read_bytes() for name in names(folder)}
 
     def files():
-        yield "b.png", judged(0.3), None
+        yield "b.png", predicted(0.3), None
         raise error
 
     with pytest.raises(error):
@@ -133,7 +133,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(folder):
 
 
 @pytest.mark.parametrize(
-    ("images", "message"), [("", "among the images that are judged"), ("photos/raw", "lie in the")]
+    ("images", "message"), [("", "among the images that are predicted"), ("photos/raw", "lie in the")]
 )
 def test_results_and_images_lie_apart(folder, images, message):
     place = folder.parent / images
@@ -143,7 +143,7 @@ def test_results_and_images_lie_apart(folder, images, message):
 
 
 def test_heat_maps_whose_names_would_meet_are_numbered(folder):
-    files = [(name, judged(0.1), None) for name in ("a.png", "A.png", "a.png.png/b.png", "x" * 250 + ".png")]
+    files = [(name, predicted(0.1), None) for name in ("a.png", "A.png", "a.png.png/b.png", "x" * 250 + ".png")]
     write(folder, files, maps=False)
     places = read_predictions(folder).table["heat_map"].tolist()
     assert places == ["heat_maps/a.png.png", *(f"heat_maps/{number:06d}.png" for number in (1, 2, 3))]
@@ -151,7 +151,7 @@ def test_heat_maps_whose_names_would_meet_are_numbered(folder):
 
 
 def test_a_name_that_is_no_text_is_written_with_escapes(folder):
-    write(folder, [("bad\udcff.png", judged(0.1), None)], maps=False)
+    write(folder, [("bad\udcff.png", predicted(0.1), None)], maps=False)
     assert read_predictions(folder).table["path"].tolist() == ["bad\\udcff.png"]
 
 
@@ -169,11 +169,11 @@ def test_a_process_killed_between_the_two_moves_of_the_swap_leaves_the_older_res
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("kdad.storage.replacing.os.replace", killed)
         patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
-        write(folder, [("b.png", judged(0.3), None)])
+        write(folder, [("b.png", predicted(0.3), None)])
     assert not folder.exists()
     assert read_predictions(folder).table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
-    write(folder, [("b.png", judged(0.3), None)])
+    write(folder, [("b.png", predicted(0.3), None)])
     assert read_predictions(folder).table["path"].tolist() == ["b.png"]
     assert [path.name for path in folder.parent.iterdir()] == ["photos"]
 
@@ -194,7 +194,7 @@ def test_a_link_to_the_results_stays_a_link(folder, tmp_path):
     folder.parent.mkdir()
     folder.symlink_to(tmp_path / "disk")
     write(folder)
-    write(folder, [("b.png", judged(0.3), None)])
+    write(folder, [("b.png", predicted(0.3), None)])
     assert folder.is_symlink()
     assert read_predictions(folder).table["path"].tolist() == ["b.png"]
     assert (tmp_path / "disk/predictions.csv").exists()

@@ -47,7 +47,7 @@ def test_an_entry_is_on_the_disk_when_append_returns(path, monkeypatch):
 
 
 def test_a_journal_of_another_detector_is_refused(path):
-    with pytest.raises(InputError, match="judged with detector a, and this watch has detector b"):
+    with pytest.raises(InputError, match="predicted with detector a, and this watch has detector b"):
         Journal(path, HEADING | {"detector": "b"})
     assert Journal(path, HEADING).earlier == ENTRIES
 

@@ -106,7 +106,7 @@ def test_a_set_with_malformed_images_names_every_one_before_anything_is_computed
         check_images(images)
 
 
-def test_a_folder_that_is_judged_lists_every_malformed_image_and_has_no_size_where_there_is_none(tmp_path):
+def test_a_folder_that_is_predicted_lists_every_malformed_image_and_has_no_size_where_there_is_none(tmp_path):
     for name, content in CORPUS.items():
         (tmp_path / name).write_bytes(content)
     found = look_for_images(tmp_path)

@@ -69,7 +69,7 @@ def test_of_a_kept_detector_what_changes_nothing_is_left_out():
     assert kept == given
 
 
-def test_of_a_kept_detector_all_that_judged_otherwise_is_named_with_its_reason():
+def test_of_a_kept_detector_all_that_predicted_otherwise_is_named_with_its_reason():
     changed = {
         "cloner": {"count": 2},
         "scoring": {"forward_map": {"normalisation": "validation", "weighting": "generalisation"}},
@@ -78,7 +78,7 @@ def test_of_a_kept_detector_all_that_judged_otherwise_is_named_with_its_reason()
     with pytest.raises(InputError) as caught:
         without_former(merge(_KEPT, changed))
     assert str(caught.value) == (
-        "it judges by cloner.count=2 (removed, as it helped nowhere: see docs/lab/removed_rules.md); "
+        "it predicts by cloner.count=2 (removed, as it helped nowhere: see docs/lab/removed_rules.md); "
         "scoring.forward_map.normalisation=validation, stfpm.normalisation=position (by which validation images may "
         "have shaped scores, and then set the threshold); scoring.forward_map.weighting=generalisation (removed, as "
         "validation images shaped scores by it and then set the threshold: see docs/lab/removed_rules.md); train the "

@@ -67,8 +67,8 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
     images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
     rows = [row for row, sample in enumerate(images.samples) if sample.subset == "test"]
     batch = torch.from_numpy(np.stack([images.image(row) for row in rows]))
-    judged = detector.predict_batch(batch)
-    maps, scores = np.stack([found.map for found in judged]), np.array([found.score for found in judged])
+    predicted = detector.predict_batch(batch)
+    maps, scores = np.stack([found.map for found in predicted]), np.array([found.score for found in predicted])
     assert maps.shape == (4 + 5, 64, 64)
     np.testing.assert_allclose(maps, gaussian_filter(detector.maps(batch).maps["anomaly"], (0, 1, 1)), rtol=1e-5)
     largest = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -41:].mean(axis=1)  # 1 % of 4096 pixels, rounded

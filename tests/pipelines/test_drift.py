@@ -34,8 +34,8 @@ def _write(folder: Path, torn: bool = False) -> Path:
 
 def _found(project: Path, caplog) -> tuple[dict, str, list[logging.LogRecord]]:
     records = [record for record in caplog.records if record.getMessage().startswith("Drift: ")]
-    metrics = json.loads((project / "judged/metrics.json").read_text())
-    return metrics, (project / "judged/predictions.html").read_text(), records
+    metrics = json.loads((project / "predicted/metrics.json").read_text())
+    return metrics, (project / "predicted/predictions.html").read_text(), records
 
 
 def test_like_images_are_no_drift(project, calibrated, tmp_path, caplog):
@@ -63,7 +63,7 @@ def test_many_torn_images_are_told_in_log_page_and_metrics(project, calibrated, 
 def test_of_labelled_folders_the_normal_images_are_compared(project, calibrated, caplog):
     predict(project, project / "pictures/brick/test", calibrated)
     metrics, page, _ = _found(project, caplog)
-    table = read_predictions(project / "judged")
+    table = read_predictions(project / "predicted")
     assert metrics["drift_images"] == 6
     assert metrics["drift_alarm_rate"] == table.loc[table["label"] == 0, "decision"].mean()
     assert "cannot be told by 6 normal images; it takes 20" in page

@@ -1,4 +1,4 @@
-"""A kept detector judges images: the same as its own run, whatever the files are called, and all of it or nothing."""
+"""A kept detector predicts images: the same as its own run, whatever the files are called, and all of it or nothing."""
 
 import hashlib
 import json
@@ -112,7 +112,7 @@ def test_the_detector_of_a_run_by_its_id_says_the_same(project, images, table):
     )
 
 
-def test_one_file_is_judged_alone(project, images, table):
+def test_one_file_is_predicted_alone(project, images, table):
     alone = predict(project, images / "torn/003.png")
     assert alone.index.tolist() == ["003.png"]
     assert alone.loc["003.png", "score"] == pytest.approx(table.loc["torn/003.png", "score"], rel=1e-5)
@@ -154,13 +154,14 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
         f"Images: 34 from {tmp_path / 'brick'}: 2 in the folder itself, 6 in test/good, 6 in test/torn, 20 in train/",
         "Sizes: 32 of 64 x 64, 1 of 16 x 16, 1 of 64 x 128 (height x width); 2 are resized to 64 x 64, 1 of them "
         "stretched, as they have another aspect ratio, 1 of them enlarged",
-        "Labels: 26 normal (in 'good'), 6 anomalous (in folders beside it: 6 torn), 2 without label: these are judged",
+        "Labels: 26 normal (in 'good'), 6 anomalous (in folders beside it: 6 torn), 2 without label: these are "
+        "predicted",
         "Left out: 6 masks below 'ground_truth', 1 files that are no images (.txt)",
-        f"Results: {project / 'judged'}",
-        "Found: 34 judged, ",
+        f"Results: {project / 'predicted'}",
+        "Found: 34 predicted, ",
     ):
         assert part in text
-    page = (project / "judged/predictions.html").read_text()
+    page = (project / "predicted/predictions.html").read_text()
     assert "the latest of 1 below data/06_models" in page
     assert "1 files that are no images (.txt)" in page
 
@@ -173,7 +174,7 @@ ODD_BYTES = b"caf\xe9.png"
 
 @pytest.fixture(scope="module")
 def odd(project, tmp_path_factory) -> Path:
-    """Judge files of odd names and of several sizes, among them two that are no images; return the results' folder."""
+    """Score files of odd names and of several sizes, among them two that are no images; return the results' folder."""
     base = tmp_path_factory.mktemp("odd") / "folder of #odd 100% names"
     for number, name in enumerate(ODD_NAMES):
         write_crop(base / name, number, 48 + number, 96)
@@ -182,21 +183,21 @@ def odd(project, tmp_path_factory) -> Path:
     (base / "cut.png").write_bytes((base / "a.png").read_bytes()[:300])
     (base / "words.jpg").write_text("no image")
     with pytest.raises(
-        KedroCliError, match=r"2 of 19 files could not be read; all others are judged, see .*odd"
+        KedroCliError, match=r"2 of 19 files could not be read; all others are predicted, see .*odd"
     ) as end:
         predict(project, base, output=str(project / "odd"), batch_size=4, maps=True)
     assert end.value.exit_code == ExitCode.INCOMPLETE
     return project / "odd"
 
 
-def test_files_of_odd_names_are_judged_and_keep_their_names(odd):
+def test_files_of_odd_names_are_predicted_and_keep_their_names(odd):
     table = read_predictions(odd)
     assert sorted(table.index) == sorted([*ODD_NAMES, "caf\\udce9.png", "linked.png", "cut.png", "words.jpg"])
     assert table.loc["linked.png", "score"] == table.loc["a.png", "score"]
-    judged = table[table["score"].notna()]
-    assert len(judged) == 17
-    assert judged["heat_map"].nunique() == judged["thumbnail"].nunique() == 17
-    for row in judged.itertuples():
+    predicted = table[table["score"].notna()]
+    assert len(predicted) == 17
+    assert predicted["heat_map"].nunique() == predicted["thumbnail"].nunique() == 17
+    for row in predicted.itertuples():
         with Image.open(odd / row.heat_map) as large:
             assert large.size == (row.width, row.height)
     assert table.loc["deep/er/ä ö.webp", "heat_map"] == "heat_maps/deep/er/ä ö.webp.png"
@@ -231,10 +232,10 @@ def test_the_page_that_a_run_has_left_shows_every_file(odd):
                 .then(() => done(images.filter(image => image.naturalWidth > 0).length));
         """)
         assert loaded == 17
-        shown = [cell.text for cell in browser.find_elements("css selector", "#judged tbody .score")]
+        shown = [cell.text for cell in browser.find_elements("css selector", "#predicted tbody .score")]
         ratios = [float(text.split(" ")[0]) for text in shown]
         assert ratios == sorted(ratios, reverse=True)
-        links = [link.get_attribute("href") for link in browser.find_elements("css selector", "#judged a")]
+        links = [link.get_attribute("href") for link in browser.find_elements("css selector", "#predicted a")]
         assert len(links) == 17
         for link in links:
             browser.get(link)
@@ -378,8 +379,8 @@ def test_a_damaged_detector_is_one_message(project, images, damaged, how, messag
         ({"images": None}, "images is not given"),
         ({"detector": "runs:/0123456789abcdef"}, "the run '0123456789abcdef' has no detector that could be fetched"),
         ({"detector": "runs:/"}, "is no ID of an MLflow run"),
-        ({"output": "{images}"}, "among the images that are judged"),
-        ({"output": "{images}/deep/er"}, "among the images that are judged"),
+        ({"output": "{images}"}, "among the images that are predicted"),
+        ({"output": "{images}/deep/er"}, "among the images that are predicted"),
         ({"output": "{project}"}, "the images .* lie in the results' folder"),
         ({"output": "{project}/conf"}, "is there already and holds no predictions"),
         ({"batch_size": 0}, r"inference\.batch_size"),

@@ -1,4 +1,4 @@
-"""A category of large images is learnt from its tiles, and judges whole large images by a threshold of tiles."""
+"""A category of large images is learnt from its tiles, and predicts whole large images by a threshold of tiles."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_togeth
     assert len(detector.validation_scores) == 40
 
 
-def test_whole_large_images_are_judged_by_the_threshold_of_tiles(project, calibrated, walls):
+def test_whole_large_images_are_predicted_by_the_threshold_of_tiles(project, calibrated, walls):
     table = predict(project, walls / "wall/test", calibrated, tiles=TILES)
     detector = kdad.detectors.load(calibrated)
     (tiled,) = detector.tiled
@@ -89,9 +89,9 @@ def test_whole_large_images_are_judged_by_the_threshold_of_tiles(project, calibr
     assert table["threshold"].to_numpy() == pytest.approx(tiled.threshold.value)
     decisions = {"good/0.png": 0, "good/1.png": 0, "torn/0.png": 1, "torn/1.png": 1}
     assert table["decision"].to_dict() == decisions
-    said = json.loads((project / "judged/metrics.json").read_text())
+    said = json.loads((project / "predicted/metrics.json").read_text())
     assert (said["images"], said["unreadable"], said["image_auroc"]) == (4, 0, 1)
-    with Image.open(project / "judged" / table.loc["torn/0.png", "heat_map"]) as picture:
+    with Image.open(project / "predicted" / table.loc["torn/0.png", "heat_map"]) as picture:
         assert picture.size == (WIDTH, HEIGHT)
     assert half_written(project) == []
 

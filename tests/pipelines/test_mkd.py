@@ -98,7 +98,7 @@ def test_figures_are_there_and_nothing_is_left_half_written(finished, report):
     assert not half_written(finished)
 
 
-def test_the_detector_judges_as_the_run_did(finished, report):
+def test_the_detector_predicts_as_the_run_did(finished, report):
     folder = finished / "data/06_models/textures/brick/mkd/detector"
     assert {path.name for path in folder.iterdir()} == {"detector.json", "learnt.safetensors"}
     detector = open_detector(folder)
@@ -106,8 +106,8 @@ def test_the_detector_judges_as_the_run_did(finished, report):
     rows = {sample.id: row for row, sample in enumerate(images.samples)}
     scores = pd.read_csv(report / "scores.csv")
     batch = torch.from_numpy(np.stack([images.image(rows[name]) for name in scores["id"]]))
-    judged = detector.predict_batch(batch)
-    np.testing.assert_allclose([found.score for found in judged], scores["score"], rtol=1e-3)
+    predicted = detector.predict_batch(batch)
+    np.testing.assert_allclose([found.score for found in predicted], scores["score"], rtol=1e-3)
     assert detector.threshold.value == scores["threshold"].iloc[0]
     assert detector.record["metrics"]["image_auroc"] == json.loads((report / "metrics.json").read_text())["image_auroc"]
 

@@ -1,4 +1,4 @@
-"""Images that use little of their type's range: found as well as the same parts in 8 bits, and judged alike later."""
+"""Images that use little of their type's range: found as well as the same parts in 8 bits, and scored alike later."""
 
 import json
 import logging
@@ -86,8 +86,8 @@ def test_the_kept_detector_scales_new_images_as_those_of_training(project, measu
     assert 51241 <= values.low < values.high <= 52181
     own = pd.read_csv(project / "data/08_reporting/folder/thermal/mkd/scores.csv").query("split == 'test'")
     own["id"] = own["id"].str.removeprefix("test/")
-    judged = predict(project, project / "thermal/test", folder)
-    np.testing.assert_allclose(judged["score"], own.set_index("id")["score"].loc[judged.index], rtol=1e-4)
+    predicted = predict(project, project / "thermal/test", folder)
+    np.testing.assert_allclose(predicted["score"], own.set_index("id")["score"].loc[predicted.index], rtol=1e-4)
 
 
 def test_what_is_scaled_is_said(project, caplog):

@@ -90,7 +90,7 @@ def test_on_83_images_scores_and_decisions_are_the_detectors(case, project, shar
         differences = np.abs(np.array([one.score for one in found]) - scores)
         assert differences.max() <= 1e-4 * np.ptp(scores), runtime
         assert [one.decision for one in found] == [one.decision for one in expected], runtime
-        maps, exact = (np.stack([one.map for one in judged]) for judged in (found, expected))
+        maps, exact = (np.stack([one.map for one in predicted]) for predicted in (found, expected))
         assert np.abs(maps - exact).max() <= 1e-3 * np.ptp(exact), runtime
 
 
@@ -128,13 +128,13 @@ def test_another_process_says_the_same_of_every_test_image(tmp_path, migrated_da
     wanted = f"inference.images={shared / 'data/mvtec_ad_256/bottle/test'},inference.detector={moved}"
     done = _kedro(project, "--pipeline=inference", "--params", f"{wanted},inference.heat_maps=false,compute.threads=1")
 
-    judged = read_predictions(project / "data/08_reporting/inference/test")
-    assert len(judged) == 83
-    assert sorted(judged.index) == sorted(own.index)
-    own = own.loc[judged.index]
-    np.testing.assert_allclose(judged["score"], own["score"], rtol=1e-5)
-    assert judged["decision"].tolist() == own["decision"].tolist()
-    assert judged["label"].tolist() == own["label"].tolist()
+    predicted = read_predictions(project / "data/08_reporting/inference/test")
+    assert len(predicted) == 83
+    assert sorted(predicted.index) == sorted(own.index)
+    own = own.loc[predicted.index]
+    np.testing.assert_allclose(predicted["score"], own["score"], rtol=1e-5)
+    assert predicted["decision"].tolist() == own["decision"].tolist()
+    assert predicted["label"].tolist() == own["label"].tolist()
     said = " ".join(done.stdout.split())
     assert "20 normal (in 'good'), 63 anomalous (in folders beside it" in said
     assert "83 of 256 x 256 (height x width); 83 are resized to 128 x 128" in said

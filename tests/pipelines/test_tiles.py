@@ -1,4 +1,4 @@
-"""Large images by tiles: refused without a threshold of theirs, with the command that sets one; then judged by it."""
+"""Large images by tiles: refused without a threshold of theirs, with the command that sets one; then scored by it."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_the_refusal_says_the_command_that_then_works(project, normal, large, mo
     assert len(predict(project, large, detector, tiles={"size": 64, "overlap": 20})) == 3
 
 
-def test_large_images_are_judged_by_the_tiles_threshold_and_small_ones_as_ever(project, calibrated, large):
+def test_large_images_are_predicted_by_the_tiles_threshold_and_small_ones_as_ever(project, calibrated, large):
     table = predict(project, large, calibrated, tiles=TILES)
     facts = json.loads((calibrated / "detector.json").read_text())
     (tiled,) = facts["tiled"]
@@ -113,7 +113,9 @@ def test_the_page_says_what_the_tiles_are(project, calibrated, large):
     predict(project, large, calibrated, tiles=TILES, output=str(project / "said"))
     page = (project / "said/predictions.html").read_text()
     assert "64 x 64 with 24 pixels shared or more" in page
-    assert "2 of 150 x 200 in 20 tiles, 1 judged whole" in page  # rows: ceil(126 / 40) = 4, columns: ceil(176 / 40) = 5
+    assert (
+        "2 of 150 x 200 in 20 tiles, 1 predicted whole" in page
+    )  # rows: ceil(126 / 40) = 4, columns: ceil(176 / 40) = 5
 
 
 def test_images_much_larger_than_those_of_the_threshold_are_told(project, calibrated, tmp_path):

@@ -1,4 +1,4 @@
-"""A folder is watched: files are judged as inference judges them, once each, and what ends the watch loses nothing."""
+"""A folder is watched: files are scored as inference scores them, once each, and what ends the watch loses nothing."""
 
 import json
 import logging
@@ -53,7 +53,7 @@ def _entries(tmp_path: Path) -> list[dict]:
     return [json.loads(line) for line in (tmp_path / "out/journal.jsonl").read_text().splitlines()[1:]]
 
 
-def test_files_are_judged_as_inference_judges_them(project, camera, tmp_path, watch):
+def test_files_are_predicted_as_inference_predicts_them(project, camera, tmp_path, watch):
     for number in range(4):
         write_crop(camera / f"{number}.png", 800 + number, torn=number == 3)
     (camera / "torn.png").write_bytes((camera / "0.png").read_bytes()[:300])
@@ -68,7 +68,7 @@ def test_files_are_judged_as_inference_judges_them(project, camera, tmp_path, wa
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (metrics["images"], metrics["unreadable"]) == (5, 1)
     page = (tmp_path / "out/predictions.html").read_text()
-    assert "4 judged, 1 anomalous, 1 unreadable" in page and "torn.png" in page
+    assert "4 predicted, 1 anomalous, 1 unreadable" in page and "torn.png" in page
     assert half_written(tmp_path) == []
 
 
@@ -81,7 +81,7 @@ def test_a_second_watch_goes_on_where_the_first_ended(camera, tmp_path, watch, c
     again = watch()
     assert sorted(again.index) == ["0.png", "1.png", "sub/0.png"]
     pd.testing.assert_frame_equal(again.loc[["0.png"]], first)
-    assert "Going on: 1 files are judged already" in caplog.text
+    assert "Going on: 1 files are predicted already" in caplog.text
     assert len(_entries(tmp_path)) == 3
     write_crop(camera / "0.png", 4)  # another image by the same name
     assert watch().index.tolist().count("0.png") == 2
@@ -95,13 +95,13 @@ def test_a_table_that_lost_its_end_is_made_anew(camera, tmp_path, watch):
     table = tmp_path / "out/predictions.csv"
     table.write_bytes(table.read_bytes()[:-20])
     journal = tmp_path / "out/journal.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-20])  # the last line was not finished: its file is judged again
+    journal.write_bytes(journal.read_bytes()[:-20])  # the last line was not finished: its file is predicted again
     again = watch()
     pd.testing.assert_frame_equal(again.drop(columns="milliseconds"), whole.drop(columns="milliseconds"))
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
-def test_a_signal_ends_it_after_the_file_that_is_judged(camera, tmp_path, watch, monkeypatch, number):
+def test_a_signal_ends_it_after_the_file_that_is_predicted(camera, tmp_path, watch, monkeypatch, number):
     for count in range(6):
         write_crop(camera / f"{count}.png", count)
     finish, finished = IncomingFiles.finish, []
@@ -178,7 +178,7 @@ def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
     assert "no longer holds, if these images are normal" in (tmp_path / "out/predictions.html").read_text()
 
 
-def test_large_images_are_judged_by_tiles(project, camera, tmp_path, watch):
+def test_large_images_are_predicted_by_tiles(project, camera, tmp_path, watch):
     for number in range(9):
         write_crop(tmp_path / f"normal/{number}.png", number, 100, 100)
     block = {"detector": str(DETECTOR), "images": str(tmp_path / "normal"), "tiles": {"overlap": 16}}
@@ -196,18 +196,18 @@ def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_pa
     watch()
     with (
         nothing_new(tmp_path),
-        pytest.raises(KedroCliError, match="holds what was judged with threshold"),
+        pytest.raises(KedroCliError, match="holds what was predicted with threshold"),
     ):
         block = {"detector": str(DETECTOR), "value": 0.5, "output": str(project / "other")}
         run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
         watch(detector=str(project / "other/detector"))
-    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds what a watch has judged"):
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds what a watch has predicted"):
         predict(project, camera, output=str(tmp_path / "out"))
-    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="among the images that are judged"):
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="among the images that are predicted"):
         watch(output=str(camera / "out"))
-    predict(project, camera, output=str(tmp_path / "judged"))
+    predict(project, camera, output=str(tmp_path / "predicted"))
     with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds no watch's predictions"):
-        watch(output=str(tmp_path / "judged"))
+        watch(output=str(tmp_path / "predicted"))
 
 
 @pytest.mark.parametrize(

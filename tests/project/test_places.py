@@ -79,7 +79,7 @@ def test_downloaded_files_and_those_of_a_root_lie_apart(tmp_path):
     assert take(tmp_path, given) != ["mnist/class_3"]
 
 
-def test_folders_to_judge_of_one_last_name_lie_apart(tmp_path):
+def test_folders_to_predict_of_one_last_name_lie_apart(tmp_path):
     first, second = folder_claim(tmp_path, "inference", tmp_path / "a/line"), None
     reserve(tmp_path, first)
     second = folder_claim(tmp_path, "inference", tmp_path / "b/line")

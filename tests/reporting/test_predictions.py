@@ -13,7 +13,7 @@ from kdad.reporting.style import ANOMALOUS, NORMAL
 ODD = '<b>&"%#ü.png'
 
 
-def judged(path: str, score: float, **changes) -> dict:
+def predicted(path: str, score: float, **changes) -> dict:
     row = {
         "path": path,
         "score": score,
@@ -32,12 +32,17 @@ def judged(path: str, score: float, **changes) -> dict:
 
 def unreadable(path: str, problem: str) -> dict:
     nothing = dict.fromkeys(("score", "decision", "percentile", "height", "width", "milliseconds"), np.nan)
-    return judged(path, 0.0) | nothing | {"problem": problem, "thumbnail": None, "heat_map": None}
+    return predicted(path, 0.0) | nothing | {"problem": problem, "thumbnail": None, "heat_map": None}
 
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    rows = [judged("low.png", 1.0), judged(ODD, 5.0), unreadable("cut.png", "only <half> a file"), judged("b.png", 3.0)]
+    rows = [
+        predicted("low.png", 1.0),
+        predicted(ODD, 5.0),
+        unreadable("cut.png", "only <half> a file"),
+        predicted("b.png", 3.0),
+    ]
     return pd.DataFrame(rows, index=[7, 7, 3, 0])  # positions count, not the index
 
 
@@ -86,7 +91,7 @@ def test_thumbnails_load_late_and_reserve_their_place(table):
 
 
 def test_an_image_without_a_heat_map_is_no_link():
-    (row,) = rows_of(page_of(pd.DataFrame([judged("a.png", 1.0, heat_map=None)])))
+    (row,) = rows_of(page_of(pd.DataFrame([predicted("a.png", 1.0, heat_map=None)])))
     assert "<img" in row
     assert "<a " not in row
 
@@ -123,7 +128,7 @@ def test_label_column_is_there_only_when_a_label_is_known(table):
 def test_mistakes_are_marked():
     # Threshold 2: c is a normal image above it, a an anomalous one below; d is right, b has no label.
     labels = {"a.png": (1.0, 1), "b.png": (1.5, np.nan), "c.png": (3.0, 0), "d.png": (4.0, 1)}
-    table = pd.DataFrame([judged(name, score, label=label) for name, (score, label) in labels.items()])
+    table = pd.DataFrame([predicted(name, score, label=label) for name, (score, label) in labels.items()])
     page = page_of(table)
     found = dict(zip(names_of(page), rows_of(page), strict=True))
     assert "<b>missed</b>" in found["a.png"]
@@ -152,18 +157,18 @@ def test_page_needs_nothing_from_elsewhere(table):
 
 
 def test_page_of_no_files_says_so():
-    assert 'id="nothing">No file to show.' in page_of(pd.DataFrame([judged("a.png", 1.0)]).iloc[:0])
+    assert 'id="nothing">No file to show.' in page_of(pd.DataFrame([predicted("a.png", 1.0)]).iloc[:0])
 
 
 def test_page_of_only_unreadable_files_has_no_table_of_images():
     page = page_of(pd.DataFrame([unreadable("a.png", "empty")]))
     assert names_of(page) == ["a.png"]
-    assert 'id="judged"' not in page
+    assert 'id="predicted"' not in page
 
 
 def test_a_name_that_is_no_utf8_can_be_written_and_linked(tmp_path):
     path = b"\xff.png".decode("utf-8", "surrogateescape")
-    page = page_of(pd.DataFrame([judged(path, 1.0)], dtype=object))  # columns of strings hold UTF-8 only
+    page = page_of(pd.DataFrame([predicted(path, 1.0)], dtype=object))  # columns of strings hold UTF-8 only
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     assert names_of(page) == ["\ufffd.png"]
     assert 'src="pictures/%FF.png"' in page
@@ -182,7 +187,7 @@ def test_contact_sheet_shows_the_highest_scores_first_in_the_colours_of_their_pr
 
 
 def test_contact_sheet_shows_at_most_count_images():
-    table = pd.DataFrame([judged(f"folder/{i}.png", float(i)) for i in range(30)])
+    table = pd.DataFrame([predicted(f"folder/{i}.png", float(i)) for i in range(30)])
     figure = draw_contact_sheet(table, pictures({}), 11)
     shown = [axes.get_title().splitlines()[0] for axes in figure.axes if axes.axison]
     assert shown == [f"{i}.png" for i in range(29, 18, -1)]
@@ -190,16 +195,16 @@ def test_contact_sheet_shows_at_most_count_images():
 
 
 def test_contact_sheet_shows_plain_scores_where_they_can_be_negative():
-    table = pd.DataFrame([judged("a.png", -1.25), judged("b.png", 3.5)])
+    table = pd.DataFrame([predicted("a.png", -1.25), predicted("b.png", 3.5)])
     titles = [axes.get_title() for axes in draw_contact_sheet(table, pictures({})).axes]
     assert titles == ["b.png\n3.5", "a.png\n-1.25"]
 
 
 def test_dollars_in_a_name_are_no_formula():
-    figure = draw_contact_sheet(pd.DataFrame([judged("$\\no{formula$.png", 1.0)]), pictures({}))
+    figure = draw_contact_sheet(pd.DataFrame([predicted("$\\no{formula$.png", 1.0)]), pictures({}))
     figure.savefig(io.BytesIO())  # lays out and draws the texts, which a bare figure's canvas does not
 
 
-def test_contact_sheet_without_a_judged_image_says_so():
+def test_contact_sheet_without_a_predicted_image_says_so():
     figure = draw_contact_sheet(pd.DataFrame([unreadable("a.png", "empty")]), pictures({}))
     assert [text.get_text() for text in figure.texts] == ["no image to show"]

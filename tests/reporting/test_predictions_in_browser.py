@@ -24,7 +24,7 @@ FOLDER = "pictures of #1"
 @pytest.fixture
 def page(browser, tmp_path):
     """The browser with the page of five images and an unreadable file opened from its folder."""
-    rows = [_judge(tmp_path, path, score) for path, score in SCORES.items()]
+    rows = [_predict(tmp_path, path, score) for path, score in SCORES.items()]
     rows.append({**dict.fromkeys(rows[0], np.nan), "path": "line 1/cut.png", "problem": "truncated", "threshold": 1.0})
     html = render_predictions("Predictions", [("detector", "MKD")], pd.DataFrame(rows), {"image_auroc": 0.9})
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
@@ -33,7 +33,7 @@ def page(browser, tmp_path):
     return browser
 
 
-def _judge(folder: Path, path: str, score: float) -> dict:
+def _predict(folder: Path, path: str, score: float) -> dict:
     image = np.full((3, 240, 320), 0.5, np.float32)
     heat_map = overlay_heat(image, np.array([[0, score], [0, 0]], np.float32), (0.0, 3.0))
     names = {"heat_map": f"{FOLDER}/{path}", "thumbnail": f"{FOLDER}/small/{path}"}
@@ -65,7 +65,7 @@ def test_all_thumbnails_load_and_nothing_complains(page):
 
 
 def test_a_thumbnail_opens_the_heat_map(page):
-    page.find_element("css selector", "#judged a img").click()
+    page.find_element("css selector", "#predicted a img").click()
     assert page.execute_script("return document.contentType") == "image/png"
     assert page.execute_script("return [document.images[0].naturalWidth, document.images[0].naturalHeight]") == [
         320,
@@ -92,7 +92,7 @@ def test_buttons_show_rows_of_one_kind(page, kind, expected):
     assert _shown(page) == expected
     pressed = page.find_elements("css selector", 'button[aria-pressed="true"]')
     assert [button.get_attribute("data-show") for button in pressed] == [kind]
-    assert page.find_element("id", "judged").is_displayed() == (kind != "unreadable")
+    assert page.find_element("id", "predicted").is_displayed() == (kind != "unreadable")
     assert page.find_element("id", "unreadable").is_displayed() == (kind in ("unreadable", "all"))
 
 
@@ -117,7 +117,9 @@ def test_rows_are_sorted_by_score_and_by_file_on_any_screen(page, width):
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
-        heads = {head.text.split("\n")[0]: head for head in page.find_elements("css selector", "#judged th[aria-sort]")}
+        heads = {
+            head.text.split("\n")[0]: head for head in page.find_elements("css selector", "#predicted th[aria-sort]")
+        }
         score, file = (heads[name].find_element("css selector", "button") for name in ("score", "file"))
         score.click()
         score.click()

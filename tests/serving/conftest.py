@@ -1,4 +1,4 @@
-"""A judge whose answers are known by hand."""
+"""A predictor whose answers are known by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.scoring.threshold import quantile_threshold
 
 
-class BrightJudge(Predictor):
+class BrightPredictor(Predictor):
     """Says the mean of an image `(3, 8, 8)`, above 0.5 anomalous; its map is the mean of the channels."""
 
     system = "bright"
@@ -28,6 +28,6 @@ class BrightJudge(Predictor):
 
 
 @pytest.fixture
-def predictor() -> BrightJudge:
-    """A judge whose answers are known by hand."""
-    return BrightJudge()
+def predictor() -> BrightPredictor:
+    """A predictor whose answers are known by hand."""
+    return BrightPredictor()

@@ -27,7 +27,7 @@ def test_numbers_alone_and_with_a_map(predictor):
     assert answer(_prediction(anomaly_map=None), predictor, whole, True)["map"] is None
 
 
-def test_limits_are_the_judges(predictor):
+def test_limits_are_the_predictors(predictor):
     predictor.colour_limits = (0.5, 2.5)
     found = np.asarray(map_picture(HALF, predictor, place((8, 8), (8, 8), "resize")))
     assert set(found.reshape(-1).tolist()) == {0, 64}  # a quarter of 255, rounded

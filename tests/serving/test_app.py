@@ -1,4 +1,4 @@
-"""The server's answers, what it refuses and how, and that it judges what waits together."""
+"""The server's answers, what it refuses and how, and that it predicts what waits together."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from serving_files import png, split, text
 
 @pytest.fixture
 def client(predictor):
-    """A client of the judge's server, with bounds that are easily reached."""
+    """A client of the predictor's server, with bounds that are easily reached."""
     limits = ServingParameters(body_megabytes=0.05, megapixels=0.01, images=5, queue=4, batch_size=4, seconds=5)
     with TestClient(create_app(predictor, limits), raise_server_exceptions=False) as made:
         yield made
@@ -117,7 +117,7 @@ def test_a_score_that_is_not_finite_is_refused(client, predictor):
 
 @pytest.fixture
 def gate(predictor):
-    """An event that the judge waits for."""
+    """An event that the predictor waits for."""
     found, original = threading.Event(), predictor.predict_batch
 
     def wait(images):

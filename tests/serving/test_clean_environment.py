@@ -1,4 +1,4 @@
-"""A logged model loads and judges where nothing is installed but what it asks for."""
+"""A logged model loads and predicts where nothing is installed but what it asks for."""
 
 import json
 import os

@@ -46,7 +46,7 @@ def client(place):
 
 
 def _pictures() -> list[np.ndarray]:
-    """Return a picture of the detector's size, a larger one, and a grey area: not all are judged alike."""
+    """Return a picture of the detector's size, a larger one, and a grey area: not all are predicted alike."""
     return [coloured_noise(32, 48), coloured_noise(90, 60), np.full((32, 48, 3), 128, np.uint8)]
 
 

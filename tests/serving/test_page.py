@@ -54,7 +54,7 @@ def shown(browser, name: str) -> str:
     ("name", "picture", "verdict", "percentile", "share"),
     [("flat.png", FLAT, "normal", "50.0 %", 25), ("noise.png", NOISE, "anomalous", "100.0 %", 75)],
 )
-def test_an_image_is_judged_and_shown(browser, server, kept, tmp_path, name, picture, verdict, percentile, share):
+def test_an_image_is_predicted_and_shown(browser, server, kept, tmp_path, name, picture, verdict, percentile, share):
     expected = detectors.load(kept).predict(picture)
     browser.get(server.address)
     (tmp_path / name).write_bytes(png(picture))

@@ -1,4 +1,4 @@
-"""What waits together is judged together; what was given up is not."""
+"""What waits together is predicted together; what was given up is not."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ def test_the_answers_are_each_ones_own_and_batches_are_bounded(predictor):
         batcher = Batcher(predictor, 4)
         asked = [batcher.predict([image(row / 100), image(row / 100 + 0.5)]) for row in range(10)]
         tasks = [asyncio.create_task(one) for one in asked]
-        await asyncio.sleep(0)  # all wait before anything is judged
+        await asyncio.sleep(0)  # all wait before anything is predicted
         batcher.start()
         found = await asyncio.gather(*tasks)
         await batcher.stop()
@@ -68,7 +68,7 @@ def test_what_was_given_up_is_left_out(predictor):
     assert predictor.batches == [1, 3]
 
 
-def test_a_defect_reaches_those_who_wait_and_the_next_are_judged(predictor):
+def test_a_defect_reaches_those_who_wait_and_the_next_are_predicted(predictor):
     original, broken = predictor.predict_batch, [True]
 
     def fail_once(images):

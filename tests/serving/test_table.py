@@ -51,7 +51,7 @@ def test_maps_when_they_are_asked_for(predictor):
         ("image", "the input is str"),
     ],
 )
-def test_what_cannot_be_judged(predictor, table, said):
+def test_what_cannot_be_predicted(predictor, table, said):
     with pytest.raises(InputError, match=said):
         predict_table(predictor, table)
 

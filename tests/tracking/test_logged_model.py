@@ -1,4 +1,4 @@
-"""A detector as a model of MLflow: what is in it, that it loads by code and judges as in process, and the registry."""
+"""A detector as a model of MLflow: what is in it, that it loads by code and scores as in process, and the registry."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_the_runs_metrics_are_not_logged_twice(log, destination):
     assert [one.value for one in history] == [0.75]
 
 
-def test_it_loads_by_code_and_judges_as_in_process(log, store, detector_folder, tmp_path):
+def test_it_loads_by_code_and_predicts_as_in_process(log, store, detector_folder, tmp_path):
     run, _ = log()
     loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/detector")
     pictures = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
@@ -80,7 +80,7 @@ def test_it_loads_by_code_and_judges_as_in_process(log, store, detector_folder, 
     here = detectors.load(detector_folder)
     expected = [here.predict(picture) for picture in pictures]
     found = loaded.predict(table, params={"map": True})
-    # Scores of one image may differ in the last digits when it is judged beside others.
+    # Scores of one image may differ in the last digits when it is predicted beside others.
     assert found["score"].tolist() == pytest.approx([one.score for one in expected], rel=1e-5)
     assert found["decision"].tolist() == [int(one.decision) for one in expected]
     assert found["map"].str.startswith("iVBOR").all()

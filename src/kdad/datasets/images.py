@@ -1,4 +1,4 @@
-"""Images that a run reads: the set of the ``dataset:`` block, files to judge, a folder in which files arrive."""
+"""Images that a run reads: the set of the ``dataset:`` block, files to predict, a folder in which files arrive."""
 
 import base64
 import io
@@ -68,7 +68,7 @@ class ImageFilesDataset(ReadOnlyDataset):
         if self._place:
             return look_for_images(Path(self._place).expanduser())
         if self._required:
-            raise InputError(f"{self._setting} is not given; name the folder, or the file, that is to be judged")
+            raise InputError(f"{self._setting} is not given; name the folder, or the file, that is to be predicted")
         return None
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def load(place: str | Path, device: str = "auto") -> "Predictor":
-    """Load the detector that a folder or an exported file holds, ready to judge: ``load(place).predict(image)``.
+    """Load the detector that a folder or an exported file holds, ready to predict: ``load(place).predict(image)``.
 
     It runs in the number format that it was made in, where this machine has it; an exported file runs on the CPU.
     Raises `InputError` when it is incomplete, of another version, or was changed by hand.

@@ -183,7 +183,7 @@ class Detector(nn.Module, Predictor):
 
     @property
     def needed_methods(self) -> list[str]:
-        """The maps that judging an image takes: the one shown, and those that the score is taken of."""
+        """The maps that predicting an image takes: the one shown, and those that the score is taken of."""
         return list(dict.fromkeys([*self.methods[:1], *self.image_score.map_names]))
 
     # What all systems share.
@@ -234,7 +234,7 @@ class Detector(nn.Module, Predictor):
         return scores.cpu().numpy(), smoothed[self.methods[0]].cpu().numpy() if self.methods else None
 
     def score_and_map(self, images: Tensor, outputs: FrozenOutputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that judging them takes."""
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that scoring them takes."""
         raw = self.maps(images, outputs, self.needed_methods)
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
         return self.image_score.of_images(raw.scores, smoothed), smoothed
@@ -249,7 +249,7 @@ class Detector(nn.Module, Predictor):
         return twin.eval()
 
     def save(self, folder: str | Path) -> Path:
-        """Write the detector to a folder, which then holds all that judging takes; one that is there is replaced."""
+        """Write the detector to a folder, which then holds all that predicting takes; one that is there is replaced."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return write_folder(Path(folder).expanduser(), state, self._describe_for)
 

@@ -1,4 +1,4 @@
-"""A detector's folder: one readable JSON, weights as safetensors, nothing else needed to judge an image."""
+"""A detector's folder: one readable JSON, weights as safetensors, nothing else needed to predict an image."""
 
 import hashlib
 import json
@@ -73,7 +73,7 @@ class DetectorFacts(StrictModel):
         None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
     )
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
-    tiled: list[TiledThreshold] = Field([], description="thresholds of images that are judged by tiles")
+    tiled: list[TiledThreshold] = Field([], description="thresholds of images that are predicted by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
     sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")
 

@@ -70,7 +70,7 @@ def _take_other_format(detector: Detector, facts: DetectorFacts, folder: Path) -
     if known is not None:
         detector.calibrated(known.threshold, np.array(known.validation_scores), facts.colour_limits)
         logger.info(
-            "'%s' was made in %s and judges in float32 here, by a threshold of its own", folder, facts.precision
+            "'%s' was made in %s and predicts in float32 here, by a threshold of its own", folder, facts.precision
         )
     if (known is None and facts.threshold is not None) or facts.tiled:
         logger.warning(

@@ -25,7 +25,7 @@ class SystemSettings(StrictModel):
     def of_kept(cls, values: dict[str, Any]) -> Self:
         """Return the settings of a detector that was kept, maybe by an earlier version.
 
-        Raises `InputError` where that version judged by what this one has not.
+        Raises `InputError` where that version predicted by what this one has not.
         """
         return cls.model_validate(without_former(values))
 

@@ -1,4 +1,4 @@
-"""What judges images, a detector or a file that one was exported to; and what it says of them."""
+"""What predicts images, a detector or a file that one was exported to; and what it says of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -135,11 +135,11 @@ class Predictor(ABC):
 
     def __init__(self) -> None:
         self.size: tuple[int, int] = (0, 0)
-        self.preparation = Preparation()  # of the images that it is made of, and of those that it judges
+        self.preparation = Preparation()  # of the images that it is made of, and of those that it predicts
         self.threshold: Threshold | None = None
         self.validation_scores = np.empty(0)
         self.colour_limits: tuple[float, float] | None = None
-        self.tiled: list[TiledThreshold] = []  # of images that are judged by tiles
+        self.tiled: list[TiledThreshold] = []  # of images that are predicted by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
     @property
@@ -155,7 +155,7 @@ class Predictor(ABC):
         """
 
     def predict_batch(self, images: Tensor, outputs: Any = None) -> list[Prediction]:
-        """Judge images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
+        """Predict images `(B, 3, H, W)`; raises `InputError` without a threshold, or for images of another size."""
         self.require_threshold()
         if tuple(images.shape[-2:]) != self.size:
             height, width = images.shape[-2:]
@@ -167,7 +167,7 @@ class Predictor(ABC):
         return [self._prediction(float(score), shown[row]) for row, score in enumerate(scores)]
 
     def predict(self, image: AnyImage) -> Prediction:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
+        """Predict one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; prepared as in training.
 
         Raises `InputError` when score or map is not finite.
         """
@@ -206,11 +206,11 @@ class Predictor(ABC):
             yield FilePrediction(path, shown, next(found), share, None, placement).checked()
 
     def fitted(self, image: np.ndarray) -> np.ndarray:
-        """Return an image `(3, H, W)` of any size as it is judged, `(3, h, w)`."""
+        """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`."""
         return fit_image(image, self.size, self.preparation.fit)
 
     def placement_of(self, image: np.ndarray) -> Placement:
-        """Return where an image `(3, H, W)` lies in what is judged of it."""
+        """Return where an image `(3, H, W)` lies in what is predicted of it."""
         return place(image.shape[1:], self.size, self.preparation.fit)
 
     @property

@@ -1,4 +1,4 @@
-"""Images larger than a detector's own, judged by overlapping tiles whose maps are blended into one."""
+"""Images larger than a detector's own, predicted by overlapping tiles whose maps are blended into one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from kdad.scoring.smoothing import smooth
 
 
 class TiledPredictor:
-    """Judges images by tiles, and those that one tile holds as the detector does.
+    """Predicts images by tiles, and those that one tile holds as the detector does.
 
     Raw maps are blended at the image's own size, then smoothed and scored as one map; the mean of the highest values is
     of as many pixels as of one tile, so that a defect weighs what it weighs there. A score that is of no map is the
@@ -35,8 +35,8 @@ class TiledPredictor:
         self.colour_limits = found.colour_limits or detector.colour_limits
 
     def predict(self, image: AnyImage) -> Prediction:
-        """Judge one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
-        return self._judge(read_image(image, self.detector.preparation.values))
+        """Predict one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
+        return self._predict(read_image(image, self.detector.preparation.values))
 
     def predict_files(
         self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
@@ -48,14 +48,14 @@ class TiledPredictor:
             if image is None:
                 yield FilePrediction(path, None, None, 1000 * (perf_counter() - started), problem)
                 continue
-            prediction, own = self._judge(image), image.shape[1:]
+            prediction, own = self._predict(image), image.shape[1:]
             placement = self.detector.placement_of(image) if self.tiling.hold_whole(own) else None
             milliseconds = 1000 * (perf_counter() - started)
             shown = image if with_images else None
             yield FilePrediction(path, shown, prediction, milliseconds, None, placement).checked()
             del image, shown, prediction  # before the next is read
 
-    def _judge(self, image: np.ndarray) -> Prediction:
+    def _predict(self, image: np.ndarray) -> Prediction:
         if self.tiling.hold_whole(image.shape[1:]):
             return self.detector.predict_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
         score, shown = self.score_and_map(image)

@@ -76,7 +76,7 @@ def compare_pairs(
 ) -> pd.DataFrame:
     """Return the paired differences of image and pixel AUROC of an axis, with p-values corrected by Holm's method.
 
-    Both variants are judged on the same resampled test images of each category; AUROC is averaged over seeds, then
+    Both variants are predicted on the same resampled test images of each category; AUROC is averaged over seeds, then
     over categories, of the `cases` (category and seed) that both have finished. `real` says that the corrected p is
     below 0.05.
     """

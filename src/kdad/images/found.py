@@ -73,7 +73,7 @@ class FoundImages:
 def look_for_images(place: Path) -> FoundImages:
     """Find the images at or below `place`; masks are counted with what is left out (`mask_folder`).
 
-    Raises `InputError` when there is nothing to judge.
+    Raises `InputError` when there is nothing to predict.
     """
     found = find_images(place)
     if place.is_file():

@@ -14,7 +14,7 @@ _SHOWN_SIZES = 3
 _BY_FIT: dict[Fit, str] = {
     "resize": "stretched",
     "letterbox": "filled up with their border",
-    "centre_crop": "cut at two sides, where nothing is judged",
+    "centre_crop": "cut at two sides, where nothing is predicted",
 }
 
 Facts = list[tuple[str, str]]

@@ -39,11 +39,11 @@ class InferenceParameters(StrictModel):
     maps: bool = Field(False, description="write maps.npy, all anomaly maps at the detector's size")
     tiles: TileParameters | None = Field(
         None,
-        description="{size, overlap}: larger images are judged part by part (docs/how_to/large_images.md); null: all "
+        description="{size, overlap}: larger images are scored part by part (docs/how_to/large_images.md); null: all "
         "are resized",
     )
     watch: bool = Field(
-        False, description="judge files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)"
+        False, description="predict files as they arrive in the folder, until Ctrl-C (docs/how_to/watching.md)"
     )
     watching: WatchingParameters = Field(default_factory=WatchingParameters, description="of a watch")
     drift: DriftParameters = Field(
@@ -74,7 +74,7 @@ class CalibrationParameters(StrictModel):
     )
     value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
     tiles: TileParameters | None = Field(
-        None, description="the threshold is of images that are judged by these tiles; null: of whole ones"
+        None, description="the threshold is of images that are predicted by these tiles; null: of whole ones"
     )
     output: str | None = Field(
         None, description="folder of the results; null: data/06_models/calibrated/<images>/<rule>_<value>"

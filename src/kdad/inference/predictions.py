@@ -56,11 +56,11 @@ class Predictions:
         """Open the thumbnail that a row names; raises `InputError` for one outside of the folder, or no PNG."""
         path = (self.folder / place).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise InputError(f"'{self.folder / TABLE}' names a picture outside of its folder: '{place}'; judge again")
+            raise InputError(f"'{self.folder / TABLE}' names a picture outside of its folder: '{place}'; predict again")
         try:
             return Image.open(path, formats=("PNG",))
         except OSError as error:
-            raise InputError(f"'{path}' is not the picture that was written ({error}); judge again") from error
+            raise InputError(f"'{path}' is not the picture that was written ({error}); predict again") from error
 
 
 class PredictedFiles:
@@ -188,7 +188,7 @@ def write_predictions(
     if is_taken(folder, TABLE):
         raise InputError(f"'{folder}' is there already and holds no predictions; give inference.output a new folder")
     if (folder / JOURNAL).exists():
-        raise InputError(f"'{folder}' holds what a watch has judged; give inference.output a new folder")
+        raise InputError(f"'{folder}' holds what a watch has predicted; give inference.output a new folder")
     earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
     logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
     with replacing(whole) as partial:
@@ -221,10 +221,10 @@ def _append_map(stack: IO[bytes], predicted: FilePrediction, size: tuple[int, in
 
 
 def check_apart(folder: Path, images: Path) -> None:
-    """Raise `InputError` when results would lie among the images, and be judged next time, or replace them."""
+    """Raise `InputError` when results would lie among the images, and be predicted next time, or replace them."""
     if images.is_dir() and folder.is_relative_to(images):
         raise InputError(
-            f"results would lie in '{folder}', among the images that are judged ('{images}'), and be judged with them "
+            f"results would lie in '{folder}', among the images that are scored ('{images}'), and be scored with them "
             "next time; give inference.output a folder elsewhere"
         )
     if images.is_relative_to(folder):

@@ -21,7 +21,7 @@ _ALIKE = 1.5  # times as many pixels as calibration images: more tiles have more
 
 
 def predict_by_tiles(detector: Predictor, tiles: TileParameters, batch_size: int) -> TiledPredictor:
-    """Return what judges by these tiles.
+    """Return what predicts by these tiles.
 
     Raises `InputError` that says how a threshold is set for them where the detector has none, and for what has no raw
     maps to blend: a file that a detector was exported to.
@@ -34,7 +34,7 @@ def predict_by_tiles(detector: Predictor, tiles: TileParameters, batch_size: int
         raise InputError(
             f"the detector has no threshold for tiles of {tiling}"
             f"{f' (it has some for tiles of {known})' if known else ''}, and that of whole images is too low for them; "
-            "set one on normal images that have trained nothing and are as large as those that are judged, then judge "
+            "set one on normal images that have trained nothing and are as large as those that are scored, then score "
             f"by the detector that this leaves:\n  {calibration_command(detector, tiling)}"
         )
     return TiledPredictor(detector, found, batch_size)
@@ -58,7 +58,7 @@ def calibration_command(detector: Predictor, tiling: Tiling) -> str:
 
 
 def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
-    """Raise `InputError` for calibration images that one tile holds: they are judged whole, by another threshold."""
+    """Raise `InputError` for calibration images that one tile holds: they are predicted whole, by another threshold."""
     small = [
         name
         for name, size in zip(images.names, images.sizes, strict=True)
@@ -67,7 +67,7 @@ def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
     if small:
         raise InputError(
             f"{len(small)} calibration images are no larger than a tile ({tiling.size[0]} x {tiling.size[1]}), so that "
-            f"they are judged whole, the first is '{small[0]}'; give images as large as those that are judged, or "
+            f"they are scored whole, the first is '{small[0]}'; give images as large as those that are scored, or "
             "smaller tiles"
         )
 
@@ -76,7 +76,7 @@ def describe_tiles(found: TiledThreshold) -> list[tuple[str, str]]:
     """Say which tiles there are, and what their threshold promises."""
     threshold = found.threshold
     return [
-        ("Tiles", f"{found.tiling} or more; an image that one tile holds is judged whole, by the threshold above"),
+        ("Tiles", f"{found.tiling} or more; an image that one tile holds is predicted whole, by the threshold above"),
         ("Tiles' threshold", f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"),
         ("Tiles calibrated on", found.calibrated_on),
     ]
@@ -93,7 +93,7 @@ def describe_sizes(images: FoundImages, tiling: Tiling, found: TiledThreshold | 
     if len(cut) > _SHOWN_SIZES:
         said.append(f"the rest of {len(cut) - _SHOWN_SIZES} other sizes")
     whole = sizes.total() - cut.total()
-    said += [f"{whole} judged whole"] if whole else []
+    said += [f"{whole} predicted whole"] if whole else []
     facts = [("Sizes", ", ".join(said) or "none can be read")]
     low, high = (0, float("inf")) if found is None else found.pixels
     unlike = sum(count for (h, w), count in cut.items() if not low / _ALIKE <= h * w <= high * _ALIKE)

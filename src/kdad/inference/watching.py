@@ -50,7 +50,7 @@ class WatchReport:
         self._scores: deque[float] = deque(maxlen=window + window // 2)
         self._compared = 0
         self._said = "unchanged"
-        self.files = self.judged = self.anomalous = 0
+        self.files = self.predicted = self.anomalous = 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Take in a row of the table."""
@@ -58,7 +58,7 @@ class WatchReport:
         self.files += 1
         if row.get("score") is None or pd.isna(row["score"]):
             return
-        self.judged += 1
+        self.predicted += 1
         self.anomalous += int(row["decision"])
         if row["threshold"] == self._reference.threshold.value:
             self._scores.append(row["score"])
@@ -80,7 +80,7 @@ class WatchReport:
         if drift is not None and drift.verdict != self._said:
             self._said = drift.verdict
             log_drift(drift, f" after {self._compared} images")
-        found = f"{self.judged} judged, {self.anomalous} anomalous, {self.files - self.judged} unreadable"
+        found = f"{self.predicted} predicted, {self.anomalous} anomalous, {self.files - self.predicted} unreadable"
         if self.files > len(self._latest):
             found += f"; shown are the latest {len(self._latest)}, all are in {TABLE}"
         step = self._inference.drift.window // 2
@@ -90,7 +90,7 @@ class WatchReport:
 
     def metrics(self) -> dict[str, Any]:
         """Return counts, and numbers of drift."""
-        counts = {"images": self.files, "unreadable": self.files - self.judged, "anomalous": self.anomalous}
+        counts = {"images": self.files, "unreadable": self.files - self.predicted, "anomalous": self.anomalous}
         drift = self.drift
         numbers = {} if drift is None else drift.numbers()
         return counts | {f"drift_{name}": value for name, value in numbers.items()}
@@ -156,7 +156,7 @@ def _check_heading(path: Path, found: dict[str, Any], heading: dict[str, Any]) -
         was = ", ".join(f"{name} {found.get(name)}" for name in other)
         now = ", ".join(f"{name} {heading[name]}" for name in other)
         raise InputError(
-            f"'{path.parent}' holds what was judged with {was}, and this watch has {now}; give inference.output a new "
+            f"'{path.parent}' holds what was scored with {was}, and this watch has {now}; give inference.output a new "
             "folder, or go on as before"
         )
 
@@ -230,7 +230,7 @@ class Watch:
                 self._report.add(row)
         os.replace(partial, self._output / TABLE)
         if done:
-            logger.info("Going on: %d files are judged already", len(journal.earlier))
+            logger.info("Going on: %d files are predicted already", len(journal.earlier))
         journal.earlier.clear()
         return done
 
@@ -276,7 +276,7 @@ def predict_arrivals(
                 return
             if seconds is not None and now - began >= seconds:
                 return
-        logger.info("Told to end: what is judged is kept, and the same command goes on from there")
+        logger.info("Told to end: what is predicted is kept, and the same command goes on from there")
     finally:
         incoming.close()
 

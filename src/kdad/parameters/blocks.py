@@ -62,5 +62,5 @@ class ServingParameters(StrictModel):
     )
     images: int = Field(64, ge=1, le=10000, description="images of one request at most")
     queue: int = Field(64, ge=1, le=10000, description="requests in the house at once; more are refused by 503")
-    batch_size: int = Field(8, ge=1, le=1024, description="images judged at once, of requests that wait together")
+    batch_size: int = Field(8, ge=1, le=1024, description="images predicted at once, of requests that wait together")
     seconds: float = Field(30.0, gt=0, le=3600, description="time of a request, its body's arrival included; then 504")

@@ -109,7 +109,7 @@ def tiles_suffix(size: int | None, overlap: int | None) -> str:
 
 
 class TileParameters(StrictModel):
-    """Overlapping parts of an image that are judged, or learnt from, one by one."""
+    """Overlapping parts of an image that are predicted, or learnt from, one by one."""
 
     size: int | None = Field(
         None, ge=8, description="longer side in the image's own pixels; null: the detector's size, nothing is resized"

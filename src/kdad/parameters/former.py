@@ -58,7 +58,7 @@ FORMER: dict[str, str] = {
 }
 
 _ANY = object()
-#: Of a kept detector: the value by which this version judges as the one that kept it did.
+#: Of a kept detector: the value by which this version predicts as the one that kept it did.
 _HARMLESS = {
     "training.loss_quantile": _ANY,
     "cloner.count": 1,
@@ -100,7 +100,7 @@ def without_former(blocks: dict[str, Any]) -> dict[str, Any]:
             refused.setdefault(why, []).append(f"{'.'.join(place)}={value}")
     if refused:
         listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in refused.items())
-        raise InputError(f"it judges by {listed}; train the detector again")
+        raise InputError(f"it predicts by {listed}; train the detector again")
     return kept
 
 

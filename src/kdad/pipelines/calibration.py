@@ -53,7 +53,7 @@ def calibrate(
 ) -> tuple[pd.DataFrame, Predictor, dict[str, Any]]:
     """Set the threshold anew by the rule, on the images' scores, or without images on its validation scores.
 
-    With tiles it is the threshold of images that are judged by them, beside that of whole ones. Returns the scores
+    With tiles it is the threshold of images that are predicted by them, beside that of whole ones. Returns the scores
     (path, label, score), the detector, and what the threshold was, is and promises. Raises `InputError` before anything
     is written.
     """
@@ -165,13 +165,13 @@ def score_images(
     """
     labels = [label or 0 for label in images.labels]
     scores, problems, maps = [], [], []
-    for label, judged in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
-        if judged.prediction is None:
-            problems.append(printable(judged.problem))
+    for label, predicted in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
+        if predicted.prediction is None:
+            problems.append(printable(predicted.problem))
             continue
-        scores.append(judged.prediction.score)
-        if label == 0 and judged.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
-            anomaly_map = judged.prediction.map  # a large one in part: many do not fit into memory
+        scores.append(predicted.prediction.score)
+        if label == 0 and predicted.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
+            anomaly_map = predicted.prediction.map  # a large one in part: many do not fit into memory
             maps.append(anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy())
     if problems:
         raise InputError(

@@ -20,7 +20,7 @@ from kdad.pipelines.cases import create_cases, describe_origin, describe_root, r
 from kdad.seeding import numpy_generator
 
 _ABLATION_PROTOCOL = (
-    "Every variant is judged at its last epoch, on test images that choose nothing within the table. Defaults of MKD "
+    "Every variant is scored at its last epoch, on test images that choose nothing within the table. Defaults of MKD "
     "were chosen on the drawn defects of textures, so figures on textures compare variants and are no estimate for new "
     "data. Seeds draw initialisation and order; the split stays the same."
 )

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def create_pipeline() -> Pipeline:
-    """Build the file, have it judge beside the detector, and keep it only when it agrees; in one step."""
+    """Build the file, have it predict beside the detector, and keep it only when it agrees; in one step."""
     inputs = {
         "detector": "export.source",
         "images": "export.images",
@@ -64,7 +64,7 @@ def export(
     dataset: DatasetParameters,
     compute: ComputeParameters,
 ) -> tuple[Export, dict[str, Any]]:
-    """Build a detector's file, have it judge beside the detector, and report how its answers differ.
+    """Build a detector's file, have it predict beside the detector, and report how its answers differ.
 
     Raises `InputError` before anything is kept: for a system that cannot be exported, a missing package, and answers of
     a float32 file that are not the detector's.

@@ -1,4 +1,4 @@
-"""The pipelines `inference` and `watch`: images of a folder judged by a kept detector, or those that arrive in one."""
+"""The pipelines `inference` and `watch`: images of a folder scored by a kept detector, or those that arrive in one."""
 
 import logging
 from pathlib import Path
@@ -44,22 +44,22 @@ _REPORT = ["inference.contact_sheet", "inference.page", "inference.metrics"]
 
 
 def create_pipeline() -> Pipeline:
-    """Judge images, report, and end with an error when files could not be read."""
-    judged = {"predictions": "inference.predictions"}
+    """Predict images, report, and end with an error when files could not be read."""
+    predicted = {"predictions": "inference.predictions"}
     outputs = ["inference.predictions", "inference.understood", "inference.reference"]
-    reported = judged | _FACTS | {"measuring": "params:measuring"}
+    reported = predicted | _FACTS | {"measuring": "params:measuring"}
     return Pipeline(
         [
             Node(predict_images, _GIVEN | {"images": "inference.images"}, outputs, name="predict_images"),
             Node(report_predictions, reported, _REPORT, name="report_predictions"),
-            Node(stop_on_unreadable, judged | {"page": "inference.page"}, None, name="report_unreadable_files"),
+            Node(stop_on_unreadable, predicted | {"page": "inference.page"}, None, name="report_unreadable_files"),
         ],
         tags="inference",
     )
 
 
 def create_watch() -> Pipeline:
-    """Judge files as they arrive in a folder, until told to end, then report."""
+    """Predict files as they arrive in a folder, until told to end, then report."""
     outputs = ["inference.watched", "inference.understood", "inference.reference"]
     return Pipeline(
         [
@@ -85,10 +85,10 @@ def predict_images(
         )
     predictor, understood = _by_tiles(detector, inference)
     sizes = None if inference.tiles is None else describe_sizes(images, predictor.tiling, predictor.found)
-    understood += describe_images(images, detector, "these are judged, and not compared", sizes)
+    understood += describe_images(images, detector, "these are predicted, and not compared", sizes)
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
-    logger.info(as_lines("Judging", understood), extra=PLAIN)
+    logger.info(as_lines("Predicting", understood), extra=PLAIN)
     files = predict_labelled(predictor, images, inference.batch_size)
     map_shape = (len(images.paths), *detector.size) if inference.maps else None
     with RaiseOnSignal():
@@ -114,23 +114,23 @@ def report_predictions(
 ) -> tuple[Figure, str, dict[str, Any]]:
     """Draw the contact sheet, write the page, and compare with labels, where there are some, and with the reference."""
     table = predictions.table
-    judged = table[table["score"].notna()].reset_index(drop=True)
-    labelled = judged[judged["label"].notna()]
+    predicted = table[table["score"].notna()].reset_index(drop=True)
+    labelled = predicted[predicted["label"].notna()]
     metrics: dict[str, Any] = {
         "images": len(table),
-        "unreadable": len(table) - len(judged),
-        "anomalous": int(judged["decision"].sum()),
+        "unreadable": len(table) - len(predicted),
+        "anomalous": int(predicted["decision"].sum()),
         "milliseconds_an_image": float(table["milliseconds"].mean()),
         "labelled": len(labelled),
     }
     if len(labelled):
         metrics |= measure_detection(labelled.astype({"label": int, "decision": int}), measuring)
-    drift = find_drift(judged, reference, inference.drift.alpha)
+    drift = find_drift(predicted, reference, inference.drift.alpha)
     metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
     log_drift(drift)
-    counts = f"{len(judged)} judged, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
+    counts = f"{len(predicted)} predicted, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     logger.info("Found: %s", counts)
-    sheet = _draw_sheet(judged, predictions, inference)
+    sheet = _draw_sheet(predicted, predictions, inference)
     shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Predictions: {printable(inference.images)}"
     facts = [*understood, ("Found", counts), ("Drift", drift.statement())]
@@ -145,7 +145,7 @@ def stop_on_unreadable(predictions: Predictions, page: str) -> None:
         lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
         more = [f"  and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
         raise IncompleteError(
-            f"{len(problems)} of {len(table)} files could not be read; all others are judged, see "
+            f"{len(problems)} of {len(table)} files could not be read; all others are predicted, see "
             f"{predictions.folder}:\n" + "\n".join(lines + more)
         )
 
@@ -162,7 +162,7 @@ def watch_folder(
     predictor, understood = _by_tiles(detector, inference)
     by_tiles = f"{predictor.tiling}, threshold {predictor.threshold.value!r}" if inference.tiles else None
     understood.append(("Watching", printable(str(folder))))
-    logger.info(as_lines("Judging what arrives, until Ctrl-C", understood), extra=PLAIN)
+    logger.info(as_lines("Predicting what arrives, until Ctrl-C", understood), extra=PLAIN)
     heading = {"format": 1, "folder": str(folder.resolve()), "detector": detector.key}
     heading |= {"threshold": detector.threshold.value, "tiles": by_tiles}
     reference = NormalReference(predictor.threshold, predictor.validation_scores)
@@ -185,17 +185,17 @@ def report_watch(
     return sheet, report.page(), report.metrics()
 
 
-def _draw_sheet(judged: pd.DataFrame, predictions: Predictions, inference: InferenceParameters) -> Figure:
-    thumbnails = judged["thumbnail"]
-    return draw_contact_sheet(judged, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
+def _draw_sheet(predicted: pd.DataFrame, predictions: Predictions, inference: InferenceParameters) -> Figure:
+    thumbnails = predicted["thumbnail"]
+    return draw_contact_sheet(predicted, lambda row: predictions.thumbnail(thumbnails[row]), inference.sheet_images)
 
 
-def find_drift(judged: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
-    """Compare scores of the images that were judged by the reference's threshold: of tiles, or of whole images.
+def find_drift(predicted: pd.DataFrame, reference: NormalReference, alpha: float) -> Drift:
+    """Compare scores of the images that were predicted by the reference's threshold: of tiles, or of whole images.
 
     Where there are labels, scores of normal images alone.
     """
-    rows = judged[judged["threshold"] == reference.threshold.value]
+    rows = predicted[predicted["threshold"] == reference.threshold.value]
     labelled = bool(rows["label"].notna().any())
     if labelled:
         rows = rows[rows["label"] == 0]

@@ -21,7 +21,7 @@ THUMBNAIL_SIDE = 160
 
 _PIXELS_AT_ONCE = 1 << 17  # of an overlay; as many as stay in a processor's cache
 _COLOURS = 256
-_UNJUDGED = 0.5  # of the brightness of what a detector was not shown
+_UNSEEN = 0.5  # of the brightness of what a detector was not shown
 
 
 def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float]) -> Image.Image:
@@ -49,15 +49,15 @@ def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tupl
 def overlay_placed(
     image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float], placement: Placement | None
 ) -> Image.Image:
-    """Lay a map over the part of the image that it shows, at the image's size; what was not judged is dark and grey."""
+    """Lay a map over the part of the image that it shows, at the image's size; what was not scored is dark and grey."""
     if anomaly_map is None or placement is None:
         return overlay_heat(image, anomaly_map, limits)
     seen = placement.seen
-    judged = overlay_heat(seen.cut(image), placement.shown.cut(anomaly_map), limits)
+    predicted = overlay_heat(seen.cut(image), placement.shown.cut(anomaly_map), limits)
     if (seen.height, seen.width) == image.shape[1:]:
-        return judged
-    whole = overlay_heat(image * np.float32(_UNJUDGED), None, limits).convert("L").convert("RGB")
-    whole.paste(judged, (seen.left, seen.top))
+        return predicted
+    whole = overlay_heat(image * np.float32(_UNSEEN), None, limits).convert("L").convert("RGB")
+    whole.paste(predicted, (seen.left, seen.top))
     return whole
 
 

@@ -53,7 +53,7 @@ def draw_contact_sheet(table: pd.DataFrame, thumbnails: Callable[[int], Image.Im
 
 
 def _by_score(table: pd.DataFrame) -> list[int]:
-    """Return the positions of the files that were judged, the highest scores first; equal scores keep their order."""
+    """Return the positions of the files that were scored, the highest scores first; equal scores keep their order."""
     scores = table["score"].reset_index(drop=True).dropna()
     return scores.sort_values(ascending=False, kind="stable").index.tolist()
 
@@ -90,13 +90,13 @@ def render_predictions(
         facts=facts,
         metrics=[(METRICS[name].label, METRICS[name].text(value)) for name, value in (metrics or {}).items()],
         has_labels=has_labels,
-        judged=[_judged(records[position], ratios, has_labels) for position in _by_score(table)],
+        predicted=[_predicted(records[position], ratios, has_labels) for position in _by_score(table)],
         unreadable=[{**_path(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],
     )
 
 
-def _judged(record: dict[str, Any], ratios: bool, has_labels: bool) -> dict[str, Any]:
-    """Return what the page shows of an image that was judged."""
+def _predicted(record: dict[str, Any], ratios: bool, has_labels: bool) -> dict[str, Any]:
+    """Return what the page shows of an image that was predicted."""
     decision = int(record["decision"])
     label = int(record["label"]) if has_labels and pd.notna(record["label"]) else None
     width, height = int(record["width"]), int(record["height"])

@@ -2,7 +2,7 @@
 
 At each pixel what is usual there for normal images is taken away, and divided by its spread: an object that always
 lies the same way has places that a network never learns well, and others that it always does. Training images alone
-are looked at: validation ones set the threshold, and a score that they had shaped would judge them more mildly than
+are looked at: validation ones set the threshold, and a score that they had shaped would predict them more mildly than
 new images.
 """
 

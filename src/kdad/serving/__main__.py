@@ -93,7 +93,7 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
 
 
 def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
-    """Open a detector, and judge once, so that the first client does not wait for what is loaded late."""
+    """Open a detector, and predict once, so that the first client does not wait for what is loaded late."""
     import torch
 
     from kdad import detectors

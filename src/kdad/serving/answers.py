@@ -41,7 +41,7 @@ def answer(prediction: Prediction, predictor: Predictor, placement: Placement, w
 
 
 def map_picture(anomaly_map: np.ndarray, predictor: Predictor, placement: Placement) -> Image.Image:
-    """Return a map in grey at the size of the image that was sent: 0 and 255 are the judge's limits of colours.
+    """Return a map in grey at the size of the image that was sent: 0 and 255 are the predictor's limits of colours.
 
     What the detector was not shown is 0.
     """

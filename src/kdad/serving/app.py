@@ -27,7 +27,7 @@ _OFFLINE = (
 
 
 def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
-    """Return the ASGI app of a judge that has a threshold."""
+    """Return the ASGI app of a predictor that has a threshold."""
     service, door = Service(predictor, limits), RateLimit(limits)
     page = render_page(predictor, limits)
 
@@ -47,7 +47,7 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
     @app.get("/health")
     @app.get("/ping")
     async def say_health() -> dict[str, Any]:
-        return {"status": "ok", **describe_judge(predictor), "inside": door.inside}
+        return {"status": "ok", **describe_predictor(predictor), "inside": door.inside}
 
     @app.post("/invocations")
     async def invoke(request: Request) -> JSONResponse:
@@ -82,7 +82,7 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:
-        return _refusal(500, "the image could not be judged, by a defect of the server; its log says more")
+        return _refusal(500, "the image could not be predicted, by a defect of the server; its log says more")
 
     return app
 
@@ -94,7 +94,7 @@ def _refusal(status: int, sentence: str, headers: Any = None) -> JSONResponse:
     return JSONResponse(content, status, dict(headers or {}))
 
 
-def describe_judge(predictor: Predictor) -> dict[str, Any]:
+def describe_predictor(predictor: Predictor) -> dict[str, Any]:
     """Return which detector it is, its threshold and what that promises, as JSON."""
     made, threshold = predictor.record, predictor.threshold
     known = {name: made.get(name) for name in ("dataset", "category", "seed", "made", "commit", "folder", "mlflow_run")}
@@ -111,7 +111,7 @@ def describe_judge(predictor: Predictor) -> dict[str, Any]:
 
 def render_page(predictor: Predictor, limits: ServingParameters) -> str:
     """Return the page as HTML; it fetches nothing but answers of its server."""
-    said = describe_judge(predictor)
+    said = describe_predictor(predictor)
     height, width = predictor.size
     facts = [
         ("Detector", f"{said['system']}, made on {said['dataset']} / {said['category']}, {said['made']}"),

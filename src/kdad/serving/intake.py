@@ -36,13 +36,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """Makes images ready for a judge, up to `pixels` each; None: as many as Pillow decodes."""
+    """Makes images ready for a predictor, up to `pixels` each; None: as many as Pillow decodes."""
 
     predictor: Predictor
     pixels: int | None = None
 
     def prepare(self, value: Any, paths: bool = False, keep: bool = False) -> Prepared:
-        """Return an image ready to be judged, from bytes, base64 text, an array `(H, W, 3)`, or where `paths` a path.
+        """Return an image ready to be scored, from bytes, base64 text, an array `(H, W, 3)`, or where `paths` a path.
 
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """

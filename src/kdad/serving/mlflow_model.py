@@ -22,15 +22,15 @@ class LoggedDetector(PythonModel):
             sys.path.append(context.artifacts["code"])
         from kdad.serving.table import open_logged
 
-        self._judge = open_logged(context.artifacts["detector"])
+        self._predictor = open_logged(context.artifacts["detector"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Judge each row; what cannot be judged is an error that names the row."""
+        """Predict each row; what cannot be predicted is an error that names the row."""
         from kdad.serving.table import predict_table
 
         # In MLflow's own server a text is base64: a path would be one of the server's files.
         paths = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ
-        return predict_table(self._judge, model_input, bool((params or {}).get("map", False)), paths)
+        return predict_table(self._predictor, model_input, bool((params or {}).get("map", False)), paths)
 
 
 set_model(LoggedDetector())

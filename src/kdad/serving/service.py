@@ -1,4 +1,4 @@
-"""A judge that many clients ask at once: images made ready in one thread, judged in another, in batches."""
+"""A predictor that many clients ask at once: images made ready in one thread, predicted in another, in batches."""
 
 import asyncio
 import logging
@@ -24,31 +24,31 @@ _Found = TypeVar("_Found")
 
 
 class Batcher:
-    """Judges images `(3, H, W)` of many requests by one judge in one thread, up to `size` at once, in their order.
+    """Scores images `(3, H, W)` of many requests by one predictor in one thread, up to `size` at once, in their order.
 
-    Nothing is waited for: what has come while a batch was judged is the next one. An image whose request was given up
+    Nothing is waited for: what has come while a batch was scored is the next one. An image whose request was given up
     is left out.
     """
 
     def __init__(self, predictor: Predictor, size: int) -> None:
-        self._judge, self._size = predictor, size
+        self._predictor, self._size = predictor, size
         self._waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, "judge")
+        self._thread = ThreadPoolExecutor(1, "predict")
         self._task: asyncio.Task | None = None
 
     def start(self) -> None:
-        """Begin to judge, in the running event loop."""
+        """Begin to predict, in the running event loop."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End after the batch that is being judged."""
+        """End after the batch that is being predicted."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown()
 
     async def predict(self, images: list[np.ndarray]) -> list[Prediction]:
-        """Judge images of one request; raises what the judge raised."""
+        """Predict images of one request; raises what the predictor raised."""
         predictions = [asyncio.get_running_loop().create_future() for _ in images]
         for one in zip(images, predictions, strict=True):
             self._waiting.put_nowait(one)
@@ -70,9 +70,11 @@ class Batcher:
     async def _predict_batch(self, batch: list[tuple[np.ndarray, asyncio.Future]]) -> None:
         images = torch.from_numpy(np.stack([image for image, _ in batch]))
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge.predict_batch, images)
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._predictor.predict_batch, images
+            )
         except Exception as error:
-            logger.exception("a batch of %d images could not be judged", len(batch))
+            logger.exception("a batch of %d images could not be predicted", len(batch))
             found = [error] * len(batch)
         for (_, prediction), result in zip(batch, found, strict=True):
             if prediction.done():
@@ -84,7 +86,7 @@ class Batcher:
 
 
 class Service:
-    """Answers bodies of requests; raises `InputError` for those that cannot be judged.
+    """Answers bodies of requests; raises `InputError` for those that cannot be predicted.
 
     Decoding takes much memory, so that one image is decoded at a time.
     """
@@ -96,7 +98,7 @@ class Service:
         self._thread = ThreadPoolExecutor(1, "decode")
 
     def start(self) -> None:
-        """Begin to judge, in the running event loop."""
+        """Begin to predict, in the running event loop."""
         self._batcher.start()
 
     async def stop(self) -> None:

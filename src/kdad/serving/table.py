@@ -47,10 +47,10 @@ def _package_of(folder: Path) -> str | None:
 
 
 def predict_table(predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True) -> pd.DataFrame:
-    """Judge a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
+    """Predict a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
 
     The table that is returned has the given one's index and ``score``, ``threshold``, ``decision``, and ``map`` where
-    that is asked for. Raises `InputError` naming the row that cannot be judged; `paths` says whether a text may be one.
+    that is asked for. Raises `InputError` naming the row that cannot be scored; `paths` says whether a text may be one.
     """
     values, index = _column_of(given)
     intake, rows = ImageInput(predictor), []

@@ -1,4 +1,4 @@
-"""What a logged model is called, and which packages judging takes, in the versions that are locked."""
+"""What a logged model is called, and which packages predicting takes, in the versions that are locked."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 
 
 def requirements_of(system: str, lock: Path) -> list[str]:
-    """Return what ``pip install`` takes to judge with a detector of a system: pins of the lock, else what is installed.
+    """Return what ``pip install`` takes to score with a detector of a system: pins of the lock, else what is installed.
 
     A package that neither has is left out.
     """

@@ -111,7 +111,7 @@ class TrackedRun:
     def model(self, folder: Path, requirements: list[str], register: str | None = None, champion: bool = False) -> None:
         """Record a detector's folder as a model; `register` names it in the registry, `champion` moves the alias there.
 
-        `requirements` are what pip installs to judge with it. The folder's files are replaced, never written into.
+        `requirements` are what pip installs to predict with it. The folder's files are replaced, never written into.
         """
         kept = Path("models", str(time.time_ns()), folder.name)
         self._place(kept, lambda target: shutil.copytree(folder, target, copy_function=link_or_copy))

@@ -55,7 +55,7 @@ def test_finished_maps_are_multiplied_and_scored_against_training_images(fit, se
     np.testing.assert_allclose(scores, tops, rtol=1e-2, atol=1e-2)
 
 
-def test_nothing_is_smoothed_after_the_product_and_judging_takes_its_score(fit, settings):
+def test_nothing_is_smoothed_after_the_product_and_predicting_takes_its_score(fit, settings):
     detector = fit(CommitteeDetector, settings("mkd", "position_gaussian")).detector
     images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     scores, maps = detector.score_and_map(images)

@@ -23,7 +23,7 @@ def _spread(detector) -> float:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_file_judges_as_its_detector(runtime, exported, detector, tmp_path):
+def test_a_file_predicts_as_its_detector(runtime, exported, detector, tmp_path):
     predictor = open_exported(exported() / "detector.onnx", runtime)
     assert predictor.runtime.package == runtime
     assert isinstance(predictor, ExportedDetector)
@@ -34,9 +34,9 @@ def test_a_file_judges_as_its_detector(runtime, exported, detector, tmp_path):
     for number, size in enumerate([(32, 48), (90, 61), (20, 30)]):
         Image.fromarray(coloured_noise(*size)).save(tmp_path / f"{number}.png")
     tolerance = 1e-4 * _spread(detector)
-    judged, expected = (list(one.predict_folder(tmp_path, batch_size=2)) for one in (predictor, detector))
-    assert len(judged) == 3
-    for found, wanted in zip(judged, expected, strict=True):
+    predicted, expected = (list(one.predict_folder(tmp_path, batch_size=2)) for one in (predictor, detector))
+    assert len(predicted) == 3
+    for found, wanted in zip(predicted, expected, strict=True):
         assert found.prediction.score == pytest.approx(wanted.prediction.score, abs=tolerance)
         assert found.prediction.decision == wanted.prediction.decision
         assert found.placement == wanted.placement
@@ -47,7 +47,7 @@ def test_a_file_judges_as_its_detector(runtime, exported, detector, tmp_path):
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("size", [(1, 32, 48), (3, 77, 101), (2, 5, 200)])
-def test_pixels_of_any_size_and_number_are_judged_by_the_file_itself(runtime, size, exported, detector):
+def test_pixels_of_any_size_and_number_are_predicted_by_the_file_itself(runtime, size, exported, detector):
     pixels = coloured_noise(*size)
     scores, maps = open_exported(exported() / "detector.onnx", runtime).score_pixels(pixels)
     expected = [detector.predict(one) for one in pixels]

@@ -194,8 +194,8 @@ def test_a_prediction_shows_one_map_and_is_scored_by_another(fitted):
     rows = seen.split.scored
     images = seen.batch(rows)
     raw = detector.maps(images, None, ["discrepancy", "detection"]).maps
-    judged = detector.predict_batch(images, seen.outputs(rows))
-    for prediction, shown, scored in zip(judged, raw["discrepancy"], raw["detection"], strict=True):
+    predicted = detector.predict_batch(images, seen.outputs(rows))
+    for prediction, shown, scored in zip(predicted, raw["discrepancy"], raw["detection"], strict=True):
         np.testing.assert_allclose(prediction.map, gaussian_filter(shown, 2.0), rtol=1e-3, atol=1e-5)
         top = np.sort(gaussian_filter(scored, 2.0), axis=None)[-154:].mean()  # a tenth of 32 * 48 = 1536 pixels
         assert prediction.score == pytest.approx(top, rel=1e-4, abs=1e-4)

@@ -60,6 +60,6 @@ def test_a_detector_of_before_maps_could_be_standardised_has_one_that_is_not(set
         ("scoring.gradient_map.normalisation", "position"),
     ],
 )
-def test_what_judged_otherwise_is_refused(settings, place, value):
-    with pytest.raises(InputError, match=rf"^it judges by {place}={re.escape(str(value))} \("):
+def test_what_predicted_otherwise_is_refused(settings, place, value):
+    with pytest.raises(InputError, match=rf"^it predicts by {place}={re.escape(str(value))} \("):
         MkdSettings.of_kept(changed(_kept(settings()), place, value))

@@ -55,7 +55,7 @@ def test_the_score_is_the_divergence_of_softened_distributions(labelled, setting
 
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
-def test_a_folder_judges_files_with_teacher_and_student(labelled, settings, fit, tmp_path, channels):
+def test_a_folder_predicts_files_with_teacher_and_student(labelled, settings, fit, tmp_path, channels):
     images = labelled(channels)
     detector, seen, _ = fit(SoftTargetDetector, settings, images=images, split="the system's own")
     detector.calibrated(quantile_threshold(np.zeros(1), 0.5), np.zeros(1))

@@ -1,1 +1,1 @@
-"""Several detectors of one source that judge together."""
+"""Several detectors of one source that predict together."""

@@ -34,7 +34,7 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
 
 
 class CommitteeDetector(SourceDetector):
-    """Detectors of one source judge together: the geometric mean of their finished maps, at each pixel.
+    """Detectors of one source predict together: the geometric mean of their finished maps, at each pixel.
 
     So a member's scale does not matter. Maps are smoothed as their members smooth them before that, and the committee
     smooths nothing. Raw scores: one a member; maps: ``product``, one a member, and ``detection``, the product
@@ -111,7 +111,7 @@ class CommitteeDetector(SourceDetector):
         return ImageScore(_DETECTION, "map_top_mean", self.settings.committee.top_fraction)
 
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
-        return {"members": {name: _judging_settings(member) for name, member in self.members.items()}}
+        return {"members": {name: _prediction_settings(member) for name, member in self.members.items()}}
 
     def batch_size(self, method: str | None = None) -> int:
         return min(member.batch_size(member.methods[0]) for member in self.members.values())
@@ -155,7 +155,7 @@ def multiply(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(maps)).clamp_min(_FLOOR).log().mean(0).exp()
 
 
-def _judging_settings(member: Detector) -> dict[str, Any]:
+def _prediction_settings(member: Detector) -> dict[str, Any]:
     """Return the settings by which what a member has learnt becomes its score and its finished map."""
     names, score = member.needed_methods, member.image_score
     return {

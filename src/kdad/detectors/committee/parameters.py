@@ -1,4 +1,4 @@
-"""The ``committee:`` block: which detectors of one source judge together."""
+"""The ``committee:`` block: which detectors of one source predict together."""
 
 from typing import Any
 

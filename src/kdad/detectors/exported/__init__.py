@@ -1,1 +1,1 @@
-"""A detector as one file of another runtime: how it is written, checked, read again, and judges."""
+"""A detector as one file of another runtime: how it is written, checked, read again, and predicts."""

@@ -1,4 +1,4 @@
-"""A detector that was exported, judging through the runtime of its file; where such files lie."""
+"""A detector that was exported, predicting through the runtime of its file; where such files lie."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ FILE = "detector.onnx"
 
 
 class ExportedDetector(Predictor):
-    """A judge whose numbers come from an exported file; nothing of it can be trained or exported again."""
+    """A predictor whose numbers come from an exported file; nothing of it can be trained or exported again."""
 
     def __init__(self, facts: ExportedFacts, runtime: Runtime, file: Path) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ExportedDetector(Predictor):
 
 
 def open_exported(path: Path, runtime: RuntimeName | None = None) -> ExportedDetector:
-    """Open an exported file to judge by it, through the runtime that it names where no other is asked for.
+    """Open an exported file to predict by it, through the runtime that it names where no other is asked for.
 
     Raises `InputError` for another kind of file, a package that is missing, a file that is cut short, one that another
     program has written, and one of another format of metadata.

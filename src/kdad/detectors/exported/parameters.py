@@ -15,7 +15,7 @@ class ExportParameters(StrictModel):
 
     detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
     runtime: RuntimeName = Field(
-        "onnxruntime", description="what the file is checked with, and judges by where it is installed"
+        "onnxruntime", description="what the file is checked with, and predicts by where it is installed"
     )
     precision: ExportPrecision = Field(
         "float32", description="bfloat16 (openvino alone) and int8 are measured, and lose something"

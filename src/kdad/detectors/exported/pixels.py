@@ -24,7 +24,7 @@ class Pixels(nn.Module):
         values = preparation.values or EIGHT_BITS
         if values.kind != "8-bit":
             raise InputError(
-                f"the detector was made of images of the kind '{values.kind}', and exported files take 8 bits; judge "
+                f"the detector was made of images of the kind '{values.kind}', and exported files take 8 bits; predict "
                 "with the detector's own folder"
             )
         self.size, self.fit, self.low, self.range = size, preparation.fit, values.low, values.high - values.low

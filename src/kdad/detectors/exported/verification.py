@@ -154,7 +154,7 @@ def prepared(detector: Detector, image: CheckedImage) -> np.ndarray:
 
 
 def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) -> Answers:
-    """Have both judge the images one by one."""
+    """Have both predict the images one by one."""
     rows, ranges, shown = [], [], []
     for image in images:
         (before,), maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])

@@ -125,7 +125,7 @@ class MkdSettings(SystemSettings):
     def of_kept(cls, values: dict[str, Any]) -> "MkdSettings":
         """Return the settings of a detector that was kept; raises `InputError` for rules that are gone.
 
-        L_total is judged by as ever, however the map beside it was standardised.
+        L_total is predicted by as ever, however the map beside it was standardised.
         """
         detection = {"normalisation": "none"} | values["scoring"].get("detection", {})
         if detection.get("score") == "total_loss":

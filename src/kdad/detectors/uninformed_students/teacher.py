@@ -34,7 +34,7 @@ def pretrain(
     train_context: TrainContext,
     patches: pd.DataFrame | None = None,
 ) -> dict[int, Trained]:
-    """Train a teacher for each receptive field, whatever images are judged by it later and with which seed.
+    """Train a teacher for each receptive field, whatever images are predicted by it later and with which seed.
 
     `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
     Raises `InputError` for one that does not have what these settings need, and for crops smaller than a field.

@@ -79,7 +79,7 @@ def find_images(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise InputError(f"there is no file or folder '{place}'; give the images that are to be judged")
+        raise InputError(f"there is no file or folder '{place}'; give the images that are to be predicted")
     paths = (path for path in place.rglob("*") if is_image(path) and path.is_file())
     images = sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(place).parts))
     if not images:
