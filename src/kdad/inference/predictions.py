@@ -224,7 +224,7 @@ def check_apart(folder: Path, images: Path) -> None:
     """Raise `InputError` when results would lie among the images, and be predicted next time, or replace them."""
     if images.is_dir() and folder.is_relative_to(images):
         raise InputError(
-            f"results would lie in '{folder}', among the images that are scored ('{images}'), and be scored with them "
+            f"results would lie in '{folder}', among the images that are predicted ('{images}'), and be taken for some "
             "next time; give inference.output a folder elsewhere"
         )
     if images.is_relative_to(folder):

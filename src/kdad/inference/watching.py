@@ -156,8 +156,8 @@ def _check_heading(path: Path, found: dict[str, Any], heading: dict[str, Any]) -
         was = ", ".join(f"{name} {found.get(name)}" for name in other)
         now = ", ".join(f"{name} {heading[name]}" for name in other)
         raise InputError(
-            f"'{path.parent}' holds what was scored with {was}, and this watch has {now}; give inference.output a new "
-            "folder, or go on as before"
+            f"'{path.parent}' holds what was predicted with {was}, and this watch has {now}; give inference.output a "
+            "new folder, or go on as before"
         )
 
 
