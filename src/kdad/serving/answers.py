@@ -1,4 +1,4 @@
-"""What is said of an image: numbers, its map as a picture, and what the page shows of it."""
+"""What is said of an image: numbers, and its map as a picture."""
 
 import base64
 import io
@@ -11,12 +11,7 @@ from PIL import Image
 
 from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
-from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
-from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
-from kdad.serving.intake import Prepared
-
-_SIDE = 1024  # of pictures on the page, at most: a screen's
 
 
 @contextmanager
@@ -62,18 +57,3 @@ def base64_png(picture: Image.Image) -> str:
     content = io.BytesIO()
     picture.save(content, "PNG", compress_level=1)
     return base64.b64encode(content.getvalue()).decode("ascii")
-
-
-def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
-    """Return ``picture`` and ``heat``, PNGs in base64, the latter None without a map; and the image's own size."""
-    original = prepared.original
-    height, width = original.shape[1:]
-    across, down = thumbnail_size(width, height, _SIDE)
-    small = resize_image(original, (down, across))
-    picture = Image.fromarray(np.rint(np.moveaxis(small, 0, -1) * 255).astype(np.uint8))
-    said = {"height": height, "width": width, "picture": base64_png(picture), "heat": None}
-    if prediction.map is not None:
-        limits = predictor.colour_limits or colour_limits_of(prediction.map)
-        placement = prepared.placement.of_size(down, across)
-        said["heat"] = base64_png(overlay_placed(small, prediction.map, limits, placement))
-    return said

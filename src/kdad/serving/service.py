@@ -11,16 +11,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 
-from kdad.detectors.predictor import Prediction, Predictor
+from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
+from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
-from kdad.serving.answers import answer, naming_row, show
+from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
+from kdad.serving.answers import answer, base64_png, naming_row
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError
 from kdad.serving.table import parse_invocation
 
 logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
+_SIDE = 1024  # of pictures on the page, at most: a screen's
 
 
 class Batcher:
@@ -152,3 +156,18 @@ class Service:
         said = answer(prediction, self.predictor, prepared.placement, with_map)
         percentile = None if isnan(prediction.percentile) else prediction.percentile
         return said | {"percentile": percentile} | (show(prepared, prediction, self.predictor) if with_pictures else {})
+
+
+def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
+    """Return ``picture`` and ``heat``, PNGs in base64, the latter None without a map; and the image's own size."""
+    original = prepared.original
+    height, width = original.shape[1:]
+    across, down = thumbnail_size(width, height, _SIDE)
+    small = resize_image(original, (down, across))
+    picture = Image.fromarray(np.rint(np.moveaxis(small, 0, -1) * 255).astype(np.uint8))
+    said = {"height": height, "width": width, "picture": base64_png(picture), "heat": None}
+    if prediction.map is not None:
+        limits = predictor.colour_limits or colour_limits_of(prediction.map)
+        placement = prepared.placement.of_size(down, across)
+        said["heat"] = base64_png(overlay_placed(small, prediction.map, limits, placement))
+    return said

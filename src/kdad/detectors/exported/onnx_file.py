@@ -107,10 +107,7 @@ def _quantised(model: Any, normal: np.ndarray) -> Any:
 
     All else stays in float32: maps are differences of activations, of which 8 bits would leave little.
     """
-    require("onnxruntime", _EXTRA)
-    onnx = require("onnx", _EXTRA)
-    from onnxruntime import quantization
-
+    onnx, quantization = require("onnx", _EXTRA), require("onnxruntime.quantization", _EXTRA)
     rows = np.linspace(0, len(normal) - 1, min(len(normal), _MOST)).astype(int)
     # Pixels at the size of the detector, where preparing changes nothing but the type.
     pixels = iter(np.rint(255 * normal[rows]).astype(np.uint8).transpose(0, 2, 3, 1))
