@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-import kdad.detectors.stfpm.detector
+import kdad.detectors.feature_distance
 from kdad.detectors.opening import open_detector
 from projects import PROJECT, SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
@@ -42,7 +42,7 @@ def trained(monkeypatch) -> Counter:
         counts["students"] += 1
         return train(*arguments)
 
-    monkeypatch.setattr(kdad.detectors.stfpm.detector, "train", counting)
+    monkeypatch.setattr(kdad.detectors.feature_distance, "train", counting)
     return counts
 
 
