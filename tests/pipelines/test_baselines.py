@@ -154,4 +154,4 @@ def test_the_page_shows_the_table_and_every_sheet(finished, table):
     assert page.count("data:image/png;base64,") == len(MAPPED)
     for name in table.index:
         assert f'<th scope="row">{name.replace("_", " ")}</th>' in page
-    assert f"{table.loc['memory_bank', 'pro_auc']:.3f}" in page
+    assert f"{table.loc['memory_bank', 'pro_auc']:.4f}" in page

@@ -143,7 +143,7 @@ def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_
             {"students": {"receptive_fields": [17, 65]}, "dataset": {"image_size": 32}},
             "receptive field 65, which needs 33",
         ),
-        ({"teacher": {"pool": "nowhere"}}, "teacher.pool 'nowhere' is not a folder"),
+        ({"teacher": {"pool": "nowhere"}}, "teacher.pool 'nowhere' is no folder"),
         ({"teacher": {"pool": "conf"}}, "holds 0 images"),
         (
             {"students_ablation": {"base": {"students": {"receptive_fields": [65]}}}, "dataset": {"image_size": 32}},
