@@ -229,6 +229,21 @@ def test_no_more_workers_begin_than_there_are_cases_and_they_end_with_them(monke
     assert said == [(3, 2), "closed"]
 
 
+def test_a_cluster_that_is_slow_to_close_costs_no_results(monkeypatch, caplog):
+    closed = []
+
+    def close(timeout):
+        closed.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(workers, "_start", lambda count, threads: SimpleNamespace(close=close))
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: SimpleNamespace(close=close))
+    with caplog.at_level("WARNING"), open_cluster(WorkersParameters(count=2), 2):
+        pass
+    assert closed == [5.0, 5.0]  # the client, and its workers nevertheless
+    assert caplog.text.count("did not close within 5 s") == 2
+
+
 def test_workers_that_cannot_be_started_are_one_message(monkeypatch):
     def fail(**_):
         raise RuntimeError("Nanny failed to start.")

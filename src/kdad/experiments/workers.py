@@ -167,8 +167,7 @@ def open_cluster(workers: WorkersParameters, most: int) -> Iterator[Cluster]:
     try:
         yield Cluster(client, lambda: local.scale(min(workers.count or 1, most)))
     finally:
-        client.close(timeout=_CLOSING_SECONDS)
-        local.close(timeout=_CLOSING_SECONDS)
+        _close(client, local)
 
 
 def run_tasks(tasks: Sequence[tuple[Case, Task]], cluster: Cluster, patience: float) -> dict[str, CaseResult]:
@@ -333,7 +332,18 @@ def _leave(cluster: Cluster) -> None:
             client.restart_workers(busy, timeout=_RESTART_SECONDS, raise_for_error=False)
     except Exception as error:  # a scheduler that is gone, workers without a nanny: they end with their case
         logger.warning("workers could not be stopped (%s); they end with what they are at", first_line(error))
-    client.close(timeout=_CLOSING_SECONDS)
+    _close(client)
+
+
+def _close(*parts: Any) -> None:
+    """Close a client and the cluster that is its own; one that takes too long costs no result that is there."""
+    for part in parts:
+        try:
+            part.close(timeout=_CLOSING_SECONDS)
+        except TimeoutError:  # the machine is busy
+            logger.warning(
+                "the Dask cluster did not close within %g s; its processes end with this one", _CLOSING_SECONDS
+            )
 
 
 def _counted(number: int, what: str) -> str:
