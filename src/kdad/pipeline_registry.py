@@ -5,7 +5,14 @@ from kedro.pipeline import Pipeline
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
 from kdad.pipelines import calibration, comparisons, export, inference, reporting, soft_target, teacher
-from kdad.pipelines.detector import create_fitting, create_ingestion, create_scoring, create_seen, create_system
+from kdad.pipelines.detector import (
+    create_features,
+    create_fitting,
+    create_frozen,
+    create_ingestion,
+    create_scoring,
+    create_system,
+)
 
 #: Systems whose pipeline is not the common sum of steps.
 _OF_THEIR_OWN = ("uninformed_students", "baselines", "soft_target")
@@ -28,7 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "export": export.create_pipeline(),
         # Steps alone, on what the steps before them have left.
         "ingestion": create_ingestion(),
-        "features": create_seen("mkd"),
+        "features": create_frozen("mkd") + create_features("mkd"),
         "cloner": create_fitting("mkd"),
         "scoring": create_scoring("mkd"),
         "reporting": reporting.create_pipeline("mkd"),

@@ -22,6 +22,7 @@ from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, d
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines import blocks, made, own
 from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 
@@ -38,13 +39,8 @@ _NO_THRESHOLD = Threshold(
 
 def create_pipeline() -> Pipeline:
     """Score the calibration images, set the threshold, keep the new detector; in one step, all of it or nothing."""
-    inputs = {
-        "detector": "calibration.source",
-        "images": "calibration.images",
-        "calibration": "params:calibration",
-        "compute": "params:compute",
-    }
-    outputs = ["calibration.scores", "calibration.detector", "calibration.threshold"]
+    inputs = {"detector": "calibration.source"} | own("calibration", "images") | blocks("calibration", "compute")
+    outputs = made("calibration", "scores", "detector", "threshold")
     return Pipeline([Node(calibrate, inputs, outputs, name="calibrate_detector")])
 
 

@@ -222,10 +222,7 @@ def create_system(name: str) -> Pipeline:
 
 def create_ingestion() -> Pipeline:
     """Return everything that is done with images before anything is trained on them; `mkd` says what is unusual."""
-    images = ingestion.create_pipeline() + create_seen("mkd") + ingestion.create_report("mkd")
+    images = (
+        ingestion.create_pipeline() + create_frozen("mkd") + create_features("mkd") + ingestion.create_report("mkd")
+    )
     return images + ingestion.create_patches()
-
-
-def create_seen(name: str) -> Pipeline:
-    """Return what a system's frozen networks see, on images that are there."""
-    return create_frozen(name) + create_features(name)

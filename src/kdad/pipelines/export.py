@@ -29,20 +29,16 @@ from kdad.images.splits import Split, split_samples, table_of
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
+from kdad.pipelines import blocks, made, own
 
 logger = logging.getLogger(__name__)
 
 
 def create_pipeline() -> Pipeline:
     """Build the file, have it predict beside the detector, and keep it only when it agrees; in one step."""
-    inputs = {
-        "detector": "export.source",
-        "images": "export.images",
-        "wanted": "params:export",
-        "dataset": "params:dataset",
-        "compute": "params:compute",
-    }
-    return Pipeline([Node(export, inputs, ["export.detector", "export.report"], name="export_detector")])
+    inputs = {"detector": "export.source", "wanted": "params:export"} | own("export", "images")
+    inputs |= blocks("dataset", "compute")
+    return Pipeline([Node(export, inputs, made("export", "detector", "report"), name="export_detector")])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
+from kdad.pipelines import blocks, made, own
 from kdad.project.interruption import RaiseOnSignal, StopRequested
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
@@ -33,26 +34,21 @@ _HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "
 
 
 #: What both pipelines take and leave.
-_GIVEN = {
-    "detector": "inference.detector",
-    "output": "inference.output_folder",
-    "inference": "params:inference",
-    "compute": "params:compute",
-}
-_FACTS = {"understood": "inference.understood", "reference": "inference.reference", "inference": "params:inference"}
-_REPORT = ["inference.contact_sheet", "inference.page", "inference.metrics"]
+_GIVEN = own("inference", "detector") | {"output": "inference.output_folder"} | blocks("inference", "compute")
+_FACTS = own("inference", "understood", "reference") | blocks("inference")
+_REPORT = made("inference", "contact_sheet", "page", "metrics")
 
 
 def create_pipeline() -> Pipeline:
     """Predict images, report, and end with an error when files could not be read."""
-    predicted = {"predictions": "inference.predictions"}
-    outputs = ["inference.predictions", "inference.understood", "inference.reference"]
-    reported = predicted | _FACTS | {"measuring": "params:measuring"}
+    predicted = own("inference", "predictions")
+    outputs = made("inference", "predictions", "understood", "reference")
+    reported = predicted | _FACTS | blocks("measuring")
     return Pipeline(
         [
-            Node(predict_images, _GIVEN | {"images": "inference.images"}, outputs, name="predict_images"),
+            Node(predict_images, _GIVEN | own("inference", "images"), outputs, name="predict_images"),
             Node(report_predictions, reported, _REPORT, name="report_predictions"),
-            Node(stop_on_unreadable, predicted | {"page": "inference.page"}, None, name="report_unreadable_files"),
+            Node(stop_on_unreadable, predicted | own("inference", "page"), None, name="report_unreadable_files"),
         ],
         tags="inference",
     )
@@ -60,7 +56,7 @@ def create_pipeline() -> Pipeline:
 
 def create_watch() -> Pipeline:
     """Predict files as they arrive in a folder, until told to end, then report."""
-    outputs = ["inference.watched", "inference.understood", "inference.reference"]
+    outputs = made("inference", "watched", "understood", "reference")
     return Pipeline(
         [
             Node(watch_folder, _GIVEN | {"folder": "inference.watched_folder"}, outputs, name="watch_folder"),
