@@ -1,4 +1,8 @@
-"""A training killed while it saves a checkpoint, for tests of resuming."""
+"""A training killed as it saves a checkpoint, a folder's swap killed between its two moves."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,3 +22,19 @@ def train_killed_at(monkeypatch: pytest.MonkeyPatch, epoch: int, train, *args, *
         patch.setattr(CheckpointFile, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             train(*args, **named)
+
+
+@contextmanager
+def swap_killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within the block a folder is replaced by a process that is killed between the swap's two moves."""
+    moved = os.replace
+
+    def killed(source, target):
+        if os.fspath(source).endswith(".partial"):
+            raise SystemExit
+        moved(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("kdad.storage.replacing.os.replace", killed)
+        patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
+        yield

@@ -1,11 +1,11 @@
 """An inference: files go in, a table and pictures come out; complete, or as it was before."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from interruptions import swap_killed
 from kdad.detectors.predictor import FilePrediction, Prediction
 from kdad.errors import InputError
 from kdad.inference.predictions import COLUMNS, Predictions, read_predictions, write_predictions
@@ -159,16 +159,7 @@ def test_a_process_killed_between_the_two_moves_of_the_swap_leaves_the_older_res
     write(folder)
     (folder / "notes.txt").touch()
     before = {name: (folder / name).read_bytes() for name in names(folder)}
-    moved = os.replace
-
-    def killed(source, target):
-        if os.fspath(source).endswith(".partial"):
-            raise SystemExit
-        moved(source, target)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("kdad.storage.replacing.os.replace", killed)
-        patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
+    with swap_killed(monkeypatch):
         write(folder, [("b.png", predicted(0.3), None)])
     assert not folder.exists()
     assert read_predictions(folder).table["path"].tolist() == ["good/a.png", "torn/ä 2.png", "NA"]

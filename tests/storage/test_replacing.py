@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from interruptions import swap_killed
 from kdad.errors import InputError
 from kdad.storage.replacing import (
     ProcessLock,
@@ -221,24 +222,15 @@ def test_a_file_gets_a_second_name_or_a_copy(kept, monkeypatch, can_link):
     assert target.samefile(source) is can_link
 
 
-def swap_killed(monkeypatch, folder):
-    """Replace a folder by one with a file ``new``, in a process that is killed between the swap's two moves."""
-    moved = os.replace
-
-    def killed(source, target):
-        if os.fspath(source).endswith(".partial"):
-            raise SystemExit
-        moved(source, target)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("kdad.storage.replacing.os.replace", killed)
-        patch.setattr("kdad.storage.replacing._put_back", lambda *_: None)  # it has no time for that
-        with replacing(folder) as partial:
-            (partial / "new").touch()
+def swap_whole(folder):
+    """Replace a folder by one with a file ``new``."""
+    with replacing(folder) as partial:
+        (partial / "new").touch()
 
 
 def test_what_a_killed_swap_had_set_aside_is_put_back(kept, monkeypatch):
-    swap_killed(monkeypatch, kept)
+    with swap_killed(monkeypatch):
+        swap_whole(kept)
     assert names(kept.parent) == ["kept.older"]
     put_back(kept)
     assert names(kept.parent) == ["kept"]
@@ -248,7 +240,8 @@ def test_what_a_killed_swap_had_set_aside_is_put_back(kept, monkeypatch):
 
 
 def test_a_failure_after_a_killed_swap_does_not_cost_the_older_folder(kept, monkeypatch):
-    swap_killed(monkeypatch, kept)
+    with swap_killed(monkeypatch):
+        swap_whole(kept)
     with pytest.raises(OSError, match="the disk is gone"), replacing(kept):
         raise OSError("the disk is gone")
     assert names(kept) == ["old"]
