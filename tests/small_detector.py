@@ -32,8 +32,8 @@ def fit_detector(folder: Path) -> MkdDetector:
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
     references = MkdDetector.frozen_networks(chosen, feature_set, train_context)
     network = FrozenNetwork(references["source"], train_context.compute)
-    passage = MkdDetector.passage(chosen, images.size)
-    cache = obtain_features(ContentStore(folder / "features"), network, images, feature_set.split, passage)
+    options = MkdDetector.extraction_options(chosen, images.size)
+    cache = obtain_features(ContentStore(folder / "features"), network, images, feature_set.split, options)
     detector = MkdDetector(chosen, references, train_context.compute)
     detector.fit(FeatureSet(images, feature_set.split, {"source": cache}), train_context)
     return detector

@@ -212,4 +212,4 @@ def test_the_source_of_the_settings_is_the_one_frozen_network(images, split, tra
     found = SourceDetector.frozen_networks(settings, FeatureSet(images, split, {}), train_context)
     assert list(found) == ["source"]
     assert (found["source"].name, found["source"].critical_points) == ("timm:test_resnet", ["stage1", "stage2"])
-    assert SourceDetector.passage(settings, images.size).batch_size == 5
+    assert SourceDetector.extraction_options(settings, images.size).batch_size == 5

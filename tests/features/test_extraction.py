@@ -44,7 +44,7 @@ class _Case:
         self.store, self.weights = ContentStore(folder), ContentStore(folder.parent / "weights")
         self.images = MemoryImages(parts=_PARTS)
         self.split = split_of(self.images)
-        self.passage = ExtractionOptions(2)
+        self.options = ExtractionOptions(2)
         self.compute = Compute(_CPU, torch.float32)
         self.parameters = _SOURCE
         self.changes = {}
@@ -52,11 +52,11 @@ class _Case:
     @property
     def network(self) -> FrozenNetwork:
         """Return the source as a frozen network that has not been loaded."""
-        reference = reference_source(self.parameters, FeatureSet(self.images, self.split, {}), self.weights)
+        reference = reference_source(self.parameters, self.images, self.split, self.weights)
         return FrozenNetwork(reference.model_copy(update=self.changes), self.compute)
 
     def run(self, network=None):
-        return obtain_features(self.store, network or self.network, self.images, self.split, self.passage)
+        return obtain_features(self.store, network or self.network, self.images, self.split, self.options)
 
     def table(self, **columns) -> Split:
         return Split(self.split.table.assign(**columns))
@@ -209,7 +209,7 @@ def test_too_small_a_disk_ends_before_the_network_runs(case, passes, monkeypatch
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_an_unreadable_image_leaves_no_folder(case, monkeypatch, keep):
-    case.passage = ExtractionOptions(2, keep)
+    case.options = ExtractionOptions(2, keep)
     read = case.images.image
     monkeypatch.setattr(case.images, "image", lambda index: read(index) if index < 3 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -227,7 +227,7 @@ def test_the_network_is_left_as_it_was(case):
 
 def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
     kept = case.run()
-    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
+    case.store, case.options = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
     passes.clear()
     found = case.run()
     assert passes == [2, 2, 1]
@@ -239,7 +239,7 @@ def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
 @pytest.mark.parametrize(("spare", "kept"), [(1, True), (0, False)])
 def test_auto_keeps_outputs_that_half_of_what_the_disk_has_left_holds(case, monkeypatch, spare, kept):
     needed = sum(array.nbytes for array in case.run().arrays) + case.images.pixels.nbytes
-    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=None)
+    case.store, case.options = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=None)
     free = -(-2 * needed // 0.95) + (2 if spare else -2)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(0, 0, free))
     assert case.run().kept == kept
@@ -257,7 +257,7 @@ def test_what_a_killed_run_left_is_not_taken_for_outputs(case, monkeypatch):
         patch.setattr(case.images, "image", killed)
         with pytest.raises(KeyboardInterrupt):
             case.run()
-    case.passage = ExtractionOptions(2, keep=False)
+    case.options = ExtractionOptions(2, keep=False)
     assert not case.run().kept
 
 
@@ -265,7 +265,7 @@ def test_seen_images_come_from_a_cache_or_are_read(case, monkeypatch):
     rows = np.array([4, 1])
     expected, expected_outputs = read_images(case.images, rows), case.live(rows)
     kept = FeatureSet(case.images, case.split, {"source": case.run()})
-    case.store, case.passage = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
+    case.store, case.options = ContentStore(case.store.root / "other"), ExtractionOptions(2, keep=False)
     not_kept = FeatureSet(case.images, case.split, {"source": case.run()})
     assert torch.equal(not_kept.batch(rows), expected)
     assert not_kept.outputs(rows) is None
@@ -297,7 +297,7 @@ def _one_class(normal: int) -> tuple[OneClassSet, Split]:
 
 
 def _network(images, split, weights: ContentStore) -> FrozenNetwork:
-    reference = reference_source(_SOURCE, FeatureSet(images, split, {}), weights)
+    reference = reference_source(_SOURCE, images, split, weights)
     return FrozenNetwork(reference, Compute(_CPU, torch.float32))
 
 

@@ -105,6 +105,11 @@ def test_a_reference_has_no_unknown_fields():
 _SOURCE = SourceParameters(name="timm:test_resnet", weights="random")
 
 
+def name_source(parameters: SourceParameters, feature_set: FeatureSet, store: ContentStore) -> SourceReference:
+    """Return what names the source, of a set's images and split."""
+    return reference_source(parameters, feature_set.images, feature_set.split, store)
+
+
 @pytest.fixture
 def feature_set() -> FeatureSet:
     """A few images that no network has seen yet."""
@@ -155,7 +160,7 @@ def test_training_images_that_are_constant_in_a_channel_cannot_normalise():
 
 def test_a_reference_opens_the_source_that_it_was_taken_of(feature_set, store):
     parameters = _SOURCE.model_copy(update={"critical_points": ["stage3", "stage1"], "input_normalisation": "none"})
-    source, opened = prepare_source(parameters), reference_source(parameters, feature_set, store).open()
+    source, opened = prepare_source(parameters), name_source(parameters, feature_set, store).open()
     images = torch.rand(2, 3, 32, 32)
     assert opened.critical_points == ("stage1", "stage3")
     for found, expected in zip(opened(images), source(images), strict=True):
@@ -167,7 +172,7 @@ def test_a_reference_opens_the_source_that_it_was_taken_of(feature_set, store):
 def test_the_training_images_own_statistics_are_measured(feature_set, store):
     parameters = _SOURCE.model_copy(update={"input_normalisation": "dataset"})
     training = np.stack([feature_set.images.image(row) for row in feature_set.split.rows("train")]).astype(np.float64)
-    measured = reference_source(parameters, feature_set, store)
+    measured = name_source(parameters, feature_set, store)
     np.testing.assert_allclose(measured.mean, training.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(measured.sd, training.std(axis=(0, 2, 3)), rtol=1e-6)
 
@@ -178,21 +183,19 @@ def test_the_training_images_own_statistics_are_measured(feature_set, store):
 )
 def test_the_identity_changes_with_what_the_outputs_depend_on(feature_set, store, change):
     changed = _SOURCE.model_copy(update=change)
-    assert (
-        reference_source(changed, feature_set, store).identity != reference_source(_SOURCE, feature_set, store).identity
-    )
+    assert name_source(changed, feature_set, store).identity != name_source(_SOURCE, feature_set, store).identity
 
 
 def test_the_identity_changes_with_the_weights_and_not_with_their_place(feature_set, store, weights, tmp_path):
     path, fingerprint = weights
     own, random = (
-        reference_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
+        name_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
         for given in (str(path), "random")
     )
     assert own.fingerprint == fingerprint
     assert own.identity != random.identity
     moved = SourceParameters(name="timm:test_resnet", weights=str(path.rename(tmp_path / "moved.pth")))
-    assert reference_source(moved, feature_set, store).identity == own.identity
+    assert name_source(moved, feature_set, store).identity == own.identity
 
 
 def test_a_source_is_loaded_once_for_all_cases_and_anew_when_its_file_has_changed(
@@ -202,16 +205,16 @@ def test_a_source_is_loaded_once_for_all_cases_and_anew_when_its_file_has_change
     loaded = []
     monkeypatch.setattr(module, "prepare_source", lambda *given: loaded.append(given) or prepare_source(*given))
     parameters = _SOURCE.model_copy(update={"weights": str(path)})
-    assert {reference_source(parameters, feature_set, store).fingerprint for _ in range(3)} == {fingerprint}
+    assert {name_source(parameters, feature_set, store).fingerprint for _ in range(3)} == {fingerprint}
     assert len(loaded) == 1
     other = load_source("timm:test_resnet", "random", random_seed=8)
     torch.save(other.pyramid.state_dict(), path)
-    assert reference_source(parameters, feature_set, store).fingerprint == fingerprint_weights(other)
+    assert name_source(parameters, feature_set, store).fingerprint == fingerprint_weights(other)
     assert len(loaded) == 2
 
 
 def test_published_and_random_weights_are_not_copied(feature_set, store, tmp_path):
-    reference = reference_source(_SOURCE, feature_set, store)
+    reference = name_source(_SOURCE, feature_set, store)
     (tmp_path / "detector").mkdir()
     assert reference.keep(tmp_path / "detector", "source") == reference
     assert reference.within(tmp_path) == reference
@@ -225,7 +228,7 @@ def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(feature_set, sto
     if suffix == ".safetensors":
         save_file(torch.load(path, weights_only=True), path.with_suffix(suffix))
         path = path.with_suffix(suffix)
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
+    reference = name_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     (tmp_path / "detector").mkdir()
     kept = reference.keep(tmp_path / "detector", "source")
     assert kept.weights == "source.safetensors"
@@ -237,18 +240,18 @@ def test_a_weights_file_is_kept_by_name_and_found_in_any_folder(feature_set, sto
 
 def test_a_file_may_be_overwritten_after_its_weights_are_kept(feature_set, store, weights):
     path, fingerprint = weights
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
+    reference = name_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     path.write_bytes(b"other weights")
     assert fingerprint_weights(reference.open()) == fingerprint
     other = load_source("timm:test_resnet", "random", random_seed=8)
     torch.save(other.pyramid.state_dict(), path)
-    again = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
+    again = name_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     assert again.fingerprint == fingerprint_weights(other) != fingerprint
 
 
 def test_kept_weights_that_are_gone_or_are_others_are_an_input_error(feature_set, store, weights):
     path, _ = weights
-    reference = reference_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
+    reference = name_source(SourceParameters(name="timm:test_resnet", weights=str(path)), feature_set, store)
     kept = Path(reference.weights)
     assert kept.is_relative_to(store.root)
     state = load_file(kept)
@@ -267,7 +270,7 @@ def test_relative_paths_and_the_home_folder_are_found(feature_set, store, weight
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("HOME", str(path.parent))
     for given in ("weights.pth", "~/weights.pth"):
-        found = reference_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
+        found = name_source(SourceParameters(name="timm:test_resnet", weights=given), feature_set, store)
         assert found.fingerprint == fingerprint
         assert Path(found.weights).is_absolute()
     assert SourceReference.model_validate(found.model_dump(mode="json")) == found

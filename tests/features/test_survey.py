@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdad.compute import Compute
-from kdad.features.extraction import ExtractionOptions, FeatureSet, obtain_features
+from kdad.features.extraction import ExtractionOptions, obtain_features
 from kdad.features.network import FrozenNetwork, reference_source
 from kdad.features.survey import distance_from_medians, draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.networks.parameters import SourceParameters
@@ -24,7 +24,7 @@ def network(store) -> FrozenNetwork:
     """A small source with random weights."""
     images = MemoryImages()
     parameters = SourceParameters(name="timm:test_resnet", weights="random")
-    reference = reference_source(parameters, FeatureSet(images, split_of(images), {}), store)
+    reference = reference_source(parameters, images, split_of(images), store)
     return FrozenNetwork(reference, Compute(torch.device("cpu"), torch.float32))
 
 

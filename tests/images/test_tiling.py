@@ -11,8 +11,8 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.registry import open_image_set
-from kdad.images.splits import split_samples
-from kdad.images.tiling import TileGrid, Tiling, whole_name
+from kdad.images.splits import split_samples, whole_name
+from kdad.images.tiling import TileGrid, Tiling
 from kdad.parameters.dataset import DatasetParameters, TileParameters
 
 

@@ -10,7 +10,7 @@ from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
 import kdad.detectors
-from kdad.images.tiling import whole_name
+from kdad.images.splits import whole_name
 from kept_detectors import predict, write_masks
 from projects import copy_project, half_written, run_pipeline
 

@@ -97,7 +97,7 @@ class Detector(nn.Module, Predictor):
         """Return the frozen networks by name; those that have to be trained are trained, or found."""
 
     @classmethod
-    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
+    def extraction_options(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
         """Return how the frozen networks run over images of `size`."""
         return ExtractionOptions(32)
 
@@ -300,10 +300,10 @@ class SourceDetector(Detector):
         cls, settings: SystemSettings, feature_set: FeatureSet, train_context: TrainContext
     ) -> dict[str, NetworkReference]:
         named = cls.source_settings(settings).source
-        return {"source": reference_source(named, feature_set, train_context.models)}
+        return {"source": reference_source(named, feature_set.images, feature_set.split, train_context.models)}
 
     @classmethod
-    def passage(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
+    def extraction_options(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
         return ExtractionOptions.of(cls.source_settings(settings).features)
 
     @classmethod

@@ -44,7 +44,7 @@ def extract_features(
     a labelled set share one pass.
     """
     obtain = obtain_class_features if shares_classes else obtain_features
-    options = detector.passage(settings, feature_set.images.size)
+    options = detector.extraction_options(settings, feature_set.images.size)
     features = {}
     for name, reference in references.items():
         known = feature_set.features.get(name)

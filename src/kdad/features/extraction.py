@@ -78,29 +78,29 @@ def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
 
 
 def obtain_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: ExtractionOptions
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, options: ExtractionOptions
 ) -> FeatureCache:
     """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
 
     Mean and standard deviation of each channel are streamed over the training images.
     """
-    wanted = _describe(network, images, split.images_digest, split.training_digest, passage)
-    return _obtain(store, wanted, network, images, split.is_part("train"), passage)
+    wanted = _describe(network, images, split.images_digest, split.training_digest, options)
+    return _obtain(store, wanted, network, images, split.is_part("train"), options)
 
 
 def obtain_class_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, passage: ExtractionOptions
+    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, options: ExtractionOptions
 ) -> FeatureCache:
     """Run a network once over all classes of a labelled set, and pick the images of one class's split.
 
     The statistics are those of its own training images, as if the network had run on them alone.
     """
     every = EveryClass(images)
-    described = _describe(network, every, every.digest(), "all", passage)
-    whole = _obtain(store, described, network, every, np.ones(len(every.samples), dtype=bool), passage)
+    described = _describe(network, every, every.digest(), "all", options)
+    whole = _obtain(store, described, network, every, np.ones(len(every.samples), dtype=bool), options)
     if not whole.kept:
-        return obtain_features(store, network, images, split, passage)
-    wanted = _describe(network, images, split.images_digest, split.training_digest, passage)
+        return obtain_features(store, network, images, split, options)
+    wanted = _describe(network, images, split.images_digest, split.training_digest, options)
     wanted["of"] = "every class"
 
     def build(folder: Path) -> None:
@@ -121,7 +121,7 @@ def _obtain(
     network: FrozenNetwork,
     images: ImageSet,
     training: np.ndarray,
-    passage: ExtractionOptions,
+    options: ExtractionOptions,
 ) -> FeatureCache:
     """Find or compute the outputs of all images; `training` `(N,)` says which of them statistics are of."""
 
@@ -130,9 +130,9 @@ def _obtain(
             left.unlink()
         points = network.module.describe(images.size)
         measured: dict[str, Any] = {}
-        batches = _run(network, images, training, passage.batch_size, measured)
+        batches = _run(network, images, training, options.batch_size, measured)
         fits = needed_bytes(points, wanted) < free_space(folder) / 2
-        if fits if passage.keep is None else passage.keep:
+        if fits if options.keep is None else options.keep:
             write_cache(folder, wanted, points, batches, measured, images.images_file)
             return
         logger.info("Outputs are computed anew whenever they are needed")
@@ -147,7 +147,7 @@ def _obtain(
 
 
 def _describe(
-    network: FrozenNetwork, images: ImageSet, digest: str, training: str, passage: ExtractionOptions
+    network: FrozenNetwork, images: ImageSet, digest: str, training: str, options: ExtractionOptions
 ) -> dict[str, Any]:
     """Return what a manifest must say for its outputs to be these."""
     return {
@@ -158,7 +158,7 @@ def _describe(
         "count": len(images.samples),
         "measured": "means of each image",
         **network.compute.describe(),
-        **passage.storage.named(),
+        **options.storage.named(),
     }
 
 

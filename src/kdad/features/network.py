@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from kdad.compute import Compute
 from kdad.errors import InputError
+from kdad.images.image_set import ImageSet
+from kdad.images.splits import Split
 from kdad.images.statistics import measure_channels
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source
 from kdad.networks.weights import fingerprint_state, fingerprint_weights, load_source, read_state
 from kdad.storage.content_store import ContentStore
 from kdad.storage.replacing import link_or_copy
-
-if TYPE_CHECKING:  # it knows networks
-    from kdad.features.extraction import FeatureSet
 
 
 class NetworkReference(BaseModel):
@@ -154,14 +153,16 @@ def prepare_source(parameters: SourceParameters, image_statistics: dict[str, lis
     return source
 
 
-def reference_source(parameters: SourceParameters, feature_set: "FeatureSet", store: ContentStore) -> SourceReference:
+def reference_source(
+    parameters: SourceParameters, images: ImageSet, split: Split, store: ContentStore
+) -> SourceReference:
     """Return what names the source of these parameters; it is loaded once a process to take its weights' hash.
 
     Weights from a file are kept in the `store`. The training images' channels are measured where the source is
     normalised by them.
     """
     by_dataset = parameters.input_normalisation == "dataset"
-    statistics = measure_channels(feature_set.images, feature_set.split.rows("train")) if by_dataset else None
+    statistics = measure_channels(images, split.rows("train")) if by_dataset else None
     named = _name_source(parameters.model_dump_json(), json.dumps(statistics), _state_of_file(parameters.weights))
     return named.model_copy(update={"weights": _kept_weights(parameters.weights, named.fingerprint, store)})
 

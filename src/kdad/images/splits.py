@@ -9,8 +9,10 @@ import pandas as pd
 
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Sample, Subset, hash_content
-from kdad.images.tiling import whole_name
 from kdad.seeding import derive_seed
+
+#: In the name of a tile, between that of its image and where it lies.
+_MARK = "#tile="
 
 #: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
@@ -106,6 +108,16 @@ def split_samples(samples: list[Sample], validation_fraction: float | Literal["a
         for place in names[name]:
             split[training[place]] = "validation"
     return split
+
+
+def tile_name(name: str, top: int, left: int) -> str:
+    """Return the name of a tile of the image with this name, by where it begins: ``a.png#tile=0,192``."""
+    return f"{name}{_MARK}{top},{left}"
+
+
+def whole_name(name: str) -> str:
+    """Return the name of the image that a tile is of; that of a whole image as it is."""
+    return name.partition(_MARK)[0]
 
 
 def group_tiles(names: list[str]) -> dict[str, list[int]]:

@@ -5,22 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
+from kdad.images.folder import FileSet
 from kdad.images.image_set import Keep, Sample, WrappedSet, hash_content
 from kdad.images.layouts.layout import NORMAL
+from kdad.images.splits import tile_name
 from kdad.parameters.dataset import TileParameters
 
-if TYPE_CHECKING:  # it knows splits, which know tiles
-    from kdad.images.folder import FileSet
-
-#: In the name of a tile, between that of its image and where it lies.
-_MARK = "#tile="
 #: Share of an overlap next to a tile's border, where it has no say: a network sees less there than around it.
 _MUTE = 0.25
 
@@ -118,16 +114,6 @@ def _divide(length: int, side: int, overlap: int) -> _Side:
     return starts, side, weights
 
 
-def tile_name(name: str, box: Box) -> str:
-    """Return the name of a tile of the image with this name, by where it begins: ``a.png#tile=0,192``."""
-    return f"{name}{_MARK}{box.top},{box.left}"
-
-
-def whole_name(name: str) -> str:
-    """Return the name of the image that a tile is of; that of a whole image as it is."""
-    return name.partition(_MARK)[0]
-
-
 class TiledSet(WrappedSet):
     """The tiles of a set's images, in their order; an image that one tile holds stays as it is.
 
@@ -137,7 +123,7 @@ class TiledSet(WrappedSet):
 
     is_slow = True
 
-    def __init__(self, images: "FileSet", parameters: TileParameters) -> None:
+    def __init__(self, images: FileSet, parameters: TileParameters) -> None:
         self._images = images
         self.name, self.category, self.size = images.name, images.category, images.size
         self.tiling = Tiling.of(parameters, images.size)
@@ -171,10 +157,8 @@ class TiledSet(WrappedSet):
         for number in grid:
             box = grid.boxes[number]
             marked = mask is not None and bool(box.cut(mask).any())
-            kind = sample.kind if marked else NORMAL
-            self.samples.append(
-                replace(sample, id=tile_name(sample.id, box), label=int(marked), kind=kind, has_mask=marked)
-            )
+            kind, name = sample.kind if marked else NORMAL, tile_name(sample.id, box.top, box.left)
+            self.samples.append(replace(sample, id=name, label=int(marked), kind=kind, has_mask=marked))
             self._tiles.append((row, grid, number))
 
     @property

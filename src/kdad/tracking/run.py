@@ -88,7 +88,7 @@ class TrackedRun:
         self._append("metrics", new)
 
     def tags(self, values: dict[str, Any]) -> None:
-        """Record tags; `links.RUN_ID` in a text becomes MLflow's ID."""
+        """Record tags; `destination.RUN_ID` in a text becomes MLflow's ID."""
         self._append("tags", [(name, str(value)[:_TEXT_LIMIT]) for name, value in values.items()])
 
     def inputs(self, datasets: list[dict[str, Any]]) -> None:

@@ -144,7 +144,7 @@ def test_a_point_that_a_member_needs_and_the_source_lacks_is_refused_before_trai
 
 def test_only_what_is_drawn_depends_on_the_seed(settings):
     assert CommitteeDetector.is_stochastic(settings("mkd"))
-    assert CommitteeDetector.passage(settings("mkd", features={"batch_size": 3}), (8, 8)).batch_size == 3
+    assert CommitteeDetector.extraction_options(settings("mkd", features={"batch_size": 3}), (8, 8)).batch_size == 3
 
 
 def test_the_cost_is_that_of_the_members_that_say_theirs(fit, settings, alone):

@@ -139,7 +139,7 @@ def test_other_students_or_another_seed_are_trained_anew(fit, train_context):
 
 def test_descriptors_are_kept_as_the_parameters_say():
     keep = [
-        UninformedStudentsDetector.passage(settings(**given), SIZE).keep
+        UninformedStudentsDetector.extraction_options(settings(**given), SIZE).keep
         for given in (
             {"descriptors": "cache"},
             {"descriptors": "recompute"},

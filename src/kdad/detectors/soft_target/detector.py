@@ -94,7 +94,7 @@ class SoftTargetDetector(Detector):
         return {"teacher": reference}
 
     @classmethod
-    def passage(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> ExtractionOptions:
+    def extraction_options(cls, settings: SoftTargetSettings, size: tuple[int, int]) -> ExtractionOptions:
         return ExtractionOptions(_BATCH)
 
     @classmethod

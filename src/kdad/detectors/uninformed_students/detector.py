@@ -68,7 +68,7 @@ class UninformedStudentsDetector(Detector):
         }
 
     @classmethod
-    def passage(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
+    def extraction_options(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
         keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
         return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
 
