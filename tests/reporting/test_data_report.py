@@ -20,7 +20,7 @@ from kdad.reporting.data_report import (
 def test_counts_by_part_and_kind():
     assert count_rows(images_table()) == [
         ["training", "good", "4", "0"],
-        ["held out", "good", "2", "0"],
+        ["validation", "good", "2", "0"],
         ["test", "good", "1", "0"],
         ["test", "crack", "2", "2"],
     ]
@@ -29,7 +29,7 @@ def test_counts_by_part_and_kind():
 def test_sizes_and_types_the_commonest_first():
     assert type_rows(images_table()) == [
         ["20 x 30", "L", "8-bit", "training", "4"],
-        ["20 x 30", "L", "8-bit", "held out", "2"],
+        ["20 x 30", "L", "8-bit", "validation", "2"],
         ["20 x 30", "L", "8-bit", "test", "2"],
         ["40 x 30", "RGB", "8-bit", "test", "1"],
     ]
@@ -38,7 +38,7 @@ def test_sizes_and_types_the_commonest_first():
 def test_ranges_by_part_and_kind():
     assert range_rows(images_table()) == [
         ["training", "good", "10", "213", "4"],
-        ["held out", "good", "14", "215", "2"],
+        ["validation", "good", "14", "215", "2"],
         ["test", "good", "16", "216", "1"],
         ["test", "crack", "17", "218", "2"],
     ]

@@ -5,10 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdad.images.splits import Split
+from kdad.images.splits import PARTS, Split
 from kdad.parameters.dataset import DatasetParameters
-
-_CONTEXTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def data_inputs(table: pd.DataFrame, dataset: DatasetParameters) -> list[dict[str, Any]]:
@@ -25,7 +23,7 @@ def data_inputs(table: pd.DataFrame, dataset: DatasetParameters) -> list[dict[st
 def _of_category(table: pd.DataFrame, dataset: DatasetParameters, category: str) -> list[dict[str, Any]]:
     split = Split(table)
     found = []
-    for part, context in _CONTEXTS.items():
+    for part, context in PARTS.items():
         rows = table.iloc[split.rows(part)]
         if len(rows) == 0:
             continue

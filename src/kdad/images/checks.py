@@ -10,6 +10,7 @@ import pandas as pd
 
 from kdad.errors import InputError, first_of
 from kdad.images.image_set import ImageSet, Subset
+from kdad.images.splits import PARTS
 from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ MOST_COMPARED = 20_000
 _NEAR = 0.4  # of how far the nearest other image usually is
 _BLOCK = 1024
 _SHOWN_PAIRS = 10
-_PARTS = {"train": "training", "validation": "validation", "test": "test"}
 _SHOWN = 20  # problems
 
 Facts = list[tuple[str, str]]
@@ -134,7 +134,7 @@ def say_pairs(pairs: pd.DataFrame) -> list[str]:
     wrong, across = contradicting(pairs), across_parts(pairs)
     said = [f"{len(wrong)} images are both normal and anomalous, being {how}: {_listed(wrong)}"] if len(wrong) else []
     for (one, other), rows in across.groupby(["first_part", "second_part"], sort=False):
-        said.append(f"{len(rows)} {_PARTS[other]} images are {how} as {_PARTS[one]} ones: {_listed(rows)}")
+        said.append(f"{len(rows)} {PARTS[other]} images are {how} as {PARTS[one]} ones: {_listed(rows)}")
     if len(pairs) > len(across):
         said.append(f"{len(pairs) - len(across)} images are {how} as another of their own part")
     return said

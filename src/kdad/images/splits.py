@@ -14,6 +14,8 @@ from kdad.seeding import derive_seed
 #: In the name of a tile, between that of its image and where it lies.
 _MARK = "#tile="
 
+#: What each part of a split is called where a person reads it.
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
 #: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
 

@@ -13,11 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from kdad.images.checks import across_parts, contradicting
+from kdad.images.splits import PARTS
 from kdad.parameters.written_names import printable
 from kdad.reporting.heat_maps import thumbnail
 from kdad.reporting.html import embedded_png, render_html
 
-_PARTS = {"train": "training", "validation": "held out", "test": "test"}
 _SHOWN_ROWS = 200
 _OF_A_KIND = 6
 _SUSPICIOUS = 12
@@ -63,7 +63,7 @@ def render_data_report(
             _picture(images, row, image, f"{images['outlyingness'].iloc[row]:.1f}") for row in suspects.tolist()
         ],
         suspicious_left=len(suspicious) - len(suspects),
-        sheet=[_picture(images, row, image, _PARTS[images["split"].iloc[row]]) for row in sheet_rows(images)],
+        sheet=[_picture(images, row, image, PARTS[images["split"].iloc[row]]) for row in sheet_rows(images)],
     )
 
 
@@ -95,7 +95,7 @@ def count_rows(images: pd.DataFrame) -> list[list[str]]:
     """Return images by part and kind."""
     counted = images.groupby(["split", "kind"], sort=False)["has_mask"].agg(["size", "sum"]).reset_index()
     return [
-        [_PARTS[row["split"]], printable(row["kind"]), f"{row['size']:,}", f"{int(row['sum']):,}"]
+        [PARTS[row["split"]], printable(row["kind"]), f"{row['size']:,}", f"{int(row['sum']):,}"]
         for row in counted.to_dict("records")
     ]
 
@@ -106,7 +106,7 @@ def type_rows(images: pd.DataFrame) -> list[list[str]]:
     counted = known.groupby(["height", "width", "mode", "values", "split"], sort=False).size()
     counted = counted.sort_values(ascending=False, kind="stable")
     return [
-        [f"{int(height)} x {int(width)}", mode, values, _PARTS[part], f"{count:,}"]
+        [f"{int(height)} x {int(width)}", mode, values, PARTS[part], f"{count:,}"]
         for (height, width, mode, values, part), count in counted.head(_SHOWN_ROWS).items()
     ]
 
@@ -118,7 +118,7 @@ def range_rows(images: pd.DataFrame) -> list[list[str]]:
         low=("low", "min"), high=("high", "max"), n=("id", "size")
     )
     return [
-        [_PARTS[part], printable(kind), f"{row['low']:,.4g}", f"{row['high']:,.4g}", f"{int(row['n']):,}"]
+        [PARTS[part], printable(kind), f"{row['low']:,.4g}", f"{row['high']:,.4g}", f"{int(row['n']):,}"]
         for (part, kind), row in counted.iterrows()
     ]
 
@@ -143,9 +143,9 @@ def pair_rows(pairs: pd.DataFrame) -> list[list[str]]:
         [
             row["how"],
             printable(row["first"]),
-            _PARTS[row["first_part"]],
+            PARTS[row["first_part"]],
             printable(row["second"]),
-            _PARTS[row["second_part"]],
+            PARTS[row["second_part"]],
         ]
         for row in ordered.to_dict("records")
     ]
