@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 #: Counts held at once, `resamples x max(images, bins)`; bounds the memory of a bootstrap to some tens of MB.
 _COUNTS = 1 << 20
@@ -31,7 +30,7 @@ def draw_weights(labels: np.ndarray, resamples: int, generator: np.random.Genera
 
 def image_aurocs(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return image AUROC under each row of `weights` `(R, N)`, for `labels` and `scores` `(N,)`; ties count half."""
-    ranks = rankdata(scores, method="dense").astype(int) - 1
+    ranks = np.unique(scores, return_inverse=True)[1]
     order = np.argsort(ranks, kind="stable")
     starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
     areas = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdad.detectors.mkd.cloner import Cloner, build_cloner, small_widths
+from kdad.detectors.mkd.cloner import Cloner, _block, build_cloner, small_widths
 from kdad.detectors.mkd.parameters import ArchitectureParameters
 from kdad.errors import InputError
 from kdad.networks.source import CriticalPoint
@@ -64,7 +64,7 @@ def test_blocks_are_convolutions_with_batch_norm_and_relu_but_the_last_has_relu_
     for block in cloner.blocks:
         count = len(_convolutions(block))
         inner = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * (count - 1)
-        assert [type(layer) for layer in block] == [*inner, nn.Conv2d, nn.ReLU, nn.MaxPool2d]
+        assert [type(layer) for layer in block] == [*inner, nn.Conv2d, nn.MaxPool2d, nn.ReLU]
 
 
 def test_no_relu_ends_a_block_whose_target_can_be_negative():
@@ -142,3 +142,18 @@ def test_images_are_normalised_as_for_the_source(source_of, size_name):
     for activation, expected, without in zip(found, by_hand, untouched, strict=True):
         torch.testing.assert_close(activation, expected)
         assert not torch.equal(activation, without)
+
+
+def test_a_relu_after_the_pool_gives_what_one_before_it_gives_and_its_gradients():
+    block = _block(3, [4, 4], pools=True, ceil=False, signed=False)
+    published = nn.Sequential(*block[:4], block[5], block[4])
+    assert isinstance(published[4], nn.ReLU)
+    images = torch.randn(2, 3, 8, 8)
+    gradients = []
+    for ordered in (block, published):
+        given = images.clone().requires_grad_()
+        shown = ordered(given)
+        shown.square().sum().backward()
+        gradients.append((shown.detach(), given.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.equal(gradients[0][1], gradients[1][1])

@@ -125,9 +125,11 @@ def _block(channels: int, widths: Sequence[int], pools: bool, ceil: bool, signed
         layers.append(convolution)
         if index < len(widths) - 1:
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
-        elif not signed:
-            layers.append(nn.ReLU())
         channels = width
+    # The published ReLU comes before the pool; the largest of what a ReLU leaves is what it leaves of the largest, and
+    # there is a quarter of it.
     if pools:
         layers.append(nn.MaxPool2d(2, ceil_mode=ceil))
+    if not signed:
+        layers.append(nn.ReLU())
     return nn.Sequential(*layers)
