@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its parts are loaded when they are used
 
 from kdad.errors import InputError
 from kdad.metrics.pixel_ranking import Pictures, PixelRanking
@@ -64,7 +64,7 @@ def _region_weights(masks: Pictures, pixel_count: int) -> np.ndarray:
     weights = np.empty(pixel_count)
     end = region_count = 0
     for mask in masks:
-        labels, found = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+        labels, found = scipy.ndimage.label(mask, _EIGHT_NEIGHBOURS)
         regions = labels[labels > 0]
         weights[end : end + regions.size] = 1 / np.bincount(regions, minlength=1)[regions]
         end, region_count = end + regions.size, region_count + found

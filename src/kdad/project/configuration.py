@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
@@ -94,6 +94,8 @@ class RunConfigLoader(OmegaConfigLoader):
             self._register_places(self["parameters"])
         try:
             loaded = super().__getitem__(key)
+        except MissingConfigException:
+            raise
         except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
             wrong = unreadable_files(Path(self.conf_source), (self.base_env, self.env or self.default_run_env))
             if not wrong:

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
+import scipy  # its parts are loaded when they are used
 
 from kdad.parameters.dataset import DefectKind, DefectParameters
 
@@ -33,7 +31,7 @@ def blob_distance(shape: tuple[int, int], extent: float, generator: np.random.Ge
     phase = generator.uniform(0, 2 * np.pi, _HARMONICS)
     theta = np.arctan2(across, along)[..., None]
     outline = radius * np.clip(1 + (height * np.cos(order * theta + phase)).sum(axis=-1), 0.5, 1.5)
-    ragged = gaussian_filter(generator.standard_normal(shape), max(extent / 14, 1))
+    ragged = scipy.ndimage.gaussian_filter(generator.standard_normal(shape), max(extent / 14, 1))
     return np.hypot(along, across) - outline + ragged * (0.06 * radius / ragged.std())
 
 
@@ -44,7 +42,7 @@ def curve_distance(shape: tuple[int, int], extent: float, generator: np.random.G
     knots = np.concatenate([[[0, 0]], np.cumsum(np.stack([np.sin(heading), np.cos(heading)], 1), axis=0)]) * length / 5
     centre = _place(shape, length / 2, generator)
     t = np.linspace(0, 1, 256)
-    points = CubicSpline(np.linspace(0, 1, 6), knots - knots.mean(axis=0) + centre)(t)
+    points = scipy.interpolate.CubicSpline(np.linspace(0, 1, 6), knots - knots.mean(axis=0) + centre)(t)
     distance, nearest = nearest_points(shape, points)
     wave = 1 + 0.25 * np.sin(2 * np.pi * (3 * t + generator.random()))
     return distance - (np.sqrt(np.clip(4 * t * (1 - t), 0.1, 1)) * width * wave)[nearest]
@@ -52,7 +50,7 @@ def curve_distance(shape: tuple[int, int], extent: float, generator: np.random.G
 
 def nearest_points(shape: tuple[int, int], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each pixel is from the nearest of `points` `(K, 2)` (row, column), and which one that is."""
-    return cKDTree(points).query(np.moveaxis(np.indices(shape), 0, -1))
+    return scipy.spatial.cKDTree(points).query(np.moveaxis(np.indices(shape), 0, -1))
 
 
 def _place(shape: tuple[int, int], margin: float, generator: np.random.Generator) -> np.ndarray:
@@ -106,14 +104,14 @@ class _Surface:
 
 def _paint_scratch(surface: _Surface) -> np.ndarray:
     """Smooth a groove and lighten or darken it, with some grain of the surface left in it."""
-    smooth = gaussian_filter(surface.texture, 2)
+    smooth = scipy.ndimage.gaussian_filter(surface.texture, 2)
     side = 1 if surface.generator.random() < 0.5 else -1
     return smooth + 0.4 * (surface.texture - smooth) + side * (0.08 + 0.25 * surface.strength)
 
 
 def _paint_stain(surface: _Surface) -> np.ndarray:
     """Multiply by an uneven factor, which keeps the texture: a stain darkens, or bleaches."""
-    cloud = gaussian_filter(surface.generator.standard_normal(surface.texture.shape), surface.extent / 5)
+    cloud = scipy.ndimage.gaussian_filter(surface.generator.standard_normal(surface.texture.shape), surface.extent / 5)
     side = 1 if surface.generator.random() < 0.4 else -1
     return surface.texture * (1 + 0.55 * surface.strength * side + 0.1 * cloud / cloud.std())
 
@@ -137,7 +135,7 @@ def _paint_paste(surface: _Surface) -> np.ndarray:
 
 def _paint_blur(surface: _Surface) -> np.ndarray:
     """Smear the texture, as by wear or a lens out of focus."""
-    return gaussian_filter(surface.texture, 1 + 4 * surface.strength)
+    return scipy.ndimage.gaussian_filter(surface.texture, 1 + 4 * surface.strength)
 
 
 _PAINTERS: dict[DefectKind, Callable[[_Surface], np.ndarray]] = {
