@@ -1,11 +1,13 @@
 """Projects with a trained detector, and folders of images for it, for tests of what is done with it afterwards."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from PIL import Image
 from skimage import data
 
@@ -46,7 +48,21 @@ def write_masks(base: Path, names: list[str], size: tuple[int, int]) -> None:
 
 
 def train_on_bricks(folder: Path, database: Path) -> Path:
-    """Make a project in `folder` with images in ``pictures/brick`` and a detector trained on them; return it."""
+    """Make a project in `folder` with images in ``pictures/brick`` and a detector trained on them; return it.
+
+    The first test that asks trains it, for all workers of this session: the others get copies, whose older runs lie
+    where they were made.
+    """
+    # Workers have folders beside each other; alone, a session has one.
+    session = database.parents[1] if "popen-gw" not in database.parents[1].name else database.parents[2]
+    with FileLock(session / "trained on bricks.lock"):
+        trained = session / "trained on bricks"
+        if not trained.exists():
+            _train(trained, database)
+    return Path(shutil.copytree(trained, folder, dirs_exist_ok=True))
+
+
+def _train(folder: Path, database: Path) -> Path:
     project = copy_project(folder, database)
     write_bricks(project / "pictures")
     dataset = {"name": "folder", "root": str(project / "pictures"), "category": "brick", "validation_fraction": 0.4}

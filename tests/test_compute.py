@@ -122,7 +122,7 @@ def test_a_containers_quota_limits_threads(monkeypatch, tmp_path, quota, cores):
     assert usable_cores() == cores
 
 
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
+@pytest.mark.parametrize("given", [None, pytest.param("ACTIVE", marks=pytest.mark.long)])
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": given} if given else {})

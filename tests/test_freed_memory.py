@@ -48,9 +48,11 @@ def test_freed_tensors_are_used_again_without_being_fetched_anew(left_alone):
     assert _faults("keep") < left_alone / 50
 
 
+@pytest.mark.long
 def test_so_they_are_in_a_worker_of_dask_that_was_told_to_give_memory_back_at_once(left_alone):
     assert _faults("keep", MALLOC_TRIM_THRESHOLD_="65536") < left_alone / 50
 
 
+@pytest.mark.long
 def test_who_has_set_a_threshold_of_blocks_keeps_it(left_alone):
     assert _faults("asked", MALLOC_MMAP_THRESHOLD_="1048576") > left_alone / 2

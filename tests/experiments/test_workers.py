@@ -167,6 +167,7 @@ def test_a_cluster_without_workers_ends_the_run():
             run_tasks([(case("a"), partial(where, "a"))], opened, 1.0)
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_gone_ends_the_run(tmp_path, monkeypatch):
     local = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=_ANY, silence_logs=50)
     file, look = tmp_path / "sleeper", workers._Health.look
@@ -191,7 +192,10 @@ def test_an_address_without_a_scheduler_is_one_message():
 
 @pytest.mark.parametrize(
     ("folder", "code", "message"),
-    [("/no/such/folder", None, "no folder '/no/such/folder'.*the same path"), (None, "older", "other code of kdad")],
+    [
+        ("/no/such/folder", None, "no folder '/no/such/folder'.*the same path"),
+        pytest.param(None, "older", "other code of kdad", marks=pytest.mark.long),
+    ],
 )
 def test_a_worker_that_cannot_make_the_same_numbers_refuses(cluster, tmp_path, monkeypatch, folder, code, message):
     here = Site.here()

@@ -78,7 +78,7 @@ def test_interval_keeps_each_label_to_its_count():
     assert auroc_interval(np.array([0, 1]), np.array([1.0, 2.0]), 500, np.random.default_rng(0)) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("draws", [1 << 20, 500])
+@pytest.mark.parametrize("draws", [1 << 20, 5000])
 def test_interval_is_that_of_resampling_one_at_a_time(monkeypatch, draws):
     monkeypatch.setattr(ranking, "_DRAWS", draws)
     rng = np.random.default_rng(3)

@@ -149,7 +149,8 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     text = "\n".join(said)
     for part in (
         f"Detector: stfpm, in {project / DETECTOR} (the latest of 1 below data/06_models)",
-        f"Made on: folder / brick, from {project / 'pictures'}, 12 training images of 64 x 64, seed 0",
+        "Made on: folder / brick, from ",
+        ", 12 training images of 64 x 64, seed 0",
         "by quantile: 11.11% of new normal images are expected above it",
         f"Images: 34 from {tmp_path / 'brick'}: 2 in the folder itself, 6 in test/good, 6 in test/torn, 20 in train/",
         "Sizes: 32 of 64 x 64, 1 of 16 x 16, 1 of 64 x 128 (height x width); 2 are resized to 64 x 64, 1 of them "
@@ -311,21 +312,9 @@ def test_a_detector_without_maps_has_scores_and_thumbnails(project, images, with
         predict(project, images, without_maps, maps=True)
 
 
-@pytest.fixture
-def damaged(project, tmp_path):
-    """Copy the detector and let a function change the copy."""
-
-    def change(how) -> Path:
-        shutil.copytree(project / DETECTOR, tmp_path / "detector")
-        how(tmp_path / "detector")
-        return tmp_path / "detector"
-
-    return change
-
-
-def _edit(folder: Path, **changes) -> None:
+def _without_threshold(folder: Path) -> None:
     path = folder / "detector.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": ""} | changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "", "threshold": None}))
 
 
 def _change_weights(folder: Path) -> None:
@@ -334,39 +323,16 @@ def _change_weights(folder: Path) -> None:
     save_file(state | {name: np.asarray(state[name] + 1)}, folder / "learnt.safetensors")
 
 
-def _change_the_threshold(folder: Path) -> None:
-    facts = json.loads((folder / "detector.json").read_text())
-    facts["threshold"]["value"] *= 2
-    (folder / "detector.json").write_text(json.dumps(facts))
-
-
-def _leave_out_a_tensor(folder: Path) -> None:
-    state = load_file(folder / "learnt.safetensors")
-    state.pop(next(name for name in state if name.endswith("weight")))
-    save_file(state, folder / "learnt.safetensors")
-    _edit(folder, learnt_sha256=hashlib.sha256((folder / "learnt.safetensors").read_bytes()).hexdigest())
-
-
+# What else a folder can lack: tests/detectors/test_folder.py.
 @pytest.mark.parametrize(
     ("how", "message"),
-    [
-        (lambda folder: (folder / "detector.json").unlink(), "is no detector: it has no detector.json"),
-        (lambda folder: (folder / "learnt.safetensors").unlink(), "is incomplete: it has no learnt.safetensors"),
-        (lambda folder: _edit(folder, format=99), "is a detector of format 99, and this version of kdad reads"),
-        (lambda folder: _edit(folder, system="other"), "is of the system 'other'; known: "),
-        (_leave_out_a_tensor, "is not as it was written"),
-        (lambda folder: _edit(folder, validation_scores="many"), "is not as it was written: validation_scores"),
-        (lambda folder: _edit(folder, threshold=None), "has no threshold; run the pipeline 'calibration'"),
-        (_change_weights, "its hash differs"),
-        (_change_the_threshold, r"detector\.json' was changed since it was written: its SHA-256 is another"),
-        (lambda folder: (folder / "detector.json").write_text("{"), "cannot be read"),
-        (shutil.rmtree, "is no detector"),
-    ],
+    [(_without_threshold, "has no threshold; run the pipeline 'calibration'"), (_change_weights, "its hash differs")],
 )
-def test_a_damaged_detector_is_one_message(project, images, damaged, how, message):
-    detector = damaged(how)
+def test_a_damaged_detector_is_one_message(project, images, tmp_path, how, message):
+    shutil.copytree(project / DETECTOR, tmp_path / "detector")
+    how(tmp_path / "detector")
     with nothing_new(project), pytest.raises(KedroCliError, match=message) as caught:
-        predict(project, images, detector, output=str(project / "none"))
+        predict(project, images, tmp_path / "detector", output=str(project / "none"))
     assert "Traceback" not in str(caught.value)
     assert half_written(project) == []
 
@@ -374,16 +340,12 @@ def test_a_damaged_detector_is_one_message(project, images, damaged, how, messag
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ({"images": "nowhere"}, "there is no file or folder 'nowhere'"),
         ({"images": "{empty}"}, "holds no images"),
         ({"images": None}, "images is not given"),
         ({"detector": "runs:/0123456789abcdef"}, "the run '0123456789abcdef' has no detector that could be fetched"),
         ({"detector": "runs:/"}, "is no ID of an MLflow run"),
         ({"output": "{images}"}, "among the images that are predicted"),
-        ({"output": "{images}/deep/er"}, "among the images that are predicted"),
-        ({"output": "{project}"}, "the images .* lie in the results' folder"),
         ({"output": "{project}/conf"}, "is there already and holds no predictions"),
-        ({"batch_size": 0}, r"inference\.batch_size"),
         ({"heatmaps": True}, "unknown parameter 'heatmaps'; did you mean 'heat_maps'"),
     ],
 )

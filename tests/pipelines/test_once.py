@@ -15,7 +15,7 @@ from projects import copy_project, run_pipeline
 SYSTEM = "stfpm"
 
 
-@pytest.fixture(params=["uint8", "uint16"])
+@pytest.fixture(params=["uint8", pytest.param("uint16", marks=pytest.mark.long)])
 def root(tmp_path, request) -> Path:
     """Twelve training images and six to test, three of them with masks."""
     generator = np.random.default_rng(0)

@@ -51,6 +51,7 @@ def ask(address: str, process: subprocess.Popen) -> bytes:
     raise AssertionError(f"the server has ended with {process.returncode}")
 
 
+@pytest.mark.long
 def test_one_process_shows_the_projects_runs(server, experiment):
     address, process = server
     assert b"MLflow" in ask(address, process)

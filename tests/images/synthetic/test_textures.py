@@ -11,6 +11,9 @@ from kdad.images.synthetic import textures
 from kdad.images.synthetic.textures import REGIONS, TextureSet
 from kdad.parameters.dataset import TEXTURES, DatasetParameters
 
+#: The others take their turn in `make test-long`.
+BRICK_AND_LONG = [name if name == "brick" else pytest.param(name, marks=pytest.mark.long) for name in TEXTURES]
+
 
 def open_textures(category: str = "brick", image_size: int | list[int] = 128, **settings) -> TextureSet:
     return TextureSet(DatasetParameters(name="textures", category=category, image_size=image_size, textures=settings))
@@ -82,7 +85,7 @@ def test_fewer_defect_kinds_leave_normal_crops_alone():
     assert few.fingerprint(0) == open_textures(image_size=64).fingerprint(0)
 
 
-@pytest.mark.parametrize("category", TEXTURES)
+@pytest.mark.parametrize("category", BRICK_AND_LONG)
 def test_a_gaussian_at_each_pixel_does_not_find_the_defects(category):
     images = open_textures(category)
     train = np.stack([images.image(row)[0] for row in rows(images, "train")])
@@ -93,7 +96,7 @@ def test_a_gaussian_at_each_pixel_does_not_find_the_defects(category):
     assert roc_auc_score(labels, z.mean(axis=(1, 2))) < 0.75
 
 
-@pytest.mark.parametrize("category", TEXTURES)
+@pytest.mark.parametrize("category", BRICK_AND_LONG)
 def test_defects_change_what_they_cover(monkeypatch, category):
     images = open_textures(category)
     drawn = {row: (images.image(row)[0], images.mask(row)) for row in rows(images, "test") if images.samples[row].label}
