@@ -1,6 +1,5 @@
 """A kept detector predicts images: the same as its own run, whatever the files are called, and all of it or nothing."""
 
-import hashlib
 import json
 import logging
 import os
