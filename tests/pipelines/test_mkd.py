@@ -171,6 +171,7 @@ def test_a_second_run_reuses_features_and_cloner_and_repeats_the_metrics(finishe
     assert numbers(again) == numbers(metrics)
 
 
+@pytest.mark.faults
 def test_a_run_killed_while_it_trains_goes_on_to_the_same_metrics(
     tmp_path, migrated_database, metrics, monkeypatch, caplog
 ):

@@ -65,7 +65,8 @@ def counted(monkeypatch, root) -> dict[str, Counter]:
 def test_one_run_does_everything_once_and_the_next_decodes_nothing(tmp_path, root, counted, migrated_database):
     project = copy_project(tmp_path / "project", migrated_database)
     dataset = {"name": "folder", "category": None, "image_size": 64, "root": str(root), "textures": {}}
-    given = {"dataset": dataset, "reporting": {"sheet_rows": 1}}
+    tiny = {"source": {"name": "timm:test_resnet", "weights": "random"}, "points": "first 3", "training": {"epochs": 1}}
+    given = {"dataset": dataset, "reporting": {"sheet_rows": 1}, SYSTEM: tiny}
     given["compute"] = {"precision": "float32"}  # in bfloat16 held-out images pass in float32 again, for its threshold
     run_pipeline(project, "test", SYSTEM, runtime_params=given)
     assert len(counted["files"]) == 18 + 3  # images and masks
