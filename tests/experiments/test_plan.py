@@ -98,7 +98,7 @@ def test_a_variant_may_contaminate_the_training_images_of_its_category(contamina
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ({"category": "grass"}, r"changes 'dataset\.category'; of the images it may change contamination and"),
+        ({"category": "grass"}, r"changes 'dataset\.category'; of the images it may change contamination, "),
         ({"contamination": 0.7}, "variant 'tenth': .*contamination"),
     ],
 )

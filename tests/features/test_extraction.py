@@ -336,3 +336,18 @@ def test_classes_do_not_share_what_is_not_kept(tmp_path):
     alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, ExtractionOptions(4, keep=False))
     assert not found.kept
     assert found.manifest == alone.manifest
+
+
+def test_splits_that_leave_training_images_out_share_one_pass(case, passes):
+    trained = [[2], [1, 2], [1, 2, 4]]
+    caches = []
+    for rows in trained:
+        parts = ["unused" if part == "train" and row not in rows else part for row, part in enumerate(_PARTS)]
+        caches.append(obtain_features(case.store, case.network, case.images, case.table(split=parts), case.options))
+    assert passes == [2, 2, 1]
+    for rows, cache in zip(trained, caches, strict=True):
+        for found, expected in zip(cache.outputs(np.arange(5)), case.live(range(5)), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        means = [output.double().numpy().mean((0, 2, 3)) for output in case.live(rows)]
+        for statistics, expected in zip(cache.statistics, means, strict=True):
+            np.testing.assert_allclose(statistics["mean"], expected, rtol=1e-5, atol=1e-7)

@@ -146,3 +146,20 @@ def test_a_split_without_normal_images_to_learn_from_or_to_hold_out(split, part,
 )
 def test_how_many_images_are_held_out(images, fraction, validation):
     assert validation_count(images, fraction) == validation
+
+
+def test_part_of_the_training_images_trains_the_others_are_unused_and_what_is_held_out_stays():
+    samples = [Sample(f"{number}.png", 0, "good", "train", False) for number in range(20)]
+    samples += [Sample("bad.png", 1, "dent", "test", False)]
+    whole = split_samples(samples, 0.25, 3)
+    few, more = (split_samples(samples, 0.25, 3, count) for count in (2, 8))
+    counts = {part: few.count(part) for part in ("train", "validation", "test", "unused")}
+    assert counts == {"train": 2, "validation": 5, "test": 1, "unused": 13}
+    for part in ("validation", "test"):
+        rows = [[row for row, found in enumerate(split) if found == part] for split in (whole, few, more)]
+        assert rows[0] == rows[1] == rows[2]
+    trained = [{row for row, found in enumerate(split) if found == "train"} for split in (few, more, whole)]
+    assert trained[0] < trained[1] < trained[2]
+    assert split_samples(samples, 0.25, 3, 99) == whole
+    own = [*samples, Sample("held.png", 0, "good", "validation", False)]
+    assert split_samples(own, "auto", 3, 4).count("unused") == 16

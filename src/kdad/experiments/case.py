@@ -28,7 +28,8 @@ class Case:
 
     `settings` are complete; `overrides` say, by dotted names, what differs from the run's own, and `varied` are the
     values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric. `images` names the
-    data set where it is not the category's own, but one with contamination.
+    data set where it is not the category's own, but one with contamination, or
+    with a part of the training images.
     """
 
     axis: str

@@ -20,7 +20,7 @@ from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}
 SUFFIX = "_ablation"
 #: What a variant may change of the images: test images are the same for all, or the tables would compare unlike things.
-_OF_IMAGES = ("contamination", "contamination_by")
+_OF_IMAGES = ("contamination", "contamination_by", "max_train_images")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
             who = f"{name}.variants.{axis}: variant '{variant}'"
             check_blocks(overrides, [*own, "dataset"], who)
             settings = bind_settings(system, merge(shared, overrides), where)
-            images = {category: _contaminated(one, overrides, who) for category, one in datasets.items()}
+            images = {category: _varied_images(one, overrides, who) for category, one in datasets.items()}
             prepared |= {one.category_name: one for one in images.values()}
             has_paper = questions.paper_metric is not None and variant in questions.paper
             paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
@@ -85,12 +85,12 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
     return Plan(name, tuple(cases), prepared, {system: base}, shares_classes(prepared, base))
 
 
-def _contaminated(dataset: DatasetParameters, overrides: dict[str, Any], who: str) -> DatasetParameters:
-    """Return the images of a variant, which may contaminate the training images of the run's own and nothing else."""
+def _varied_images(dataset: DatasetParameters, overrides: dict[str, Any], who: str) -> DatasetParameters:
+    """Return the images of a variant, which may contaminate the training images of the run's own, or take a part of them."""
     block = overrides.get("dataset", {})
     for field in block:
         if field not in _OF_IMAGES:
-            raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {' and '.join(_OF_IMAGES)}")
+            raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {', '.join(_OF_IMAGES)}")
     return _bind_dataset(dataset.model_dump() | block, who) if block else dataset
 
 

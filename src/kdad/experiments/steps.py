@@ -159,7 +159,8 @@ def fit_folder(
     """
     images, detector = open_image_set(dataset, seed, ContentStore(stores.features)), SYSTEMS[system].detector
     check_images(images)
-    split = Split(table_of(images, split_samples(images.samples, dataset.validation_fraction, seed)))
+    parts = split_samples(images.samples, dataset.validation_fraction, seed, dataset.max_train_images)
+    split = Split(table_of(images, parts))
     context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
     feature_set, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
     feature_set = extract_features(detector, settings, feature_set, frozen, context)

@@ -82,9 +82,14 @@ def obtain_features(
 ) -> FeatureCache:
     """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
 
-    Mean and standard deviation of each channel are streamed over the training images.
+    Mean and standard deviation of each channel are streamed over the training images. Where some of these are unused,
+    the network runs once for all such splits.
     """
     wanted = _describe(network, images, split.images_digest, split.training_digest, options)
+    if split.is_part("unused").any():
+        whole = obtain_features(store, network, images, split.with_all_training, options)
+        if whole.kept:
+            return _select(store, wanted | {"of": "every training image"}, whole, np.arange(len(split)), split)
     return _obtain(store, wanted, network, images, split.is_part("train"), options)
 
 
@@ -101,10 +106,15 @@ def obtain_class_features(
     if not whole.kept:
         return obtain_features(store, network, images, split, options)
     wanted = _describe(network, images, split.images_digest, split.training_digest, options)
-    wanted["of"] = "every class"
+    return _select(store, wanted | {"of": "every class"}, whole, every.rows_of(split.table), split)
+
+
+def _select(
+    store: ContentStore, wanted: dict[str, Any], whole: FeatureCache, rows: np.ndarray, split: Split
+) -> FeatureCache:
+    """Return the `rows` of a kept cache that are a split's images, with statistics of its training images."""
 
     def build(folder: Path) -> None:
-        rows = every.rows_of(split.table)
         statistics = [ChannelStatistics() for _ in whole.arrays]
         training = rows[split.is_part("train")]
         for batch in np.array_split(training, -(-len(training) // _SELECTION_BATCH)):

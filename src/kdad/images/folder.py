@@ -53,7 +53,7 @@ class FileSet(ImageSet):
         self._base, self._layout = self._read(parameters, self._vocabulary)
         self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
-        self._held_out, self._seed = parameters.validation_fraction, seed
+        self._held_out, self._max_train, self._seed = parameters.validation_fraction, parameters.max_train_images, seed
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
         self._raw = RawValues()
@@ -80,7 +80,7 @@ class FileSet(ImageSet):
 
     def _parts(self) -> list[str]:
         try:
-            return split_samples(self.samples, self._held_out, self._seed)
+            return split_samples(self.samples, self._held_out, self._seed, self._max_train)
         except InputError:  # too few images, which the split says
             return [sample.subset for sample in self.samples]
 

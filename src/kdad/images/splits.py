@@ -15,7 +15,7 @@ from kdad.seeding import derive_seed
 _MARK = "#tile="
 
 #: What each part of a split is called where a person reads it.
-PARTS = {"train": "training", "validation": "validation", "test": "test"}
+PARTS = {"train": "training", "validation": "validation", "test": "test", "unused": "unused training"}
 #: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
 
@@ -29,9 +29,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.table)
 
-    def is_part(self, part: Subset) -> np.ndarray:
+    def is_part(self, part: Subset | Literal["unused"]) -> np.ndarray:
         """Return for each image whether it is of this part."""
         return (self.table["split"] == part).to_numpy()
+
+    @property
+    def with_all_training(self) -> "Split":
+        """The same with every unused training image in training."""
+        return Split(self.table.assign(split=self.table["split"].replace("unused", "train")))
 
     def rows(self, part: Subset) -> np.ndarray:
         """Return the rows of a part, in the image set's order."""
@@ -89,26 +94,32 @@ def validation_count(images: int, fraction: float | Literal["auto"]) -> int:
     return min(max(round(wanted), 1), images - 1)
 
 
-def split_samples(samples: list[Sample], validation_fraction: float | Literal["auto"], seed: int) -> list[str]:
-    """Return "train", "validation" or "test" for each sample.
+def split_samples(
+    samples: list[Sample], validation_fraction: float | Literal["auto"], seed: int, max_train: int | None = None
+) -> list[str]:
+    """Return "train", "validation", "test" or "unused" for each sample.
 
     A set with a validation part of its own keeps it. Otherwise `validation_count` of the training images are held out:
-    those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image stay together. Raises
-    `InputError` when fewer than one image would be left on either side.
+    those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image stay together. Of the
+    others `max_train` train, those that hash lowest, and the rest is unused: what is held out is the same for every
+    `max_train`, and more images contain fewer. Raises `InputError` when fewer than one image would be left on either
+    side.
     """
     split: list[str] = [sample.subset for sample in samples]
     training = [position for position, subset in enumerate(split) if subset == "train"]
-    if "validation" in split:
-        if not training:
-            raise InputError("there are no normal training images; add some")
-        return split
+    has_validation = "validation" in split
+    if has_validation and not training:
+        raise InputError("there are no normal training images; add some")
     names = group_tiles([samples[position].id for position in training])
-    if len(names) < 2:
+    if not has_validation and len(names) < 2:
         raise InputError(f"there are {len(names)} normal training images; at least 2 are needed, one to hold out")
-    validation = validation_count(len(names), validation_fraction)
-    for name in sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))[:validation]:
-        for place in names[name]:
-            split[training[place]] = "validation"
+    held_out = 0 if has_validation else validation_count(len(names), validation_fraction)
+    ordered = sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))
+    last = len(ordered) if max_train is None else held_out + max_train
+    for part, chosen in (("validation", ordered[:held_out]), ("unused", ordered[last:])):
+        for name in chosen:
+            for place in names[name]:
+                split[training[place]] = part
     return split
 
 

@@ -188,6 +188,9 @@ class DatasetParameters(StrictModel):
         description="folder, csv: what becomes 0 and 1: auto (8 bits as they are, others as data), type, data (what "
         "training images use) or [low, high]",
     )
+    max_train_images: int | None = Field(
+        None, ge=1, description="so many of the training images train, those whose names hash lowest; null: all of them"
+    )
     duplicates: Literal["warn", "refuse"] = Field(
         "warn", description="what is done about images in two parts, or normal and anomalous"
     )
@@ -230,13 +233,16 @@ class DatasetParameters(StrictModel):
     def category_name(self) -> str:
         """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`.
 
-        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent), and so it is with tiles.
+        With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent), and so it is with tiles
+        and with a part of the training images: ``brick_train_8``.
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
         name = self._own_name()
         if self.tiles is not None:
             name += tiles_suffix(self.tiles.size, self.tiles.overlap)
+        if self.max_train_images is not None:
+            name += f"_train_{self.max_train_images}"
         if not self.contamination:
             return name
         moved = "_by_test" if self.contamination_by == "test" else ""
@@ -279,6 +285,8 @@ class DatasetParameters(StrictModel):
         if self.name in CLASS_SETS:
             if self.contamination:
                 raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
+            if self.max_train_images is not None:
+                raise ValueError(f"max_train_images does not go with {self.name}; set max_train_images: null")
             if self.normal_class is None:
                 raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
             if not 0 <= self.normal_class <= 9:

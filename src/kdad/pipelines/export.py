@@ -132,7 +132,7 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> Verificat
             images = open_image_set(wanted, int(record.get("seed", 0)))
             if images.name != record.get("dataset") or images.category != record.get("category"):
                 continue
-            found = _as_split(detector, images, wanted.validation_fraction, int(record.get("seed", 0)))
+            found = _as_split(detector, images, wanted, int(record.get("seed", 0)))
         except (InputError, ValidationError, OSError):
             continue
         same = found.split.images_digest == record.get("images")
@@ -141,6 +141,7 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> Verificat
     return None
 
 
-def _as_split(detector: Detector, images: ImageSet, fraction: float | str, seed: int) -> FeatureSet:
-    split = Split(table_of(images, split_samples(images.samples, fraction, seed)))
+def _as_split(detector: Detector, images: ImageSet, dataset: DatasetParameters, seed: int) -> FeatureSet:
+    parts = split_samples(images.samples, dataset.validation_fraction, seed, dataset.max_train_images)
+    split = Split(table_of(images, parts))
     return detector.prepare_images(detector.settings, FeatureSet(images, split, {}), seed)

@@ -29,7 +29,7 @@ class ContaminatedSet(WrappedSet):
         # Images that move train in the set below too, which finds the range of values by those that do.
         self.samples = images.samples if parameters.contamination_by == "test" else list(images.samples)
         chosen = self._drawn() if parameters.contamination_by == "drawn" else self._moved()
-        parts = split_samples(self.samples, parameters.validation_fraction, seed)
+        parts = split_samples(self.samples, parameters.validation_fraction, seed, parameters.max_train_images)
         #: The rows on which a defect is drawn, with its kind and the row of another training image to paste from.
         self._defects: dict[int, tuple[str, int]] = {}
         kinds = parameters.textures.defects.kinds

@@ -72,7 +72,8 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
     Images that are there twice are said; raises `InputError` for them where ``dataset.duplicates`` refuses them.
     """
     samples = [Sample(*row) for row in image_table[_SAMPLE_COLUMNS].itertuples(index=False)]
-    table = image_table.assign(split=split_samples(samples, dataset.validation_fraction, seed))
+    parts = split_samples(samples, dataset.validation_fraction, seed, dataset.max_train_images)
+    table = image_table.assign(split=parts)
     table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
     check_exact(table, dataset.duplicates)
     _say_split(table)
