@@ -86,7 +86,7 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
 
 
 def _varied_images(dataset: DatasetParameters, overrides: dict[str, Any], who: str) -> DatasetParameters:
-    """Return the images of a variant, which may contaminate the training images of the run's own, or take a part of them."""
+    """Return the images of a variant, which may contaminate the run's training images or take a part of them."""
     block = overrides.get("dataset", {})
     for field in block:
         if field not in _OF_IMAGES:
