@@ -11,12 +11,14 @@ import pytest
 from kdad.detectors.evaluation import map_images, maps_to_measure, set_threshold, threshold_scores
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
+from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
 from kdad.images.splits import Split
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
+from small_detector import fit_detector
 
 _SETTINGS = MkdSettings(
     source={"name": "timm:test_resnet", "weights": "random"},
@@ -199,3 +201,20 @@ def test_test_images_are_measured(two_of_each):
     assert found.smoothed[:, 0, 0].tolist() == [2, 5]
     assert found.raw[:, 0, 0].tolist() == [-2, -5]
     assert found.gaussian_sigma == 1.5
+
+
+def test_each_category_of_a_united_set_has_a_threshold_that_is_kept(tmp_path):
+    detector = fit_detector(tmp_path)
+    scores = pd.DataFrame({"score": np.arange(12.0), "split": "validation", "member": ["a", "b", "b"] * 4})
+    scores.loc[11, "split"] = "test"
+    threshold = quantile_threshold(scores["score"].to_numpy()[:11], 0.5)
+    maps = {"discrepancy": np.zeros((12, *detector.size), np.float32)}
+    opened = open_detector(set_threshold(detector, scores, threshold, maps).save(tmp_path / "kept"), "cpu")
+    # Of "a" 0, 3, 6, 9 are held out, of "b" 1, 2, 4, 5, 7, 8, 10.
+    for name, own in (("a", [0, 3, 6, 9]), ("b", [1, 2, 4, 5, 7, 8, 10])):
+        chosen = opened.for_category(name)
+        assert chosen.threshold == quantile_threshold(np.array(own, float), 0.5)
+        assert chosen.validation_scores.tolist() == own
+    assert opened.threshold == threshold
+    with pytest.raises(InputError, match=r"no threshold of the category 'c'.* it has learnt: a, b"):
+        opened.for_category("c")

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kdad.metrics.ground_truth import GroundTruth
-from kdad.metrics.measure import PIXEL_METRICS, measure, measure_pixels, numbers_of
+from kdad.metrics.measure import PIXEL_METRICS, measure, measure_categories, measure_pixels, numbers_of
 from kdad.metrics.measure import MapSet as MeasuredMaps
 from kdad.scoring.parameters import MeasuringParameters
 
@@ -119,3 +119,22 @@ def test_images_that_are_anomalous_as_a_whole_leave_out_the_protocol_alone(test_
     assert found["pixel_auroc_mkd_protocol"] is None
     assert found["metrics_left_out"].startswith("pixel_auroc_mkd_protocol: it is of masked images alone")
     assert found["localisation_left_out"] is None
+
+
+def test_categories_are_measured_as_if_alone_by_their_own_thresholds(test_table, truth):
+    members = np.array(["b", "a", "a", "b", "a", "a", "b"])
+    maps = {"forward": _maps(0, 1.0)}
+    cuts = {"a": 0.25, "b": 0.75}
+    found = measure_categories(test_table.assign(member=members), maps, truth, _MEASURING, cuts)
+    assert list(found) == ["b", "a", "mean"]
+    for name in ("a", "b"):
+        rows = np.flatnonzero(members == name)
+        own = test_table.iloc[rows]
+        assert found[name]["image_auroc"] == roc_auc_score(own["label"], own["score"])
+        decided, normal = own["score"] > cuts[name], own["label"] == 0
+        assert found[name]["false_positive_rate"] == decided[normal].mean()
+        measured = [row for row in rows if row in truth.positions]
+        masks = np.stack([truth.masks[list(truth.positions).index(row)] for row in measured])
+        expected = roc_auc_score(masks.ravel(), maps["forward"].smoothed[measured].ravel())
+        assert found[name]["pixel_auroc"] == pytest.approx(expected)
+    assert found["mean"]["image_auroc"] == np.mean([found[name]["image_auroc"] for name in ("a", "b")])

@@ -268,6 +268,7 @@ class Detector(nn.Module, Predictor):
             threshold=self.threshold,
             validation_scores=self.validation_scores.tolist(),
             in_float32=self.in_float32,
+            by_category=self.by_category,
             colour_limits=self.colour_limits,
             tiled=self.tiled,
             made_by=self.record,

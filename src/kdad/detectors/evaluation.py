@@ -148,7 +148,8 @@ def threshold_scores(
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous). Scores
     are the raw ones, or of smoothed maps. Raises `InputError` as `quantile_threshold`.
     """
-    table = split.table.loc[raw_scores["row"], ["id", "label", "kind", "split"]].reset_index(drop=True)
+    columns = [name for name in ("id", "label", "kind", "split", "member") if name in split.table]
+    table = split.table.loc[raw_scores["row"], columns].reset_index(drop=True)
     rule = detector.image_score
     if rule.rule == "raw":
         scores = raw_scores[rule.of].to_numpy()
@@ -178,7 +179,18 @@ def set_threshold(
     """
     validation = _validation_scores(scores)
     limits = [colour_limits_of(anomaly_maps[method][: len(validation)]) for method in detector.methods[:1]]
-    return detector.calibrated(threshold, validation, *limits)
+    detector.calibrated(threshold, validation, *limits)
+    detector.by_category = thresholds_by_category(scores, threshold.wanted)
+    return detector
+
+
+def thresholds_by_category(scores: pd.DataFrame, quantile: float) -> dict[str, Calibration]:
+    """Return a threshold for each category of a united set, on its own validation scores; none for other sets."""
+    if "member" not in scores:
+        return {}
+    held_out = scores[scores["split"] == "validation"]
+    by_member = {name: rows["score"].to_numpy() for name, rows in held_out.groupby("member", sort=False)}
+    return {name: Calibration.of(quantile_threshold(own, quantile), own) for name, own in by_member.items()}
 
 
 @torch.no_grad()

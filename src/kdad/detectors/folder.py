@@ -72,6 +72,9 @@ class DetectorFacts(StrictModel):
     in_float32: Calibration | None = Field(
         None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
     )
+    by_category: dict[str, Calibration] = Field(
+        {}, description="thresholds of each category that it has learnt, if several"
+    )
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     tiled: list[TiledThreshold] = Field([], description="thresholds of images that are predicted by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")

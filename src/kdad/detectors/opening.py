@@ -60,6 +60,7 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     elif facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
+        detector.by_category = facts.by_category
     detector.record = facts.made_by
     return detector.eval()
 

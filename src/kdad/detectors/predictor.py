@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,8 @@ from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_
 from kdad.images.files.value_range import ValueRange
 from kdad.images.found import batches_of, look_for_images
 from kdad.images.tiling import Tiling
-from kdad.parameters.strict import StrictModel
-from kdad.scoring.threshold import Threshold
+from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.scoring.threshold import Calibration, Threshold
 
 _PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
 
@@ -139,6 +140,7 @@ class Predictor(ABC):
         self.threshold: Threshold | None = None
         self.validation_scores = np.empty(0)
         self.colour_limits: tuple[float, float] | None = None
+        self.by_category: dict[str, Calibration] = {}  # of one that has learnt several
         self.tiled: list[TiledThreshold] = []  # of images that are predicted by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
 
@@ -222,6 +224,22 @@ class Predictor(ABC):
         """Raise `InputError` for one that cannot decide yet."""
         if self.threshold is None:
             raise InputError("the detector has no threshold; run the pipeline 'calibration' on it first")
+
+    def for_category(self, category: str) -> Self:
+        """Return the same detector with the threshold of one of the categories that it has learnt.
+
+        Raises `InputError` for a category that it has not.
+        """
+        if category not in self.by_category:
+            known = ", ".join(self.by_category)
+            raise InputError(
+                f"the detector has no threshold of the category '{category}'"
+                f"{nearest_name(category, [*self.by_category])}; "
+                + (f"it has learnt: {known}" if known else "it has learnt one category, and takes none")
+            )
+        own = copy(self)
+        found = self.by_category[category]
+        return own.calibrated(found.threshold, np.array(found.validation_scores), self.colour_limits)
 
     def calibrated(
         self, threshold: Threshold, validation_scores: np.ndarray, colour_limits: tuple[float, float] | None = None

@@ -1,7 +1,6 @@
 """Plans: which cases answer a question; an ablation's variants, each with its complete settings."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,9 +10,8 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.case import Case
 from kdad.experiments.parameters import AblationParameters
-from kdad.images.layouts.layout import list_categories
-from kdad.images.layouts.lists import list_csv_categories
-from kdad.parameters.dataset import CELLS, CLASS_SETS, TEXTURES, DatasetParameters
+from kdad.images.united import every_category
+from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 
 #: Ablations whose name is not that of their system.
@@ -147,12 +145,7 @@ def _every_category(dataset: dict[str, Any]) -> list[str | int]:
     """List what `categories: all` means: every class, texture, type of cell, or folder in root that is a set."""
     if dataset["name"] in CLASS_SETS:
         return list(range(10))
-    if dataset["name"] == "textures":
-        return list(TEXTURES)
-    if dataset["name"] == "elpv":
-        return list(CELLS)
-    root = Path(dataset.get("root") or "").expanduser()
-    found = list_csv_categories(root) if dataset["name"] == "csv" else list_categories(root)
+    found = every_category(dataset["name"], dataset.get("root"))
     # A place that is not there or holds no sets is reported when its images are validated.
     return found or [dataset.get("category")]
 

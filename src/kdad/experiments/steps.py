@@ -11,7 +11,14 @@ import pandas as pd
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector, FitResult, TrainContext
-from kdad.detectors.evaluation import RawMaps, calibrate_float32, maps_to_measure, set_threshold, threshold_scores
+from kdad.detectors.evaluation import (
+    RawMaps,
+    calibrate_float32,
+    maps_to_measure,
+    set_threshold,
+    threshold_scores,
+    thresholds_by_category,
+)
 from kdad.detectors.evaluation import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
@@ -19,9 +26,9 @@ from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.checks import check_images
 from kdad.images.registry import open_image_set
-from kdad.images.splits import Split, split_samples, table_of
+from kdad.images.splits import Split, split_set, table_of
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
-from kdad.metrics.measure import PixelCurves, numbers_of
+from kdad.metrics.measure import PixelCurves, measure_categories, numbers_of
 from kdad.metrics.measure import measure as measure_maps
 from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.parameters import MeasuringParameters
@@ -135,7 +142,10 @@ def measure(
     """
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     maps = maps_to_measure(made, split, raw_maps, anomaly_maps)
-    return measure_maps(test, maps, truth, measuring)
+    measured, curves = measure_maps(test, maps, truth, measuring)
+    own = thresholds_by_category(scores, measuring.threshold_quantile)
+    cuts = {name: calibration.threshold.value for name, calibration in own.items()}
+    return measured | ({"categories": measure_categories(test, maps, truth, measuring, cuts)} if own else {}), curves
 
 
 def calibrate(
@@ -159,8 +169,7 @@ def fit_folder(
     """
     images, detector = open_image_set(dataset, seed, ContentStore(stores.features)), SYSTEMS[system].detector
     check_images(images)
-    parts = split_samples(images.samples, dataset.validation_fraction, seed, dataset.max_train_images)
-    split = Split(table_of(images, parts))
+    split = Split(table_of(images, split_set(images.samples, dataset, seed), dataset.is_united))
     context = RunContext(choose_compute(device), stores, MeasuringParameters(), seed)
     feature_set, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
     feature_set = extract_features(detector, settings, feature_set, frozen, context)

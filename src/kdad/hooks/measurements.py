@@ -1,9 +1,12 @@
 """A run's results as MLflow's metrics: one name each, the same in all pipelines."""
 
+import re
 import time
 from typing import Any
 
 import pandas as pd
+
+from kdad.metrics.names import METRICS
 
 #: What `metrics.json` says beside results: whose they are, and what they cost.
 _NO_RESULTS = ("seed", "image_size", "seconds", "peak_memory_gb", "features_reused", "fitting_reused")
@@ -17,15 +20,20 @@ _FACTS = (
 def headline(metrics: dict[str, Any]) -> dict[str, float]:
     """Return a run's results: metrics, rates, threshold.
 
-    Of several localisation methods the first has the plain names, and others follow by ``<metric>.<method>``.
+    Of several localisation methods the first has the plain names, and others follow by ``<metric>.<method>``; those of
+    each category of a united set, and their mean, by ``<metric>.<category>``.
     """
     values = {name: value for name, value in metrics.items() if name not in (*_NO_RESULTS, *_FACTS)}
     threshold, methods = values.pop("threshold", None), values.pop("localisation", None) or {}
+    categories = values.pop("categories", None) or {}
     found = _numbers(values)
     if isinstance(threshold, dict):
         threshold = threshold.get("value")
     if threshold is not None:
         found["threshold"] = float(threshold)
+    for category, own in categories.items():
+        suffix = re.sub(r"[^\w./ :-]", "_", category)  # what MLflow takes in a name
+        found |= {f"{name}.{suffix}": value for name, value in _numbers(own).items() if name in METRICS}
     for method in list(methods)[1:]:
         found |= {f"{name}.{method}": value for name, value in _numbers(methods[method]).items()}
     return found

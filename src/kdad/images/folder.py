@@ -26,7 +26,7 @@ from kdad.images.layouts.reading import (
     read_layout,
     read_list,
 )
-from kdad.images.splits import split_samples
+from kdad.images.splits import split_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
 from kdad.progress import counted
@@ -53,7 +53,7 @@ class FileSet(ImageSet):
         self._base, self._layout = self._read(parameters, self._vocabulary)
         self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
-        self._held_out, self._max_train, self._seed = parameters.validation_fraction, parameters.max_train_images, seed
+        self._parameters, self._seed = parameters, seed
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
         self._raw = RawValues()
@@ -80,7 +80,7 @@ class FileSet(ImageSet):
 
     def _parts(self) -> list[str]:
         try:
-            return split_samples(self.samples, self._held_out, self._seed, self._max_train)
+            return split_set(self.samples, self._parameters, self._seed)
         except InputError:  # too few images, which the split says
             return [sample.subset for sample in self.samples]
 

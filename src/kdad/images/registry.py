@@ -11,6 +11,7 @@ from kdad.images.published.idx import DigitSet, IdxSet
 from kdad.images.synthetic.contamination import ContaminatedSet
 from kdad.images.synthetic.textures import TextureSet
 from kdad.images.tiling import TiledSet
+from kdad.images.united import UnitedSet, member_datasets
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
 
@@ -21,6 +22,11 @@ def open_image_set(parameters: DatasetParameters, seed: int = 0, store: ContentS
     `seed` is the run's: the range of wide pixel values is that of the images that train, and of none that is held out.
     With a `store` files are decoded once, by whichever run or step asks first.
     """
+    if parameters.is_united:
+        members = [open_image_set(member, seed, store) for member in member_datasets(parameters)]
+        united = UnitedSet(members, parameters)
+        united.root = parameters.origin
+        return united
     sets = {
         "textures": TextureSet,
         "digits": DigitSet,

@@ -1,7 +1,7 @@
 """Which normal images train and which are held out."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Sample, Subset, hash_content
+from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import derive_seed
 
 #: In the name of a tile, between that of its image and where it lies.
@@ -123,6 +124,26 @@ def split_samples(
     return split
 
 
+def split_set(samples: list[Sample], dataset: DatasetParameters, seed: int) -> list[str]:
+    """Return what `split_samples` does, by a dataset block; each category of a united set is split as if alone."""
+    given = dataset.validation_fraction, seed, dataset.max_train_images
+    if not dataset.is_united:
+        return split_samples(samples, *given)
+    split = [""] * len(samples)
+    members = member_of([sample.id for sample in samples])
+    for member in dict.fromkeys(members):
+        rows = [row for row, name in enumerate(members) if name == member]
+        alone = [replace(samples[row], id=samples[row].id.removeprefix(f"{member}/")) for row in rows]
+        for row, part in zip(rows, split_samples(alone, *given), strict=True):
+            split[row] = part
+    return split
+
+
+def member_of(names: Iterable[str]) -> list[str]:
+    """Return the category that each image of a united set is of, by its id."""
+    return [name.partition("/")[0] for name in names]
+
+
 def tile_name(name: str, top: int, left: int) -> str:
     """Return the name of a tile of the image with this name, by where it begins: ``a.png#tile=0,192``."""
     return f"{name}{_MARK}{top},{left}"
@@ -141,11 +162,17 @@ def group_tiles(names: list[str]) -> dict[str, list[int]]:
     return groups
 
 
-def table_of(images: ImageSet, parts: Sequence[str]) -> pd.DataFrame:
+def table_of(images: ImageSet, parts: Sequence[str], is_united: bool = False) -> pd.DataFrame:
     """Return the split table of an image set whose samples are of these parts."""
     fingerprints = [images.fingerprint(row) for row in range(len(images.samples))]
     table = pd.DataFrame(map(asdict, images.samples)).assign(split=list(parts), fingerprint=fingerprints)
-    return table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    return split_columns(table, is_united)
+
+
+def split_columns(table: pd.DataFrame, is_united: bool) -> pd.DataFrame:
+    """Return the columns of a split table, with ``member``, the category, for images of a united set."""
+    table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    return table.assign(member=member_of(table["id"])) if is_united else table
 
 
 def _digest(*columns: pd.Series) -> str:

@@ -41,7 +41,10 @@ def describe_detector(detector: Predictor) -> Facts:
         facts.append(("Calibrated on", str(made["calibrated_on"])))
     threshold = detector.threshold
     said = "none yet" if threshold is None else f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"
-    return [(name, printable(text)) for name, text in [*facts, ("Threshold", said)]]
+    facts.append(("Threshold", said))
+    if detector.by_category:
+        facts.append(("Categories", f"thresholds of {', '.join(detector.by_category)}, by the parameter 'category'"))
+    return [(name, printable(text)) for name, text in facts]
 
 
 def describe_images(images: FoundImages, detector: Predictor, unlabelled: str, sizes: Facts | None = None) -> Facts:

@@ -31,6 +31,9 @@ class InferenceParameters(StrictModel):
     detector: str = Field(
         "latest", description="a folder, an exported file, latest, or runs:/ID, models:/NAME@ALIAS of MLflow"
     )
+    category: str | None = Field(
+        None, description="of a detector of several categories: decide by this one's threshold; null: by the common one"
+    )
     output: str | None = Field(
         None, description="where results go; null: data/08_reporting/inference/<last name of images>"
     )

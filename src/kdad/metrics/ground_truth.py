@@ -40,6 +40,16 @@ class GroundTruth:
         found = np.flatnonzero(self.positions == position)
         return self.masks[found[0]] if found.size else None
 
+    def of(self, positions: np.ndarray) -> "GroundTruth":
+        """Return the masks of the test images at these positions, which count from 0 there."""
+        if self.reason is not None:
+            return self
+        chosen = np.flatnonzero(np.isin(self.positions, positions))
+        masks = self.masks[chosen]
+        reason = None if masks.any() else "the test images of this category have no masks"
+        own = None if self.own_masks is None else [self.own_masks[row] for row in chosen]
+        return GroundTruth(np.searchsorted(positions, self.positions[chosen]), masks, reason, own_masks=own)
+
     @property
     def resolution(self) -> str:
         """What pixels are measured at, in words."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.metrics.ground_truth import GroundTruth, measured_pair
-from kdad.metrics.names import PIXEL_METRICS
+from kdad.metrics.names import METRICS, PIXEL_METRICS
 from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pixel_ap, pixel_auroc, pixel_roc, rank_pixels
 from kdad.metrics.ranking import detection_metrics
 from kdad.metrics.region_overlap import ProCurve, pro_curve
@@ -108,6 +108,29 @@ def measure(
         "anomalous_images_with_empty_mask": truth.empty,
     }
     return measured, curves
+
+
+def measure_categories(
+    test: pd.DataFrame,
+    maps: dict[str, MapSet],
+    truth: GroundTruth,
+    measuring: MeasuringParameters,
+    thresholds: dict[str, float],
+) -> dict[str, dict[str, float | int | None]]:
+    """Return the numbers that `measure` finds for each category of a united set, and their ``mean``.
+
+    `test` has the column ``member``. Decisions are by the category's own threshold.
+    """
+    found = {}
+    for name, rows in test.groupby("member", sort=False).groups.items():
+        at = np.asarray(rows)
+        own = test.loc[at].assign(decision=(test.loc[at, "score"] > thresholds[name]).astype(int))
+        own_maps = {method: MapSet(one.smoothed[at], one.raw[at], one.gaussian_sigma) for method, one in maps.items()}
+        measured, _ = measure(own.reset_index(drop=True), own_maps, truth.of(at), measuring)
+        found[name] = numbers_of(measured)
+    known = pd.DataFrame(found).astype(float)
+    means = {name: float(known.loc[name].mean()) for name in METRICS if name in known.index}
+    return found | {"mean": {name: None if np.isnan(value) else value for name, value in means.items()}}
 
 
 def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:

@@ -1,5 +1,6 @@
 """The ``dataset:`` block: which images, at what size, how they are understood, and how the default set is made."""
 
+from hashlib import sha256
 from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from kdad.parameters.written_names import folder_name
 DefectKind = Literal["scratch", "stain", "hole", "paste", "blur"]
 
 TEXTURES = ("brick", "grass", "gravel")
+_LONGEST_NAME = 80  # of a folder
 #: Labelled sets, of which one class is normal.
 CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 #: Sets that come with the package, or a library of it, and have no root.
@@ -155,9 +157,10 @@ class DatasetParameters(StrictModel):
     name: Literal["textures", "digits", "mnist", "fashion_mnist", "cifar10", "folder", "csv", "elpv"] = Field(
         description="the image set"
     )
-    category: str | None = Field(
+    category: str | list[str] | None = Field(
         None,
-        description="textures: brick, grass, gravel; folder: in root, or null; csv: of its column; elpv: mono, poly",
+        description="textures: brick, grass, gravel; folder: in root, or null; csv: of its column; elpv: mono, poly; "
+        "all, or a list: one detector for these",
     )
     normal_class: int | None = Field(None, description="digits, mnist, fashion_mnist, cifar10: the normal class, 0..9")
     root: str | None = Field(
@@ -220,7 +223,16 @@ class DatasetParameters(StrictModel):
     @classmethod
     def _digits_are_a_name(cls, value: Any) -> Any:
         """Take a number for the name of a folder, as YAML and command lines give it."""
+        if isinstance(value, list):
+            names = [str(name) if type(name) is int else name for name in value]
+            # One number comes as a list, as it does for every field that takes a list.
+            return names[0] if len(names) == 1 and type(value[0]) is int else names
         return str(value) if type(value) is int else value
+
+    @property
+    def is_united(self) -> bool:
+        """Whether one detector is to learn several categories: a list of them, or ``all``."""
+        return self.category == "all" or isinstance(self.category, list)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -249,8 +261,12 @@ class DatasetParameters(StrictModel):
         return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
 
     def _own_name(self) -> str:
-        if self.name == "elpv":
-            return self.category or "_and_".join(CELLS)
+        if self.name == "elpv" and self.category is None:
+            return "_and_".join(CELLS)
+        if isinstance(self.category, list):
+            joined = "_and_".join(map(folder_name, self.category))
+            digest = sha256(joined.encode()).hexdigest()[:8]
+            return joined if len(joined) <= _LONGEST_NAME else f"{len(self.category)}_categories_{digest}"
         if self.category:
             return folder_name(self.category)
         place = Path(self.root).expanduser().resolve()
@@ -295,13 +311,15 @@ class DatasetParameters(StrictModel):
 
     def _check_category(self) -> None:
         known = {"textures": TEXTURES, "elpv": CELLS}.get(self.name)
-        if self.category is None:
-            if self.name == "textures":
-                raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
-        elif known is not None and self.category not in known:
-            raise ValueError(f"unknown category '{self.category}'{nearest_name(self.category, list(known))}")
-        # The category becomes a folder's name under data/, and must not lead out of it.
-        elif self.category in ("", ".", "..") or set(self.category) & set("/\\:\0"):
-            raise ValueError(
-                f"category '{self.category}' must be the name of one folder in root, without slashes or '..'"
-            )
+        if isinstance(self.category, list) and len(set(self.category)) < max(len(self.category), 2):
+            raise ValueError(f"category {self.category} takes two or more names, each once; for one, give its name")
+        if self.category is None and self.name == "textures":
+            raise ValueError(f"textures needs a category; known: {', '.join(TEXTURES)}")
+        for name in self.category if isinstance(self.category, list) else [self.category]:
+            if name is None or name == "all" == self.category:
+                continue
+            if known is not None and name not in known:
+                raise ValueError(f"unknown category '{name}'{nearest_name(name, list(known))}")
+            # The category becomes a folder's name under data/, and must not lead out of it.
+            if name in ("", ".", "..") or set(name) & set("/\\:\0"):
+                raise ValueError(f"category '{name}' must be the name of one folder in root, without slashes or '..'")

@@ -25,7 +25,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
-from kdad.images.splits import Split, split_samples, table_of
+from kdad.images.splits import Split, split_set, table_of
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters
@@ -142,6 +142,5 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> Verificat
 
 
 def _as_split(detector: Detector, images: ImageSet, dataset: DatasetParameters, seed: int) -> FeatureSet:
-    parts = split_samples(images.samples, dataset.validation_fraction, seed, dataset.max_train_images)
-    split = Split(table_of(images, parts))
+    split = Split(table_of(images, split_set(images.samples, dataset, seed), dataset.is_united))
     return detector.prepare_images(detector.settings, FeatureSet(images, split, {}), seed)

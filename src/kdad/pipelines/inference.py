@@ -73,7 +73,7 @@ def predict_images(
 
     Returned with the finished table are what detector and images were taken for, and what scores are compared with.
     """
-    detector.require_threshold()
+    detector = _of_category(detector, inference.category)
     prepare_compute(compute)
     if inference.maps and not detector.methods:
         raise InputError(
@@ -92,6 +92,11 @@ def predict_images(
             output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape
         )
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
+
+
+def _of_category(detector: Predictor, category: str | None) -> Predictor:
+    detector.require_threshold()
+    return detector if category is None else detector.for_category(category)
 
 
 def _by_tiles(detector: Predictor, inference: InferenceParameters) -> tuple[AnyPredictor, Facts]:
@@ -154,7 +159,7 @@ def watch_folder(
     Returned with the table are what the detector was taken for, and what scores are compared with.
     """
     prepare_compute(compute)
-    detector.require_threshold()
+    detector = _of_category(detector, inference.category)
     predictor, understood = _by_tiles(detector, inference)
     by_tiles = f"{predictor.tiling}, threshold {predictor.threshold.value!r}" if inference.tiles else None
     understood.append(("Watching", printable(str(folder))))

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from kdad.metrics.names import METRICS, Metric
+from kdad.metrics.names import MAIN, METRICS, Metric
 from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
 from kdad.scoring.threshold import Threshold
 
@@ -69,6 +69,7 @@ def console_table(metrics: dict) -> Group:
         notes.insert(0, left_out)
     # A table of its own: beside four methods' columns, words are broken on a console of 80.
     tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
+    tables += [_category_table(metrics["categories"])] if metrics.get("categories") else []
     return Group(*tables, *(Text(note, style="italic") for note in notes))
 
 
@@ -90,6 +91,15 @@ def _ranking_table(metrics: dict) -> Table:
         table.add_row(title, *("" if metric is None else metric.text(found[metric.key]) for metric, found in cells))
         if title == "AUROC":
             table.add_row("95 % interval", "-" if low is None else f"{low:.3f} to {high:.3f}")
+    return table
+
+
+def _category_table(categories: dict[str, dict]) -> Table:
+    """Return the main metrics of each category of one detector for several; rates are by its own threshold."""
+    shown = [METRICS[key] for key in (*MAIN, "false_positive_rate", "true_positive_rate")]
+    table = Table("", *(Column(metric.label, justify="right") for metric in shown))
+    for name, found in categories.items():
+        table.add_row(name, *(metric.text(found.get(metric.key)) for metric in shown))
     return table
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Sample, Subset, WrappedSet
-from kdad.images.splits import split_samples
+from kdad.images.splits import split_set
 from kdad.images.synthetic.defects import draw_defect
 from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import derive_seed, numpy_generator
@@ -29,7 +29,7 @@ class ContaminatedSet(WrappedSet):
         # Images that move train in the set below too, which finds the range of values by those that do.
         self.samples = images.samples if parameters.contamination_by == "test" else list(images.samples)
         chosen = self._drawn() if parameters.contamination_by == "drawn" else self._moved()
-        parts = split_samples(self.samples, parameters.validation_fraction, seed, parameters.max_train_images)
+        parts = split_set(self.samples, parameters, seed)
         #: The rows on which a defect is drawn, with its kind and the row of another training image to paste from.
         self._defects: dict[int, tuple[str, int]] = {}
         kinds = parameters.textures.defects.kinds

@@ -23,7 +23,7 @@ from kdad.images.checks import (
 from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
 from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
-from kdad.images.splits import Split, split_samples
+from kdad.images.splits import Split, split_columns, split_set
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
@@ -69,12 +69,12 @@ def _say_files(image_set: ImageSet, facts: list[FileFacts | None]) -> None:
 def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: int) -> pd.DataFrame:
     """Split the images, in their order, into train, validation and test (column `split`).
 
+    A united set has its categories in the column ``member``.
+
     Images that are there twice are said; raises `InputError` for them where ``dataset.duplicates`` refuses them.
     """
     samples = [Sample(*row) for row in image_table[_SAMPLE_COLUMNS].itertuples(index=False)]
-    parts = split_samples(samples, dataset.validation_fraction, seed, dataset.max_train_images)
-    table = image_table.assign(split=parts)
-    table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    table = split_columns(image_table.assign(split=split_set(samples, dataset, seed)), dataset.is_united)
     check_exact(table, dataset.duplicates)
     _say_split(table)
     return table
