@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
@@ -21,6 +22,14 @@ from kdad.storage.provenance import code_digest
 from kdad.training.loop import TrainingTask, train
 
 _MAP = "feature_distance"
+
+
+def location_distance(source: Tensor, student: Tensor) -> Tensor:
+    """Return one minus the cosine over channels at each location, `(B, h, w)` in [0, 2], for `(B, C, h, w)`.
+
+    It is half the squared distance of features of length 1, which keeps digits that one minus a cosine near 1 loses.
+    """
+    return 0.5 * (normalize(source.float(), dim=1) - normalize(student.float(), dim=1)).square().sum(1)
 
 
 class FeatureDistanceDetector(SourceDetector):

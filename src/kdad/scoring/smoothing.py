@@ -1,10 +1,11 @@
-"""Filters that anomaly maps `(B, H, W)` pass through, each map alone.
+"""Filters that anomaly maps `(B, H, W)` pass through, each map alone; and the mean by which several become one.
 
 Linear ones are products with banded matrices along rows and columns: processors and the runtimes of exported files
 multiply several times faster than they convolve or interpolate (docs/lab/performance.md).
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,7 @@ Blocks = list[tuple[int, int, np.ndarray]]
 
 _ROWS = 256  # that a block gives at most: so a large map costs what its band holds, and not its side squared
 _CHUNK = 8  # maps worked on at once
+_FLOOR = 1e-8  # in a geometric mean no value is taken for smaller: far below what float32 resolves of a distance
 
 
 def smooth(maps: Tensor, steps: SmoothingParameters) -> Tensor:
@@ -115,6 +117,14 @@ def elliptic_element(size: int) -> np.ndarray:
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.rint(np.sqrt(radius**2 - offsets**2))
     return np.abs(offsets)[None, :] <= half_widths[:, None]
+
+
+def geometric_mean(maps: Sequence[Tensor]) -> Tensor:
+    """Return the geometric mean `(B, H, W)` of maps of that shape, none of whose values are negative.
+
+    It asks all maps to agree: what one alone shows is damped.
+    """
+    return torch.stack(list(maps)).clamp_min(_FLOOR).log().mean(0).exp()
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

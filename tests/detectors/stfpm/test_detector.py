@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdad.detectors.stfpm.detector import StfpmDetector, location_distance, pyramid_loss, pyramid_map
+from kdad.detectors.feature_distance import location_distance
+from kdad.detectors.stfpm.detector import StfpmDetector, pyramid_loss, pyramid_map
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.errors import InputError
 from kdad.networks.weights import fingerprint_weights

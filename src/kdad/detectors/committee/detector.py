@@ -21,10 +21,9 @@ from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.per_pixel import moments_state, take_map_moments
+from kdad.scoring.smoothing import geometric_mean
 from kdad.storage.content_store import content_key
 
-#: Below it no value is taken for smaller: the training patches of a memory bank have a distance of 0.
-_FLOOR = 1e-8
 _DETECTION = "detection"  # the product standardised at each position
 _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
@@ -136,7 +135,7 @@ class CommitteeDetector(SourceDetector):
             scores[f"{name}_score"], finished = member.score_and_map(images, moved)
             shown = finished[member.methods[0]]  # as distances from 0 on: those of an SVM begin below
             maps[name] = shown - member.lowest if isinstance(member, BaselineDetector) else shown
-        maps[PRODUCT] = multiply(list(maps.values()))
+        maps[PRODUCT] = geometric_mean(list(maps.values()))
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[PRODUCT])
         return Outputs(scores, {method: maps[method] for method in methods})
@@ -148,11 +147,6 @@ class CommitteeDetector(SourceDetector):
         """Raise `InputError` that names a member that cannot be exported."""
         for member in self.members.values():
             member.require_exportable()
-
-
-def multiply(maps: Sequence[Tensor]) -> Tensor:
-    """Return the geometric mean `(B, H, W)` of maps of that shape, none of whose values are negative."""
-    return torch.stack(list(maps)).clamp_min(_FLOOR).log().mean(0).exp()
 
 
 def _prediction_settings(member: Detector) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, ForwardMapParameters
-from kdad.scoring.smoothing import upsample
+from kdad.scoring.smoothing import geometric_mean, upsample
 
 #: Lengths below are taken for this one, as `cosine_similarity` does.
 _SHORTEST = 1e-8
-#: Added before the logarithm of the geometric mean; far below any discrepancy that float32 resolves.
-_FLOOR = 1e-8
 
 
 def value_loss(source: Tensor, cloner: Tensor) -> Tensor:
@@ -97,7 +95,4 @@ def forward_map(
     by a constant factor alone.
     """
     maps = [upsample(location_map(s, c, rule.term, loss), size) for s, c in zip(source, cloner, strict=True)]
-    stacked = torch.stack(maps)  # (points, B, H, W)
-    if rule.fusion == "sum":
-        return stacked.sum(0)
-    return stacked.clamp_min(_FLOOR).log().mean(0).exp()
+    return torch.stack(maps).sum(0) if rule.fusion == "sum" else geometric_mean(maps)

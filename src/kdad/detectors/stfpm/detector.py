@@ -5,24 +5,15 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from kdad.detectors.feature_distance import FeatureDistanceDetector
+from kdad.detectors.feature_distance import FeatureDistanceDetector, location_distance
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.networks.source import build_source
 from kdad.scoring.smoothing import upsample
 
 
-def location_distance(source: Tensor, student: Tensor) -> Tensor:
-    """Return half the squared distance of features of length 1 at each location, `(B, h, w)` in [0, 2] (eq. 1, 2).
-
-    `source` and `student` are `(B, C, h, w)`.
-    """
-    return 0.5 * (normalize(source.float(), dim=1) - normalize(student.float(), dim=1)).square().sum(1)
-
-
 def pyramid_loss(source: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Return the mean distance over locations, summed over critical points, `(B,)` (eq. 3, 4; weights are 1)."""
+    """Return the mean distance over locations, summed over critical points, `(B,)` (eq. 1 to 4; weights are 1)."""
     pairs = zip(source, student, strict=True)
     return torch.stack([location_distance(s, t).flatten(1).mean(1) for s, t in pairs]).sum(0)
 
