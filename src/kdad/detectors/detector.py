@@ -210,10 +210,9 @@ class Detector(nn.Module, Predictor):
         """Raise `InputError` that says which detectors can be exported, for one that cannot."""
         if not self.is_exportable:
             raise InputError(
-                f"{self.describe_itself()} cannot be exported; mkd, uninformed_students, stfpm, soft_target and "
-                "committee can, where neither the first map nor the score is a gradient's, and so can the baselines "
-                "memory_bank, position_gaussian, feature_dictionary, patch_kmeans, patch_ocsvm, l2_autoencoder, "
-                "variational_autoencoder"
+                f"{self.describe_itself()} cannot be exported; a system can where neither its first map nor its score "
+                "is a gradient's, and of the baselines memory_bank, position_gaussian, feature_dictionary, "
+                "patch_kmeans, patch_ocsvm, l2_autoencoder and variational_autoencoder can"
             )
 
     def graph(self) -> nn.Module:
