@@ -302,6 +302,22 @@ def test_sgd_steps_as_torch_does_by_hand(tmp_path):
     assert network.weight.item() == pytest.approx(first - 0.1 * velocity)
 
 
+def test_adam_takes_its_first_beta_from_the_momentum(tmp_path):
+    """Gradients of 1 and 3: their mean is 0.5 (0.5 1) + 0.5 3, over 1 - 0.5^2 since it began at 0."""
+    network, gradients = nn.Linear(1, 1, bias=False), iter([1.0, 0.0, 3.0, 0.0])  # 0 for the validation rows
+    network.weight.data.fill_(1.0)
+
+    def loss(rows):
+        return {"total": next(gradients) * network.weight.flatten().expand(len(rows))}
+
+    parameters = TrainingParameters(epochs=2, batch_size=1, learning_rate=0.1, schedule="constant", momentum=0.5)
+    task = TrainingTask("line", network, loss, np.arange(1), np.arange(1))
+    train(task, parameters, 0, CheckpointFile(tmp_path / "line.checkpoint", "key"))
+    mean = (0.5 * 0.5 * 1.0 + 0.5 * 3.0) / (1 - 0.5**2)
+    spread = ((0.999 * 0.001 * 1.0 + 0.001 * 9.0) / (1 - 0.999**2)) ** 0.5
+    assert network.weight.item() == pytest.approx(1.0 - 0.1 * 1.0 - 0.1 * mean / spread, rel=1e-5)
+
+
 def test_two_threads_train_as_one_after_the_other(tmp_path):
     class Slow(_Regression):
         def loss(self, rows):

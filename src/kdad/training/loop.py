@@ -152,7 +152,7 @@ def _optimiser(module: nn.Module, parameters: TrainingParameters) -> torch.optim
     common = {"lr": parameters.learning_rate, "weight_decay": parameters.weight_decay}
     if parameters.optimiser == "sgd":
         return torch.optim.SGD(module.parameters(), momentum=parameters.momentum, **common)
-    return torch.optim.Adam(module.parameters(), **common)
+    return torch.optim.Adam(module.parameters(), betas=(parameters.momentum, 0.999), **common)
 
 
 def _schedule(
