@@ -53,6 +53,7 @@ def least_parameters() -> dict:
         "calibration": {},
         "export": {},
         "stfpm": {"training": {"epochs": 1}},
+        "reverse_distillation": {"training": {"epochs": 1}},
         "committee": {},
         "teacher": {"dense": {}, "training": {"epochs": 1}},
         "students": {"training": {"epochs": 1}},

@@ -8,6 +8,7 @@ from kedro.framework.project import configure_project, settings
 from pydantic import BaseModel
 
 from kdad.detectors.registry import SYSTEMS
+from kdad.experiments.plan import ablation_of
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
 from kdad.project.session import KNOWN, check_pipelines
 from parameter_blocks import base_parameters, inner_model
@@ -18,7 +19,7 @@ ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters.yml")
 #: Lists of methods and variants, each of which says only what is its own.
 OWN_ALONE = {
     *("baselines.methods", "paper_tables.methods"),
-    *("mkd_ablation.variants", "students_ablation.variants", "committee_ablation.variants"),
+    *(f"{ablation_of(system)}.variants" for system in SYSTEMS),
 }
 #: What an environment asks the user for.
 NEEDED = {name: {"dataset": {"root": "photos"}} for name in ("folder", "mvtec", "paper")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from projects import FEW, PROJECT
+from projects import FEW, PROJECT, STANDING
 
 #: What a folder in `detectors/` would hold: scores are distances from the mean training image.
 SYSTEM = """
@@ -114,4 +114,6 @@ def test_three_additions_give_a_system_everything_that_others_have(project):
     assert Path(report / "tiny/heatmaps.png").is_file()
     summary = pd.read_csv(report / "tiny_ablation/summary.csv")
     assert set(summary["variant"]) == {"one", "two"}
-    assert pd.read_csv(report / "baselines/baselines.csv")["method"].tolist() == ["nearest_pixels", "stfpm", "tiny"]
+    assert pd.read_csv(report / "baselines/baselines.csv")["method"].tolist() == [
+        *("nearest_pixels", *STANDING, "tiny")
+    ]

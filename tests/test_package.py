@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kdad.parameters.strict import merge
-from projects import FEW, PROJECT, copy_project
+from projects import FEW, PROJECT, STANDING, copy_project
 
 pytestmark = pytest.mark.long
 
@@ -47,7 +47,7 @@ def test_paper_tables_of_the_wheel_find_the_printed_figures_in_an_empty_folder(w
     configured = copy_project(tmp_path / "configured", migrated_database)
     path = configured / "conf/test/parameters.yml"
     known = yaml.safe_load((PROJECT / "conf/base/parameters/paper_tables.yml").read_text())["paper_tables"]["methods"]
-    methods = {name: None for name in (*known, "stfpm") if name != "nearest_pixels"}
+    methods = {name: None for name in (*known, *STANDING) if name != "nearest_pixels"}
     changed = merge(merge(yaml.safe_load(path.read_text()), ONE_CELL), {"paper_tables": {"methods": methods}})
     path.write_text(yaml.safe_dump(changed))
     empty = tmp_path / "empty"

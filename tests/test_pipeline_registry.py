@@ -13,7 +13,7 @@ from kdad.experiments.plan import ablation_of
 from kdad.pipeline_registry import register_pipelines
 from kdad.project.configuration import RunConfigLoader
 from kdad.project.session import KNOWN, PLANNED, checked_blocks
-from projects import PROJECT
+from projects import PROJECT, STANDING
 
 NAMES = {
     *("__default__", "mkd_ablation", "students_ablation", "paper_tables", *SYSTEMS),
@@ -102,7 +102,7 @@ for pipeline, wrong in mistakes.items():
     assert found.stdout.count("[]") == 2
 
 
-@pytest.mark.parametrize("system", ["mkd", "stfpm", "committee", "uninformed_students"])
+@pytest.mark.parametrize("system", ["mkd", "stfpm", "reverse_distillation", "committee", "uninformed_students"])
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
         *("validate_images", "split_images", "report_images"),
@@ -175,4 +175,6 @@ def test_an_ablation_is_seven_steps_whatever_its_questions(registered, system):
 
 def test_the_papers_tables_have_a_node_a_system_and_baselines_those_that_stand_among_them(registered):
     assert len(nodes_with(registered["paper_tables"], "_run_")) == len(SYSTEMS)
-    assert nodes_with(registered["baselines"], "_run_") == ["baselines_run_baselines", "baselines_run_stfpm"]
+    assert nodes_with(registered["baselines"], "_run_") == [
+        f"baselines_run_{system}" for system in ("baselines", *STANDING)
+    ]

@@ -7,6 +7,8 @@ from kdad.compute import Compute
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
+from kdad.detectors.reverse_distillation.decoder import ReverseStudent
+from kdad.detectors.reverse_distillation.detector import reverse_loss, reverse_map
 from kdad.detectors.stfpm.detector import pyramid_loss, pyramid_map
 from kdad.detectors.uninformed_students.maps import predictive_variance, regression_error, spread_grid
 from kdad.detectors.uninformed_students.students import student_errors
@@ -53,3 +55,12 @@ def test_pyramids_are_compared_where_they_are(images, source):
     found, known = student(images), source(images)
     pyramid_loss(known, found).mean().backward()
     assert pyramid_map(known, found, _SIZE).device.type == "meta"
+
+
+def test_a_decoder_learns_where_it_is(images, source):
+    student = _META.place(ReverseStudent(load_source("timm:test_resnet", "random").describe(_SIZE)))
+    known = source(images)
+    found = student(known)
+    reverse_loss(known, found, "both").mean().backward()
+    assert {tensor.grad.device.type for tensor in student.parameters()} == {"meta"}
+    assert reverse_map(known, found, _SIZE, "geometric_mean").device.type == "meta"

@@ -94,6 +94,11 @@ def _stfpm(**own: Any) -> dict[str, Any]:
     return {"stfpm": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
+def _reverse(**own: Any) -> dict[str, Any]:
+    training = {"epochs": 10, "batch_size": 4}
+    return {"reverse_distillation": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
+
+
 def _committee(*members: str, **own: Any) -> dict[str, Any]:
     methods = {name: method for name, method in _baselines().items() if name in members}
     return {
@@ -131,6 +136,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "students_positions": ("uninformed_students", _positions(_students([17], "cache", *_MAPS))),
     "stfpm": ("stfpm", _stfpm()),
     "stfpm_positions": ("stfpm", _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5})),
+    "reverse_distillation": ("reverse_distillation", _reverse()),
+    "reverse_distillation_positions": ("reverse_distillation", _reverse(normalisation="per_pixel", fusion="sum")),
     "committee": ("committee", _committee("mkd", "position_gaussian")),
     "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "position_gaussian")),
     "committee_of_one": ("committee", _committee("mkd")),
@@ -203,7 +210,7 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
 
 
 #: Cases of the longest trainings and maps.
-_LONG = {"stfpm_positions", "committee_of_four"}
+_LONG = {"stfpm_positions", "reverse_distillation_positions", "committee_of_four"}
 
 
 @pytest.fixture(

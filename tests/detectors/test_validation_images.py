@@ -38,6 +38,10 @@ def _stfpm(**own: Any) -> tuple[str, dict[str, Any]]:
     return "stfpm", {"stfpm": {"source": _SOURCE, "points": "first 3", "training": _FEW_STEPS, **own}}
 
 
+def _reverse(**own: Any) -> tuple[str, dict[str, Any]]:
+    return "reverse_distillation", {"reverse_distillation": {"source": _SOURCE, "training": _FEW_STEPS, **own}}
+
+
 def _students(**scoring: Any) -> tuple[str, dict[str, Any]]:
     teacher = {"depth": 6, "width": 0.05, "source": _SOURCE, "distillation": "dense", "dense": _DENSE}
     students = {"receptive_fields": [17], "count": 2, "training": _FEW_STEPS}
@@ -62,6 +66,8 @@ CASES = {
     "mkd_total_loss": _mkd(detection={"score": "total_loss"}),
     "stfpm": _stfpm(),
     "stfpm_position": _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5}),
+    "reverse_distillation": _reverse(),
+    "reverse_distillation_position": _reverse(normalisation="per_pixel"),
     "students": _students(),
     "students_position": _students(normalisation="per_pixel"),
     "nearest_source": _baseline({"detector": "knn", "representation": "source", "options": {"n_neighbors": 1}}),

@@ -12,17 +12,17 @@ from kedro.framework.cli.utils import KedroCliError
 from scipy.ndimage import gaussian_filter
 
 from kdad.detectors.baselines.detector import BaselineDetector
+from kdad.detectors.feature_distance import FeatureDistanceDetector
 from kdad.detectors.opening import open_detector
-from kdad.detectors.stfpm.detector import StfpmDetector
-from kdad.detectors.stfpm.parameters import StfpmSettings
+from kdad.detectors.registry import SYSTEMS
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
-from projects import FEW, PROJECT, SMALL, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
+from projects import FEW, PROJECT, SMALL, STANDING, artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
 RUN = SMALL | {"baselines": {"smoothing": {"gaussian_sigma": 1.0}}}
 MAPPED = {
     *("memory_bank", "position_gaussian", "feature_dictionary", "patch_kmeans", "patch_ocsvm"),
-    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder", "stfpm"),
+    *("l2_autoencoder", "ssim_autoencoder", "variational_autoencoder", *STANDING),
 }
 PLACE = Path("data/08_reporting/textures/brick/baselines")
 
@@ -42,7 +42,7 @@ def table(finished) -> pd.DataFrame:
 def test_every_baseline_has_metrics_and_costs(table):
     methods = yaml.safe_load((PROJECT / "conf/base/parameters/baselines.yml").read_text())["baselines"]["methods"]
     assert len(methods) == 21
-    assert table.index.tolist() == [*methods, "stfpm"]
+    assert table.index.tolist() == [*methods, *STANDING]
     assert table["image_auroc"].between(0, 1).all()
     assert (table[["fit_seconds", "milliseconds_an_image", "kept_megabytes"]] > 0).all(axis=None)
     assert (table["peak_megabytes"] >= 0).all()
@@ -79,9 +79,10 @@ def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
 
 
 def test_baselines_none_of_which_maps_have_a_table_and_no_sheet(tmp_path, migrated_database, table, monkeypatch):
-    monkeypatch.setattr(StfpmSettings, "stands_among_baselines", False)
+    for system in STANDING:
+        monkeypatch.setattr(SYSTEMS[system].Settings, "stands_among_baselines", False)
     project = copy_project(tmp_path / "no maps", migrated_database)
-    methods = dict.fromkeys(set(table.index) - {"nearest_source", "stfpm"})
+    methods = dict.fromkeys(set(table.index) - {"nearest_source", *STANDING})
     run_pipeline(project, "test", "baselines", runtime_params=RUN | {"baselines": {"methods": methods}})
     assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["nearest_source"]
     assert not (project / PLACE / "heatmaps").exists()
@@ -98,7 +99,7 @@ def test_the_table_is_in_mlflow(finished, table):
 
 
 def test_a_second_run_fits_nothing(finished, table, monkeypatch):
-    for system in (BaselineDetector, StfpmDetector):
+    for system in (BaselineDetector, FeatureDistanceDetector):
         monkeypatch.setattr(system, "fit", None)
     run_pipeline(finished, "test", "baselines", runtime_params=RUN)
     again = pd.read_csv(finished / PLACE / "baselines.csv").set_index("method")
@@ -137,15 +138,15 @@ def test_what_only_the_data_tell_is_one_message_before_anything_is_fitted(projec
 
 
 def test_a_method_that_fails_ends_the_run_by_its_name_and_leaves_what_is_done(project, run, table):
-    methods = dict.fromkeys(set(table.index) - {"kde_pca", "stfpm"}) | {"gmm_pca": {"options": {"n_components": 50}}}
+    methods = dict.fromkeys(set(table.index) - {"kde_pca", *STANDING}) | {"gmm_pca": {"options": {"n_components": 50}}}
     with pytest.raises(
         KedroCliError, match=r"methods\.gmm_pca failed \(ValueError.*or leave it out with gmm_pca: null"
     ):
         run(pipeline="baselines", runtime_params={"dataset": RUN["dataset"], "baselines": {"methods": methods}})
-    assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["kde_pca", "stfpm"]
+    assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["kde_pca", *STANDING]
     assert pd.read_csv(project / PLACE / "missing.csv")["variant"].tolist() == ["gmm_pca"]
     kept = {path.parent.name for path in (project / "data/06_models/textures/brick").glob("*/detector")}
-    assert kept == {"kde_pca", "stfpm"}
+    assert kept == {"kde_pca", *STANDING}
     assert not half_written(project)
 
 

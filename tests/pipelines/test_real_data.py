@@ -55,6 +55,7 @@ CASES = {
     "mkd": ("mkd", {"cloner": _training(3)}),
     "mkd_vgg16": ("mkd", {"cloner": _training(2)}),
     "stfpm": ("stfpm", {"stfpm": _training(2)}),
+    "reverse_distillation": ("reverse_distillation", {"reverse_distillation": _training(2)}),
     "committee": ("committee", {"cloner": _training(3)}),
     "uninformed_students": (
         "uninformed_students",

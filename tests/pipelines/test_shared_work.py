@@ -11,8 +11,8 @@ import yaml
 import kdad.detectors.mkd.detector
 import kdad.experiments.run
 import kdad.features.extraction
-from kdad.detectors.stfpm.parameters import StfpmSettings
-from projects import PROJECT, SMALL
+from kdad.detectors.registry import SYSTEMS
+from projects import PROJECT, SMALL, STANDING
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +65,8 @@ def ablation_auroc(project: Path) -> float:
 
 
 def test_what_mkd_has_trained_an_ablation_and_the_tables_take(project, run, done, monkeypatch):
-    monkeypatch.setattr(StfpmSettings, "stands_among_baselines", False)
+    for system in STANDING:
+        monkeypatch.setattr(SYSTEMS[system].Settings, "stands_among_baselines", False)
     run(runtime_params=RUN)
     assert done == {"trainings": 1, "passages": 1}
     run(pipeline="mkd_ablation", runtime_params=RUN)

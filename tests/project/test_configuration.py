@@ -6,6 +6,7 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import configure_project, settings
 
 from kdad.detectors.registry import SYSTEMS
+from kdad.networks.source import build_source
 from kdad.parameters.written_names import unescape_placeholders
 from kdad.project.configuration import RunConfigLoader, block_model, check_values
 from kdad.project.places import reserve
@@ -57,6 +58,21 @@ def test_the_published_settings_of_uninformed_students():
     assert teacher.source.critical_points is None  # the last: the default's block of another network does not remain
     assert (students.receptive_fields, students.count, students.output_stride) == ([17, 33, 65], 3, 1)
     assert students.training.epochs == 100
+
+
+def test_the_published_settings_of_reverse_distillation():
+    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+    found = (
+        SYSTEMS["reverse_distillation"]
+        .Settings.model_validate({"reverse_distillation": parameters["reverse_distillation"]})
+        .reverse_distillation
+    )
+    training = found.training
+    assert (training.optimiser, training.learning_rate, training.momentum) == ("adam", 0.005, 0.5)  # betas 0.5, 0.999
+    assert (training.schedule, training.epochs, training.batch_size, training.weight_decay) == ("constant", 200, 16, 0)
+    assert (found.loss, found.fusion, found.score, found.points) == ("whole_map", "sum", "map_maximum", "first 3")
+    assert found.smoothing.gaussian_sigma == 4.0
+    assert build_source(found.source.name).critical_points[:3] == ("stage1", "stage2", "stage3")  # layer1 to layer3
 
 
 def test_an_environment_holds_only_what_differs_from_base():

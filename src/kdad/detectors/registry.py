@@ -8,6 +8,7 @@ from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import CommitteeSettings
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
+from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSettings
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
@@ -41,5 +42,8 @@ SYSTEMS: dict[str, DetectorSpec] = {
     "baselines": DetectorSpec(BaselineSettings, "kdad.detectors.baselines.detector", "BaselineDetector"),
     "soft_target": DetectorSpec(SoftTargetSettings, "kdad.detectors.soft_target.detector", "SoftTargetDetector"),
     "stfpm": DetectorSpec(StfpmSettings, "kdad.detectors.stfpm.detector", "StfpmDetector"),
+    "reverse_distillation": DetectorSpec(
+        ReverseDistillationSettings, "kdad.detectors.reverse_distillation.detector", "ReverseDistillationDetector"
+    ),
     "committee": DetectorSpec(CommitteeSettings, "kdad.detectors.committee.detector", "CommitteeDetector"),
 }

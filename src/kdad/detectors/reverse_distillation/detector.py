@@ -1,0 +1,111 @@
+"""Reverse distillation as a detector: where the decoder does not give the source's features back."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdad.detectors.feature_distance import FeatureDistanceDetector, location_distance
+from kdad.detectors.reverse_distillation.decoder import ReverseStudent, embedded_size
+from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSettings
+from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
+from kdad.networks.source import CriticalPoint, choose_points
+from kdad.scoring.smoothing import geometric_mean, upsample
+
+#: Of the product of two squared lengths: a vector of length 0 has no direction, and a cosine of 0.
+_SMALLEST = 1e-16
+
+
+def reverse_loss(source: Sequence[Tensor], student: Sequence[Tensor], form: str) -> Tensor:
+    """Return one minus the cosine, summed over critical points, `(B,)`.
+
+    ``per_location`` takes the cosine over channels at each location and averages, as the paper has it; ``whole_map``
+    that of the flattened map, as the published code does; ``both`` adds them.
+    """
+    terms = []
+    for s, t in zip(source, student, strict=True):
+        # Products at each location (B, h w), taken once for both forms: over large maps they cost as much as a network.
+        dot, of_source, of_student = ((a.float() * b.float()).sum(1).flatten(1) for a, b in ((s, t), (s, s), (t, t)))
+        if form != "whole_map":
+            terms.append(_one_minus_cosine(dot, of_source, of_student).mean(1))
+        if form != "per_location":
+            terms.append(_one_minus_cosine(dot.sum(1), of_source.sum(1), of_student.sum(1)))
+    return torch.stack(terms).sum(0)
+
+
+def _one_minus_cosine(dot: Tensor, of_source: Tensor, of_student: Tensor) -> Tensor:
+    return 1 - dot / (of_source * of_student).clamp_min(_SMALLEST).sqrt()
+
+
+def reverse_map(source: Sequence[Tensor], student: Sequence[Tensor], size: tuple[int, int], fusion: str) -> Tensor:
+    """Return one minus the cosine at each location, upsampled to `size` (H, W), `(B, H, W)`.
+
+    Over the critical points it is summed, as published, or averaged geometrically.
+    """
+    maps = [upsample(location_distance(s, t), size) for s, t in zip(source, student, strict=True)]
+    return torch.stack(maps).sum(0) if fusion == "sum" else geometric_mean(maps)
+
+
+class ReverseDistillationDetector(FeatureDistanceDetector):
+    """A decoder learns to give the source's features of normal images back, from a bottleneck too small for more.
+
+    Deng and Li 2022, "Anomaly Detection via Reverse Distillation from One-Class Embedding". The student sees the
+    source's features and not the image, so an epoch on those that are kept costs the student alone. Map:
+    ``feature_distance``.
+    """
+
+    system = "reverse_distillation"
+    Settings = ReverseDistillationSettings
+
+    @classmethod
+    def check(cls, settings: ReverseDistillationSettings, feature_set: FeatureSet) -> None:
+        super().check(settings, feature_set)
+        cache, own = feature_set.features["source"], settings.reverse_distillation
+        last = cache.points[choose_points(own.points, cache.names, f"{cls.system}.points")[-1]]
+        images, most = len(feature_set.split.rows("train")), own.training.batch_size
+        if embedded_size((last.height, last.width)) == (1, 1) and images // ceil(images / most) == 1:
+            raise InputError(
+                f"images of {cache.size[0]} x {cache.size[1]} pixels leave one location of '{last.name}' to embed, and "
+                f"{images} training images in batches of {most} leave one image to a batch: nothing can be learnt of "
+                "one value; use larger images (dataset.image_size), or more of them in a batch"
+            )
+
+    def shape_student(self, feature_set: FeatureSet) -> None:
+        """Take the shapes of the source's features."""
+        self.points = [feature_set.features["source"].points[i] for i in self.chosen_points]
+
+    def student_settings(self) -> dict[str, Any]:
+        """Return the form of the loss."""
+        return {"loss": self.block.loss}
+
+    def metadata(self) -> dict[str, Any]:
+        """Return name and shape of the chosen critical points."""
+        return {"points": [asdict(point) for point in self.points]}
+
+    def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.points = [CriticalPoint(**point) for point in facts["points"]]
+        chosen = [self.references["source"].critical_points[i] for i in self.chosen_points]
+        if [point.name for point in self.points] != chosen:
+            raise ValueError(f"its points are {[point.name for point in self.points]}, and its settings name {chosen}")
+        super().load_state(state, facts)
+
+    def new_student(self) -> nn.Module:
+        """Build bottleneck and decoder for the chosen points."""
+        return ReverseStudent(self.points)
+
+    def imitate(self, student: nn.Module, images: Tensor, source: list[Tensor]) -> list[Tensor]:
+        """Return what the decoder makes of the source's features; without them, of zeros in their shapes."""
+        shapes = [(len(images), point.channels, point.height, point.width) for point in self.points]
+        return student(source or [images.new_zeros(shape) for shape in shapes])
+
+    def loss(self, source: list[Tensor], student: list[Tensor]) -> Tensor:
+        """Return one minus the cosine, in the form that the parameters say."""
+        return reverse_loss(source, student, self.block.loss)
+
+    def distance(self, source: list[Tensor], student: list[Tensor]) -> Tensor:
+        """Return one minus the cosine at each pixel, over the points as the parameters say."""
+        return reverse_map(source, student, self.size, self.block.fusion)
