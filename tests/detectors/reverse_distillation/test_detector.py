@@ -105,7 +105,7 @@ def test_kept_points_that_are_not_those_of_the_settings_are_refused(fit):
     detector = fit(ReverseDistillationDetector, settings({"epochs": 1})).detector
     facts = detector.metadata()
     detector.load_state(detector.state_dict(), facts)
-    with pytest.raises(ValueError, match="its points are .* and its settings name"):
+    with pytest.raises(ValueError, match=r"its points are .* and its settings name"):
         detector.load_state(detector.state_dict(), {"points": facts["points"][:2]})
 
 

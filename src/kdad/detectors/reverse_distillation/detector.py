@@ -99,8 +99,10 @@ class ReverseDistillationDetector(FeatureDistanceDetector):
 
     def imitate(self, student: nn.Module, images: Tensor, source: list[Tensor]) -> list[Tensor]:
         """Return what the decoder makes of the source's features; without them, of zeros in their shapes."""
-        shapes = [(len(images), point.channels, point.height, point.width) for point in self.points]
-        return student(source or [images.new_zeros(shape) for shape in shapes])
+        if not source:
+            shapes = [(len(images), point.channels, point.height, point.width) for point in self.points]
+            source = [images.new_zeros(shape) for shape in shapes]
+        return student(source)
 
     def loss(self, source: list[Tensor], student: list[Tensor]) -> Tensor:
         """Return one minus the cosine, in the form that the parameters say."""
