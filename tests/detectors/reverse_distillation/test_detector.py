@@ -86,6 +86,8 @@ def test_the_loss_trains_another_decoder_and_the_map_does_not(fit):
     changes = ({}, {"fusion": "sum", "score": "map_maximum"}, {"loss": "whole_map"})
     made = [fit(ReverseDistillationDetector, settings(**changed)) for changed in changes]
     assert [one.fitting.reused for one in made] == [False, True, False]
+    keys = [one.detector.raw_key([MAP], one.feature_set) for one in made]
+    assert len(set(keys)) == 3  # kept maps of one are not those of another
 
 
 def test_its_cost_is_the_decoders_and_takes_no_pass_of_the_source(fit):

@@ -93,6 +93,9 @@ class ReverseDistillationDetector(FeatureDistanceDetector):
             raise ValueError(f"its points are {[point.name for point in self.points]}, and its settings name {chosen}")
         super().load_state(state, facts)
 
+    def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
+        return super().map_settings(methods) | {"fusion": self.block.fusion}
+
     def new_student(self) -> nn.Module:
         """Build bottleneck and decoder for the chosen points."""
         return ReverseStudent(self.points)
