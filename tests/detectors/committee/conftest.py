@@ -21,6 +21,7 @@ def settings() -> Callable[..., CommitteeSettings]:
             "cloner": {"architecture": {"hidden_width": 8}, "loss": {}, "training": _TRAINING},
             "scoring": {"localisation": ["discrepancy"], "smoothing": {"discrepancy": {"gaussian_sigma": 1.0}}},
             "stfpm": {"source": _SOURCE, "training": _TRAINING, "smoothing": {"gaussian_sigma": 0.5}},
+            "reverse_distillation": {"source": _SOURCE, "training": _TRAINING, "smoothing": {"gaussian_sigma": 0.5}},
             "baselines": {
                 "methods": {
                     "position_gaussian": {"detector": "position_gaussian", "options": {"channels": 8}},

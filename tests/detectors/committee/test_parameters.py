@@ -29,7 +29,7 @@ def test_members_have_the_settings_that_they_would_have_alone(settings):
         (["mkd", "uninformed_students"], r"names 'uninformed_students'; known: .*mkd, patch_ocsvm, position_gaussian"),
         (
             ["mkd", "nearest_pixels"],
-            r"names 'nearest_pixels', which .* no map; choose from mkd, stfpm, position_ga",
+            r"names 'nearest_pixels', which .* no map; choose from mkd, stfpm, reverse_",
         ),
         (["left_out"], r"committee\.members names 'left_out', which baselines\.methods leaves out"),
         (["mkd", "mkd"], r"members names one twice: mkd, mkd; each has one voice"),

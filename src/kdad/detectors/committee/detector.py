@@ -16,6 +16,8 @@ from kdad.detectors.learnt import prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
+from kdad.detectors.reverse_distillation.detector import ReverseDistillationDetector
+from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSettings
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
@@ -29,6 +31,7 @@ _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
     BaselineSettings: BaselineDetector,
     StfpmSettings: StfpmDetector,
+    ReverseDistillationSettings: ReverseDistillationDetector,
 }
 
 

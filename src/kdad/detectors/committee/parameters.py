@@ -7,13 +7,19 @@ from pydantic import Field, model_validator
 from kdad.detectors.baselines.parameters import BaselineParameters, BaselineSettings
 from kdad.detectors.mkd.parameters import ClonerParameters, MkdSettings, ScoringParameters
 from kdad.detectors.parameters import SystemSettings
+from kdad.detectors.reverse_distillation.parameters import ReverseDistillationParameters, ReverseDistillationSettings
 from kdad.detectors.stfpm.parameters import StfpmParameters, StfpmSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel, nearest_name
 
 #: The committee's own map, which is shown.
 PRODUCT = "product"
-_SYSTEMS = ("mkd", "stfpm")
+#: Systems with one block of their own, source and all.
+_OF_ONE_BLOCK: dict[str, type[SystemSettings]] = {
+    "stfpm": StfpmSettings,
+    "reverse_distillation": ReverseDistillationSettings,
+}
+_SYSTEMS = ("mkd", *_OF_ONE_BLOCK)
 
 
 class CommitteeParameters(StrictModel):
@@ -22,7 +28,8 @@ class CommitteeParameters(StrictModel):
     members: list[str] = Field(
         ["mkd", "position_gaussian"],
         min_length=1,
-        description="mkd, stfpm, and methods of `baselines` that make maps, by name; each by the run's own blocks",
+        description="mkd, stfpm, reverse_distillation, and methods of `baselines` that make maps, by name; each by the "
+        "run's own blocks",
     )
     top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels whose mean is an image's score")
 
@@ -41,6 +48,7 @@ class CommitteeSettings(SystemSettings):
     cloner: ClonerParameters
     scoring: ScoringParameters
     stfpm: StfpmParameters
+    reverse_distillation: ReverseDistillationParameters = Field(default_factory=ReverseDistillationParameters)
     baselines: BaselineParameters
     committee: CommitteeParameters
 
@@ -50,8 +58,8 @@ class CommitteeSettings(SystemSettings):
         return {name: self._settings_of(name) for name in self.committee.members}
 
     def _settings_of(self, name: str) -> SystemSettings:
-        if name == "stfpm":
-            return StfpmSettings(stfpm=self.stfpm)
+        if name in _OF_ONE_BLOCK:
+            return _OF_ONE_BLOCK[name](**{name: getattr(self, name)})
         shared: dict[str, Any] = {"source": self.source, "features": self.features}
         if name == "mkd":
             return MkdSettings(**shared, cloner=self.cloner, scoring=self.scoring)
@@ -75,21 +83,21 @@ class CommitteeSettings(SystemSettings):
 
     @model_validator(mode="after")
     def _members_share_a_source(self) -> "CommitteeSettings":
-        if "stfpm" not in self.committee.members or self.stfpm.source == self.source:
-            return self
-        pairs = zip(self.source, self.stfpm.source, strict=True)
-        other = [f"{field} ({one!r}, and {two!r} of stfpm)" for (field, one), (_, two) in pairs if one != two]
-        raise ValueError(
-            f"committee.members names stfpm, but members look through one source, and stfpm.source differs in "
-            f"{', '.join(other)}; set it as source, or leave stfpm out"
-        )
+        for name in set(self.committee.members) & set(_OF_ONE_BLOCK):
+            pairs = zip(self.source, getattr(self, name).source, strict=True)
+            other = [f"{field} ({one!r}, and {two!r} of {name})" for (field, one), (_, two) in pairs if one != two]
+            if other:
+                raise ValueError(
+                    f"committee.members names {name}, but members look through one source, and {name}.source differs "
+                    f"in {', '.join(other)}; set it as source, or leave {name} out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _maps_can_be_multiplied(self) -> "CommitteeSettings":
-        of_stfpm = [name == "stfpm" for name in self.committee.members]
-        of_baselines = [name not in _SYSTEMS for name in self.committee.members]
-        for block, members in (("stfpm", of_stfpm), ("baselines", of_baselines)):
-            if any(members) and getattr(self, block).normalisation == "per_pixel":
+        blocks = {name if name in _SYSTEMS else "baselines" for name in self.committee.members} - {"mkd"}
+        for block in sorted(blocks):
+            if getattr(self, block).normalisation == "per_pixel":
                 raise ValueError(
                     f"{block}.normalisation is 'per_pixel', but a committee multiplies its members' maps, and half of "
                     f"the standardised values are negative; set {block}.normalisation to none, or leave that member out"
