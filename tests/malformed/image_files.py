@@ -21,7 +21,7 @@ FORMATS = {
     ".avif": "AVIF",
 }
 #: Formats that Pillow writes and that are no images of a set, whatever their name says.
-FOREIGN = ("ICO", "PCX", "PPM", "SGI", "TGA", "EPS", "PDF", "DDS", "IM", "MSP", "XBM", "ICNS", "DIB")
+FOREIGN = ("ICO", "PCX", "SGI", "TGA", "EPS", "PDF", "DDS", "IM", "MSP", "XBM", "ICNS", "DIB")
 _SIDE = 24
 
 

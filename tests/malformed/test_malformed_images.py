@@ -10,6 +10,7 @@ from kdad.errors import InputError
 from kdad.images.checks import check_images
 from kdad.images.files.decoding import decode_image, decode_raw, read_size
 from kdad.images.files.file_facts import kind_by_header, measure_file
+from kdad.images.files.fitting import Preparation
 from kdad.images.files.mask_files import read_mask
 from kdad.images.found import look_for_images
 from kdad.images.registry import open_image_set
@@ -77,7 +78,7 @@ def test_a_malformed_image_is_named(tmp_path, name):
         with pytest.raises(InputError) as caught:
             decode(path)
         assert str(caught.value).startswith(f"{path}: ")
-    image, problem = read_or_say(path, None)
+    image, problem = read_or_say(path, Preparation(values=None))
     assert image is None and problem.startswith(f"{path}: ")
     for read in (read_size, kind_by_header):
         try:  # a header may be whole

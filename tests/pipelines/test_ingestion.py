@@ -45,7 +45,7 @@ def table_of(dataset: DatasetParameters) -> pd.DataFrame:
 def test_textures_keep_their_own_validation_part():
     table = table_of(TEXTURES)
     own = ["id", "label", "kind", "subset", "has_mask", "fingerprint"]
-    facts = ["height", "width", "mode", "values", "frames", "deep", "low", "high", "two_values"]
+    facts = ["height", "width", "mode", "values", "frames", "deep", "low", "high", "two_values", "clear", "damaged"]
     assert list(table.columns) == [*own, *facts]
     assert table["height"].isna().all()  # they lie in no file each
     split = split_images(table, TEXTURES, 0)

@@ -40,16 +40,18 @@ class ImageFacts(StrictModel):
     form: str = "RGB in [0, 1]; grey as three equal channels, transparency over white, upright as EXIF says"
     fit: Fit = Field("resize", description="how other sizes come to this one")
     values: ValueRange | None = Field(None, description="what of a file becomes 0 and 1; null: its type's limits")
+    bands: tuple[int, ...] | None = Field(None, description="of files with more than three, those that are taken")
 
     @classmethod
     def describe(cls, size: tuple[int, int], preparation: Preparation) -> "ImageFacts":
         """Return the facts of images of a `size` that are made in this way."""
-        return cls(size=size, resize=_RESIZED[preparation.fit], fit=preparation.fit, values=preparation.values)
+        fit, values, bands = preparation.fit, preparation.values, preparation.bands
+        return cls(size=size, resize=_RESIZED[fit], fit=fit, values=values, bands=bands)
 
     @property
     def preparation(self) -> Preparation:
         """How files become such images."""
-        return Preparation(self.fit, self.values)
+        return Preparation(self.fit, self.values, self.bands)
 
 
 class DetectorFacts(StrictModel):

@@ -17,7 +17,6 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement, Preparation, fit_image, place
 from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
-from kdad.images.files.value_range import ValueRange
 from kdad.images.found import batches_of, look_for_images
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
@@ -86,10 +85,10 @@ def colour_limits_of(maps: np.ndarray) -> tuple[float, float]:
     return float(middle), float(middle + 2 * (high - middle))
 
 
-def read_or_say(path: Path, values: ValueRange | None) -> tuple[np.ndarray | None, str | None]:
-    """Return an image of which `values` become 0 and 1, or why it cannot be read."""
+def read_or_say(path: Path, preparation: Preparation) -> tuple[np.ndarray | None, str | None]:
+    """Return an image whose values are scaled as others were prepared, or why it cannot be read."""
     try:
-        return read_image(path, values), None
+        return read_image(path, preparation.values, preparation.bands), None
     except InputError as error:
         return None, str(error)
 
@@ -173,7 +172,7 @@ class Predictor(ABC):
 
         Raises `InputError` when score or map is not finite.
         """
-        prepared = self.fitted(read_image(image, self.preparation.values))
+        prepared = self.fitted(read_image(image, self.preparation.values, self.preparation.bands))
         found = self.predict_batch(torch.from_numpy(prepared)[None])[0]
         found.require_finite()
         return found
@@ -196,7 +195,7 @@ class Predictor(ABC):
     def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
         """Yield the files of a batch with their predictions; its images are free when the next batch is read."""
         started = perf_counter()
-        read = list(read_ahead(partial(read_or_say, values=self.preparation.values), batch, reading_threads()))
+        read = list(read_ahead(partial(read_or_say, preparation=self.preparation), batch, reading_threads()))
         resized = [self.fitted(image) for image, _ in read if image is not None]
         found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
         share = 1000 * (perf_counter() - started) / len(batch)

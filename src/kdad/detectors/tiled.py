@@ -36,7 +36,8 @@ class TiledPredictor:
 
     def predict(self, image: AnyImage) -> Prediction:
         """Predict one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
-        return self._predict(read_image(image, self.detector.preparation.values))
+        preparation = self.detector.preparation
+        return self._predict(read_image(image, preparation.values, preparation.bands))
 
     def predict_files(
         self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
@@ -44,7 +45,7 @@ class TiledPredictor:
         """Yield files with their predictions as `Detector.predict_files` does; one image is in memory at once."""
         for path in paths:
             started = perf_counter()
-            image, problem = read_or_say(path, self.detector.preparation.values)
+            image, problem = read_or_say(path, self.detector.preparation)
             if image is None:
                 yield FilePrediction(path, None, None, 1000 * (perf_counter() - started), problem)
                 continue

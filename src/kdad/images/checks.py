@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from kdad.errors import InputError, first_of
 from kdad.images.image_set import ImageSet, Subset
-from kdad.images.splits import PARTS
+from kdad.images.splits import PARTS, whole_name
 from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ MOST_COMPARED = 20_000
 _NEAR = 0.4  # of how far the nearest other image usually is
 _BLOCK = 1024
 _SHOWN_PAIRS = 10
+_TWIN = 0.2  # of how far a validation image is from a usual training image
+_FEWEST_TWINS, _MOST_TWINS = 5, 2000
 _SHOWN = 20  # problems
 
 Facts = list[tuple[str, str]]
@@ -138,6 +141,66 @@ def say_pairs(pairs: pd.DataFrame) -> list[str]:
     if len(pairs) > len(across):
         said.append(f"{len(pairs) - len(across)} images are {how} as another of their own part")
     return said
+
+
+def told_by_files(images: pd.DataFrame) -> list[str]:
+    """Say by which facts of their files normal and anomalous test images can be told apart without a look.
+
+    `images` has id, label, subset, height, width and mode; normal training images stand in where none is tested.
+    """
+    known = images.dropna(subset=["height"])
+    anomalous, normal = known[known["label"] == 1], known[known["label"] == 0]
+    tested = normal[normal["subset"] == "test"]
+    normal = normal if tested.empty else tested
+    if min(len(anomalous), len(normal)) < 2:
+        return []
+    facts = {
+        "ending": lambda rows: rows["id"].map(lambda name: PurePosixPath(whole_name(name)).suffix.lower()),
+        "mode": lambda rows: rows["mode"],
+        "size": lambda rows: [f"{int(h)} x {int(w)}" for h, w in zip(rows["height"], rows["width"], strict=True)],
+    }
+    sides = {name: (set(fact(anomalous)), set(fact(normal))) for name, fact in facts.items()}
+    return [
+        f"by their {name}: anomalous {first_of(sorted(one), 3)}, normal {first_of(sorted(other), 3)}"
+        for name, (one, other) in sides.items()
+        if not one & other
+    ]
+
+
+def check_told_by_files(images: pd.DataFrame) -> None:
+    """Warn where a label can be told from a file without a look at the picture (`told_by_files`)."""
+    if said := told_by_files(images):
+        logger.warning(
+            "Labels can be told without looking: all anomalous and normal test images differ %s. What is measured may "
+            "be this and no defect; make files of one kind",
+            "; ".join(said),
+            extra=PLAIN,
+        )
+
+
+def say_films(table: pd.DataFrame, thumbnails: np.ndarray) -> list[str]:
+    """Say that validation images have near twins among the training images, as frames of the same films have.
+
+    `thumbnails` are `(N, S, S)`. In the median a validation image is then less than a fifth as far from its nearest
+    training image as from a usual one: parts before one camera are all alike, and none has a twin.
+    """
+    validation, training = (np.flatnonzero(table["split"] == part)[:_MOST_TWINS] for part in ("validation", "train"))
+    if min(len(validation), len(training)) < _FEWEST_TWINS:
+        return []
+    vectors = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    vectors = vectors - vectors.mean(axis=1, keepdims=True)
+    between = np.stack([np.linalg.norm(vectors[training] - vectors[row], axis=1) for row in validation])
+    usual = np.median(between, axis=1)
+    share = between.min(axis=1) / np.where(usual > 0, usual, np.inf)
+    if not 0 < np.median(share) < _TWIN:
+        return []
+    row = int(np.argmin(share))
+    names = table["id"].iloc[validation[row]], table["id"].iloc[training[between[row].argmin()]]
+    return [
+        f"{(share < _TWIN).sum()} of {len(validation)} validation images have a near twin among the training images, as "
+        f"frames of one film have ({names[0]} and {names[1]}): the threshold and what it promises hold for these "
+        "films, and other films may be flagged far more often; hold whole films out, in a folder validation"
+    ]
 
 
 def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:

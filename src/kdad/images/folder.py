@@ -13,12 +13,13 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import decode_raw, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import Preparation, fit_image, fit_mask, frame_of
-from kdad.images.files.mask_files import MaskFacts, describe_mask, read_masks
+from kdad.images.files.mask_files import MaskFacts, describe_mask, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
 from kdad.images.layouts.layout import Layout, Vocabulary, find_category
 from kdad.images.layouts.reading import (
+    ask_about_marks,
     ask_for_inverted,
     ask_for_masks,
     describe_layout,
@@ -49,21 +50,23 @@ class FileSet(ImageSet):
     def __init__(self, parameters: DatasetParameters, seed: int = 0) -> None:
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
         self._names = parameters.layout
-        self._vocabulary = Vocabulary(tuple(self._names.normal), tuple(self._names.anomalous), tuple(self._names.masks))
+        names = self._names
+        self._vocabulary = Vocabulary(*map(tuple, (names.normal, names.anomalous, names.masks, names.ignore)))
         self._base, self._layout = self._read(parameters, self._vocabulary)
         self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
         self._parameters, self._seed = parameters, seed
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
-        self._raw = RawValues()
+        self._bands = None if parameters.bands is None else tuple(parameters.bands)
+        self._raw = RawValues(self._bands)
         self.samples = [
             Sample(
                 written(file.path.relative_to(self._base).as_posix()),
                 int(not file.is_normal),
                 written(file.kind),
                 file.subset,
-                bool(file.masks),
+                file.is_marked,
             )
             for file in self._files
         ]
@@ -76,7 +79,7 @@ class FileSet(ImageSet):
     def preparation(self) -> Preparation:
         """The fit that the parameters say, and the range of values that they say or that training images use."""
         training = [file.path for file, part in zip(self._files, self._parts(), strict=True) if part == "train"]
-        return Preparation(self._fit, find_range(training, self._range_rule, self._raw.decode))
+        return Preparation(self._fit, find_range(training, self._range_rule, self._raw.decode), self._bands)
 
     def _parts(self) -> list[str]:
         try:
@@ -94,8 +97,12 @@ class FileSet(ImageSet):
 
     def whole_mask(self, index: int) -> np.ndarray | None:
         """Return the mask `(H, W)` at its own size, or None."""
-        masks = self._files[index].masks
-        return read_masks(masks, self._names.anomalous_in_masks or "bright") if masks else None
+        file = self._files[index]
+        mask = read_masks(file.masks, self._names.anomalous_in_masks or "bright") if file.masks else None
+        if file.drawn is None:
+            return mask
+        drawn = file.drawn.draw(self.whole_size(index) if mask is None else mask.shape)
+        return drawn if mask is None else drawn | mask
 
     def whole_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file."""
@@ -104,7 +111,7 @@ class FileSet(ImageSet):
 
     def own_pixels(self, index: int) -> np.ndarray:
         """Return the file's own pixels, where it has 8 bits."""
-        pixels = decode_raw(self._files[index].path).pixels
+        pixels = decode_raw(self._files[index].path, self._bands).pixels
         return pixels if pixels.dtype == np.uint8 else super().own_pixels(index)
 
     def mask(self, index: int) -> np.ndarray | None:
@@ -149,7 +156,9 @@ class FileSet(ImageSet):
             if mask_facts is not None:
                 self._mask_facts[index] = mask_facts
         two_valued = {index for index, facts in self._facts.items() if facts.two_values}
-        problems += ask_for_masks(self._layout, two_valued, self._vocabulary.anomalous)
+        constant = {index for index, facts in self._facts.items() if facts.is_constant}
+        problems += ask_about_marks(self._layout, self._marks, self._base)
+        problems += ask_for_masks(self._layout, two_valued, constant, self._vocabulary.anomalous)
         return problems + ([] if self._names.anomalous_in_masks else ask_for_inverted(self._layout, self._mask_facts))
 
     def _look(
@@ -166,7 +175,7 @@ class FileSet(ImageSet):
         except InputError as error:
             wrong.append(str(error))
         try:
-            mask = self.whole_mask(index)
+            mask = None if facts is None and file.drawn is not None else self.whole_mask(index)
         except InputError as error:
             wrong.append(str(error))
         if facts is not None and mask is not None and mask.shape != (facts.height, facts.width):
@@ -178,14 +187,31 @@ class FileSet(ImageSet):
         made = [] if make is None or wrong else make(index, raw.scaled(preparation.values, str(file.path)), mask)
         return facts, mask_facts, wrong, made
 
+    def _marks(self, mask: Path) -> bool:
+        """Tell whether a mask marks anything; what is wrong with one of a normal image does not matter."""
+        try:
+            return bool(read_mask(mask, self._names.anomalous_in_masks or "bright").any())
+        except InputError:
+            return False
+
     def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
         """Return row, image and masks, fitted, of a whole image and its mask."""
         return [(index, fit_image(image, self.size, self._fit), self._framed(mask), self._resized(mask))]
 
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
-        files = [[_hash_file(path) for path in (file.path, *file.masks)] for file in self._files]
-        rules = [self._fit, self._range_rule, self._names.anomalous_in_masks, self._vocabulary, self._layout.problems]
+        files = [
+            [*map(_hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files
+        ]
+        files.append([_hash_file(mask) for _, mask in self._layout.masks_of_normal])
+        rules = [
+            self._fit,
+            self._range_rule,
+            self._bands,
+            self._names.anomalous_in_masks,
+            self._vocabulary,
+            self._layout.problems,
+        ]
         return content_key(files=files, rules=rules, parts=self._parts())
 
     def known(self) -> dict[str, Any]:
@@ -199,7 +225,7 @@ class FileSet(ImageSet):
 
     def recall(self, known: dict[str, Any]) -> None:
         values = known["values"]
-        self.preparation = Preparation(self._fit, None if values is None else ValueRange(**values))
+        self.preparation = Preparation(self._fit, None if values is None else ValueRange(**values), self._bands)
         self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
         self._mask_facts = {int(row): MaskFacts(**one) for row, one in known["masks"].items()}
 
@@ -211,7 +237,7 @@ class FileSet(ImageSet):
         """Return what is known of the image's file since `problems`, or what it is found to be now."""
         if index not in self._facts:
             path = self._files[index].path
-            self._facts[index] = measure_file(path, decode_raw(path))
+            self._facts[index] = measure_file(path, decode_raw(path, self._bands))
         return self._facts[index]
 
     def fingerprint(self, index: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import read_size
-from kdad.images.files.reading import find_images, is_image
+from kdad.images.files.reading import find_images, is_hidden, is_image
 from kdad.images.layouts.layout import NORMAL, Vocabulary
 
 _WORDS = Vocabulary()
@@ -92,10 +92,10 @@ def _count_others(base: Path, found: set[Path]) -> list[str]:
     closed: list[OSError] = []
     hidden, linked, broken, suffixes = 0, 0, 0, Counter[str]()
     for folder, folders, files in os.walk(base, onerror=closed.append):
-        hidden += sum(name.startswith(".") for name in (*folders, *files))
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        hidden += sum(map(is_hidden, (*folders, *files)))
+        folders[:] = [name for name in folders if not is_hidden(name)]
         linked += sum(Path(folder, name).is_symlink() for name in folders)
-        for path in (Path(folder, name) for name in files if not name.startswith(".")):
+        for path in (Path(folder, name) for name in files if not is_hidden(name)):
             if is_image(path):
                 broken += path not in found
             else:

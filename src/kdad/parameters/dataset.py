@@ -20,7 +20,7 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
-_OF_FILES = ("category", "root", "fit", "value_range", "tiles")
+_OF_FILES = ("category", "root", "fit", "value_range", "bands", "tiles")
 #: Fields that only some sets have, and which.
 _OF_SOME_SETS = ("normal_class", *_OF_FILES)
 _TAKES = {
@@ -75,6 +75,9 @@ class LayoutParameters(StrictModel):
     normal: list[str] = Field([], description="folders, or labels in a list, of normal images, besides good, ok, ...")
     anomalous: list[str] = Field([], description="folders or labels of anomalous images, besides all that is not known")
     masks: list[str] = Field([], description="folders of masks, besides ground_truth, masks, ...")
+    ignore: list[str] = Field(
+        [], description="files and folders that are left out, by name or path from the set's folder; * is anything"
+    )
     anomalous_in_masks: Literal["bright", "dark"] | None = Field(
         None, description="bright or dark pixels; null: bright, and a question where that seems wrong"
     )
@@ -194,6 +197,9 @@ class DatasetParameters(StrictModel):
     max_train_images: int | None = Field(
         None, ge=1, description="so many of the training images train, those whose names hash lowest; null: all of them"
     )
+    bands: list[int] | None = Field(
+        None, description="folder, csv: one band, or three, of files with more, from 0; null: files have 1 or 3"
+    )
     duplicates: Literal["warn", "refuse"] = Field(
         "warn", description="what is done about images in two parts, or normal and anomalous"
     )
@@ -218,6 +224,13 @@ class DatasetParameters(StrictModel):
 
     _sides = field_validator("image_size", mode="before")(check_sides)
     _limits = field_validator("value_range", mode="before")(check_value_range)
+
+    @field_validator("bands")
+    @classmethod
+    def _one_or_three(cls, bands: list[int] | None) -> list[int] | None:
+        if bands is not None and (len(bands) not in (1, 3) or min(bands) < 0):
+            raise ValueError("bands are one number or three, counted from 0, such as [0] or [0, 1, 3]")
+        return bands
 
     @field_validator("category", mode="before")
     @classmethod

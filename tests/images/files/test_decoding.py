@@ -76,7 +76,8 @@ def test_rgb_keeps_channels_rows_and_columns(tmp_path):
         ("RGBA", (200, 100, 0, 255), "png", [200, 100, 0]),
         # over white: 0.4 * 200 + 0.6 * 255 = 233, 0.4 * 100 + 153 = 193, 153 (alpha 102 is 0.4)
         ("RGBA", (200, 100, 0, 102), "png", [233, 193, 153]),
-        ("RGBA", (200, 100, 0, 0), "png", [255, 255, 255]),
+        # no transparency that says anything
+        ("RGBA", (200, 100, 0, 0), "png", [200, 100, 0]),
         # 0.4 * 50 + 153 = 173
         ("LA", (50, 102), "png", [173, 173, 173]),
         # 255 - ink, black ink 0
@@ -97,6 +98,7 @@ def test_palette(tmp_path):
 
 def test_transparent_palette_colour_is_white(tmp_path):
     image = Image.new("P", (2, 2), 1)
+    image.putpixel((1, 1), 0)
     image.putpalette([0, 0, 0, 10, 20, 30])
     assert pixel(save(image, tmp_path / "a.png", transparency=1)) == [255, 255, 255]
 

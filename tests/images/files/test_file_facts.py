@@ -16,7 +16,7 @@ from kdad.images.files.reading import EXTENSIONS, find_images
 from kdad.images.files.value_range import EIGHT_BITS, ValueRange
 
 #: By extension, whether the format keeps every value.
-FORMATS = dict.fromkeys(("png", "bmp", "tif", "tiff", "gif", "jp2", "j2k", "jpx"), True)
+FORMATS = dict.fromkeys(["png", "bmp", "tif", "tiff", "gif", "jp2", "j2k", "jpx", "pgm", "ppm", "npy"], True)
 FORMATS |= dict.fromkeys(("jpg", "jpeg", "jfif", "jpe", "webp", "avif"), False)
 
 
@@ -25,7 +25,11 @@ def facts_of(path: Path) -> FileFacts:
 
 
 def write(path: Path, image: Image.Image | np.ndarray, **options) -> Path:
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    if path.suffix.lower() == ".npy":
+        with path.open("wb") as file:
+            np.save(file, image)
+    else:
+        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     return path
 
 

@@ -71,8 +71,15 @@ def test_a_pillow_image_is_turned_upright_as_its_file_is(tmp_path):
 
 
 def test_transparency_is_over_white():
+    alpha = np.zeros((4, 5), np.uint8)
+    alpha[0] = 255
+    over = read_image(Image.fromarray(np.dstack([_BYTES, alpha])))
+    _check(over, np.where(alpha[None] > 0, _EXPECTED, 1))
+
+
+def test_an_alpha_of_0_everywhere_says_nothing():
     clear = Image.fromarray(np.dstack([_BYTES, np.zeros((4, 5), np.uint8)]))
-    _check(read_image(clear), np.ones((3, 4, 5)))
+    _check(read_image(clear), _EXPECTED)
 
 
 def test_a_pillow_image_that_is_cut_off_is_an_input_error(tmp_path):
@@ -234,7 +241,7 @@ def test_an_image_is_decoded_once_for_all_its_tiles(tmp_path, two_threads, monke
     images = open_image_set(DatasetParameters(**block, tiles={"size": 32, "overlap": 0}))
     decoded = []
     monkeypatch.setattr(
-        "kdad.images.files.file_facts.decode_raw", lambda path: decoded.append(path) or decode_raw(path)
+        "kdad.images.files.file_facts.decode_raw", lambda path, *more: decoded.append(path) or decode_raw(path, *more)
     )
     assert len(list(images.images_of(np.arange(len(images.samples))))) == 24  # four of each image
     assert len(decoded) == len(set(decoded)) == 6

@@ -148,7 +148,7 @@ def test_a_train_folder_without_kinds_is_of_normal_images(tmp_path):
         ),
         (
             [*numbered("day1", 3), *numbered("day2", 2)],
-            r"which of its folders hold normal images: day1 \(3 images\), day2 \(2 images\)\? .*\['day1', 'day2'\]",
+            r"which of its folders hold normal images: day1 \(3 images\), day2 \(2 images\)\? .*\[NAME, \.\.\.\]$",
         ),
         (
             [*numbered("train/cam0", 3), *numbered("test/good", 2)],
@@ -156,11 +156,11 @@ def test_a_train_folder_without_kinds_is_of_normal_images(tmp_path):
         ),
         (
             [*numbered("normal_images", 3), *numbered("defect_images", 2)],
-            r"\? None has a name .*; name those that do: dataset\.layout\.normal=\['normal_images'\]$",
+            r"\? None has a name .*; name those that do, and no others: dataset\.layout\.normal=\['normal_images'\]$",
         ),
         (
             [*numbered("fine", 3), *numbered("defect_images", 2)],
-            r"name those that do: dataset\.layout\.normal=\[NAME, \.\.\.\]$",
+            r"name those that do, and no others: dataset\.layout\.normal=\[NAME, \.\.\.\]$",
         ),
         (
             [*numbered("normal", 3), *numbered("bad", 2), *numbered("bad_mask", 2)],

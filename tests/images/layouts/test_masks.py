@@ -101,13 +101,13 @@ def test_folders_of_masks_in_another_case(base):
     assert masked(open_set(base)) == ["test/Spot/000.png"]
 
 
-def test_masks_of_normal_images_are_said_not_to_be_used(base):
+def test_empty_masks_of_normal_images_are_said_not_to_be_used(base):
     write_all(base, "test/spot/000.png")
     write_mask(base / "ground_truth/spot/000_mask.png")
     write_mask(base / "ground_truth/good/000_mask.png", slice(0, 0))
     images = open_set(base)
     check_images(images)
-    assert "1 x a mask of a normal image, which needs none" in dict(images.remarks())["not used"]
+    assert "1 x an empty mask of a normal image" in dict(images.remarks())["not used"]
 
 
 def write_kolektor(base, defective=(3,)):

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdad.errors import InputError
+from kdad.images.files.bands import BandFile, choose_bands, open_bands
 from kdad.images.files.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
 
 _inside = 0
@@ -42,16 +43,20 @@ def silenced_warnings() -> Iterator[None]:
 
 #: Pillow's decoders that a file may reach, whatever its name says: others run programs (EPS), or are made for no image.
 #: That of JPEG reads MPO too.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
 _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
 class RawImage:
-    """The values of a file of some `mode` of Pillow: bytes `(H, W, 3)`, or of wider types grey `(H, W)`."""
+    """The values of a file of some `mode` of Pillow: bytes `(H, W, 3)`, or of wider types grey `(H, W)`.
+
+    Files of bands have `(H, W, 3)` of any type. `clear` says that the file has an alpha of 0 everywhere.
+    """
 
     pixels: np.ndarray
     mode: str
+    clear: bool = False
 
     def range_of(self, values: ValueRange | None, name: str) -> ValueRange:
         """Return `values`, or for None the limits of the type.
@@ -82,20 +87,38 @@ class RawImage:
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def decode_image(path: Path, values: ValueRange | None = None) -> np.ndarray:
+def decode_image(path: Path, values: ValueRange | None = None, bands: tuple[int, ...] | None = None) -> np.ndarray:
     """Decode an image file to float32 RGB `(3, H, W)` in [0, 1], turned upright as EXIF says.
 
-    Grey becomes three equal channels, transparency is composited over white, and of several frames the first is taken.
-    `values` become 0 and 1; without them 16 bits are divided by 65535, and floats must lie in [0, 1]. Raises
-    `InputError` naming a file that is missing, truncated, not an image, not a number somewhere, or out of range.
+    Grey becomes three equal channels. Transparency is composited over white, but an alpha of 0 everywhere is left out.
+    Of several frames the first is taken, of more bands than three those of `bands`. `values` become 0 and 1; without
+    them 16 bits are divided by 65535, and floats must lie in [0, 1]. Raises `InputError` naming a file that is missing,
+    truncated, not an image, not a number somewhere, or out of range.
     """
-    return decode_raw(path).scaled(values, str(path))
+    return decode_raw(path, bands).scaled(values, str(path))
 
 
-def decode_raw(path: Path) -> RawImage:
+def decode_raw(path: Path, bands: tuple[int, ...] | None = None) -> RawImage:
     """Decode an image file to its own values, turned upright; raises `InputError` as `decode_image` does."""
-    with open_upright(path) as (image, _):
-        return _raw(image, str(path))
+    if file := band_file(path):
+        with _readable(str(path)):
+            raw = RawImage(file.read(), file.mode)
+    else:
+        with open_upright(path) as (image, _):
+            raw = _raw(image, str(path))
+        if bands is None:
+            return raw
+    pixels = choose_bands(np.atleast_3d(raw.pixels), bands, str(path))
+    check_finite(pixels, str(path))
+    if pixels.ndim == 2 and kind_of(pixels) == "8-bit":
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return RawImage(pixels, raw.mode, raw.clear)
+
+
+def band_file(path: Path) -> BandFile | None:
+    """Return a file of bands, None for a picture; raises `InputError` as `decode_image` does."""
+    with _readable(str(path)):
+        return open_bands(path)
 
 
 def convert_pillow(image: Image.Image, values: ValueRange | None = None) -> np.ndarray:
@@ -115,14 +138,19 @@ def _raw(image: Image.Image, name: str) -> RawImage:
         pixels = np.asarray(image)
         check_finite(pixels, name)
         return RawImage(pixels, mode)
+    clear = False
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return RawImage(np.asarray(image.convert("RGB")), mode)
+        clear = image.getextrema()[3] == (0, 0)  # cameras and programs that leave the fourth byte empty
+        if not clear:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return RawImage(np.asarray(image.convert("RGB")), mode, clear)
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Return height and width of an image file, upright, from its header; raises `InputError` as `decode_image`."""
+    if bands := band_file(path):
+        return bands.shape[0], bands.shape[1]
     with open_header(path) as file:
         width, height = file.size
         turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
@@ -190,7 +218,7 @@ def check_finite(values: np.ndarray, name: str) -> None:
         return
     wrong = ~np.isfinite(values)
     if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+        row, column = np.argwhere(wrong)[0][:2]
         raise InputError(
             f"{name}: {wrong.sum()} of its {wrong.size} pixels are NaN or infinite, the first at row {row}, column "
             f"{column}; repair or remove the file"

@@ -14,7 +14,7 @@ from typing import IO, Literal
 import numpy as np
 
 from kdad.errors import InputError, first_of
-from kdad.images.files.decoding import RawImage, decode_raw, is_wide, open_header
+from kdad.images.files.decoding import RawImage, band_file, decode_raw, is_wide, open_header
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import (
     EIGHT_BITS,
@@ -31,6 +31,9 @@ from kdad.progress import counted
 
 logger = logging.getLogger(__name__)
 Rule = Literal["auto", "type", "data"]
+_ZEROS = 48  # bytes of 0 in a row: more than a block of any picture has
+_MIDDLE = 128
+_ENDS = (slice(0, 8), slice(-8, None))
 _MOST = 0.5  # of the room for temporary files; a file whose values take more is decoded again
 
 
@@ -39,7 +42,8 @@ class FileFacts:
     """A file's size in pixels (upright), mode as Pillow names it, frames, and the values that its pixels lie between.
 
     All but a thousandth of the pixels lie from `low` to `high`. `deep` says that colours of 16 bits were read as their
-    upper 8, and `two_values` that the pixels hold two values at most, as masks do.
+    upper 8, `two_values` that the pixels hold two values, as masks do, `clear` that an alpha of 0 everywhere was left
+    out, and `damaged` what a JPEG lacks though it can be decoded.
     """
 
     height: int
@@ -51,6 +55,13 @@ class FileFacts:
     low: float
     high: float
     two_values: bool
+    clear: bool = False
+    damaged: str = ""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all pixels hold one value, but for a thousandth at either end."""
+        return self.low == self.high and not self.two_values
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -60,16 +71,54 @@ class FileFacts:
 
 def measure_file(path: Path, raw: RawImage) -> FileFacts:
     """Return the facts of a file that was decoded to `raw`; raises `InputError` when later frames are torn."""
-    with open_header(path) as file:
-        # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
-        deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
-        frames = getattr(file, "n_frames", 1)
-    pixels = raw.pixels
+    pixels, deep, damaged = raw.pixels, False, ""
+    if bands := band_file(path):
+        frames = bands.pages
+    else:
+        with open_header(path) as file:
+            # 16 bits a colour are told by the decoder's arguments alone: the mode is RGB.
+            deep = not is_wide(file.mode) and any(";16" in str(tile.args) for tile in file.tile)
+            frames = getattr(file, "n_frames", 1)
+            if file.format in ("JPEG", "MPO"):
+                damaged = find_damage(path.read_bytes(), pixels)
     height, width = pixels.shape[:2]
     # Of most images a few pixels say that they hold more than two values.
     some = pixels[:: max(height // 16, 1), :: max(width // 16, 1)]
-    two_values = np.unique(some).size <= 2 and np.unique(pixels).size <= 2
-    return FileFacts(height, width, raw.mode, kind_of(pixels), frames, deep, *used_limits(pixels), two_values)
+    two_values = np.unique(some).size <= 2 and np.unique(pixels).size == 2
+    limits = used_limits(pixels)
+    return FileFacts(height, width, raw.mode, kind_of(pixels), frames, deep, *limits, two_values, raw.clear, damaged)
+
+
+def find_damage(content: bytes, pixels: np.ndarray) -> str:
+    """Say what a JPEG file lacks whose decoder goes on without a word; empty where nothing is known to be wrong.
+
+    A decoder fills what is missing at the end with the middle of the range. Its upright `pixels` are `(H, W, 3)`.
+    """
+    start = content.find(b"\xff\xda")
+    zeros = content.find(bytes(_ZEROS), start)
+    if start >= 0 and zeros >= 0 and not _zeros_are_flat(content[:start]):
+        return "a piece of zeros"
+    block = 8
+    corners = [pixels[rows, columns] for rows in _ENDS for columns in _ENDS]
+    grey = [corner for corner in corners if corner.shape[0] >= block and (corner == _MIDDLE).all()]
+    return "a piece that is missing at the end" if grey and not (pixels == _MIDDLE).all() else ""
+
+
+def _zeros_are_flat(header: bytes) -> bool:
+    """Tell whether bits of 0 are blocks of one colour by a JPEG's own codes: its first for AC ends a block."""
+    place = 2
+    while place + 4 <= len(header) and header[place] == 0xFF:
+        length = int.from_bytes(header[place + 2 : place + 4], "big")
+        if header[place + 1] == 0xC2:  # progressive: bits mean other things
+            return True
+        if header[place + 1] == 0xC4:
+            table, end = place + 4, place + 2 + length
+            while table + 17 < end:
+                if header[table] >> 4 and header[table + 17] == 0:
+                    return True
+                table += 17 + sum(header[table + 1 : table + 17])
+        place += 2 + length
+    return False
 
 
 def unusual_files(facts: dict[str, FileFacts]) -> list[str]:
@@ -80,6 +129,10 @@ def unusual_files(facts: dict[str, FileFacts]) -> list[str]:
     several = [f"{name} ({file.frames})" for name, file in facts.items() if file.frames > 1]
     deep = [name for name, file in facts.items() if file.deep]
     kinds = {
+        "are JPEGs that look damaged, as their decoder does not say; replace them": [
+            f"{name} ({file.damaged})" for name, file in facts.items() if file.damaged
+        ],
+        "have an alpha of 0 everywhere, which is left out": [name for name, file in facts.items() if file.clear],
         "have several pages or frames, of which the first is taken": several,
         "have colours of 16 bits, of which the upper 8 are taken": deep,
     }
@@ -129,18 +182,25 @@ def find_range(
 
 
 def kind_by_header(path: Path) -> ValueKind:
+    if bands := band_file(path):
+        return kind_of(np.empty(0, np.uint8 if bands.dtype == bool else bands.dtype))
     with open_header(path) as file:
         return "float" if file.mode == "F" else "integer" if is_wide(file.mode) else "8-bit"
 
 
 def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> str:
     """Log what training images (whose files use `limits`) are scaled by, with advice where that is bad; return it."""
+    summed = summed_limits(limits) if limits else (0.0, 1.0)
     if values is None:
         said, advice = "each file by its type's limits (dataset.value_range)", None
     else:
-        summed = summed_limits(limits)
         said, advice = describe_range(values, summed), advise_on_range(values, summed)
     logger.info("Pixel values: %s", said)
+    if summed[0] == summed[1]:
+        raise InputError(
+            f"the training images hold nearly everywhere the one value {summed[0]:g}, so that nothing can be learnt "
+            "from them; look at the files"
+        )
     if advice is None:
         return said
     logger.warning("Pixel values: %s", advice)
@@ -153,10 +213,11 @@ class RawValues:
     They lie in a temporary file without a name (in TMPDIR), which is gone with the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bands: tuple[int, ...] | None = None) -> None:
+        self._bands = bands
         self._lock = Lock()
         self._end = 0
-        self._kept: dict[Path, tuple[int, tuple[int, ...], np.dtype, str]] = {}
+        self._kept: dict[Path, tuple[int, tuple[int, ...], np.dtype, str, bool]] = {}
 
     @cached_property
     def _file(self) -> IO[bytes]:
@@ -168,21 +229,21 @@ class RawValues:
 
     def decode(self, path: Path) -> RawImage:
         """Decode a file and keep its values; raises `InputError` as `decode_raw`."""
-        raw = decode_raw(path)
+        raw = decode_raw(path, self._bands)
         with self._lock:
             if self._end + raw.pixels.nbytes <= self._room:
                 self._file.seek(self._end)
                 self._file.write(np.ascontiguousarray(raw.pixels).data)
-                self._kept[path] = (self._end, raw.pixels.shape, raw.pixels.dtype, raw.mode)
+                self._kept[path] = (self._end, raw.pixels.shape, raw.pixels.dtype, raw.mode, raw.clear)
                 self._end += raw.pixels.nbytes
         return raw
 
     def take(self, path: Path) -> RawImage:
         """Return the values that were kept, or decode the file; raises `InputError` as `decode_raw`."""
         if path not in self._kept:
-            return decode_raw(path)
-        start, shape, dtype, mode = self._kept[path]
+            return decode_raw(path, self._bands)
+        start, shape, dtype, mode, clear = self._kept[path]
         with self._lock:
             self._file.seek(start)
             content = self._file.read(math.prod(shape) * dtype.itemsize)
-        return RawImage(np.frombuffer(content, dtype).reshape(shape), mode)
+        return RawImage(np.frombuffer(content, dtype).reshape(shape), mode, clear)

@@ -94,10 +94,11 @@ def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How files become images: the fit, and which values are 0 and 1; None scales each kind by its type's limits.
+    """How files become images: the fit, which values are 0 and 1 (None: the type's limits), which bands are taken.
 
     It belongs to a set of images, and to each detector that was made of them.
     """
 
     fit: Fit = "resize"
     values: ValueRange | None = EIGHT_BITS
+    bands: tuple[int, ...] | None = None

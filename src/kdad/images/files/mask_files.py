@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import check_finite, open_upright
+from kdad.images.files.decoding import band_file, check_finite, open_upright
 
 Anomalous = Literal["bright", "dark"]
 
@@ -27,6 +27,10 @@ def read_mask(path: Path, anomalous: Anomalous = "bright") -> np.ndarray:
     colour, where it is not transparent. With "dark" it is everywhere else. Raises `InputError` as `decode_image` does,
     and for a JPEG whose marks are no brighter than its noise may be.
     """
+    if file := band_file(path):
+        pixels = file.read()
+        check_finite(pixels, str(path))
+        return (pixels != 0).any(axis=2) != (anomalous == "dark")
     with open_upright(path) as (image, file_format):
         marked = _marked(image, file_format in _LOSSY, path)
     return ~marked if anomalous == "dark" else marked

@@ -31,8 +31,12 @@ EXTENSIONS = frozenset(
         "j2k",
         "jpx",
         "avif",
+        "pgm",
+        "ppm",
+        "npy",
     ]
 )
+_OF_SYSTEMS = ("@eadir", "#recycle", "__macosx", "$recycle.bin")
 EXTENSION_NAMES = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
 AnyImage = str | Path | Image.Image | np.ndarray
 Item = TypeVar("Item")
@@ -44,15 +48,20 @@ def is_image(path: PurePath) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def read_image(image: AnyImage, values: ValueRange | None = None) -> np.ndarray:
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or a system's own: a disk's thumbnails, its bin."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def read_image(image: AnyImage, values: ValueRange | None = None, bands: tuple[int, ...] | None = None) -> np.ndarray:
     """Return float32 RGB `(3, H, W)` in [0, 1] of a path, a PIL image or an array.
 
-    `values` become 0 and 1, as in `decode_image`. Arrays are `(H, W)` or `(H, W, 3)`, of the kind of `values`, uint8,
-    or float in [0, 1], which is taken as it is. Raises `InputError` for anything else, and for files as `decode_image`
-    does.
+    `values` become 0 and 1, and `bands` of files are taken, as in `decode_image`. Arrays are `(H, W)` or `(H, W, 3)`,
+    of the kind of `values`, uint8, or float in [0, 1], which is taken as it is. Raises `InputError` for anything else,
+    and for files as `decode_image` does.
     """
     if isinstance(image, str | Path):
-        return decode_image(Path(image).expanduser(), values)
+        return decode_image(Path(image).expanduser(), values, bands)
     if isinstance(image, Image.Image):
         return convert_pillow(image, values)
     array = np.asarray(image)
@@ -81,7 +90,7 @@ def find_images(place: Path) -> list[Path]:
     if not place.is_dir():
         raise InputError(f"there is no file or folder '{place}'; give the images that are to be predicted")
     paths = (path for path in place.rglob("*") if is_image(path) and path.is_file())
-    images = sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(place).parts))
+    images = sorted(p for p in paths if not any(map(is_hidden, p.relative_to(place).parts)))
     if not images:
         raise InputError(f"'{place}' holds no images ({EXTENSION_NAMES}), at any depth; give a folder that does")
     return images

@@ -3,13 +3,16 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from kdad.errors import InputError
-from kdad.images.files.reading import is_image
+from kdad.images.files.reading import is_hidden, is_image
+from kdad.images.files.shapes import Annotated
 from kdad.images.image_set import Subset
 from kdad.parameters.strict import nearest_name
 
@@ -23,9 +26,9 @@ ANOMALOUS_NAMES = (
     *("bad", "ng", "ko", "nok", "not_ok", "not_good", "no_good", "fail", "failed", "positive", "faulty", "damaged"),
     *("defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal"),
 )
-MASK_NAMES = ("ground_truth", "groundtruth", "gt", "mask", "masks")
+MASK_NAMES = ("ground_truth", "groundtruth", "gt", "mask", "masks", "segmentationclass", "segmentationobject")
 #: In a folder's name beside other words, or alone, these may say that it holds masks: a question.
-_MASK_WORDS = {*MASK_NAMES, "label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
+MASK_WORDS = {*MASK_NAMES, "label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
 PART_NAMES: dict[str, Subset] = {
     "train": "train",
     "training": "train",
@@ -34,9 +37,12 @@ PART_NAMES: dict[str, Subset] = {
     "val": "validation",
     "test": "test",
     "testing": "test",
+    "test_public": "test",  # MVTec AD 2
 }
+#: Parts whose labels are not published, as in MVTec AD 2.
+UNLABELLED = ("test_private", "test_private_mixed")
 #: Folders that say nothing of what lies in them.
-WRAPPERS = ("data", "image", "images", "img", "imgs", "rgb")
+WRAPPERS = ("data", "image", "images", "img", "imgs", "rgb", "jpegimages")
 #: Three-dimensional measurements beside ``rgb``, as in MVTec 3D-AD.
 NO_PICTURES = ("xyz",)
 
@@ -45,8 +51,13 @@ _ALIKE = 0.8
 
 
 def plain(name: str) -> str:
-    """Return a name in lower case, with one underscore for blanks and dashes."""
-    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+    """Return a name in lower case, in one form of Unicode, with one underscore for blanks and dashes."""
+    return re.sub(r"[\s_-]+", "_", composed(name).strip().lower())
+
+
+def composed(name: str) -> str:
+    """Return a name in the form of Unicode (NFC) that names are compared in: Macs write letters and accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Vocabulary:
     normal: tuple[str, ...] = ()
     anomalous: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     def meaning(self, name: str) -> Meaning:
         """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or a class's number.
@@ -71,10 +83,12 @@ class Vocabulary:
             return "normal"
         if word in ANOMALOUS_NAMES:
             return "anomalous"
-        parts = set(re.split(r"[\W\d_]+", word))
-        if parts & _MASK_WORDS:
+        parts = words_of(word)
+        if parts & MASK_WORDS:
             return "masks?"
-        alike = len(word) > 3 and difflib.get_close_matches(word, NORMAL_NAMES, n=1, cutoff=_ALIKE)
+        bare = word.strip("_0123456789")  # ``1_defect`` is no misspelt ``no_defect``
+        alike = len(word) > 3 and bare not in ANOMALOUS_NAMES
+        alike = alike and difflib.get_close_matches(word, NORMAL_NAMES, n=1, cutoff=_ALIKE)
         return "doubtful" if parts & set(NORMAL_NAMES) or alike or word in ("0", "1") else "unknown"
 
     def holds_masks(self, name: str) -> bool:
@@ -86,37 +100,52 @@ class Vocabulary:
 
 
 def part_of(name: str) -> Subset | None:
-    """Return which part a folder, or a word in a list, names."""
-    return PART_NAMES.get(plain(name))
+    """Return which part a folder, or a word in a list, names; COCO's have a year (``train2017``)."""
+    return PART_NAMES.get(re.sub(r"20\d\d$", "", plain(name)))
 
 
-def sounds_anomalous(name: str) -> bool:
-    """Tell whether a name has an anomalous word in it."""
-    return bool(set(re.split(r"[\W\d_]+", plain(name))) & set(ANOMALOUS_NAMES))
+def words_of(name: str) -> set[str]:
+    """Return the words in a name, in lower case."""
+    return set(re.split(r"[\W\d_]+", plain(name)))
+
+
+def speaks_of_parts(name: str) -> bool:
+    """Tell whether a name has the word of a part in it, as ``test_private``."""
+    return bool(words_of(name) & PART_NAMES.keys())
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A file or folder that is not used, and why."""
+    """A file or folder that is not used, and why; `matters` where it may say something of the images."""
 
     path: Path
     reason: str
+    matters: bool = False
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image of a kind ("good" is normal) and part; `called` is the folder or word that said so, if any."""
+    """An image of a kind ("good" is normal) and part; `called` is the folder or word that said so, if any.
+
+    Its mask is what files mark, and what an annotation draws.
+    """
 
     path: Path
     kind: str
     subset: Subset
     called: str | None = None
     masks: tuple[Path, ...] = ()
+    drawn: Annotated | None = None
 
     @property
     def is_normal(self) -> bool:
         """Whether it is of the normal kind."""
         return self.kind == NORMAL
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a mask or an annotation says where it is anomalous."""
+        return bool(self.masks) or self.drawn is not None
 
 
 @dataclass
@@ -128,6 +157,8 @@ class Layout:
     problems: list[str] = field(default_factory=list)
     unused: list[Unused] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: Normal images with a mask of theirs, which must mark nothing.
+    masks_of_normal: list[tuple[Path, Path]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -143,10 +174,28 @@ class FoundFiles:
         return path.relative_to(self.base).parts[:-1]
 
 
-def find_files(base: Path) -> FoundFiles:
-    """List what lies below `base`, at any depth; links are followed, but not in a circle."""
-    files = sorted(_walk(base, (os.path.realpath(base),)), key=lambda file: file.path)
+def find_files(base: Path, ignore: tuple[str, ...] = ()) -> FoundFiles:
+    """List what lies below `base`, at any depth; links are followed, but not in a circle.
+
+    What `ignore` names is not used. Raises `InputError` when one of its patterns names nothing.
+    """
+    met = dict.fromkeys(ignore, 0)
+
+    def is_ignored(path: Path) -> bool:
+        matched = [pattern for pattern in ignore if is_named(path.relative_to(base), pattern)]
+        met.update((pattern, 1) for pattern in matched)
+        return bool(matched)
+
+    files = sorted(_walk(base, (os.path.realpath(base),), is_ignored), key=lambda file: file.path)
+    for pattern in (pattern for pattern, found in met.items() if not found):
+        raise InputError(f"dataset.layout.ignore: '{pattern}' names nothing below {base}; correct or remove it")
     return FoundFiles(base, [file.path for file in files if not file.reason], [file for file in files if file.reason])
+
+
+def is_named(path: Path, pattern: str) -> bool:
+    """Tell whether a pattern (``*`` is anything) is a file's or folder's name, or its `path` from the set's folder."""
+    wanted = composed(pattern).strip("/")
+    return any(fnmatchcase(composed(name), wanted) for name in (path.name, path.as_posix()))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -157,7 +206,7 @@ def subfolders(folder: Path) -> list[str]:
         raise InputError(f"{folder}: cannot be opened ({error.strerror}); let it be read") from error
 
 
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Unused]:
+def _walk(folder: Path, above: tuple[str, ...], is_ignored: Callable[[Path], bool]) -> Iterator[Unused]:
     """Yield every file with the reason why it is not used, empty for an image; `above` are the real folders around."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -166,12 +215,14 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Unused]:
         return
     for entry in entries:
         path, reason = folder / entry.name, ""
-        if entry.name.startswith("."):
-            reason = "hidden"
+        if is_hidden(entry.name):
+            reason = "hidden" if entry.name.startswith(".") else f"a folder of the system ({entry.name})"
+        elif is_ignored(path):
+            reason = "named by dataset.layout.ignore"
         elif entry.is_dir():
             real = os.path.realpath(path)
             if real not in above:
-                yield from _walk(path, (*above, real))
+                yield from _walk(path, (*above, real), is_ignored)
                 continue
             reason = "a link in a circle"
         elif not entry.is_file():
@@ -187,8 +238,16 @@ def find_category(root: Path, category: str | None) -> Path:
         raise InputError(f"dataset.root: there is no folder {root}; give the folder that holds the images")
     if category is None:
         return root
+    if speaks_of_parts(category) and any(map(part_of, set(subfolders(root)) - {category})):
+        raise InputError(
+            f"dataset.category: '{category}' is a part of the set in {root}, and no category; leave "
+            "dataset.category out, and give the whole set"
+        )
     if not (root / category).is_dir():
         known = subfolders(root)
+        for name in known:
+            if composed(name) == composed(category):
+                return root / name
         hint = nearest_name(category, known) if known else ""
         raise InputError(f"dataset.category: there is no folder '{category}' in {root}{hint}")
     return root / category
@@ -198,7 +257,7 @@ def list_categories(root: Path) -> list[str]:
     """Return the folders of `root` that are image sets of their own, as far as names say so: with parts or kinds."""
     if not root.is_dir():
         return []
-    return [name for name in subfolders(root) if part_of(name) is None and _is_set(root / name)]
+    return [name for name in subfolders(root) if not speaks_of_parts(name) and _is_set(root / name)]
 
 
 def _is_set(folder: Path) -> bool:

@@ -14,7 +14,19 @@ from pydantic import BaseModel, Field, ValidationError
 from kdad.errors import InputError
 from kdad.images.files.reading import EXTENSION_NAMES, is_image
 from kdad.images.image_set import Subset
-from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, Vocabulary, find_files, part_of
+from kdad.images.layouts.layout import (
+    NORMAL,
+    PART_NAMES,
+    ImageFile,
+    Layout,
+    Unused,
+    Vocabulary,
+    composed,
+    find_files,
+    is_named,
+    part_of,
+    words_of,
+)
 from kdad.parameters.strict import first_message, nearest_name
 
 _NUMBERS = {"0": NORMAL, "1": "anomaly", "0.0": NORMAL, "1.0": "anomaly", "false": NORMAL, "true": "anomaly"}
@@ -23,8 +35,8 @@ _ORDER = {"train": 0, "validation": 1, "test": 2}
 COLUMNS = {
     "path": ("path", "image", "image_path", "file", "filename", "file_name"),
     "label": ("label", "class", "kind", "defect"),
-    "mask": ("mask", "mask_path", "ground_truth"),
-    "split": ("split", "part", "subset"),
+    "mask": ("mask", "mask_path", "mask_file", "mask_name", "ground_truth", "gt"),
+    "split": ("split", "part", "subset", "set", "usage", "partition"),
     "category": ("category", "object", "product"),
 }
 
@@ -50,8 +62,14 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
     layout = Layout(name, [])
     seen: dict[str, str] = {}
     named: set[Path] = set()
+    has_parts = any(row.split.strip() for row in rows)
     for row in rows:
         path, wrong = _place(row.path, base, "path")
+        if path is not None and any(is_named(path.relative_to(base), pattern) for pattern in vocabulary.ignore):
+            layout.unused.append(Unused(path, "named by dataset.layout.ignore"))
+            continue
+        if has_parts and not row.split.strip():
+            wrong.append("names no part, as other rows do; write train, validation or test")
         kind, wrong_label = _kind(row.label, vocabulary)
         part, wrong_part = _part(row.split, kind)
         masks = [_place(cell.strip(), base, "mask") for cell in row.mask.split(";") if cell.strip()]
@@ -63,15 +81,16 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
         if not wrong and kind != NORMAL and part != "test":
             if not strict:
                 reason = f"an anomalous image of the part {part}, where only normal ones are used"
-                layout.unused.append(Unused(path, reason))
+                layout.unused.append(Unused(path, reason, True))
                 continue
             wrong.append(f"{row.path} is anomalous and in the part {part}; only normal images train: say test")
         layout.problems += [f"{row.where}: {problem}" for problem in wrong]
         if not wrong:
             marks = () if kind == NORMAL else tuple(mask for mask, _ in masks)
+            layout.masks_of_normal += [(path, mask) for mask, _ in masks if kind == NORMAL]
             layout.images.append(ImageFile(path, kind, part, row.label or None, marks))
     named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
-    layout.unused += [Unused(path, "not in the list") for path in find_files(base).images if path not in named]
+    layout.unused += [Unused(path, "not in the list", True) for path in find_files(base).images if path not in named]
     layout.images.sort(key=lambda image: (_ORDER[image.subset], image.path))
     if layout.images and not any(image.is_normal for image in layout.images):
         words = ", ".join(f"{word} ({count})" for word, count in Counter(row.label for row in rows).most_common(8))
@@ -90,10 +109,21 @@ def _place(cell: str, base: Path, column: str) -> tuple[Path | None, list[str]]:
     if "\0" in cell or not path.is_relative_to(base):
         return None, [f"the {column} '{cell}' leads out of {base}; name files below it"]
     if not path.is_file():
+        path = _composed_alike(path, base)
+    if not path.is_file():
         return None, [f"the {column} '{cell}' is no file below {base}; correct it, or remove the row"]
     if not is_image(path):
         return None, [f"the {column} '{cell}' is no image by its ending ({EXTENSION_NAMES})"]
     return path, []
+
+
+def _composed_alike(path: Path, base: Path) -> Path:
+    """Return the file whose path differs in the form of Unicode alone, or `path` where there is none."""
+    place = base
+    for name in path.relative_to(base).parts:
+        alike = [each for each in place.iterdir() if composed(each.name) == composed(name)] if place.is_dir() else []
+        place = alike[0] if alike else place / name
+    return place
 
 
 def _kind(label: str, vocabulary: Vocabulary) -> tuple[str, list[str]]:
@@ -156,13 +186,15 @@ def _read_csv(file: Path) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     try:
         head = next(reader, [])
-        columns = _columns(file, head)
         lines = [(f"{file}, line {reader.line_num}", cells) for cells in reader if any(cell.strip() for cell in cells)]
+        columns = _columns(file, head)
     except csv.Error as error:
         raise InputError(f"{file}: cannot be read as CSV ({error}); write it anew") from error
     for where, cells in lines:
         if len(cells) != len(head):
             raise InputError(f"{where}: has {len(cells)} cells, and the first line {len(head)}; make them equal")
+    if "split" not in columns:
+        columns |= _column_of_parts(file, head, [cells for _, cells in lines])
     return [Row(where, **{name: cells[place].strip() for name, place in columns.items()}) for where, cells in lines]
 
 
@@ -182,6 +214,30 @@ def _columns(file: Path, head: list[str]) -> dict[str, int]:
                 "label, and where there are some mask, split, category"
             )
     return columns
+
+
+def unknown_columns(file: Path) -> list[str]:
+    """Return the titles of a list's columns that are not known."""
+    text = file.read_bytes().decode("utf-8-sig")
+    first = text.partition("\n")[0]
+    head = next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
+    known = {title for names in COLUMNS.values() for title in names}
+    return [title.strip() for title in head if title.strip() and title.strip().lower() not in known]
+
+
+def _column_of_parts(file: Path, head: list[str], lines: list[list[str]]) -> dict[str, int]:
+    """Return the column without a known title that holds nothing but parts; raises `InputError` for a doubtful one."""
+    for place, title in enumerate(head):
+        cells = [cells[place].strip() for cells in lines if cells[place].strip()]
+        if cells and all(map(part_of, cells)):
+            return {"split": place}
+        if words_of(title) & {*PART_NAMES, "fold", "split"} and cells:
+            raise InputError(
+                f"{file}: does the column '{title.strip()}' say which images train? Its cells are no parts, such as "
+                f"'{cells[0]}'; call it split with train, validation or test in each row, or give it a title without "
+                "such a word"
+            )
+    return {}
 
 
 class _Meta(BaseModel):
@@ -211,6 +267,30 @@ class _RealIad(BaseModel):
             )
             for number, image in enumerate(getattr(self, part))
         ]
+
+
+def find_dagm(base: Path) -> list[Path]:
+    """Return the lists of DAGM 2007 in `base`: ``Train/Label/Labels.txt`` and the test's."""
+    return [file for file in sorted(base.glob("*/*/Labels.txt")) if part_of(file.parent.parent.name)]
+
+
+def read_dagm(files: list[Path]) -> list[Row]:
+    """Return the rows of the lists, which name number, label, image, label again, mask; raises `InputError`."""
+    rows = []
+    for file in files:
+        part = file.parent.parent
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+            cells = line.split()
+            if len(cells) <= 1:  # the list's first line is a number alone
+                continue
+            if len(cells) < 5 or cells[1] not in ("0", "1"):
+                raise InputError(
+                    f"{file}, line {number}: is no line of DAGM's list (number, 0 or 1, image, label, mask): "
+                    f"'{line.strip()}'; fetch it again"
+                )
+            mask = f"{part.name}/{file.parent.name}/{cells[4]}" if cells[1] == "1" and cells[4] != "0" else ""
+            rows.append(Row(f"{file}, line {number}", f"{part.name}/{cells[2]}", cells[1], mask, part.name))
+    return rows
 
 
 def find_real_iad(base: Path) -> Path | None:

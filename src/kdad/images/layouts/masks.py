@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.files.mask_files import marks_anything
-from kdad.images.layouts.layout import NORMAL, FoundFiles, ImageFile, Layout, Unused, part_of
+from kdad.images.image_set import Subset
+from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, composed
 
 _MARKER = re.compile(r"[_-](?:mask|masks|gt|label|labels|seg|ground_?truth)$", re.IGNORECASE)
 _NUMBER = re.compile(r"[_-]\d+$")
@@ -38,6 +39,10 @@ def unmarked(stem: str) -> str | None:
     return bare if bare != stem else None
 
 
+def _named(stem: str) -> str:
+    return composed(stem).lower()
+
+
 def pair_masks(layout: Layout, places: Sequence[PlacedMask], masks: Sequence[PlacedMask]) -> list[Path]:
     """Give each image of a layout its masks, and return those of no image; `places` are the images', in their order.
 
@@ -49,20 +54,21 @@ def pair_masks(layout: Layout, places: Sequence[PlacedMask], masks: Sequence[Pla
     ownerless, by_ending = [], []
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
-        rows.setdefault(place.path.stem.lower(), []).append(row)
+        rows.setdefault(_named(place.path.stem), []).append(row)
     for mask in masks:
         owners = _owners(mask, layout.images, places, rows)
         if not owners:
             ownerless.append(mask.path)
         elif all(layout.images[row].is_normal for row in owners):
-            layout.unused.append(Unused(mask.path, "a mask of a normal image, which needs none"))
+            tested = [row for row in owners if layout.images[row].subset == "test"]
+            layout.masks_of_normal += [(layout.images[row].path, mask.path) for row in tested or owners]
         elif len(owners) > 1:
             names = " or of ".join(str(places[row].path) for row in owners[:2])
             layout.problems.append(f"{mask.path}: may be the mask of {names}; name it like its image, ending and all")
         else:
             owned.setdefault(owners[0], []).append(mask.path)
             owner = places[owners[0]].path
-            if sum(places[row].path.parent == owner.parent for row in rows[owner.stem.lower()]) > 1:
+            if sum(places[row].path.parent == owner.parent for row in rows[_named(owner.stem)]) > 1:
                 by_ending.append(mask.path)
     for row, paths in owned.items():
         layout.images[row] = replace(layout.images[row], masks=tuple(paths))
@@ -86,7 +92,7 @@ def _owners(
         namings.insert(0, (mask.folders[-1], mask.folders[:-1], _FOLDERS[:1]))
     for name, folders, rules in namings:
         for fits in rules:
-            near = [row for row in rows.get(name.lower(), []) if fits(folders, places[row].folders)]
+            near = [row for row in rows.get(_named(name), []) if fits(folders, places[row].folders)]
             # A mask whose ending is its image's is of that one, where a photograph of another format has its name too.
             exact = [row for row in near if places[row].path.suffix.lower() == mask.path.suffix.lower()]
             if near:
@@ -98,11 +104,11 @@ def masks_beside(paths: list[Path]) -> dict[Path, list[Path]]:
     """Return the masks that lie beside their image under its name and a marker (Kolektor's), by image."""
     by_name: dict[tuple[Path, str], list[Path]] = {}
     for path in paths:
-        by_name.setdefault((path.parent, path.stem.lower()), []).append(path)
+        by_name.setdefault((path.parent, _named(path.stem)), []).append(path)
     beside: dict[Path, list[Path]] = {}
     for path in paths:
         bare = unmarked(path.stem)
-        owners = by_name.get((path.parent, bare.lower()), []) if bare else []
+        owners = by_name.get((path.parent, _named(bare)), []) if bare else []
         if len(owners) > 1:
             raise InputError(f"{path}: may be the mask of {owners[0].name} or of {owners[1].name}; rename one of them")
         if owners:
@@ -110,19 +116,34 @@ def masks_beside(paths: list[Path]) -> dict[Path, list[Path]]:
     return beside
 
 
-def labelled_by_masks(files: FoundFiles, beside: dict[Path, list[Path]]) -> Layout:
-    """Read a set in which every image has a mask beside it: those with an empty mask are normal.
+def label_by_marks(
+    layout: Layout, parts: dict[Path, Subset | None], is_normal: Callable[[Path], bool], folder: Callable[[Path], str]
+) -> None:
+    """Call each image of a layout what its masks and its annotation say: without a mark it is normal.
 
-    Where there are parts, anomalous images of the training part are not used; otherwise they are tested.
+    One without mask and annotation is normal where `is_normal` says so; `folder` is what an answer would name. Where
+    there are parts, anomalous images of the training part are not used; otherwise they are tested. Raises `InputError`
+    with a question about images of which nothing is known.
     """
-    layout = Layout("masks beside images, which say what is normal (as Kolektor)", [])
-    for path, masks in sorted(beside.items()):
-        part = next(filter(None, map(part_of, files.inside(path))), None)
-        if not any(map(marks_anything, masks)):
-            layout.images.append(ImageFile(path, NORMAL, part or "train", "an empty mask"))
-        elif part in (None, "test"):
-            layout.images.append(ImageFile(path, "defect", "test", "a mask that is not empty", tuple(masks)))
+    images, layout.images, silent = layout.images, [], []
+    for image in images:
+        path, part = image.path, parts.get(image.path)
+        kind = image.drawn.kind if image.drawn else ""
+        if kind or any(map(marks_anything, image.masks)):
+            called = f"objects '{kind}'" if kind else "a mask that is not empty"
+            if part in (None, "test"):
+                layout.images.append(replace(image, kind=kind or "defect", subset="test", called=called))
+            else:
+                reason = f"an anomalous image of the part {part}, where only normal ones are used"
+                layout.unused.append(Unused(path, reason, True))
+        elif image.masks or image.drawn or is_normal(path):
+            called = "an empty mask" if image.masks else "no object"
+            layout.images.append(ImageFile(path, NORMAL, part or "train", called))
         else:
-            reason = f"an anomalous image of the part {part}, where only normal ones are used"
-            layout.unused.append(Unused(path, reason))
-    return layout
+            silent.append(path)
+    if silent:
+        raise InputError(
+            f"{silent[0]}: has no mask or annotation, as {len(silent) - 1} more of {len(images)} images, and lies in "
+            "no folder that says what it is; is it normal? Add an empty one to each normal image, or, if all that are "
+            f"not marked are normal, say it: dataset.layout.normal=['{folder(silent[0])}'] (what is marked is anomalous)"
+        )

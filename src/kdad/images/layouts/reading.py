@@ -2,17 +2,39 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.files.mask_files import MaskFacts
 from kdad.images.files.reading import EXTENSION_NAMES
-from kdad.images.layouts.by_folder import read_folders
-from kdad.images.layouts.layout import WRAPPERS, FoundFiles, Layout, Vocabulary, find_files, part_of, plain
-from kdad.images.layouts.lists import find_real_iad, read_csv_list, read_real_iad, read_rows
-from kdad.images.layouts.masks import labelled_by_masks, masks_beside
+from kdad.images.layouts.annotations import Annotations, read_annotations
+from kdad.images.layouts.by_folder import quoted, read_folders
+from kdad.images.layouts.layout import (
+    ANOMALOUS_NAMES,
+    WRAPPERS,
+    FoundFiles,
+    ImageFile,
+    Layout,
+    Unused,
+    Vocabulary,
+    find_files,
+    part_of,
+    plain,
+    speaks_of_parts,
+    words_of,
+)
+from kdad.images.layouts.lists import (
+    find_dagm,
+    find_real_iad,
+    read_csv_list,
+    read_dagm,
+    read_real_iad,
+    read_rows,
+    unknown_columns,
+)
+from kdad.images.layouts.masks import label_by_marks, masks_beside
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"
@@ -20,7 +42,7 @@ _SHOWN = 8
 
 
 def read_layout(base: Path, vocabulary: Vocabulary) -> Layout:
-    """Understand the images below `base`: by VisA's or Real-IAD's list, masks beside images, or folders.
+    """Understand the images below `base`: by VisA's, Real-IAD's or DAGM's list, folders, masks or annotations.
 
     Where no normal image is marked for the test, a fifth of the good ones, chosen by their ids, is kept for it, so that
     there are normal scores. Raises `InputError` when there is no image, several categories, or a question to answer.
@@ -32,8 +54,10 @@ def read_layout(base: Path, vocabulary: Vocabulary) -> Layout:
         layout = read_rows(rows, base, vocabulary, f"the list {visa} (VisA)")
     elif real_iad is not None:
         layout = read_rows(read_real_iad(real_iad), base, vocabulary, f"the list {real_iad} (Real-IAD)", strict=False)
+    elif dagm := find_dagm(base):
+        layout = read_rows(read_dagm(dagm), base, vocabulary, "the lists Labels.txt (DAGM 2007)", strict=False)
     else:
-        layout = _by_files(find_files(base), vocabulary)
+        layout = _by_files(find_files(base, vocabulary.ignore), vocabulary)
     return _complete(layout, base)
 
 
@@ -43,11 +67,21 @@ def read_list(file: Path, category: str | None, vocabulary: Vocabulary) -> Layou
         raise InputError(f"dataset.root: there is no file {file}; give the CSV file that lists the images")
     base = file.absolute().parent
     rows = read_csv_list(file, category)
-    return _complete(read_rows(rows, base, vocabulary, f"the list {file.name} (CSV)"), base)
+    layout = read_rows(rows, base, vocabulary, f"the list {file.name} (CSV)")
+    if columns := unknown_columns(file):
+        said = "columns of the list that are not known, and used only where all their cells are parts"
+        layout.notes.insert(0, f"{said}: {', '.join(columns)}")
+    return _complete(layout, base)
 
 
 def _complete(layout: Layout, base: Path) -> Layout:
-    """Keep normal images for a test that has none, and say what is missing."""
+    """Keep normal images for a test that has none, and say what is missing or sounds wrong."""
+    called = {file.called for file in layout.images if file.is_normal and file.called}
+    layout.notes[:0] = [
+        f"'{name}' sounds anomalous, and is taken as normal, as dataset.layout.normal says"
+        for name in sorted(called)
+        if Vocabulary().meaning(name) != "normal" and words_of(name) & set(ANOMALOUS_NAMES)
+    ]
     kept = _keep_normal_for_test(layout, base)
     if not any(file.is_normal and file.subset == "train" for file in layout.images):
         if not layout.problems:
@@ -68,12 +102,29 @@ def _by_files(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
             "or good images alone"
         )
     _refuse_categories(files, vocabulary)
-    outside_masks = [path for path in files.images if not any(map(vocabulary.holds_masks, files.inside(path)))]
+    masks = [path for path in files.images if any(map(vocabulary.holds_masks, files.inside(path)))]
+    outside_masks = sorted(set(files.images) - set(masks))
     beside = masks_beside(outside_masks)
-    if not beside:
-        return read_folders(files, vocabulary)
-    taken = {mask for masks in beside.values() for mask in masks}
+    taken = {mask for of_image in beside.values() for mask in of_image}
     images = [path for path in outside_masks if path not in taken]
+    annotations = read_annotations(files, images, vocabulary)
+    files = replace(files, images=sorted([*images, *masks]), unused=annotations.unused)
+    layout = _by_images(files, images, beside, vocabulary, annotations)
+    layout.problems = annotations.problems + layout.problems
+    layout.notes += annotations.notes
+    return layout
+
+
+def _by_images(
+    files: FoundFiles,
+    images: list[Path],
+    beside: dict[Path, list[Path]],
+    vocabulary: Vocabulary,
+    annotations: Annotations,
+) -> Layout:
+    if not beside:
+        return read_folders(files, vocabulary, annotations)
+    taken = {mask for masks in beside.values() for mask in masks}
     named = any(vocabulary.meaning(name) in ("normal", "anomalous") for path in images for name in files.inside(path))
     if not named:
         without = [path for path in images if path not in beside]
@@ -83,10 +134,14 @@ def _by_files(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
                 "says what it is; is it normal? Add a mask, an empty one for a normal image, or put it into a folder "
                 "good"
             )
-        layout = labelled_by_masks(files, beside)
-        layout.unused += files.unused
+        marked = [ImageFile(path, "defect", "test", masks=tuple(masks)) for path, masks in sorted(beside.items())]
+        layout = Layout("masks beside images, which say what is normal (as Kolektor)", marked, unused=files.unused)
+        parts = {path: next(filter(None, map(part_of, files.inside(path))), None) for path in beside}
+        label_by_marks(layout, parts, lambda path: False, lambda path: path.parent.name)
         return layout
-    layout = read_folders(replace(files, images=[path for path in files.images if path not in taken]), vocabulary)
+    layout = read_folders(files, vocabulary, annotations)
+    normal = [image.path for image in layout.images if image.is_normal]
+    layout.masks_of_normal += [(path, mask) for path in normal for mask in beside.get(path, ())]
     layout.images = [
         image if image.is_normal else replace(image, masks=(*image.masks, *beside.get(image.path, ())))
         for image in layout.images
@@ -97,15 +152,22 @@ def _by_files(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
 
 def _refuse_categories(files: FoundFiles, vocabulary: Vocabulary) -> None:
     """Raise `InputError` when the images are in folders of which each is a set of its own."""
-    categories = []
+    categories, parted = [], set()
     for path in files.images:
         names = [name for name in files.inside(path) if plain(name) not in WRAPPERS]
         meanings = [vocabulary.meaning(name) in ("normal", "anomalous") for name in names]
         parts = [part_of(name) is not None for name in names]
         if not names or meanings[0] or parts[0] or vocabulary.holds_masks(names[0]):
             continue
-        if any(parts) or (any(meanings) and not any(map(vocabulary.holds_masks, names))):
+        if speaks_of_parts(names[0]) and not any(parts):
+            parted.add(names[0])
+        elif any(parts) or (any(meanings) and not any(map(vocabulary.holds_masks, names))):
             categories.append(files.inside(path)[0])
+    if parted and not any(part_of(name) for path in files.images for name in files.inside(path)):
+        raise InputError(
+            f"{files.base}: which parts are {', '.join(sorted(parted)[:8])}? Call each train, validation or test, or "
+            "leave it out by dataset.layout.ignore; a part of a set is no category"
+        )
     if categories:
         raise InputError(
             f"{files.base}: holds no images of one set itself; set dataset.category to one of its folders: "
@@ -137,18 +199,22 @@ def describe_layout(layout: Layout, base: Path) -> list[tuple[str, str]]:
         more = [f"and {len(called) - _SHOWN} more names"] if len(called) > _SHOWN else []
         remarks.append((title, ", ".join(names + more) or "none"))
     remarks += [("note", note) for note in layout.notes]
-    first = {file.reason: file.path for file in reversed(layout.unused)}
+    unused = layout.unused + [Unused(mask, "an empty mask of a normal image") for _, mask in layout.masks_of_normal]
+    first = {file.reason: file for file in reversed(unused)}
+    counted = Counter(file.reason for file in unused).most_common()
     not_used = [
-        f"{count} x {reason}, such as {first[reason].relative_to(base).as_posix()}"
-        for reason, count in Counter(file.reason for file in layout.unused).most_common()
+        f"{count} x {reason}, such as {first[reason].path.relative_to(base).as_posix()}"
+        for reason, count in sorted(counted, key=lambda each: not first[each[0]].matters)
     ]
-    return [*remarks, ("not used", "; ".join(not_used) or "nothing: every file below it is used")]
+    said = ("not used", "; ".join(not_used) or "nothing: every file below it is used")
+    # What may say something of the images is said first.
+    return [said, *remarks] if any(file.matters for file in unused) else [*remarks, said]
 
 
 def describe_masks(layout: Layout, masks: dict[int, MaskFacts]) -> tuple[str, str]:
     """Say how many anomalous images have masks, and what is unusual about them; `masks` are those that were read."""
     anomalous = [file for file in layout.images if not file.is_normal]
-    without = sum(not file.masks for file in anomalous)
+    without = sum(not file.is_marked for file in anomalous)
     if not anomalous:
         return "masks", "none are needed: no image is anomalous"
     if without == len(anomalous):
@@ -169,7 +235,7 @@ def describe_masks(layout: Layout, masks: dict[int, MaskFacts]) -> tuple[str, st
 
 def ask_for_inverted(layout: Layout, masks: dict[int, MaskFacts]) -> list[str]:
     """Return a question, as a problem, when at least half of the masks mark most of their image up to its corners."""
-    partial = [index for index, facts in masks.items() if 0 < facts.share < 1]
+    partial = [index for index, facts in masks.items() if layout.images[index].masks and 0 < facts.share < 1]
     inverted = [index for index in partial if masks[index].looks_inverted]
     if not inverted or 2 * len(inverted) < len(partial):
         return []
@@ -181,10 +247,25 @@ def ask_for_inverted(layout: Layout, masks: dict[int, MaskFacts]) -> list[str]:
     ]
 
 
-def ask_for_masks(layout: Layout, two_valued: set[int], known: Sequence[str]) -> list[str]:
+def ask_about_marks(layout: Layout, marks: Callable[[Path], bool], base: Path) -> list[str]:
+    """Return a question, as a problem, about normal images whose own masks mark something."""
+    found = [(image, mask) for image, mask in layout.masks_of_normal if marks(mask)]
+    if not found:
+        return []
+    (image, mask), paths = found[0], [path for pair in found[:20] for path in pair]
+    names = quoted(path.relative_to(base).as_posix() for path in dict.fromkeys(paths))
+    return [
+        f"{mask}: marks something in {image}, which is normal by its folder, as do the masks of {len(found) - 1} more; "
+        "are they anomalous? Move them to a kind of defect, or empty their masks, or leave these images out: "
+        f"dataset.layout.ignore=[{names}]"
+    ]
+
+
+def ask_for_masks(layout: Layout, two_valued: set[int], constant: set[int], known: Sequence[str]) -> list[str]:
     """Return questions, as problems, about kinds whose images hold two values each, as masks do, and normal ones many.
 
-    `two_valued` are the rows of such images, `known` the names that were said to be of anomalous images.
+    Images of two values that have the name of another one are asked about too. `two_valued` are the rows of such
+    images, `constant` those of one value, as empty masks; `known` the names that were said to be of anomalous images.
     """
     if any(layout.images[row].is_normal for row in two_valued):
         return []
@@ -192,10 +273,25 @@ def ask_for_masks(layout: Layout, two_valued: set[int], known: Sequence[str]) ->
     for row, file in enumerate(layout.images):
         if file.called is not None and not file.is_normal and file.called not in known:
             rows.setdefault(file.called, []).append(row)
+    twins = [twin for of_kind in rows.values() for twin in _marks_of_twins(of_kind, layout, two_valued)]
+    if twins:
+        first = layout.images[twins[0]]
+        pattern = f"*{first.path.parent.name}/*{first.path.suffix}"
+        return [
+            f"{first.path}: this and {len(twins) - 1} more images hold two values each, as masks do, and have the name "
+            "of an image beside them; if they are its masks, put _mask at the end of their names, or leave them out: "
+            f"dataset.layout.ignore=['{pattern}']; if they are images, dataset.layout.anomalous=['{first.called}']"
+        ]
     return [
         f"{layout.images[of_kind[0]].path}: this and the {len(of_kind) - 1} other images of '{called}' hold two values "
         f"each, as masks do; are they masks? Say it: dataset.layout.masks=['{called}'], or, if they are images of a "
         f"kind, dataset.layout.anomalous=['{called}']"
         for called, of_kind in sorted(rows.items())
-        if two_valued.issuperset(of_kind)
+        if (two_valued | constant).issuperset(of_kind) and 2 * len(two_valued.intersection(of_kind)) > len(of_kind)
     ]
+
+
+def _marks_of_twins(rows: list[int], layout: Layout, two_valued: set[int]) -> list[int]:
+    """Return the rows of images of two values beside which one of their name holds more."""
+    images = {layout.images[row].path.with_suffix("") for row in rows if row not in two_valued}
+    return [row for row in rows if row in two_valued and layout.images[row].path.with_suffix("") in images]

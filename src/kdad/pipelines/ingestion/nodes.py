@@ -15,8 +15,10 @@ from kdad.images.checks import (
     MOST_COMPARED,
     check_exact,
     check_images,
+    check_told_by_files,
     exact_pairs,
     near_pairs,
+    say_films,
     say_pairs,
     summarise_set,
 )
@@ -53,7 +55,9 @@ def validate_images(image_set: ImageSet) -> pd.DataFrame:
     _say_files(image_set, facts)
     known = [dict.fromkeys(_FACTS) if found is None else asdict(found) for found in facts]
     table = table.assign(fingerprint=[image_set.fingerprint(row) for row in rows])
-    return pd.concat([table, pd.DataFrame(known, columns=_FACTS)], axis=1)
+    table = pd.concat([table, pd.DataFrame(known, columns=_FACTS)], axis=1)
+    check_told_by_files(table)
+    return table
 
 
 def _say_files(image_set: ImageSet, facts: list[FileFacts | None]) -> None:
@@ -111,8 +115,11 @@ def report_images(
     outlyingness = measure_outlyingness(split, feature_caches.values())
     images = split_table.join(image_table[_FACTS])
     images = images.assign(mask_pixels=_count_mask_pixels(image_set, split), outlyingness=outlyingness)
-    pairs = [exact_pairs(split_table), near_pairs(split_table, draw_thumbnails(image_set))]
-    pairs = pd.concat(pairs, ignore_index=True)
+    thumbnails = draw_thumbnails(image_set)
+    pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, thumbnails)], ignore_index=True)
+    films = say_films(split_table, thumbnails)
+    for said in films:
+        logger.warning("Films: %s", said, extra=PLAIN)
     suspicious = find_suspicious(outlyingness)
     if len(suspicious):
         logger.warning(
@@ -124,7 +131,7 @@ def report_images(
     for said in say_pairs(pairs[pairs["how"] == "near"]):
         logger.info("Duplicates: %s", said, extra=PLAIN)
     title = f"Data: {image_set.name} / {printable(image_set.category)}"
-    facts = _report_facts(image_set, images, dataset)
+    facts = _report_facts(image_set, images, dataset) + [("Advice", said) for said in films]
     page = render_data_report(title, facts, images, pairs, suspicious, image_set.size, image_set.image)
     return page, images, pairs
 
