@@ -197,8 +197,8 @@ def say_films(table: pd.DataFrame, thumbnails: np.ndarray) -> list[str]:
     row = int(np.argmin(share))
     names = table["id"].iloc[validation[row]], table["id"].iloc[training[between[row].argmin()]]
     return [
-        f"{(share < _TWIN).sum()} of {len(validation)} validation images have a near twin among the training images, as "
-        f"frames of one film have ({names[0]} and {names[1]}): the threshold and what it promises hold for these "
+        f"{(share < _TWIN).sum()} of {len(validation)} validation images have a near twin among the training images, "
+        f"as frames of one film have ({names[0]} and {names[1]}): the threshold and what it promises hold for these "
         "films, and other films may be flagged far more often; hold whole films out, in a folder validation"
     ]
 

@@ -94,31 +94,32 @@ def find_damage(content: bytes, pixels: np.ndarray) -> str:
 
     A decoder fills what is missing at the end with the middle of the range. Its upright `pixels` are `(H, W, 3)`.
     """
-    start = content.find(b"\xff\xda")
-    zeros = content.find(bytes(_ZEROS), start)
-    if start >= 0 and zeros >= 0 and not _zeros_are_flat(content[:start]):
+    start, zeros_are_flat = _look_at_codes(content)
+    if not zeros_are_flat and content.find(bytes(_ZEROS), start) >= 0:
         return "a piece of zeros"
-    block = 8
-    corners = [pixels[rows, columns] for rows in _ENDS for columns in _ENDS]
-    grey = [corner for corner in corners if corner.shape[0] >= block and (corner == _MIDDLE).all()]
+    corners = (pixels[rows, columns] for rows in _ENDS for columns in _ENDS)  # the end is at one of them, turned or not
+    grey = any((corner == _MIDDLE).all() for corner in corners)
     return "a piece that is missing at the end" if grey and not (pixels == _MIDDLE).all() else ""
 
 
-def _zeros_are_flat(header: bytes) -> bool:
-    """Tell whether bits of 0 are blocks of one colour by a JPEG's own codes: its first for AC ends a block."""
-    place = 2
-    while place + 4 <= len(header) and header[place] == 0xFF:
-        length = int.from_bytes(header[place + 2 : place + 4], "big")
-        if header[place + 1] == 0xC2:  # progressive: bits mean other things
-            return True
-        if header[place + 1] == 0xC4:
+def _look_at_codes(content: bytes) -> tuple[int, bool]:
+    """Return where a JPEG's pixels begin, and whether bits of 0 may be what one colour is coded by.
+
+    They may where the shortest AC code of every table, which is of zeros, ends a block, and in progressive files.
+    """
+    place, ends_blocks = 2, []
+    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        if content[place + 1] == 0xC2:
+            return place, True
+        if content[place + 1] == 0xC4:
             table, end = place + 4, place + 2 + length
             while table + 17 < end:
-                if header[table] >> 4 and header[table + 17] == 0:
-                    return True
-                table += 17 + sum(header[table + 1 : table + 17])
+                if content[table] >> 4:
+                    ends_blocks.append(content[table + 17] == 0)
+                table += 17 + sum(content[table + 1 : table + 17])
         place += 2 + length
-    return False
+    return place, all(ends_blocks)
 
 
 def unusual_files(facts: dict[str, FileFacts]) -> list[str]:
