@@ -14,13 +14,14 @@ from kdad.images.files.shapes import box
 from kdad.images.layouts.annotation_formats import _runs_of_text
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write_all
 
-#: Rows 2 to 5 and columns 3 to 7, and what a triangle from (10, 4) by (14, 4) to (10, 8) covers: (x, y) from the corner.
+#: Rows 2 to 5 and columns 3 to 7; and a triangle of the points (x, y) = (10, 4), (14, 4), (10, 8).
 BOX = np.zeros(SHAPE, dtype=bool)
 BOX[2:6, 3:8] = True
 TRIANGLE = np.zeros(SHAPE, dtype=bool)
 for row, count in ((4, 4), (5, 3), (6, 2), (7, 1)):  # centres on the long side count
     TRIANGLE[row, 10 : 10 + count] = True
 CORNERS = [[10, 4], [14, 4], [10, 8]]
+FLAT = [10, 4, 14, 4, 10, 8]
 
 
 def mask_of(images, name):
@@ -123,8 +124,8 @@ def test_coco_draws_polygons_boxes_and_runs(base):
     rectangle = [3, 2, 8, 2, 8, 6, 3, 6]
     for drawn, expected in (
         ({"bbox": [3, 2, 5, 4]}, BOX),
-        ({"segmentation": [sum(CORNERS, [])], "bbox": [10, 4, 4, 4]}, TRIANGLE),
-        ({"segmentation": [sum(CORNERS, []), rectangle]}, TRIANGLE | BOX),
+        ({"segmentation": [FLAT], "bbox": [10, 4, 4, 4]}, TRIANGLE),
+        ({"segmentation": [FLAT, rectangle]}, TRIANGLE | BOX),
         ({"segmentation": {"size": list(SHAPE), "counts": runs_of(TRIANGLE | BOX)}, "iscrowd": 1}, TRIANGLE | BOX),
         ({"segmentation": {"size": list(SHAPE), "counts": text_of(runs_of(TRIANGLE | BOX))}}, TRIANGLE | BOX),
     ):

@@ -118,7 +118,10 @@ def decode_raw(path: Path, bands: tuple[int, ...] | None = None) -> RawImage:
 def band_file(path: Path) -> BandFile | None:
     """Return a file of bands, None for a picture; raises `InputError` as `decode_image` does."""
     with _readable(str(path)):
-        return open_bands(path)
+        file = open_bands(path)
+        if file is not None and file.shape[0] * file.shape[1] > 2 * Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
+        return file
 
 
 def convert_pillow(image: Image.Image, values: ValueRange | None = None) -> np.ndarray:

@@ -131,7 +131,9 @@ def report_images(
     for said in say_pairs(pairs[pairs["how"] == "near"]):
         logger.info("Duplicates: %s", said, extra=PLAIN)
     title = f"Data: {image_set.name} / {printable(image_set.category)}"
-    facts = _report_facts(image_set, images, dataset) + [("Advice", said) for said in films]
+    facts = _report_facts(image_set, images.assign(subset=image_table["subset"]), dataset) + [
+        ("Advice", said) for said in films
+    ]
     page = render_data_report(title, facts, images, pairs, suspicious, image_set.size, image_set.image)
     return page, images, pairs
 
@@ -147,7 +149,7 @@ def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetPar
     height, width = image_set.size
     facts = [("Images", f"{len(images):,}"), ("Model's size", f"{height} x {width} (dataset.fit: {dataset.fit})")]
     facts += [(name.capitalize(), printable(text)) for name, text in image_set.remarks()]
-    training = images[(images["split"] == "train") & images["low"].notna()]
+    training = images[(images["subset"] == "train") & images["low"].notna()]
     values = image_set.preparation.values
     if values is None:
         facts.append(("Pixel values", "each file by its type's limits"))
