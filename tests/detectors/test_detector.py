@@ -128,7 +128,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
     read = []
     monkeypatch.setattr(
         "kdad.detectors.predictor.read_image",
-        lambda path, values: read.append(path) or np.zeros((3, 4, 4), np.float32),
+        lambda path, *more: read.append(path) or np.zeros((3, 4, 4), np.float32),
     )
     files = detector.predict_files(iter(paths), 2)
     next(files)
@@ -139,7 +139,7 @@ def test_no_more_files_are_read_than_a_batch_holds(detector, tmp_path, monkeypat
 def test_the_images_of_a_batch_are_free_when_the_next_is_read(detector, tmp_path, monkeypatch):
     images, living = [], []
 
-    def read(path, values):
+    def read(path, *more):
         living.append(sum(image() is not None for image in images))
         image = np.zeros((3, 4, 4), np.float32)
         images.append(weakref.ref(image))

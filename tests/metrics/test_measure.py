@@ -19,6 +19,7 @@ def test_table() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "label": [0, 0, 0, 0, 1, 1, 1],
+            "kind": ["good"] * 4 + ["dent", "hole", "hole"],
             "score": [0.1, 0.4, 0.2, 0.7, 0.3, 0.8, 0.9],
             "decision": [0, 0, 0, 1, 0, 1, 1],
         }
@@ -46,6 +47,23 @@ def test_detection_by_another_library_and_by_counting(test_table, truth):
     assert found["false_positive_rate"] == 1 / 4
     assert found["true_positive_rate"] == 2 / 3
     assert (found["test_normal"], found["test_anomalous"]) == (4, 3)
+
+
+def test_each_kind_is_ranked_among_all_normal_images_and_kinds_make_up_the_whole(test_table, truth):
+    maps = {"one": _maps(0), "two": _maps(1)}
+    found, _ = measure(test_table, maps, truth, _MEASURING)
+    dent, hole = found["by_kind"]["dent"], found["by_kind"]["hole"]
+    assert list(found["by_kind"]) == ["dent", "hole"]
+    # 0.3 is above 0.1 and 0.2 of four; 0.8 and 0.9 are above all.
+    assert (dent["image_auroc"], dent["found"], dent["images"]) == (2 / 4, 0, 1)
+    assert (hole["image_auroc"], hole["found"], hole["images"]) == (1.0, 2, 2)
+    # A region of each kind has a mask: PRO of all is the mean.
+    assert (dent["pro_auc"] + hole["pro_auc"]) / 2 == pytest.approx(found["pro_auc"], abs=1e-12)
+    assert dent["pro_auc"] != pytest.approx(hole["pro_auc"])
+    without, _ = measure(test_table, {}, truth, _MEASURING)
+    assert [of["pro_auc"] for of in without["by_kind"].values()] == [None, None]
+    anomalous, _ = measure(test_table[test_table["label"] == 1], {}, truth, _MEASURING)
+    assert anomalous["by_kind"]["hole"]["image_auroc"] is None
 
 
 def test_the_interval_is_the_same_whoever_asks(test_table, truth):
@@ -99,7 +117,7 @@ def test_pixels_are_measured_at_the_masks_own_resolution():
     own = [np.zeros((2, 4), dtype=bool), np.zeros((2, 4), dtype=bool)]
     own[1][0, 3] = True  # a defect of one pixel, where the enlarged map is 1; beside it are 0.75 and 0.25
     truth = GroundTruth(np.array([0, 1]), np.zeros((2, 2, 2), dtype=bool), None, own_masks=own)
-    test = pd.DataFrame({"label": [0, 1], "score": [0.0, 1.0], "decision": [0, 1]})
+    test = pd.DataFrame({"label": [0, 1], "kind": ["good", "dent"], "score": [0.0, 1.0], "decision": [0, 1]})
     found, _ = measure(test, {"one": MeasuredMaps(maps, maps, 0.0)}, truth, _MEASURING)
     assert (found["pixel_auroc"], found["pixel_ap"], found["pro_auc"]) == (1.0, 1.0, 1.0)
     assert found["localisation_resolution"] == "the masks' own resolution"

@@ -66,6 +66,20 @@ def test_table_shows_detection_and_each_method():
     assert "0.9123" in text
 
 
+def test_kinds_are_listed_those_that_are_missed_most_first():
+    kinds = {
+        "dent": {"images": 4, "found": 4, "image_auroc": 1.0, "pro_auc": 0.75},
+        "hole": {"images": 8, "found": 2, "image_auroc": 0.625, "pro_auc": None},
+    }
+    base = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None}
+    text = rendered({**base, "by_kind": kinds})
+    assert text.index("hole") < text.index("dent")
+    assert "2 of 8" in text
+    assert "0.6250" in text
+    assert "0.7500" in text
+    assert "hole" not in rendered({**base, "by_kind": {"hole": kinds["hole"]}})  # one kind is the whole
+
+
 def test_missing_metrics_are_dashes_with_the_reason():
     missing = dict.fromkeys(["pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol"])
     none = dict.fromkeys(DETECTION)

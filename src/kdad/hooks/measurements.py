@@ -22,8 +22,13 @@ def headline(metrics: dict[str, Any]) -> dict[str, float]:
 
     Of several localisation methods the first has the plain names, and others follow by ``<metric>.<method>``; those of
     each category of a united set, and their mean, by ``<metric>.<category>``.
+    Kinds of defects stand as ``by_kind.<kind>.<metric>``.
     """
     values = {name: value for name, value in metrics.items() if name not in (*_NO_RESULTS, *_FACTS)}
+    kinds = {
+        _taken(kind): {name: value for name, value in found.items() if name != "images"}
+        for kind, found in (values.pop("by_kind", None) or {}).items()
+    }
     threshold, methods = values.pop("threshold", None), values.pop("localisation", None) or {}
     categories = values.pop("categories", None) or {}
     found = _numbers(values)
@@ -32,8 +37,8 @@ def headline(metrics: dict[str, Any]) -> dict[str, float]:
     if threshold is not None:
         found["threshold"] = float(threshold)
     for category, own in categories.items():
-        suffix = re.sub(r"[^\w./ :-]", "_", category)  # what MLflow takes in a name
-        found |= {f"{name}.{suffix}": value for name, value in _numbers(own).items() if name in METRICS}
+        found |= {f"{name}.{_taken(category)}": value for name, value in _numbers(own).items() if name in METRICS}
+    found |= _numbers(kinds, "by_kind.")
     for method in list(methods)[1:]:
         found |= {f"{name}.{method}": value for name, value in _numbers(methods[method]).items()}
     return found
@@ -57,6 +62,11 @@ def epoch_series(metric: str, rows: list[dict[str, Any]]) -> list[tuple[str, flo
         (metric.format(split=row["split"], term=row["term"]), float(row["value"]), now, int(row["epoch"]))
         for row in rows
     ]
+
+
+def _taken(name: str) -> str:
+    """Return a name as MLflow takes it in that of a metric."""
+    return re.sub(r"[^\w./ :-]", "_", name)
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The one measurement of scores and maps, whatever system made them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from kdad.metrics.ground_truth import GroundTruth, measured_pair
 from kdad.metrics.names import METRICS, PIXEL_METRICS
 from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pixel_ap, pixel_auroc, pixel_roc, rank_pixels
-from kdad.metrics.ranking import detection_metrics
+from kdad.metrics.ranking import detection_metrics, image_auroc
 from kdad.metrics.region_overlap import ProCurve, pro_curve
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator
@@ -24,21 +24,27 @@ _PROTOCOL = "pixel_auroc_mkd_protocol"
 class PixelCurves:
     """Thinned curves over all pixels of a method's maps: ROC as false and true positive rates, and PRO.
 
-    `quantiles` divide all pixels by value into 1,024 parts of the same number.
+    `quantiles` divide all pixels by value into 1,024 parts of the same number; `pro_by_kind` are areas of PRO curves.
     """
 
     roc: tuple[np.ndarray, np.ndarray]
     pro: ProCurve
     quantiles: np.ndarray
+    pro_by_kind: dict[str, float] = field(default_factory=dict)
 
 
 def measure_pixels(
-    truth: GroundTruth, maps: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, max_fpr: float
+    truth: GroundTruth,
+    maps: np.ndarray,
+    raw_maps: np.ndarray,
+    gaussian_sigma: float,
+    max_fpr: float,
+    kinds: np.ndarray | None = None,
 ) -> tuple[dict[str, float | None], PixelCurves]:
     """Return `PIXEL_METRICS` of `maps` `(N, H, W)` against the masks, None alone for what is undefined, and curves.
 
     The MKD protocol has filters of its own, so it starts from `raw_maps` and takes the method's `gaussian_sigma`; it
-    is of the model's size, as published.
+    is of the model's size, as published. `kinds` `(N,)` are the images', where PRO is wanted by kind.
     """
     ranking = rank_pixels(*measured_pair(truth, maps))
     overlap = pro_curve(ranking, max_fpr)
@@ -49,7 +55,12 @@ def measure_pixels(
         None if undefined_metrics(truth) else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma),
     )
     edges = ranking.quantiles(np.linspace(0, 1, BINS + 1)[1:-1])
-    curves = PixelCurves(pixel_roc(ranking), overlap.thinned(), edges)
+    marked = np.array([mask.any() for mask in ranking.masks])
+    by_kind = {
+        str(kind): pro_curve(ranking, max_fpr, kinds == kind).area
+        for kind in ([] if kinds is None else np.unique(kinds[marked]))
+    }
+    curves = PixelCurves(pixel_roc(ranking), overlap.thinned(), edges, by_kind)
     return dict(zip(PIXEL_METRICS, values, strict=True)), curves
 
 
@@ -84,22 +95,24 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, PixelCurves]]:
     """Return how test scores rank, how the threshold decides and how maps localise; and curves of each method's pixels.
 
-    `test` has a row a test image (label, score, decision). Pixel metrics on top are those of the first method; None
-    without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones
+    `test` has a row a test image (label, kind, score, decision). Pixel metrics on top are those of the first method;
+    None without masks, and ``localisation_left_out`` says why (then there are no curves); of single ones
     ``metrics_left_out`` does.
     """
     localisation: dict[str, dict[str, float | None]] = {method: dict.fromkeys(PIXEL_METRICS) for method in maps}
     curves: dict[str, PixelCurves] = {}
     at = truth.positions
     for method, of_method in maps.items() if truth.reason is None else ():
+        kinds = test["kind"].to_numpy()[at] if method == next(iter(maps)) else None
         localisation[method], curves[method] = measure_pixels(
-            truth, of_method.smoothed[at], of_method.raw[at], of_method.gaussian_sigma, measuring.max_fpr
+            truth, of_method.smoothed[at], of_method.raw[at], of_method.gaussian_sigma, measuring.max_fpr, kinds
         )
     first = next(iter(localisation.values()), dict.fromkeys(PIXEL_METRICS))
     undefined = undefined_metrics(truth) if maps and truth.reason is None else {}
     measured = {
         **measure_detection(test, measuring),
         **first,
+        "by_kind": measure_kinds(test, next(iter(curves.values())).pro_by_kind if curves else {}),
         "localisation": localisation,
         "localisation_left_out": truth.reason if maps else "the system makes no maps",
         "metrics_left_out": "; ".join(f"{name}: {why}" for name, why in undefined.items()) or None,
@@ -150,6 +163,24 @@ def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dic
         "test_normal": int((labels == 0).sum()),
         "test_anomalous": int((labels == 1).sum()),
     }
+
+
+def measure_kinds(test: pd.DataFrame, pro_by_kind: dict[str, float]) -> dict[str, dict[str, float | int | None]]:
+    """Return for each kind of defect its images, how many the threshold finds, and AUROC and PRO of it alone.
+
+    AUROC ranks the kind's images among all normal ones; None where none is tested. PRO is None without masks.
+    """
+    normal = test[test["label"] == 0]
+    found = {}
+    for kind, rows in test[test["label"] == 1].groupby("kind"):
+        both = pd.concat([normal, rows])
+        found[str(kind)] = {
+            "images": len(rows),
+            "found": int(rows["decision"].sum()),
+            "image_auroc": image_auroc(both["label"].to_numpy(), both["score"].to_numpy()) if len(normal) else None,
+            "pro_auc": pro_by_kind.get(str(kind)),
+        }
+    return found
 
 
 def _share(decisions: np.ndarray) -> float | None:

@@ -34,12 +34,13 @@ class ProCurve:
         return ProCurve(self.fpr[chosen], self.pro[chosen])
 
 
-def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3) -> ProCurve:
+def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3, counted: np.ndarray | None = None) -> ProCurve:
     """Return the exact PRO curve up to `max_fpr` in (0, 1]: a threshold at every distinct value, map >= threshold.
 
     A region is an 8-connected set of mask pixels; overlap is averaged over all regions of the stack, the false positive
-    rate is that of all normal pixels of the stack. Values that tie are found together. Raises `InputError` for another
-    `max_fpr`.
+    rate is that of all normal pixels of the stack. Values that tie are found together. `counted` `(N,)` says of which
+    images regions are averaged, of all without it; the mean over kinds, by their regions, is then the whole curve's.
+    Raises `InputError` for another `max_fpr`.
     """
     if not 0 < max_fpr <= 1:
         raise InputError(f"max_fpr is {max_fpr}; it must be above 0 and at most 1")
@@ -47,7 +48,7 @@ def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3) -> ProCurve:
     # At the cutoff the false positive rate reaches max_fpr: no value below it can change the curve.
     cutoff = normal[normal.size - min(int(max_fpr * normal.size) + 1, normal.size)]
     highest = slice(np.searchsorted(inside, cutoff), None)
-    weights = _region_weights(ranking.masks, inside.size)[ranking.order[highest]][::-1]
+    weights = _region_weights(ranking.masks, inside.size, counted)[ranking.order[highest]][::-1]
     inside, found = inside[highest][::-1], np.minimum(np.cumsum(weights), 1.0)
     last = np.flatnonzero(np.diff(inside, append=-np.inf))  # the end of each run of ties
     thresholds, found = inside[last], found[last]
@@ -59,15 +60,16 @@ def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3) -> ProCurve:
     return _end_at(max_fpr, fpr, pro)
 
 
-def _region_weights(masks: Pictures, pixel_count: int) -> np.ndarray:
+def _region_weights(masks: Pictures, pixel_count: int, counted: np.ndarray | None) -> np.ndarray:
     """Return for each mask pixel, in the order of the stack, its share of the mean overlap: 1 / (area * regions)."""
+    counted = np.ones(len(masks), dtype=bool) if counted is None else counted
     weights = np.empty(pixel_count)
     end = region_count = 0
-    for mask in masks:
+    for mask, counts in zip(masks, counted, strict=True):
         labels, found = scipy.ndimage.label(mask, _EIGHT_NEIGHBOURS)
         regions = labels[labels > 0]
-        weights[end : end + regions.size] = 1 / np.bincount(regions, minlength=1)[regions]
-        end, region_count = end + regions.size, region_count + found
+        weights[end : end + regions.size] = counts / np.bincount(regions, minlength=1)[regions]
+        end, region_count = end + regions.size, region_count + found * int(counts)
     weights /= region_count
     return weights
 

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kdad.metrics.names import MAIN, METRICS, Metric
+from kdad.parameters.written_names import printable
 from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
 from kdad.scoring.threshold import Threshold
 
@@ -70,6 +71,7 @@ def console_table(metrics: dict) -> Group:
     # A table of its own: beside four methods' columns, words are broken on a console of 80.
     tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
     tables += [_category_table(metrics["categories"])] if metrics.get("categories") else []
+    tables += [_kinds_table(metrics["by_kind"])] if len(metrics.get("by_kind", {})) > 1 else []
     return Group(*tables, *(Text(note, style="italic") for note in notes))
 
 
@@ -121,6 +123,15 @@ def _threshold_table(metrics: dict) -> Table:
     table = Table(show_header=False)
     for row in rows.items():
         table.add_row(*row)
+    return table
+
+
+def _kinds_table(kinds: dict[str, dict]) -> Table:
+    """Return the kinds of defects, those that are missed most first."""
+    table = Table("kind of defect", *(Column(name, justify="right") for name in ("found", "image AUROC", "PRO")))
+    for kind, of in sorted(kinds.items(), key=lambda each: (each[1]["found"] / each[1]["images"], each[0])):
+        numbers = (METRICS[name].text(of[name]) for name in ("image_auroc", "pro_auc"))
+        table.add_row(printable(kind), f"{of['found']} of {of['images']}", *numbers)
     return table
 
 

@@ -144,6 +144,6 @@ def label_by_marks(
     if silent:
         raise InputError(
             f"{silent[0]}: has no mask or annotation, as {len(silent) - 1} more of {len(images)} images, and lies "
-            "in no folder that says what it is; is it normal? Add an empty one to each normal image or, if all that are not "
-            f"marked are normal, say it: dataset.layout.normal=['{folder(silent[0])}'] (what is marked is anomalous)"
+            "in no folder that says what it is; is it normal? Add an empty one to each normal image or, if all that "
+            f"are not marked are normal, say it: dataset.layout.normal=['{folder(silent[0])}']"
         )
