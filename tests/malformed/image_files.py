@@ -19,6 +19,7 @@ FORMATS = {
     ".gif": "GIF",
     ".jp2": "JPEG2000",
     ".avif": "AVIF",
+    ".ppm": "PPM",
 }
 #: Formats that Pillow writes and that are no images of a set, whatever their name says.
 FOREIGN = ("ICO", "PCX", "SGI", "TGA", "EPS", "PDF", "DDS", "IM", "MSP", "XBM", "ICNS", "DIB")

@@ -323,6 +323,14 @@ def test_files_that_are_no_annotations_are_said_first(base):
     assert "1 x not understood as an annotation (.json), such as test/bad/a.json" in images.remarks()[0][1]
 
 
+def test_a_broken_file_that_may_be_of_anything_is_not_used(base):
+    (base / "settings.json").write_text("{")
+    check_images(open_set(base))
+    (base / "instances.json").write_text("{")
+    with pytest.raises(InputError, match=r"instances\.json: cannot be read as JSON"):
+        check_images(open_set(base))
+
+
 def test_a_shape_between_pixels_marks_one():
     expected = np.zeros((4, 4), dtype=bool)
     expected[1, 2] = True

@@ -16,6 +16,8 @@ _ENDINGS = (".json", ".xml", ".txt")
 _CLASSES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt")
 #: Folders that hold annotations beside the images' own.
 _SILENT = {*WRAPPERS, "annotation", "annotations", "label", "labels", "json", "jsons", "xml", "xmls", "labelme"}
+#: What the names of annotations, or of their folders, have in them; another file that cannot be read is not used.
+_SPEAKING = {"annotation", "annotations", "labels", "instances", "coco", "labelme"}
 
 
 @dataclass
@@ -67,8 +69,9 @@ def read_annotations(files: FoundFiles, images: list[Path], vocabulary: Vocabula
         try:
             parsed = parse(path, classes)
         except InputError as error:
-            found.problems.append(str(error))
-            taken.add(path)
+            if _stem(path) in by_stem or words_of(" ".join([*inside, path.stem])) & _SPEAKING:
+                found.problems.append(str(error))
+                taken.add(path)
             continue
         if parsed is None:
             continue
