@@ -39,6 +39,7 @@ def test_no_question_proposes_that_all_folders_are_normal(tmp_path):
         ("0", "1", "NAME, ..."),
         ("0_normal", "1_defect", "'0_normal'"),
         ("gut", "schlecht", "NAME"),
+        ("plain", "normal_or_defect", "NAME"),
     ):
         base = tmp_path / good
         write_all(base, *numbered(good, 4), *numbered(bad, 2))
