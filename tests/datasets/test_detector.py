@@ -1,5 +1,6 @@
 """Detectors in folders and by where they lie: opened, replaced as a whole, copied, fetched."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -128,10 +129,14 @@ def test_a_tilde_is_home(tmp_path, monkeypatch):
 
 def test_the_latest_is_the_newest_of_any_set_category_and_system(tmp_path, place):
     place("data/06_models/textures/brick/mkd/detector", 300)
-    newest = place("data/06_models/digits/class_8/nearest/detector", 400)
+    newest = place("data/06_models/digits/class_8/stfpm/detector", 400)
     place("data/06_models/textures/grass/mkd/detector", 200)
+    place("data/06_models/digits/class_8/variational_autoencoder/detector", 500)  # of a table of baselines
     place("elsewhere/a/b/c/detector", 900)
-    assert find_detector("latest", tmp_path / "project") == (newest, "the latest of 3 below data/06_models")
+    assert find_detector("latest", tmp_path / "project") == (
+        newest,
+        "the last that a system's pipeline made, of 3 below data/06_models",
+    )
     assert LocatedDetectorDataset(location="latest", project=str(tmp_path / "project")).load().record["folder"] == str(
         newest
     )
@@ -145,10 +150,28 @@ def test_half_made_and_fetched_detectors_are_not_the_latest(tmp_path, place):
     assert find_detector("latest", tmp_path / "project")[0] == kept
 
 
-def test_a_recalibrated_detector_may_be_the_latest(tmp_path, place):
-    place("data/06_models/textures/brick/mkd/detector", 100)
-    newer = place("data/06_models/calibrated/photos/f1/detector", 200)
-    assert find_detector("latest", tmp_path / "project")[0] == newer
+def _say(folder, **record):
+    facts, state = json.loads((folder / "detector.json").read_text()), (folder / "detector.json").stat()
+    (folder / "detector.json").write_text(json.dumps(facts | {"made_by": facts["made_by"] | record}))
+    os.utime(folder / "detector.json", (state.st_atime, state.st_mtime))
+
+
+def test_where_several_may_be_the_latest_it_is_a_question(tmp_path, place):
+    first = place("data/06_models/textures/brick/mkd/detector", 100)
+    calibrated = place("data/06_models/calibrated/textures_brick_mkd/photos-1/f1/detector", 200)
+    place("data/06_models/calibrated/other/photos-1/f1/detector", 300)
+    assert find_detector("latest", tmp_path / "project")[0] == first  # neither was made from it
+    _say(calibrated, calibrated_from=str(first))
+    with pytest.raises(
+        InputError, match=r"any of 2 detectors; give the folder of one:\n  data/06_models/calibrated/tex"
+    ):
+        find_detector("latest", tmp_path / "project")
+    second = place("data/06_models/textures/brick/stfpm/detector", 400)
+    assert find_detector("latest", tmp_path / "project")[0] == second
+    for folder in (first, second):
+        _say(folder, mlflow_run="12ab")
+    with pytest.raises(InputError, match=r"(?s)any of 2 detectors.*brick/mkd.*brick/stfpm"):
+        find_detector("latest", tmp_path / "project")
 
 
 def test_without_any_detector_the_message_says_what_to_run(tmp_path):

@@ -373,3 +373,30 @@ def test_files_may_be_read_by_everyone_who_may_read_the_folder(make, tmp_path, w
     folder = make(weights=str(weights))[0].save(tmp_path / "detector")
     assert {path.stat().st_mode & 0o444 for path in folder.iterdir()} == {0o444}
     assert len(list(folder.iterdir())) == 3
+
+
+def _overwrite(path, how):
+    content = path.read_bytes()
+    with path.open("r+b") as file:  # in place, as `cp` does
+        if how == "same length":
+            file.write(bytes(byte ^ 1 for byte in content))
+        else:
+            file.truncate(len(content) // 2)
+    if how == "deleted":
+        path.unlink()
+
+
+def test_a_folder_that_is_overwritten_changes_nothing_of_what_was_opened(make, weights, tmp_path):
+    detector, seen = make(weights=str(weights))
+    images = seen.batch(seen.split.rows("test")[:2])
+    folder = detector.save(tmp_path / "detector")
+    expected = [one.score for one in open_detector(folder, "cpu").predict_batch(images)]
+    for name in ("detector.json", "learnt.safetensors", "source.safetensors"):
+        for how in ("same length", "shorter", "deleted"):
+            copy = shutil.copytree(folder, tmp_path / f"{how} {name}")  # no second names of files in the store
+            opened = open_detector(copy, "cpu")
+            assert opened.digest == json.loads((folder / "detector.json").read_text())["sha256"]
+            _overwrite(copy / name, how)
+            assert [one.score for one in opened.predict_batch(images)] == expected
+            with pytest.raises(InputError, match="detector"):
+                open_detector(copy, "cpu")

@@ -12,6 +12,7 @@ from kdad.compute import Compute
 from kdad.detectors.detector import Detector, FitResult, Outputs
 from kdad.detectors.predictor import TiledThreshold, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
+from kdad.errors import InputError
 from kdad.features.network import NetworkReference
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel
@@ -208,3 +209,11 @@ def test_thresholds_are_found_by_their_tiles():
     assert find_tiled([known], Tiling((32, 32), 8)) is None
     newer = other.model_copy(update={"calibrated_on": "there"})
     assert put_tiled([known, other], newer) == [known, newer]
+
+
+def test_a_batch_of_no_image_is_refused_at_once(image):
+    for size in (0, -1, 2.5, None):
+        with pytest.raises(InputError, match=f"batch_size is {size}; give a whole number from 1 on"):
+            _detector().predict_files([], size)
+        with pytest.raises(InputError, match=f"batch_size is {size}; give a whole number from 1 on"):
+            _predict(_detector(), batch_size=size)

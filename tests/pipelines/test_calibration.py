@@ -143,14 +143,14 @@ def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bric
 def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
     block = {"detector": str(DETECTOR), "images": str(bricks / "test"), "rule": "true_positive_rate", "value": 0.5}
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
-    folder = project / "data/06_models/calibrated/test/true_positive_rate_0.5"
+    folder = next(project.glob("data/06_models/calibrated/folder_brick_stfpm/test-*/true_positive_rate_0.5"))
     assert {path.name for path in folder.iterdir()} == {"calibration_scores.csv", "detector", "threshold.json"}
     with nothing_new(project), pytest.raises(KedroCliError, match="would take the place of the one that it is made"):
         run_pipeline(
             project,
             "test",
             "calibration",
-            runtime_params={"calibration": block | {"detector": str(folder / "detector")}},
+            runtime_params={"calibration": block | {"detector": str(folder / "detector"), "output": str(folder)}},
         )
     shutil.rmtree(folder)
 

@@ -13,7 +13,7 @@ from kdad.project.command_line import CommandLineError
 from kept_detectors import DETECTOR, nothing_new, predict, write_bricks
 from projects import artifacts_of, copy_project, half_written, logged_runs, run_pipeline
 
-PLACE = Path("data/06_models/exported/latest/onnx_float32")
+PLACE = Path("data/06_models/exported/folder_brick_stfpm/onnx_float32")
 _STFPM = 1  # runs before the export
 
 

@@ -56,7 +56,7 @@ def calibrated(project, walls) -> Path:
     """The folder of the detector with a threshold for tiles."""
     block = {"detector": str(DETECTOR), "images": str(walls / "normal"), "tiles": TILES, "value": 0.9}
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
-    return project / "data/06_models/calibrated/normal/quantile_0.9_tiles_64_24/detector"
+    return next(project.glob("data/06_models/calibrated/*/normal-*/quantile_0.9_tiles_64_24/detector"))
 
 
 def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_together(project):

@@ -55,7 +55,7 @@ def calibrated(project, normal) -> Path:
     """The folder of the detector with a threshold for tiles."""
     block = {"detector": str(DETECTOR), "images": str(normal), "tiles": TILES, "value": 0.8}
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})
-    return project / "data/06_models/calibrated/large normal/quantile_0.8_tiles_24/detector"
+    return next(project.glob("data/06_models/calibrated/*/large normal-*/quantile_0.8_tiles_24/detector"))
 
 
 @pytest.mark.long
@@ -70,7 +70,7 @@ def test_the_refusal_says_the_command_that_then_works(project, normal, large, mo
     monkeypatch.chdir(project)
     found = CliRunner().invoke(run_command, [*arguments, "--env=test"], catch_exceptions=False)
     assert found.exit_code == 0, found.output
-    detector = next(project.glob("data/06_models/calibrated/*/*_tiles_64_20/detector"))
+    detector = next(project.glob("data/06_models/calibrated/*/*/*_tiles_64_20/detector"))
     assert len(predict(project, large, detector, tiles={"size": 64, "overlap": 20})) == 3
 
 

@@ -117,8 +117,8 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
         ("inference", {"images": "a/photos", "output": "/b/c"}, "/b/c"),
         (
             "calibration",
-            {"images": None, "rule": "quantile", "value": 0.9},
-            "data/06_models/calibrated/validation/quanti",
+            {"detector": "runs:/12ab", "images": None, "rule": "quantile", "value": 0.9},
+            "data/06_models/calibrated/12ab/validation-",
         ),
         (
             "export",
@@ -146,13 +146,23 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
             {"detector": "models:/our brick 2.0/3", "precision": "int8"},
             "data/06_models/exported/our_brick_2.0_3/onnx_int8",
         ),
-        ("calibration", {"images": "a/x", "rule": "f1", "value": None}, "data/06_models/calibrated/x/f1"),
+        (
+            "calibration",
+            {"detector": "models:/brick/3", "images": "a/x", "rule": "f1", "value": None},
+            "data/06_models/calibrated/brick_3/x-",
+        ),
     ],
 )
 def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place):
     assert results_place(pipeline, {pipeline: block}).startswith(place)
 
 
-def test_results_of_one_folder_by_other_rules_lie_apart():
-    blocks = [{"images": None, "rule": "quantile", "value": value} for value in (0.9, 0.95)]
-    assert len({results_place("calibration", {"calibration": block}) for block in blocks}) == 2
+def test_calibrations_lie_apart_by_detector_images_and_rule(tmp_path):
+    def place(detector="a/mkd/detector", images="x/good", value=0.9):
+        block = {"detector": detector, "images": images, "rule": "quantile", "value": value}
+        return results_place("calibration", {"calibration": block}, tmp_path / "data")
+
+    others = [{"value": 0.95}, {"images": "y/good"}, {"images": None}, {"detector": "b/mkd/detector"}]
+    assert len({place(), *(place(**other) for other in others)}) == 5
+    assert place() == place(images="x/../x/good")
+    assert place().startswith("data/06_models/calibrated/a_mkd/good-") and place().endswith("/quantile_0.9")

@@ -14,6 +14,7 @@ from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.written_names import plain_name
+from kdad.project.places import LATEST, find_latest
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
@@ -22,7 +23,6 @@ _RUNS = "runs:/"
 _REGISTRY = "models:/"
 #: A name of the registry with an alias or a version, or a model's ID.
 _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
-_LATEST = "latest"
 
 
 class DetectorDataset(PlaceDataset):
@@ -99,17 +99,11 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
             raise InputError(f"'{location}' is no model of MLflow; give models:/NAME@champion, or models:/NAME/VERSION")
         fetch = partial(fetch_model_detector, model, uri=tracking)
         return _download(f"the model '{model}'", "name", plain_name(model), project, fetch), location
-    if location != _LATEST:
+    if location != LATEST:
         folder = Path(location).expanduser()
         inside = project / folder
         return (inside if inside.exists() else folder.absolute()), "the folder given"
-    found = list((project / _MODELS).glob(f"*/*/*/detector/{FACTS}"))
-    if not found:
-        raise InputError(
-            f"there is no detector in '{_MODELS}' yet; run a pipeline that makes one, such as `kedro run`, or give its "
-            "folder"
-        )
-    return max(found, key=lambda path: path.stat().st_mtime).parent, f"the latest of {len(found)} below {_MODELS}"
+    return find_latest(project / "data")
 
 
 def check_successor(folder: Path, successor: Path) -> None:

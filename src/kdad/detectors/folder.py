@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import ConfigDict, Field, PositiveInt, PrivateAttr, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from kdad.detectors.predictor import TiledThreshold
@@ -81,6 +81,12 @@ class DetectorFacts(StrictModel):
     tiled: list[TiledThreshold] = Field([], description="thresholds of images that are predicted by tiles")
     made_by: dict[str, Any] = Field(description="data, seed, commit, date and metrics")
     sha256: str = Field("", description="of all else in this file; empty in one that an older version wrote")
+    _found: str = PrivateAttr("")
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what the file was found to say; with it, of all weights, whose hashes it holds."""
+        return self._found
 
 
 def write_folder(folder: Path, state: dict[str, Tensor], describe: Callable[[Path], DetectorFacts]) -> Path:
@@ -106,7 +112,8 @@ def read_facts(folder: Path) -> DetectorFacts:
     if not path.is_file():
         raise InputError(f"'{folder}' is no detector: it has no {FACTS}; give the folder that a pipeline has left")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_by_names_of_today)
+        text = path.read_text(encoding="utf-8")  # once: what is checked is what is used
+        content = json.loads(text, object_hook=_by_names_of_today)
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}); take an undamaged copy of the detector") from error
     found = content.get("format") if isinstance(content, dict) else None
@@ -116,28 +123,36 @@ def read_facts(folder: Path) -> DetectorFacts:
             "again, or use the version of kdad that made it"
         )
     try:
-        return DetectorFacts.model_validate(content)
+        facts = DetectorFacts.model_validate(content)
     except ValidationError as error:
         raise changed_by_hand(folder, error) from error
+    facts._found = _digest(json.loads(text))
+    return facts
 
 
 def read_state(folder: Path, facts: DetectorFacts) -> dict[str, Tensor]:
-    """Read the learnt tensors; raises `InputError` when they are missing, unreadable, or not those of `facts`."""
+    """Read the learnt tensors into memory; raises `InputError` when they are missing, or not those of `facts`.
+
+    Nothing is memory-mapped: a file that is overwritten later changes no tensor.
+    """
     path = folder / _LEARNT
     if not path.is_file():
         raise InputError(f"'{folder}' is incomplete: it has no {_LEARNT}; take a complete copy of the detector")
-    if sha256_of(path) != facts.learnt_sha256:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error}); take another copy of the detector") from error
+    if hashlib.sha256(content).hexdigest() != facts.learnt_sha256:
         raise InputError(f"'{path}' is not the file that {FACTS} was written with: its hash differs; take another copy")
     try:
-        return load_file(path)
+        return load(content)
     except SafetensorError as error:
         raise InputError(f"'{path}' cannot be read ({error}); take another copy of the detector") from error
 
 
-def check_unchanged(folder: Path) -> None:
-    """Raise `InputError` when ``detector.json`` says anything else than what was written, though it can be read."""
-    content = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    if content.get("sha256") not in (None, "", _digest(content)):
+def check_unchanged(folder: Path, facts: DetectorFacts) -> None:
+    """Raise `InputError` when ``detector.json`` said anything else than what was written, though it could be read."""
+    if facts.sha256 not in ("", facts.digest):
         raise InputError(
             f"'{folder / FACTS}' was changed since it was written: its SHA-256 is another; take an undamaged copy, or "
             "make the change with a pipeline (`calibration` sets another threshold)"

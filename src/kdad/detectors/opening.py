@@ -54,14 +54,21 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
         raise InputError(f"the detector '{folder}' cannot be opened: {error}") from error
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
-    check_unchanged(folder)
+    check_unchanged(folder, facts)
+    for network in detector.frozen.values():
+        try:
+            network.load_now()
+        except InputError as error:
+            raise InputError(
+                f"the detector '{folder}' cannot be opened: {error}; or take an undamaged copy of the detector"
+            ) from error
     if detector.compute.describe()["dtype"] != facts.precision:
         _take_other_format(detector, facts, folder)
     elif facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
         detector.by_category = facts.by_category
-    detector.record = facts.made_by
+    detector.record, detector.digest = facts.made_by, facts.digest
     return detector.eval()
 
 

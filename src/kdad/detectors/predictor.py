@@ -17,7 +17,7 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement, Preparation, fit_image, place
 from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
-from kdad.images.found import batches_of, look_for_images
+from kdad.images.found import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
 from kdad.scoring.threshold import Calibration, Threshold
@@ -142,6 +142,7 @@ class Predictor(ABC):
         self.by_category: dict[str, Calibration] = {}  # of one that has learnt several
         self.tiled: list[TiledThreshold] = []  # of images that are predicted by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
+        self.digest = ""  # SHA-256 of what it was opened from, in hexadecimal digits
 
     @property
     @abstractmethod
@@ -178,19 +179,24 @@ class Predictor(ABC):
         return found
 
     def predict_folder(self, folder: str | Path, batch_size: int = 8) -> Iterator[FilePrediction]:
-        """Yield every image file at or below a folder with its prediction, in the order of their names; no masks."""
+        """Return an iterator over every image file at or below a folder, in the order of their names; no masks.
+
+        Raises `InputError` as `predict_files`, and for a folder without images.
+        """
         return self.predict_files(look_for_images(Path(folder).expanduser()).paths, batch_size)
 
     def predict_files(
         self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
     ) -> Iterator[FilePrediction]:
-        """Yield files with their predictions, up to `batch_size` images in memory at once, fewer where they are large.
+        """Return an iterator over files with their predictions.
+
+        Up to `batch_size` images are in memory at once, fewer where they are large.
 
         `with_images` hands them on. A file that cannot be read, or whose score or map is not finite, has a `problem`
-        and no prediction.
+        and no prediction. Raises `InputError` for a batch size that is no whole number from 1 on.
         """
-        for batch in batches_of(paths, batch_size, _PIXELS):
-            yield from self._predict_together(batch, with_images)
+        batches = batches_of(paths, require_batch_size(batch_size), _PIXELS)
+        return (predicted for batch in batches for predicted in self._predict_together(batch, with_images))
 
     def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
         """Yield the files of a batch with their predictions; its images are free when the next batch is read."""

@@ -14,6 +14,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import FilePrediction, Prediction, TiledThreshold, rank_score, read_or_say
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import AnyImage, read_image
+from kdad.images.found import require_batch_size
 from kdad.images.tiling import TileGrid
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import smooth
@@ -28,7 +29,7 @@ class TiledPredictor:
     """
 
     def __init__(self, detector: Detector, found: TiledThreshold, batch_size: int = 8) -> None:
-        self.detector, self.found, self.batch_size = detector, found, batch_size
+        self.detector, self.found, self.batch_size = detector, found, require_batch_size(batch_size)
         self.tiling = found.tiling
         # Of images that are cut; those that one tile holds have the detector's own.
         self.threshold, self.validation_scores = found.threshold, found.scores

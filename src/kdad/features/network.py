@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from kdad.compute import Compute
@@ -77,7 +77,7 @@ class NetworkReference(BaseModel):
         Raises `InputError` when it is gone, unreadable, or holds others than those that the fingerprint is of.
         """
         try:
-            state = load_file(self.weights)
+            state = load(Path(self.weights).read_bytes())  # no map: the file may change later
         except (OSError, SafetensorError) as error:
             raise InputError(f"the weights '{self.weights}' cannot be read ({error}); make them again") from error
         if fingerprint_state(state) != self.fingerprint:
@@ -95,6 +95,11 @@ class FrozenNetwork:
     def module(self) -> torch.nn.Module:
         """The network, loaded and placed."""
         return self.compute.place(self.reference.open())
+
+    def load_now(self) -> None:
+        """Load weights that lie in a file, which may be another when an output is asked for."""
+        if self.reference.in_a_file:
+            self.module  # noqa: B018
 
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return the outputs `(B, C_i, h_i, w_i)` of images `(B, 3, H, W)`, float32, with gradients where asked for."""

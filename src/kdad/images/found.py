@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
@@ -108,6 +109,13 @@ def _count_others(base: Path, found: set[Path]) -> list[str]:
         "folders that cannot be opened": len(closed),
     }
     return [f"{count} {what}" for what, count in said.items() if count]
+
+
+def require_batch_size(size: int) -> int:
+    """Return the size of a batch; raises `InputError` for one that is no whole number from 1 on."""
+    if not isinstance(size, Integral) or size < 1:
+        raise InputError(f"batch_size is {size!r}; give a whole number from 1 on")
+    return int(size)
 
 
 def batches_of(paths: Iterable[Path], most: int, pixels: int) -> Iterator[list[Path]]:

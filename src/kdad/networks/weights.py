@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from kdad.errors import InputError
@@ -46,7 +46,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"source.weights: there is no file '{path}'")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load(path.read_bytes())  # no map: the file may change later
         state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise InputError(f"source.weights '{path}' is not a readable safetensors file: {error}") from error

@@ -1,11 +1,13 @@
 """Where results lie below ``data/``, and whose they are: those of roots of equal names do not overwrite each other."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters, tiles_suffix
 from kdad.parameters.written_names import folder_name, plain_name
@@ -16,6 +18,12 @@ RECORD = "root.txt"
 
 #: What results lie below, by pipeline.
 RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
+
+#: The name of the detector that was made last.
+LATEST = "latest"
+_MODELS, _FACTS = "06_models", "detector.json"
+#: Systems whose pipeline leaves one detector, in a folder of its name; that of tables leaves one a row.
+_OWN_PIPELINES = SYSTEMS.keys() - {"baselines"}
 
 
 @dataclass(frozen=True)
@@ -114,32 +122,91 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
     block = parameters[pipeline]
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
-    if pipeline == "export":
-        name = folder_name("_".join(_detector_parts(block["detector"])))
-        return f"data/06_models/{RESULTS[pipeline]}/{name}/onnx_{block['precision']}"
-    claim = results_claim(pipeline, block, data)
-    place = f"{_kind_of_results(pipeline, block)}/validation" if claim is None else claim.place
     if pipeline == "inference":
-        return f"data/08_reporting/{place}"
+        claim = results_claim(pipeline, block, data)
+        kind = _kind_of_results(block)
+        return f"data/08_reporting/{f'{kind}/validation' if claim is None else claim.place}"
+    detector = _detector_location(block["detector"], data)
+    parts = _detector_parts(detector if block["detector"] == LATEST else block["detector"])
+    place = f"data/06_models/{RESULTS[pipeline]}/{folder_name('_'.join(parts))}"
+    if pipeline == "export":
+        return f"{place}/onnx_{block['precision']}"
+    # Detectors and folders of one name are many: the digest is of where both lie.
+    images = Path(block["images"]).expanduser().resolve() if block.get("images") else Path("validation")
+    place += f"/{images.name or 'root'}-{_digest(f'{detector} {images}')}"
     rule, value = block["rule"], block.get("value")
     alone = value is None or rule in RULES_WITHOUT_VALUE
     name, tiles = rule if alone else f"{rule}_{value}", block.get("tiles")
     if tiles is not None:
         name += tiles_suffix(tiles.get("size"), tiles.get("overlap"))
-    return f"data/06_models/{place}/{name}"
+    return f"{place}/{name}"
 
 
 def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> OutputFolder | None:
-    """Return the claim of what `inference` or `calibration` makes of images; None with an output, or no images."""
-    images = None if pipeline == "export" else block.get("images")
-    if block.get("output") or not images:
+    """Return the claim of what `inference` makes of images; None with an output, no images, or another pipeline."""
+    images = block.get("images")
+    if pipeline != "inference" or block.get("output") or not images:
         return None
-    return folder_claim(data, _kind_of_results(pipeline, block), Path(images).expanduser().resolve())
+    return folder_claim(data, _kind_of_results(block), Path(images).expanduser().resolve())
 
 
-def _kind_of_results(pipeline: str, block: dict[str, Any]) -> str:
-    """Return what results lie below; those of a watch, which grow, apart from those that are replaced."""
-    return "watched" if pipeline == "inference" and block.get("watch") else RESULTS[pipeline]
+def _kind_of_results(block: dict[str, Any]) -> str:
+    """Return what predictions lie below; those of a watch, which grow, apart from those that are replaced."""
+    return "watched" if block.get("watch") else RESULTS["inference"]
+
+
+def _detector_location(location: str, data: Path) -> str:
+    """Return where a detector lies, in full; a name of MLflow, or ``latest`` where there is none, as it is."""
+    location = str(location)
+    if location == LATEST:
+        try:
+            return str(find_latest(data)[0].resolve())
+        except InputError:  # which is said when the detector is opened
+            return location
+    if location.startswith(("models:/", "runs:/")):
+        return location
+    inside = data.parent / Path(location).expanduser()
+    return str((inside if inside.exists() else Path(location).expanduser()).resolve())
+
+
+def find_latest(data: Path) -> tuple[Path, str]:
+    """Return the folder of the detector that the last run of a system's own pipeline made, and say so in words.
+
+    Those of tables (`baselines`) are none. Raises `InputError` where there is none, and where several may be meant: the
+    last run made several, or one of them was calibrated anew since.
+    """
+    models = data / _MODELS
+    found = [path for path in models.glob(f"*/*/*/detector/{_FACTS}") if path.parent.parent.name in _OWN_PIPELINES]
+    if not found:
+        raise InputError(
+            f"there is no detector in 'data/{_MODELS}' yet; run a pipeline that makes one, such as `kedro run`, or "
+            "give its folder"
+        )
+    last = max(found, key=_written)
+    run = _record_of(last).get("mlflow_run")
+    made = [p for p in found if _written(p) == _written(last) or (run and _record_of(p).get("mlflow_run") == run)]
+    newer = [
+        path
+        for path in models.glob(f"{RESULTS['calibration']}/**/detector/{_FACTS}")
+        if _written(path) >= _written(last)
+    ]
+    of_them = {str(path.parent.resolve()) for path in made}
+    made += [path for path in newer if str(_record_of(path).get("calibrated_from")) in of_them]
+    if len(made) > 1:
+        listed = "\n".join(f"  {path.parent.relative_to(data.parent)}" for path in sorted(made))
+        raise InputError(f"'{LATEST}' may be any of {len(made)} detectors; give the folder of one:\n{listed}")
+    return last.parent, f"the last that a system's pipeline made, of {len(found)} below data/{_MODELS}"
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("made_by", {})
+    except (OSError, ValueError, AttributeError):  # which is said when it is opened
+        return {}
 
 
 def _detector_parts(location: str) -> list[str]:

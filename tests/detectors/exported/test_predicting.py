@@ -1,5 +1,6 @@
 """What an exported file says is what its detector says."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -119,3 +120,20 @@ def test_a_file_keeps_a_threshold_that_it_is_given_later(exported, detector, tmp
     assert (again.facts.threshold_set_by, again.colour_limits) == ("runtime", (0.0, 2.0))
     pixels = coloured_noise(1, 40, 40)
     assert again.score_pixels(pixels)[0] == pytest.approx(predictor.score_pixels(pixels)[0])
+
+
+def test_a_file_that_is_overwritten_changes_nothing_of_what_was_opened(exported, tmp_path):
+    path = tmp_path / "detector.onnx"
+    content = (exported() / "detector.onnx").read_bytes()
+    path.write_bytes(content)
+    opened, image = open_exported(path, "onnxruntime"), coloured_noise(32, 48)
+    assert opened.digest == hashlib.sha256(content).hexdigest()
+    place = content.index(opened.runtime.model.graph.initializer[0].raw_data)
+    path.write_bytes(content[:place] + bytes(byte ^ 1 for byte in content[place : place + 8]) + content[place + 8 :])
+    assert (
+        opened.predict(image).score == open_exported(exported() / "detector.onnx", "onnxruntime").predict(image).score
+    )
+    with pytest.raises(InputError, match="SHA-256 of its graph is another; take an undamaged copy"):
+        open_exported(path)
+    again = open_exported(opened.save(tmp_path / "again") / "detector.onnx", "onnxruntime")
+    assert again.predict(image).score == opened.predict(image).score

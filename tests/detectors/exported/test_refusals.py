@@ -12,6 +12,8 @@ from exported_detectors import coloured_noise, export, wave_images
 from kdad.detectors import load
 from kdad.detectors.exported import writing
 from kdad.detectors.exported.detector import open_exported, write_exported
+from kdad.detectors.exported.facts import read_texts
+from kdad.detectors.exported.onnx_file import write_model
 from kdad.detectors.exported.verification import VerificationImages, drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
@@ -126,6 +128,10 @@ def test_a_model_that_its_runtime_cannot_run_is_refused(exported, tmp_path):
     model = onnx.load(exported() / "detector.onnx")
     model.graph.node[0].op_type = "Unknown"
     onnx.save(model, tmp_path / "detector.onnx")
+    with pytest.raises(InputError, match="is not as it was written: the SHA-256 of its graph is another"):
+        load(tmp_path / "detector.onnx")
+    facts = read_texts({one.key: one.value for one in model.metadata_props}, "")
+    write_model(model, facts.model_copy(update={"sha256": ""}).texts(), tmp_path / "detector.onnx")  # as once
     for runtime in ("onnxruntime", "openvino"):
         with pytest.raises(InputError, match=r"cannot be read as ONNX .*undamaged copy"):
             open_exported(tmp_path / "detector.onnx", runtime).score_pixels(coloured_noise(1, 32, 48))

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from kdad.detectors.exported.facts import ExportedFacts, read_texts
-from kdad.detectors.exported.onnx_file import read_model, write_model
+from kdad.detectors.exported.onnx_file import digest_of_graph, read_model, write_model
 from kdad.detectors.exported.parameters import RuntimeName
 from kdad.detectors.exported.runtimes import RUNTIMES, Runtime, choose_runtime
 from kdad.detectors.predictor import Predictor
@@ -55,7 +55,7 @@ class ExportedDetector(Predictor):
         }
         if self.threshold != self.facts.threshold:
             changed["threshold_set_by"] = "runtime"
-        return write_exported(self.facts.model_copy(update=changed), read_model(self.file), Path(folder).expanduser())
+        return write_exported(self.facts.model_copy(update=changed), self.runtime.model, Path(folder).expanduser())
 
 
 def open_exported(path: Path, runtime: RuntimeName | None = None) -> ExportedDetector:
@@ -69,10 +69,17 @@ def open_exported(path: Path, runtime: RuntimeName | None = None) -> ExportedDet
             f"'{path}' is no detector: it does not end in .onnx; give a detector's folder or an exported file, and "
             "export again what an earlier version has written as .xml or .pt2"
         )
-    model = read_model(path)
+    model, digest = read_model(path)
     facts = read_texts({one.key: one.value for one in model.metadata_props}, str(path))
+    if facts.sha256 not in ("", digest_of_graph(model)):
+        raise InputError(
+            f"'{path}' is not as it was written: the SHA-256 of its graph is another; take an undamaged copy, or "
+            "export the detector again"
+        )
     kind = choose_runtime(facts.runtime, facts.precision) if runtime is None else RUNTIMES[runtime]
-    return ExportedDetector(facts, kind(model, path, facts.precision), path)
+    detector = ExportedDetector(facts, kind(model, path, facts.precision), path)
+    detector.digest = digest
+    return detector
 
 
 def exported_file(place: Path) -> Path | None:
@@ -89,5 +96,6 @@ def write_exported(facts: ExportedFacts, model: Any, folder: Path) -> Path:
     if is_taken(folder, FILE):
         raise InputError(f"'{folder}' is there already and is no exported detector; give a new folder, or remove it")
     with replacing(folder) as partial:
+        facts = facts.model_copy(update={"sha256": digest_of_graph(model)})
         write_model(model, facts.texts(), partial / FILE)
     return folder

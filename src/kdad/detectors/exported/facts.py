@@ -71,6 +71,7 @@ class ExportedFacts(StrictModel):
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
     loss: ExportAgreement | None = None
+    sha256: str = Field("", description="of the file's graph; empty in one that an older version wrote")
 
     def texts(self) -> dict[str, str]:
         """Return what is written into the file, by key."""

@@ -1,5 +1,6 @@
 """A detector as an ONNX model: traced by torch, from pixels to score and map, with its metadata."""
 
+import hashlib
 import logging
 import tempfile
 import warnings
@@ -55,16 +56,25 @@ def write_model(model: Any, texts: dict[str, str], path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def read_model(path: Path) -> Any:
-    """Return the model of a file; raises `InputError` for one that is no ONNX, or is cut short."""
+def digest_of_graph(model: Any) -> str:
+    """Return the SHA-256 of a model's nodes and weights, without its metadata."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def read_model(path: Path) -> tuple[Any, str]:
+    """Return the model of a file and the file's SHA-256; raises `InputError` for one that is no ONNX, or is cut short.
+
+    The file is read once: what happens to it later changes nothing of the model.
+    """
     onnx = require("onnx", _EXTRA)
     try:
-        model = onnx.load(path)
+        content = path.read_bytes()
+        model = onnx.load_model_from_string(content)
     except Exception as error:  # of the disk, or whatever protobuf meets in a foreign file
         raise unreadable(path, error) from error
     if not model.graph.node:
         raise unreadable(path, "it is empty")
-    return model
+    return model, hashlib.sha256(content).hexdigest()
 
 
 def _traced(module: nn.Module, sample: Tensor, dimensions: dict[int, Dim], inputs: list[str], outputs: list[str]):

@@ -32,7 +32,7 @@ class Runtime(ABC):
 
     def __init__(self, model: Any, path: Path, precision: ExportPrecision) -> None:
         require(self.package, self.extra)
-        self._model, self._path, self._precision = model, path, precision
+        self.model, self._path, self._precision = model, path, precision
         self._parts: dict[str, Run] = {}
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -45,9 +45,9 @@ class Runtime(ABC):
 
     def _part(self, start: str) -> Run:
         if start not in self._parts:
-            outputs = [output.name for output in self._model.graph.output]
+            outputs = [output.name for output in self.model.graph.output]
             try:
-                model = self._model
+                model = self.model
                 if start == PREPARED:
                     model = require("onnx", "onnx").utils.Extractor(model).extract_model([PREPARED], outputs)
                 self._parts[start] = self._open(model.SerializeToString(), start, outputs)
