@@ -1,6 +1,7 @@
 """The server's answers, what it refuses and how, and that it predicts what waits together."""
 
 import asyncio
+import gzip
 import threading
 
 import httpx2
@@ -84,7 +85,14 @@ def test_what_is_refused_says_why(client, predictor, body, kind, status, said):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/none", 404), ("GET", "/invocations", 405), ("POST", "/predict?map=7", 400), ("GET", "/docs", 404)],
+    [
+        ("GET", "/none", 404),
+        ("GET", "/invocations", 405),
+        ("POST", "/predict?map=7", 400),
+        ("POST", "/predict?mpa=true", 400),
+        ("GET", "/health?map=1", 400),
+        ("GET", "/docs", 404),
+    ],
 )
 def test_other_paths_and_words_are_json_too(client, method, path, status):
     answer = client.request(method, path)
@@ -171,3 +179,40 @@ def test_what_takes_too_long_is_told_so_and_the_place_is_free_again(predictor, g
         gate.set()
         assert client.post("/predict", content=png(1)).status_code == 200
         assert client.get("/health").json()["inside"] == 0
+
+
+def test_unknown_and_repeated_parameters_are_named(client):
+    for query, said in (
+        ("mpa=true", "unknown parameter 'mpa'; did you mean 'map'?"),
+        ("map=true&map=false", "the parameter 'map' is given 2 times"),
+        ("map=true&x=", "unknown parameter 'x'"),
+    ):
+        answer = client.post(f"/predict?{query}", content=png(1))
+        assert (answer.status_code, said in answer.json()["message"]) == (400, True), answer.text
+    assert client.post("/invocations?map=true", content=split(text(1))).status_code == 400
+
+
+def test_what_comes_in_a_wrong_encoding_is_named(client):
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + png(1) + b"\r\n"
+    multipart = {"Content-Type": "multipart/form-data; boundary=x"}
+    for content, headers, said in (
+        (form + form + b"--x--\r\n", multipart, "has 2 files; send one"),
+        (form, multipart, "is cut short"),
+        (form + b"--x--", {"Content-Type": "multipart/form-data"}, "names no boundary"),
+        (form + b"--x--", {}, "a multipart form, whose Content-Type must say so"),
+        (gzip.compress(png(1)), {}, "it looks like gzip"),
+        (png(1), {"Content-Encoding": "gzip"}, "the body is compressed by 'gzip'"),
+        (split(text(1)), {}, "it looks like JSON, which /invocations takes"),
+    ):
+        answer = client.post("/predict", content=content, headers=headers)
+        assert (answer.status_code in (400, 415), said in answer.json()["message"]) == (True, True), answer.text
+    fields = b'--x\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+    assert client.post("/predict", content=fields + form + b"--x--\r\n", headers=multipart).status_code == 200
+
+
+def test_texts_that_are_no_base64_are_named(client):
+    for value, said in (
+        ("data:image/svg+xml,%3Csvg", "a data URI of 'image/svg+xml', which is not in base64"),
+        (text(1).replace("+", "-").replace("/", "_")[:-1] + "_", "base64's form for URLs"),
+    ):
+        assert said in ask(client, split(value)).json()["message"]

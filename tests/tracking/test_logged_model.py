@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 
 from kdad import __version__, detectors
 from kdad.datasets.detector import find_detector
@@ -99,7 +100,7 @@ def test_behind_mlflows_own_server_a_path_is_not_opened(log, store, tmp_path, mo
     table = pd.DataFrame({"image": [str(tmp_path / "a.png")]})
     assert len(loaded.predict(table)) == 1
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
-    with pytest.raises(ValueError, match="a path is not opened here"):
+    with pytest.raises(MlflowException, match="row 0: it is not base64 text; a path is not opened here"):
         loaded.predict(table)
 
 

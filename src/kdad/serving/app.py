@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.blocks import ServingParameters
+from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
 from kdad.serving.intake import TooLargeError
 from kdad.serving.service import Service
@@ -38,7 +39,14 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
         await service.stop()
 
     # Its own pages of documentation would fetch scripts from elsewhere.
-    app = FastAPI(title="kdad", lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="kdad",
+        lifespan=running,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(check_request)],
+    )
 
     @app.get("/")
     async def show_page() -> HTMLResponse:
@@ -60,7 +68,8 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
     @app.post("/predict")
     async def predict_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
         async with door.entered():
-            return JSONResponse(await service.predict_file(await read_body(request, limits), map, pictures))
+            kind = request.headers.get("content-type", "")
+            return JSONResponse(await service.predict_file(await read_body(request, limits), kind, map, pictures))
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> JSONResponse:
@@ -123,6 +132,20 @@ def render_page(predictor: Predictor, limits: ServingParameters) -> str:
     normal = predictor.validation_scores
     lowest = float(normal.min()) if len(normal) else None
     return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"], lowest=lowest)
+
+
+def check_request(request: Request) -> None:
+    """Raise `RefusedError` for query names that a path does not know or that come twice, and for compressed bodies."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known:
+            raise RefusedError(400, f"unknown parameter '{name}'{nearest_name(name, known) if known else ''}")
+        if names.count(name) > 1:
+            raise RefusedError(400, f"the parameter '{name}' is given {names.count(name)} times; give it once")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise RefusedError(415, f"the body is compressed by '{encoding}'; send it as it is")
 
 
 class RefusedError(HTTPException):

@@ -1,10 +1,13 @@
-"""From what a client sends to an image of the detector's size: bytes, base64 text, an array, or a path."""
+"""From what a client sends to an image of the detector's size: bytes, a form, base64 text, an array, or a path."""
 
 import base64
 import binascii
 import io
 import os
+import re
 from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +65,13 @@ class ImageInput:
                 raise InputError(
                     f"there is no file '{value}'" if paths else "a path is not opened here; send the bytes"
                 )
-            return convert_pillow(self._open(_decode(value, paths)), values)
+            return convert_pillow(self._open(_decode(value, paths), may_be_text=False), values)
         if isinstance(value, np.ndarray | list | tuple):
             return read_image(self._array(value), values)
         raise InputError(f"it is {_kind(value)}; give an image file's bytes, or these as base64 text")
 
-    def _open(self, content: bytes) -> Image.Image:
-        """Open a file's content, whose header alone is read."""
+    def _open(self, content: bytes, may_be_text: bool = True) -> Image.Image:
+        """Open a file's content, whose header alone is read; it may be base64 text."""
         if not content:
             raise InputError("it is empty; give an image file's bytes")
         try:
@@ -76,7 +79,12 @@ class ImageInput:
         except Image.DecompressionBombError as error:
             raise TooLargeError("it has more pixels than are decoded; make it smaller, or cut it up") from error
         except Exception as error:  # Pillow raises many kinds for damaged files
-            raise InputError(f"it is no image that can be read: none of {', '.join(FORMATS)}") from error
+            decoded = _base64_of(content) if may_be_text else None
+            if decoded is not None:
+                return self._open(decoded, may_be_text=False)
+            raise InputError(
+                f"it is no image that can be read: none of {', '.join(FORMATS)}{_say_kind(content)}"
+            ) from error
         self._check_size(image.height, image.width)
         return image
 
@@ -107,12 +115,74 @@ def _is_file(value: str | Path) -> bool:
         return False
 
 
-def _decode(text: str, paths: bool) -> bytes:
+_DATA_URI = re.compile(r"data:([^,]{0,200}),", re.IGNORECASE)
+
+
+def _decode(text: str, paths: bool = False) -> bytes:
+    """Return what base64 text holds: with line breaks or without, by itself or as a data URI."""
+    uri = _DATA_URI.match(text)
+    if uri is not None:
+        if not uri[1].lower().endswith(";base64"):
+            raise InputError(f"it is a data URI of '{uri[1]}', which is not in base64; give data:image/png;base64,...")
+        text = text[uri.end() :]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         what = "neither a file nor base64 text" if paths else "not base64 text; a path is not opened here"
+        if re.fullmatch(r"[\w=\s-]{20,}", text, re.ASCII):
+            what = "cut short, or in base64's form for URLs (- and _), which is not taken"
         raise InputError(f"it is {what}; give an image file's bytes in base64") from error
+
+
+def _base64_of(content: bytes) -> bytes | None:
+    try:
+        return _decode(content.decode("ascii"))
+    except (UnicodeDecodeError, InputError):
+        return None
+
+
+#: What is often sent in an image's place, by how it begins.
+_BEGINNINGS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "PDF",
+    b"{": "JSON, which /invocations takes",
+    b"[": "JSON, which /invocations takes",
+    b"<": "XML, SVG or HTML",
+    b"--": "a multipart form, whose Content-Type must say so, with its boundary",
+    b"\x93NUMPY": "a NumPy file",
+}
+
+
+def _say_kind(content: bytes) -> str:
+    found = next((kind for start, kind in _BEGINNINGS.items() if content.lstrip().startswith(start)), None)
+    return "" if found is None else f"; it looks like {found}"
+
+
+def file_of_form(content: bytes, kind: str) -> bytes:
+    """Return the one file of a form, as browsers and `requests` send it; `kind` is the Content-Type of the request.
+
+    Raises `InputError` for a form that is cut short, or of none or several files.
+    """
+    header = Message()
+    header["Content-Type"] = kind
+    boundary = header.get_param("boundary")
+    if not isinstance(boundary, str) or not boundary:
+        raise InputError("the multipart form names no boundary in its Content-Type; let the client write that header")
+    _, *parts = (b"\r\n" + content).split(b"\r\n--" + boundary.encode("latin-1"))
+    if len(parts) < 2 or not parts[-1].startswith(b"--"):
+        raise InputError("the multipart form is cut short, or has another boundary than its Content-Type says")
+    found = [_part_of_form(part) for part in parts[:-1]]
+    files = [body for name, body in found if name is not None] or [body for _, body in found]
+    if len(files) != 1:
+        raise InputError(f"the multipart form has {len(files)} files; send one a request, or all to /invocations")
+    return files[0]
+
+
+def _part_of_form(part: bytes) -> tuple[str | None, bytes]:
+    """Return the name of the file, if it is one, and the content of a part of a form."""
+    head, _, body = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+    return BytesHeaderParser().parsebytes(head + b"\r\n\r\n").get_filename(), body
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

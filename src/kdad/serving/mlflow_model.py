@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel
 
 
@@ -26,11 +28,17 @@ class LoggedDetector(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict each row; what cannot be predicted is an error that names the row."""
+        from kdad.errors import InputError
         from kdad.serving.table import predict_table
 
-        # In MLflow's own server a text is base64: a path would be one of the server's files.
-        paths = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ
-        return predict_table(self._predictor, model_input, bool((params or {}).get("map", False)), paths)
+        with_map = bool((params or {}).get("map", False))
+        if "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ:
+            return predict_table(self._predictor, model_input, with_map)
+        try:
+            # In MLflow's own server a text is base64: a path would be one of the server's files.
+            return predict_table(self._predictor, model_input, with_map, paths=False)
+        except InputError as error:  # anything else is answered with a traceback
+            raise MlflowException(str(error), BAD_REQUEST) from error
 
 
 set_model(LoggedDetector())

@@ -18,7 +18,7 @@ from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
 from kdad.serving.answers import answer, base64_png, naming_row
-from kdad.serving.intake import ImageInput, Prepared, TooLargeError
+from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.table import parse_invocation
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,9 @@ class Service:
         found = await self._batcher.predict([one.image for one in prepared])
         return await self._outside(self._answer_rows, found, prepared, with_map)
 
-    async def predict_file(self, content: bytes, with_map: bool, with_pictures: bool) -> dict[str, Any]:
-        """Answer the content of one image file; `with_pictures` adds what the page shows of it."""
+    async def predict_file(self, body: bytes, kind: str, with_map: bool, with_pictures: bool) -> dict[str, Any]:
+        """Answer a body of one image file, of the Content-Type `kind`; `with_pictures` adds what the page shows."""
+        content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
         prepared = await self._outside(partial(self._intake.prepare, content, keep=with_pictures))
         (prediction,) = await self._batcher.predict([prepared.image])
         return await self._outside(self._answer_file, prediction, prepared, with_map, with_pictures)

@@ -76,11 +76,20 @@ def _column_of(given: Any) -> tuple[list[Any], pd.Index]:
     elif isinstance(given, pd.DataFrame):
         check_columns([str(name) for name in given.columns])
         values, index = given[COLUMN].tolist(), given.index
+        if len(values) == 1 and _is_list_of_texts(values[0]):  # so MLflow's server hands on `inputs` and `instances`
+            values = list(values[0])
+            index = pd.RangeIndex(len(values))
     else:
         raise InputError(f"the input is {type(given).__name__}; give a table with the column '{COLUMN}'")
     if not values:
         raise InputError("the table is empty; give at least one row")
     return values, index
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind in "UO" and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def check_columns(names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """A detector as a model of MLflow: a folder that MLflow loads by code, with its signature, needs and metadata."""
 
+import base64
 import io
 import json
 import logging
@@ -19,6 +20,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
@@ -32,7 +34,8 @@ _CODE = _PACKAGE / "serving" / "mlflow_model.py"
 _TYPE = "anomaly detector"
 _KEY_TAG = "kdad.file"  # by it a model is known before MLflow has said its ID
 _SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.binary, "image")]),
+    # Bytes, base64 text or an array: of a column of bytes, MLflow would make nonsense of text in `inputs`.
+    inputs=Schema([ColSpec(AnyType(), "image")]),
     outputs=Schema(
         [
             ColSpec(DataType.double, "score"),
@@ -161,7 +164,7 @@ def _built(
         yield place / "model"
 
 
-def _grey_png(height: int, width: int) -> bytes:
+def _grey_png(height: int, width: int) -> str:
     content = io.BytesIO()
     Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(content, "PNG")
-    return content.getvalue()
+    return base64.b64encode(content.getvalue()).decode("ascii")  # text, as a request has it

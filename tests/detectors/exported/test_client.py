@@ -11,6 +11,7 @@ from PIL import Image
 
 from exported_detectors import coloured_noise, waves
 from kdad.detectors import load
+from kdad.errors import InputError
 from memory_images import ANOMALOUS
 from projects import PROJECT
 
@@ -61,3 +62,23 @@ def test_the_client_needs_no_more_than_it_names(exported, tmp_path):
     listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "kdad", "onnx", "scipy"} & {line.split()[0] for line in listed.splitlines()}
     _check(python, exported, tmp_path)
+
+
+def test_the_client_refuses_what_the_product_refuses(exported, tmp_path):
+    pixels = coloured_noise(32, 48)
+    Image.fromarray(pixels).save(tmp_path / "good.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256).save(tmp_path / "wide.png")
+    Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:300])
+    Image.fromarray(pixels).save(tmp_path / "eps.png", format="EPS")
+    names = ["wide.png", "float.tif", "torn.png", "eps.png"]
+    predictor = load(exported())
+    for name in names:
+        with pytest.raises(InputError):
+            predictor.predict(tmp_path / name)
+    given = [sys.executable, "-I", CLIENT, exported() / "detector.onnx", *(tmp_path / n for n in (*names, "good.png"))]
+    run = subprocess.run(list(map(str, given)), capture_output=True, text=True)
+    assert run.returncode == 1
+    assert [line.split("\t")[0] for line in run.stdout.splitlines()] == ["good.png"]
+    assert [line.partition(": ")[0] for line in run.stderr.splitlines()] == [str(tmp_path / name) for name in names]
+    assert "mode I;16), and the detector takes 8-bit RGB images, of which 0 becomes 0 and 255 becomes 1" in run.stderr

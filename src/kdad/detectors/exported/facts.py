@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
+from kdad.images.files.value_range import EIGHT_BITS
 from kdad.metrics.names import METRICS
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Threshold
@@ -76,10 +77,12 @@ class ExportedFacts(StrictModel):
     def texts(self) -> dict[str, str]:
         """Return what is written into the file, by key."""
         height, width = self.image.size
+        values = self.image.values or EIGHT_BITS
         few = {
             "threshold": "" if self.threshold is None else repr(self.threshold.value),
             "decision": self.decision,
             "image_size": f"{height} x {width}",
+            "values": f"8-bit RGB images, of which {values.low:g} becomes 0 and {values.high:g} becomes 1",
             "colour_limits": "" if self.colour_limits is None else "{!r} {!r}".format(*self.colour_limits),
             "precision": self.precision,
             "system": self.system,
