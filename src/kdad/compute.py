@@ -114,13 +114,29 @@ def usable_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
 
 
+_is_forked = False
+
+
+def _keep_to_one_thread() -> None:
+    global _is_forked
+    _is_forked = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive a fork: a child would wait for ever for those that its parent computed with.
+    os.register_at_fork(after_in_child=_keep_to_one_thread)
+
+
 def limit_threads(threads: int | None) -> None:
     """Let torch use `threads` cores; None means OMP_NUM_THREADS, else all that this process may run on.
 
-    By that variable a cluster gives each of several workers of a host its share.
+    By that variable a cluster gives each of several workers of a host its share. A process that was forked, and not
+    spawned, keeps to one thread.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(threads or (int(given) if given.isdigit() and int(given) else usable_cores()))
+    wanted = threads or (int(given) if given.isdigit() and int(given) else usable_cores())
+    torch.set_num_threads(1 if _is_forked else wanted)
 
 
 def prepare_compute(parameters: ComputeParameters) -> Compute:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 
 import numpy as np
 import onnxruntime
@@ -137,3 +138,26 @@ def test_a_file_that_is_overwritten_changes_nothing_of_what_was_opened(exported,
         open_exported(path)
     again = open_exported(opened.save(tmp_path / "again") / "detector.onnx", "onnxruntime")
     assert again.predict(image).score == opened.predict(image).score
+
+
+def _predict_into(queue, predictor, image) -> None:
+    try:
+        queue.put(predictor.predict(image).score)
+    except InputError as error:
+        queue.put(str(error))
+
+
+def test_a_forked_process_predicts_or_says_spawn(exported, detector):
+    torch.set_num_threads(2)
+    image, context = coloured_noise(300, 200), multiprocessing.get_context("fork")
+    file = exported() / "detector.onnx"
+    for predictor in (detector, open_exported(file, "onnxruntime"), open_exported(file, "openvino")):
+        expected, queue = predictor.predict(image).score, context.Queue()
+        child = context.Process(target=_predict_into, args=(queue, predictor, image), daemon=True)
+        child.start()
+        found = queue.get(timeout=30)
+        child.join(10)
+        if getattr(predictor, "runtime", None) is not None and predictor.runtime.package == "openvino":
+            assert "get_context('spawn')" in found
+        else:
+            assert found == pytest.approx(expected, rel=1e-5)

@@ -1,6 +1,7 @@
 """What runs an exported file on the CPU: onnxruntime or OpenVINO, of the same ONNX."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
@@ -33,7 +34,7 @@ class Runtime(ABC):
     def __init__(self, model: Any, path: Path, precision: ExportPrecision) -> None:
         require(self.package, self.extra)
         self.model, self._path, self._precision = model, path, precision
-        self._parts: dict[str, Run] = {}
+        self._parts: dict[tuple[int, str], Run] = {}  # by process: threads do not survive a fork
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return scores `(B,)`, and maps `(B, h, w)` where there are some, of uint8 RGB `(B, H, W, 3)` of any size."""
@@ -44,16 +45,19 @@ class Runtime(ABC):
         return self._part(PREPARED)(images)
 
     def _part(self, start: str) -> Run:
-        if start not in self._parts:
+        key = (os.getpid(), start)
+        if key not in self._parts:
             outputs = [output.name for output in self.model.graph.output]
             try:
                 model = self.model
                 if start == PREPARED:
                     model = require("onnx", "onnx").utils.Extractor(model).extract_model([PREPARED], outputs)
-                self._parts[start] = self._open(model.SerializeToString(), start, outputs)
+                self._parts[key] = self._open(model.SerializeToString(), start, outputs)
+            except InputError:
+                raise
             except Exception as error:  # runtimes have a dozen kinds, all of a file that is no model
                 raise unreadable(self._path, error) from error
-        return self._parts[start]
+        return self._parts[key]
 
     @abstractmethod
     def _open(self, content: bytes, start: str, outputs: list[str]) -> Run:
@@ -78,8 +82,15 @@ class OpenVinoRuntime(Runtime):
     """A model run by OpenVINO; one for bfloat16 is in float32, and computed in bfloat16."""
 
     package, extra = "openvino", "openvino"
+    _process: ClassVar[int | None] = None  # that runs it
 
     def _open(self, content: bytes, start: str, outputs: list[str]) -> Run:
+        if OpenVinoRuntime._process not in (None, os.getpid()):
+            raise InputError(
+                "the process was forked from one that predicts by OpenVINO, whose threads do not survive that; begin "
+                "it with multiprocessing.get_context('spawn')"
+            )
+        OpenVinoRuntime._process = os.getpid()
         core = import_module("openvino").Core()
         in_bfloat16 = self._precision == "bfloat16"
         if in_bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
