@@ -1,5 +1,6 @@
 """A kept detector gets another threshold without training; the old one stays as it is."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibra
     assert made["calibrated_from_run"] == training.info.run_id
     assert made["mlflow_run"] == calibration.info.run_id
     assert made["calibrated_on"] == str(bricks / "train/good")
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in bricks.glob("train/good/*.png")}
+    assert set(made["seen"].split()) == digests
     assert "folder" not in made
     assert calibration.data.tags["detector_run"] == training.info.run_id
     assert {"threshold", "before.value"} <= set(calibration.data.metrics)

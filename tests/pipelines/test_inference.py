@@ -88,6 +88,18 @@ def test_labels_of_the_folder_are_compared(project, table):
     assert (metrics["images"], metrics["labelled"], metrics["unreadable"]) == (12, 12, 0)
 
 
+def test_images_that_the_detector_was_made_of_are_no_new_ones(project, images, table):
+    whole = predict(project, images.parent, output=str(project / "whole"))
+    assert set(whole.index[whole["seen"] == 1]) == {f"train/good/{number:03}.png" for number in range(20)}
+    first, found = (json.loads((project / name / "metrics.json").read_text()) for name in ("first", "whole"))
+    assert (found["images"], found["seen"], found["labelled"]) == (32, 20, 12)
+    for name in ("image_auroc", "false_positive_rate", "drift_images", "drift_alarm_rate"):
+        assert found[name] == first[name]
+    assert (
+        "20 images that the detector was trained or calibrated on" in (project / "whole/predictions.html").read_text()
+    )
+
+
 def test_the_run_is_logged_and_names_that_of_the_detector(project, table):
     (run,) = [run for run in logged_runs(project) if run.data.tags.get("detector_run") and "first" in _output_of(run)]
     (training,) = [run for run in logged_runs(project) if run.info.run_name.startswith("stfpm")]
@@ -147,7 +159,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     predict(project, tmp_path / "brick", "latest", heat_maps=False)
     text = "\n".join(said)
     for part in (
-        f"Detector: stfpm, in {project / DETECTOR} (the latest of 1 below data/06_models)",
+        f"Detector: stfpm, in {project / DETECTOR} (the last that a system's pipeline made, of 1 below data/06_models)",
         "Made on: folder / brick, from ",
         ", 12 training images of 64 x 64, seed 0",
         "by quantile: 11.11% of new normal images are expected above it",

@@ -225,6 +225,11 @@ class Predictor(ABC):
         """What was measured when it was made, by name: image_auroc, pixel_auroc, pro_auc ..., None where undefined."""
         return self.record.get("metrics", {})
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """The digests (`hash_content`) of the files that it was trained or calibrated on; empty of an older one."""
+        return frozenset(self.record.get("seen", "").split())
+
     def require_threshold(self) -> None:
         """Raise `InputError` for one that cannot decide yet."""
         if self.threshold is None:

@@ -196,4 +196,11 @@ def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
         "commit": code_version(Path.cwd()),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "metrics": {},
+        "seen": " ".join(sorted(_digests_seen(feature_set))),
     }
+
+
+def _digests_seen(feature_set: FeatureSet) -> set[str]:
+    """Return the digests of files that a detector learns from, or sets its threshold on."""
+    rows = [*feature_set.split.rows("train"), *feature_set.split.rows("validation")]
+    return {digest for row in rows if (digest := feature_set.images.file_digest(int(row))) is not None}

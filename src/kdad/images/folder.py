@@ -201,9 +201,9 @@ class FileSet(ImageSet):
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
         files = [
-            [*map(_hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files
+            [*map(hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files
         ]
-        files.append([_hash_file(mask) for _, mask in self._layout.masks_of_normal])
+        files.append([hash_file(mask) for _, mask in self._layout.masks_of_normal])
         rules = [
             self._fit,
             self._range_rule,
@@ -243,7 +243,10 @@ class FileSet(ImageSet):
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
         preparation = self.preparation
-        return _hash_file(self._files[index].path, b"" if preparation == Preparation() else repr(preparation).encode())
+        return hash_file(self._files[index].path, b"" if preparation == Preparation() else repr(preparation).encode())
+
+    def file_digest(self, index: int) -> str:
+        return hash_file(self._files[index].path)
 
 
 class FolderSet(FileSet):
@@ -262,7 +265,7 @@ class CsvSet(FileSet):
         return file.parent, read_list(file, parameters.category, vocabulary)
 
 
-def _hash_file(path: Path, ending: bytes = b"") -> str:
+def hash_file(path: Path, ending: bytes = b"") -> str:
     """Return a hash of a file's bytes and an `ending`; a file that did not change is read once a process."""
     try:
         state = path.stat()

@@ -108,6 +108,10 @@ class ImageSet(ABC):
         """Return a hash of the image's content, 16 hexadecimal digits."""
         return hash_content(self.image(index).tobytes())
 
+    def file_digest(self, index: int) -> str | None:
+        """Return `hash_content` of the file that the image comes from; None for images that do not lie in files."""
+        return None
+
 
 class WrappedSet(ImageSet):
     """A set made of another one, `_images`, which answers what a subclass does not."""
@@ -128,6 +132,9 @@ class WrappedSet(ImageSet):
 
     def image(self, index: int) -> np.ndarray:
         return self._images.image(index)
+
+    def file_digest(self, index: int) -> str | None:
+        return self._images.file_digest(index)
 
     def mask(self, index: int) -> np.ndarray | None:
         return self._images.mask(index)

@@ -227,6 +227,9 @@ class TiledSet(WrappedSet):
     def facts(self, index: int) -> FileFacts | None:
         return self._images.facts(self._tiles[index][0])
 
+    def file_digest(self, index: int) -> str | None:
+        return self._images.file_digest(self._tiles[index][0])
+
     def fingerprint(self, index: int) -> str:
         row, grid, number = self._tiles[index]
         if grid is None:

@@ -59,6 +59,15 @@ def describe_images(images: FoundImages, detector: Predictor, unlabelled: str, s
     return [(name, printable(text)) for name, text in facts]
 
 
+def describe_seen(count: int) -> Facts:
+    """Say how many images are no new ones to the detector; nothing where all are."""
+    if not count:
+        return []
+    return [
+        ("Seen", f"{count} images that the detector was trained or calibrated on are left out of metrics and drift")
+    ]
+
+
 def as_lines(title: str, facts: Facts) -> str:
     """Return facts as lines for the log."""
     return "\n".join([f"{title}:", *(f"  {name}: {text}" for name, text in facts)])

@@ -18,6 +18,7 @@ from kdad.detectors.predictor import FilePrediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
+from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 AnyPredictor = Predictor | TiledPredictor
 
 COLUMNS = (
-    *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label"),
+    *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label", "seen"),
     *("problem", "heat_map", "thumbnail"),
 )
 _LONGEST_NAME = 255  # in bytes, of a file
@@ -66,11 +67,14 @@ class Predictions:
 class PredictedFiles:
     """The predicted files of one folder.
 
-    A heat map lies as its image does, or by number where that name cannot be a file's beside the others.
+    A heat map lies as its image does, or by number where that name cannot be a file's beside the others. `seen` holds
+    the digests of files that the detector was made of.
     """
 
-    def __init__(self, folder: Path, limits: tuple[float, float] | None, heat_maps: bool) -> None:
-        self._folder, self._limits, self._heat_maps = folder, limits or (0.0, 1.0), heat_maps
+    def __init__(
+        self, folder: Path, limits: tuple[float, float] | None, heat_maps: bool, seen: frozenset[str] = frozenset()
+    ) -> None:
+        self._folder, self._limits, self._heat_maps, self._seen = folder, limits or (0.0, 1.0), heat_maps, seen
         self._files: set[str] = set()
         self._folders: set[str] = set()
         self._count = 0
@@ -95,6 +99,7 @@ class PredictedFiles:
                 "percentile": prediction.percentile,
                 "height": height,
                 "width": width,
+                "seen": int(bool(self._seen) and hash_file(predicted.path) in self._seen),
             }
             row |= self._draw(name, predicted)
         self._count += 1
@@ -174,12 +179,14 @@ def write_predictions(
     limits: tuple[float, float] | None = None,
     heat_maps: bool = True,
     map_shape: tuple[int, int, int] | None = None,
+    seen: frozenset[str] = frozenset(),
 ) -> Predictions:
     """Write files (name, prediction, label) one by one as they come; what an earlier run left is then replaced at once.
 
     `images` is where they lie, `limits` what colours run between, `map_shape` (N, H, W) that of ``maps.npy``, None
-    without. What fails leaves the folder as it was. Raises `InputError`, before the first file is asked for, for a
-    folder that holds anything else, the images among it, or lies among the images.
+    without, `seen` the digests of files that the detector was made of. What fails leaves the folder as it was. Raises
+    `InputError`, before the first file is asked for, for a folder that holds anything else, the images among it, or
+    lies among the images.
     """
     whole = folder.resolve()  # a link stays, and what it leads to is replaced
     put_back(whole)
@@ -192,7 +199,7 @@ def write_predictions(
     earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
     logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
     with replacing(whole) as partial:
-        _write(partial, files, PredictedFiles(partial, limits, heat_maps), map_shape)
+        _write(partial, files, PredictedFiles(partial, limits, heat_maps, seen), map_shape)
         _take_along(whole, partial)
     return read_predictions(folder)
 

@@ -15,6 +15,7 @@ import pandas as pd
 from kdad.detectors.predictor import FilePrediction
 from kdad.errors import InputError
 from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
+from kdad.inference.description import describe_seen
 from kdad.inference.parameters import InferenceParameters
 from kdad.inference.predictions import (
     COLUMNS,
@@ -50,7 +51,7 @@ class WatchReport:
         self._scores: deque[float] = deque(maxlen=window + window // 2)
         self._compared = 0
         self._said = "unchanged"
-        self.files = self.predicted = self.anomalous = 0
+        self.files = self.predicted = self.anomalous = self.seen = 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Take in a row of the table."""
@@ -60,7 +61,8 @@ class WatchReport:
             return
         self.predicted += 1
         self.anomalous += int(row["decision"])
-        if row["threshold"] == self._reference.threshold.value:
+        self.seen += int(row.get("seen") == 1)
+        if row["threshold"] == self._reference.threshold.value and row.get("seen") != 1:
             self._scores.append(row["score"])
             self._compared += 1
 
@@ -85,12 +87,13 @@ class WatchReport:
             found += f"; shown are the latest {len(self._latest)}, all are in {TABLE}"
         step = self._inference.drift.window // 2
         said = f"first looked at after {step} images" if drift is None else drift.statement()
-        facts = [*self._understood, ("Found", found), ("Drift", said)]
+        facts = [*self._understood, *describe_seen(self.seen), ("Found", found), ("Drift", said)]
         return render_predictions(f"Watched: {printable(self._inference.images)}", facts, self.table, None)
 
     def metrics(self) -> dict[str, Any]:
         """Return counts, and numbers of drift."""
         counts = {"images": self.files, "unreadable": self.files - self.predicted, "anomalous": self.anomalous}
+        counts["seen"] = self.seen
         drift = self.drift
         numbers = {} if drift is None else drift.numbers()
         return counts | {f"drift_{name}": value for name, value in numbers.items()}
@@ -176,10 +179,11 @@ class Watch:
         heading: dict[str, Any],
         report: WatchReport,
         inference: InferenceParameters,
+        seen: frozenset[str] = frozenset(),
     ) -> None:
         self._output, self._folder, self._predictor, self._heading = output, folder, predictor, heading
         self._report, self._inference = report, inference
-        self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps)
+        self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps, seen)
         self._page_due, self._page_is_old = 0.0, True
 
     def run(self, is_stopped: Callable[[], bool]) -> Predictions:

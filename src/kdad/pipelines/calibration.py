@@ -12,6 +12,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import Predictor, colour_limits_of, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
+from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages
 from kdad.images.layouts.layout import NORMAL
 from kdad.images.tiling import Tiling
@@ -77,6 +78,8 @@ def calibrate(
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
     kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
+    if images is not None:
+        kept["seen"] = " ".join(sorted(detector.seen | {hash_file(path) for path in images.paths}))
     source = {"calibrated_from": made.get("folder"), "calibrated_from_run": made.get("mlflow_run")}
     detector.record = kept | source
     if tiling is None:

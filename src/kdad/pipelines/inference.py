@@ -12,7 +12,7 @@ from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
-from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
+from kdad.inference.description import Facts, as_lines, describe_detector, describe_images, describe_seen
 from kdad.inference.parameters import InferenceParameters
 from kdad.inference.predictions import AnyPredictor, Predictions, predict_labelled, write_predictions
 from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_tiles
@@ -89,7 +89,7 @@ def predict_images(
     map_shape = (len(images.paths), *detector.size) if inference.maps else None
     with RaiseOnSignal():
         predictions = write_predictions(
-            output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape
+            output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen
         )
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
 
@@ -116,25 +116,30 @@ def report_predictions(
     """Draw the contact sheet, write the page, and compare with labels, where there are some, and with the reference."""
     table = predictions.table
     predicted = table[table["score"].notna()].reset_index(drop=True)
-    labelled = predicted[predicted["label"].notna()]
+    new = predicted[predicted["seen"] != 1]
+    seen = describe_seen(len(predicted) - len(new))
+    labelled = new[new["label"].notna()]
     metrics: dict[str, Any] = {
         "images": len(table),
         "unreadable": len(table) - len(predicted),
         "anomalous": int(predicted["decision"].sum()),
         "milliseconds_an_image": float(table["milliseconds"].mean()),
         "labelled": len(labelled),
+        "seen": len(predicted) - len(new),
     }
     if len(labelled):
         metrics |= measure_detection(labelled.astype({"label": int, "decision": int}), measuring)
-    drift = find_drift(predicted, reference, inference.drift.alpha)
+    drift = find_drift(new, reference, inference.drift.alpha)
     metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
     log_drift(drift)
     counts = f"{len(predicted)} predicted, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     logger.info("Found: %s", counts)
+    for _, text in seen:
+        logger.warning("%s", text)
     sheet = _draw_sheet(predicted, predictions, inference)
     shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Predictions: {printable(inference.images)}"
-    facts = [*understood, ("Found", counts), ("Drift", drift.statement())]
+    facts = [*understood, *seen, ("Found", counts), ("Drift", drift.statement())]
     return sheet, render_predictions(title, facts, table, shown), metrics
 
 
@@ -169,7 +174,9 @@ def watch_folder(
     reference = NormalReference(predictor.threshold, predictor.validation_scores)
     report = WatchReport(understood, reference, inference)
     with StopRequested() as stop:
-        predictions = Watch(output, folder, predictor, heading, report, inference).run(lambda: stop.requested)
+        predictions = Watch(output, folder, predictor, heading, report, inference, detector.seen).run(
+            lambda: stop.requested
+        )
     return predictions, understood, reference
 
 
