@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import kdad.compute
+from kdad import detectors
 from kdad.compute import Compute, bfloat16_is_native, choose_compute, limit_threads, usable_cores
 from kdad.errors import InputError
 from projects import SMALL, copy_project, logged_runs, run_pipeline
@@ -116,10 +117,48 @@ def test_threads_are_limited_to_what_this_process_may_use(monkeypatch):
     ("quota", "cores"), [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("800000 100000", 3)]
 )
 def test_a_containers_quota_limits_threads(monkeypatch, tmp_path, quota, cores):
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    monkeypatch.setattr(kdad.compute, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 9}, raising=False)
+    _set_groups(monkeypatch, tmp_path, "0::/\n", {"cpu.max": quota})
     assert usable_cores() == cores
+
+
+def _set_groups(monkeypatch, place, own, files):
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(f"{text}\n")
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "own").write_text(own)
+    monkeypatch.setattr(kdad.compute, "_GROUPS", place)
+    monkeypatch.setattr(kdad.compute, "_OWN_GROUP", place / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 9}, raising=False)
+
+
+def test_the_least_quota_of_a_group_and_those_above_counts_in_both_versions(monkeypatch, tmp_path):
+    nested = {"a.slice/cpu.max": "100000 100000", "a.slice/b.service/cpu.max": "250000 100000"}
+    _set_groups(monkeypatch, tmp_path / "nested", "0::/a.slice/b.service\n", nested)
+    assert usable_cores() == 1
+    old = {"cpu/docker/x/cpu.cfs_quota_us": "200000", "cpu/docker/x/cpu.cfs_period_us": "100000"}
+    _set_groups(monkeypatch, tmp_path / "old", "4:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n0::/\n", old)
+    assert usable_cores() == 2
+    none = {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
+    _set_groups(monkeypatch, tmp_path / "none", "3:cpu:/elsewhere\n", none)
+    assert usable_cores() == 3
+    _set_groups(monkeypatch, tmp_path / "no_linux", "", {})
+    assert usable_cores() == 3
+
+
+def test_a_detector_is_opened_in_one_thread_and_predicts_in_those_asked_for(detector_folder, monkeypatch):
+    during = []
+    original = torch.nn.Module.eval
+    monkeypatch.setattr(torch.nn.Module, "eval", lambda self: during.append(torch.get_num_threads()) or original(self))
+    monkeypatch.setattr(kdad.compute, "usable_cores", lambda: 2)
+    torch.set_num_threads(3)
+    detectors.load(detector_folder)
+    assert (set(during), torch.get_num_threads()) == ({1}, 2)  # three get no more time than two
+    detectors.load(detector_folder, threads=3)
+    assert torch.get_num_threads() == 3
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(InputError, match="threads is"):
+            detectors.load(detector_folder, threads=wrong)
 
 
 @pytest.mark.parametrize("given", [None, pytest.param("ACTIVE", marks=pytest.mark.long)])

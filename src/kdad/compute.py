@@ -103,15 +103,50 @@ def _require_compiler(device: torch.device) -> None:
         ) from error
 
 
-#: Where Linux says how much processor time a container may take, in microseconds: ``max 100000`` or ``150000 100000``.
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+#: Where Linux says how much processor time a group of processes may take, and in which group this one is.
+_GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on: fewer than the host has by affinity, or by a container's quota."""
+    """Return how many cores this process may run on: fewer than the host has by affinity, or by a container's quota.
+
+    The quota is the least of the process's own group and those above it, of either version of Linux's groups.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _QUOTA.read_text().partition(" ") if _QUOTA.is_file() else ("max", "", "")
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+    quota = _quota()
+    return cores if quota == math.inf else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota() -> float:
+    """Return how many cores the groups of processes allow; infinity without a quota."""
+    found = [math.inf]
+    try:
+        lines = [line.split(":", 2) for line in _OWN_GROUP.read_text().splitlines()]
+    except OSError:  # no Linux
+        lines = []
+    for names, path in [(names, path) for _, names, path in lines if not names or "cpu" in names.split(",")]:
+        # In a container its own group is the root of what it sees, whatever the path says.
+        base = _GROUPS / ("cpu" if names else "")
+        own = base / path.strip("/")
+        for folder in [own, *own.parents]:
+            if folder.is_relative_to(base):
+                found.append(_quota_of(folder))
+    return min(found)
+
+
+def _quota_of(folder: Path) -> float:
+    """Return the quota of one group: ``cpu.max`` holds ``max 100000`` or ``150000 100000``; once there were two files.
+
+    Infinity without.
+    """
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError):
+        return math.inf
 
 
 _is_forked = False
@@ -137,6 +172,28 @@ def limit_threads(threads: int | None) -> None:
     given = os.environ.get("OMP_NUM_THREADS", "")
     wanted = threads or (int(given) if given.isdigit() and int(given) else usable_cores())
     torch.set_num_threads(1 if _is_forked else wanted)
+
+
+def respect_quota(threads: int | None) -> None:
+    """Let torch use `threads` cores; None leaves it as it is, but for threads that a quota gives no time to.
+
+    Raises `InputError` for less than one.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads is {threads!r}; give a whole number from 1 on, or None")
+    if threads is not None or torch.get_num_threads() > usable_cores():
+        limit_threads(threads or usable_cores())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: of many small tensors a second one costs more than it gives, tenfold on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare_compute(parameters: ComputeParameters) -> Compute:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from kdad.compute import Compute, bfloat16_is_native, choose_compute
+from kdad.compute import Compute, bfloat16_is_native, choose_compute, one_thread
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import exported_file, open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 
 def open_predictor(place: Path, device: str = "auto") -> Predictor:
     """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does."""
+    with one_thread():
+        return _open(place, device)
+
+
+def _open(place: Path, device: str) -> Predictor:
     file = None if (place / FACTS).is_file() else exported_file(place)
     return open_detector(place, device) if file is None else open_exported(file)
 

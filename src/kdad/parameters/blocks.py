@@ -64,3 +64,4 @@ class ServingParameters(StrictModel):
     queue: int = Field(64, ge=1, le=10000, description="requests in the house at once; more are refused by 503")
     batch_size: int = Field(8, ge=1, le=1024, description="images predicted at once, of requests that wait together")
     seconds: float = Field(30.0, gt=0, le=3600, description="time of a request, its body's arrival included; then 504")
+    threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")
