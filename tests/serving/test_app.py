@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from kdad.parameters.blocks import ServingParameters
+from kdad.serving import arriving
 from kdad.serving.app import create_app
 from serving_files import png, split, text
 
@@ -216,3 +217,54 @@ def test_texts_that_are_no_base64_are_named(client):
         (text(1).replace("+", "-").replace("/", "_")[:-1] + "_", "base64's form for URLs"),
     ):
         assert said in ask(client, split(value)).json()["message"]
+
+
+async def _drip(pause: float, count: int = 1000):
+    for _ in range(count):
+        yield b"x"
+        await asyncio.sleep(pause)
+
+
+def test_slow_clients_take_no_place_from_honest_ones(predictor, monkeypatch):
+    monkeypatch.setattr(arriving, "_GRACE_SECONDS", 0.3)
+    app = create_app(predictor, ServingParameters(queue=2, arriving=40))
+
+    async def run() -> tuple[list, list, list]:
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://x") as http,
+        ):
+            slow = [asyncio.create_task(http.post("/predict", content=_drip(0.05))) for _ in range(39)]
+            await asyncio.sleep(0.1)
+            honest = [await http.post("/predict", content=png(row)) for row in range(5)]
+            over = [asyncio.create_task(http.post("/predict", content=_drip(0.05))) for _ in range(2)]
+            return honest, await asyncio.gather(*slow), await asyncio.gather(*over)
+
+    honest, slow, over = asyncio.run(run())
+    assert [answer.status_code for answer in honest] == [200] * 5
+    assert {answer.status_code for answer in slow} == {408}
+    assert "at least 8 kB a second" in slow[0].json()["message"]
+    assert sorted(answer.status_code for answer in over) == [408, 429]
+    assert "of one address" in max(over, key=lambda answer: answer.status_code).json()["message"]
+
+
+def test_a_body_that_comes_in_parts_and_fast_enough_is_taken(predictor, monkeypatch):
+    monkeypatch.setattr(arriving, "_GRACE_SECONDS", 0.05)
+    content = png(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+
+    async def parts():
+        for start in range(0, len(content), 500):
+            yield content[start : start + 500]
+            await asyncio.sleep(0.02)
+
+    async def run():
+        app = create_app(predictor, ServingParameters())
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://x") as http,
+        ):
+            return await http.post("/predict", content=parts())
+
+    assert asyncio.run(run()).status_code == 200

@@ -61,7 +61,13 @@ class ServingParameters(StrictModel):
         description="largest image, by its header, before decoding, which takes up to 25 bytes a pixel",
     )
     images: int = Field(64, ge=1, le=10000, description="images of one request at most")
-    queue: int = Field(64, ge=1, le=10000, description="requests in the house at once; more are refused by 503")
+    queue: int = Field(64, ge=1, le=10000, description="requests answered at once; more are refused by 503")
+    arriving: int = Field(
+        256, ge=1, le=100000, description="bodies that arrive from one address at once; more are refused by 429"
+    )
+    kilobytes_a_second: float = Field(
+        8.0, gt=0, le=100000, description="of a body at least, after its first 2 s; slower ones are refused by 408"
+    )
     batch_size: int = Field(8, ge=1, le=1024, description="images predicted at once, of requests that wait together")
     seconds: float = Field(30.0, gt=0, le=3600, description="time of a request, its body's arrival included; then 504")
     threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")

@@ -73,9 +73,11 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
         import uvicorn
     except ImportError as error:
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
+    from kdad.compute import limit_threads
     from kdad.serving.app import create_app
 
     keep_freed_memory()
+    limit_threads(limits.threads)
     predictor = open_predictor(location, project, tracking)
     listening = _listen(limits)
     host, port = listening.getsockname()[:2]
@@ -97,11 +99,9 @@ def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
     import torch
 
     from kdad import detectors
-    from kdad.compute import limit_threads
     from kdad.datasets.detector import find_detector
 
     folder, how = find_detector(location, project, tracking)
-    limit_threads(None)
     predictor = detectors.load(folder)
     predictor.require_threshold()
     predictor.record = predictor.record | {"folder": str(folder), "found": how}

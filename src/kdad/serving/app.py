@@ -1,6 +1,5 @@
 """The server: `/invocations` as MLflow has it, `/health`, `/predict` for an image file, a page for people at `/`."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,11 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from kdad.detectors.predictor import Predictor
-from kdad.errors import InputError
 from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
-from kdad.serving.intake import TooLargeError
+from kdad.serving.arriving import RateLimit, RefusedError
 from kdad.serving.service import Service
 
 _JSON = "application/json"
@@ -62,14 +60,14 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
         kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
         if kind != _JSON:
             raise RefusedError(415, f"the body is of the type {kind!r}; send {_JSON}")
-        async with door.entered():
-            return JSONResponse({"predictions": await service.invoke(await read_body(request, limits))})
+        async with door.entered(request) as body:
+            return JSONResponse({"predictions": await service.invoke(body)})
 
     @app.post("/predict")
     async def predict_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
-        async with door.entered():
+        async with door.entered(request) as body:
             kind = request.headers.get("content-type", "")
-            return JSONResponse(await service.predict_file(await read_body(request, limits), kind, map, pictures))
+            return JSONResponse(await service.predict_file(body, kind, map, pictures))
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> JSONResponse:
@@ -146,53 +144,3 @@ def check_request(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise RefusedError(415, f"the body is compressed by '{encoding}'; send it as it is")
-
-
-class RefusedError(HTTPException):
-    """A request that is answered with a status, a sentence, and perhaps headers."""
-
-
-class RateLimit:
-    """Lets so many requests in at once, for so long each."""
-
-    def __init__(self, limits: ServingParameters) -> None:
-        self._limits, self.inside = limits, 0
-
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Hold a place; raises `RefusedError` (503 with Retry-After) when all are taken, and (504) after the time."""
-        if self.inside >= self._limits.queue:
-            sentence = f"{self.inside} requests are being answered, as many as are taken; try again in a second"
-            raise RefusedError(503, sentence, {"Retry-After": "1"})
-        self.inside += 1
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                yield
-        except TimeoutError as error:
-            sentence = f"the request was not done within {self._limits.seconds:g} s; send fewer images, or later"
-            raise RefusedError(504, sentence) from error
-        except TooLargeError as error:
-            raise RefusedError(413, str(error)) from error
-        except InputError as error:
-            raise RefusedError(400, str(error)) from error
-        finally:
-            self.inside -= 1
-
-
-async def read_body(request: Request, limits: ServingParameters) -> bytes:
-    """Return the body; raises `RefusedError` (413) for one that is too large, before it is read whole."""
-
-    def check(size: int) -> None:
-        if size > int(limits.body_megabytes * 1e6):
-            sentence = f"the body has {size / 1e6:.1f} MB or more, and at most {limits.body_megabytes:g} MB are taken"
-            raise RefusedError(413, sentence, {"Connection": "close"})
-
-    declared = request.headers.get("content-length", "")
-    check(int(declared) if declared.isdigit() else 0)
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        check(len(content))
-    if not content:
-        raise RefusedError(400, "the body is empty")
-    return bytes(content)
