@@ -20,10 +20,20 @@ class BrightPredictor(Predictor):
         self.calibrated(quantile_threshold(np.full(4, 0.5), 0.5), np.array([0.2, 0.3, 0.4, 0.5]), (0.0, 1.0))
         self.record = {"dataset": "lamps", "category": "lit", "made": "today", "folder": "nowhere"}
 
+    def turned(self) -> "BrightPredictor":
+        """Return one that says how dark an image is, by another threshold."""
+        other = BrightPredictor()
+        other.calibrated(quantile_threshold(np.full(4, 0.25), 0.5), np.array([0.1, 0.2, 0.25]), (0.0, 1.0))
+        other.is_turned, other.digest = True, "d" * 64
+        return other
+
+    is_turned = False
+
     def score_and_show(self, images, outputs=None):
         """Return means, and remember how many images were asked for."""
         self.batches.append(len(images))
         maps = images.mean(dim=1).numpy()
+        maps = 1 - maps if self.is_turned else maps
         return maps.mean(axis=(1, 2)), maps
 
 

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from kdad.serving.service import Batcher
+from kdad.serving.service import Batcher, Threads
 
 
 def image(value: float) -> np.ndarray:
@@ -15,7 +15,7 @@ def image(value: float) -> np.ndarray:
 
 def test_the_answers_are_each_ones_own_and_batches_are_bounded(predictor):
     async def ask() -> list[float]:
-        batcher = Batcher(predictor, 4)
+        batcher = Batcher(predictor, 4, Threads())
         asked = [batcher.predict([image(row / 100), image(row / 100 + 0.5)]) for row in range(10)]
         tasks = [asyncio.create_task(one) for one in asked]
         await asyncio.sleep(0)  # all wait before anything is predicted
@@ -32,7 +32,7 @@ def test_the_answers_are_each_ones_own_and_batches_are_bounded(predictor):
 
 def test_one_that_comes_alone_does_not_wait(predictor):
     async def ask() -> None:
-        batcher = Batcher(predictor, 8)
+        batcher = Batcher(predictor, 8, Threads())
         batcher.start()
         for _ in range(3):
             await batcher.predict([image(0.1)])
@@ -52,7 +52,7 @@ def test_what_was_given_up_is_left_out(predictor):
     predictor.predict_batch = slow
 
     async def ask() -> None:
-        batcher = Batcher(predictor, 8)
+        batcher = Batcher(predictor, 8, Threads())
         batcher.start()
         first = asyncio.create_task(batcher.predict([image(0.1)]))
         await asyncio.sleep(0.05)
@@ -80,7 +80,7 @@ def test_a_defect_reaches_those_who_wait_and_the_next_are_predicted(predictor):
     predictor.predict_batch = fail_once
 
     async def ask() -> float:
-        batcher = Batcher(predictor, 8)
+        batcher = Batcher(predictor, 8, Threads())
         batcher.start()
         with pytest.raises(RuntimeError, match="no memory"):
             await batcher.predict([image(0.1), image(0.2)])

@@ -71,3 +71,8 @@ class ServingParameters(StrictModel):
     batch_size: int = Field(8, ge=1, le=1024, description="images predicted at once, of requests that wait together")
     seconds: float = Field(30.0, gt=0, le=3600, description="time of a request, its body's arrival included; then 504")
     threads: int | None = Field(None, ge=1, description="of torch; null: every core that this process may use")
+    origins: list[str] = Field([], description="web pages elsewhere that may ask (CORS), as https://shop.example")
+    audit: str | None = Field(None, description="file for a line of JSON an image, rotated at 10 MB; null: none")
+    token: str | None = Field(
+        None, min_length=16, description="for POST /reload and /rollback, kept in conf/local; null: these are refused"
+    )

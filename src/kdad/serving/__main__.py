@@ -1,6 +1,7 @@
-"""Serve a detector: ``python -m kdad.serving DETECTOR``, or ``make serve DETECTOR=...``."""
+"""Serve detectors: ``python -m kdad.serving DETECTOR``, or ``make serve DETECTOR=...``."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,29 @@ from kdad.project import LOADER_ARGS, register_project
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.tracking.destination import destination_of
 
+_NAMED = re.compile(r"([\w-]+)=(.+)", re.ASCII)
 _IDLE_SECONDS = 60  # that a connection is kept between requests
 
 
 @click.command()
-@click.argument("detector", default="latest")
+@click.argument("given_detectors", metavar="DETECTOR...", nargs=-1)
 @click.option("--env", default=None, help="environment of `conf`; without it, local")
 @click.option("--conf-source", default="conf", help="folder of the configuration")
 @click.option("--host", default=None, help="instead of serving.host; 0.0.0.0 lets other machines ask")
 @click.option("--port", default=None, type=int, help="instead of serving.port; 0: a free one")
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="another of the `serving:` block, as queue=8")
 def main(
-    detector: str, env: str | None, conf_source: str, host: str | None, port: int | None, given: tuple[str, ...]
+    given_detectors: tuple[str, ...],
+    env: str | None,
+    conf_source: str,
+    host: str | None,
+    port: int | None,
+    given: tuple[str, ...],
 ) -> None:
-    """Serve DETECTOR until it is interrupted: a folder, an exported file, latest, runs:/ID, models:/NAME@champion."""
+    """Serve DETECTOR until it is interrupted: a folder, an exported file, latest, runs:/ID, models:/NAME@champion.
+
+    Several are given as NAME=DETECTOR each.
+    """
     conf = Path(conf_source)
     project = conf.resolve().parent if conf.is_dir() else Path.cwd()
     register_project(project)
@@ -43,9 +53,23 @@ def main(
     limits = _limits(settings | {name: value for name, value in options.items() if value is not None})
     destination = destination_of(mlflow, os.environ, "kdad")
     try:
-        serve(detector, limits, project, destination.uri or None)
+        serve(_by_name(given_detectors), limits, project, destination.uri or None)
     except InputError as error:
         raise CommandLineError(str(error), ExitCode.UNUSABLE_INPUT) from error
+
+
+def _by_name(given: tuple[str, ...]) -> dict[str, str]:
+    """Return where detectors lie, by name."""
+    pairs = [_NAMED.fullmatch(one) for one in given]
+    if len(given) < 2 and not any(pairs):
+        return {"detector": given[0] if given else "latest"}
+    named = {pair[1]: pair[2] for pair in pairs if pair}
+    if len(named) < len(given):
+        raise CommandLineError(
+            "give several detectors as NAME=DETECTOR each, with names of their own, of letters, digits, - and _",
+            ExitCode.WRONG_COMMAND,
+        )
+    return named
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -63,8 +87,8 @@ def _limits(values: dict[str, Any]) -> ServingParameters:
         raise CommandLineError(f"the parameters of the server do not fit:\n{lines}") from error
 
 
-def serve(location: str, limits: ServingParameters, project: Path, tracking: str | None) -> None:
-    """Serve the detector at a location; ends with SIGTERM or Ctrl-C, after what is being answered.
+def serve(locations: dict[str, str], limits: ServingParameters, project: Path, tracking: str | None) -> None:
+    """Serve the detectors at these locations, by name; ends with SIGTERM or Ctrl-C, after what is being answered.
 
     Raises `InputError` for a detector that cannot be opened or has no threshold, and an address that is taken.
     """
@@ -75,16 +99,27 @@ def serve(location: str, limits: ServingParameters, project: Path, tracking: str
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
     from kdad.compute import limit_threads
     from kdad.serving.app import create_app
+    from kdad.serving.audit import open_audit
 
     keep_freed_memory()
     limit_threads(limits.threads)
-    predictor = open_predictor(location, project, tracking)
+    if limits.audit is not None:
+        open_audit(project / limits.audit)
+
+    def reopen(name: str) -> Any:
+        return open_predictor(locations[name], project, tracking)
+
+    predictors = {name: reopen(name) for name in locations}
     listening = _listen(limits)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"{predictor.system} in {predictor.record['folder']} answers at http://{shown}:{port}", nl=True)
+    for name, predictor in predictors.items():
+        path = f"/detectors/{name}/" if len(predictors) > 1 else ""
+        click.echo(
+            f"{predictor.system} in {predictor.record['folder']} answers at http://{shown}:{port}{path}", nl=True
+        )
     config = uvicorn.Config(
-        create_app(predictor, limits),
+        create_app(predictors, limits, reopen),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -1,21 +1,33 @@
-"""The server: `/invocations` as MLflow has it, `/health`, `/predict` for an image file, a page for people at `/`."""
+"""The server: predictions of files and of tables as MLflow has them, what operators need, a page for people."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import hmac
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
+from kdad import __version__
 from kdad.detectors.predictor import Predictor
+from kdad.errors import InputError
 from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
 from kdad.serving.arriving import RateLimit, RefusedError
+from kdad.serving.metrics import CONTENT_TYPE, CountRequests, RequestCounts, exposition, gauge
+from kdad.serving.served import ONLY, Served
 from kdad.serving.service import Service
+
+logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 #: The page holds all that it is made of, and asks its own server alone.
@@ -23,51 +35,191 @@ _OFFLINE = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "frame-ancestors 'none'"
 )
+#: What paths of one of several detectors begin with.
+_NAMED = "/detectors/{name}"
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}}
+_BODIES = {
+    "/predict": {"application/octet-stream": _FILE, "image/*": _FILE, "multipart/form-data": _FORM},
+    "/invocations": {_JSON: {"schema": {"type": "object"}}},
+}
 
 
-def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
-    """Return the ASGI app of a predictor that has a threshold."""
-    service, door = Service(predictor, limits), RateLimit(limits)
-    page = render_page(predictor, limits)
+def create_app(
+    predictors: Predictor | dict[str, Predictor],
+    limits: ServingParameters,
+    reopen: Callable[[str], Predictor] | None = None,
+) -> FastAPI:
+    """Return the ASGI app of one predictor that has a threshold, or of several by name, of which the first leads.
+
+    `reopen` opens the predictor of a name anew, for a reload.
+    """
+    if isinstance(predictors, Predictor):
+        predictors = {ONLY: predictors}
+    served, door, counts = Served(predictors, limits, reopen), RateLimit(limits), RequestCounts()
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        yield
-        await service.stop()
+        served.start()
+        with _reloading_on_signal(served):
+            yield
+        await served.stop()
 
     # Its own pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(
         title="kdad",
+        version=__version__,
         lifespan=running,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
         dependencies=[Depends(check_request)],
     )
+    app.add_middleware(CountRequests, counts=counts)
+    if limits.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=limits.origins, allow_methods=["*"], allow_headers=["*"])
 
-    @app.get("/")
-    async def show_page() -> HTMLResponse:
+    def service_of(request: Request) -> Service:
+        return served.find(_known_name(request, served))
+
+    async def show_page(request: Request) -> HTMLResponse:
+        page = render_page(service_of(request).predictor, limits)
         return HTMLResponse(page, headers={"Content-Security-Policy": _OFFLINE})
 
-    @app.get("/health")
-    @app.get("/ping")
-    async def say_health() -> dict[str, Any]:
-        return {"status": "ok", **describe_predictor(predictor), "inside": door.inside}
+    async def say_health(request: Request) -> dict[str, Any]:
+        return {"status": "ok", **describe_predictor(service_of(request).predictor), "inside": door.inside}
 
-    @app.post("/invocations")
+    async def say_live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    async def say_ready() -> JSONResponse:
+        if not served.is_ready:
+            raise RefusedError(503, "the server is ending")
+        if door.inside >= limits.queue:
+            raise RefusedError(503, f"{door.inside} requests are being answered, as many as are taken")
+        return JSONResponse({"status": "ok"})
+
+    async def say_version() -> dict[str, Any]:
+        return {"kdad": __version__, "detectors": {name: service.version() for name, service in served}}
+
+    async def say_metrics() -> PlainTextResponse:
+        lines = [*counts.lines(), gauge("kdad_requests_inside", door.inside)]
+        by_name = [(service, service.labels) for _, service in served]
+        # In a thread: what drift is tested by is imported when it is first asked for.
+        lines += await asyncio.to_thread(lambda: [line for one, labels in by_name for line in one.counts.lines(labels)])
+        return PlainTextResponse(exposition(lines), media_type=CONTENT_TYPE)
+
     async def invoke(request: Request) -> JSONResponse:
         kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
         if kind != _JSON:
             raise RefusedError(415, f"the body is of the type {kind!r}; send {_JSON}")
-        async with door.entered(request) as body:
+        service_of(request)
+        async with door.entered(request) as body, service_of(request).used() as service:
             return JSONResponse({"predictions": await service.invoke(body)})
 
-    @app.post("/predict")
     async def predict_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
-        async with door.entered(request) as body:
-            kind = request.headers.get("content-type", "")
+        kind = request.headers.get("content-type", "")
+        service_of(request)
+        async with door.entered(request) as body, service_of(request).used() as service:
             return JSONResponse(await service.predict_file(body, kind, map, pictures))
+
+    async def reload(request: Request) -> dict[str, Any]:
+        return await _change(served.reload, _known_name(request, served), request, limits)
+
+    async def roll_back(request: Request) -> dict[str, Any]:
+        return await _change(served.rollback, _known_name(request, served), request, limits)
+
+    shown = {
+        "/health": say_health,
+        "/ping": say_health,
+        "/health/live": say_live,
+        "/health/ready": say_ready,
+        "/version": say_version,
+        "/metrics": say_metrics,
+        f"{_NAMED}/health": say_health,
+        "/": show_page,
+        f"{_NAMED}/": show_page,
+    }
+    for path, answering in shown.items():
+        _add(app, "GET", path, answering)
+        _add(app, "HEAD", path, answering)
+    changing = {"/reload": reload, "/rollback": roll_back}
+    for path, answering in ({"/predict": predict_file, "/invocations": invoke} | changing).items():
+        for prefix in ("", _NAMED):
+            _add(app, "POST", f"{prefix}{path}", answering, _BODIES.get(path))
+    _add_refusals(app)
+    return app
+
+
+def _add(app: FastAPI, method: str, path: str, answering: Callable[..., Any], body: Any = None) -> None:
+    """Add a path; a form of its body, which is bounded before it is parsed, is described by hand."""
+    extra: dict[str, Any] = {"parameters": [_NAME]} if path.startswith(_NAMED) else {}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": body}
+    name = f"{method} {path}".lower().replace("/", " ").translate(str.maketrans("", "", "{}")).split()
+    app.add_api_route(
+        path,
+        answering,
+        methods=[method],
+        response_model=None,
+        openapi_extra=extra,
+        operation_id="_".join(name),
+        include_in_schema=method != "HEAD",
+    )
+
+
+def _known_name(request: Request, served: Served) -> str:
+    """Return the name of the detector that a path asks for; raises `RefusedError` (404) for an unknown one."""
+    known = [name for name, _ in served]
+    name = request.path_params.get("name", known[0])
+    if name not in known:
+        raise RefusedError(404, f"there is no detector '{name}'{nearest_name(name, known)}")
+    return name
+
+
+async def _change(act: Callable[[str], Any], name: str, request: Request, limits: ServingParameters) -> dict[str, Any]:
+    """Do something to a detector for one who has the token.
+
+    Raises `RefusedError` without (401), where there is none (403), and for a detector that cannot be used (409).
+    """
+    if limits.token is None:
+        raise RefusedError(403, "this is off over HTTP; set serving.token in conf/local, or send the process SIGHUP")
+    given = request.headers.get("authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {limits.token}".encode()):
+        raise RefusedError(401, "the token is missing or wrong; send Authorization: Bearer TOKEN", _ASKING)
+    try:
+        return {"detector": name, **await act(name)}
+    except InputError as error:
+        raise RefusedError(409, str(error)) from error
+
+
+_ASKING = {"WWW-Authenticate": "Bearer"}
+
+
+@contextmanager
+def _reloading_on_signal(served: Served) -> Iterator[None]:
+    """Load all detectors anew on SIGHUP, where the process hears signals."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, tasks = asyncio.get_running_loop(), set()
+
+    async def reload_all() -> None:
+        for name, _ in list(served):
+            try:
+                await served.reload(name)
+            except InputError as error:
+                logger.error("%s", error)
+
+    loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(reload_all())))
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _add_refusals(app: FastAPI) -> None:
+    """Let everything that is refused be a sentence in the form that MLflow's server gives errors."""
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> JSONResponse:
@@ -91,12 +243,19 @@ def create_app(predictor: Predictor, limits: ServingParameters) -> FastAPI:
     async def fail(request: Request, error: Exception) -> JSONResponse:
         return _refusal(500, "the image could not be predicted, by a defect of the server; its log says more")
 
-    return app
-
 
 def _refusal(status: int, sentence: str, headers: Any = None) -> JSONResponse:
     """Return an answer in the form that MLflow's server gives errors."""
-    codes = {404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE", 504: "TIMED_OUT"}
+    codes = {
+        401: "UNAUTHENTICATED",
+        403: "PERMISSION_DENIED",
+        404: "RESOURCE_DOES_NOT_EXIST",
+        409: "RESOURCE_CONFLICT",
+        429: "REQUEST_LIMIT_EXCEEDED",
+        500: "INTERNAL_ERROR",
+        503: "TEMPORARILY_UNAVAILABLE",
+        504: "TIMED_OUT",
+    }
     content = {"error_code": codes.get(status, "BAD_REQUEST"), "message": sentence}
     return JSONResponse(content, status, dict(headers or {}))
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import io
 import os
 import re
@@ -29,12 +30,13 @@ class TooLargeError(InputError):
 class Prepared:
     """An image `(3, h, w)` of the detector's size, and where that lies in the one that was sent.
 
-    `original` `(3, H, W)` is what was sent, None unless it is wanted.
+    `original` `(3, H, W)` is what was sent, and `digest` the SHA-256 of its file or values; None unless wanted.
     """
 
     image: np.ndarray
     placement: Placement
     original: np.ndarray | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,35 +45,48 @@ class ImageInput:
 
     predictor: Predictor
     pixels: int | None = None
+    with_digests: bool = False
 
     def prepare(self, value: Any, paths: bool = False, keep: bool = False) -> Prepared:
         """Return an image ready to be scored, from bytes, base64 text, an array `(H, W, 3)`, or where `paths` a path.
 
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """
-        image = self._read(value, paths)
-        return Prepared(self.predictor.fitted(image), self.predictor.placement_of(image), image if keep else None)
+        image, digest = self._read(value, paths)
+        placement = self.predictor.placement_of(image)
+        return Prepared(self.predictor.fitted(image), placement, image if keep else None, digest)
 
-    def _read(self, value: Any, paths: bool) -> np.ndarray:
+    def _read(self, value: Any, paths: bool) -> tuple[np.ndarray, str | None]:
+        """Return the image `(3, H, W)`, and its digest if that is wanted."""
         values = self.predictor.preparation.values
-        if isinstance(value, np.bytes_ | bytearray | memoryview):
-            value = bytes(value)
-        if isinstance(value, bytes):
-            return convert_pillow(self._open(value), values)
+        if isinstance(value, np.ndarray | list | tuple):
+            array = self._array(value)
+            return read_image(array, values), self._digest(np.ascontiguousarray(array).data)
+        content = self._content(value, paths)
+        image = self._open(content)
+        if image is None:  # the bytes are text
+            content = _decode(content.decode("ascii"))
+            image = self._open(content, may_be_text=False)
+        return convert_pillow(image, values), self._digest(content)
+
+    def _content(self, value: Any, paths: bool) -> bytes:
+        if isinstance(value, bytes | np.bytes_ | bytearray | memoryview):
+            return bytes(value)
         if isinstance(value, str | Path):
             if paths and _is_file(value):
-                return convert_pillow(self._open(Path(value).expanduser().read_bytes()), values)
+                return Path(value).expanduser().read_bytes()
             if isinstance(value, Path):
                 raise InputError(
                     f"there is no file '{value}'" if paths else "a path is not opened here; send the bytes"
                 )
-            return convert_pillow(self._open(_decode(value, paths), may_be_text=False), values)
-        if isinstance(value, np.ndarray | list | tuple):
-            return read_image(self._array(value), values)
+            return _decode(value, paths)
         raise InputError(f"it is {_kind(value)}; give an image file's bytes, or these as base64 text")
 
-    def _open(self, content: bytes, may_be_text: bool = True) -> Image.Image:
-        """Open a file's content, whose header alone is read; it may be base64 text."""
+    def _digest(self, content: bytes | memoryview) -> str | None:
+        return hashlib.sha256(content).hexdigest() if self.with_digests else None
+
+    def _open(self, content: bytes, may_be_text: bool = True) -> Image.Image | None:
+        """Open a file's content, whose header alone is read; None where it is base64 text."""
         if not content:
             raise InputError("it is empty; give an image file's bytes")
         try:
@@ -79,9 +94,8 @@ class ImageInput:
         except Image.DecompressionBombError as error:
             raise TooLargeError("it has more pixels than are decoded; make it smaller, or cut it up") from error
         except Exception as error:  # Pillow raises many kinds for damaged files
-            decoded = _base64_of(content) if may_be_text else None
-            if decoded is not None:
-                return self._open(decoded, may_be_text=False)
+            if may_be_text and _is_base64(content):
+                return None
             raise InputError(
                 f"it is no image that can be read: none of {', '.join(FORMATS)}{_say_kind(content)}"
             ) from error
@@ -134,11 +148,11 @@ def _decode(text: str, paths: bool = False) -> bytes:
         raise InputError(f"it is {what}; give an image file's bytes in base64") from error
 
 
-def _base64_of(content: bytes) -> bytes | None:
+def _is_base64(content: bytes) -> bool:
     try:
-        return _decode(content.decode("ascii"))
+        return bool(_decode(content.decode("ascii")))
     except (UnicodeDecodeError, InputError):
-        return None
+        return False
 
 
 #: What is often sent in an image's place, by how it begins.

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from math import isnan
 from time import monotonic
@@ -18,13 +19,35 @@ from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
 from kdad.serving.answers import answer, base64_png, naming_row
+from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
+from kdad.serving.metrics import ScoreCounts
 from kdad.serving.table import parse_invocation
 
 logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 _SIDE = 1024  # of pictures on the page, at most: a screen's
+
+
+class Threads:
+    """The two threads of a server: one makes images ready, one predicts, whichever detector it is for."""
+
+    def __init__(self) -> None:
+        self._decoding, self._predicting = ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "predict")
+
+    async def decode(self, act: Callable[..., _Found], *arguments: Any) -> _Found:
+        """Do something in the thread that makes images ready; given up when its request is."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, act, *arguments)
+
+    async def predict(self, act: Callable[..., _Found], *arguments: Any) -> _Found:
+        """Do something in the thread that predicts."""
+        return await asyncio.get_running_loop().run_in_executor(self._predicting, act, *arguments)
+
+    def stop(self) -> None:
+        """End both, after what they are at."""
+        self._decoding.shutdown()
+        self._predicting.shutdown()
 
 
 class Batcher:
@@ -34,10 +57,9 @@ class Batcher:
     is left out.
     """
 
-    def __init__(self, predictor: Predictor, size: int) -> None:
-        self._predictor, self._size = predictor, size
+    def __init__(self, predictor: Predictor, size: int, threads: Threads) -> None:
+        self._predictor, self._size, self._threads = predictor, size, threads
         self._waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, "predict")
         self._task: asyncio.Task | None = None
 
     def start(self) -> None:
@@ -49,7 +71,6 @@ class Batcher:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._thread.shutdown()
 
     async def predict(self, images: list[np.ndarray]) -> list[Prediction]:
         """Predict images of one request; raises what the predictor raised."""
@@ -74,9 +95,7 @@ class Batcher:
     async def _predict_batch(self, batch: list[tuple[np.ndarray, asyncio.Future]]) -> None:
         images = torch.from_numpy(np.stack([image for image, _ in batch]))
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._predictor.predict_batch, images
-            )
+            found = await self._threads.predict(self._predictor.predict_batch, images)
         except Exception as error:
             logger.exception("a batch of %d images could not be predicted", len(batch))
             found = [error] * len(batch)
@@ -90,42 +109,64 @@ class Batcher:
 
 
 class Service:
-    """Answers bodies of requests; raises `InputError` for those that cannot be predicted.
+    """Answers bodies of requests by one detector; raises `InputError` for those that cannot be predicted.
 
-    Decoding takes much memory, so that one image is decoded at a time.
+    Decoding takes much memory, so that one image is decoded at a time. `counts` holds what was answered.
     """
 
-    def __init__(self, predictor: Predictor, limits: ServingParameters) -> None:
-        self.predictor, self._limits = predictor, limits
-        self._intake = ImageInput(predictor, int(limits.megapixels * 1e6))
-        self._batcher = Batcher(predictor, limits.batch_size)
-        self._thread = ThreadPoolExecutor(1, "decode")
+    def __init__(self, predictor: Predictor, limits: ServingParameters, name: str, threads: Threads) -> None:
+        self.predictor, self.counts, self._limits, self._threads = predictor, ScoreCounts(predictor), limits, threads
+        with_digests = limits.audit is not None or bool(predictor.seen)
+        self._intake = ImageInput(predictor, int(limits.megapixels * 1e6), with_digests)
+        self._batcher = Batcher(predictor, limits.batch_size, threads)
+        self._about = {"detector": name, "detector_digest": predictor.digest}
+        #: By what its metrics are told from those of the detector before it.
+        self.labels = (("detector", name), ("digest", predictor.digest[:12]))
+        self._inside, self._is_dropped = 0, False
 
     def start(self) -> None:
         """Begin to predict, in the running event loop."""
         self._batcher.start()
 
+    def version(self) -> dict[str, Any]:
+        """Return which detector it is, as JSON."""
+        predictor = self.predictor
+        said = {"system": predictor.system, "digest": predictor.digest, "threshold": predictor.threshold.value}
+        return said | {name: predictor.record.get(name) for name in ("made", "commit", "folder", "mlflow_run")}
+
     async def stop(self) -> None:
-        """End both threads."""
+        """End after what is being predicted."""
         await self._batcher.stop()
-        self._thread.shutdown()
+
+    async def drop(self) -> None:
+        """End when the last request that began with it is answered."""
+        self._is_dropped = True
+        if not self._inside:
+            await self.stop()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator["Service"]:
+        """Keep it for a request."""
+        self._inside += 1
+        try:
+            yield self
+        finally:
+            self._inside -= 1
+            if self._is_dropped and not self._inside:
+                await self.stop()
 
     async def invoke(self, body: bytes) -> list[dict[str, Any]]:
         """Answer the rows of a body of MLflow's."""
-        prepared, with_map = await self._outside(self._prepare_rows, body)
+        prepared, with_map = await self._threads.decode(self._prepare_rows, body)
         found = await self._batcher.predict([one.image for one in prepared])
-        return await self._outside(self._answer_rows, found, prepared, with_map)
+        return await self._threads.decode(self._answer_rows, found, prepared, with_map)
 
     async def predict_file(self, body: bytes, kind: str, with_map: bool, with_pictures: bool) -> dict[str, Any]:
         """Answer a body of one image file, of the Content-Type `kind`; `with_pictures` adds what the page shows."""
         content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
-        prepared = await self._outside(partial(self._intake.prepare, content, keep=with_pictures))
+        prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=with_pictures))
         (prediction,) = await self._batcher.predict([prepared.image])
-        return await self._outside(self._answer_file, prediction, prepared, with_map, with_pictures)
-
-    async def _outside(self, act: Callable[..., _Found], *arguments: Any) -> _Found:
-        """Do something in the thread that makes images ready; given up when its request is."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+        return await self._threads.decode(self._answer_file, prediction, prepared, with_map, with_pictures)
 
     def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], bool]:
         """Parse a body and make its images ready, so that of all that wait one at a time is unpacked."""
@@ -149,14 +190,25 @@ class Service:
         for number, (prediction, one) in enumerate(zip(found, prepared, strict=True)):
             with naming_row(number):
                 answers.append(answer(prediction, self.predictor, one.placement, with_map))
+        for prediction, one in zip(found, prepared, strict=True):
+            self._note(prediction, one)
         return answers
 
     def _answer_file(
         self, prediction: Prediction, prepared: Prepared, with_map: bool, with_pictures: bool
     ) -> dict[str, Any]:
         said = answer(prediction, self.predictor, prepared.placement, with_map)
+        self._note(prediction, prepared)
         percentile = None if isnan(prediction.percentile) else prediction.percentile
         return said | {"percentile": percentile} | (show(prepared, prediction, self.predictor) if with_pictures else {})
+
+    def _note(self, prediction: Prediction, prepared: Prepared) -> None:
+        """Count a prediction that is going to be answered, and write it to the audit log where there is one."""
+        digest = prepared.digest
+        if self._limits.audit is not None:
+            said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
+            write_judgement({"image_digest": digest, **said, **self._about})
+        self.counts.add(prediction, digest is None or digest[:16] not in self.predictor.seen)
 
 
 def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
