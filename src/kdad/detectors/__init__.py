@@ -14,8 +14,6 @@ def load(place: str | Path, device: str = "auto", threads: int | None = None) ->
     `threads` is how many torch uses in this process; None leaves that, but for those beyond a container's quota.
     Raises `InputError` when it is incomplete, of another version, or was changed by hand.
     """
-    from kdad.compute import respect_quota
     from kdad.detectors.opening import open_predictor
 
-    respect_quota(threads)
-    return open_predictor(Path(place).expanduser(), device)
+    return open_predictor(Path(place).expanduser(), device, threads)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from kdad.compute import Compute, bfloat16_is_native, choose_compute, one_thread
+from kdad.compute import Compute, bfloat16_is_native, choose_compute, one_thread, respect_quota
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import exported_file, open_exported
 from kdad.detectors.folder import FACTS, DetectorFacts, changed_by_hand, check_unchanged, read_facts, read_state
@@ -18,8 +18,12 @@ from kdad.features.network import NetworkReference
 logger = logging.getLogger(__name__)
 
 
-def open_predictor(place: Path, device: str = "auto") -> Predictor:
-    """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does."""
+def open_predictor(place: Path, device: str = "auto", threads: int | None = None) -> Predictor:
+    """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does.
+
+    `threads` are torch's from then on (`respect_quota`).
+    """
+    respect_quota(threads)
     with one_thread():
         return _open(place, device)
 
