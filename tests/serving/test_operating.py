@@ -251,6 +251,7 @@ def test_a_hangup_loads_all_anew(predictor):
                 said = (await http.get("/version")).json()["detectors"]
                 if len(asked) == 2 and said["a"]["threshold"] == 0.25:
                     return said["b"]["threshold"]
+        return None
 
     assert asyncio.run(run()) == 0.5
 
