@@ -174,7 +174,7 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
     ):
         assert part in text
     page = (project / "predicted/predictions.html").read_text()
-    assert "the latest of 1 below data/06_models" in page
+    assert "pipeline made, of 1 below data/06_models" in page
     assert "1 files that are no images (.txt)" in page
 
 
