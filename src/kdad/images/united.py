@@ -93,6 +93,10 @@ class UnitedSet(ImageSet):
         member, row = self._at(index)
         return member.facts(row)
 
+    def file_digest(self, index: int) -> str | None:
+        member, row = self._at(index)
+        return member.file_digest(row)
+
     def fingerprint(self, index: int) -> str:
         member, row = self._at(index)
         return member.fingerprint(row)
