@@ -153,7 +153,8 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
         ),
     ],
 )
-def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place):
+def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where nothing is the latest
     assert results_place(pipeline, {pipeline: block}).startswith(place)
 
 
