@@ -18,19 +18,19 @@ run: .venv/installed  ## MKD on the embedded textures: scores, heat maps, an MLf
 students: .venv/installed  ## Uninformed Students on the embedded textures, teachers included
 	$(BIN)/kedro run --env=$(ENVIRONMENT) --pipelines=uninformed_students
 
-test: .venv/installed  ## all tests but the long ones, a file at a time on each of WORKERS processes
+test: .venv/dev  ## all tests but the long ones, a file at a time on each of WORKERS processes
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-test-long: .venv/installed  ## the tests that `make test` leaves out for their length
+test-long: .venv/dev  ## the tests that `make test` leaves out for their length
 	$(BIN)/python -m pytest -m long
 
-faults: .venv/installed  ## killed processes and servers, locked databases; KDAD_KILLS=30 kills each pipeline 30 times
+faults: .venv/dev  ## killed processes and servers, locked databases; KDAD_KILLS=30 kills each pipeline 30 times
 	$(BIN)/python -m pytest -m faults
 
-lint: .venv/installed
+lint: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-format: .venv/installed
+format: .venv/dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
@@ -42,7 +42,7 @@ serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/I
 viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
 
-benchmark: .venv/installed  ## measures everything and writes docs/lab/benchmarks.md; ANOMALIB=python of an environment that holds it
+benchmark: .venv/dev  ## measures everything and writes docs/lab/benchmarks.md; ANOMALIB=python of an environment that holds it
 	$(BIN)/python benchmarks/write_page.py $(if $(ANOMALIB),--anomalib=$(ANOMALIB))
 
 docs: .venv/docs  ## the documentation in site/; its search needs `python -m http.server -d site`
@@ -53,6 +53,10 @@ docs: .venv/docs  ## the documentation in site/; its search needs `python -m htt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
 	@touch $@
 
 .venv/docs: requirements-docs.lock .venv/installed

