@@ -163,7 +163,7 @@ def _frozen(name: str) -> Source:
     return load_source(name, "random")
 
 
-@pytest.fixture(params=["vgg16", "resnet18", "efficientnet_lite0", "timm:test_resnet"])
+@pytest.fixture(params=["vgg16", "resnet18", "efficientnet_lite0", "timm:test_resnet", "timm:test_vit"])
 def source_name(request) -> str:
     """Each kind of source."""
     return request.param

@@ -20,6 +20,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference, SourceReference, reference_source
+from kdad.networks.source import Source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_smoothed
@@ -329,6 +330,9 @@ class DetectorGraph(nn.Module):
         super().__init__()
         self.detector = detector
         self.networks = nn.ModuleDict({name: network.module for name, network in detector.frozen.items()})
+        for network in self.networks.values():
+            if isinstance(network, Source):  # runtimes differ in how they interpolate a transformer's positions
+                network.fit_to(detector.size)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

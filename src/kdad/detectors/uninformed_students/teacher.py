@@ -76,7 +76,10 @@ def train_teacher(
     """
     size, target = parameters.cut_size(patch_size), None
     if parameters.knowledge_weight:
-        source = compute.compiled(compute.place(prepare_source(parameters.source)))
+        source = prepare_source(parameters.source)
+        field = "teacher.dense (crop_size times enlargement)" if parameters.is_dense else "teacher.source_size"
+        source.require_size((parameters.seen_size(size),) * 2, field)
+        source = compute.compiled(compute.place(source))
         target = KnowledgeTarget(source, compute, parameters).measure(pool.cut(part_of(patches, EMBEDDING), size))
     with torch_seed(parameters.seed, "teacher", patch_size):
         networks = nn.ModuleDict({"descriptor": PatchDescriptor(patch_size, parameters.depth, parameters.width)})

@@ -75,7 +75,7 @@ class KnowledgeTarget:
     def __call__(self, images: Tensor) -> Tensor:
         """Return P of images `(B, 3, S, S)`, float32: `(B, C)` of patches, `(B, C, h, w)` of crops."""
         side, dense = images.shape[-1], self.parameters.dense
-        size = round(side * dense.enlargement) if self.parameters.is_dense else self.parameters.source_size
+        size = self.parameters.seen_size(side)
         enlarged = interpolate(images, (size, size), mode="bilinear")
         with self.compute.autocast():
             activations = self.source(self.compute.move(enlarged))
