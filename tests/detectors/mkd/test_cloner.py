@@ -41,6 +41,8 @@ def test_small_widths_are_the_published_ones(vgg16):
 @pytest.mark.parametrize("size", _SIZES, ids=str)
 @pytest.mark.parametrize("size_name", ["small", "equal"])
 def test_cloner_has_the_sources_shapes_at_every_critical_point(source_name, source, size_name, size):
+    step = 16 if source_name == "timm:test_vit" else 1  # a transformer's patch
+    size = tuple(side // step * step for side in size)
     images = torch.rand(1, 3, *size)
     cloner = _build(size_name, source_name, source, size).eval()
     with torch.no_grad():
@@ -102,9 +104,22 @@ def test_points_of_one_resolution_have_no_pool_between_them():
     ]
 
 
+def test_images_are_resampled_where_halving_them_does_not_reach_a_transformers_grid():
+    # 224 and 126 pixels in patches of 14 are 16 and 9 patches; of 16 pixels each they are 256 and 144.
+    points = [CriticalPoint(f"block{index}", 8, 16, 9, signed=True) for index in range(2)]
+    cloner = Cloner(small_widths(points, (224, 126), 4), points, (224, 126)).eval()
+    images = torch.rand(1, 3, 224, 126)
+    resampled = nn.functional.interpolate(images, (256, 144), mode="bilinear")
+    with torch.no_grad():
+        found = cloner(images)
+        assert [tuple(activation.shape) for activation in found] == [(1, 8, 16, 9)] * 2
+        assert all(torch.equal(*pair) for pair in zip(found, cloner(resampled), strict=True))
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in cloner.modules()) == 4
+
+
 def test_a_resolution_that_halving_cannot_reach_is_an_input_error():
-    points = [CriticalPoint("patches", 8, 14, 14, signed=False)]
-    with pytest.raises(InputError, match=r"'patches' is 14 x 14 for images of 64 x 64.*multiple of 32"):
+    points = [CriticalPoint(name, 8, side, side, signed=False) for name, side in {"low": 16, "high": 6}.items()]
+    with pytest.raises(InputError, match=r"'high' is 6 x 6 for images of 64 x 64.*multiple of 32"):
         small_widths(points, (64, 64))
 
 

@@ -65,7 +65,7 @@ def _hooks(*networks) -> int:
 def networks() -> dict:
     """Sources with random weights and small cloners for 32 x 48 images, in evaluation mode."""
     found = {}
-    for name in ("timm:test_resnet", "resnet18", "efficientnet_lite0"):
+    for name in ("timm:test_resnet", "resnet18", "efficientnet_lite0", "timm:test_vit"):
         source = load_source(name, "random")
         points = source.describe((32, 48))
         torch.manual_seed(0)
@@ -166,7 +166,7 @@ def test_total_divides_the_source_by_its_scale_at_the_chosen_points():
     assert found.item() == pytest.approx(9.0)
 
 
-@pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0", "timm:test_vit"])
 def test_maps_agree_with_finite_differences(real, images, name):
     total = real(name)
     found = gradient_maps(total, images, "gradients", _FEW, seed=0)

@@ -65,7 +65,7 @@ def _all_equal(first, second):
     return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "timm:test_resnet"])
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "timm:test_resnet", "timm:test_vit"])
 @pytest.mark.parametrize("form", ["whole_vector", "per_location"])
 def test_the_loss_from_the_cache_equals_the_loss_from_the_source(prepared, name, form, monkeypatch):
     scales = [0.5, 2.0, 3.0, 0.25]
@@ -151,8 +151,9 @@ def test_training_reads_its_own_rows_only(prepared, train):
     pd.testing.assert_frame_equal(history, history_again, check_exact=True)
 
 
-def test_training_lowers_the_loss(prepared, train):
-    _, history = train(prepared("timm:test_resnet"), _parameters(epochs=15))
+@pytest.mark.parametrize(("name", "epochs"), [("timm:test_resnet", 15), ("timm:test_vit", 30)])
+def test_training_lowers_the_loss(prepared, train, name, epochs):
+    _, history = train(prepared(name), _parameters(epochs=epochs))
     total = history[(history["split"] == "training") & (history["term"] == "total")]["value"].to_numpy()
     assert total[-1] < 0.5 * total[0]
 
