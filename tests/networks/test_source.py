@@ -323,6 +323,7 @@ def test_a_size_that_is_no_multiple_of_the_patch_is_an_input_error_that_names_so
             "alexnet",
             "unknown source 'alexnet'.*known: efficientnet_lite0, .*_lite1, .*_lite2, resnet18, timm:<name>, vgg16",
         ),
+        ("timm:test_vit_relpos", "'test_vit_relpos' is a transformer whose positions timm does not interpolate"),
         ("timm:resnet10tt", "timm cannot build 'resnet10tt' as a source; did you mean 'resnet10t'"),
     ],
 )

@@ -252,8 +252,9 @@ class TransformerSource(TimmSource):
         steps = list(zip(size, self.patch, strict=True))
         if all(side % step == 0 for side, step in steps):
             return
-        fitting = [[max(side // step, 1) * step for side, step in steps], [-(-side // step) * step for side, step in steps]]
-        named = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys(map(tuple, fitting)))
+        below = tuple(max(side // step, 1) * step for side, step in steps)
+        above = tuple(-(-side // step) * step for side, step in steps)
+        named = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys([below, above]))
         raise InputError(
             f"{field} {size[0]} x {size[1]} cannot be cut into the source's patches of {self.patch[0]} x "
             f"{self.patch[1]} pixels; use a multiple of them, such as {named}"
@@ -297,6 +298,11 @@ def _timm(name: str) -> Source:
     config = network.default_cfg if hasattr(network, "default_cfg") else timm.get_pretrained_cfg(name).to_dict()
     mean_and_sd = tuple(config["mean"]), tuple(config["std"])
     if not timm.models.is_model_in_modules(name, _TRANSFORMERS):
+        if len(getattr(network, "out_indices", network.feature_info)) < len(network.feature_info):
+            raise InputError(
+                f"source.name: '{name}' is a transformer whose positions timm does not interpolate; take another, such "
+                "as timm:vit_small_patch14_dinov2"
+            )
         source = TimmSource(network, *mean_and_sd)
         return source.select(list(source.stages)[-4:])
     source = TransformerSource(network, *mean_and_sd)

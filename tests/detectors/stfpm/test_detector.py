@@ -64,6 +64,19 @@ def test_a_second_fit_finds_the_student_trained_and_another_seed_does_not(fit, t
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
+def test_a_transformer_and_its_student_hold_positions_of_the_images_size_in_what_is_exported(fit):
+    made = fit(StfpmDetector, settings(source={"name": "timm:test_vit", "weights": "random"}))
+    images, state = made.feature_set.batch(ROWS), made.detector.state_dict()
+    with torch.no_grad():
+        before = made.detector.maps(images).maps["feature_distance"]
+        _, found = made.detector.graph()(images)
+    networks = made.detector.frozen["source"].module.pyramid, made.detector.student.pyramid
+    # 2 x 3 patches and the class token: runtimes differ in how they interpolate, so there is nothing to interpolate
+    assert [tuple(network.pos_embed.shape) for network in networks] == [(1, 7, 64)] * 2
+    assert torch.equal(found, before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in made.detector.state_dict().items())
+
+
 def test_a_point_that_the_source_does_not_have_is_refused_before_training(prepare):
     with pytest.raises(InputError, match=r"stfpm\.points: there is no critical point 'stage9'"):
         prepare(StfpmDetector, settings(points=["stage9"]))

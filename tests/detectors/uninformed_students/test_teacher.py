@@ -289,3 +289,13 @@ def test_a_kept_teacher_is_found_in_its_folder_wherever_that_lies(reference, tmp
     found = named.within(tmp_path / "moved").open()
     assert fingerprint_state(found.descriptor.state_dict()) == reference.fingerprint
     assert reference.within(kept) == reference  # where weights have an absolute path
+
+
+def test_a_transformer_is_refused_before_training_where_what_it_sees_is_no_multiple_of_its_patch(train):
+    source = {"name": "timm:test_vit", "weights": "random"}
+    for distillation, changed, message in (
+        ("dense", {}, r"teacher\.dense \(crop_size times enlargement\) 36 x 36 cannot .* 32 x 32 or 48 x 48"),
+        ("patches", {"source_size": 40}, r"teacher\.source_size 40 x 40 cannot be cut .* 32 x 32 or 48 x 48"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(_parameters(distillation=distillation, source=source, **changed))
