@@ -161,7 +161,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 CASES |= {
     f"{name}_transformer": (system, _through_transformer(blocks))
-    for name in ("mkd_total_loss", "students_p17", "stfpm", "reverse_distillation", "committee", "baselines_memory_bank")
+    for name in (
+        "mkd_total_loss",
+        "students_p17",
+        "stfpm",
+        "reverse_distillation",
+        "committee",
+        "baselines_memory_bank",
+    )
     for system, blocks in [CASES[name]]
 }
 
