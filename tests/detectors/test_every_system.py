@@ -99,6 +99,12 @@ def _reverse(**own: Any) -> dict[str, Any]:
     return {"reverse_distillation": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
+def _efficient_ad(**own: Any) -> dict[str, Any]:
+    blocks = _students([33], "cache", "combined")
+    training = {"epochs": 1, "batch_size": 4}
+    return {"efficient_ad": {"teacher": {**blocks["teacher"], "compactness_weight": 0}, "training": training, **own}}
+
+
 def _committee(*members: str, **own: Any) -> dict[str, Any]:
     methods = {name: method for name, method in _baselines().items() if name in members}
     return {
@@ -145,6 +151,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "stfpm_positions": ("stfpm", _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5})),
     "reverse_distillation": ("reverse_distillation", _reverse()),
     "reverse_distillation_odd_sides": ("reverse_distillation", _reverse(normalisation="per_pixel", fusion="sum")),
+    "efficient_ad": ("efficient_ad", _efficient_ad()),
+    "efficient_ad_odd_sides": ("efficient_ad", _efficient_ad(hard_quantile=0.0, smoothing={"gaussian_sigma": 1.5})),
+    "efficient_ad_student_alone": ("efficient_ad", _efficient_ad(autoencoder=False, penalty_weight=0.0)),
     "committee": ("committee", _committee("mkd", "position_gaussian")),
     "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "position_gaussian")),
     "committee_of_one": ("committee", _committee("mkd")),

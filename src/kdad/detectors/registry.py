@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import CommitteeSettings
+from kdad.detectors.efficient_ad.parameters import EfficientAdSettings
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSettings
@@ -45,5 +46,6 @@ SYSTEMS: dict[str, DetectorSpec] = {
     "reverse_distillation": DetectorSpec(
         ReverseDistillationSettings, "kdad.detectors.reverse_distillation.detector", "ReverseDistillationDetector"
     ),
+    "efficient_ad": DetectorSpec(EfficientAdSettings, "kdad.detectors.efficient_ad.detector", "EfficientAdDetector"),
     "committee": DetectorSpec(CommitteeSettings, "kdad.detectors.committee.detector", "CommitteeDetector"),
 }

@@ -1,0 +1,44 @@
+"""The autoencoder of EfficientAD: a whole image through 64 numbers, and back as a teacher's descriptors."""
+
+from math import ceil, log2
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+_BOTTLENECK, _NARROW, _WIDE = 64, 32, 64
+_COARSEST = 8  # locations along the longer side that are left before, and given after, the bottleneck
+_DROPOUT = 0.2
+
+
+class DescriptorAutoencoder(nn.Module):
+    """Strided convolutions down to a vector of 64 numbers, and a way up to descriptors `(B, depth, h, w)`.
+
+    Images are of one `size` (H, W), descriptors on one `grid` (h, w). What lies where in an image has to pass the
+    vector, so a logical defect does not (Batzner et al. 2024, section 3.3; widths, bottleneck and dropout are theirs).
+    """
+
+    def __init__(self, depth: int, size: tuple[int, int], grid: tuple[int, int]) -> None:
+        super().__init__()
+        down: list[nn.Module] = []
+        channels = 3
+        for level in range(max(ceil(log2(max(size) / _COARSEST)), 1)):
+            width = _NARROW if level < 2 else _WIDE
+            down += [nn.Conv2d(channels, width, 4, 2, 1), nn.ReLU()]
+            channels, size = width, (size[0] // 2, size[1] // 2)
+        self.encoder = nn.Sequential(*down, nn.Conv2d(channels, _BOTTLENECK, size))
+        self.sizes = [grid]
+        while max(self.sizes[0]) > _COARSEST:
+            height, width = self.sizes[0]
+            self.sizes.insert(0, (ceil(height / 2), ceil(width / 2)))
+        self.widen = nn.Sequential(nn.ConvTranspose2d(_BOTTLENECK, _WIDE, self.sizes[0]), nn.ReLU())
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(_WIDE, _WIDE, 3, padding=1), nn.ReLU(), nn.Dropout(_DROPOUT)) for _ in self.sizes
+        )
+        self.head = nn.Conv2d(_WIDE, depth, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the descriptors of images `(B, 3, H, W)` in [0, 1] would be, were they as in training."""
+        x = self.widen(self.encoder(images * 2 - 1))
+        for stage, size in zip(self.stages, self.sizes, strict=True):
+            x = stage(interpolate(x, size=size, mode="bilinear", align_corners=False) if x.shape[2:] != size else x)
+        return self.head(x)
