@@ -54,6 +54,7 @@ def least_parameters() -> dict:
         "export": {},
         "stfpm": {"training": {"epochs": 1}},
         "reverse_distillation": {"training": {"epochs": 1}},
+        "efficient_ad": {"training": {"epochs": 1}},
         "committee": {},
         "teacher": {"dense": {}, "training": {"epochs": 1}},
         "students": {"training": {"epochs": 1}},

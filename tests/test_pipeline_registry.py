@@ -102,7 +102,9 @@ for pipeline, wrong in mistakes.items():
     assert found.stdout.count("[]") == 2
 
 
-@pytest.mark.parametrize("system", ["mkd", "stfpm", "reverse_distillation", "committee", "uninformed_students"])
+@pytest.mark.parametrize(
+    "system", ["mkd", "stfpm", "reverse_distillation", "efficient_ad", "committee", "uninformed_students"]
+)
 def test_a_system_is_the_sum_of_its_steps(registered, system):
     common = {
         *("validate_images", "split_images", "report_images"),

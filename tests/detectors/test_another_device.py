@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from kdad.compute import Compute
+from kdad.detectors.efficient_ad.parameters import EfficientAdParameters
+from kdad.detectors.efficient_ad.training import hard_feature_loss, new_networks
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
@@ -69,3 +71,11 @@ def test_a_decoder_learns_where_it_is(images, name, source):
     reverse_loss(known, found, "both").mean().backward()
     assert {tensor.grad.device.type for tensor in student.parameters()} == {"meta"}
     assert reverse_map(known, found, _SIZE, "geometric_mean").device.type == "meta"
+
+
+def test_a_student_and_an_autoencoder_learn_where_they_are(images):
+    networks = _META.place(new_networks(EfficientAdParameters(), _SIZE, seed=0))
+    predicted, found = networks["student"].dense(images, 4), networks["autoencoder"](images)
+    errors = (predicted[:, :128] - found).square()
+    (hard_feature_loss(errors, 0.999).mean() + (predicted[:, 128:] - found).square().mean()).backward()
+    assert {tensor.grad.device.type for tensor in networks.parameters()} == {"meta"}

@@ -42,6 +42,11 @@ def _reverse(**own: Any) -> tuple[str, dict[str, Any]]:
     return "reverse_distillation", {"reverse_distillation": {"source": _SOURCE, "training": _FEW_STEPS, **own}}
 
 
+def _efficient_ad() -> tuple[str, dict[str, Any]]:
+    teacher = {"depth": 6, "width": 0.05, "source": _SOURCE, "distillation": "dense", "dense": _DENSE | {"crop_size": 33}}
+    return "efficient_ad", {"efficient_ad": {"teacher": teacher, "training": _FEW_STEPS}}
+
+
 def _students(**scoring: Any) -> tuple[str, dict[str, Any]]:
     teacher = {"depth": 6, "width": 0.05, "source": _SOURCE, "distillation": "dense", "dense": _DENSE}
     students = {"receptive_fields": [17], "count": 2, "training": _FEW_STEPS}
@@ -68,6 +73,7 @@ CASES = {
     "stfpm_position": _stfpm(normalisation="per_pixel", smoothing={"gaussian_sigma": 1.5}),
     "reverse_distillation": _reverse(),
     "reverse_distillation_position": _reverse(normalisation="per_pixel"),
+    "efficient_ad": _efficient_ad(),
     "students": _students(),
     "students_position": _students(normalisation="per_pixel"),
     "nearest_source": _baseline({"detector": "knn", "representation": "source", "options": {"n_neighbors": 1}}),

@@ -56,6 +56,10 @@ CASES = {
     "mkd_vgg16": ("mkd", {"cloner": _training(2)}),
     "stfpm": ("stfpm", {"stfpm": _training(2)}),
     "reverse_distillation": ("reverse_distillation", {"reverse_distillation": _training(2)}),
+    "efficient_ad": (
+        "efficient_ad",
+        {"efficient_ad": {"teacher": {"width": 0.1, "dense": {"crops_per_epoch": 100, **_training(1)}}, **_training(2)}},
+    ),
     "committee": ("committee", {"cloner": _training(3)}),
     "uninformed_students": (
         "uninformed_students",

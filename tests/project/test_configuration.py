@@ -75,6 +75,22 @@ def test_the_published_settings_of_reverse_distillation():
     assert build_source(found.source.name).critical_points[:3] == ("stage1", "stage2", "stage3")  # layer1 to layer3
 
 
+def test_the_published_settings_of_efficient_ad():
+    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+    settings = SYSTEMS["efficient_ad"].Settings.model_validate({"efficient_ad": parameters["efficient_ad"]})
+    found, teacher = settings.efficient_ad, settings.efficient_ad.teacher
+    dense = teacher.dense
+    assert (teacher.distillation, teacher.depth, teacher.width) == ("dense", 384, 1.0)
+    assert (teacher.knowledge_weight, teacher.metric_weight, teacher.compactness_weight) == (1.0, 0.0, 0.0)
+    assert build_source(teacher.source.name).select(teacher.source.critical_points)  # layer2 and layer3
+    assert dense.crop_size * dense.enlargement == 512
+    assert dense.training.epochs * dense.crops_per_epoch // dense.training.batch_size == 60_000
+    assert (found.hard_quantile, found.penalty_weight, found.autoencoder) == (0.999, 1.0, True)
+    for training in (dense.training, found.training):
+        assert (training.optimiser, training.learning_rate, training.weight_decay) == ("adam", 0.0001, 0.00001)
+    assert (found.training.epochs * 242, found.training.batch_size, found.score) == (70_180, 1, "map_maximum")
+
+
 def test_an_environment_holds_only_what_differs_from_base():
     base = loader("local")["parameters"]
 

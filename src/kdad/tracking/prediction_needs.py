@@ -19,6 +19,7 @@ _OF_ALL = (
 _OF_SYSTEMS = {
     "mkd": ("captum",),
     "uninformed_students": ("scikit-image",),
+    "efficient_ad": ("scikit-image",),
     "baselines": ("pyod", "scikit-learn", "torchmetrics"),
     "soft_target": ("torchmetrics",),
     "committee": ("captum", "pyod", "scikit-learn", "torchmetrics"),

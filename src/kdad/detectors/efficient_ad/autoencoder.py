@@ -1,12 +1,12 @@
 """The autoencoder of EfficientAD: a whole image through 64 numbers, and back as a teacher's descriptors."""
 
-from math import ceil, log2
+from math import ceil
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 _BOTTLENECK, _NARROW, _WIDE = 64, 32, 64
-_COARSEST = 8  # locations along the longer side that are left before, and given after, the bottleneck
+_COARSEST = 8  # locations a side at most, before and after the bottleneck
 _DROPOUT = 0.2
 
 
@@ -21,8 +21,8 @@ class DescriptorAutoencoder(nn.Module):
         super().__init__()
         down: list[nn.Module] = []
         channels = 3
-        for level in range(max(ceil(log2(max(size) / _COARSEST)), 1)):
-            width = _NARROW if level < 2 else _WIDE
+        while max(size) > _COARSEST and min(size) > 1:
+            width = _NARROW if len(down) < 4 else _WIDE
             down += [nn.Conv2d(channels, width, 4, 2, 1), nn.ReLU()]
             channels, size = width, (size[0] // 2, size[1] // 2)
         self.encoder = nn.Sequential(*down, nn.Conv2d(channels, _BOTTLENECK, size))

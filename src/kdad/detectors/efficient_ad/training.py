@@ -123,7 +123,7 @@ def train_networks(
         if reconstructed is not None:
             terms["autoencoder"] = _mean_square(reconstructed.float() - targets)
             terms["student_autoencoder"] = _mean_square(predicted[:, depth:] - reconstructed.float())
-        return {"total": sum(terms.values()), **terms}
+        return {**terms, "total": sum(terms.values())}  # last: where the progress line finds it among so many
 
     parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
     begin = natural.begin if natural is not None else lambda epoch: None
