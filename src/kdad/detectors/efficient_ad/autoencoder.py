@@ -30,15 +30,22 @@ class DescriptorAutoencoder(nn.Module):
         while max(self.sizes[0]) > _COARSEST:
             height, width = self.sizes[0]
             self.sizes.insert(0, (ceil(height / 2), ceil(width / 2)))
-        self.widen = nn.Sequential(nn.ConvTranspose2d(_BOTTLENECK, _WIDE, self.sizes[0]), nn.ReLU())
+        height, width = self.sizes[0]
+        self.widen = nn.Sequential(nn.Linear(_BOTTLENECK, _WIDE * height * width), nn.ReLU())
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(_WIDE, _WIDE, 3, padding=1), nn.ReLU(), nn.Dropout(_DROPOUT)) for _ in self.sizes
         )
         self.head = nn.Conv2d(_WIDE, depth, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                # Values keep their size through ten layers: PyTorch's default shrinks them, and little is learnt.
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return what the descriptors of images `(B, 3, H, W)` in [0, 1] would be, were they as in training."""
-        x = self.widen(self.encoder(images * 2 - 1))
+        vectors = self.encoder(images * 2 - 1).flatten(1)
+        x = self.widen(vectors).unflatten(1, (_WIDE, *self.sizes[0]))
         for stage, size in zip(self.stages, self.sizes, strict=True):
             x = stage(interpolate(x, size=size, mode="bilinear", align_corners=False) if x.shape[2:] != size else x)
         return self.head(x)
