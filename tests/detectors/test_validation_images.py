@@ -43,7 +43,13 @@ def _reverse(**own: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _efficient_ad() -> tuple[str, dict[str, Any]]:
-    teacher = {"depth": 6, "width": 0.05, "source": _SOURCE, "distillation": "dense", "dense": _DENSE | {"crop_size": 33}}
+    teacher = {
+        "depth": 6,
+        "width": 0.05,
+        "source": _SOURCE,
+        "distillation": "dense",
+        "dense": _DENSE | {"crop_size": 33},
+    }
     return "efficient_ad", {"efficient_ad": {"teacher": teacher, "training": _FEW_STEPS}}
 
 

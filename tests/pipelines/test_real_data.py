@@ -58,7 +58,12 @@ CASES = {
     "reverse_distillation": ("reverse_distillation", {"reverse_distillation": _training(2)}),
     "efficient_ad": (
         "efficient_ad",
-        {"efficient_ad": {"teacher": {"width": 0.1, "dense": {"crops_per_epoch": 100, **_training(1)}}, **_training(2)}},
+        {
+            "efficient_ad": {
+                "teacher": {"width": 0.1, "dense": {"crops_per_epoch": 100, **_training(1)}},
+                **_training(2),
+            }
+        },
     ),
     "committee": ("committee", {"cloner": _training(3)}),
     "uninformed_students": (

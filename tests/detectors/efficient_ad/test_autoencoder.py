@@ -18,6 +18,8 @@ def test_descriptors_of_any_image_come_from_64_numbers(size, grid):
 
 
 def test_at_256_pixels_it_is_as_deep_as_the_published_one():
-    convolutions = [layer for layer in DescriptorAutoencoder(6, (256, 256), (64, 64)).encoder if hasattr(layer, "weight")]
+    convolutions = [
+        layer for layer in DescriptorAutoencoder(6, (256, 256), (64, 64)).encoder if hasattr(layer, "weight")
+    ]
     assert [layer.out_channels for layer in convolutions] == [32, 32, 64, 64, 64, 64]
     assert convolutions[-1].kernel_size == (8, 8)
