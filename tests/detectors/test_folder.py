@@ -192,7 +192,7 @@ def _change(folder, change) -> None:
         (lambda facts: facts.pop("format"), "of format None"),
         (
             lambda facts: facts.update(system="mdk"),
-            "of the system 'mdk'; known: baselines, committee, efficient_ad, mkd, reverse_distillation, soft_target, stfpm",
+            "of the system 'mdk'; known: baselines, committee, efficient_ad, mkd, reverse_distillation, soft_target",
         ),
         (lambda facts: facts["image"]["values"].update(low=300), "image.values: low 300 is not below high 255"),
         (lambda facts: facts["image"].update(fit="tile"), "image.fit"),

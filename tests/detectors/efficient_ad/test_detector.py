@@ -21,7 +21,10 @@ _TEACHER = {
     "distillation": "dense",
     "compactness_weight": 0.0,
     "dense": {
-        **{"crop_size": 33, "enlargement": 1, "crops_per_epoch": 8, "validation_crops": 2},
+        "crop_size": 33,
+        "enlargement": 1,
+        "crops_per_epoch": 8,
+        "validation_crops": 2,
         "training": {"epochs": 1, "batch_size": 4},
     },
 }
@@ -123,8 +126,9 @@ def test_the_terms_of_the_loss_are_those_of_the_paper(fit):
         "autoencoder": (autoencoder - teacher).square().mean(),
         "student_autoencoder": (ours[:, 6:] - autoencoder).square().mean(),
     }
-    found = last(made, "validation")
-    assert found == pytest.approx({**expected, "total": sum(expected.values())}, rel=1e-4)
+    expected = {term: float(value) for term, value in expected.items()}
+    total = {"total": sum(expected.values())}
+    assert last(made, "validation") == pytest.approx(expected | total, rel=1e-4)
     alone = fit(EfficientAdDetector, settings(autoencoder=False, penalty_weight=0.0))
     assert set(last(alone)) == {"total", "student"}
 
