@@ -50,6 +50,7 @@ def least_parameters() -> dict:
         "measuring": {},
         "reporting": {},
         "inference": {},
+        "comparison": {},
         "calibration": {},
         "export": {},
         "stfpm": {"training": {"epochs": 1}},

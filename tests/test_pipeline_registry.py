@@ -18,7 +18,7 @@ from projects import PROJECT, STANDING
 NAMES = {
     *("__default__", "mkd_ablation", "students_ablation", "paper_tables", *SYSTEMS),
     *(f"{system}_ablation" for system in SYSTEMS if system != "uninformed_students"),
-    *("inference", "watch", "calibration", "export"),
+    *("inference", "watch", "comparison", "calibration", "export"),
     *("ingestion", "features", "cloner", "scoring", "reporting"),
     *("teacher", "students", "ensemble_scoring", "ensemble_reporting"),
 }
@@ -41,6 +41,7 @@ LEFT: dict[str, set[str]] = {
     "mkd_ablation": {f"mkd_ablation.{name}" for name in ("summary_csv", "figures", "headline", "split_table")},
     "paper_tables": {f"paper_tables.{name}" for name in ("cells", "excerpt", "split_table")},
     "inference": {"inference.contact_sheet", "inference.metrics"},
+    "comparison": {"comparison.metrics"},
     "calibration": {f"calibration.{name}" for name in ("detector", "threshold", "scores")},
     "export": {"export.detector", "export.report"},
 }
@@ -123,7 +124,10 @@ def test_a_system_is_the_sum_of_its_steps(registered, system):
     ("pipeline", "words"),
     [
         *((name, ("teacher", "patches")) for name in ("mkd", "stfpm", "committee", "baselines", "mkd_ablation")),
-        *((name, ("train", "fit", "run_case", "prepare")) for name in ("inference", "calibration", "export")),
+        *(
+            (name, ("train", "fit", "run_case", "prepare"))
+            for name in ("inference", "comparison", "calibration", "export")
+        ),
         ("ingestion", ("train", "fit", "run_case")),
         *((name, ("train", "fit", "compute_features")) for name in ("scoring", "reporting", "ensemble_scoring")),
         ("features", ("fit", "map_images")),

@@ -4,7 +4,16 @@ from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
-from kdad.pipelines import calibration, comparisons, export, inference, reporting, soft_target, teacher
+from kdad.pipelines import (
+    calibration,
+    comparisons,
+    detector_comparison,
+    export,
+    inference,
+    reporting,
+    soft_target,
+    teacher,
+)
 from kdad.pipelines.detector import (
     create_features,
     create_fitting,
@@ -31,6 +40,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         **{ablation_of(system): comparisons.create_ablation(system) for system in SYSTEMS},
         "inference": inference.create_pipeline(),
         "watch": inference.create_watch(),
+        "comparison": detector_comparison.create_pipeline(),
         "calibration": calibration.create_pipeline(),
         "export": export.create_pipeline(),
         # Steps alone, on what the steps before them have left.

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from kdad.experiments import statistics as paired_bootstrap
-from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+from kdad.experiments.statistics import (
+    draw_weights,
+    holm,
+    image_aurocs,
+    mcnemar,
+    pixel_aurocs,
+    summarise_difference,
+)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -74,3 +81,10 @@ def test_holm_by_hand():
     # Sorted .01 .02 .04 times 3, 2, 1: .03, .04, .04; running maximum; in the given order.
     np.testing.assert_allclose(holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
     np.testing.assert_allclose(holm([0.9, 0.6]), [1.0, 1.0])
+
+
+def test_mcnemars_exact_test_is_of_a_fair_coin():
+    # 2 of 10 or fewer, or 8 or more: 2 (1 + 10 + 45) / 2 ** 10.
+    assert mcnemar(2, 8) == mcnemar(8, 2) == pytest.approx(112 / 1024)
+    assert mcnemar(0, 5) == pytest.approx(2 / 32)
+    assert mcnemar(3, 3) == mcnemar(0, 0) == 1.0

@@ -116,6 +116,11 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
         ("inference", {"images": "a/photos/"}, "data/08_reporting/inference/photos"),
         ("inference", {"images": "a/photos", "output": "/b/c"}, "/b/c"),
         (
+            "comparison",
+            {"detectors": ["a/mkd/detector", "models:/brick@champion"], "images": "a/photos"},
+            "data/08_reporting/compared/photos-",
+        ),
+        (
             "calibration",
             {"detector": "runs:/12ab", "images": None, "rule": "quantile", "value": 0.9},
             "data/06_models/calibrated/12ab/validation-",
@@ -156,6 +161,15 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
 def test_results_are_named_after_what_a_pipeline_was_given(pipeline, block, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where nothing is the latest
     assert results_place(pipeline, {pipeline: block}).startswith(place)
+
+
+def test_comparisons_lie_apart_by_detectors_and_images(tmp_path):
+    def place(*detectors, images="x/good"):
+        block = {"detectors": detectors, "images": images}
+        return results_place("comparison", {"comparison": block}, tmp_path / "data")
+
+    assert len({place("a", "b"), place("b", "a"), place("a", "c"), place("a", "b", images="y/good")}) == 4
+    assert place("a", "b") == place("x/../a", "b")
 
 
 def test_calibrations_lie_apart_by_detector_images_and_rule(tmp_path):

@@ -13,6 +13,7 @@ from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
+from kdad.parameters.strict import as_list
 from kdad.parameters.written_names import plain_name
 from kdad.project.places import LATEST, find_latest
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
@@ -76,9 +77,37 @@ class LocatedDetectorDataset(ReadOnlyDataset):
         folder, how = find_detector(self._location, self._project, self._tracking)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
-        detector = open_predictor(folder)
-        detector.record = detector.record | {"folder": str(folder), "found": how}
-        return detector
+        return _open_found(folder, how)
+
+
+class LocatedDetectorsDataset(ReadOnlyDataset):
+    """Several kept detectors, each as `LocatedDetectorDataset` finds one. `setting` is what names them."""
+
+    def __init__(
+        self,
+        *,
+        locations: list[str] | None,
+        setting: str,
+        project: str,
+        tracking: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(locations=locations, metadata=metadata)
+        self._locations, self._setting = locations, setting
+        self._project, self._tracking = Path(project), tracking
+
+    def load(self) -> list[Predictor]:
+        """Open the detectors; raises `InputError` where none are given."""
+        if not self._locations:
+            raise InputError(f"{self._setting} is not given; name the detectors, as [FOLDER, models:/NAME@ALIAS]")
+        locations = as_list(self._locations, list[str])
+        return [_open_found(*find_detector(location, self._project, self._tracking)) for location in locations]
+
+
+def _open_found(folder: Path, how: str) -> Predictor:
+    detector = open_predictor(folder)
+    detector.record = detector.record | {"folder": str(folder), "found": how}
+    return detector
 
 
 def find_detector(location: str, project: Path, tracking: str | None = None) -> tuple[Path, str]:

@@ -22,7 +22,10 @@ from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
 from kdad.scoring.threshold import Calibration, Threshold
 
-_PIXELS = 1 << 24  # of a batch of large photographs: 200 MB
+#: Of a batch of large photographs: 200 MB.
+PIXELS_TOGETHER = 1 << 24
+#: An image `(3, H, W)` in [0, 1], or None and why it cannot be read.
+Read = tuple[np.ndarray | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def colour_limits_of(maps: np.ndarray) -> tuple[float, float]:
     return float(middle), float(middle + 2 * (high - middle))
 
 
-def read_or_say(path: Path, preparation: Preparation) -> tuple[np.ndarray | None, str | None]:
+def read_or_say(path: Path, preparation: Preparation) -> Read:
     """Return an image whose values are scaled as others were prepared, or why it cannot be read."""
     try:
         return read_image(path, preparation.values, preparation.bands), None
@@ -195,17 +198,24 @@ class Predictor(ABC):
         `with_images` hands them on. A file that cannot be read, or whose score or map is not finite, has a `problem`
         and no prediction. Raises `InputError` for a batch size that is no whole number from 1 on.
         """
-        batches = batches_of(paths, require_batch_size(batch_size), _PIXELS)
+        batches = batches_of(paths, require_batch_size(batch_size), PIXELS_TOGETHER)
         return (predicted for batch in batches for predicted in self._predict_together(batch, with_images))
 
     def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
         """Yield the files of a batch with their predictions; its images are free when the next batch is read."""
         started = perf_counter()
         read = list(read_ahead(partial(read_or_say, preparation=self.preparation), batch, reading_threads()))
+        yield from self.predict_read(batch, read, with_images, perf_counter() - started)
+
+    def predict_read(
+        self, paths: list[Path], read: list[Read], with_images: bool = True, seconds: float = 0.0
+    ) -> Iterator[FilePrediction]:
+        """Yield files with the predictions of what was read of them (`read_or_say`), which took `seconds`."""
+        started = perf_counter() - seconds
         resized = [self.fitted(image) for image, _ in read if image is not None]
         found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
-        share = 1000 * (perf_counter() - started) / len(batch)
-        for path, (image, problem) in zip(batch, read, strict=True):
+        share = 1000 * (perf_counter() - started) / len(paths)
+        for path, (image, problem) in zip(paths, read, strict=True):
             if image is None:
                 yield FilePrediction(path, None, None, share, problem)
                 continue

@@ -106,6 +106,9 @@ class RunTrackingHook:
         if names in (["inference"], ["watch"], ["calibration"]):
             block = parameters["calibration" if names == ["calibration"] else "inference"]
             return f"{names[0]} {block['images'] or 'validation scores'} by {block['detector']}"
+        if names == ["comparison"]:
+            block = parameters["comparison"]
+            return f"comparison on {block['images']} of {' and '.join(block['detectors'] or ())}"
         if names == ["export"]:
             block = parameters["export"]
             return f"export {block['detector']} for {block['runtime']} in {block['precision']}"

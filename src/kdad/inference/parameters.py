@@ -1,4 +1,4 @@
-"""The ``inference:`` and ``calibration:`` blocks: a detector that was kept, and images that it has not seen."""
+"""The ``inference:``, ``comparison:`` and ``calibration:`` blocks: kept detectors, and images new to them."""
 
 from pydantic import Field, model_validator
 
@@ -61,6 +61,18 @@ class InferenceParameters(StrictModel):
         if self.maps and self.watch:
             raise ValueError("maps.npy is of a known number of images, which a watch has not; set maps: false")
         return self
+
+
+class ComparisonParameters(StrictModel):
+    """The ``comparison:`` block."""
+
+    detectors: list[str] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="[A, B], each as inference.detector: the one in use, and one that may replace it; must be given",
+    )
+    images: str | None = Field(None, description="folder of images, of any layout, for both; must be given")
 
 
 class CalibrationParameters(StrictModel):

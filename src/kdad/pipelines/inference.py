@@ -148,12 +148,14 @@ def stop_on_unreadable(predictions: Predictions, page: str) -> None:
     table = predictions.table
     problems = table.loc[table["score"].isna(), "problem"].tolist()
     if problems:
-        lines = [f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
-        more = [f"  and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
-        raise IncompleteError(
-            f"{len(problems)} of {len(table)} files could not be read; all others are predicted, see "
-            f"{predictions.folder}:\n" + "\n".join(lines + more)
-        )
+        counted = f"{len(problems)} of {len(table)} files could not be read"
+        raise IncompleteError(f"{counted}; all others are predicted, see {predictions.folder}:\n{listed(problems)}")
+
+
+def listed(problems: list[str]) -> str:
+    """Return the first problems, a line each, and how many more there are."""
+    more = [f"and {len(problems) - _SHOWN_PROBLEMS} more"] if len(problems) > _SHOWN_PROBLEMS else []
+    return "\n".join(f"  {line}" for line in problems[:_SHOWN_PROBLEMS] + more)
 
 
 def watch_folder(

@@ -17,7 +17,7 @@ from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import SUFFIX, system_of
-from kdad.inference.parameters import CalibrationParameters, InferenceParameters
+from kdad.inference.parameters import CalibrationParameters, ComparisonParameters, InferenceParameters
 from kdad.parameters.blocks import ComputeParameters, ReportingParameters, ServingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
@@ -38,6 +38,7 @@ _BLOCKS = {
     "reporting": ReportingParameters,
     "paper_tables": PaperTableParameters,
     "inference": InferenceParameters,
+    "comparison": ComparisonParameters,
     "calibration": CalibrationParameters,
     "export": ExportParameters,
     "tracking": TrackingParameters,

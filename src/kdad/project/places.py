@@ -10,6 +10,7 @@ from typing import Any
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters, tiles_suffix
+from kdad.parameters.strict import as_list
 from kdad.parameters.written_names import folder_name, plain_name
 from kdad.scoring.parameters import RULES_WITHOUT_VALUE
 from kdad.storage.replacing import replace_text
@@ -17,7 +18,12 @@ from kdad.storage.replacing import replace_text
 RECORD = "root.txt"
 
 #: What results lie below, by pipeline.
-RESULTS = {"inference": "inference", "calibration": "calibrated", "export": "exported"}
+RESULTS = {
+    "inference": "inference",
+    "comparison": "compared",
+    "calibration": "calibrated",
+    "export": "exported",
+}
 
 #: The name of the detector that was made last.
 LATEST = "latest"
@@ -115,7 +121,7 @@ def _digest(root: str) -> str:
 
 
 def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
-    """Return where `inference`, `calibration` or `export` leaves its results, named after what it was given.
+    """Return where `inference`, `comparison`, `calibration` or `export` leaves its results, by what it was given.
 
     `data` holds the records of which images a place's results are of.
     """
@@ -126,6 +132,11 @@ def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("
         claim = results_claim(pipeline, block, data)
         kind = _kind_of_results(block)
         return f"data/08_reporting/{f'{kind}/validation' if claim is None else claim.place}"
+    if pipeline == "comparison":
+        images = Path(block.get("images") or "images").expanduser().resolve()
+        both = [_detector_location(location, data) for location in as_list(block.get("detectors") or [], list[str])]
+        name = f"{images.name or 'root'}-{_digest(f'{both} {images}')}"
+        return f"data/08_reporting/{RESULTS[pipeline]}/{folder_name(name)}"
     detector = _detector_location(block["detector"], data)
     parts = _detector_parts(detector if block["detector"] == LATEST else block["detector"])
     place = f"data/06_models/{RESULTS[pipeline]}/{folder_name('_'.join(parts))}"

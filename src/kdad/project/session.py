@@ -23,6 +23,7 @@ _BLOCKS: dict[str, tuple[str, ...]] = {
     "soft_target": ("dataset", *_OF["soft_target"], "compute", "measuring"),
     "inference": ("inference", "compute", "measuring"),
     "watch": ("inference", "compute"),
+    "comparison": ("comparison", "compute"),
     "calibration": ("calibration", "compute"),
     "export": ("export", "dataset", "compute"),
     "ingestion": ("dataset", *_OF["mkd"], "teacher", "students", "compute"),

@@ -24,7 +24,8 @@ from kdad.reporting.heat_maps import are_ratios, thumbnail_size
 from kdad.reporting.html import render_html
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
 
-_WORDS = ("normal", "anomalous")
+#: Decisions and labels in words.
+WORDS = ("normal", "anomalous")
 _MISTAKES = {(0, 1): "false alarm", (1, 0): "missed"}  # by label and decision
 _COLUMNS = 8
 
@@ -91,7 +92,7 @@ def render_predictions(
         metrics=[(METRICS[name].label, METRICS[name].text(value)) for name, value in (metrics or {}).items()],
         has_labels=has_labels,
         predicted=[_predicted(records[position], ratios, has_labels) for position in _by_score(table)],
-        unreadable=[{**_path(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],
+        unreadable=[{**path_parts(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],
     )
 
 
@@ -102,15 +103,15 @@ def _predicted(record: dict[str, Any], ratios: bool, has_labels: bool) -> dict[s
     width, height = int(record["width"]), int(record["height"])
     score, threshold = f"{record['score']:.4g}", f"{record['threshold']:.4g}"
     return {
-        **_path(record),
-        "decision": _WORDS[decision],
+        **path_parts(record),
+        "decision": WORDS[decision],
         "score": _score_text(record, ratios),
         "value": record["score"],
         "detail": f"score {score}" if ratios else f"threshold {threshold}",
         "percentile": _number(record["percentile"], ".1%").replace("%", " %"),
         "size": f"{width} x {height}",
         "milliseconds": _number(record["milliseconds"], ",.0f"),
-        "label": "" if label is None else _WORDS[label],
+        "label": "" if label is None else WORDS[label],
         "mistake": _MISTAKES.get((label, decision)),
         "thumbnail": _link(record["thumbnail"]),
         "thumbnail_size": thumbnail_size(width, height),
@@ -118,7 +119,8 @@ def _predicted(record: dict[str, Any], ratios: bool, has_labels: bool) -> dict[s
     }
 
 
-def _path(record: dict[str, Any]) -> dict[str, str]:
+def path_parts(record: dict[str, Any]) -> dict[str, str]:
+    """Return the path of a table's row as `folder`, with its slash, and `name`."""
     folder, slash, name = printable(record["path"]).rpartition("/")
     return {"folder": folder + slash, "name": name}
 

@@ -1,0 +1,158 @@
+"""Two detectors on the same files: what each says of them, who is right, and which files say nothing."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
+from kdad.errors import InputError
+from kdad.images.files import decoding
+from kdad.images.files.fitting import Preparation
+from kdad.images.files.value_range import ValueRange
+from kdad.images.folder import hash_file
+from kdad.images.found import look_for_images
+from kdad.inference import comparison
+from kdad.inference.comparison import (
+    leave_out_seen,
+    margin_units,
+    measure_comparison,
+    predict_both,
+    table_row,
+)
+from kdad.scoring.threshold import quantile_threshold
+
+
+class Brightness(Predictor):
+    """Scores an image by its mean, times a factor."""
+
+    system, methods = "brightness", ["brightness"]
+
+    def __init__(self, size: tuple[int, int], factor: float = 1.0) -> None:
+        super().__init__()
+        self.size, self._factor = size, factor
+        scores = np.linspace(0, 1, 5)
+        self.calibrated(quantile_threshold(scores, 0.5), scores)
+
+    def score_and_show(self, images: torch.Tensor, outputs=None) -> tuple[np.ndarray, np.ndarray]:
+        maps = self._factor * images.mean(1).numpy()
+        return maps.mean((1, 2)), maps
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Ten grey images, darker to brighter, the third of them torn."""
+    for number in range(10):
+        path = tmp_path / f"{'good' if number < 6 else 'bright'}/{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 4), 25 * number).save(path)
+    (tmp_path / "good/2.png").write_bytes(b"\x89PNG")
+    return tmp_path
+
+
+def test_each_file_is_decoded_once_and_predicted_as_by_each_detector_alone(folder, monkeypatch):
+    decoded = Counter()
+
+    def count(path, bands=None):
+        decoded[path] += 1
+        return decoding.decode_raw(path, bands)
+
+    detectors = Brightness((4, 6)), Brightness((2, 2), 3.0)
+    detectors[1].preparation = Preparation("letterbox", ValueRange(kind="8-bit", low=0, high=510))
+    paths = look_for_images(folder).paths
+    monkeypatch.setattr(comparison, "decode_raw", count)
+    found = list(predict_both(detectors, paths))
+    torn = folder / "good/2.png"
+    assert {path: count for path, count in decoded.items() if path != torn} == dict.fromkeys({*paths} - {torn}, 1)
+    for detector, own in zip(detectors, zip(*found, strict=True), strict=True):
+        for one, alone in zip(own, detector.predict_files(paths), strict=True):
+            assert (one.path, one.problem) == (alone.path, alone.problem)
+            assert (one.prediction and one.prediction.score) == (alone.prediction and alone.prediction.score)
+    brightest = found[paths.index(folder / "bright/9.png")]
+    assert [one.prediction.score for one in brightest] == pytest.approx([225 / 255, 3 * 225 / 510])
+
+
+def test_images_that_either_has_seen_are_left_out_and_counted(folder):
+    detectors, images = (Brightness((4, 6)), Brightness((4, 6))), look_for_images(folder)
+    digests = {number: hash_file(folder / f"good/{number}.png") for number in (0, 1, 3)}
+    detectors[0].record = {"seen": f"{digests[0]} {digests[1]}"}
+    detectors[1].record = {"seen": f"{digests[1]} {digests[3]}"}
+    kept, counts = leave_out_seen(images, detectors)
+    assert [path.stem for path in kept.paths] == ["6", "7", "8", "9", "2", "4", "5"]
+    assert kept.labels == [1, 1, 1, 1, 0, 0, 0]
+    assert counts == {"a": 2, "b": 2}
+    detectors[0].record = {"seen": " ".join(hash_file(path) for path in images.paths)}
+    with pytest.raises(InputError, match=r"on each of the 10 images of .*; give comparison.images other images"):
+        leave_out_seen(images, detectors)
+
+
+def test_margins_are_in_units_of_a_threshold_above_the_median_of_normal_scores():
+    detectors = Brightness((4, 6)), Brightness((4, 6))
+    for detector, scores, threshold in zip(detectors, ([1.0, 2.0, 9.0], [-5.0, -4.0]), (4.0, -3.5), strict=True):
+        detector.calibrated(detector.threshold.model_copy(update={"value": threshold}), np.array(scores))
+    assert margin_units(detectors) == [2.0, 1.0]
+    detectors[1].calibrated(detectors[1].threshold, np.array([-3.0]))  # normal images above the threshold
+    assert margin_units(detectors) is None
+    detectors[1].calibrated(detectors[1].threshold, np.empty(0))
+    assert margin_units(detectors) is None
+
+
+def prediction(score: float, threshold: float) -> FilePrediction:
+    return FilePrediction(Path("x"), None, Prediction(score, threshold, score > threshold, 0.5, None), 1.0)
+
+
+def test_a_row_holds_scores_margins_and_decisions_of_both():
+    row = table_row("a\nb.png", 1, (prediction(5.0, 3.0), prediction(-2.0, -1.0)), (4.0, 0.5))
+    assert row == {
+        "path": "a\ufffdb.png",
+        "label": 1,
+        "problem": None,
+        "score_a": 5.0,
+        "margin_a": 0.5,
+        "decision_a": 1,
+        "score_b": -2.0,
+        "margin_b": -2.0,
+        "decision_b": 0,
+    }
+
+
+def test_a_file_that_one_of_them_cannot_predict_says_nothing_of_both():
+    unread = FilePrediction(Path("x"), None, None, 1.0, "'x' is cut short")
+    for pair in ((prediction(5.0, 3.0), unread), (unread, unread)):
+        row = table_row("x", None, pair, (1.0, 1.0))
+        assert row["problem"] == "'x' is cut short"
+        assert row["score_a"] is None and row["decision_b"] is None
+
+
+def test_what_is_counted_of_a_table():
+    rows = [  # label, decisions of A and B
+        *[(0, 0, 0)] * 3,
+        *[(0, 1, 0)] * 4,  # a false alarm of A
+        (1, 0, 0),
+        *[(1, 0, 1)] * 2,  # missed by A
+        (1, 1, 0),  # missed by B
+        (None, 1, 0),
+    ]
+    table = pd.DataFrame(rows, columns=["label", "decision_a", "decision_b"]).assign(problem=None).astype("Int64")
+    table = table.astype({"problem": object})
+    table.loc[len(table)] = [None, None, None, "cut short"]
+    found = measure_comparison(table)
+    # 6 images are right by B alone, 1 by A alone: p = 2 (1 + 7) / 2 ** 7.
+    assert found == {
+        "images": 12,
+        "unreadable": 1,
+        "flips": 8,
+        "labelled": 11,
+        "only_a_is_right": 1,
+        "only_b_is_right": 6,
+        "mcnemar_p_value": pytest.approx(0.125),
+        "a": {"anomalous": 6, "false_alarms": 4, "missed": 3},
+        "b": {"anomalous": 2, "false_alarms": 0, "missed": 2},
+    }
+    unlabelled = measure_comparison(table.assign(label=pd.array([None] * len(table), dtype="Int64")))
+    assert (unlabelled["flips"], unlabelled["labelled"], unlabelled["mcnemar_p_value"]) == (8, 0, None)
+    assert unlabelled["a"] == {"anomalous": 6, "false_alarms": None, "missed": None}
