@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from kdad.parameters.blocks import ServingParameters
+from kdad.scoring.threshold import Calibration, quantile_threshold
 from kdad.serving import arriving
 from kdad.serving.app import create_app
 from serving_files import png, split, text
@@ -44,6 +45,31 @@ def test_one_file_by_itself(client):
     assert (answer["height"], answer["width"]) == (20, 30)
     assert all(answer[name].startswith("iVBOR") for name in ("map", "picture", "heat"))
     assert set(client.post("/predict", content=png(77)).json()) == {"score", "threshold", "decision", "percentile"}
+
+
+def test_a_category_decides_by_its_own_threshold(client, predictor):
+    for name, scores in (("dim", [0.1, 0.2]), ("bright", [0.7, 0.9])):
+        normal = np.array(scores)
+        predictor.by_category[name] = Calibration.of(quantile_threshold(normal, 0.6), normal)
+    for query, threshold, decision, percentile in (
+        ("", 0.5, 1, 1.0),
+        ("?category=dim", 0.2, 1, 1.0),
+        ("?category=bright", 0.9, 0, 0.5),  # 0.8 lies between 0.7 and 0.9
+    ):
+        found = client.post(f"/predict{query}", content=png(204)).json()
+        assert found.pop("score") == pytest.approx(0.8, rel=1e-6)
+        assert found == {"threshold": threshold, "decision": decision, "percentile": percentile}
+    rows = ask(client, split(text(26), text(204), params={"category": "dim"})).json()["predictions"]
+    assert [(row["threshold"], row["decision"]) for row in rows] == [(0.2, 0), (0.2, 1)]
+    assert client.get("/health").json()["categories"] == ["dim", "bright"]
+    before = list(predictor.batches)
+    for answer in (
+        client.post("/predict?category=brigt", content=png(204)),
+        ask(client, split(text(204), params={"category": "brigt"})),
+    ):
+        assert answer.status_code == 400
+        assert "category 'brigt'; did you mean 'bright'?; it has learnt: dim, bright" in answer.json()["message"]
+    assert predictor.batches == before  # nothing was predicted
 
 
 def test_health_says_which_detector(client):

@@ -74,6 +74,10 @@ def test_every_form_gives_the_same_by_both_servers(servers, detector_folder):
 
 def test_what_is_refused_is_a_sentence_by_both(servers):
     for body, said in (
+        (
+            {"inputs": [base64.b64encode(png(_PICTURES[0])).decode()], "params": {"category": "pill"}},
+            "no threshold of the category 'pill'",
+        ),
         ({"inputs": ["/etc/passwd"]}, "row 0: it is not base64 text; a path is not opened here"),
         ({"instances": [{"image": "bm8gaW1hZ2U="}]}, "row 0: it is no image that can be read"),
         ({"dataframe_split": {"columns": ["imag"], "data": [["x"]]}}, "image"),

@@ -92,7 +92,7 @@ def test_a_detector_of_another_version_says_both(tmp_path, detector_folder, monk
 @pytest.mark.parametrize(("params", "with_map"), [({}, False), ({"map": False}, False), ({"map": True}, True)])
 def test_every_form_of_mlflows_gives_the_images_in_order(content, params, with_map):
     body = json.dumps(content | {"params": params}).encode()
-    assert parse_invocation(body) == (["a", "b"], with_map)
+    assert parse_invocation(body) == (["a", "b"], (with_map, None))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,10 @@ def test_every_form_of_mlflows_gives_the_images_in_order(content, params, with_m
         (b"{}", "has 0 of 'dataframe_split'"),
         (b'{"inputs": ["a"], "instances": ["a"]}', "has 2 of"),
         (b'{"input": ["a"]}', "unknown field 'input'"),
-        (b'{"inputs": ["a"], "params": {"maps": true}}', "'params' takes one name"),
-        (b'{"inputs": ["a"], "params": {"map": 1}}', "'params' takes one name"),
-        (b'{"inputs": ["a"], "params": []}', "'params' takes one name"),
+        (b'{"inputs": ["a"], "params": {"maps": true}}', "'params' takes {"),
+        (b'{"inputs": ["a"], "params": {"map": 1}}', "'map' of 'params' is true or false, and 'category' is text"),
+        (b'{"inputs": ["a"], "params": {"category": 1}}', "'category' is text or null"),
+        (b'{"inputs": ["a"], "params": []}', "'params' takes {"),
         (b'{"inputs": []}', "table is empty"),
         (b'{"inputs": {}}', "no column 'image'"),
         (b'{"inputs": {"image": "a"}}', "is a list of images"),

@@ -255,11 +255,15 @@ class Predictor(ABC):
             raise InputError(
                 f"the detector has no threshold of the category '{category}'"
                 f"{nearest_name(category, [*self.by_category])}; "
-                + (f"it has learnt: {known}" if known else "it has learnt one category, and takes none")
+                + (f"it has learnt: {known}" if known else "it decides by one threshold, and takes no category")
             )
         own = copy(self)
         found = self.by_category[category]
         return own.calibrated(found.threshold, np.array(found.validation_scores), self.colour_limits)
+
+    def decide(self, prediction: Prediction) -> Prediction:
+        """Return the same score and map, decided and ranked by this one's threshold and validation scores."""
+        return self._prediction(prediction.score, prediction.map)
 
     def calibrated(
         self, threshold: Threshold, validation_scores: np.ndarray, colour_limits: tuple[float, float] | None = None

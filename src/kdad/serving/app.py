@@ -117,11 +117,13 @@ def create_app(
         async with door.entered(request) as body, service_of(request).used() as service:
             return JSONResponse({"predictions": await service.invoke(body)})
 
-    async def predict_file(request: Request, map: bool = False, pictures: bool = False) -> JSONResponse:
+    async def predict_file(
+        request: Request, map: bool = False, pictures: bool = False, category: str | None = None
+    ) -> JSONResponse:
         kind = request.headers.get("content-type", "")
         service_of(request)
         async with door.entered(request) as body, service_of(request).used() as service:
-            return JSONResponse(await service.predict_file(body, kind, map, pictures))
+            return JSONResponse(await service.predict_file(body, kind, map, pictures, category))
 
     async def reload(request: Request) -> dict[str, Any]:
         return await _change(served.reload, _known_name(request, served), request, limits)
@@ -271,6 +273,7 @@ def describe_predictor(predictor: Predictor) -> dict[str, Any]:
         "rule": threshold.rule,
         "promise": threshold.statement(),
         "maps": bool(predictor.methods),
+        "categories": list(predictor.by_category),
         **known,
     }
 

@@ -15,7 +15,8 @@ from mlflow.pyfunc import PythonModel
 class LoggedDetector(PythonModel):
     """A detector that takes a table with the column ``image`` and gives ``score``, ``threshold`` and ``decision``.
 
-    ``params={"map": True}`` adds the column ``map``: a PNG as base64 text.
+    ``params={"map": True}`` adds the column ``map``: a PNG as base64 text. ``params={"category": NAME}`` decides by the
+    threshold of one of the categories that the detector has learnt.
     """
 
     def load_context(self, context: Any) -> None:
@@ -31,12 +32,13 @@ class LoggedDetector(PythonModel):
         from kdad.errors import InputError
         from kdad.serving.table import predict_table
 
-        with_map = bool((params or {}).get("map", False))
+        wanted = params or {}
+        with_map, category = bool(wanted.get("map", False)), wanted.get("category")
         if "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ:
-            return predict_table(self._predictor, model_input, with_map)
+            return predict_table(self._predictor, model_input, with_map, category=category)
         try:
             # In MLflow's own server a text is base64: a path would be one of the server's files.
-            return predict_table(self._predictor, model_input, with_map, paths=False)
+            return predict_table(self._predictor, model_input, with_map, False, category)
         except InputError as error:  # anything else is answered with a traceback
             raise MlflowException(str(error), BAD_REQUEST) from error
 

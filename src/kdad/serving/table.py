@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,12 +46,16 @@ def _package_of(folder: Path) -> str | None:
         return None
 
 
-def predict_table(predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True) -> pd.DataFrame:
+def predict_table(
+    predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True, category: str | None = None
+) -> pd.DataFrame:
     """Predict a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
 
     The table that is returned has the given one's index and ``score``, ``threshold``, ``decision``, and ``map`` where
-    that is asked for. Raises `InputError` naming the row that cannot be scored; `paths` says whether a text may be one.
+    that is asked for. `paths` says whether a text may be one, `category` by whose threshold is decided. Raises
+    `InputError` naming the row that cannot be scored, and for a category that the detector has not.
     """
+    predictor = predictor if category is None else predictor.for_category(category)
     values, index = _column_of(given)
     intake, rows = ImageInput(predictor), []
     for start in range(0, len(values), _BATCH):
@@ -102,8 +106,15 @@ def check_columns(names: list[str]) -> None:
     raise InputError(f"the table has more than the one column '{COLUMN}': {others or 'twice the same'}; leave it out")
 
 
-def parse_invocation(body: bytes) -> tuple[list[Any], bool]:
-    """Return the images of a JSON body in one of MLflow's forms, base64 texts or lists, and whether maps are wanted.
+class Wanted(NamedTuple):
+    """What a request asks for besides scores: maps, and decisions by the threshold of a category."""
+
+    map: bool = False
+    category: str | None = None
+
+
+def parse_invocation(body: bytes) -> tuple[list[Any], Wanted]:
+    """Return the images of a JSON body in one of MLflow's forms, base64 texts or lists, and what is wanted of them.
 
     Raises `InputError` for one that is cut short, of no such form, or without a row.
     """
@@ -122,12 +133,20 @@ def parse_invocation(body: bytes) -> tuple[list[Any], bool]:
     if len(given) != 1:
         raise InputError(f"the body has {len(given)} of {_LISTED}; give one of them")
     params = {} if content.get("params") is None else content["params"]
-    if params not in ({}, {"map": True}, {"map": False}) or not isinstance(params.get("map", False), bool):
-        raise InputError('\'params\' takes one name, {"map": true} or {"map": false}')
+    wanted = _wanted_by(params)
     values = _images_of(given[0], content[given[0]])
     if not values:
         raise InputError("the table is empty; give at least one row")
-    return values, params.get("map", False)
+    return values, wanted
+
+
+def _wanted_by(params: Any) -> Wanted:
+    if not isinstance(params, dict) or not params.keys() <= {*Wanted._fields}:
+        raise InputError('\'params\' takes {"map": true or false, "category": a name}, either or both')
+    wanted = Wanted(**params)
+    if not isinstance(wanted.map, bool) or not isinstance(wanted.category, str | None):
+        raise InputError("'map' of 'params' is true or false, and 'category' is text or null")
+    return wanted
 
 
 def _images_of(form: str, content: Any) -> list[Any]:

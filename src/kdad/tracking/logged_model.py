@@ -44,7 +44,9 @@ _SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "map", required=False),
         ]
     ),
-    params=ParamSchema([ParamSpec("map", DataType.boolean, default=False)]),
+    params=ParamSchema(
+        [ParamSpec("map", DataType.boolean, default=False), ParamSpec("category", DataType.string, default=None)]
+    ),
 )
 
 

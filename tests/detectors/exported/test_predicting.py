@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from exported_detectors import coloured_noise, waves
+from exported_detectors import coloured_noise, export, waves
 from kdad.detectors import load
 from kdad.detectors.exported.detector import ExportedDetector, open_exported
 from kdad.errors import InputError
-from kdad.scoring.threshold import quantile_threshold
+from kdad.scoring.threshold import Calibration, quantile_threshold
 
 RUNTIMES = ["onnxruntime", "openvino"]
 
@@ -45,6 +45,14 @@ def test_a_file_predicts_as_its_detector(runtime, exported, detector, tmp_path):
         np.testing.assert_allclose(
             found.prediction.map, wanted.prediction.map, atol=1e-3 * np.ptp(wanted.prediction.map)
         )
+
+
+def test_a_file_keeps_the_thresholds_of_categories(detector, tmp_path, monkeypatch):
+    scores = np.array([1.0, 3.0])
+    monkeypatch.setattr(detector, "by_category", {"pill": Calibration.of(quantile_threshold(scores, 0.6), scores)})
+    export(detector, tmp_path / "file")
+    chosen = load(tmp_path / "file").for_category("pill")
+    assert (chosen.threshold.value, chosen.validation_scores.tolist()) == (3.0, [1.0, 3.0])
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -28,7 +28,7 @@ class ExportedDetector(Predictor):
         self.size, self.preparation = facts.image.size, facts.image.preparation
         if facts.threshold is not None:
             self.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
-        self.record = facts.made_by
+        self.by_category, self.record = facts.by_category, facts.made_by
 
     @property
     def methods(self) -> list[str]:

@@ -11,7 +11,7 @@ from kdad.errors import InputError
 from kdad.images.files.value_range import EIGHT_BITS
 from kdad.metrics.names import METRICS
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.threshold import Threshold
+from kdad.scoring.threshold import Calibration, Threshold
 
 FORMAT = 3
 #: By which key all facts are found as one JSON; the other keys repeat a few of them for clients that need no more.
@@ -69,6 +69,7 @@ class ExportedFacts(StrictModel):
     )
     decision: str = DECISION
     validation_scores: list[float] = Field(description="of normal validation images, ascending")
+    by_category: dict[str, Calibration] = Field({}, description="thresholds of a detector of several categories")
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
     loss: ExportAgreement | None = None

@@ -72,6 +72,7 @@ def export_detector(
         threshold=threshold,
         threshold_set_by="runtime" if own_threshold else "detector",
         validation_scores=np.sort(normal_scores).tolist(),
+        by_category=detector.by_category if made_in == precision == "float32" else {},
         colour_limits=detector.colour_limits,
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
