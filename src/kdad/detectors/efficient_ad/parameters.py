@@ -59,8 +59,6 @@ class EfficientAdParameters(StrictModel):
 class EfficientAdSettings(SystemSettings):
     """Everything that makes a detector by EfficientAD: the block of its parameters."""
 
-    stands_among_baselines = True
-
     efficient_ad: EfficientAdParameters
 
     def supports(self, dataset: DatasetParameters) -> bool:
