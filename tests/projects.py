@@ -25,6 +25,7 @@ def copy_project(folder: Path, database: Path) -> Path:
     """Make a project of this configuration and code in `folder`, whose outputs and MLflow runs lie there."""
     folder.mkdir(exist_ok=True)
     shutil.copytree(PROJECT / "conf", folder / "conf")
+    (folder / "conf/test/globals.yml").unlink()  # nothing is here that a trial run could replace
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
     (folder / "data/01_raw").mkdir(parents=True)

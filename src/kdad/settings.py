@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from kdad.hooks import (  # noqa: E402
     CurrentRun,
+    KeptResultsHook,
     MissingInputHook,
     PlaceLockHook,
     PlaceOwnerHook,
@@ -43,6 +44,7 @@ HOOKS = (
     RunTrackingHook(_run),
     RunLogHook(_run),
     VariantLogHook(_run),
+    KeptResultsHook(),  # after the report
     RunReportHook(_run),
     StageLinesHook(_run),  # after the report, as Kedro calls the last one first
     RunErrorHook(),

@@ -273,7 +273,7 @@ def run(tmp_path):
 
     def begin(places: list[str], *claims: OutputFolder) -> PlaceOwnerHook:
         hook = PlaceOwnerHook()
-        hook.after_context_created(SimpleNamespace(config_loader=SimpleNamespace(claims=claims)))
+        hook.after_context_created(SimpleNamespace(config_loader=SimpleNamespace(claims=claims, outputs="data")))
         names = {f"out{number}": place for number, place in enumerate(places)}
         catalog = DataCatalog(
             {

@@ -104,8 +104,8 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
     places = []
     for folder in ("a/line", "b/line"):
         parameters = {"inference": {"images": str(tmp_path / folder)}}
-        places.append(results_place("inference", parameters, tmp_path))
-        reserve(tmp_path, results_claim("inference", parameters["inference"], tmp_path))
+        places.append(results_place("inference", parameters, tmp_path / "data"))
+        reserve(tmp_path / "data", results_claim("inference", parameters["inference"], tmp_path / "data"))
     assert places[0] == "data/08_reporting/inference/line"
     assert places[1].startswith("data/08_reporting/inference/line-")
 

@@ -15,7 +15,7 @@ from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import as_list
 from kdad.parameters.written_names import plain_name
-from kdad.project.places import LATEST, find_latest
+from kdad.project.places import DATA, LATEST, find_latest
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
@@ -56,7 +56,8 @@ class LocatedDetectorDataset(ReadOnlyDataset):
     """A detector that was kept: a folder, an exported file, ``latest``, ``runs:/ID``, or ``models:/NAME@ALIAS``.
 
     A run's is its artifact ``detector``; `tracking` is the MLflow that runs and models are looked for in.
-    `successor` is where a detector made from it will be kept, which must be elsewhere.
+    `successor` is where a detector made from it will be kept, which must be elsewhere. ``latest`` is looked for below
+    `outputs`, a folder of the project.
     """
 
     def __init__(
@@ -66,15 +67,16 @@ class LocatedDetectorDataset(ReadOnlyDataset):
         project: str,
         tracking: str | None = None,
         successor: str | None = None,
+        outputs: str = DATA,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(location=location, metadata=metadata)
         self._location, self._project, self._tracking = location, Path(project), tracking
-        self._successor = successor
+        self._successor, self._outputs = successor, outputs
 
     def load(self) -> Predictor:
         """Open the detector; its record says where it was found."""
-        folder, how = find_detector(self._location, self._project, self._tracking)
+        folder, how = find_detector(self._location, self._project, self._tracking, self._outputs)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
         return _open_found(folder, how)
@@ -90,18 +92,22 @@ class LocatedDetectorsDataset(ReadOnlyDataset):
         setting: str,
         project: str,
         tracking: str | None = None,
+        outputs: str = DATA,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(locations=locations, metadata=metadata)
         self._locations, self._setting = locations, setting
-        self._project, self._tracking = Path(project), tracking
+        self._project, self._tracking, self._outputs = Path(project), tracking, outputs
 
     def load(self) -> list[Predictor]:
         """Open the detectors; raises `InputError` where none are given."""
         if not self._locations:
             raise InputError(f"{self._setting} is not given; name the detectors, as [FOLDER, models:/NAME@ALIAS]")
         locations = as_list(self._locations, list[str])
-        return [_open_found(*find_detector(location, self._project, self._tracking)) for location in locations]
+        return [
+            _open_found(*find_detector(location, self._project, self._tracking, self._outputs))
+            for location in locations
+        ]
 
 
 def _open_found(folder: Path, how: str) -> Predictor:
@@ -110,7 +116,7 @@ def _open_found(folder: Path, how: str) -> Predictor:
     return detector
 
 
-def find_detector(location: str, project: Path, tracking: str | None = None) -> tuple[Path, str]:
+def find_detector(location: str, project: Path, tracking: str | None = None, outputs: str = DATA) -> tuple[Path, str]:
     """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
 
     A relative folder is one of the project, or else of the working directory. Runs are those of the MLflow at
@@ -132,7 +138,7 @@ def find_detector(location: str, project: Path, tracking: str | None = None) -> 
         folder = Path(location).expanduser()
         inside = project / folder
         return (inside if inside.exists() else folder.absolute()), "the folder given"
-    return find_latest(project / "data")
+    return find_latest(project / outputs, project)
 
 
 def check_successor(folder: Path, successor: Path) -> None:

@@ -192,6 +192,7 @@ def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
         "training_images": len(feature_set.split.rows("train")),
         "validation_images": len(feature_set.split.rows("validation")),
         "images": feature_set.split.images_digest,
+        "test_images": feature_set.split.test_digest,
         "seed": seed,
         "commit": code_version(Path.cwd()),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.errors import MissingInputHook, RunErrorHook
+from kdad.hooks.kept_results import KeptResultsHook
 from kdad.hooks.places import PlaceLockHook, PlaceOwnerHook
 from kdad.hooks.run_log import RunLogHook
 from kdad.hooks.run_report import RunReportHook
@@ -12,6 +13,7 @@ from kdad.hooks.variant_log import VariantLogHook
 
 __all__ = [
     "CurrentRun",
+    "KeptResultsHook",
     "MissingInputHook",
     "PlaceLockHook",
     "PlaceOwnerHook",

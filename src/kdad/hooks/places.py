@@ -12,16 +12,31 @@ from kdad.datasets.place import file_of
 from kdad.errors import InputError
 from kdad.logs import PLAIN
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.places import RECORD, OutputFolder, release, reserve
+from kdad.project.places import DATA, RECORD, OutputFolder, release, reserve
 from kdad.storage.replacing import ProcessLock
 
 logger = logging.getLogger(__name__)
 
-DATA = "data"
 _LOCKS = ".locks"
 
 
-class PlaceLockHook:
+class _PlaceHook:
+    """Knows the folder of the project that results are written below, and what they are named after."""
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep the loader, which knows both."""
+        self._loader = context.config_loader
+
+    @property
+    def _outputs(self) -> str:
+        return DATA if self._loader is None else self._loader.outputs
+
+
+class PlaceLockHook(_PlaceHook):
     """Holds a lock on every place that a run writes to, from before its first node to its end.
 
     A run that meets another one there ends with a message, before anything of it is logged or written. Kedro runs one
@@ -29,13 +44,14 @@ class PlaceLockHook:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._held: list[ProcessLock] = []
 
     @hook_impl(wrapper=True, tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> Generator[None, Any, Any]:
         """Take the locks; raises `CommandLineError` that names the process which holds one."""
         self._free()
-        data = Path(run_params["project_path"]) / DATA
+        data = Path(run_params["project_path"]) / self._outputs
         try:
             for place in places_written(pipeline, catalog, data):
                 self._take(place, data / _LOCKS)
@@ -107,25 +123,20 @@ def _file_name(place: str) -> str:
 _OF_NO_ROOT = "05_model_input"
 
 
-class PlaceOwnerHook:
+class PlaceOwnerHook(_PlaceHook):
     """Records the root of every place that a run writes to, and says when results go elsewhere than usual.
 
     Runs once the places are locked, so that of two runs begun at once on roots of one name the second is refused.
     """
 
     def __init__(self) -> None:
-        self._loader: Any = None
+        super().__init__()
         self._new: list[tuple[Path, OutputFolder]] = []
-
-    @hook_impl
-    def after_context_created(self, context: Any) -> None:
-        """Keep the loader, which knows the claims when the catalog is made."""
-        self._loader = context.config_loader
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Take the places; raises `CommandLineError` when another root has taken one since the catalog was made."""
-        data = Path(run_params["project_path"]) / DATA
+        data = Path(run_params["project_path"]) / self._outputs
         written = set(places_written(pipeline, catalog, data))
         self._new = []
         for claim in self._loader.claims if self._loader is not None else []:
@@ -139,7 +150,7 @@ class PlaceOwnerHook:
             if claim.taken is not None:
                 logger.info(
                     "Results of '%s' lie in %s/*/%s, as %s/*/%s holds those of another root of that name",
-                    *(claim.root, DATA, claim.place, DATA, claim.taken),
+                    *(claim.root, self._outputs, claim.place, self._outputs, claim.taken),
                     extra=PLAIN,
                 )
 

@@ -1,6 +1,5 @@
 """How a run ends on the console."""
 
-from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -11,6 +10,7 @@ from kdad.errors import IncompleteError
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.errors import known_error_of
 from kdad.hooks.run_results import compared_axes, tables_of
+from kdad.project.places import path_from_here
 from kdad.reporting.console import places_text
 from kdad.tracking.destination import axis_link, place_of_ui, run_link
 
@@ -61,7 +61,9 @@ class RunReportHook:
             space, _, kind = name.rpartition(".")
             if kind in _PLACES:
                 title = _PLACES[kind]
-                places[title if title not in places else f"{title}, {space}"] = _from_here(file_of(catalog.get(name)))
+                places[title if title not in places else f"{title}, {space}"] = path_from_here(
+                    file_of(catalog.get(name))
+                )
         console.print(
             places_text(places | self._links(compared_axes(pipeline, catalog))), soft_wrap=True, highlight=False
         )
@@ -79,7 +81,3 @@ class RunReportHook:
         opened = "  (`make mlflow` opens it)" if destination.is_local else ""
         compared = {f"Compare {axis}": axis_link(place, experiment, run, axis) for axis in axes}
         return compared | {"MLflow run": run_link(place, experiment, run) + opened}
-
-
-def _from_here(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

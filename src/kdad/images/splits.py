@@ -63,6 +63,12 @@ class Split:
         return _digest(self.table["id"], self.table["fingerprint"])
 
     @property
+    def test_digest(self) -> str:
+        """A hash of which images test, of their content and labels: figures of equal ones can be compared."""
+        test = self.test_table
+        return _digest(test["id"], test["fingerprint"], test["label"])
+
+    @property
     def training_digest(self) -> str:
         """A hash of which images train."""
         return _digest(self.table.loc[self.is_part("train"), "id"])

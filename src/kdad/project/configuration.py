@@ -25,7 +25,7 @@ from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
 from kdad.project import register_project
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.places import RESULTS, OutputFolder, dataset_claims, results_claim, results_place
+from kdad.project.places import DATA, RESULTS, OutputFolder, dataset_claims, results_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.tracking.destination import destination_of
 from kdad.tracking.parameters import TrackingParameters
@@ -67,11 +67,12 @@ def _known_blocks() -> dict[str, Any]:
 class RunConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with resolvers and the names of parameter blocks checked.
 
-    ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and categories do
-    not overwrite each other (nor roots of one name: `kdad.project.places`); ``${layer:04_feature}`` is
+    ``${place:04_feature}`` is ``data/04_feature/<dataset>/<category>`` of this run, so that data sets and
+    categories do not overwrite each other (nor roots of one name: `kdad.project.places`); ``data`` stands for the
+    global `outputs`, which is another in the environment ``test``. ``${layer:04_feature}`` is
     ``data/04_feature/<dataset>``; ``${project:mlruns}`` is an absolute path inside the project,
-    ``${package:experiments}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs are
-    logged; ``${block:dataset}`` is a parameter block, its braces hidden.
+    ``${package:experiments}`` one inside the package, wherever it is installed; ``${tracking:uri}`` is where runs
+    are logged; ``${block:dataset}`` is a parameter block, its braces hidden.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -79,6 +80,7 @@ class RunConfigLoader(OmegaConfigLoader):
         self.project = Path(conf_source).resolve().parent
         #: Whose results the places are that this session may write to, known with its catalog.
         self.claims: list[OutputFolder] = []
+        self._outputs: str | None = None
         self._parameters: dict[str, Any] | None = None
         options["runtime_params"] = escape_placeholders(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
@@ -110,18 +112,26 @@ class RunConfigLoader(OmegaConfigLoader):
             self._parameters = deepcopy(loaded)
         return loaded
 
+    @property
+    def outputs(self) -> str:
+        """The folder of the project that results are written below."""
+        if self._outputs is None:
+            self._outputs = str(self["globals"].get("outputs") or DATA)
+        return self._outputs
+
     def _register_places(self, parameters: dict[str, Any]) -> None:
-        dataset, data = DatasetParameters.model_validate(parameters["dataset"]), self.project / "data"
+        dataset, outputs = DatasetParameters.model_validate(parameters["dataset"]), self.outputs
+        data = self.project / outputs
         claims = dataset_claims(data, dataset, _SHARED)
         given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
         self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
         place, hidden = claims[dataset.category_name].place, escape_placeholders(parameters)
         folder = place.partition("/")[0]
         resolvers = {
-            "place": lambda layer: f"data/{layer}/{place}",
-            "layer": lambda layer: f"data/{layer}/{folder}",
+            "place": lambda layer: f"{outputs}/{layer}/{place}",
+            "layer": lambda layer: f"{outputs}/{layer}/{folder}",
             "setting": partial(resolve_nested_dict_path, parameters),
-            "results": lambda name: results_place(name, parameters, data),
+            "results": lambda name: results_place(name, parameters, data, self.project),
             "tracking": lambda fact: getattr(destination_of(self["mlflow"], os.environ, "kdad"), fact),
             "block": lambda block: OmegaConf.create(hidden[block]),
         }

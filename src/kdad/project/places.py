@@ -16,6 +16,8 @@ from kdad.scoring.parameters import RULES_WITHOUT_VALUE
 from kdad.storage.replacing import replace_text
 
 RECORD = "root.txt"
+#: The folder of a project that results are written below, unless the global `outputs` says otherwise.
+DATA = "data"
 
 #: What results lie below, by pipeline.
 RESULTS = {
@@ -30,6 +32,11 @@ LATEST = "latest"
 _MODELS, _FACTS = "06_models", "detector.json"
 #: Systems whose pipeline leaves one detector, in a folder of its name; that of tables leaves one a row.
 _OWN_PIPELINES = SYSTEMS.keys() - {"baselines"}
+
+
+def path_from_here(path: Path) -> Path:
+    """Return a path as people read it: from the working directory, where it lies below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @dataclass(frozen=True)
@@ -120,26 +127,31 @@ def _digest(root: str) -> str:
     return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:6]
 
 
-def results_place(pipeline: str, parameters: dict[str, Any], data: Path = Path("data")) -> str:
+def results_place(
+    pipeline: str, parameters: dict[str, Any], data: Path = Path(DATA), project: Path | None = None
+) -> str:
     """Return where `inference`, `comparison`, `calibration` or `export` leaves its results, by what it was given.
 
-    `data` holds the records of which images a place's results are of.
+    `data` holds the records of which images a place's results are of; it lies in `project`, by default its parent.
     """
     block = parameters[pipeline]
+    project = data.parent if project is None else project
+    outputs = data.relative_to(project).as_posix()
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
     if pipeline == "inference":
         claim = results_claim(pipeline, block, data)
         kind = _kind_of_results(block)
-        return f"data/08_reporting/{f'{kind}/validation' if claim is None else claim.place}"
+        return f"{outputs}/08_reporting/{f'{kind}/validation' if claim is None else claim.place}"
     if pipeline == "comparison":
         images = Path(block.get("images") or "images").expanduser().resolve()
-        both = [_detector_location(location, data) for location in as_list(block.get("detectors") or [], list[str])]
+        given = as_list(block.get("detectors") or [], list[str])
+        both = [_detector_location(location, data, project) for location in given]
         name = f"{images.name or 'root'}-{_digest(f'{both} {images}')}"
-        return f"data/08_reporting/{RESULTS[pipeline]}/{folder_name(name)}"
-    detector = _detector_location(block["detector"], data)
+        return f"{outputs}/08_reporting/{RESULTS[pipeline]}/{folder_name(name)}"
+    detector = _detector_location(block["detector"], data, project)
     parts = _detector_parts(detector if block["detector"] == LATEST else block["detector"])
-    place = f"data/06_models/{RESULTS[pipeline]}/{folder_name('_'.join(parts))}"
+    place = f"{outputs}/06_models/{RESULTS[pipeline]}/{folder_name('_'.join(parts))}"
     if pipeline == "export":
         return f"{place}/onnx_{block['precision']}"
     # Detectors and folders of one name are many: the digest is of where both lie.
@@ -166,32 +178,32 @@ def _kind_of_results(block: dict[str, Any]) -> str:
     return "watched" if block.get("watch") else RESULTS["inference"]
 
 
-def _detector_location(location: str, data: Path) -> str:
+def _detector_location(location: str, data: Path, project: Path) -> str:
     """Return where a detector lies, in full; a name of MLflow, or ``latest`` where there is none, as it is."""
     location = str(location)
     if location == LATEST:
         try:
-            return str(find_latest(data)[0].resolve())
+            return str(find_latest(data, project)[0].resolve())
         except InputError:  # which is said when the detector is opened
             return location
     if location.startswith(("models:/", "runs:/")):
         return location
-    inside = data.parent / Path(location).expanduser()
+    inside = project / Path(location).expanduser()
     return str((inside if inside.exists() else Path(location).expanduser()).resolve())
 
 
-def find_latest(data: Path) -> tuple[Path, str]:
+def find_latest(data: Path, project: Path | None = None) -> tuple[Path, str]:
     """Return the folder of the detector that the last run of a system's own pipeline made, and say so in words.
 
     Those of tables (`baselines`) are none. Raises `InputError` where there is none, and where several may be meant: the
     last run made several, or one of them was calibrated anew since.
     """
-    models = data / _MODELS
+    project, models = data.parent if project is None else project, data / _MODELS
     found = [path for path in models.glob(f"*/*/*/detector/{_FACTS}") if path.parent.parent.name in _OWN_PIPELINES]
     if not found:
         raise InputError(
-            f"there is no detector in 'data/{_MODELS}' yet; run a pipeline that makes one, such as `kedro run`, or "
-            "give its folder"
+            f"there is no detector in '{models.relative_to(project)}' yet; run a pipeline that makes one, such as "
+            "`kedro run`, or give its folder"
         )
     last = max(found, key=_written)
     run = _record_of(last).get("mlflow_run")
@@ -204,9 +216,9 @@ def find_latest(data: Path) -> tuple[Path, str]:
     of_them = {str(path.parent.resolve()) for path in made}
     made += [path for path in newer if str(_record_of(path).get("calibrated_from")) in of_them]
     if len(made) > 1:
-        listed = "\n".join(f"  {path.parent.relative_to(data.parent)}" for path in sorted(made))
+        listed = "\n".join(f"  {path.parent.relative_to(project)}" for path in sorted(made))
         raise InputError(f"'{LATEST}' may be any of {len(made)} detectors; give the folder of one:\n{listed}")
-    return last.parent, f"the last that a system's pipeline made, of {len(found)} below data/{_MODELS}"
+    return last.parent, f"the last that a system's pipeline made, of {len(found)} below {models.relative_to(project)}"
 
 
 def _written(path: Path) -> int:

@@ -16,6 +16,7 @@ from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import every_message
 from kdad.project import LOADER_ARGS, register_project
 from kdad.project.command_line import CommandLineError, ExitCode
+from kdad.project.places import DATA
 from kdad.tracking.destination import destination_of
 
 _NAMED = re.compile(r"([\w-]+)=(.+)", re.ASCII)
@@ -46,14 +47,16 @@ def main(
     register_project(project)
     settings: dict[str, Any] = {}
     mlflow: dict[str, Any] = {}
+    outputs = DATA
     if conf.is_dir():
         loader = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)
         settings, mlflow = loader["parameters"].get("serving", {}), loader["mlflow"]
+        outputs = str(loader["globals"].get("outputs") or DATA)
     options = {"host": host, "port": port} | dict(_pair(one) for one in given)
     limits = _limits(settings | {name: value for name, value in options.items() if value is not None})
     destination = destination_of(mlflow, os.environ, "kdad")
     try:
-        serve(_by_name(given_detectors), limits, project, destination.uri or None)
+        serve(_by_name(given_detectors), limits, project, destination.uri or None, outputs)
     except InputError as error:
         raise CommandLineError(str(error), ExitCode.UNUSABLE_INPUT) from error
 
@@ -87,7 +90,9 @@ def _limits(values: dict[str, Any]) -> ServingParameters:
         raise CommandLineError(f"the parameters of the server do not fit:\n{lines}") from error
 
 
-def serve(locations: dict[str, str], limits: ServingParameters, project: Path, tracking: str | None) -> None:
+def serve(
+    locations: dict[str, str], limits: ServingParameters, project: Path, tracking: str | None, outputs: str = DATA
+) -> None:
     """Serve the detectors at these locations, by name; ends with SIGTERM or Ctrl-C, after what is being answered.
 
     Raises `InputError` for a detector that cannot be opened or has no threshold, and an address that is taken.
@@ -107,7 +112,7 @@ def serve(locations: dict[str, str], limits: ServingParameters, project: Path, t
         open_audit(project / limits.audit)
 
     def reopen(name: str) -> Any:
-        return open_predictor(locations[name], project, tracking)
+        return open_predictor(locations[name], project, tracking, outputs)
 
     predictors = {name: reopen(name) for name in locations}
     listening = _listen(limits)
@@ -129,14 +134,14 @@ def serve(locations: dict[str, str], limits: ServingParameters, project: Path, t
     uvicorn.Server(config).run([listening])
 
 
-def open_predictor(location: str, project: Path, tracking: str | None) -> Any:
+def open_predictor(location: str, project: Path, tracking: str | None, outputs: str = DATA) -> Any:
     """Open a detector, and predict once, so that the first client does not wait for what is loaded late."""
     import torch
 
     from kdad import detectors
     from kdad.datasets.detector import find_detector
 
-    folder, how = find_detector(location, project, tracking)
+    folder, how = find_detector(location, project, tracking, outputs)
     predictor = detectors.load(folder)
     predictor.require_threshold()
     predictor.record = predictor.record | {"folder": str(folder), "found": how}
