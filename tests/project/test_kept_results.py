@@ -20,7 +20,7 @@ def _write(place, made: str, auroc: float | None, *, epochs: int = 50, test_imag
     """Replace the detector, whose folder is new, and its reports, whose files are written over."""
     detector, reports = place
     made_by = {"made": f"2026-11-{made}T10:00:00+00:00", "seed": 0, "images": "i", "test_images": test_images}
-    made_by |= {"metrics": {"image_auroc": auroc}, "commit": commit}
+    made_by |= {"metrics": {"image_auroc": auroc, "peak_memory_gb": int(made)}, "commit": commit}
     facts = {"system": "mkd", "settings": {"epochs": epochs}, "made_by": made_by, "sha256": made}
     detector.mkdir(parents=True, exist_ok=True)
     for name, content in {"detector.json": json.dumps(facts), "learnt.safetensors": f"learnt in {made}"}.items():

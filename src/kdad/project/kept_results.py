@@ -12,12 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kdad.metrics.names import METRICS
 from kdad.storage.replacing import link_or_copy, replacing
 
 RUNS = "runs"
 _DETECTOR, _REPORTS, _FACTS = "detector", "reports", "detector.json"
 #: Of what made a detector: what it was made from. When, by which commit and in which run makes no other detector.
-_ORIGIN = ("dataset", "category", "root", "images", "test_images", "seed", "metrics")
+_ORIGIN = ("dataset", "category", "root", "images", "test_images", "seed")
 _MADE_ANEW = ("made_by", "sha256", "package")
 
 
@@ -111,8 +112,11 @@ def _substance(detector: Path) -> dict[str, Any] | None:
     facts = _read(detector)
     if not facts:
         return None
-    origin = {name: facts["made_by"].get(name) for name in _ORIGIN}
-    return {name: value for name, value in facts.items() if name not in _MADE_ANEW} | {"origin": origin}
+    made_by = facts["made_by"]
+    origin = [made_by.get(name) for name in _ORIGIN]
+    measured = [made_by.get("metrics", {}).get(name) for name in METRICS]  # not seconds and memory
+    kept = {name: value for name, value in facts.items() if name not in _MADE_ANEW}
+    return kept | {"origin": origin, "measured": measured}
 
 
 def _read(detector: Path) -> dict[str, Any]:
