@@ -25,7 +25,8 @@ NAMES = {
 #: What is said of the images before anything is trained.
 _OF_IMAGES = {"data_report", "duplicates"}
 #: What a run of a system leaves for its user: nothing reads it.
-_OF_A_SYSTEM = (*("detector", "roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet"),)
+_FIGURES = ("roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet")
+_OF_A_SYSTEM = ("training_report", *_FIGURES)
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
     "ingestion": {"teacher_patches", "mkd.feature_cost", "data_report_table"} | _OF_IMAGES,
@@ -113,7 +114,7 @@ def test_a_system_is_the_sum_of_its_steps(registered, system):
         f"{system}_smooth_maps",
         *(f"{system}_{name}" for name in ("calibrate_threshold", "measure_detector", "write_metrics", "draw_curves")),
         *(f"{system}_{name}" for name in ("draw_score_histogram", "draw_loss_curves", "draw_heatmap_sheet")),
-        f"{system}_keep_detector",
+        *(f"{system}_{name}" for name in ("keep_detector", "render_report")),
     }
     taught = {"sample_teacher_patches", "train_teachers", "draw_teacher_losses"}
     own = taught if system == "uninformed_students" else {f"{system}_prepare_frozen"}

@@ -14,6 +14,7 @@ from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.data_inputs import data_inputs
 from kdad.hooks.measurements import epoch_series, facts_of, headline, loss_series
 from kdad.hooks.run_results import describe_run
+from kdad.hooks.run_tracking import command_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
@@ -34,6 +35,7 @@ class RunLogHook:
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
         self._began = time.perf_counter()
+        self._command = ""
         self._catalog: Any = None
 
     @hook_impl
@@ -42,15 +44,17 @@ class RunLogHook:
         self._catalog = catalog
 
     @hook_impl
-    def before_pipeline_run(self) -> None:
-        """Note the time."""
-        self._began = time.perf_counter()
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Note the time, and the command."""
+        self._began, self._command = time.perf_counter(), command_of(run_params)
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Let a detector that is kept remember its run."""
-        if _is(data, *_PREDICTOR) and self._current.tracked is not None:
-            data.record = data.record | {"mlflow_run": self._current.identity}
+        """Let a detector that is kept remember its command and its run."""
+        if _is(data, *_PREDICTOR):
+            data.record = data.record | {"command": self._command}
+            if self._current.tracked is not None:
+                data.record = data.record | {"mlflow_run": self._current.identity}
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:

@@ -16,6 +16,7 @@ from kdad.tracking.destination import axis_link, place_of_ui, run_link
 
 #: Files that people are told of, by the last part of their data sets' names.
 _PLACES = {
+    "training_report": "Report",
     "page": "Page",
     "data_report": "Data report",
     "heatmap_sheet": "Heat maps",

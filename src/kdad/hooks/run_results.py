@@ -20,6 +20,7 @@ _CASE = {"axis": "axis", "variant": "variant"}
 Show = Callable[[str, Any], Table | None]
 #: Of several results those that are read first.
 _FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
+_PAGES = ("training_report", "page")
 _SHEETS = ("heatmap_sheet", "contact_sheet")
 
 
@@ -125,7 +126,7 @@ def describe_run(pipeline: Any, catalog: Any) -> str:
         elif kind in _SHEETS and catalog.exists(name):
             file = file_of(catalog.get(name)).name
             parts.append(f"![{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
-        elif kind == "page" and catalog.exists(name):
+        elif kind in _PAGES and catalog.exists(name):
             file = file_of(catalog.get(name)).name
             parts.append(f"Page: [{file}](get-artifact?path={file}&run_uuid={RUN_ID})")
     return "\n\n".join(parts)

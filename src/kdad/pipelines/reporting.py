@@ -1,7 +1,9 @@
 """The last step of every system: what was measured, drawn and kept."""
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.evaluation import calibrate_float32
+from kdad.detectors.predictor import colour_limits_of
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
@@ -18,10 +21,12 @@ from kdad.images.splits import Split
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import PixelCurves
 from kdad.parameters.blocks import ReportingParameters
+from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own, shared
 from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
 from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.reporting.threshold_remarks import threshold_remarks
+from kdad.reporting.training_report import TestPictures, render_training_report
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
 from kdad.storage.provenance import code_version
@@ -108,6 +113,63 @@ def draw_heatmap_sheet(
     return draw_test_sheet(scores, maps, image_set, split, ground_truth, rows, title)
 
 
+def render_report(
+    detector: Detector,
+    image_set: ImageSet,
+    split_table: pd.DataFrame,
+    scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    ground_truth: GroundTruth,
+    metrics: dict[str, Any],
+    curves: dict[str, PixelCurves],
+    loss_history: pd.DataFrame,
+    measuring: MeasuringParameters,
+    addresses: dict[str, str],
+) -> str:
+    """Return the training's page, with every test image; the detector is the kept one, which knows its run.
+
+    `addresses` say where page, detector and data report lie in the project, and where MLflow's pages are.
+    """
+    split, methods, record = Split(split_table), detector.methods, detector.record
+    rows = split.rows("test")
+    maps = split.test_maps(anomaly_maps[methods[0]]) if methods else None
+    limits = None if maps is None else detector.colour_limits or colour_limits_of(maps)
+    pictures = TestPictures(lambda position: image_set.image(rows[position]), ground_truth.shown, maps, limits)
+    figures = {}
+    if curves:  # that of images is drawn by the page itself, as the threshold moves on it
+        roc, pro = draw_curves(scores, metrics | {"image_auroc": None}, curves, measuring)
+        figures = {"ROC curves of pixels": roc, "Per-region overlap": pro}
+    if len(loss_history):
+        figures["Losses by epoch"] = draw_loss_curves(loss_history)
+    title = f"{detector.system.replace('_', ' ')}: {image_set.name} / {printable(image_set.category)}"
+    run = record.get("mlflow_run")
+    page = addresses["page"]
+    links = [(name, quote(os.path.relpath(addresses[name], page))) for name in ("detector", "data report")]
+    links += [("MLflow", f"{addresses['MLflow']}#/runs/{run}")] if run else []
+    return render_training_report(title, scores, metrics, pictures, figures, _facts_of(record, metrics), links)
+
+
+def _facts_of(record: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the page says of how a detector was made."""
+    seconds = metrics["seconds"]
+    height, width = metrics["image_size"]
+    facts = {
+        "data set": f"{record['dataset']} / {record['category']}",
+        "folder": record["root"],
+        "taken for normal": f"{record['training_images']} images to train on, {record['validation_images']} for the "
+        "threshold",
+        "model's size": f"{height} x {width}",
+        "source": metrics["source"],
+        "seed": record["seed"],
+        "commit": record["commit"],
+        "made": record["made"],
+        "command": record.get("command"),
+        "seconds": f"{seconds['features']:.1f} features, {seconds['fitting']:.1f} fitting, "
+        f"{sum(seconds['mapping'].values()):.1f} maps",
+    }
+    return [(name, printable(str(value))) for name, value in facts.items() if value is not None]
+
+
 def keep_detector(
     fitted: Detector,
     scores: pd.DataFrame,
@@ -166,6 +228,12 @@ def create_pipeline(system: str) -> Pipeline:
             ("fitted", "scores", "threshold", "anomaly_maps", "metrics"),
             images | features | blocks("measuring"),
             "detector",
+        ),
+        (
+            render_report,
+            ("detector", "scores", "anomaly_maps", "ground_truth", "metrics", "curves", "loss_history", "addresses"),
+            images | blocks("measuring"),
+            "training_report",
         ),
     ]
     return Pipeline(

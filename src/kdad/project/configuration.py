@@ -27,7 +27,7 @@ from kdad.project import register_project
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.places import DATA, RESULTS, OutputFolder, dataset_claims, results_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
-from kdad.tracking.destination import destination_of
+from kdad.tracking.destination import destination_of, place_of_ui
 from kdad.tracking.parameters import TrackingParameters
 
 _BLOCKS = {
@@ -119,6 +119,11 @@ class RunConfigLoader(OmegaConfigLoader):
             self._outputs = str(self["globals"].get("outputs") or DATA)
         return self._outputs
 
+    def _tracking_fact(self, fact: str) -> Any:
+        """Return what is known of where runs are logged; `ui` is where its pages are shown."""
+        destination = destination_of(self["mlflow"], os.environ, "kdad")
+        return place_of_ui(destination, self["mlflow"].get("ui", {})) if fact == "ui" else getattr(destination, fact)
+
     def _register_places(self, parameters: dict[str, Any]) -> None:
         dataset, outputs = DatasetParameters.model_validate(parameters["dataset"]), self.outputs
         data = self.project / outputs
@@ -132,7 +137,7 @@ class RunConfigLoader(OmegaConfigLoader):
             "layer": lambda layer: f"{outputs}/{layer}/{folder}",
             "setting": partial(resolve_nested_dict_path, parameters),
             "results": lambda name: results_place(name, parameters, data, self.project),
-            "tracking": lambda fact: getattr(destination_of(self["mlflow"], os.environ, "kdad"), fact),
+            "tracking": self._tracking_fact,
             "block": lambda block: OmegaConf.create(hidden[block]),
         }
         for name, resolver in resolvers.items():

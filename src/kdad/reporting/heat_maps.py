@@ -78,11 +78,15 @@ def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, 
     return np.clip(blended, 0, 1, out=blended)
 
 
+def heat_table() -> np.ndarray:
+    """Return the colours of heat from 0 to 1 as `(256, 3)`, uint8."""
+    return HEAT(np.arange(_COLOURS), bytes=True)[:, :3]
+
+
 @cache
 def _heat_colours() -> np.ndarray:
-    """Return the colours of heat from 0 to 1 as `(3, 256)`, float32 in [0, 1]."""
-    table = HEAT(np.arange(_COLOURS), bytes=True)[:, :3] / np.float32(255)
-    return np.ascontiguousarray(table.T)
+    """Return the same as `(3, 256)`, float32 in [0, 1]."""
+    return np.ascontiguousarray(heat_table().T / np.float32(255))
 
 
 def thumbnail(picture: Image.Image, side: int = THUMBNAIL_SIDE) -> Image.Image:

@@ -1,0 +1,181 @@
+"""The page of a training: verdict, curves with a threshold that can be moved, every test image, and what made it."""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from kdad.metrics.names import METRICS
+from kdad.parameters.written_names import printable
+from kdad.reporting.heat_maps import heat_table, thumbnail
+from kdad.reporting.html import embedded_figure, render_html
+from kdad.reporting.threshold_remarks import interval_of
+from kdad.scoring.threshold import Threshold
+
+#: What all pictures together may take, and about what a pixel of a JPEG of a rough texture does, in bytes.
+_BUDGET, _BYTES_A_PIXEL = 15_000_000, 0.35
+_SIDES = (48, 256)  # smallest and largest longer side of a picture
+_MAP_SIDE = 96  # of a map, which is smooth
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class TestPictures:
+    """The test images of a page, by position: `image(i)` `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` bool or None.
+
+    `maps` `(N, H, W)` are the smoothed ones of the first method, None for a system without; `limits` are the values
+    that get the first and the last colour.
+    """
+
+    __test__ = False  # pytest takes it for tests
+
+    image: Callable[[int], np.ndarray]
+    mask: Callable[[int], np.ndarray | None]
+    maps: np.ndarray | None
+    limits: tuple[float, float] | None
+
+
+def render_training_report(
+    title: str,
+    scores: pd.DataFrame,
+    metrics: dict[str, Any],
+    pictures: TestPictures,
+    figures: dict[str, Figure],
+    facts: list[tuple[str, str]],
+    links: list[tuple[str, str]],
+) -> str:
+    """Return the page as one HTML file.
+
+    `scores` has a row a scored image (id, label, kind, split, score), validation and test; `metrics` is what
+    `write_metrics` gathered. `figures` stand below the images by their titles. `facts` say what was made of what;
+    `links` are names and addresses, relative to the page or whole.
+    """
+    threshold = Threshold.model_validate(metrics["threshold"])
+    test = scores[scores["split"] == "test"].reset_index(drop=True)
+    return render_html(
+        "kdad.reporting",
+        "training_report",
+        title=title,
+        verdict=_verdict(metrics, threshold),
+        promise=threshold.statement(),
+        remarks=metrics["remarks"],
+        kinds=_kinds(metrics),
+        has_masks=metrics["localisation_left_out"] is None,
+        has_maps=pictures.maps is not None,
+        data=_script_json(_data(scores, test, threshold, pictures)),
+        threshold=threshold.value,
+        figures=[(name, embedded_figure(figure)) for name, figure in figures.items()],
+        facts=facts,
+        links=links,
+    )
+
+
+def _verdict(metrics: dict[str, Any], threshold: Threshold) -> list[tuple[str, str, str]]:
+    """Return what the page says first: name, value, and what there is to say of it."""
+    tiles = []
+    low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
+    interval = "" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
+    for key in ("image_auroc", "image_ap", "pixel_auroc", "pro_auc"):
+        if metrics.get(key) is not None:
+            note = interval if key == "image_auroc" else ""
+            tiles.append((METRICS[key].label, METRICS[key].text(metrics[key]), note))
+    for key, what, images in (
+        ("true_positive_rate", "anomalous images found", metrics["test_anomalous"]),
+        ("false_positive_rate", "false alarms", metrics["test_normal"]),
+    ):
+        rate = metrics[key]
+        if rate is not None:
+            count = round(rate * images)
+            tiles.append((what, f"{count} of {images}", f"{100 * rate:.1f} %, {_binomial(count, images)}"))
+    promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
+    tiles.append(("false alarms promised", promised, f"95 % interval {interval_of(threshold)}"))
+    return tiles
+
+
+def _binomial(count: int, images: int) -> str:
+    """Return the exact 95 % interval of a rate (Clopper and Pearson 1934), in words."""
+    from scipy.stats import binomtest
+
+    found = binomtest(count, images).proportion_ci(0.95, method="exact")
+    return f"95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %"
+
+
+def _kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row a kind of defect, those that are missed most first."""
+    kinds = metrics["by_kind"].items()
+    return [
+        {
+            "key": kind,
+            "name": printable(kind).replace("_", " "),
+            "images": of["images"],
+            "found": of["found"],
+            "image_auroc": METRICS["image_auroc"].text(of["image_auroc"]),
+            "pro_auc": METRICS["pro_auc"].text(of["pro_auc"]),
+        }
+        for kind, of in sorted(kinds, key=lambda each: (each[1]["found"] / each[1]["images"], each[0]))
+    ]
+
+
+def _data(scores: pd.DataFrame, test: pd.DataFrame, threshold: Threshold, pictures: TestPictures) -> dict[str, Any]:
+    """Return what the page's script works on; a picture is the base64 of its file."""
+    side = picture_side(len(test))
+    images = []
+    for position, row in enumerate(test.to_dict("records")):
+        found = {"id": printable(row["id"]), "kind": row["kind"], "label": int(row["label"]), "score": row["score"]}
+        found["image"] = _jpeg(pictures.image(position), side)
+        if pictures.maps is not None and pictures.limits is not None:
+            found["map"] = _heat_file(pictures.maps[position], pictures.limits)
+        mask = pictures.mask(position) if row["label"] else None
+        if mask is not None:
+            found["mask"] = _mask_file(mask, side)
+        images.append(found)
+    return {
+        "threshold": threshold.value,
+        "validation": scores.loc[scores["split"] == "validation", "score"].tolist(),
+        "images": images,
+        "heat": heat_table().tolist(),
+        "limits": pictures.limits,
+    }
+
+
+def picture_side(count: int) -> int:
+    """Return the longer side in pixels of so many pictures that their files stay within what the page may take."""
+    side = math.isqrt(int(_BUDGET / max(count, 1) / _BYTES_A_PIXEL))
+    return min(max(side, _SIDES[0]), _SIDES[1])
+
+
+def _jpeg(image: np.ndarray, side: int) -> str:
+    pixels = np.rint(np.moveaxis(image, 0, -1) * 255).astype(np.uint8)
+    return _encode(thumbnail(Image.fromarray(pixels), side), "JPEG", quality=_QUALITY)
+
+
+def _heat_file(anomaly_map: np.ndarray, limits: tuple[float, float]) -> str:
+    """Return a map as places in the table of colours, 0 to 255."""
+    low, high = limits
+    heat = np.clip((np.asarray(anomaly_map, np.float32) - low) / max(high - low, 1e-12), 0, 1)
+    return _encode(thumbnail(Image.fromarray(np.rint(heat * 255).astype(np.uint8)), _MAP_SIDE), "PNG")
+
+
+def _mask_file(mask: np.ndarray, side: int) -> str:
+    grey = thumbnail(Image.fromarray(mask.astype(np.uint8) * 255), side)
+    return _encode(grey.point(lambda value: 255 * (value >= 128)).convert("1"), "PNG")
+
+
+def _encode(picture: Image.Image, form: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=form, optimize=True, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _script_json(data: dict[str, Any]) -> Markup:
+    """Return JSON that no text in it can end the element of."""
+    return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
