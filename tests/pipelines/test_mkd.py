@@ -1,6 +1,7 @@
 """The whole DAG of `conf/test`, once, and what it leaves."""
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -93,7 +94,8 @@ def test_maps_have_the_images_size(finished):
 
 def test_figures_are_there_and_nothing_is_left_half_written(finished, report):
     assert {path.name for path in report.iterdir()} == {
-        "metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png"
+        "metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png",
+        "report.html",
     }  # fmt: skip
     assert not half_written(finished)
 
@@ -139,15 +141,26 @@ def test_every_node_left_its_duration_and_what_it_made(finished, logged):
     assert int(logged.data.params["flops"]) > 0 and "flops" not in logged.data.metrics
 
 
+def test_the_report_links_to_detector_data_report_and_run(report, logged, metrics):
+    page = (report / "report.html").read_text()
+    links = dict(re.findall(r'<dt>(detector|data report|MLflow)</dt><dd><a href="(.*?)">', page))
+    assert links.pop("MLflow") == f"http://127.0.0.1:5000/#/runs/{logged.info.run_id}"
+    assert [(report / link).resolve().name for link in links.values()] == ["detector", "data_report.html"]
+    assert all((report / link).exists() for link in links.values())
+    assert f"<dt>command</dt><dd>{logged.data.tags['command']}</dd>" in page.replace("&#39;", "'").replace("&#34;", '"')
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["images"]
+    assert len(shown) == metrics["test_normal"] + metrics["test_anomalous"]
+    assert all("map" in image and ("mask" in image) == (image["label"] == 1) for image in shown)
+
+
 def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):
     client = mlflow.MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     history = client.get_metric_history(logged.info.run_id, "cloner.validation.total")
     assert [point.step for point in history] == [0, 1, 2]
     assert logged.data.metrics["image_auroc"] == metrics["image_auroc"]
     assert logged.data.metrics["pro_auc.gradients"] == metrics["localisation"]["gradients"]["pro_auc"]
-    assert {*("metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png")} <= artifacts_of(
-        finished, logged
-    )
+    files = {"metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png", "report.html"}
+    assert files <= artifacts_of(finished, logged)
     assert kept_by(finished, logged) == {"detector.json", "learnt.safetensors"}
 
 
