@@ -105,7 +105,7 @@ def test_the_interval_of_two_images_by_hand():
     found = quantile_threshold(np.array([1.0, 2.0]), 0.95)
     assert found.false_positive_rate_low == pytest.approx(1 - np.sqrt(0.975))
     assert found.false_positive_rate_high == pytest.approx(1 - np.sqrt(0.025))
-    assert found.images_missing == 17
+    assert found.draws_missing == 17
     assert found.statement().endswith("(2 normal images); the wanted 5.00% takes 17 more normal validation images")
 
 
@@ -113,8 +113,8 @@ def test_the_interval_of_two_images_by_hand():
 def test_how_many_images_a_quantile_takes(quantile, needed):
     # n scores promise 1 / (n + 1) at best.
     assert images_needed(quantile) == needed
-    assert quantile_threshold(np.arange(float(needed)), quantile).images_missing == 0
-    assert quantile_threshold(np.arange(needed + 1.0), quantile).images_missing == 0
+    assert quantile_threshold(np.arange(float(needed)), quantile).draws_missing == 0
+    assert quantile_threshold(np.arange(needed + 1.0), quantile).draws_missing == 0
 
 
 def test_how_many_of_new_images_exceed_the_larger_of_two_by_hand():

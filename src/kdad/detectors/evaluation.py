@@ -148,7 +148,7 @@ def threshold_scores(
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous). Scores
     are the raw ones, or of smoothed maps. Raises `InputError` as `quantile_threshold`.
     """
-    columns = [name for name in ("id", "label", "kind", "split", "member") if name in split.table]
+    columns = [name for name in ("id", "label", "kind", "split", "member", "group") if name in split.table]
     table = split.table.loc[raw_scores["row"], columns].reset_index(drop=True)
     rule = detector.image_score
     if rule.rule == "raw":
@@ -160,10 +160,16 @@ def threshold_scores(
     for name in raw_scores.columns.drop("row"):
         if name not in table:
             table[name] = raw_scores[name].to_numpy()
-    threshold = quantile_threshold(_validation_scores(table), quantile)
+    held_out = table[table["split"] == "validation"]
+    threshold = quantile_threshold(held_out["score"].to_numpy(), quantile, _groups_of(held_out))
     table["threshold"] = threshold.value
     table["decision"] = (table["score"] > threshold.value).astype(int)
     return table, threshold
+
+
+def _groups_of(table: pd.DataFrame) -> np.ndarray | None:
+    """Return the group of each image, None where there are none."""
+    return table["group"].to_numpy(dtype=str) if "group" in table else None
 
 
 def _validation_scores(table: pd.DataFrame) -> np.ndarray:
@@ -189,8 +195,13 @@ def thresholds_by_category(scores: pd.DataFrame, quantile: float) -> dict[str, C
     if "member" not in scores:
         return {}
     held_out = scores[scores["split"] == "validation"]
-    by_member = {name: rows["score"].to_numpy() for name, rows in held_out.groupby("member", sort=False)}
-    return {name: Calibration.of(quantile_threshold(own, quantile), own) for name, own in by_member.items()}
+    by_member = {
+        name: (rows["score"].to_numpy(), _groups_of(rows)) for name, rows in held_out.groupby("member", sort=False)
+    }
+    return {
+        name: Calibration.of(quantile_threshold(own, quantile, groups), own)
+        for name, (own, groups) in by_member.items()
+    }
 
 
 @torch.no_grad()
@@ -206,7 +217,8 @@ def calibrate_float32(detector: Detector, feature_set: FeatureSet, quantile: flo
     rows = feature_set.split.rows("validation")
     batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
     scores = np.concatenate([twin.score_and_show(feature_set.batch(batch))[0] for batch in batches]).astype(np.float64)
-    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile), scores)
+    groups = _groups_of(feature_set.split.table.iloc[rows])
+    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile, groups), scores)
 
 
 def maps_to_measure(

@@ -96,6 +96,7 @@ class CaseResult(StrictModel):
     metrics: dict[str, float | None] = Field(default_factory=dict, description="on test images")
     labels: list[int] = Field(default_factory=list, description="of the test images, in order")
     scores: list[float] = Field(default_factory=list, description="of the test images, in order")
+    groups: list[str] = Field(default_factory=list, description="of the test images, in order, where there are some")
     threshold: float | None = None
     costs: dict[str, float] = Field(default_factory=dict, description="seconds, milliseconds, megabytes, counts")
     training_images: int = 0

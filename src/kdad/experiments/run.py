@@ -150,6 +150,7 @@ def _measure_into(
         metrics=metrics,
         labels=test["label"].tolist(),
         scores=test["score"].tolist(),
+        groups=test["group"].astype(str).tolist() if "group" in test else [],
         threshold=threshold.value,
         costs={
             "train_seconds": fitting.seconds,

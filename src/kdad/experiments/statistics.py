@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdad.metrics.ranking import draw_groups
+
 #: Counts held at once, `resamples x max(images, bins)`; bounds the memory of a bootstrap to some tens of MB.
 _COUNTS = 1 << 20
 
@@ -19,8 +21,15 @@ class Difference:
     p_value: float
 
 
-def draw_weights(labels: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """Return `(resamples, N)`: how often each image is drawn, each label resampled to its own count."""
+def draw_weights(
+    labels: np.ndarray, resamples: int, generator: np.random.Generator, groups: list[str] | None = None
+) -> np.ndarray:
+    """Return `(resamples, N)`: how often each image is drawn, each label resampled to its own count.
+
+    With `groups`, one an image, whole groups are drawn.
+    """
+    if groups:
+        return draw_groups(labels, np.asarray(groups), resamples, generator)
     weights = np.zeros((resamples, labels.size), dtype=np.int32)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -82,7 +82,8 @@ def compare_pairs(
     """
     done = [result for result in results if result.axis == axis and result.finished]
     labels = {result.category: np.asarray(result.labels) for result in done}
-    weights = {category: draw_weights(found, resamples, generator) for category, found in labels.items()}
+    groups = {result.category: result.groups for result in done}
+    weights = {name: draw_weights(found, resamples, generator, groups[name]) for name, found in labels.items()}
     areas: dict[tuple[str, str], dict[Place, np.ndarray]] = {}
     for result in done:
         place, drawn = (result.category, result.seed), weights[result.category]

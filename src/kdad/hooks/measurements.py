@@ -13,6 +13,7 @@ _NO_RESULTS = ("seed", "image_size", "seconds", "peak_memory_gb", "features_reus
 #: What is known without measuring, and would stand among the results' charts.
 _FACTS = (
     *("parameters", "flops", "kept_megabytes", "test_normal", "test_anomalous", "normal_images", "anomalous_images"),
+    "test_normal_groups",
     *("anomalous_images_without_mask", "anomalous_images_with_empty_mask"),
 )
 

@@ -199,8 +199,25 @@ def say_films(table: pd.DataFrame, thumbnails: np.ndarray) -> list[str]:
     return [
         f"{(share < _TWIN).sum()} of {len(validation)} validation images have a near twin among the training images, "
         f"as frames of one film have ({names[0]} and {names[1]}): the threshold and what it promises hold for these "
-        "films, and other films may be flagged far more often; hold whole films out, in a folder validation"
+        "films, and other films may be flagged far more often; say which images belong together by dataset.groups, so "
+        "that whole films are held out"
     ]
+
+
+def check_groups(table: pd.DataFrame) -> None:
+    """Warn of groups that a set's own parts, or labels, put into two parts of a split table."""
+    if "group" not in table:
+        return
+    parts = table.groupby("group", sort=False)["split"].unique()
+    torn = parts[parts.map(len) > 1]
+    if len(torn):
+        logger.warning(
+            "Groups: %d of %d have images in two parts (%s): %s. What is measured on them, and promised, is not of new "
+            "groups; give each to one part",
+            *(len(torn), len(parts), ", ".join(PARTS[part] for part in torn.iloc[0])),
+            first_of(torn.index.tolist(), _SHOWN_PAIRS),
+            extra=PLAIN,
+        )
 
 
 def check_exact(table: pd.DataFrame, rule: Literal["warn", "refuse"]) -> None:

@@ -67,6 +67,7 @@ class FileSet(ImageSet):
                 written(file.kind),
                 file.subset,
                 file.is_marked,
+                None if file.group is None else written(file.group),
             )
             for file in self._files
         ]
@@ -200,9 +201,7 @@ class FileSet(ImageSet):
 
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
-        files = [
-            [*map(hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files
-        ]
+        files = [[*map(hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files]
         files.append([hash_file(mask) for _, mask in self._layout.masks_of_normal])
         rules = [
             self._fit,
@@ -254,7 +253,7 @@ class FolderSet(FileSet):
 
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         base = find_category(Path(parameters.root).expanduser(), parameters.category).absolute()
-        return base, read_layout(base, vocabulary)
+        return base, read_layout(base, vocabulary, parameters.groups)
 
 
 class CsvSet(FileSet):
@@ -262,7 +261,7 @@ class CsvSet(FileSet):
 
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         file = Path(parameters.root).expanduser().absolute()
-        return file.parent, read_list(file, parameters.category, vocabulary)
+        return file.parent, read_list(file, parameters.category, vocabulary, parameters.groups)
 
 
 def hash_file(path: Path, ending: bytes = b"") -> str:

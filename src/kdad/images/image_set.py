@@ -20,13 +20,17 @@ Keep = Callable[[int, np.ndarray, np.ndarray | None, np.ndarray | None], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: `label` is 0 (normal) or 1 (anomalous); `kind` is "good", a defect's kind or a class's name."""
+    """One image: `label` is 0 (normal) or 1 (anomalous); `kind` is "good", a defect's kind or a class's name.
+
+    Images of one `group` belong together, as frames of a film do; None where nothing is said.
+    """
 
     id: str
     label: int
     kind: str
     subset: Subset
     has_mask: bool
+    group: str | None = None
 
 
 class ImageSet(ABC):

@@ -107,19 +107,21 @@ def split_samples(
     """Return "train", "validation", "test" or "unused" for each sample.
 
     A set with a validation part of its own keeps it. Otherwise `validation_count` of the training images are held out:
-    those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image stay together. Of the
-    others `max_train` train, those that hash lowest, and the rest is unused: what is held out is the same for every
-    `max_train`, and more images contain fewer. Raises `InputError` when fewer than one image would be left on either
-    side.
+    those whose id and seed hash lowest, whatever the order of `samples`; tiles of one image, and images of one group,
+    stay together and count as one. Of the others `max_train` train, those that hash lowest, and the rest is unused:
+    what is held out is the same for every `max_train`, and more images contain fewer. Raises `InputError` when fewer
+    than one image would be left on either side.
     """
     split: list[str] = [sample.subset for sample in samples]
     training = [position for position, subset in enumerate(split) if subset == "train"]
     has_validation = "validation" in split
     if has_validation and not training:
         raise InputError("there are no normal training images; add some")
-    names = group_tiles([samples[position].id for position in training])
+    grouped = any(samples[position].group for position in training)
+    names = group_tiles([samples[position].group or samples[position].id for position in training])
     if not has_validation and len(names) < 2:
-        raise InputError(f"there are {len(names)} normal training images; at least 2 are needed, one to hold out")
+        what = "groups of normal training images (dataset.groups)" if grouped else "normal training images"
+        raise InputError(f"there are {len(names)} {what}; at least 2 are needed, one to hold out")
     held_out = 0 if has_validation else validation_count(len(names), validation_fraction)
     ordered = sorted(names, key=lambda name: (derive_seed(seed, "split", name), name))
     last = len(ordered) if max_train is None else held_out + max_train
@@ -139,7 +141,10 @@ def split_set(samples: list[Sample], dataset: DatasetParameters, seed: int) -> l
     members = member_of([sample.id for sample in samples])
     for member in dict.fromkeys(members):
         rows = [row for row, name in enumerate(members) if name == member]
-        alone = [replace(samples[row], id=samples[row].id.removeprefix(f"{member}/")) for row in rows]
+        alone = [
+            replace(one, id=one.id.removeprefix(f"{member}/"), group=one.group and one.group.removeprefix(f"{member}/"))
+            for one in map(samples.__getitem__, rows)
+        ]
         for row, part in zip(rows, split_samples(alone, *given), strict=True):
             split[row] = part
     return split
@@ -176,8 +181,12 @@ def table_of(images: ImageSet, parts: Sequence[str], is_united: bool = False) ->
 
 
 def split_columns(table: pd.DataFrame, is_united: bool) -> pd.DataFrame:
-    """Return the columns of a split table, with ``member``, the category, for images of a united set."""
-    table = table[["id", "label", "kind", "split", "has_mask", "fingerprint"]]
+    """Return the columns of a split table, with ``member``, the category, for images of a united set.
+
+    Images of groups have theirs in ``group``.
+    """
+    grouped = ["group"] if "group" in table and table["group"].notna().any() else []
+    table = table[["id", "label", "kind", "split", "has_mask", "fingerprint", *grouped]]
     return table.assign(member=member_of(table["id"])) if is_united else table
 
 

@@ -47,7 +47,13 @@ class UnitedSet(ImageSet):
         self._members = members
         self.name, self.category, self.size = parameters.name, parameters.category_name, members[0].size
         self.samples = [
-            replace(sample, id=f"{member.category}/{sample.id}") for member in members for sample in member.samples
+            replace(
+                sample,
+                id=f"{member.category}/{sample.id}",
+                group=None if sample.group is None else f"{member.category}/{sample.group}",
+            )
+            for member in members
+            for sample in member.samples
         ]
         self._ends = list(accumulate(len(member.samples) for member in members))
         self.is_slow = any(member.is_slow for member in members)

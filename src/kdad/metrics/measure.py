@@ -153,16 +153,27 @@ def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
 
 
 def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
-    """Return ranking metrics with their interval, the rates of the decisions, and how many images there are."""
+    """Return ranking metrics with their interval, the rates of the decisions, and how many images there are.
+
+    Where `test` has the column ``group``, the interval is by groups, and so is one more rate.
+    """
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
     generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
+    groups = test["group"].to_numpy(dtype=str) if "group" in test else None
     return {
-        **detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator),
+        **detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator, groups),
+        **({} if groups is None else _measure_groups(test[labels == 0])),
         "false_positive_rate": _share(decisions[labels == 0]),
         "true_positive_rate": _share(decisions[labels == 1]),
         "test_normal": int((labels == 0).sum()),
         "test_anomalous": int((labels == 1).sum()),
     }
+
+
+def _measure_groups(normal: pd.DataFrame) -> dict[str, float | int | None]:
+    """Return how many groups of normal images there are, and of which share an image exceeds the threshold."""
+    exceed = normal.groupby("group")["decision"].max().to_numpy()
+    return {"group_false_positive_rate": _share(exceed), "test_normal_groups": len(exceed)}
 
 
 def measure_kinds(test: pd.DataFrame, pro_by_kind: dict[str, float]) -> dict[str, dict[str, float | int | None]]:

@@ -34,6 +34,7 @@ METRICS = {
         Metric("pro_auc", "pixel", "PRO"),
         Metric("pixel_auroc_mkd_protocol", "pixel", "AUROC, MKD protocol"),
         Metric("false_positive_rate", "decisions", "false positive rate"),
+        Metric("group_false_positive_rate", "decisions", "false positive rate of groups"),
         Metric("true_positive_rate", "decisions", "true positive rate"),
     )
 }

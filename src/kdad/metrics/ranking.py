@@ -47,13 +47,26 @@ def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
 
 def auroc_interval(
-    labels: np.ndarray, scores: np.ndarray, resamples: int, generator: np.random.Generator, level: float = 0.95
+    labels: np.ndarray,
+    scores: np.ndarray,
+    resamples: int,
+    generator: np.random.Generator,
+    level: float = 0.95,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Return the bootstrap percentile interval of AUROC at `level`, each label resampled to its own count."""
+    """Return the bootstrap percentile interval of AUROC at `level`, each label resampled to its own count.
+
+    With `groups` `(N,)` whole groups are resampled (a cluster bootstrap): those of normal images, of anomalous ones,
+    and of both, each to their own count.
+    """
     _check_both_labels(labels, scores)
     if resamples < 1 or not 0 < level < 1:
         raise InputError(f"resamples is {resamples} and level {level}; give 1 or more, and a level between 0 and 1")
     distinct, ranks = np.unique(scores, return_inverse=True)
+    if groups is not None:
+        areas = _areas_by_groups(labels, ranks, groups, resamples, generator)
+        low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
     normal, anomalous = ranks[labels == 0], ranks[labels == 1]
     block = max(_DRAWS // ranks.size, 1)
     areas = []
@@ -68,18 +81,56 @@ def auroc_interval(
     return float(low), float(high)
 
 
+def draw_groups(labels: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Return `(resamples, N)`: how often each image is drawn with its group, whole groups with replacement.
+
+    Groups of normal images, of anomalous ones, and of both are each drawn to their own count, so that no resample
+    lacks a label.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    held = sum((1 + label) * (np.bincount(member, labels == label, len(names)) > 0) for label in (0, 1))
+    drawn = np.zeros((resamples, len(names)), dtype=np.int32)
+    for stratum in np.unique(held):
+        own = np.flatnonzero(held == stratum)
+        drawn[:, own] = generator.multinomial(own.size, np.full(own.size, 1 / own.size), resamples)
+    return drawn[:, member]
+
+
+def _areas_by_groups(
+    labels: np.ndarray, ranks: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return AUROC `(resamples,)` of images whose groups are drawn with replacement."""
+    size, block, areas = int(ranks.max()) + 1, max(_DRAWS // ranks.size, 1), []
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = draw_groups(labels, groups, rows, generator)
+        cells = ranks + size * np.arange(rows)[:, None]
+        normal, anomalous = (
+            np.bincount(cells.ravel(), (drawn * (labels == label)).ravel(), rows * size).reshape(rows, size)
+            for label in (0, 1)
+        )
+        wins = (anomalous * (np.cumsum(normal, axis=1) - normal / 2)).sum(1)
+        areas.append(wins / (normal.sum(1) * anomalous.sum(1)))
+    return np.concatenate(areas)
+
+
 def detection_metrics(
-    labels: np.ndarray, scores: np.ndarray, resamples: int, generator: np.random.Generator
+    labels: np.ndarray,
+    scores: np.ndarray,
+    resamples: int,
+    generator: np.random.Generator,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float | None]:
     """Return image_auroc, its 95 % interval image_auroc_low and image_auroc_high, image_ap and image_f1_max.
 
-    All are None when only one label is present; raises `InputError` for labels and scores that are not usable.
+    With `groups` `(N,)` the interval is by groups. All are None when only one label is present; raises `InputError` for
+    labels and scores that are not usable.
     """
     _check(labels, scores)
     names = ("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap", "image_f1_max")
     if np.unique(labels).size < 2:
         return dict.fromkeys(names)
-    low, high = auroc_interval(labels, scores, resamples, generator)
+    low, high = auroc_interval(labels, scores, resamples, generator, groups=groups)
     values = (image_auroc(labels, scores), low, high, image_ap(labels, scores), image_f1_max(labels, scores)[0])
     return dict(zip(names, values, strict=True))
 

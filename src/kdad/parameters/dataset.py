@@ -1,5 +1,6 @@
 """The ``dataset:`` block: which images, at what size, how they are understood, and how the default set is made."""
 
+import re
 from hashlib import sha256
 from math import isfinite, nan
 from pathlib import Path
@@ -20,7 +21,7 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
-_OF_FILES = ("category", "root", "fit", "value_range", "bands", "tiles")
+_OF_FILES = ("category", "root", "fit", "value_range", "bands", "tiles", "groups")
 #: Fields that only some sets have, and which.
 _OF_SOME_SETS = ("normal_class", *_OF_FILES)
 _TAKES = {
@@ -130,6 +131,11 @@ class TileParameters(StrictModel):
         return self
 
 
+def is_pattern(groups: str) -> bool:
+    """Tell whether groups are told by a pattern of names, which has the group's name in parentheses."""
+    return "(" in groups
+
+
 def check_sides(value: Any) -> Any:
     """Return an image size, sides in words as numbers; raises `ValueError` for what is neither one number nor two."""
     if isinstance(value, list):
@@ -200,6 +206,11 @@ class DatasetParameters(StrictModel):
     bands: list[int] | None = Field(
         None, description="folder, csv: one band, or three, of files with more, from 0; null: files have 1 or 3"
     )
+    groups: str | None = Field(
+        None,
+        description="folder, csv: which images belong together, as a film's frames, and stay in one part: folder, a "
+        "column of the list, or a pattern of names such as (film[0-9]+)_ (docs/reference/data.md); null: none do",
+    )
     duplicates: Literal["warn", "refuse"] = Field(
         "warn", description="what is done about images in two parts, or normal and anomalous"
     )
@@ -224,6 +235,20 @@ class DatasetParameters(StrictModel):
 
     _sides = field_validator("image_size", mode="before")(check_sides)
     _limits = field_validator("value_range", mode="before")(check_value_range)
+
+    @field_validator("groups")
+    @classmethod
+    def _one_group_in_a_pattern(cls, groups: str | None) -> str | None:
+        if groups is not None and is_pattern(groups):
+            try:
+                parts = re.compile(groups).groups
+            except re.error as error:
+                raise ValueError(f"groups '{groups}' is no regular expression ({error}); correct it") from None
+            if parts != 1:
+                raise ValueError(
+                    f"groups '{groups}' has {parts} parts in parentheses; put the one group's name in them"
+                )
+        return groups
 
     @field_validator("bands")
     @classmethod
@@ -298,6 +323,19 @@ class DatasetParameters(StrictModel):
             raise ValueError(
                 "contamination is of whole images, and there are tiles; set contamination: 0, or tiles: null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_found(self) -> "DatasetParameters":
+        if self.groups is None:
+            return self
+        if self.name == "folder" and self.groups != "folder" and not is_pattern(self.groups):
+            raise ValueError(
+                f"groups '{self.groups}' is neither folder nor a pattern with the group's name in parentheses, such as "
+                "(film[0-9]+)_; a column is of a list (csv)"
+            )
+        if self.max_train_images is not None:
+            raise ValueError("max_train_images counts single images, and there are groups; set max_train_images: null")
         return self
 
     @model_validator(mode="after")

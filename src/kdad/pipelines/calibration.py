@@ -25,7 +25,7 @@ from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
 from kdad.scoring.parameters import LABELLED_RULES
-from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
+from kdad.scoring.threshold import Calibration, Threshold, threshold_again, threshold_by_rule
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,10 @@ def calibrate(
         scores, measured = _score(detector, images, calibration, tiling)
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
-    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
+    if images is None and before is not None:
+        threshold = threshold_again(calibration.rule, calibration.wanted, before, values)
+    else:
+        threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
@@ -111,14 +114,14 @@ def _in_float32(
     if images is None:
         if detector.in_float32 is None:
             return None
-        scores = np.array(detector.in_float32.validation_scores)
-        labels = np.zeros(len(scores), dtype=int)
-    else:
-        twin = detector.float32_twin()
-        if twin is None:
-            return None
-        table, _ = _score(twin, images, calibration, None)
-        labels, scores = table["label"].to_numpy(dtype=int), table["score"].to_numpy(dtype=np.float64)
+        kept = detector.in_float32
+        scores = np.array(kept.validation_scores)
+        return Calibration.of(threshold_again(calibration.rule, calibration.wanted, kept.threshold, scores), scores)
+    twin = detector.float32_twin()
+    if twin is None:
+        return None
+    table, _ = _score(twin, images, calibration, None)
+    labels, scores = table["label"].to_numpy(dtype=int), table["score"].to_numpy(dtype=np.float64)
     threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores)
     return Calibration.of(threshold, scores[labels == 0])
 

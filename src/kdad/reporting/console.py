@@ -112,17 +112,21 @@ def places_text(places: dict[str, Path | str]) -> str:
 
 def _threshold_table(metrics: dict) -> Table:
     threshold = Threshold.model_validate(metrics["threshold"])
+    groups = len(threshold.group_scores)
     rows = {
         "threshold": f"{threshold.value:.4g}",
-        "false positives promised": f"{100 * threshold.expected_false_positive_rate:.1f} %",
+        "false positives promised": f"{100 * threshold.expected_false_positive_rate:.1f} %"
+        + (" of groups" if groups else ""),
         "  95 % interval": interval_of(threshold),
-        "  by normal images": f"{threshold.normal_images}",
+        "  by normal images": f"{threshold.normal_images}" + (f" in {groups} groups" if groups else ""),
         "false positives observed": counted(metrics["false_positive_rate"], metrics["test_normal"]),
+        "  by groups": counted(metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups", 0)),
         "anomalous images found": counted(metrics["true_positive_rate"], metrics["test_anomalous"]),
     }
     table = Table(show_header=False)
-    for row in rows.items():
-        table.add_row(*row)
+    for title, said_of in rows.items():
+        if groups or title != "  by groups":
+            table.add_row(title, said_of)
     return table
 
 

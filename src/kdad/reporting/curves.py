@@ -118,8 +118,8 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
             axes.hist(values, edges, color=colour, histtype="step", linewidth=1.4, label=f"{name} ({len(values)})")
     if logarithmic:
         axes.set_xscale("log")
-    rate = threshold.expected_false_positive_rate
-    label = f"threshold {threshold.value:.4g}: {rate:.1%} of normal images expected above"
+    rate, what = threshold.expected_false_positive_rate, "groups" if threshold.group_scores else "images"
+    label = f"threshold {threshold.value:.4g}: {rate:.1%} of normal {what} expected above"
     axes.axvline(threshold.value, color=INK, linestyle="--", linewidth=1.2, label=label)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

@@ -32,20 +32,23 @@ def interval_of(threshold: Threshold) -> str:
 
 
 def _out_of_reach(threshold: Threshold) -> str | None:
-    if not threshold.images_missing:
+    if not threshold.draws_missing:
         return None
-    few, wanted = threshold.normal_images, 1 - threshold.wanted  # type: ignore[operator]
+    few, wanted = threshold.draws, 1 - threshold.wanted  # type: ignore[operator]
+    what, more = ("groups", "groups of normal images") if threshold.group_scores else ("scores", "normal images")
     said = (
-        f"{few} normal scores cannot promise a false positive rate of {wanted:.1%}: the highest of them promises "
+        f"{few} normal {what} cannot promise a false positive rate of {wanted:.1%}: the highest of them promises "
         f"{threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
     )
-    return (
-        f"{said}hold out {threshold.images_missing} more, by more normal images or a larger dataset.validation_fraction"
-    )
+    return f"{said}hold out {threshold.draws_missing} more, by more {more} or a larger dataset.validation_fraction"
 
 
 def _unlike_validation(threshold: Threshold, metrics: dict[str, Any]) -> str | None:
-    rate, images = metrics.get("false_positive_rate"), metrics.get("test_normal")
+    rate, images, what = metrics.get("false_positive_rate"), metrics.get("test_normal"), "normal test images"
+    those = "groups" if threshold.group_scores else "images"
+    if threshold.group_scores:
+        rate, images = metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups")
+        what = "groups of normal test images"
     expected = threshold.exceeding_range(images) if rate is not None and images else None
     if expected is None or expected[0] <= round(rate * images) <= expected[1]:
         return None
@@ -57,9 +60,9 @@ def _unlike_validation(threshold: Threshold, metrics: dict[str, Any]) -> str | N
         else "the validation images differ from the test images, or some of them are not normal"
     )
     return (
-        f"{counted(rate, images)} normal test images exceed the threshold, {rare} than the {expected[0]} to "
-        f"{expected[1]} of images like the validation ones (95 %; one draw of twenty is outside by chance). Likely "
-        f"causes, the likeliest first: {causes}"
+        f"{counted(rate, images)} {what} exceed the threshold, {rare} than the {expected[0]} to "
+        f"{expected[1]} of {those} like the validation ones (95 %; one draw of "
+        f"twenty is outside by chance). Likely causes, the likeliest first: {causes}"
     )
 
 

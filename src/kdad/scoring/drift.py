@@ -155,6 +155,8 @@ def _chance_of_alarms(alarms: int, count: int, threshold: Threshold) -> float:
     """Return the chance of so many alarms or more among `count` new normal images, if nothing has changed."""
     from scipy.stats import betabinom, binom
 
+    if threshold.group_scores:  # images of one group exceed it together, so that their number says nothing
+        return 1.0
     normal = threshold.normal_images
     above = round(threshold.expected_false_positive_rate * (normal + 1))
     if threshold.anomalous_images or not 0 < above <= normal:

@@ -18,13 +18,16 @@ _TAILS = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
 
 
 class Threshold(StrictModel):
-    """A threshold: an image is anomalous when its score is greater than `value`."""
+    """A threshold: an image is anomalous when its score is greater than `value`.
+
+    One that was set by groups promises of new groups, whose score is that of their highest image.
+    """
 
     value: float
     rule: ThresholdRule = Field(description="how it was set")
     wanted: float | None = Field(None, description="the quantile or rate that the rule was given")
     expected_false_positive_rate: float = Field(
-        description="chance, in (0, 1), that a new normal image exceeds it; less when scores tie"
+        description="chance, in (0, 1), that a new normal image, or group, exceeds it; less when scores tie"
     )
     false_positive_rate_bound: float = Field(
         description="what the true rate stays below with a confidence of 95 %, over draws of the normal images"
@@ -35,6 +38,9 @@ class Threshold(StrictModel):
     false_positive_rate_high: float | None = Field(None, description="upper end of that interval")
     normal_images: int = Field(description="normal images that it was set on")
     anomalous_images: int = Field(0, description="anomalous images that it was set on")
+    group_scores: list[float] = Field(
+        [], description="highest score of each group of normal images that it was set on, ascending; empty without"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -46,32 +52,39 @@ class Threshold(StrictModel):
 
     def statement(self) -> str:
         """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
-        missing = self.images_missing
+        missing, what, by = self.draws_missing, "images", f"{self.normal_images} normal images"
+        if self.group_scores:
+            what, by = "groups", f"{len(self.group_scores)} groups of {by}"
         return (
-            f"{self.expected_false_positive_rate:.2%} of new normal images are expected above it, less than "
-            f"{self.false_positive_rate_bound:.2%} with 95 % confidence ({self.normal_images} normal images)"
-            + (f"; the wanted {1 - self.wanted:.2%} takes {missing} more normal validation images" if missing else "")
+            f"{self.expected_false_positive_rate:.2%} of new normal {what} are expected above it, less than "
+            f"{self.false_positive_rate_bound:.2%} with 95 % confidence ({by})"
+            + (f"; the wanted {1 - self.wanted:.2%} takes {missing} more normal validation {what}" if missing else "")
         )
 
     @property
-    def images_missing(self) -> int:
-        """How many more normal scores the wanted quantile takes; 0 where it is reached, and for other rules."""
+    def draws(self) -> int:
+        """How many independent draws it was set on: groups where there are some, else images."""
+        return len(self.group_scores) or self.normal_images
+
+    @property
+    def draws_missing(self) -> int:
+        """How many more draws the wanted quantile takes; 0 where it is reached, and for other rules."""
         if self.rule != "quantile" or self.wanted is None:
             return 0
-        return max(images_needed(self.wanted) - self.normal_images, 0)
+        return max(images_needed(self.wanted) - self.draws, 0)
 
     def exceeding_range(self, count: int) -> tuple[int, int] | None:
-        """Return between which numbers of `count` new normal images exceed it, with a confidence of 95 %.
+        """Return between which numbers of `count` new normal images, or groups, exceed it, with a confidence of 95 %.
 
         Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k. None for
         a threshold that anomalous images had a part in, of which that does not hold.
         """
         from scipy.stats import betabinom
 
-        above = round(self.expected_false_positive_rate * (self.normal_images + 1))  # n + 1 - k
-        if self.anomalous_images or not 0 < above <= self.normal_images:
+        above = round(self.expected_false_positive_rate * (self.draws + 1))  # n + 1 - k
+        if self.anomalous_images or not 0 < above <= self.draws:
             return None
-        low, high = betabinom.ppf(_TAILS, count, above, self.normal_images + 1 - above)
+        low, high = betabinom.ppf(_TAILS, count, above, self.draws + 1 - above)
         return int(low), int(high)
 
 
@@ -92,40 +105,57 @@ def images_needed(quantile: float) -> int:
     return math.ceil(round(1 / (1 - quantile), 9)) - 1
 
 
-def quantile_threshold(scores: np.ndarray, quantile: float) -> Threshold:
+def highest_of_groups(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the highest of the scores `(N,)` of each of the `groups` `(N,)`, ascending."""
+    names, places = np.unique(groups, return_inverse=True)
+    highest = np.full(len(names), -np.inf)
+    np.maximum.at(highest, places, scores)
+    return np.sort(highest)
+
+
+def quantile_threshold(scores: np.ndarray, quantile: float, groups: np.ndarray | None = None) -> Threshold:
     """Return the k-th smallest of n normal validation scores, k = ceil((n + 1) * quantile), at most n.
 
     A new normal score exchangeable with these exceeds it with chance (n + 1 - k) / (n + 1), at most 1 - quantile unless
-    n is too small for that (split conformal prediction, Vovk et al. 2005; Lei et al. 2018). Raises `InputError` without
-    scores, for scores that are not finite, and for a quantile outside (0, 1).
+    n is too small for that (split conformal prediction, Vovk et al. 2005; Lei et al. 2018). Images of one group are no
+    independent draws: with `groups` `(N,)` the n scores are the highest of each, and the promise is of a new group,
+    that none of its images exceeds it. Raises `InputError` without scores, for scores that are not finite, and for a
+    quantile outside (0, 1).
     """
     if not 0 < quantile < 1:
         raise InputError(f"quantile is {quantile}; it must lie between 0 and 1")
-    count = scores.size
-    if count == 0:
+    if scores.size == 0:
         raise InputError("there are no normal validation scores to set the threshold on; hold out some normal images")
     if not np.isfinite(scores).all():
         raise InputError("normal validation scores are not all finite; a threshold needs finite scores")
+    draws = scores if groups is None else highest_of_groups(scores, groups)
+    count = draws.size
     # Rounded first: 100 * 0.07 is 7.000000000000001, whose ceiling would be 8.
     rank = min(max(math.ceil(round((count + 1) * quantile, 9)), 1), count)
-    value = float(np.partition(scores, rank - 1, axis=None)[rank - 1])
-    return _promise(value, "quantile", quantile, count - rank, count)
+    value = float(np.partition(draws, rank - 1, axis=None)[rank - 1])
+    found = _promise(value, "quantile", quantile, count - rank, count)
+    return found if groups is None else _of_groups(found, draws, scores.size)
 
 
-def rate_threshold(scores: np.ndarray, rate: float) -> Threshold:
-    """Return the lowest normal score that new normal images exceed with a chance of at most `rate`.
+def _of_groups(found: Threshold, highest: np.ndarray, images: int) -> Threshold:
+    return found.model_copy(update={"group_scores": highest.tolist(), "normal_images": images})
+
+
+def rate_threshold(scores: np.ndarray, rate: float, groups: np.ndarray | None = None) -> Threshold:
+    """Return the lowest normal score that new normal images, or groups, exceed with a chance of at most `rate`.
 
     Raises `InputError` when there are too few scores to promise that: n of them promise 1 / (n + 1) at best.
     """
     if not 0 < rate < 1:
         raise InputError(f"the wanted false positive rate is {rate}; it must lie between 0 and 1")
     needed = images_needed(1 - rate)
-    if scores.size < needed:
+    draws = scores.size if groups is None else len(np.unique(groups))
+    if draws < needed:
         raise InputError(
-            f"{scores.size} normal images can promise a false positive rate of {1 / (scores.size + 1):.2%} at best, "
-            f"not {rate:.2%}; give at least {needed}, or want a higher rate"
+            f"{draws} normal {'images' if groups is None else 'groups'} can promise a false positive rate of "
+            f"{1 / (draws + 1):.2%} at best, not {rate:.2%}; give at least {needed}, or want a higher rate"
         )
-    found = quantile_threshold(scores, 1 - rate)
+    found = quantile_threshold(scores, 1 - rate, groups)
     return found.model_copy(update={"rule": "false_positive_rate", "wanted": rate})
 
 
@@ -174,15 +204,35 @@ def labelled_threshold(
     return found.model_copy(update=bounds)
 
 
-def threshold_by_rule(rule: ThresholdRule, wanted: float | None, labels: np.ndarray, scores: np.ndarray) -> Threshold:
+def threshold_by_rule(
+    rule: ThresholdRule,
+    wanted: float | None,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> Threshold:
     """Return the threshold that a rule sets on scores `(N,)` with labels `(N,)`; `wanted` is its quantile or rate.
 
-    Rules of normal images leave anomalous ones out. Raises `InputError` as the rules do.
+    Rules of normal images leave anomalous ones out, and go by `groups` `(N,)` where there are some. Raises `InputError`
+    as the rules do.
     """
     if rule in LABELLED_RULES:
         return labelled_threshold(labels, scores, rule, wanted)
-    normal = scores[labels == 0]
-    return quantile_threshold(normal, wanted) if rule == "quantile" else rate_threshold(normal, wanted)
+    normal, of_normal = scores[labels == 0], None if groups is None else groups[labels == 0]
+    set_on = quantile_threshold if rule == "quantile" else rate_threshold
+    return set_on(normal, wanted, of_normal)
+
+
+def threshold_again(rule: ThresholdRule, wanted: float | None, known: Threshold, scores: np.ndarray) -> Threshold:
+    """Return the threshold that a rule sets on the normal `scores` `(N,)` behind a `known` one, by its groups if any.
+
+    Raises `InputError` as the rules do.
+    """
+    if not known.group_scores:
+        return threshold_by_rule(rule, wanted, np.zeros(scores.size, dtype=int), scores)
+    highest = np.array(known.group_scores)
+    found = threshold_by_rule(rule, wanted, np.zeros(highest.size, dtype=int), highest)
+    return _of_groups(found, highest, known.normal_images)
 
 
 def _below(cut: float, scores: np.ndarray) -> float:

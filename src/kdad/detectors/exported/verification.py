@@ -35,6 +35,7 @@ class CheckedImage:
     label: int | None
     validation: bool
     mask: Callable[[], np.ndarray | None] = lambda: None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class VerificationImages:
         return [image for image in self.images if image.validation == validation]
 
     def at_most(self, count: int) -> "VerificationImages":
-        """Return so many of either part, evenly spaced."""
+        """Return so many of either part, evenly spaced; of groups all validation images, as the highest counts."""
         kept = []
         for validation in (True, False):
             part = self.part(validation)
+            if validation and any(image.group for image in part):
+                kept += part
+                continue
             rows = np.linspace(0, len(part) - 1, min(len(part), count)).astype(int)
             kept += [part[row] for row in rows]
         return replace(self, images=kept)
@@ -67,6 +71,7 @@ def of_run(images: ImageSet, split: Split) -> VerificationImages:
             images.samples[row].label,
             row in validation,
             lambda row=row: images.mask(row) if row not in validation else None,
+            images.samples[row].group,
         )
         for row in split.scored.tolist()
     ]
@@ -120,6 +125,7 @@ class Answers:
     after: np.ndarray
     labels: np.ndarray  # float, NaN for unknown
     validation: np.ndarray
+    groups: np.ndarray  # None where there are none
     map_difference: float | None
     pixel_auroc_before: float | None
     pixel_auroc: float | None
@@ -160,7 +166,7 @@ def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) ->
         (before,), maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])
         (after,), *own_maps = runtime.run_pixels(np.ascontiguousarray(image.pixels()[None]))
         label = np.nan if image.label is None else float(image.label)
-        rows.append((float(before), float(after), label, image.validation))
+        rows.append((float(before), float(after), label, image.validation, image.group))
         if maps is None:
             continue
         ranges.append((np.abs(own_maps[0][0] - maps[0]).max(), maps.min(), maps.max()))

@@ -105,7 +105,11 @@ def _threshold_of(answers: Answers, before: Threshold) -> Threshold:
     Raises `InputError` for a rule of labelled images without such, and as the rules do.
     """
     used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.validation
-    return threshold_by_rule(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used])
+    groups = answers.groups[used]
+    return threshold_by_rule(
+        *(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used]),
+        groups=groups.astype(str) if all(groups) else None,
+    )
 
 
 def _loss(answers: Answers, are: str, before: Threshold | None, after: Threshold | None) -> ExportAgreement:

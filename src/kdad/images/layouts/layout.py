@@ -127,7 +127,7 @@ class Unused:
 class ImageFile:
     """An image of a kind ("good" is normal) and part; `called` is the folder or word that said so, if any.
 
-    Its mask is what files mark, and what an annotation draws.
+    Its mask is what files mark, and what an annotation draws. Images of one `group` belong together.
     """
 
     path: Path
@@ -136,6 +136,7 @@ class ImageFile:
     called: str | None = None
     masks: tuple[Path, ...] = ()
     drawn: Annotated | None = None
+    group: str | None = None
 
     @property
     def is_normal(self) -> bool:

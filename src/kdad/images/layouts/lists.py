@@ -51,6 +51,7 @@ class Row:
     mask: str = ""
     split: str = ""
     category: str | None = None
+    group: str | None = None
 
 
 def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *, strict: bool = True) -> Layout:
@@ -74,6 +75,8 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
         part, wrong_part = _part(row.split, kind)
         masks = [_place(cell.strip(), base, "mask") for cell in row.mask.split(";") if cell.strip()]
         named |= {mask for mask, _ in masks if mask is not None}
+        if row.group == "":
+            wrong.append("says no group in the column of dataset.groups; write one in each row")
         wrong = [*wrong, *wrong_label, *wrong_part, *(problem for _, problems in masks for problem in problems)]
         if path is not None and row.path in seen:
             wrong.append(f"names {row.path} again, as {seen[row.path]} does; leave one of them")
@@ -88,7 +91,7 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
         if not wrong:
             marks = () if kind == NORMAL else tuple(mask for mask, _ in masks)
             layout.masks_of_normal += [(path, mask) for mask, _ in masks if kind == NORMAL]
-            layout.images.append(ImageFile(path, kind, part, row.label or None, marks))
+            layout.images.append(ImageFile(path, kind, part, row.label or None, marks, group=row.group))
     named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
     layout.unused += [Unused(path, "not in the list", True) for path in find_files(base).images if path not in named]
     layout.images.sort(key=lambda image: (_ORDER[image.subset], image.path))
@@ -144,13 +147,13 @@ def _part(split: str, kind: str) -> tuple[Subset, list[str]]:
     return part or "test", [] if part else [f"the split '{split}' is no part; write train, validation or test"]
 
 
-def read_csv_list(file: Path, category: str | None, prefix: str = "") -> list[Row]:
+def read_csv_list(file: Path, category: str | None, prefix: str = "", group: str | None = None) -> list[Row]:
     """Return the rows of a CSV file (commas, semicolons or tabs; UTF-8), of one category where there are several.
 
-    With `prefix` paths lose it. Raises `InputError` for a file that cannot be read, columns that are missing, and
-    categories of which none is chosen.
+    With `prefix` paths lose it; `group` is the title of the column of groups. Raises `InputError` for a file that
+    cannot be read, columns that are missing, and categories of which none is chosen.
     """
-    rows = _read_csv(file)
+    rows = _read_csv(file, group)
     known = sorted({row.category for row in rows if row.category is not None})
     if category is None and len(known) > 1:
         raise InputError(f"{file}: lists {len(known)} categories; set dataset.category to one: {', '.join(known[:20])}")
@@ -174,7 +177,7 @@ def list_csv_categories(file: Path) -> list[str]:
         return []
 
 
-def _read_csv(file: Path) -> list[Row]:
+def _read_csv(file: Path, group: str | None = None) -> list[Row]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -187,21 +190,25 @@ def _read_csv(file: Path) -> list[Row]:
     try:
         head = next(reader, [])
         lines = [(f"{file}, line {reader.line_num}", cells) for cells in reader if any(cell.strip() for cell in cells)]
-        columns = _columns(file, head)
+        columns = _columns(file, head, group)
     except csv.Error as error:
         raise InputError(f"{file}: cannot be read as CSV ({error}); write it anew") from error
     for where, cells in lines:
         if len(cells) != len(head):
             raise InputError(f"{where}: has {len(cells)} cells, and the first line {len(head)}; make them equal")
     if "split" not in columns:
-        columns |= _column_of_parts(file, head, [cells for _, cells in lines])
+        columns |= _column_of_parts(file, head, [cells for _, cells in lines], group)
+    if group is not None:
+        columns["group"] = _column_of_groups(file, head, group)
     return [Row(where, **{name: cells[place].strip() for name, place in columns.items()}) for where, cells in lines]
 
 
-def _columns(file: Path, head: list[str]) -> dict[str, int]:
+def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
     columns: dict[str, int] = {}
     for place, title in enumerate(head):
         name = next((name for name, names in COLUMNS.items() if title.strip().lower() in names), None)
+        if title.strip() == group and name in ("split", "mask"):  # what the parameters say of a column comes first
+            continue
         if name in columns:
             raise InputError(f"{file}: has two columns of the {name}, '{head[columns[name]]}' and '{title}'; leave one")
         if name is not None:
@@ -216,18 +223,37 @@ def _columns(file: Path, head: list[str]) -> dict[str, int]:
     return columns
 
 
+def _column_of_groups(file: Path, head: list[str], group: str) -> int:
+    titles = [title.strip() for title in head]
+    if titles.count(group) != 1:
+        raise InputError(
+            f"{file}: has {titles.count(group)} columns '{group}' (dataset.groups){nearest_name(group, titles)}; give "
+            "the title of one column, folder, or a pattern of names with the group in parentheses, as (film[0-9]+)_"
+        )
+    return titles.index(group)
+
+
+def has_column(file: Path, title: str) -> bool:
+    """Tell whether a list has a column of this title."""
+    return title in _titles(file)
+
+
 def unknown_columns(file: Path) -> list[str]:
     """Return the titles of a list's columns that are not known."""
-    text = file.read_bytes().decode("utf-8-sig")
-    first = text.partition("\n")[0]
-    head = next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
     known = {title for names in COLUMNS.values() for title in names}
-    return [title.strip() for title in head if title.strip() and title.strip().lower() not in known]
+    return [title for title in _titles(file) if title and title.lower() not in known]
 
 
-def _column_of_parts(file: Path, head: list[str], lines: list[list[str]]) -> dict[str, int]:
+def _titles(file: Path) -> list[str]:
+    first = file.read_bytes().decode("utf-8-sig", errors="replace").partition("\n")[0]
+    return [title.strip() for title in next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])]
+
+
+def _column_of_parts(file: Path, head: list[str], lines: list[list[str]], group: str | None) -> dict[str, int]:
     """Return the column without a known title that holds nothing but parts; raises `InputError` for a doubtful one."""
     for place, title in enumerate(head):
+        if title.strip() == group:
+            continue
         cells = [cells[place].strip() for cells in lines if cells[place].strip()]
         if cells and all(map(part_of, cells)):
             return {"split": place}

@@ -1,12 +1,13 @@
 """Which layout the files of a folder or list have, and what is said of it."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kdad.errors import InputError
+from kdad.errors import InputError, first_of
 from kdad.images.files.mask_files import MaskFacts
 from kdad.images.files.reading import EXTENSION_NAMES
 from kdad.images.layouts.annotations import Annotations, read_annotations
@@ -28,6 +29,7 @@ from kdad.images.layouts.layout import (
 from kdad.images.layouts.lists import (
     find_dagm,
     find_real_iad,
+    has_column,
     read_csv_list,
     read_dagm,
     read_real_iad,
@@ -35,17 +37,19 @@ from kdad.images.layouts.lists import (
     unknown_columns,
 )
 from kdad.images.layouts.masks import label_by_marks, masks_beside
+from kdad.parameters.dataset import is_pattern
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"
 _SHOWN = 8
 
 
-def read_layout(base: Path, vocabulary: Vocabulary) -> Layout:
+def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None) -> Layout:
     """Understand the images below `base`: by VisA's, Real-IAD's or DAGM's list, folders, masks or annotations.
 
     Where no normal image is marked for the test, a fifth of the good ones, chosen by their ids, is kept for it, so that
-    there are normal scores. Raises `InputError` when there is no image, several categories, or a question to answer.
+    there are normal scores. `groups` are those of ``dataset.groups``; they are kept together. Raises `InputError` when
+    there is no image, several categories, or a question to answer.
     """
     base = base.absolute()
     visa, real_iad = base.parent / _VISA, find_real_iad(base)
@@ -58,24 +62,28 @@ def read_layout(base: Path, vocabulary: Vocabulary) -> Layout:
         layout = read_rows(read_dagm(dagm), base, vocabulary, "the lists Labels.txt (DAGM 2007)", strict=False)
     else:
         layout = _by_files(find_files(base, vocabulary.ignore), vocabulary)
-    return _complete(layout, base)
+    return _complete(layout, base, groups)
 
 
-def read_list(file: Path, category: str | None, vocabulary: Vocabulary) -> Layout:
+def read_list(file: Path, category: str | None, vocabulary: Vocabulary, groups: str | None = None) -> Layout:
     """Understand a CSV list, whose paths begin from its own folder; raises `InputError` as `read_csv_list` does."""
     if not file.is_file():
         raise InputError(f"dataset.root: there is no file {file}; give the CSV file that lists the images")
     base = file.absolute().parent
-    rows = read_csv_list(file, category)
+    by_name = groups is not None and (is_pattern(groups) or groups == "folder") and not has_column(file, groups)
+    column = None if by_name else groups
+    rows = read_csv_list(file, category, group=column)
     layout = read_rows(rows, base, vocabulary, f"the list {file.name} (CSV)")
-    if columns := unknown_columns(file):
+    if columns := [title for title in unknown_columns(file) if title != column]:
         said = "columns of the list that are not known, and used only where all their cells are parts"
         layout.notes.insert(0, f"{said}: {', '.join(columns)}")
-    return _complete(layout, base)
+    return _complete(layout, base, groups)
 
 
-def _complete(layout: Layout, base: Path) -> Layout:
+def _complete(layout: Layout, base: Path, groups: str | None) -> Layout:
     """Keep normal images for a test that has none, and say what is missing or sounds wrong."""
+    if groups is not None:
+        _group(layout, base, groups)
     called = {file.called for file in layout.images if file.is_normal and file.called}
     layout.notes[:0] = [
         f"'{name}' sounds anomalous, and is taken as normal, as dataset.layout.normal says"
@@ -93,6 +101,28 @@ def _complete(layout: Layout, base: Path) -> Layout:
     if kept:
         layout.notes.append(f"the test has no normal images, so {kept} of the training images are kept for it")
     return layout
+
+
+def _group(layout: Layout, base: Path, groups: str) -> None:
+    """Say of which group each image is that no list has said it of; a name without one is a problem."""
+    grouped = []
+    for image in layout.images:
+        group = image.group
+        if group is None and is_pattern(groups):
+            found = re.search(groups, image.path.name)
+            group = found and found[1]
+            if not group:
+                layout.problems.append(
+                    f"{image.path}: its name has no group by dataset.groups '{groups}'; correct the pattern, or leave "
+                    "the file out by dataset.layout.ignore"
+                )
+        elif group is None:
+            group = image.path.parent.relative_to(base).as_posix()
+        grouped.append(replace(image, group=group))
+    layout.images = grouped
+    names = list(dict.fromkeys(image.group for image in grouped if image.group))
+    if names:
+        layout.notes.append(f"{len(grouped)} images are of {len(names)} groups ({groups}): {first_of(names, 3)}")
 
 
 def _by_files(files: FoundFiles, vocabulary: Vocabulary) -> Layout:
@@ -180,14 +210,17 @@ def _keep_normal_for_test(layout: Layout, base: Path) -> int:
     if any(file.subset == "test" and file.is_normal for file in layout.images):
         return 0
 
-    def rank(path: Path) -> bytes:  # a name that is no UTF-8 has bytes too
-        return hashlib.sha256(path.relative_to(base).as_posix().encode(errors="surrogateescape")).digest()
+    def rank(name: str) -> bytes:  # a name that is no UTF-8 has bytes too
+        return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
-    training = [file.path for file in layout.images if file.subset == "train"]
+    training: dict[str, list[Path]] = {}
+    for file in layout.images:
+        if file.subset == "train":
+            training.setdefault(file.group or file.path.relative_to(base).as_posix(), []).append(file.path)
     count = max(min(max(round(_TEST_SHARE * len(training)), 1), len(training) - 2), 0)
-    kept = set(sorted(training, key=rank)[:count])
+    kept = {path for together in sorted(training, key=rank)[:count] for path in training[together]}
     layout.images = [replace(file, subset="test") if file.path in kept else file for file in layout.images]
-    return count
+    return len(kept)
 
 
 def describe_layout(layout: Layout, base: Path) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.image_set import ImageSet, Sample, Subset, WrappedSet
+from kdad.images.image_set import ImageSet, Subset, WrappedSet
 from kdad.images.splits import split_set
 from kdad.images.synthetic.defects import draw_defect
 from kdad.parameters.dataset import DatasetParameters
@@ -42,7 +42,7 @@ class ContaminatedSet(WrappedSet):
             before = [*chosen[:number][::-1], *chosen[number + 1 :][::-1], *range(len(parts))]
             pasted = next((other for other in before if parts[other] == "train" and other != row), row)
             self._defects[row] = (kind, pasted)
-            self.samples[row] = Sample(sample.id, 1, kind, "train", has_mask=False)
+            self.samples[row] = replace(sample, label=1, kind=kind, has_mask=False)
 
     @property
     def images_file(self) -> Path | None:

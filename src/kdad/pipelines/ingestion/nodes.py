@@ -14,6 +14,7 @@ from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outly
 from kdad.images.checks import (
     MOST_COMPARED,
     check_exact,
+    check_groups,
     check_images,
     check_told_by_files,
     exact_pairs,
@@ -34,7 +35,7 @@ from kdad.reporting.data_report import render_data_report
 
 logger = logging.getLogger(__name__)
 
-_SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask"]
+_SAMPLE_COLUMNS = ["id", "label", "kind", "subset", "has_mask", "group"]
 _NAMED = 5
 _FEW_HELD_OUT = 5
 _FACTS = [field.name for field in fields(FileFacts)]
@@ -43,13 +44,15 @@ _FACTS = [field.name for field in fields(FileFacts)]
 def validate_images(image_set: ImageSet) -> pd.DataFrame:
     """Check the image set, say what it was understood to be and how values are scaled, and list its images in order.
 
-    Columns: id, label, kind, subset, has_mask, fingerprint, and what is known of the files (`FileFacts`).
+    Columns: id, label, kind, subset, has_mask, fingerprint, group where there are some, and what is known of the files
+    (`FileFacts`).
     """
     check_images(image_set)
     understood = summarise_set(image_set)
     lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
     logger.info("\n".join(map(printable, lines)), extra=PLAIN)
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
+    table = table if table["group"].notna().any() else table.drop(columns="group")
     rows = range(len(table))
     facts = [image_set.facts(row) for row in rows]
     _say_files(image_set, facts)
@@ -77,24 +80,34 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
 
     Images that are there twice are said; raises `InputError` for them where ``dataset.duplicates`` refuses them.
     """
-    samples = [Sample(*row) for row in image_table[_SAMPLE_COLUMNS].itertuples(index=False)]
+    columns = [name for name in _SAMPLE_COLUMNS if name in image_table]
+    samples = [Sample(*row) for row in image_table[columns].itertuples(index=False)]
     table = split_columns(image_table.assign(split=split_set(samples, dataset, seed)), dataset.is_united)
     check_exact(table, dataset.duplicates)
+    check_groups(table)
     _say_split(table)
     return table
 
 
 def _say_split(table: pd.DataFrame) -> None:
     """Log how many images train and set the threshold, and what so few can promise, before anything is trained."""
-    training, validation = ((table["split"] == part).sum() for part in ("train", "validation"))
+    parts = [table[table["split"] == part] for part in ("train", "validation")]
+    training, validation = map(len, parts)
+    what, groups = "image", ""
+    if "group" in table:
+        what, of_groups, held_out = "group", *(part["group"].nunique() for part in parts)
+        groups = f" ({of_groups} and {held_out} groups)"
     logger.info(
-        "Split: %d normal images train, %d validation ones set the threshold", training, validation, extra=PLAIN
+        "Split: %d normal images train, %d validation ones set the threshold%s",
+        *(training, validation, groups),
+        extra=PLAIN,
     )
+    validation = held_out if groups else validation
     if validation < _FEW_HELD_OUT:
         logger.warning(
-            "%d normal validation image%s can promise a false positive rate of %.0f %% at best; add normal images, or "
+            "%d normal validation %s%s can promise a false positive rate of %.0f %% at best; add normal images, or "
             "raise dataset.validation_fraction",
-            *(validation, "" if validation == 1 else "s", 100 / (validation + 1)),
+            *(validation, what, "" if validation == 1 else "s", 100 / (validation + 1)),
             extra=PLAIN,
         )
 
