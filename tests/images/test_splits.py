@@ -1,5 +1,6 @@
 """Splits: shares, determinism, independence of order."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from kdad.errors import InputError
 from kdad.images.image_set import Sample
-from kdad.images.splits import Split, split_samples, validation_count
+from kdad.images.splits import Split, split_samples, split_set, validation_count
+from kdad.parameters.dataset import DatasetParameters
 
 
 def training(count: int) -> list[Sample]:
@@ -163,3 +165,42 @@ def test_part_of_the_training_images_trains_the_others_are_unused_and_what_is_he
     assert split_samples(samples, 0.25, 3, 99) == whole
     own = [*samples, Sample("held.png", 0, "good", "validation", False)]
     assert split_samples(own, "auto", 3, 4).count("unused") == 16
+
+
+def frames(*films: int, part: str = "train") -> list[Sample]:
+    """Return films of so many frames each."""
+    return [
+        Sample(f"{part}/{film}_{number}.png", 0, "good", part, False, f"film {film}")
+        for film, count in enumerate(films)
+        for number in range(count)
+    ]
+
+
+def test_groups_stay_together_and_count_as_one_each():
+    samples = [*frames(40, 1, 7, 3, 12, 5), *TEST]
+    for seed in range(10):
+        split = split_samples(samples, "auto", seed)
+        parts = {}
+        for sample, part in zip(samples, split, strict=True):
+            parts.setdefault(sample.group, set()).add(part)
+        of_films = [parts[name].pop() for name in parts if name is not None and len(parts[name]) == 1]
+        assert sorted(of_films) == ["train"] * 3 + ["validation"] * 3  # half of six, as 19 are not to be had
+        shuffled = random.Random(seed).sample(list(range(len(samples))), len(samples))
+        again = split_samples([samples[row] for row in shuffled], "auto", seed)
+        assert again == [split[row] for row in shuffled]
+
+
+def test_one_group_cannot_be_split():
+    with pytest.raises(InputError, match=r"1 groups of normal training images \(dataset\.groups\); at least 2"):
+        split_samples(frames(40), "auto", 0)
+
+
+def test_a_category_of_a_united_set_has_its_groups_split_as_if_alone():
+    dataset = DatasetParameters(name="folder", root="x", category=["a", "b"], image_size=16, groups="folder")
+    alone = split_samples(frames(3, 3, 3, 3), "auto", 0)
+    united = [
+        dataclasses.replace(sample, id=f"{member}/{sample.id}", group=f"{member}/{sample.group}")
+        for member in "ab"
+        for sample in frames(3, 3, 3, 3)
+    ]
+    assert split_set(united, dataset, 0) == alone * 2

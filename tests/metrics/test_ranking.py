@@ -16,6 +16,7 @@ from kdad.metrics.ranking import (
     auroc_interval,
     classification_metrics,
     detection_metrics,
+    draw_groups,
     image_ap,
     image_auroc,
     image_f1_max,
@@ -172,3 +173,29 @@ def test_lengths_that_differ():
         classification_metrics(torch.zeros(2, 4), torch.zeros(3, dtype=torch.long))
     with pytest.raises(InputError, match="0 predictions for 0 labels"):
         classification_metrics(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+
+
+def test_groups_are_drawn_whole_and_each_kind_to_its_own_count():
+    labels = np.array([0, 0, 0, 1, 1, 0, 1, 0])
+    groups = np.array(["a", "a", "b", "b", "c", "d", "c", "e"])  # normal: a, d, e; both: b; anomalous: c
+    drawn = draw_groups(labels, groups, 200, np.random.default_rng(0))
+    assert (drawn[:, 0] == drawn[:, 1]).all()
+    assert (drawn[:, [4, 6]] == 1).all()
+    assert (drawn[:, [2, 3]] == 1).all()
+    assert (drawn[:, 0] + drawn[:, 5] + drawn[:, 7] == 3).all()
+    scores = np.array([1.0, 2.0, 5.0, 4.0, 4.0, 3.0, 6.0, 4.0])
+    areas = [image_auroc(np.repeat(labels, weights), np.repeat(scores, weights)) for weights in drawn]
+    expected = tuple(np.quantile(areas, [0.025, 0.975]))
+    found = auroc_interval(labels, scores, 200, np.random.default_rng(0), groups=groups)
+    assert found == pytest.approx(expected)
+
+
+def test_twins_narrow_no_interval_that_goes_by_groups():
+    generator = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 30)
+    scores = generator.normal(labels, 1.0)
+    twins = np.repeat(labels, 20), np.repeat(scores, 20)
+    single = np.ptp(auroc_interval(labels, scores, 2000, np.random.default_rng(0)))
+    by_groups = np.ptp(auroc_interval(*twins, 2000, np.random.default_rng(0), groups=np.repeat(np.arange(60), 20)))
+    assert by_groups == pytest.approx(single, rel=0.1)
+    assert np.ptp(auroc_interval(*twins, 2000, np.random.default_rng(0))) < single / 3

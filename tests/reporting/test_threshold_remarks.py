@@ -50,3 +50,13 @@ def test_without_a_threshold_nothing_is_remarked_upon():
 def test_a_rate_with_its_counts():
     assert counted(1 / 3, 6) == "2 of 6 (33.3 %)"
     assert counted(None, 0) == "-"
+
+
+def test_a_threshold_by_groups_is_compared_by_groups():
+    groups = np.repeat(np.arange(19), 10)
+    threshold = quantile_threshold(np.arange(190.0), 0.95, groups)
+    # Each image of one film of twelve: one group in twelve is nothing unusual, 40 images of 60 would be.
+    found = metrics(19, 40 / 60, 1.0, 0.6) | {"threshold": threshold.model_dump()}
+    assert threshold_remarks(found | {"group_false_positive_rate": 1 / 12, "test_normal_groups": 12}) == []
+    (said,) = threshold_remarks(found | {"group_false_positive_rate": 0.75, "test_normal_groups": 12})
+    assert said.startswith("9 of 12 (75.0 %) groups of normal test images exceed the threshold, more than the 0 to ")

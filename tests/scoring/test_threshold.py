@@ -16,6 +16,7 @@ from kdad.scoring.threshold import (
     labelled_threshold,
     quantile_threshold,
     rate_threshold,
+    threshold_again,
     threshold_by_rule,
 )
 
@@ -310,3 +311,26 @@ def test_a_rule_takes_the_scores_that_are_its_own():
     assert (found.normal_images, found.anomalous_images) == (3, 2)
     assert 3.0 <= found.value < 8.0
     assert threshold_by_rule("false_positive_rate", 0.5, labels, scores).anomalous_images == 0
+
+
+def test_a_group_counts_once_by_its_highest_image():
+    scores, groups = np.array([3.0, 1.0, 2.0, 9.0, 4.0, 5.0]), np.array(["a", "a", "b", "c", "b", "b"])
+    found = quantile_threshold(scores, 0.5, groups)
+    # Highest of a, b, c: 3, 5, 9; k = ceil(4 * 0.5) = 2, of which two of four gaps are above.
+    assert (found.value, found.group_scores, found.normal_images, found.draws) == (5.0, [3.0, 5.0, 9.0], 6, 3)
+    assert found.expected_false_positive_rate == pytest.approx(2 / 4)
+    same = quantile_threshold(np.array([3.0, 5.0, 9.0]), 0.5)
+    assert found.model_copy(update={"group_scores": [], "normal_images": 3}) == same
+    assert found.exceeding_range(30) == same.exceeding_range(30)
+    assert found.statement().startswith("50.00% of new normal groups are expected above it, less than ")
+    assert found.statement().endswith("(3 groups of 6 normal images)")
+    assert quantile_threshold(scores, 0.95, groups).statement().endswith("takes 16 more normal validation groups")
+    labelled = threshold_by_rule(
+        "quantile", 0.5, np.append(np.zeros(6, int), 1), np.append(scores, 99), np.append(groups, "d")
+    )
+    assert labelled == found
+    with pytest.raises(InputError, match=r"^3 normal groups can promise a false positive rate of 25\.00% at best"):
+        rate_threshold(scores, 0.2, groups)
+    # Set again on what is remembered it goes by groups too.
+    assert threshold_again("quantile", 0.5, quantile_threshold(scores, 0.95, groups), scores) == found
+    assert threshold_again("quantile", 0.5, same, np.array([3.0, 5.0, 9.0])) == same

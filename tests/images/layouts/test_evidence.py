@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from images.test_checks import pictures, table_of, thumbnails_of
 from kdad.errors import InputError
@@ -16,6 +17,8 @@ from kdad.images.found import look_for_images
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write, write_all, write_mask
+
+BLOCK = {"name": "folder", "root": "x", "image_size": 16}
 
 
 def photograph(path, number=0, shape=SHAPE):
@@ -333,3 +336,64 @@ def test_a_split_is_made_of_what_is_left(tmp_path):
     parameters = DatasetParameters(name="folder", root=str(tmp_path), image_size=16, layout={"ignore": ["draft"]})
     table = split_images(table_of_set(tmp_path, layout={"ignore": ["draft"]}), parameters, 0)
     assert not table["id"].str.startswith("draft").any()
+
+
+# --- Images that belong together.
+
+
+def film(base, name, count, seed, ending="good"):
+    """Write frames of a film, which differ by a little noise alone."""
+    generator = np.random.default_rng(seed)
+    still = generator.integers(40, 200, (*SHAPE, 3))
+    for number in range(count):
+        path = base / ending / name / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame = np.clip(still + generator.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(frame).save(path)
+
+
+def test_films_by_folder_have_no_frame_in_two_parts(tmp_path, caplog):
+    for number in range(6):
+        film(tmp_path, f"v{number:02d}", 10, number, "train/good")
+    film(tmp_path, "v20", 3, 20, "test/good")
+    film(tmp_path, "v21", 3, 21, "test/spot")
+    images = open_set(tmp_path, groups="folder")
+    table = split_images(validate_images(images), DatasetParameters(**BLOCK, groups="folder"), 0)
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+    held_out = table[table["split"] == "validation"]
+    assert (len(held_out), held_out["group"].nunique()) == (30, 3)
+    grey = np.stack([images.image(row).mean(0) for row in range(len(images.samples))])
+    assert say_films(table, grey) == []
+    alone = split_images(validate_images(open_set(tmp_path)), DatasetParameters(**BLOCK), 0)
+    (said,) = say_films(alone, grey)
+    assert said.endswith("say which images belong together by dataset.groups, so that whole films are held out")
+    assert "Groups" not in caplog.text
+
+
+def test_a_group_that_the_set_itself_tears_is_a_warning(tmp_path, caplog):
+    for part in ("train/good", "test/good", "test/spot"):
+        for name in ("a_0", "a_1", f"{part[-4:]}_2", f"{part[-4:]}_3"):
+            photograph(tmp_path / part / f"{name}.png", zlib.crc32(f"{part}{name}".encode()))
+    for number in range(3):
+        photograph(tmp_path / f"train/good/c_{number}.png", 50 + number)
+    pattern = "^([a-z]+)_"
+    with caplog.at_level(logging.WARNING, logger="kdad"):
+        split_images(validate_images(open_set(tmp_path, groups=pattern)), DatasetParameters(**BLOCK, groups=pattern), 0)
+    (said,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("Groups"))
+    assert said.startswith("Groups: 2 of 4 have images in two parts (")
+
+
+def test_names_without_a_group_and_patterns_that_are_none(tmp_path):
+    write_all(tmp_path, *numbered("good", 4), "good/other.png")
+    with pytest.raises(InputError) as said:
+        check_images(open_set(tmp_path, groups="^([0-9])"))
+    assert f"{tmp_path / 'good/other.png'}: its name has no group by dataset.groups '^([0-9])'" in str(said.value)
+    for groups, problem in (
+        ("film", "neither folder nor a pattern"),
+        ("(a)(b)", "has 2 parts in parentheses"),
+        ("(a", "is no regular expression"),
+    ):
+        with pytest.raises(ValidationError, match=problem):
+            DatasetParameters(**BLOCK, groups=groups)
+    with pytest.raises(ValidationError, match="max_train_images counts single images"):
+        DatasetParameters(**BLOCK, groups="folder", max_train_images=3)

@@ -186,3 +186,43 @@ def test_real_iad_with_its_list_beside_the_images(tmp_path):
     root = write_real_iad(tmp_path)
     (tmp_path / "realiad_jsons/realiad_jsons/jack.json").rename(root / "jack.json")
     assert len(open_set(root, "jack").samples) == 5
+
+
+def groups_of(images) -> dict[str, str | None]:
+    return {sample.id: sample.group for sample in images.samples}
+
+
+def test_a_column_says_which_images_belong_together(tmp_path):
+    names = numbered("x", 6)
+    write_all(tmp_path, *names)
+    for title in ("film", "set", "Serie 1"):  # a title that usually says the split, too
+        rows = [f"{name},0,{number // 2:03d}" for number, name in enumerate(names)]
+        file = write_list(tmp_path, *rows, head=f"path,label,{title}")
+        images = open_set(file, name="csv", groups=title)
+        assert groups_of(images) == {name: f"{number // 2:03d}" for number, name in enumerate(names)}
+        said = dict(images.remarks())
+        assert said["note"].startswith("the test has no normal images, so 2 of the training images are kept")
+        assert not any("not known" in text for text in said.values())
+        kept = {sample.group for sample in images.samples if sample.subset == "test"}
+        assert len(kept) == 1  # of three groups one whole
+    with pytest.raises(InputError, match=r"list\.csv: has 0 columns 'flim' \(dataset\.groups\); did you mean 'film'"):
+        open_set(write_list(tmp_path, *rows, head="path,label,film"), name="csv", groups="flim")
+
+
+def test_a_blank_in_a_group_column_is_named_with_its_line(tmp_path):
+    names = numbered("x", 4)
+    write_all(tmp_path, *names)
+    rows = [f"{name},0,{film}" for name, film in zip(names, ("a", "b", " ", "c"), strict=True)]
+    file = write_list(tmp_path, *rows, head="path,label,film")
+    with pytest.raises(InputError) as said:
+        check_images(open_set(file, name="csv", groups="film"))
+    _, problem = str(said.value).splitlines()
+    assert problem == f"  {file}, line 4: says no group in the column of dataset.groups; write one in each row"
+
+
+def test_folders_and_patterns_of_names_say_groups_in_lists_too(tmp_path):
+    names = [f"{camera}/v{film}_{number}.png" for camera in "ab" for film in (1, 2) for number in range(2)]
+    write_all(tmp_path, *names)
+    file = write_list(tmp_path, *(f"{name},0" for name in names), head="path,label")
+    assert groups_of(open_set(file, name="csv", groups="folder")) == {name: name[0] for name in names}
+    assert groups_of(open_set(file, name="csv", groups="^(v[0-9]+)_")) == {name: name[2:4] for name in names}
