@@ -95,3 +95,72 @@ def test_nodes_cases_and_python_walk_the_same_steps(parts, tmp_path):
     assert result.metrics["image_auroc"] == python.metrics["image_auroc"]
     assert result.metrics["pixel_auroc"] == python.metrics["pixel_auroc"]
     assert len(pd.Series(result.scores)) == 8
+
+
+# --- A region: what lies outside changes nothing.
+
+_UPPER = np.indices((48, 64))[0] < 36
+
+
+def _regional(root, outside: int, wide: bool = False):
+    """Write images that are the same in their upper rows, whatever lies outside; return the folder."""
+    inside, below = np.random.default_rng(0), np.random.default_rng(outside)
+    for place, count in (("train/good", 8), ("test/good", 4), ("test/hole", 4)):
+        (root / place).mkdir(parents=True)
+        for number in range(count):
+            pixels = inside.integers(90, 110, (48, 64)) * (20 if wide else 1)
+            if place == "test/hole":
+                pixels[10:30, 10:25] = 2400 if wide else 180
+            noise = below.integers(0, 60_000 if wide else 256, pixels.shape)
+            kept = np.where(_UPPER, pixels, noise).astype(np.uint16 if wide else np.uint8)
+            Image.fromarray(kept).save(root / place / f"{number}.png")
+    for number in range(4):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10:30, 10:25] = 255
+        mask[40:, outside % 7 :] = 255  # beyond the region it may mark what it likes
+        (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(root / f"ground_truth/hole/{number}_mask.png")
+    Image.fromarray(_UPPER.astype(np.uint8) * 255).save(root / "region.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("system", "fit", "wide", "blocks"),
+    [
+        ("mkd", "resize", False, _SMALL),
+        (
+            "stfpm",
+            "letterbox",
+            True,
+            {"stfpm": {"source": _SMALL["source"], "points": "first 2", "training": {"epochs": 1, "batch_size": 4}}},
+        ),
+    ],
+)
+def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, blocks):
+    roots = [_regional(tmp_path / str(seed), seed, wide) for seed in (1, 2)]
+    made = [
+        kdad.fit(root, system, image_size=[32, 40], dataset={"region": str(root / "region.png"), "fit": fit}, **blocks)
+        for root in roots
+    ]
+    first, second = made
+    assert first.threshold == second.threshold
+    assert first.colour_limits == second.colour_limits
+    assert first.metrics == second.metrics
+    assert first.metrics["pixel_auroc"] > 0.9
+    np.testing.assert_array_equal(first.validation_scores, second.validation_scores)
+    names = [f"test/{kind}/{number}.png" for kind in ("good", "hole") for number in range(4)]
+    kept = kdad.load(second.save(tmp_path / "kept"))
+    region = kept.region
+    for name in names:
+        one, other = first.predict(roots[0] / name), kept.predict(roots[1] / name)
+        assert one.score == other.score
+        np.testing.assert_array_equal(one.map, other.map)
+        assert (one.map[~region] == one.map[region].min()).all()
+        assert one.score == first.predict(roots[1] / name).score
+    if fit == "resize":
+        np.testing.assert_array_equal(region, np.indices((32, 40))[0] < 24)
+    with pytest.raises(InputError, match="the image is 40 x 64, and the region that counts 48 x 64"):
+        kept.predict(np.zeros((40, 64), np.uint16 if wide else np.uint8))
+    Image.fromarray(np.zeros((40, 64), np.uint8)).save(tmp_path / "kept_small.png")
+    (predicted,) = kept.predict_files([tmp_path / "kept_small.png"])
+    assert predicted.prediction is None

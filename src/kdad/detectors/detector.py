@@ -183,6 +183,12 @@ class Detector(nn.Module, Predictor):
         return {}
 
     @property
+    def region_score(self) -> ImageScore:
+        """How an image's score comes about of the pixels that count: the highest share is of these."""
+        rule, region = self.image_score, self.region
+        return rule if region is None else replace(rule, top_fraction=rule.top_fraction * float(region.mean()))
+
+    @property
     def needed_methods(self) -> list[str]:
         """The maps that predicting an image takes: the one shown, and those that the score is taken of."""
         return list(dict.fromkeys([*self.methods[:1], *self.image_score.map_names]))
@@ -236,8 +242,9 @@ class Detector(nn.Module, Predictor):
     def score_and_map(self, images: Tensor, outputs: FrozenOutputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that scoring them takes."""
         raw = self.maps(images, outputs, self.needed_methods)
-        smoothed = {name: smooth(raw.maps[name], self.smoothing(name)) for name in self.needed_methods}
-        return self.image_score.of_images(raw.scores, smoothed), smoothed
+        region = self.region
+        smoothed = {name: smooth(raw.maps[name], self.smoothing(name), region) for name in self.needed_methods}
+        return self.region_score.of_images(raw.scores, smoothed), smoothed
 
     def float32_twin(self) -> Self | None:
         """Return the same detector computing in float32, without a threshold; None for one that does so itself."""

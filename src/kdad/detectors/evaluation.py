@@ -150,7 +150,7 @@ def threshold_scores(
     """
     columns = [name for name in ("id", "label", "kind", "split", "member", "group") if name in split.table]
     table = split.table.loc[raw_scores["row"], columns].reset_index(drop=True)
-    rule = detector.image_score
+    rule = detector.region_score
     if rule.rule == "raw":
         scores = raw_scores[rule.of].to_numpy()
     else:
@@ -184,7 +184,9 @@ def set_threshold(
     Validation images come first in `anomaly_maps`.
     """
     validation = _validation_scores(scores)
-    limits = [colour_limits_of(anomaly_maps[method][: len(validation)]) for method in detector.methods[:1]]
+    limits = [
+        colour_limits_of(anomaly_maps[method][: len(validation)], detector.region) for method in detector.methods[:1]
+    ]
     detector.calibrated(threshold, validation, *limits)
     detector.by_category = thresholds_by_category(scores, threshold.wanted)
     return detector

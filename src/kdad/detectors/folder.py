@@ -14,6 +14,7 @@ from torch import Tensor
 from kdad.detectors.predictor import TiledThreshold
 from kdad.errors import InputError
 from kdad.images.files.fitting import Fit, Preparation
+from kdad.images.files.region import Region
 from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Calibration, Threshold
@@ -41,17 +42,18 @@ class ImageFacts(StrictModel):
     fit: Fit = Field("resize", description="how other sizes come to this one")
     values: ValueRange | None = Field(None, description="what of a file becomes 0 and 1; null: its type's limits")
     bands: tuple[int, ...] | None = Field(None, description="of files with more than three, those that are taken")
+    region: Region | None = Field(None, description="the pixels that count, of images of its size alone; null: all")
 
     @classmethod
     def describe(cls, size: tuple[int, int], preparation: Preparation) -> "ImageFacts":
         """Return the facts of images of a `size` that are made in this way."""
-        fit, values, bands = preparation.fit, preparation.values, preparation.bands
-        return cls(size=size, resize=_RESIZED[fit], fit=fit, values=values, bands=bands)
+        known = {name: getattr(preparation, name) for name in ("fit", "values", "bands", "region")}
+        return cls(size=size, resize=_RESIZED[preparation.fit], **known)
 
     @property
     def preparation(self) -> Preparation:
         """How files become such images."""
-        return Preparation(self.fit, self.values, self.bands)
+        return Preparation(self.fit, self.values, self.bands, self.region)
 
 
 class DetectorFacts(StrictModel):

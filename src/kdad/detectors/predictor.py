@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Placement, Preparation, fit_image, place
+from kdad.images.files.fitting import Placement, Preparation, place
 from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.found import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
@@ -78,22 +78,25 @@ def rank_score(score: float, validation: np.ndarray) -> float:
     return float(np.searchsorted(validation, score, side="left") / validation.size) if validation.size else float("nan")
 
 
-def colour_limits_of(maps: np.ndarray) -> tuple[float, float]:
-    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images.
+def colour_limits_of(maps: np.ndarray, region: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the values that colours run between, from smoothed maps `(N, H, W)` of normal images, and their region.
 
     From the median to twice as far above it as all but a thousandth of the pixels lie.
     """
+    maps = maps if region is None else maps[:, region]
     sample = np.asarray(maps).reshape(-1)[:: max(maps.size // 1_000_000, 1)]
     middle, high = np.quantile(sample, [0.5, 0.999])
     return float(middle), float(middle + 2 * (high - middle))
 
 
 def read_or_say(path: Path, preparation: Preparation) -> Read:
-    """Return an image whose values are scaled as others were prepared, or why it cannot be read."""
+    """Return an image whose values are scaled as others were prepared, or why it cannot be read, or be predicted."""
     try:
-        return read_image(path, preparation.values, preparation.bands), None
+        image = read_image(path, preparation.values, preparation.bands)
     except InputError as error:
         return None, str(error)
+    wrong = None if preparation.region is None else preparation.region.difference(image.shape[1:])
+    return (image, None) if wrong is None else (None, f"{path}: {wrong}; give images as the detector's own were")
 
 
 class TiledThreshold(StrictModel):
@@ -151,6 +154,11 @@ class Predictor(ABC):
     @abstractmethod
     def methods(self) -> list[str]:
         """The maps that are measured; the first is shown. Empty for a system that makes none."""
+
+    @property
+    def region(self) -> np.ndarray | None:
+        """Which pixels of maps count, bool `(H, W)`; None where all do."""
+        return self.preparation.region_at(self.size)
 
     @abstractmethod
     def score_and_show(self, images: Tensor, outputs: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -223,8 +231,11 @@ class Predictor(ABC):
             yield FilePrediction(path, shown, next(found), share, None, placement).checked()
 
     def fitted(self, image: np.ndarray) -> np.ndarray:
-        """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`."""
-        return fit_image(image, self.size, self.preparation.fit)
+        """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`.
+
+        Raises `InputError` where a region counts alone, and the image is of another size.
+        """
+        return self.preparation.fitted(image, self.size)
 
     def placement_of(self, image: np.ndarray) -> Placement:
         """Return where an image `(3, H, W)` lies in what is predicted of it."""

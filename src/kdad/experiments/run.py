@@ -120,7 +120,9 @@ def _measure_into(
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    smoothed = {method: smooth_all(stack, detector.smoothing(method)) for method, stack in raw.stacks.items()}
+    smoothed = {
+        method: smooth_all(stack, detector.smoothing(method), detector.region) for method, stack in raw.stacks.items()
+    }
     table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
@@ -130,7 +132,7 @@ def _measure_into(
     for method, found in maps.items():
         if method in curves and truth.masks.any() and not truth.masks.all():
             smoothed_maps = found.smoothed[truth.positions]
-            normal, anomalous = pixel_histograms(truth.masks, smoothed_maps, curves[method].quantiles)
+            normal, anomalous = pixel_histograms(truth.masks, smoothed_maps, curves[method].quantiles, truth.region)
             np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
         title = f"{feature_set.images.name} / {feature_set.images.category}: {case.variant.replace('_', ' ')}"
         sheet = draw_test_sheet(
@@ -168,10 +170,13 @@ def _measure_into(
     (folder / "result.json").write_text(result.model_dump_json())
 
 
-def pixel_histograms(masks: np.ndarray, maps: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pixel_histograms(
+    masks: np.ndarray, maps: np.ndarray, edges: np.ndarray, region: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return how many normal and how many anomalous pixels of each image fall between `edges`, both `(N, edges + 1)`.
 
-    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous. Edges are quantiles of all pixels, ascending, so
+    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous; of a `region` `(H, W)` alone where there is one.
+    Edges are quantiles of all pixels, ascending, so
     AUROC from the bins between them differs from the exact one by at most half the chance that a normal and an
     anomalous pixel share a bin. Raises `InputError` when shapes differ or a value is not finite.
     """
@@ -184,5 +189,5 @@ def pixel_histograms(masks: np.ndarray, maps: np.ndarray, edges: np.ndarray) -> 
     for row, (mask, anomaly_map) in enumerate(zip(masks.astype(bool, copy=False), maps, strict=True)):
         binned = np.searchsorted(edges, anomaly_map, side="right")
         anomalous[row] = np.bincount(binned[mask], minlength=bins)
-        normal[row] = np.bincount(binned[~mask], minlength=bins)
+        normal[row] = np.bincount(binned[~mask if region is None else ~mask & region], minlength=bins)
     return normal, anomalous

@@ -175,7 +175,7 @@ def fit_folder(
     feature_set = extract_features(detector, settings, feature_set, frozen, context)
     made, _ = fit_detector(detector, settings, feature_set, frozen, context.train_context())
     raw = map_images(made, feature_set, made.methods, context)
-    smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
+    smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw.stacks.items()}
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)

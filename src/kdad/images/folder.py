@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_raw, read_size
+from kdad.images.files.decoding import RawImage, decode_raw, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
-from kdad.images.files.fitting import Preparation, fit_image, fit_mask, frame_of
+from kdad.images.files.fitting import Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
-from kdad.images.files.value_range import ValueRange
+from kdad.images.files.region import read_region
+from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
 from kdad.images.layouts.layout import Layout, Vocabulary, find_category
 from kdad.images.layouts.reading import (
@@ -59,6 +60,7 @@ class FileSet(ImageSet):
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
         self._bands = None if parameters.bands is None else tuple(parameters.bands)
+        self._region = None if parameters.region is None else read_region(_region_file(parameters))
         self._raw = RawValues(self._bands)
         self.samples = [
             Sample(
@@ -78,9 +80,32 @@ class FileSet(ImageSet):
 
     @cached_property
     def preparation(self) -> Preparation:
-        """The fit that the parameters say, and the range of values that they say or that training images use."""
+        """The fit that the parameters say, and the range of values that they say or that training images use.
+
+        Raises `InputError` for images of another size than the region's.
+        """
+        self._check_region()
         training = [file.path for file, part in zip(self._files, self._parts(), strict=True) if part == "train"]
-        return Preparation(self._fit, find_range(training, self._range_rule, self._raw.decode), self._bands)
+        values = find_range(training, self._range_rule, lambda path: self._counted(self._raw.decode(path)))
+        return Preparation(self._fit, values, self._bands, self._region)
+
+    def _check_region(self) -> None:
+        if self._region is None:
+            return
+        unlike = [(file.path, size) for file in self._files if (size := _size(file.path)) and self._differs(size)]
+        if unlike:
+            path, size = unlike[0]
+            raise InputError(
+                f"dataset.region: {len(unlike)} of {len(self._files)} images are of another size, the first: {path} "
+                f"{self._region.difference(size)}; give a mask of the images' size, and images of one size"
+            )
+
+    def _differs(self, size: tuple[int, int]) -> bool:
+        return self._region.difference(size) is not None
+
+    def _counted(self, raw: RawImage) -> RawImage:
+        """Return an image's own values where they count, in a row, or all of them."""
+        return raw if self._region is None else replace(raw, pixels=raw.pixels[self._region.mask])
 
     def _parts(self) -> list[str]:
         try:
@@ -89,7 +114,7 @@ class FileSet(ImageSet):
             return [sample.subset for sample in self.samples]
 
     def image(self, index: int) -> np.ndarray:
-        return fit_image(self.whole_image(index), self.size, self.preparation.fit)
+        return self.preparation.fitted(self.whole_image(index), self.size)
 
     def whole_image(self, index: int) -> np.ndarray:
         """Return the image `(3, H, W)` at its own size."""
@@ -97,13 +122,15 @@ class FileSet(ImageSet):
         return self._raw.take(path).scaled(values, str(path))
 
     def whole_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask `(H, W)` at its own size, or None."""
+        """Return the mask `(H, W)` at its own size, or None; what lies outside of the region is not anomalous."""
         file = self._files[index]
         mask = read_masks(file.masks, self._names.anomalous_in_masks or "bright") if file.masks else None
-        if file.drawn is None:
+        if file.drawn is not None:
+            drawn = file.drawn.draw(self.whole_size(index) if mask is None else mask.shape)
+            mask = drawn if mask is None else drawn | mask
+        if mask is None or self._region is None or self._differs(mask.shape):  # which is named
             return mask
-        drawn = file.drawn.draw(self.whole_size(index) if mask is None else mask.shape)
-        return drawn if mask is None else drawn | mask
+        return mask & self._region.mask
 
     def whole_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file."""
@@ -172,7 +199,7 @@ class FileSet(ImageSet):
             raw = self._raw.take(file.path)
             if preparation is not None:
                 raw.range_of(preparation.values, str(file.path))
-            facts = measure_file(file.path, raw)
+            facts = self._measure(file.path, raw)
         except InputError as error:
             wrong.append(str(error))
         try:
@@ -188,6 +215,13 @@ class FileSet(ImageSet):
         made = [] if make is None or wrong else make(index, raw.scaled(preparation.values, str(file.path)), mask)
         return facts, mask_facts, wrong, made
 
+    def _measure(self, path: Path, raw: RawImage) -> FileFacts:
+        facts = measure_file(path, raw)
+        if self._region is None or self._differs((facts.height, facts.width)):
+            return facts
+        low, high = used_limits(self._counted(raw).pixels)
+        return replace(facts, low=low, high=high)
+
     def _marks(self, mask: Path) -> bool:
         """Tell whether a mask marks anything; what is wrong with one of a normal image does not matter."""
         try:
@@ -197,7 +231,7 @@ class FileSet(ImageSet):
 
     def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
         """Return row, image and masks, fitted, of a whole image and its mask."""
-        return [(index, fit_image(image, self.size, self._fit), self._framed(mask), self._resized(mask))]
+        return [(index, self.preparation.fitted(image, self.size), self._framed(mask), self._resized(mask))]
 
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
@@ -207,6 +241,7 @@ class FileSet(ImageSet):
             self._fit,
             self._range_rule,
             self._bands,
+            self._region and self._region.model_dump(),
             self._names.anomalous_in_masks,
             self._vocabulary,
             self._layout.problems,
@@ -224,25 +259,34 @@ class FileSet(ImageSet):
 
     def recall(self, known: dict[str, Any]) -> None:
         values = known["values"]
-        self.preparation = Preparation(self._fit, None if values is None else ValueRange(**values), self._bands)
+        values = None if values is None else ValueRange(**values)
+        self.preparation = Preparation(self._fit, values, self._bands, self._region)
         self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
         self._mask_facts = {int(row): MaskFacts(**one) for row, one in known["masks"].items()}
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say how the files were understood; of masks what `problems` found, if it was asked."""
-        return [*describe_layout(self._layout, self._base), describe_masks(self._layout, self._mask_facts)]
+        said = [*describe_layout(self._layout, self._base), describe_masks(self._layout, self._mask_facts)]
+        if self._region is not None:
+            outside = sum(not facts.share for facts in self._mask_facts.values())
+            lost = f"; {outside} masks mark nothing in it, so that these images look normal" if outside else ""
+            share = f"{self._region.share():.1%} of the {self._region.height} x {self._region.width} pixels count"
+            said.append(("region", f"{share}, by {_region_file(self._parameters)}{lost}"))
+        return said
 
     def facts(self, index: int) -> FileFacts:
         """Return what is known of the image's file since `problems`, or what it is found to be now."""
         if index not in self._facts:
             path = self._files[index].path
-            self._facts[index] = measure_file(path, decode_raw(path, self._bands))
+            self._facts[index] = self._measure(path, decode_raw(path, self._bands))
         return self._facts[index]
 
     def fingerprint(self, index: int) -> str:
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
         preparation = self.preparation
-        return hash_file(self._files[index].path, b"" if preparation == Preparation() else repr(preparation).encode())
+        made = "" if preparation == Preparation() else repr(preparation)
+        made += "" if preparation.region is None else preparation.region.packed
+        return hash_file(self._files[index].path, made.encode())
 
     def file_digest(self, index: int) -> str:
         return hash_file(self._files[index].path)
@@ -253,7 +297,7 @@ class FolderSet(FileSet):
 
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         base = find_category(Path(parameters.root).expanduser(), parameters.category).absolute()
-        return base, read_layout(base, vocabulary, parameters.groups)
+        return base, read_layout(base, vocabulary, parameters.groups, _region_file(parameters))
 
 
 class CsvSet(FileSet):
@@ -261,7 +305,19 @@ class CsvSet(FileSet):
 
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         file = Path(parameters.root).expanduser().absolute()
-        return file.parent, read_list(file, parameters.category, vocabulary, parameters.groups)
+        said = parameters.groups, _region_file(parameters)
+        return file.parent, read_list(file, parameters.category, vocabulary, *said)
+
+
+def _region_file(parameters: DatasetParameters) -> Path | None:
+    return None if parameters.region is None else Path(parameters.region).expanduser().absolute()
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return read_size(path)
+    except InputError:  # the look at all files names it
+        return None
 
 
 def hash_file(path: Path, ending: bytes = b"") -> str:

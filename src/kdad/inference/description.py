@@ -37,6 +37,9 @@ def describe_detector(detector: Predictor) -> Facts:
     values = detector.preparation.values
     if values is not None and not values.is_types_own:
         facts.append(("Values", f"{values.low:g} of {values.kind} files becomes 0, {values.high:g} becomes 1"))
+    if region := detector.preparation.region:
+        size = _size((region.height, region.width))
+        facts.append(("Region", f"{region.share():.1%} of the pixels of images of {size} count, others change nothing"))
     if "calibrated_on" in made:
         facts.append(("Calibrated on", str(made["calibrated_on"])))
     threshold = detector.threshold

@@ -1,7 +1,7 @@
 """The masks that test images can be measured against, and maps at their resolution."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ class GroundTruth:
 
     Normal images have an empty mask. Anomalous images without one (`unmasked`), or with one that marks nothing in its
     file (`empty`), are not among them. `own_masks` are the same masks at their files' size, None where that is the
-    model's or is not measured at.
+    model's or is not measured at. Where a `region` `(H, W)` counts alone, pixels outside are not measured; `own_region`
+    is the same at the size of `own_masks`, which then have one.
     """
 
     positions: np.ndarray
@@ -32,6 +33,8 @@ class GroundTruth:
     unmasked: int = 0
     empty: int = 0
     own_masks: list[np.ndarray] | None = None
+    region: np.ndarray | None = None
+    own_region: np.ndarray | None = None
 
     def shown(self, position: int) -> np.ndarray | None:
         """Return the mask of the test image at `position`, or None where it is not known."""
@@ -48,7 +51,15 @@ class GroundTruth:
         masks = self.masks[chosen]
         reason = None if masks.any() else "the test images of this category have no masks"
         own = None if self.own_masks is None else [self.own_masks[row] for row in chosen]
-        return GroundTruth(np.searchsorted(positions, self.positions[chosen]), masks, reason, own_masks=own)
+        return replace(
+            self,
+            positions=np.searchsorted(positions, self.positions[chosen]),
+            masks=masks,
+            reason=reason,
+            unmasked=0,
+            empty=0,
+            own_masks=own,
+        )
 
     @property
     def resolution(self) -> str:
@@ -82,7 +93,7 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     for mask, position in zip(masks, positions, strict=True):
         if position in found:
             mask[:] = images.mask(rows[position])
-    own = None
+    own, own_region, region = None, None, images.preparation.region_at(images.size)
     if resolution == "masks":
         sizes = [_size_to_measure(images, rows[position], found.get(position)) for position in positions]
         if any(size != images.size for size in sizes) and sum(h * w for h, w in sizes) <= MOST_PIXELS:
@@ -90,16 +101,23 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
                 resize_mask(found[position], size) if position in found else np.zeros(size, dtype=bool)
                 for position, size in zip(positions, sizes, strict=True)
             ]
+            own_region = images.preparation.region_at(sizes[0])
     if own is None and not masks.any():
         height, width = images.size
         reason = (
             f"the masks vanish at {height} x {width} pixels, as what they mark is smaller than a pixel there; raise "
             "dataset.image_size, or set measuring.resolution to masks"
         )
-    elif all(mask.all() for mask in (masks if own is None else own)):
+    elif all(_is_full(mask, region if own is None else own_region) for mask in (masks if own is None else own)):
         reason = "the masks leave no normal pixel"
     unmasked = int((anomalous & ~masked).sum())
-    return GroundTruth(positions, masks, reason, *((0, 0, None) if reason else (unmasked, len(empty), own)))
+    if reason:
+        return GroundTruth(positions, masks, reason)
+    return GroundTruth(positions, masks, None, unmasked, len(empty), own, region, own_region)
+
+
+def _is_full(mask: np.ndarray, region: np.ndarray | None) -> bool:
+    return bool((mask if region is None else mask[region]).all())
 
 
 def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:
@@ -123,8 +141,13 @@ class UpsampledMaps(Sequence[np.ndarray]):
         return upsample(torch.from_numpy(found)[None], shape)[0].numpy()
 
 
-def measured_pair(truth: GroundTruth, maps: np.ndarray) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray]]:
-    """Return the masks that pixels are measured against, and the maps of their images `(N, H, W)` at their size."""
+def measured_pair(
+    truth: GroundTruth, maps: np.ndarray
+) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray], np.ndarray | None]:
+    """Return masks that pixels are measured against, the maps of their images at their size, and the region.
+
+    The region says which pixels are measured, bool `(H, W)`; None for all.
+    """
     if truth.own_masks is None:
-        return truth.masks, maps
-    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks])
+        return truth.masks, maps, truth.region
+    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks]), truth.own_region

@@ -52,7 +52,9 @@ def measure_pixels(
         pixel_auroc(ranking),
         pixel_ap(ranking),
         overlap.area,
-        None if undefined_metrics(truth) else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma),
+        None
+        if undefined_metrics(truth)
+        else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma, region=truth.region),
     )
     edges = ranking.quantiles(np.linspace(0, 1, BINS + 1)[1:-1])
     marked = np.array([mask.any() for mask in ranking.masks])
@@ -70,7 +72,7 @@ def undefined_metrics(truth: GroundTruth) -> dict[str, str]:
     if not len(anomalous):
         height, width = truth.masks.shape[1:]
         return {_PROTOCOL: f"no mask is left at {height} x {width} pixels"}
-    if anomalous.all():
+    if (anomalous if truth.region is None else anomalous[:, truth.region]).all():
         return {_PROTOCOL: "it is of masked images alone, and their masks leave no normal pixel"}
     return {}
 

@@ -15,14 +15,16 @@ Pictures = np.ndarray | Sequence[np.ndarray]
 _CHUNK = 1 << 20  # values looked at at once
 
 
-def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarray]:
+def split_values(masks: Pictures, maps: Pictures, region: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the map values of normal and of anomalous pixels, each flat and in the order of the stack.
 
     `masks` are non-zero where anomalous; of `maps`, of the same sizes, larger is more anomalous; it may be a memmap.
-    Raises `InputError` when shapes differ, a value is not finite, or all pixels are of one kind.
+    Of all images a `region` `(H, W)` counts alone, where there is one; masks mark nothing outside. Raises `InputError`
+    when shapes differ, a value is not finite, or all pixels are of one kind.
     """
     check_shapes(masks, maps)
-    anomalous_count, pixels = sum(int(np.count_nonzero(mask)) for mask in masks), sum(mask.size for mask in masks)
+    anomalous_count = sum(int(np.count_nonzero(mask)) for mask in masks)
+    pixels = sum(mask.size for mask in masks) if region is None else len(masks) * int(region.sum())
     if anomalous_count in (0, pixels):
         kind = "anomalous" if anomalous_count == 0 else "normal"
         raise InputError(f"the masks leave no {kind} pixel; give masks with pixels of both kinds")
@@ -35,7 +37,7 @@ def split_values(masks: Pictures, maps: Pictures) -> tuple[np.ndarray, np.ndarra
         mask = marked.astype(bool, copy=False)
         if mask.shape != anomaly_map.shape:
             raise InputError(f"mask {position} has shape {mask.shape} and its map {anomaly_map.shape}; make them equal")
-        inside, outside = anomaly_map[mask], anomaly_map[~mask]
+        inside, outside = anomaly_map[mask], anomaly_map[~mask if region is None else ~mask & region]
         anomalous[anomalous_end : anomalous_end + inside.size] = inside
         normal[normal_end : normal_end + outside.size] = outside
         anomalous_end, normal_end = anomalous_end + inside.size, normal_end + outside.size
@@ -93,12 +95,12 @@ class PixelRanking:
         return np.where(is_anomalous, self.anomalous[np.minimum(found, places.size - 1)], normal)
 
 
-def rank_pixels(masks: Pictures, maps: Pictures) -> PixelRanking:
-    """Sort all pixels of `maps` by value; `masks` and `maps` are `(N, H, W)`, or N images each.
+def rank_pixels(masks: Pictures, maps: Pictures, region: np.ndarray | None = None) -> PixelRanking:
+    """Sort all pixels of `maps`, or of a `region`, by value; `masks` and `maps` are `(N, H, W)`, or N images each.
 
     Raises `InputError` as `split_values` does.
     """
-    normal, anomalous = split_values(masks, maps)
+    normal, anomalous = split_values(masks, maps, region)
     normal.sort()
     order = np.argsort(anomalous)
     return PixelRanking(normal, anomalous[order], order, masks)
@@ -147,7 +149,13 @@ def _count_from(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return values.size - np.searchsorted(values, thresholds, "left")
 
 
-def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: float, opening_size: int = 3) -> float:
+def mkd_protocol_auroc(
+    masks: np.ndarray,
+    raw_maps: np.ndarray,
+    gaussian_sigma: float,
+    opening_size: int = 3,
+    region: np.ndarray | None = None,
+) -> float:
     """Return pixel AUROC over anomalous images alone, each map clipped, scaled to [0, 1], filtered and opened.
 
     `masks` and `raw_maps` (before any filter) are `(N, H, W)`; each map is clipped at its own 99th percentile.
@@ -160,14 +168,15 @@ def mkd_protocol_auroc(masks: np.ndarray, raw_maps: np.ndarray, gaussian_sigma: 
     scaled = np.empty((anomalous.size, *raw_maps.shape[1:]), dtype=np.float32)
     for position, row in enumerate(anomalous):
         check_finite(raw_maps[row], row)
-        stretched = torch.from_numpy(_scale(raw_maps[row]))[None]
+        stretched = torch.from_numpy(_scale(raw_maps[row], region))[None]
         scaled[position] = grey_opening(gaussian_filter(stretched, gaussian_sigma), opening_size)[0].numpy()
-    return pixel_auroc(rank_pixels(masks[anomalous], scaled))
+    return pixel_auroc(rank_pixels(masks[anomalous], scaled, region))
 
 
-def _scale(anomaly_map: np.ndarray) -> np.ndarray:
+def _scale(anomaly_map: np.ndarray, region: np.ndarray | None) -> np.ndarray:
     """Clip a map `(H, W)` at its 99th percentile and stretch it to [0, 1]; a constant map becomes 0."""
-    low, high = anomaly_map.min(), np.percentile(anomaly_map, 99)
+    counted = anomaly_map if region is None else anomaly_map[region]
+    low, high = counted.min(), np.percentile(counted, 99)
     if not high > low:
         return np.zeros_like(anomaly_map, dtype=np.float32)
-    return ((np.minimum(anomaly_map, high) - low) / (high - low)).astype(np.float32)
+    return ((np.clip(anomaly_map, low, high) - low) / (high - low)).astype(np.float32)

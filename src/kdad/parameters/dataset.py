@@ -21,7 +21,7 @@ CLASS_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 EMBEDDED = ("textures", "digits", "elpv")
 #: Types of solar cells in the set `elpv`.
 CELLS = ("mono", "poly")
-_OF_FILES = ("category", "root", "fit", "value_range", "bands", "tiles", "groups")
+_OF_FILES = ("category", "root", "fit", "value_range", "bands", "tiles", "groups", "region")
 #: Fields that only some sets have, and which.
 _OF_SOME_SETS = ("normal_class", *_OF_FILES)
 _TAKES = {
@@ -206,6 +206,10 @@ class DatasetParameters(StrictModel):
     bands: list[int] | None = Field(
         None, description="folder, csv: one band, or three, of files with more, from 0; null: files have 1 or 3"
     )
+    region: str | None = Field(
+        None,
+        description="folder, csv: a mask file of the images' size, white where pixels count, of all images; null: all",
+    )
     groups: str | None = Field(
         None,
         description="folder, csv: which images belong together, as a film's frames, and stay in one part: folder, a "
@@ -322,6 +326,16 @@ class DatasetParameters(StrictModel):
         if self.tiles is not None and self.contamination:
             raise ValueError(
                 "contamination is of whole images, and there are tiles; set contamination: 0, or tiles: null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _region_is_of_whole_images(self) -> "DatasetParameters":
+        if self.region is not None and self.tiles is not None:
+            raise ValueError("region is of whole images, and there are tiles; set tiles: null, or region: null")
+        if self.region is not None and self.contamination and self.contamination_by == "drawn":
+            raise ValueError(
+                "drawn defects may lie outside of the region; set contamination: 0, or contamination_by: test"
             )
         return self
 

@@ -123,7 +123,7 @@ def map_images(
 
 def smooth_maps(detector: Detector, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
-    return {method: smooth_all(maps, detector.smoothing(method)) for method, maps in raw_maps.items()}
+    return {method: smooth_all(maps, detector.smoothing(method), detector.region) for method, maps in raw_maps.items()}
 
 
 def calibrate_threshold(

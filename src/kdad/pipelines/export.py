@@ -112,7 +112,8 @@ def _images_of(detector: Detector, given: FoundImages | None, dataset: DatasetPa
             "The images of the detector's run are not at hand with these parameters: drawn ones take their place. Give "
             "the dataset: block of that run, or a folder as export.images"
         )
-        return drawn(detector.size)
+        region = detector.preparation.region
+        return drawn(detector.size, None if region is None else (region.height, region.width))
     return found
 
 

@@ -25,18 +25,33 @@ _CHUNK = 8  # maps worked on at once
 _FLOOR = 1e-8  # in a geometric mean no value is taken for smaller: far below what float32 resolves of a distance
 
 
-def smooth(maps: Tensor, steps: SmoothingParameters) -> Tensor:
-    """Return maps after the steps, in the published code's order: clip, Gaussian filter, opening."""
-    return grey_opening(
-        gaussian_filter(clip_peaks(maps, steps.clip_quantile), steps.gaussian_sigma), steps.opening_size
-    )
+def smooth(maps: Tensor, steps: SmoothingParameters, region: np.ndarray | None = None) -> Tensor:
+    """Return maps after the steps, in the published code's order: clip, Gaussian filter, opening.
+
+    Where a `region` counts alone, bool `(H, W)`, pixels outside have the lowest value inside, so that no map or score
+    shows them.
+    """
+    clipped = clip_peaks(maps, steps.clip_quantile, region)
+    smoothed = grey_opening(gaussian_filter(clipped, steps.gaussian_sigma), steps.opening_size)
+    if region is None:
+        return smoothed
+    counts = torch.from_numpy(region).to(maps.device)
+    return torch.where(counts, smoothed, _of_region(smoothed, region).amin(1)[:, None, None])
 
 
-def smooth_all(maps: np.ndarray, steps: SmoothingParameters) -> np.ndarray:
-    """Return maps `(N, H, W)` after the steps; many lie in a file (`large_arrays`)."""
+def _of_region(maps: Tensor, region: np.ndarray | None) -> Tensor:
+    """Return the values of each map that count, `(B, n)`."""
+    values = maps.flatten(1)
+    if region is None:
+        return values
+    return values.index_select(1, torch.from_numpy(np.flatnonzero(region)).to(maps.device))
+
+
+def smooth_all(maps: np.ndarray, steps: SmoothingParameters, region: np.ndarray | None = None) -> np.ndarray:
+    """Return maps `(N, H, W)` after the steps as `smooth` does; many lie in a file (`large_arrays`)."""
     smoothed = zeros(maps.shape, np.float32)
     for rows in chunks_of(maps):
-        smoothed[rows] = smooth(torch.from_numpy(np.array(maps[rows])), steps).numpy()
+        smoothed[rows] = smooth(torch.from_numpy(np.array(maps[rows])), steps, region).numpy()
     return smoothed
 
 
@@ -45,8 +60,8 @@ def chunks_of(maps: np.ndarray) -> list[slice]:
     return [slice(start, min(start + _CHUNK, len(maps))) for start in range(0, len(maps), _CHUNK)]
 
 
-def clip_peaks(maps: Tensor, quantile: float) -> Tensor:
-    """Return maps with values above the `quantile` of their own map lowered to it; 1 changes nothing.
+def clip_peaks(maps: Tensor, quantile: float, region: np.ndarray | None = None) -> Tensor:
+    """Return maps with values above the `quantile` of their own map, or its `region`, lowered to it; 1 changes nothing.
 
     A gradient's few extreme pixels would otherwise outshine the rest after a Gaussian filter. Raises `InputError` for a
     quantile outside (0, 1].
@@ -55,9 +70,10 @@ def clip_peaks(maps: Tensor, quantile: float) -> Tensor:
         raise InputError(f"clip_quantile is {quantile}; it must be above 0 and at most 1 (1 clips nothing)")
     if quantile == 1:
         return maps
-    position = quantile * (maps[0].numel() - 1)
+    values = _of_region(maps, region)
+    position = quantile * (values.shape[1] - 1)
     below = math.floor(position)
-    highest = maps.flatten(1).topk(maps[0].numel() - below, dim=1).values  # descending, and ends with the one below
+    highest = values.topk(values.shape[1] - below, dim=1).values  # descending, and ends with the one below
     low, high = highest[:, -1], highest[:, max(highest.shape[1] - 2, 0)]
     return torch.minimum(maps, (low + (high - low) * (position - below))[:, None, None])
 

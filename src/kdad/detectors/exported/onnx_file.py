@@ -31,10 +31,12 @@ def build_model(pixels: Pixels, graph: nn.Module, normal: np.ndarray | None) -> 
     require("onnxscript", _EXTRA)
     generator = torch.Generator().manual_seed(0)
     # Sizes that nothing else has, so that none is taken for a constant.
-    image = torch.randint(0, 256, (2, 57, 91, 3), dtype=torch.uint8, generator=generator)
+    sides = (57, 91) if pixels.region is None else (pixels.region.height, pixels.region.width)
+    image = torch.randint(0, 256, (2, *sides, 3), dtype=torch.uint8, generator=generator)
     prepared = torch.rand((2, 3, *pixels.size), generator=generator.manual_seed(0))
     batch, height, width = (Dim(name, min=1) for name in ("batch", "height", "width"))
-    first = _traced(pixels, image, {0: batch, 1: height, 2: width}, [IMAGE], [PREPARED])
+    free = {0: batch} | ({1: height, 2: width} if pixels.region is None else {})
+    first = _traced(pixels, image, free, [IMAGE], [PREPARED])
     with torch.no_grad():
         outputs = [SCORE, MAP][: len(graph(prepared))]
     second = _traced(graph, prepared, {0: batch}, [PREPARED], outputs)
@@ -108,7 +110,8 @@ def _tidy(model: Any) -> None:
     names = {IMAGE: ("batch", "height", "width"), SCORE: ("batch",), MAP: ("batch",)}
     for part in (*graph.input, *graph.output):
         for dimension, name in zip(part.type.tensor_type.shape.dim, names[part.name], strict=False):
-            dimension.dim_param = name
+            if not dimension.dim_value:  # those of a region are fixed
+                dimension.dim_param = name
     graph.name = "kdad"
 
 

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from kdad.errors import InputError
 from kdad.images.files.fitting import Fit, Preparation
+from kdad.images.files.region import OUTSIDE
 from kdad.images.files.value_range import EIGHT_BITS
 
 
 class Pixels(nn.Module):
     """Images `(B, H, W, 3)`, uint8 RGB of any size, to float32 `(B, 3, h, w)` in [0, 1] of one `size`.
 
-    The same as `fit_image` after `read_image`, to float32's last digits. Raises `InputError` for a detector of files of
+    The same as `Preparation.fitted` after `read_image`, to float32's last digits; where a region counts, of its size
+    alone. Raises `InputError` for a detector of files of
     more than 8 bits.
     """
 
@@ -29,12 +31,16 @@ class Pixels(nn.Module):
             )
         self.size, self.fit, self.low, self.range = size, preparation.fit, values.low, values.high - values.low
         self.clips = values.low > 0 or values.high < 255
+        self.region = preparation.region
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the prepared images."""
         batch, height, width, channels = image.shape
         down, across = resize_matrices(height, width, self.size, self.fit)
         values = image.float()
+        if self.region is not None:
+            counts = torch.from_numpy(self.region.mask)[None, :, :, None]
+            values = torch.where(counts, values, self.low + OUTSIDE * self.range)
         if self.clips:
             values = self._scaled(values).clamp(0, 1)
         rows = down @ values.reshape(batch, height, width * channels)  # (B, h, W * 3)

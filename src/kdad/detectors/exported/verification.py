@@ -90,14 +90,14 @@ def of_folder(found: FoundImages) -> VerificationImages:
     return VerificationImages(images, f"of {found.place.absolute()}")
 
 
-def drawn(size: tuple[int, int]) -> VerificationImages:
-    """Return drawn images of several sizes: blurred noise with a spot; nothing is known of them."""
+def drawn(size: tuple[int, int], own: tuple[int, int] | None = None) -> VerificationImages:
+    """Return drawn images of several sizes, or of their `own`: blurred noise with a spot; nothing is known of them."""
     from scipy.ndimage import gaussian_filter
 
     generator = np.random.default_rng(_DRAWN_SEED)
     images = []
     for number in range(_DRAWN):
-        height, width = (max(round(side * (0.5 + number / 8)), 8) for side in size)
+        height, width = own or (max(round(side * (0.5 + number / 8)), 8) for side in size)
         noise = gaussian_filter(generator.normal(size=(height, width, 3)), (1 + number % 4, 1 + number % 4, 0))
         top, left = (int(generator.integers(0, max(side // 2, 1))) for side in (height, width))
         noise[top : top + height // 4, left : left + width // 4] += noise.std() * (number % 3)
@@ -178,7 +178,7 @@ def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) ->
     aurocs = [None, None]
     if any(mask.any() for mask, _, _ in shown):
         masks, *both = (np.stack(stack) for stack in zip(*shown, strict=True))
-        aurocs = [pixel_auroc(rank_pixels(masks, stack)) for stack in both]
+        aurocs = [pixel_auroc(rank_pixels(masks, stack, detector.region)) for stack in both]
     differences, lowest, highest = np.array(ranges, dtype=np.float64).reshape(-1, 3).T
     map_difference = _share(differences.max(), np.array([lowest.min(), highest.max()])) if ranges else None
     return Answers(*map(np.array, zip(*rows, strict=True)), map_difference, *aurocs)

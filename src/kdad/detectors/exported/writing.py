@@ -48,6 +48,8 @@ def export_detector(
             f"a file in {precision} takes normal validation images, and there are {images.are}; give export.images a "
             "folder of normal images that the detector has not learnt"
         )
+    if precision == "int8" and detector.preparation.region is not None:
+        raise InputError("a detector of a region is not exported in int8; give export.precision float32 or bfloat16")
     own_threshold = (
         detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(validation)
     )

@@ -1,11 +1,12 @@
 """How an image of any size becomes one of the model's size, and where that shows which part of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from kdad.images.files.decoding import resize_image, resize_mask
+from kdad.images.files.region import Region
 from kdad.images.files.value_range import EIGHT_BITS, ValueRange
 
 #: ``resize`` stretches to the size; ``letterbox`` keeps the aspect ratio and fills the rest with the border's pixels;
@@ -96,9 +97,23 @@ def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
 class Preparation:
     """How files become images: the fit, which values are 0 and 1 (None: the type's limits), which bands are taken.
 
-    It belongs to a set of images, and to each detector that was made of them.
+    Of all images only the pixels of a `region` count, where there is one. It belongs to a set of images, and to each
+    detector that was made of them.
     """
 
     fit: Fit = "resize"
     values: ValueRange | None = EIGHT_BITS
     bands: tuple[int, ...] | None = None
+    region: Region | None = field(default=None, repr=False)
+
+    def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
+        """Return an image `(3, H, W)` of `size`, with one grey outside of the region.
+
+        Raises `InputError` for an image of another size than the region's.
+        """
+        # Before anything is resized, which would mix pixels on either side of the border.
+        return fit_image(image if self.region is None else self.region.apply(image), size, self.fit)
+
+    def region_at(self, size: Size) -> np.ndarray | None:
+        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""
+        return None if self.region is None else fit_mask(self.region.mask, size, self.fit)

@@ -44,12 +44,12 @@ _VISA = Path("split_csv") / "1cls.csv"
 _SHOWN = 8
 
 
-def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None) -> Layout:
+def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None, region: Path | None = None) -> Layout:
     """Understand the images below `base`: by VisA's, Real-IAD's or DAGM's list, folders, masks or annotations.
 
     Where no normal image is marked for the test, a fifth of the good ones, chosen by their ids, is kept for it, so that
-    there are normal scores. `groups` are those of ``dataset.groups``; they are kept together. Raises `InputError` when
-    there is no image, several categories, or a question to answer.
+    there are normal scores. `groups` are those of ``dataset.groups``; they are kept together; `region` is a file that
+    is no image. Raises `InputError` when there is no image, several categories, or a question to answer.
     """
     base = base.absolute()
     visa, real_iad = base.parent / _VISA, find_real_iad(base)
@@ -61,11 +61,20 @@ def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None) -
     elif dagm := find_dagm(base):
         layout = read_rows(read_dagm(dagm), base, vocabulary, "the lists Labels.txt (DAGM 2007)", strict=False)
     else:
-        layout = _by_files(find_files(base, vocabulary.ignore), vocabulary)
-    return _complete(layout, base, groups)
+        files = find_files(base, vocabulary.ignore)
+        images = [path for path in files.images if path != region]
+        others = [Unused(path, "") for path in files.images if path == region]
+        layout = _by_files(replace(files, images=images, unused=[*files.unused, *others]), vocabulary)
+    return _complete(layout, base, groups, region)
 
 
-def read_list(file: Path, category: str | None, vocabulary: Vocabulary, groups: str | None = None) -> Layout:
+def read_list(
+    file: Path,
+    category: str | None,
+    vocabulary: Vocabulary,
+    groups: str | None = None,
+    region: Path | None = None,
+) -> Layout:
     """Understand a CSV list, whose paths begin from its own folder; raises `InputError` as `read_csv_list` does."""
     if not file.is_file():
         raise InputError(f"dataset.root: there is no file {file}; give the CSV file that lists the images")
@@ -77,11 +86,12 @@ def read_list(file: Path, category: str | None, vocabulary: Vocabulary, groups: 
     if columns := [title for title in unknown_columns(file) if title != column]:
         said = "columns of the list that are not known, and used only where all their cells are parts"
         layout.notes.insert(0, f"{said}: {', '.join(columns)}")
-    return _complete(layout, base, groups)
+    return _complete(layout, base, groups, region)
 
 
-def _complete(layout: Layout, base: Path, groups: str | None) -> Layout:
+def _complete(layout: Layout, base: Path, groups: str | None, region: Path | None) -> Layout:
     """Keep normal images for a test that has none, and say what is missing or sounds wrong."""
+    layout.unused = [Unused(one.path, "the region") if one.path == region else one for one in layout.unused]
     if groups is not None:
         _group(layout, base, groups)
     called = {file.called for file in layout.images if file.is_normal and file.called}

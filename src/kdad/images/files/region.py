@@ -1,0 +1,78 @@
+"""The region of all images that counts: what lies outside is the same in every image, and in no score."""
+
+import zlib
+from base64 import b64decode, b64encode
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from kdad.errors import InputError
+from kdad.images.files.mask_files import read_mask
+from kdad.parameters.strict import StrictModel
+
+#: What pixels outside become, in [0, 1].
+OUTSIDE = 0.5
+
+
+class Region(StrictModel):
+    """The pixels that count of images of one size, as text, so that a detector's facts hold it."""
+
+    height: PositiveInt
+    width: PositiveInt
+    packed: str = Field(description="base64 of zlib of 8 pixels a byte, row by row; 1 counts")
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Self:
+        """Return the region of a mask, bool `(H, W)`, True where pixels count."""
+        content = zlib.compress(np.packbits(mask).tobytes(), 9)
+        return cls(height=mask.shape[0], width=mask.shape[1], packed=b64encode(content).decode("ascii"))
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        try:
+            size = len(self._bytes())
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"the region cannot be read ({error})") from None
+        if size != -(-self.height * self.width // 8):
+            raise ValueError(f"the region has {size} bytes, which are not those of {self.height} x {self.width} pixels")
+        return self
+
+    def _bytes(self) -> bytes:
+        most = self.height * self.width // 8 + 2  # whatever the text says
+        return zlib.decompressobj().decompress(b64decode(self.packed, validate=True), most)
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """The pixels that count, bool `(H, W)`."""
+        bits = np.unpackbits(np.frombuffer(self._bytes(), np.uint8), count=self.height * self.width)
+        return bits.reshape(self.height, self.width).astype(bool)
+
+    def difference(self, size: tuple[int, ...]) -> str | None:
+        """Say how an image's `size` (height, width) is not the region's; None where it is."""
+        if tuple(size) == (self.height, self.width):
+            return None
+        return f"is {size[0]} x {size[1]}, and the region that counts {self.height} x {self.width} (height x width)"
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Return an image `(3, H, W)` with the same grey everywhere outside; raises `InputError` for another size."""
+        wrong = self.difference(image.shape[1:])
+        if wrong is not None:
+            raise InputError(f"the image {wrong}; give one that was taken as the detector's own were")
+        return np.where(self.mask, image, np.float32(OUTSIDE))
+
+    def share(self) -> float:
+        """Return which share of the pixels counts."""
+        return float(self.mask.mean())
+
+
+def read_region(path: Path) -> Region:
+    """Read a region from a mask file, white where pixels count; raises `InputError` for none, and for an empty one."""
+    if not path.is_file():
+        raise InputError(f"dataset.region: there is no file {path}; give an image that is white where pixels count")
+    mask = read_mask(path)
+    if not mask.any():
+        raise InputError(f"{path}: marks nothing, so that no pixel would count; make it white where pixels count")
+    return Region.of(mask)
