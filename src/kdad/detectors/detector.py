@@ -341,6 +341,7 @@ class DetectorGraph(nn.Module):
             if isinstance(network, Source):  # runtimes differ in how they interpolate a transformer's positions
                 network.fit_to(detector.size)
         self.eval().requires_grad_(False)
+        _ = detector.region  # found out once: what traces the graph cannot follow how
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the scores, and the maps."""

@@ -1,5 +1,6 @@
 """What an exported file says is what its detector says."""
 
+import dataclasses
 import hashlib
 import json
 import multiprocessing
@@ -10,11 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from exported_detectors import coloured_noise, export, waves
+from exported_detectors import coloured_noise, export, wave_images, waves
 from kdad.detectors import load
-from kdad.detectors.exported.detector import ExportedDetector, open_exported
+from kdad.detectors.exported.detector import FILE, ExportedDetector, open_exported, write_exported
+from kdad.detectors.exported.verification import drawn
+from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
+from kdad.images.files.region import Region
 from kdad.scoring.threshold import Calibration, quantile_threshold
+
 
 RUNTIMES = ["onnxruntime", "openvino"]
 
@@ -169,3 +174,30 @@ def test_a_forked_process_predicts_or_says_spawn(exported, detector):
             assert "get_context('spawn')" in found
         else:
             assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_file_leaves_out_what_lies_outside_of_the_region(detector, tmp_path):
+    known = detector.preparation
+    region = Region.of(np.indices((40, 64))[0] < 28)
+    detector.preparation = dataclasses.replace(known, region=region)
+    try:
+        images = drawn(detector.size, (40, 64))
+        facts, model = export_detector(detector, "float32", images, "onnxruntime", "float32")
+        predictor = open_exported(write_exported(facts, model, tmp_path / "exported") / FILE)
+        assert predictor.preparation.region == region
+        first = coloured_noise(2, 40, 64)
+        second = first.copy()
+        second[:, 28:] = coloured_noise(2, 12, 64)[:, ::-1]
+        for one, other in zip(predictor.score_pixels(first), predictor.score_pixels(second), strict=True):
+            np.testing.assert_array_equal(one, other)
+        scores, maps = predictor.score_pixels(first)
+        for image, score, shown in zip(first, scores, maps, strict=True):
+            expected = detector.predict(image)
+            assert score == pytest.approx(expected.score, rel=1e-4)
+            np.testing.assert_allclose(shown, expected.map, atol=1e-3 * np.ptp(expected.map))
+        for outside in (expected.map, shown):
+            assert (outside[~detector.region] == outside[detector.region].min()).all()
+        with pytest.raises(InputError, match="is not exported in int8"):
+            export_detector(detector, "float32", wave_images(), "onnxruntime", "int8")
+    finally:
+        detector.preparation = known

@@ -1,6 +1,7 @@
 """How an image of any size becomes one of the model's size, and where that shows which part of it."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -116,4 +117,9 @@ class Preparation:
 
     def region_at(self, size: Size) -> np.ndarray | None:
         """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""
-        return None if self.region is None else fit_mask(self.region.mask, size, self.fit)
+        return None if self.region is None else _fitted_region(self.region, tuple(size), self.fit)
+
+
+@lru_cache(maxsize=16)
+def _fitted_region(region: Region, size: Size, fit: Fit) -> np.ndarray:
+    return fit_mask(region.mask, size, fit)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from kdad.errors import InputError
 from kdad.images.files.mask_files import read_mask
@@ -19,6 +19,8 @@ OUTSIDE = 0.5
 
 class Region(StrictModel):
     """The pixels that count of images of one size, as text, so that a detector's facts hold it."""
+
+    model_config = ConfigDict(frozen=True)
 
     height: PositiveInt
     width: PositiveInt
