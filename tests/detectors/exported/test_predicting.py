@@ -20,7 +20,6 @@ from kdad.errors import InputError
 from kdad.images.files.region import Region
 from kdad.scoring.threshold import Calibration, quantile_threshold
 
-
 RUNTIMES = ["onnxruntime", "openvino"]
 
 
