@@ -164,3 +164,24 @@ def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, 
     Image.fromarray(np.zeros((40, 64), np.uint8)).save(tmp_path / "kept_small.png")
     (predicted,) = kept.predict_files([tmp_path / "kept_small.png"])
     assert predicted.prediction is None
+
+
+def test_what_twenty_images_promise_is_what_is_observed(tmp_path):
+    """Of four draws; the promise of ten validation images, at the default rule, whose score is standardised."""
+    inside = []
+    for draw in range(4):
+        generator = np.random.default_rng(draw)
+
+        def part(path, generator=generator):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            y, x = np.mgrid[:32, :32]
+            grey = 130 + 40 * np.sin(x / 3 + generator.uniform(0, 0.5)) + generator.normal(0, 6, y.shape)
+            Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(path)
+
+        for number in range(80):
+            part(tmp_path / f"{draw}/{'train' if number < 20 else 'test'}/good/{number}.png")
+        made = kdad.fit(tmp_path / str(draw), image_size=32, **_SMALL)
+        assert (made.threshold.normal_images, made.metrics["test_normal"]) == (10, 60)
+        low, high = made.threshold.exceeding_range(60)
+        inside.append(low <= round(60 * made.metrics["false_positive_rate"]) <= high)
+    assert sum(inside) >= 3

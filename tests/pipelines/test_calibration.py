@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.cli.utils import KedroCliError
+from pydantic import ValidationError
 
+from kdad.detectors.opening import open_detector
+from kdad.inference.description import describe_detector
+from kdad.inference.parameters import CalibrationParameters
+from kdad.parameters.blocks import ComputeParameters
+from kdad.pipelines.calibration import calibrate as calibrate_detector
+from kdad.scoring.threshold import quantile_threshold
 from kept_detectors import DETECTOR, REPORT, nothing_new, predict, train_on_bricks, write_crop
 from projects import half_written, logged_runs, run_pipeline
+from small_detector import keep_detector
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +203,28 @@ def test_what_cannot_be_used_is_one_message(project, bricks, tmp_path, block, me
     with nothing_new(project, tmp_path), pytest.raises(KedroCliError, match=message):
         run_pipeline(project, "test", "calibration", runtime_params={"calibration": filled})
     assert half_written(project) == half_written(tmp_path) == []
+
+
+def test_a_threshold_of_ones_own_promises_nothing_and_says_so(tmp_path, caplog):
+    made = open_detector(keep_detector(tmp_path), "cpu")
+    block = CalibrationParameters(rule="value", value=0.5)
+    with caplog.at_level("INFO", logger="kdad"):
+        _, new, facts = calibrate_detector(made, None, block, ComputeParameters())
+    assert (new.threshold.value, new.threshold.rule) == (0.5, "value")
+    assert facts["statement"] == "it was set by hand, and promises nothing"
+    assert "by value on the scores of the validation images that the detector remembers (15 of 30 normal, 0 of 0 " in (
+        caplog.text
+    )
+    kept = open_detector(new.save(tmp_path / "new"), "cpu")
+    assert kept.threshold == new.threshold
+    said = dict(describe_detector(kept))
+    assert said["Threshold"] == "0.5, by value: it was set by hand, and promises nothing"
+    # By the scores behind it any other rule can be had again.
+    _, again, _ = calibrate_detector(kept, None, CalibrationParameters(value=0.9), ComputeParameters())
+    assert again.threshold == quantile_threshold(np.linspace(0, 1, 30), 0.9)
+
+
+def test_a_threshold_of_ones_own_is_given():
+    for value, problem in ((0.95, "0.95 is the usual quantile"), (None, "or your own threshold")):
+        with pytest.raises(ValidationError, match=problem):
+            CalibrationParameters(rule="value", value=value)

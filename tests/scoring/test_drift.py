@@ -6,7 +6,7 @@ from scipy import integrate, stats
 
 from kdad.scoring.drift import NormalReference, compare_scores, latest_look
 from kdad.scoring.parameters import DriftParameters
-from kdad.scoring.threshold import labelled_threshold, quantile_threshold
+from kdad.scoring.threshold import labelled_threshold, quantile_threshold, threshold_by_rule
 
 
 def _reference(seed=0, count=100, quantile=0.95):
@@ -114,3 +114,21 @@ def test_a_stream_that_drifts_is_reported():
     stream = np.r_[generator.normal(size=1000), generator.normal(1.5, 1, size=150)]
     assert _look(stream[:1000], reference, parameters).verdict == "unchanged"
     assert _look(stream, reference, parameters).verdict == "changed"
+
+
+def test_where_nothing_was_promised_scores_alone_are_compared():
+    reference = _reference()
+    own = NormalReference(threshold_by_rule("value", 0.0, np.zeros(1, int), np.zeros(1)), reference.scores)
+    scores = np.random.default_rng(2).normal(size=300)
+    found = compare_scores(scores, own, 0.01)
+    assert (found.verdict, found.alarm_p_value) == ("unchanged", 1.0)
+    assert found.statement().startswith("no sign that scores have changed: ")
+    assert "; nothing is promised); " in found.statement()
+    assert "promised_rate" not in found.numbers()
+    risen = compare_scores(scores + 1, own, 0.01)
+    assert risen.verdict == "changed"
+    assert risen.statement().startswith("scores have risen: ")
+    assert compare_scores(scores[:5], own, 0.01).statement().startswith("whether scores have changed cannot be told by")
+    # Of groups the number of alarms says nothing either: their images exceed it together.
+    groups = NormalReference(quantile_threshold(np.arange(100.0), 0.9, np.arange(100) // 10), reference.scores)
+    assert compare_scores(scores, groups, 0.01).alarm_p_value == 1.0

@@ -334,3 +334,19 @@ def test_a_group_counts_once_by_its_highest_image():
     # Set again on what is remembered it goes by groups too.
     assert threshold_again("quantile", 0.5, quantile_threshold(scores, 0.95, groups), scores) == found
     assert threshold_again("quantile", 0.5, same, np.array([3.0, 5.0, 9.0])) == same
+
+
+def test_a_value_of_ones_own_is_taken_as_it_is_and_promises_nothing():
+    labels, scores = np.array([0, 0, 1]), np.array([1.0, 2.0, 3.0])
+    found = threshold_by_rule("value", 2.5, labels, scores)
+    assert (found.value, found.rule, found.wanted, found.normal_images) == (2.5, "value", 2.5, 0)
+    assert (found.expected_false_positive_rate, found.false_positive_rate_bound) == (None, None)
+    assert found.statement() == "it was set by hand, and promises nothing"
+    assert found.exceeding_range(100) is None
+    assert found.draws_missing == 0
+    assert Threshold.model_validate_json(found.model_dump_json()) == found
+    # The groups behind the one before are kept for a rule that is asked for later.
+    grouped = quantile_threshold(scores, 0.5, np.array(["a", "a", "b"]))
+    own = threshold_again("value", 2.5, grouped, scores)
+    assert own.statement() == found.statement()
+    assert threshold_again("quantile", 0.5, own, scores).draws == 2

@@ -85,9 +85,13 @@ class CalibrationParameters(StrictModel):
         None, description="folder of normal images, or of labelled ones; null: the scores of the validation images"
     )
     rule: ThresholdRule = Field(
-        "quantile", description="how the threshold is set; f1, youden and true_positive_rate need labelled images"
+        "quantile",
+        description="how the threshold is set; f1, youden and true_positive_rate need labelled images; value: your "
+        "own, which promises nothing",
     )
-    value: float | None = Field(0.95, description="the quantile, or the wanted rate; f1 and youden take none")
+    value: float | None = Field(
+        0.95, description="the quantile, the wanted rate, or your own threshold; f1 and youden take none"
+    )
     tiles: TileParameters | None = Field(
         None, description="the threshold is of images that are predicted by these tiles; null: of whole ones"
     )
@@ -111,7 +115,13 @@ class CalibrationParameters(StrictModel):
                 "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"
             )
         if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
-            raise ValueError(f"rule '{self.rule}' needs a value: the quantile, or the wanted rate")
+            raise ValueError(f"rule '{self.rule}' needs a value: the quantile, the wanted rate, or your own threshold")
+        usual = type(self).model_fields["value"].default
+        if self.rule == "value" and self.value == usual:
+            raise ValueError(
+                f"rule 'value' takes your own threshold, and {usual} is the usual quantile; give calibration.value "
+                f"(for just that, {usual}00001)"
+            )
         # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
         if self.rule == "false_positive_rate" and self.value > 0.5:
             raise ValueError(

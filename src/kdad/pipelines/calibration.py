@@ -95,16 +95,22 @@ def calibrate(
         detector.tiled = put_tiled(detector.tiled, new)
     anomalous = 0 if calibration.rule in LABELLED_RULES else int((labels == 1).sum())
     left_out = f"; {anomalous} anomalous ones are left out" if anomalous else ""
+    statement = threshold.statement()
+    if calibration.rule == "value":
+        above = [f"{(of > threshold.value).sum()} of {of.size}" for of in (normal, values[labels == 1])]
+        on = f"{said} ({above[0]} normal, {above[1]} anomalous images exceed it)"
+    else:
+        counts = f"{threshold.normal_images} normal, {threshold.anomalous_images} anomalous images"
+        on = f"{said} ({counts}{left_out})"
     logger.info(
-        "Threshold%s %s -> %.6g by %s on %s (%d normal, %d anomalous images%s): %s",
+        "Threshold%s %s -> %.6g by %s on %s: %s",
         "" if tiling is None else f" for tiles of {tiling}:",
         "none" if before is None else f"{before.value:.6g}",
-        *(threshold.value, threshold.rule, said, threshold.normal_images, threshold.anomalous_images, left_out),
-        threshold.statement(),
+        *(threshold.value, threshold.rule, on, statement),
         extra=PLAIN,
     )
     facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
-    return scores, detector, facts | {"statement": threshold.statement()}
+    return scores, detector, facts | {"statement": statement}
 
 
 def _in_float32(

@@ -119,7 +119,8 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
     if logarithmic:
         axes.set_xscale("log")
     rate, what = threshold.expected_false_positive_rate, "groups" if threshold.group_scores else "images"
-    label = f"threshold {threshold.value:.4g}: {rate:.1%} of normal {what} expected above"
+    promise = "set by hand" if rate is None else f"{rate:.1%} of normal {what} expected above"
+    label = f"threshold {threshold.value:.4g}: {promise}"
     axes.axvline(threshold.value, color=INK, linestyle="--", linewidth=1.2, label=label)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

@@ -37,7 +37,7 @@ class Drift:
     alarms: int
     alarm_rate_low: float
     alarm_rate_high: float
-    promised: float
+    promised: float | None
     alarm_p_value: float
     statistic: float
     score_p_value: float
@@ -55,19 +55,25 @@ class Drift:
         of = "normal images" if self.labelled else "images"
         if self.verdict == "unknown":
             few = f"{self.images} {of}" if self.images < LEAST else f"{self.validation} normal validation images"
-            return f"whether the promised false positive rate still holds cannot be told by {few}; it takes {LEAST}"
+            asked = "scores have changed" if self.promised is None else "the promised false positive rate still holds"
+            return f"whether {asked} cannot be told by {few}; it takes {LEAST}"
+        promised = "nothing is promised" if self.promised is None else f"promised of normal ones {self.promised:.1%}"
         numbers = (
             f"{self.alarms} of {self.images} {of} are above the threshold ({self.alarm_rate:.1%}, 95 % interval "
-            f"{self.alarm_rate_low:.1%} to {self.alarm_rate_high:.1%}; promised of normal ones {self.promised:.1%}); "
+            f"{self.alarm_rate_low:.1%} to {self.alarm_rate_high:.1%}; {promised}); "
             f"scores against those of {self.validation} normal validation images: Kolmogorov-Smirnov D = "
             f"{self.statistic:.2f}, p = {self.score_p_value:.2g}"
         )
         if self.verdict == "unchanged":
-            return f"no sign that the promised false positive rate no longer holds: {numbers}"
+            sign = (
+                "scores have changed" if self.promised is None else "the promised false positive rate no longer holds"
+            )
+            return f"no sign that {sign}: {numbers}"
         if self.alarm_p_value <= self.alpha / 2:
             lead = "the promised false positive rate no longer holds, if these images are normal"
         elif self.higher:
-            lead = "scores have risen, so that the promised false positive rate is in doubt"
+            doubt = "" if self.promised is None else ", so that the promised false positive rate is in doubt"
+            lead = f"scores have risen{doubt}"
         else:
             lead = "scores have fallen or spread: no more false alarms, but anomalies may be missed"
         why = "" if self.labelled else "; there may be more real anomalies than usual, or the images have changed"
@@ -81,7 +87,7 @@ class Drift:
         return found | {
             "alarm_rate_low": self.alarm_rate_low,
             "alarm_rate_high": self.alarm_rate_high,
-            "promised_rate": self.promised,
+            **({} if self.promised is None else {"promised_rate": self.promised}),
             "alarm_p_value": self.alarm_p_value,
             "ks_statistic": self.statistic,
             "ks_p_value": self.score_p_value,
@@ -155,7 +161,8 @@ def _chance_of_alarms(alarms: int, count: int, threshold: Threshold) -> float:
     """Return the chance of so many alarms or more among `count` new normal images, if nothing has changed."""
     from scipy.stats import betabinom, binom
 
-    if threshold.group_scores:  # images of one group exceed it together, so that their number says nothing
+    # Nothing was promised; or images of one group exceed it together, so that their number says nothing.
+    if threshold.expected_false_positive_rate is None or threshold.group_scores:
         return 1.0
     normal = threshold.normal_images
     above = round(threshold.expected_false_positive_rate * (normal + 1))

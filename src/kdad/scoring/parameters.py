@@ -58,8 +58,9 @@ class MeasuringParameters(StrictModel):
 #: How an image's score comes about: a number of its own, or a map's maximum or the mean of its highest values.
 ScoreRule = Literal["raw", "map_maximum", "map_top_mean"]
 
-#: How a threshold is set: on normal images alone, or, by those of `LABELLED_RULES`, on anomalous ones too.
-ThresholdRule = Literal["quantile", "false_positive_rate", "f1", "youden", "true_positive_rate"]
+#: How a threshold is set: on normal images alone, or, by those of `LABELLED_RULES`, on anomalous ones too; ``value`` is
+#: one's own.
+ThresholdRule = Literal["quantile", "false_positive_rate", "f1", "youden", "true_positive_rate", "value"]
 LABELLED_RULES = ("f1", "youden", "true_positive_rate")
 RULES_WITHOUT_VALUE = ("f1", "youden")
 

@@ -25,12 +25,13 @@ class Threshold(StrictModel):
 
     value: float
     rule: ThresholdRule = Field(description="how it was set")
-    wanted: float | None = Field(None, description="the quantile or rate that the rule was given")
-    expected_false_positive_rate: float = Field(
-        description="chance, in (0, 1), that a new normal image, or group, exceeds it; less when scores tie"
+    wanted: float | None = Field(None, description="the quantile, rate or value that the rule was given")
+    expected_false_positive_rate: float | None = Field(
+        description="chance, in (0, 1), that a new normal image, or group, exceeds it; less when scores tie; null: "
+        "nothing is promised"
     )
-    false_positive_rate_bound: float = Field(
-        description="what the true rate stays below with a confidence of 95 %, over draws of the normal images"
+    false_positive_rate_bound: float | None = Field(
+        description="what the true rate stays below with a confidence of 95 %, over draws of the normal images; or null"
     )
     false_positive_rate_low: float | None = Field(
         None, description="lower end of the interval that holds the true rate with a confidence of 95 %"
@@ -52,6 +53,8 @@ class Threshold(StrictModel):
 
     def statement(self) -> str:
         """Say what it promises, with how much certainty, and what was wanted if that is out of reach."""
+        if self.expected_false_positive_rate is None:
+            return "it was set by hand, and promises nothing"
         missing, what, by = self.draws_missing, "images", f"{self.normal_images} normal images"
         if self.group_scores:
             what, by = "groups", f"{len(self.group_scores)} groups of {by}"
@@ -77,10 +80,12 @@ class Threshold(StrictModel):
         """Return between which numbers of `count` new normal images, or groups, exceed it, with a confidence of 95 %.
 
         Of m new scores those above the k-th of n follow the beta-binomial distribution of m, n + 1 - k and k. None for
-        a threshold that anomalous images had a part in, of which that does not hold.
+        a threshold that anomalous images had a part in, or that was set by hand: of those that does not hold.
         """
         from scipy.stats import betabinom
 
+        if self.expected_false_positive_rate is None:
+            return None
         above = round(self.expected_false_positive_rate * (self.draws + 1))  # n + 1 - k
         if self.anomalous_images or not 0 < above <= self.draws:
             return None
@@ -213,9 +218,11 @@ def threshold_by_rule(
 ) -> Threshold:
     """Return the threshold that a rule sets on scores `(N,)` with labels `(N,)`; `wanted` is its quantile or rate.
 
-    Rules of normal images leave anomalous ones out, and go by `groups` `(N,)` where there are some. Raises `InputError`
-    as the rules do.
+    Rules of normal images leave anomalous ones out, and go by `groups` `(N,)` where there are some. ``value`` looks at
+    none, and promises nothing. Raises `InputError` as the rules do.
     """
+    if rule == "value":
+        return _of_ones_own(wanted)
     if rule in LABELLED_RULES:
         return labelled_threshold(labels, scores, rule, wanted)
     normal, of_normal = scores[labels == 0], None if groups is None else groups[labels == 0]
@@ -231,8 +238,21 @@ def threshold_again(rule: ThresholdRule, wanted: float | None, known: Threshold,
     if not known.group_scores:
         return threshold_by_rule(rule, wanted, np.zeros(scores.size, dtype=int), scores)
     highest = np.array(known.group_scores)
+    if rule == "value":  # the groups are remembered for a later rule
+        return _of_ones_own(wanted).model_copy(update={"group_scores": highest.tolist()})
     found = threshold_by_rule(rule, wanted, np.zeros(highest.size, dtype=int), highest)
     return _of_groups(found, highest, known.normal_images)
+
+
+def _of_ones_own(value: float) -> Threshold:
+    return Threshold(
+        value=value,
+        rule="value",
+        wanted=value,
+        expected_false_positive_rate=None,
+        false_positive_rate_bound=None,
+        normal_images=0,
+    )
 
 
 def _below(cut: float, scores: np.ndarray) -> float:
