@@ -8,12 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.detectors.evaluation import map_images, maps_to_measure, set_threshold, threshold_scores
+from kdad.detectors.evaluation import (
+    map_images,
+    maps_to_measure,
+    set_threshold,
+    threshold_scores,
+    thresholds_by_category,
+)
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
+from kdad.images.files.region import Region
 from kdad.images.splits import Split
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
@@ -106,7 +113,7 @@ def scored_split():
 
 def _decide(split: Split, rows: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[pd.DataFrame, Threshold]:
     raw = pd.DataFrame({"row": rows, "loss": scores})
-    return threshold_scores(SimpleNamespace(image_score=ImageScore("loss", "raw")), split, raw, {}, quantile)
+    return threshold_scores(SimpleNamespace(region_score=ImageScore("loss", "raw")), split, raw, {}, quantile)
 
 
 def test_rows_keep_their_scores_and_the_threshold_is_of_held_out_images(scored_split):
@@ -164,7 +171,7 @@ class _Scored(SimpleNamespace):
     """A detector whose score is its map's largest value; `given` is what it was calibrated with."""
 
     methods = ("forward",)
-    image_score = ImageScore("forward", "map_maximum")
+    region_score, region = ImageScore("forward", "map_maximum"), None
 
     def calibrated(self, *given):
         self.given = given
@@ -218,3 +225,22 @@ def test_each_category_of_a_united_set_has_a_threshold_that_is_kept(tmp_path):
     assert opened.threshold == threshold
     with pytest.raises(InputError, match=r"no threshold of the category 'c'.* it has learnt: a, b"):
         opened.for_category("c")
+
+
+def test_the_highest_share_is_of_the_region(tmp_path):
+    detector = fit_detector(tmp_path)
+    rule = detector.image_score
+    assert detector.region_score == rule
+    detector.preparation = dataclasses.replace(detector.preparation, region=Region.of(np.indices(detector.size)[0] < 8))
+    assert detector.region_score == dataclasses.replace(rule, top_fraction=rule.top_fraction * 8 / 32)
+
+
+def test_with_groups_the_threshold_is_of_their_highest_images(scored_split):
+    grouped = Split(scored_split.table.assign(group=["x", "v1", "t1", "t2", "v2", "v1"]))
+    table, threshold = _decide(grouped, grouped.scored, np.array([1.0, 2.0, 3.0, 2.5, 9.0]), 0.5)
+    # Validation images b, e, f are of v1, v2, v1: highest 3 and 2, of which the second smallest is the 0.5 quantile.
+    assert threshold.group_scores == [2.0, 3.0]
+    assert (threshold.value, threshold.normal_images) == (3.0, 3)
+    assert table["group"].tolist() == ["v1", "v2", "v1", "t1", "t2"]
+    united = table.assign(member=["p", "p", "p", "p", "p"])
+    assert thresholds_by_category(united, 0.5)["p"].threshold == threshold

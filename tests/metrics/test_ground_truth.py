@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from kdad.images.files.fitting import Preparation
+from kdad.images.files.region import Region
 from kdad.metrics import ground_truth
-from kdad.metrics.ground_truth import read_ground_truth
+from kdad.metrics.ground_truth import measured_pair, read_ground_truth
 from memory_images import MemoryImages, split_of
 
 
@@ -126,3 +128,21 @@ def test_images_smaller_than_the_models_size_are_measured_at_that():
     images.own_size = lambda index: (16, 24)
     images.own_mask = lambda index: MemoryImages.mask(images, index)[::2, ::2]
     assert read_ground_truth(split_of(images), images, "masks").own_masks is None
+
+
+def test_a_region_is_at_the_masks_size_and_at_the_models(monkeypatch):
+    images = _Detailed([(slice(0, 4), slice(0, 4))] * 2)
+    region = np.indices((32, 40))[0] < 16
+    monkeypatch.setattr(_Detailed, "preparation", Preparation(region=Region.of(region)))
+    truth = read_ground_truth(split_of(images), images, "masks")
+    np.testing.assert_array_equal(truth.own_region, region)
+    np.testing.assert_array_equal(truth.region, np.indices((8, 8))[0] < 4)
+    maps = np.zeros((len(truth.positions), 8, 8), np.float32)
+    assert measured_pair(truth, maps)[2] is truth.own_region
+    assert measured_pair(read_ground_truth(split_of(images), images), maps)[2].shape == (8, 8)
+    # Masks that fill the region leave no normal pixel.
+    images = MemoryImages(parts=["train"] * 4 + ["validation", "test"])
+    upper = np.indices(images.size)[0] < 5
+    images._defect = lambda _: upper
+    monkeypatch.setattr(MemoryImages, "preparation", Preparation(region=Region.of(upper)))
+    assert read_ground_truth(split_of(images), images).reason == "the masks leave no normal pixel"

@@ -7,7 +7,7 @@ from skimage.measure import label
 from sklearn.metrics import roc_curve
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_ranking import rank_pixels
+from kdad.metrics.pixel_ranking import mkd_protocol_auroc, rank_pixels
 from kdad.metrics.region_overlap import pro_curve
 
 # 2 x 3 pixels with two regions of one pixel. In falling order: region, normal, normal, region, normal, normal.
@@ -200,3 +200,28 @@ def test_maps_on_disk_give_the_same_area_and_stay_unchanged(tmp_path):
 def test_limit_outside_0_to_1_is_refused(max_fpr):
     with pytest.raises(InputError, match="max_fpr is"):
         pro_curve(rank_pixels(MASKS, MAPS), max_fpr)
+
+
+def test_of_a_region_its_pixels_alone_are_ranked():
+    """Against the same images cut to the region, which is a rectangle."""
+    generator = np.random.default_rng(0)
+    masks = np.zeros((5, 12, 9), dtype=bool)
+    masks[1, 2:5, 1:4] = masks[3, 0:2, 5:7] = masks[3, 6:8, 0:2] = True
+    maps = generator.normal(size=masks.shape).astype(np.float32) + masks
+    region = np.zeros((12, 9), dtype=bool)
+    region[:8, :7] = True
+    found = rank_pixels(masks, maps, region)
+    expected = rank_pixels(masks[:, :8, :7], maps[:, :8, :7])
+    np.testing.assert_array_equal(found.normal, expected.normal)
+    np.testing.assert_array_equal(found.anomalous, expected.anomalous)
+    for max_fpr in (0.1, 1.0):
+        assert pro_curve(found, max_fpr).area == pytest.approx(pro_curve(expected, max_fpr).area)
+    shares = np.linspace(0, 1, 7)
+    np.testing.assert_allclose(found.quantiles(shares), np.quantile(maps[:, :8, :7], shares), rtol=1e-6)
+    # What maps say outside does not matter.
+    maps[:, 8:] = maps[:, :, 7:] = 1e6
+    np.testing.assert_array_equal(rank_pixels(masks, maps, region).normal, expected.normal)
+    cut = mkd_protocol_auroc(masks[:, :8, :7], maps[:, :8, :7], 0, 0)
+    assert mkd_protocol_auroc(masks, maps, 0, 0, region) == cut
+    with pytest.raises(InputError, match="no normal pixel"):
+        rank_pixels(np.broadcast_to(region, masks.shape), maps, region)

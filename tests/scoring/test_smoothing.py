@@ -8,6 +8,7 @@ from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import (
     band_blocks,
@@ -217,3 +218,18 @@ def test_blocks_hold_the_band_alone():
     blocks = band_blocks(*_random_band(4096, 4096))
     assert len(blocks) == 16
     assert all(weights.shape[1] < 256 + 10 for _, _, weights in blocks)
+
+
+def test_of_a_region_peaks_are_its_own_and_outside_is_its_lowest_value():
+    maps = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 12, 9)).astype(np.float32))
+    region = np.random.default_rng(1).random((12, 9)) < 0.6
+    found = smooth(maps, SmoothingParameters(clip_quantile=0.9), region).numpy()
+    for one, smoothed in zip(maps.numpy(), found, strict=True):
+        inside = one[region]
+        np.testing.assert_allclose(smoothed[region], np.minimum(inside, np.quantile(inside, 0.9)), rtol=1e-6)
+        assert (smoothed[~region] == inside.min()).all()
+    np.testing.assert_array_equal(smooth_all(maps.numpy(), SmoothingParameters(clip_quantile=0.9), region), found)
+    rule = ImageScore("map", "map_top_mean", top_fraction=0.1 * region.mean())
+    count = round(0.1 * region.sum())
+    expected = [np.sort(one[region])[-count:].mean() for one in found]
+    np.testing.assert_allclose(rule.of_maps(torch.from_numpy(found)), expected, rtol=1e-6)

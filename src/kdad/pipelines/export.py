@@ -137,6 +137,9 @@ def find_run_images(detector: Detector, dataset: DatasetParameters) -> Verificat
         except (InputError, ValidationError, OSError):
             continue
         same = found.split.images_digest == record.get("images")
+        # Without the run's groups as many others would be held out, of which some have trained.
+        by_groups = detector.threshold is not None and bool(detector.threshold.group_scores)
+        same = same and ("group" in found.split.table) == by_groups
         if same and len(found.split.rows("validation")) == record.get("validation_images"):
             return of_run(found.images, found.split)
     return None
