@@ -9,11 +9,12 @@ import mlflow
 import pytest
 from kedro.io import DatasetError
 
-from kdad.datasets.detector import DetectorCopiesDataset, DetectorDataset, LocatedDetectorDataset, find_detector
+from kdad.datasets.detector import DetectorCopiesDataset, DetectorDataset, LocatedDetectorDataset
 from kdad.datasets.images import ImageFilesDataset
 from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
+from kdad.project.locations import find_detector
 from memory_images import MemoryImages
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdad.reporting.heat_maps import overlay_heat, thumbnail
+from kdad.reporting.overlays import overlay_heat, thumbnail
 from kdad.reporting.predictions import render_predictions
 
 pytestmark = pytest.mark.browser

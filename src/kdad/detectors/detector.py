@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +27,9 @@ from kdad.scoring.smoothing import smooth
 from kdad.scoring.threshold import Calibration
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Outputs of frozen networks `(B, C_i, h_i, w_i)`, by the networks' names.
 FrozenOutputs = dict[str, list[Tensor]]
@@ -50,7 +52,7 @@ class TrainContext:
 class FitResult:
     """What fitting left besides the detector: its cost, and the loss by epoch, split and term, if one was followed."""
 
-    history: pd.DataFrame | None
+    history: "pd.DataFrame | None"
     seconds: float
     reused: bool
     network: str = "network"

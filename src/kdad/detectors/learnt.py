@@ -5,15 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdad.storage.content_store import ContentStore
 from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HISTORY = "loss_history.csv"
 _WEIGHTS = "weights.safetensors"
@@ -40,8 +42,10 @@ class Trained:
         return load_file(self.weights)
 
     @property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """The loss by epoch, split and term."""
+        import pandas as pd  # late: predicting takes none
+
         return pd.read_csv(self.folder / _HISTORY)
 
     @property
@@ -58,7 +62,7 @@ class Trained:
 def train_once(
     store: ContentStore,
     key: str,
-    train: Callable[[CheckpointFile], tuple[nn.Module, pd.DataFrame]],
+    train: Callable[[CheckpointFile], tuple[nn.Module, "pd.DataFrame"]],
     predict: Callable[[nn.Module], dict[str, Tensor]] | None = None,
 ) -> Trained:
     """Train a network, or find it trained; the checkpoint goes when the network is in the store.

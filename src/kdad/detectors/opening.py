@@ -45,7 +45,13 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     facts = read_facts(folder)
     if facts.system not in SYSTEMS:
         raise InputError(f"'{folder}' is of the system '{facts.system}'; known: {', '.join(sorted(SYSTEMS))}")
-    system, state = SYSTEMS[facts.system].detector, read_state(folder, facts)
+    try:
+        system, state = SYSTEMS[facts.system].detector, read_state(folder, facts)
+    except ModuleNotFoundError as error:  # where nothing but what most systems predict with is installed
+        raise InputError(
+            f"a detector of '{facts.system}' takes the package {error.name}, which is not installed: "
+            'pip install "kdad[run]"'
+        ) from error
     try:
         references = {
             name: _inside(system.Reference.model_validate(values).within(folder), folder)

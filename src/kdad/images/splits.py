@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from kdad.errors import InputError
 from kdad.images.image_set import ImageSet, Sample, Subset, hash_content
 from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import derive_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: In the name of a tile, between that of its image and where it lies.
 _MARK = "#tile="
@@ -25,7 +27,7 @@ _PROMISED = 19
 class Split:
     """The split table of an image set: a row an image, in the set's order (id, label, kind, split, has_mask, ...)."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -53,7 +55,7 @@ class Split:
         return np.concatenate([self.rows("validation"), self.rows("test")])
 
     @property
-    def test_table(self) -> pd.DataFrame:
+    def test_table(self) -> "pd.DataFrame":
         """The rows of the test images."""
         return self.table.iloc[self.rows("test")]
 
@@ -173,14 +175,16 @@ def group_tiles(names: list[str]) -> dict[str, list[int]]:
     return groups
 
 
-def table_of(images: ImageSet, parts: Sequence[str], is_united: bool = False) -> pd.DataFrame:
+def table_of(images: ImageSet, parts: Sequence[str], is_united: bool = False) -> "pd.DataFrame":
     """Return the split table of an image set whose samples are of these parts."""
+    import pandas as pd  # late: predicting takes none
+
     fingerprints = [images.fingerprint(row) for row in range(len(images.samples))]
     table = pd.DataFrame(map(asdict, images.samples)).assign(split=list(parts), fingerprint=fingerprints)
     return split_columns(table, is_united)
 
 
-def split_columns(table: pd.DataFrame, is_united: bool) -> pd.DataFrame:
+def split_columns(table: "pd.DataFrame", is_united: bool) -> "pd.DataFrame":
     """Return the columns of a split table, with ``member``, the category, for images of a united set.
 
     Images of groups have theirs in ``group``.
@@ -190,5 +194,5 @@ def split_columns(table: pd.DataFrame, is_united: bool) -> pd.DataFrame:
     return table.assign(member=member_of(table["id"])) if is_united else table
 
 
-def _digest(*columns: pd.Series) -> str:
+def _digest(*columns: "pd.Series") -> str:
     return hash_content(b"".join("\n".join(column.astype(str)).encode() for column in columns))

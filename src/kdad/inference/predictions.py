@@ -23,7 +23,7 @@ from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
-from kdad.reporting.heat_maps import overlay_placed, thumbnail, thumbnail_size
+from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)

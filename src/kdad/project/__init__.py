@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
@@ -15,4 +13,6 @@ LOADER_ARGS = {
 
 def register_project(project: Path) -> None:
     """Make ``${project:mlruns}`` an absolute path inside the project."""
+    from omegaconf import OmegaConf  # late: it comes with Kedro, which a server alone does not take
+
     OmegaConf.register_resolver("project", lambda path: (project / path).as_posix(), replace=True)

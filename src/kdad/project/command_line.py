@@ -1,13 +1,18 @@
 """How the command line says what is wrong: one message, and an exit code for each kind."""
 
 from enum import IntEnum
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
-from kedro.framework.cli.utils import KedroCliError
-from kedro.pipeline import Pipeline
 
 from kdad.parameters.strict import nearest_name
+
+if TYPE_CHECKING:
+    from kedro.pipeline import Pipeline
+try:
+    from kedro.framework.cli.utils import KedroCliError
+except ImportError:  # where nothing but predicting is installed
+    from click import ClickException as KedroCliError
 
 _RUNNERS = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
 #: What each option of `kedro run` names.
@@ -59,7 +64,7 @@ def check_runner(name: str | None) -> None:
         raise _wrong(f"--runner: there is no runner '{name}'{nearest_name(name, list(_RUNNERS))}")
 
 
-def check_choices(pipeline: Pipeline, options: dict[str, Any]) -> None:
+def check_choices(pipeline: "Pipeline", options: dict[str, Any]) -> None:
     """End the command for a node, tag, namespace or data set that `pipeline` does not have, naming the nearest.
 
     `options` are those of `kedro run`.
@@ -84,7 +89,7 @@ def check_some_node(options: dict[str, Any], error: ValueError) -> None:
         raise _wrong(f"no node of the pipeline has all of {said}; leave something out") from error
 
 
-def names_of(pipeline: Pipeline) -> dict[str, set[str]]:
+def names_of(pipeline: "Pipeline") -> dict[str, set[str]]:
     """Return the names of nodes, tags, namespaces (at every depth) and data sets, parameters left out."""
     parts = [node.namespace.split(".") for node in pipeline.nodes if node.namespace]
     return {

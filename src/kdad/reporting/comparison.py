@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from kdad.detectors.predictor import FilePrediction, colour_limits_of
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.written_names import printable
-from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
 from kdad.reporting.html import embedded_figure, embedded_png, render_html
+from kdad.reporting.overlays import overlay_placed, thumbnail_size
 from kdad.reporting.predictions import WORDS, path_parts
 from kdad.reporting.style import ANOMALOUS, MUTED, NORMAL, draw_message, new_figure, plain_axes
 

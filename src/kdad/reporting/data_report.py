@@ -15,8 +15,8 @@ from PIL import Image
 from kdad.images.checks import across_parts, contradicting
 from kdad.images.splits import PARTS
 from kdad.parameters.written_names import printable
-from kdad.reporting.heat_maps import thumbnail
 from kdad.reporting.html import embedded_png, render_html
+from kdad.reporting.overlays import thumbnail
 
 _SHOWN_ROWS = 200
 _OF_A_KIND = 6

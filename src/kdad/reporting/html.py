@@ -3,13 +3,12 @@
 import base64
 import io
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from kdad.reporting.style import DARK
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHARED = "kdad.reporting"  # its templates are the frame, style and script of all pages
 
@@ -25,8 +24,10 @@ def _environment(package: str) -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
-def embedded_figure(figure: Figure) -> str:
+def embedded_figure(figure: "Figure") -> str:
     """Return the figure as the source of an `img`: an SVG that is sharp at any size, and dark on a dark page."""
+    import matplotlib  # late: a server draws none
+
     buffer = io.BytesIO()
     # Without a date and random names, equal figures are equal files.
     with matplotlib.rc_context({"svg.hashsalt": "figure"}):
@@ -45,6 +46,8 @@ def _embedded(content: bytes, kind: str) -> str:
 
 def _follow_colour_scheme(svg: str) -> str:
     """Replace the project's colours in an SVG by variables, which a dark page gives other values."""
+    from kdad.reporting.style import DARK
+
     for place, colour in enumerate(DARK):
         for use in ("fill", "stroke"):
             svg = svg.replace(f"{use}: {colour}", f"{use}: var(--c{place})")

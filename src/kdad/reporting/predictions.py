@@ -20,8 +20,9 @@ from PIL import Image
 
 from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable, shorten_name
-from kdad.reporting.heat_maps import are_ratios, thumbnail_size
+from kdad.reporting.heat_maps import are_ratios
 from kdad.reporting.html import render_html
+from kdad.reporting.overlays import thumbnail_size
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
 
 #: Decisions and labels in words.

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from kdad.reporting import overlays
+
 logger = logging.getLogger(__name__)
 
 NORMAL = "#3a6ea5"
@@ -25,8 +27,8 @@ DARK = {
     MUTED: "#9a9a9a",
     **dict(zip(CYCLE, ("#7fb0e6", "#f08a78", "#6cc7a1", "#dcb765", "#b79bd6", "#aab4be"), strict=True)),
 }
-#: Anomaly maps: dark blue is normal, yellow is anomalous, even in luminance.
-HEAT = LinearSegmentedColormap.from_list("heat", ["#0d1b3e", "#4a2377", "#a62c6d", "#e8603c", "#fbb61a", "#fcfdbf"])
+#: Of anomaly maps.
+HEAT = LinearSegmentedColormap.from_list("heat", overlays.HEAT)
 
 #: Fonts of other scripts than Latin, Greek and Cyrillic, as far as they are installed: for names of files and kinds.
 _OTHER_SCRIPTS = (

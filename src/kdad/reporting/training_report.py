@@ -16,8 +16,8 @@ from PIL import Image
 
 from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable
-from kdad.reporting.heat_maps import heat_table, thumbnail
 from kdad.reporting.html import embedded_figure, render_html
+from kdad.reporting.overlays import heat_table, thumbnail
 from kdad.reporting.threshold_remarks import interval_of
 from kdad.scoring.threshold import Threshold
 

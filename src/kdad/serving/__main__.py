@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from kdad.errors import InputError
@@ -44,11 +43,13 @@ def main(
     """
     conf = Path(conf_source)
     project = conf.resolve().parent if conf.is_dir() else Path.cwd()
-    register_project(project)
     settings: dict[str, Any] = {}
     mlflow: dict[str, Any] = {}
     outputs = DATA
     if conf.is_dir():
+        from kedro.config import OmegaConfigLoader  # here: a server without a configuration takes no Kedro
+
+        register_project(project)
         loader = OmegaConfigLoader(conf_source, env=env, **LOADER_ARGS)
         settings, mlflow = loader["parameters"].get("serving", {}), loader["mlflow"]
         outputs = str(loader["globals"].get("outputs") or DATA)
@@ -139,7 +140,7 @@ def open_predictor(location: str, project: Path, tracking: str | None, outputs: 
     import torch
 
     from kdad import detectors
-    from kdad.datasets.detector import find_detector
+    from kdad.project.locations import find_detector
 
     folder, how = find_detector(location, project, tracking, outputs)
     predictor = detectors.load(folder)

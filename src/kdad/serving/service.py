@@ -17,7 +17,7 @@ from PIL import Image
 from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
-from kdad.reporting.heat_maps import overlay_placed, thumbnail_size
+from kdad.reporting.overlays import overlay_placed, thumbnail_size
 from kdad.serving.answers import answer, base64_png, naming_row
 from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form

@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
 from kdad import __version__, detectors
@@ -15,6 +14,9 @@ from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.intake import ImageInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMN = "image"
 _BATCH = 8
@@ -48,13 +50,15 @@ def _package_of(folder: Path) -> str | None:
 
 def predict_table(
     predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True, category: str | None = None
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Predict a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
 
     The table that is returned has the given one's index and ``score``, ``threshold``, ``decision``, and ``map`` where
     that is asked for. `paths` says whether a text may be one, `category` by whose threshold is decided. Raises
     `InputError` naming the row that cannot be scored, and for a category that the detector has not.
     """
+    import pandas as pd  # late: a server answers without
+
     predictor = predictor if category is None else predictor.for_category(category)
     values, index = _column_of(given)
     intake, rows = ImageInput(predictor), []
@@ -70,8 +74,10 @@ def predict_table(
     return pd.DataFrame(rows, index=index)
 
 
-def _column_of(given: Any) -> tuple[list[Any], pd.Index]:
+def _column_of(given: Any) -> tuple[list[Any], "pd.Index"]:
     """Return the images and the rows' names; raises `InputError` for other columns, or without rows."""
+    import pandas as pd
+
     if isinstance(given, np.ndarray):
         if given.ndim != 4:
             raise InputError(f"an array of shape {given.shape} is no batch of images; give (B, H, W, 3)")

@@ -5,9 +5,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from rich.progress import TextColumn
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loss_listeners import tell_epoch
 from kdad.training.parameters import TrainingParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class TrainingTask:
     metric: str | None = None
 
 
-def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> pd.DataFrame:
+def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpoint: CheckpointFile) -> "pd.DataFrame":
     """Train `task.module` in place to the last epoch and return the loss history.
 
     The history has a row for each epoch, split (training or validation) and term: columns epoch, split, term, value.
@@ -52,6 +55,8 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
     resumed run meets the same batches. Raises `DivergedError` that names epoch, batch and images when the loss is no
     longer finite; the weights are not moved by it, and the last checkpoint is as it was.
     """
+    import pandas as pd  # late: predicting takes none
+
     steps = math.ceil(len(task.training_rows) / parameters.batch_size)
     optimiser = _optimiser(task.module, parameters)
     schedule = _schedule(optimiser, parameters, steps)

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -150,6 +152,41 @@ def test_a_file_that_is_overwritten_changes_nothing_of_what_was_opened(exported,
         open_exported(path)
     again = open_exported(opened.save(tmp_path / "again") / "detector.onnx", "onnxruntime")
     assert again.predict(image).score == opened.predict(image).score
+
+
+_ALONE = """
+import sys
+for name in ("kedro", "mlflow", "sklearn", "matplotlib", "pandas", "pyarrow", "captum", "skimage", "omegaconf", "pyod"):
+    sys.modules[name] = None  # an import of it fails
+from pathlib import Path
+import kdad
+from kdad.parameters.blocks import ServingParameters
+from kdad.serving.__main__ import main, open_predictor
+from kdad.serving.app import create_app, render_page
+image, *places = sys.argv[1:]
+for place in places:
+    print(kdad.load(place).predict(image).score)
+served = open_predictor(places[0], Path.cwd(), None)
+create_app(served, ServingParameters())
+render_page(served, ServingParameters())
+"""
+
+
+def test_folder_file_and_server_take_no_pipelines_nor_what_only_these_use(exported, detector, tmp_path):
+    folder = detector.save(tmp_path / "detector")
+    Image.fromarray(coloured_noise(40, 60)).save(tmp_path / "image.png")
+    command = [sys.executable, "-c", _ALONE, str(tmp_path / "image.png"), str(folder), str(exported())]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    expected = detector.predict(tmp_path / "image.png").score
+    assert [float(line) for line in found.stdout.split()] == pytest.approx([expected] * 2, rel=1e-4)
+
+
+def test_a_system_that_takes_more_says_what_to_install(detector, tmp_path, monkeypatch):
+    folder = detector.save(tmp_path / "detector")
+    monkeypatch.setitem(sys.modules, "kdad.detectors.stfpm.detector", None)
+    with pytest.raises(InputError, match=r"a detector of 'stfpm' takes the package .*: pip install \"kdad\[run\]\""):
+        load(folder)
 
 
 def _predict_into(queue, predictor, image) -> None:

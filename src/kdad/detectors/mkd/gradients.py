@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdad.compute import Compute
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import DiscrepancyParameters, GradientMapParameters, LocalisationMethod
+from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.networks.source import Source
 from kdad.scoring.per_pixel import measured_rows
@@ -60,7 +61,10 @@ def gradient_maps(
     gradients through ReLUs; ``integrated_gradients`` (Sundararajan et al. 2017, eq. 1) averages it on the way from
     `baseline` `(3, H, W)` and multiplies it by the way. No hook is left behind, also when the forward pass raises.
     """
-    from captum.attr import GuidedBackprop, Saliency  # here, since few runs need it
+    try:
+        from captum.attr import GuidedBackprop, Saliency  # here, since few runs need it
+    except ImportError as error:
+        raise InputError(f"the map '{method}' takes the package {error.name}; pip install \"kdad[run]\"") from error
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU|Input Tensor .* require gradients")

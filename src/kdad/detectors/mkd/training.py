@@ -1,7 +1,8 @@
 """Training the cloner against the source's activations of normal images."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 from torch import Tensor, nn
 
 from kdad.compute import Compute
@@ -10,6 +11,9 @@ from kdad.detectors.mkd.parameters import ClonerParameters
 from kdad.features.extraction import FeatureSet
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def train_cloner(
@@ -21,7 +25,7 @@ def train_cloner(
     compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train `cloner` in place on the training images, validate it on validation ones; return the loss history.
 
     Activations are divided by `scales`; the critical points at `positions` are in the loss. No image is augmented, so

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
@@ -18,6 +17,7 @@ from kdad.seeding import numpy_generator
 from kdad.storage.replacing import one_at_a_time
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 _DOWNLOAD_ROOT = Path("data/01_raw")
@@ -87,8 +87,10 @@ class EveryClass(OneClassSet):
             for (part, row), subset in zip(self._places, subsets, strict=True)
         ]
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """Return a row an image: id, split (its part) and fingerprint."""
+        import pandas as pd  # late: predicting takes none
+
         rows = [(sample.id, sample.subset, self.fingerprint(row)) for row, sample in enumerate(self.samples)]
         return pd.DataFrame(rows, columns=["id", "split", "fingerprint"])
 
@@ -96,7 +98,7 @@ class EveryClass(OneClassSet):
         """Return a hash of all images and classes as they were read: that of each image after resizing takes long."""
         return hash_content(b"".join(part.pixels.tobytes() + part.classes.tobytes() for part in self.parts))
 
-    def rows_of(self, split_table: pd.DataFrame) -> np.ndarray:
+    def rows_of(self, split_table: "pd.DataFrame") -> np.ndarray:
         """Return where the images of one class's split stand here."""
         places = {sample.id: row for row, sample in enumerate(self.samples)}
         return split_table["id"].map(places).to_numpy()
@@ -161,6 +163,8 @@ def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
 
 def one_class_split(images: OneClassSet, classified: ClassifiedImages) -> Split:
     """Return the split of one class as normal, its training images held out as a classifier's are."""
+    import pandas as pd
+
     validation = {f"train/{row:05d}" for row in classified.validation_rows}
     table = pd.DataFrame([asdict(sample) for sample in images.samples]).rename(columns={"subset": "split"})
     table.loc[table["id"].isin(validation), "split"] = "validation"
