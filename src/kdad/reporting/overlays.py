@@ -75,7 +75,9 @@ def heat_table() -> np.ndarray:
     """Return the colours of heat from 0 to 1 as `(256, 3)`, uint8."""
     knots = [[int(code[at : at + 2], 16) for at in (1, 3, 5)] for code in HEAT]
     steps, places = np.linspace(0, 1, _COLOURS), np.linspace(0, 1, len(HEAT))
-    return np.stack([np.interp(steps, places, channel) for channel in zip(*knots, strict=True)], axis=1).astype(np.uint8)
+    return np.stack([np.interp(steps, places, channel) for channel in zip(*knots, strict=True)], axis=1).astype(
+        np.uint8
+    )
 
 
 @cache

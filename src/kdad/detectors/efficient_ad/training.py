@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.seeding import derive_seed, numpy_generator, torch_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def new_networks(parameters: EfficientAdParameters, size: tuple[int, int], seed: int) -> nn.ModuleDict:
@@ -69,7 +72,7 @@ class NaturalCrops:
         """Return the crops `(B, 3, side, side)` of these images' rows."""
         return self.pool.cut((self.training if training else self.fixed).iloc[rows], self.side)
 
-    def _sample(self, use: str, epoch: int) -> pd.DataFrame:
+    def _sample(self, use: str, epoch: int) -> "pd.DataFrame":
         generator = numpy_generator(self.seed, "efficient_ad", "natural", use, epoch)
         return self.pool.sample(self.count, generator, self.parameters.teacher.dense.zoom)
 
@@ -88,7 +91,7 @@ def train_networks(
     compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train student and autoencoder together, in place, on the training images; return the loss history.
 
     Terms, each a mean over channels and locations: the ``student``'s hard features, its squared output for natural

@@ -1,24 +1,30 @@
 """The table of all patches or crops that a teacher sees: sampled before it is trained, and kept as a record of it."""
 
-import pandas as pd
+
+from typing import TYPE_CHECKING
 
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.errors import InputError
 from kdad.images.synthetic.natural_pool import PATCH_ZOOM, NaturalPool
 from kdad.seeding import numpy_generator
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TRAINING, VALIDATION, EMBEDDING = "training", "validation", "embedding"
 #: How many are behind the mean and standard deviation of what L_k compares with; a crop has many positions.
 _MEASURED = {"patches": 1024, "dense": 64}
 
 
-def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]) -> pd.DataFrame:
+def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]) -> "pd.DataFrame":
     """Return the places of every patch, or crop: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
 
     ``training`` ones are new in each epoch; ``validation`` ones are fixed (epoch 0), and so are those that the
     source's ``embedding`` is standardised by. A positive of L_m is moved by up to (p - 1) / 4 pixels. Raises
     `InputError` for crops smaller than a receptive field p.
     """
+    import pandas as pd  # late: predicting takes none
+
     zoom = parameters.dense.zoom if parameters.is_dense else PATCH_ZOOM
     tables = []
     for field in receptive_fields:
@@ -33,7 +39,7 @@ def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_f
     return named.join(joined.drop(columns=list(named)))
 
 
-def patches_of(patches: pd.DataFrame, parameters: TeacherParameters, receptive_field: int) -> pd.DataFrame:
+def patches_of(patches: "pd.DataFrame", parameters: TeacherParameters, receptive_field: int) -> "pd.DataFrame":
     """Return the rows of one receptive field; raises `InputError` when they are not as many as the settings need."""
     own, needed = patches[patches["receptive_field"] == receptive_field], _counts(parameters)
     if own.groupby(["use", "epoch"], observed=True).size().to_dict() != needed:
@@ -44,7 +50,7 @@ def patches_of(patches: pd.DataFrame, parameters: TeacherParameters, receptive_f
     return own
 
 
-def part_of(patches: pd.DataFrame, use: str, epoch: int = 0) -> pd.DataFrame:
+def part_of(patches: "pd.DataFrame", use: str, epoch: int = 0) -> "pd.DataFrame":
     """Return the rows of one use and epoch, in their order."""
     return patches[(patches["use"] == use) & (patches["epoch"] == epoch)]
 

@@ -1,9 +1,9 @@
 """Training an ensemble of students on a teacher's descriptors of normal images (Bergmann et al. 2020, section 3.2)."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.seeding import derive_seed
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def train_students(
     compute: Compute,
     seed: int,
     checkpoint: CheckpointFile,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train M students together, in place, on the training images; return the loss history.
 
     `feature_set` holds the descriptors of one teacher; where they are not kept, it computes

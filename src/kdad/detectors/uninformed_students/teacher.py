@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,18 +27,23 @@ from kdad.storage.provenance import code_digest
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def pretrain(
     parameters: TeacherParameters,
     receptive_fields: list[int],
     train_context: TrainContext,
-    patches: pd.DataFrame | None = None,
+    patches: "pd.DataFrame | None" = None,
 ) -> dict[int, Trained]:
     """Train a teacher for each receptive field, whatever images are predicted by it later and with which seed.
 
     `patches` is the table of `sample_patches`, sampled when it is not given; another table makes another teacher.
     Raises `InputError` for one that does not have what these settings need, and for crops smaller than a field.
     """
+    import pandas as pd  # late: predicting takes none
+
     pool = NaturalPool(parameters.pool)
     teachers = {}
     for patch_size in receptive_fields:
@@ -64,11 +69,11 @@ def pretrain(
 def train_teacher(
     patch_size: int,
     pool: NaturalPool,
-    patches: pd.DataFrame,
+    patches: "pd.DataFrame",
     parameters: TeacherParameters,
     compute: Compute,
     checkpoint: CheckpointFile,
-) -> tuple[PatchDescriptor, pd.DataFrame]:
+) -> "tuple[PatchDescriptor, pd.DataFrame]":
     """Train a teacher of receptive field `patch_size` on the `patches` of `sample_patches`.
 
     Which losses it learns from, and whether patch by patch or at every position of crops, `parameters` say. Returns it,
@@ -108,8 +113,10 @@ def _keep_scale(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def join_histories(histories: dict[int, pd.DataFrame]) -> pd.DataFrame:
+def join_histories(histories: dict[int, "pd.DataFrame"]) -> "pd.DataFrame":
     """Return the loss histories of all receptive fields as one, with the field before each term."""
+    import pandas as pd
+
     named = [history.assign(term=f"p{field}." + history["term"]) for field, history in histories.items()]
     return pd.concat(named, ignore_index=True)
 

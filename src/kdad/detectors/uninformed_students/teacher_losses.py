@@ -2,10 +2,9 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -16,6 +15,9 @@ from kdad.detectors.uninformed_students.patches import TRAINING, VALIDATION, par
 from kdad.images.statistics import ChannelStatistics
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.source import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MEASURED_AT_ONCE = {"patches": 64, "dense": 8}  # images
 
@@ -130,7 +132,7 @@ class TeacherLoss:
     networks: nn.ModuleDict
     size: int
     pool: NaturalPool
-    places: pd.DataFrame
+    places: "pd.DataFrame"
     parameters: TeacherParameters
     target: KnowledgeTarget | None
     compute: Compute

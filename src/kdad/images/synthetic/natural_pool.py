@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -15,6 +15,9 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import decode_image, read_size
 from kdad.images.files.reading import EXTENSIONS
 from kdad.images.image_set import hash_content
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Photographs in the wheels of scikit-image and scikit-learn. Its textures are left out: they are test images here.
 _SCIKIT_IMAGE = (
@@ -63,7 +66,7 @@ class NaturalPool:
         generator: np.random.Generator,
         zoom: Sequence[float] = PATCH_ZOOM,
         moved_by: float | None = None,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """Choose places of `count` patches at random images, places and scales, a tenth of them grey.
 
         The image's shorter side is zoomed to `zoom` times the patch's, from and to. Columns: image (its row), side,
@@ -83,11 +86,11 @@ class NaturalPool:
         table["noise_seed"] = generator.integers(2**31, size=count)
         return table.join(self._places(others.to_numpy(), generator, zoom).add_prefix("other_"))
 
-    def cut(self, places: pd.DataFrame, patch_size: int) -> Tensor:
+    def cut(self, places: "pd.DataFrame", patch_size: int) -> Tensor:
         """Cut the patches `(B, 3, p, p)` in [0, 1] that a table of `sample` says."""
         return self._cut(places, ("image", "side", "top", "left", "grey"), patch_size)
 
-    def cut_triplets(self, places: pd.DataFrame, patch_size: int) -> Triplets:
+    def cut_triplets(self, places: "pd.DataFrame", patch_size: int) -> Triplets:
         """Cut the triplets that a table of `sample` says (Bergmann et al. 2020, section 3.1).
 
         A positive is its anchor moved a little, with other luminance and Gaussian noise; a negative comes from another
@@ -101,7 +104,9 @@ class NaturalPool:
         other = ("other_image", "other_side", "other_top", "other_left", "other_grey")
         return Triplets(self.cut(places, patch_size), positives, self._cut(places, other, patch_size))
 
-    def _places(self, rows: np.ndarray, generator: np.random.Generator, zoom: Sequence[float]) -> pd.DataFrame:
+    def _places(self, rows: np.ndarray, generator: np.random.Generator, zoom: Sequence[float]) -> "pd.DataFrame":
+        import pandas as pd  # late: predicting takes none
+
         height, width = self.sizes[rows].T
         # Zooming the whole image and cutting p pixels is cutting this many pixels and zooming those.
         side = np.maximum(np.rint(np.minimum(height, width) / generator.uniform(*zoom, len(rows))), 4)
@@ -112,7 +117,7 @@ class NaturalPool:
         table = pd.DataFrame({"image": rows, "side": side, **places}).astype(np.int32)
         return table.assign(grey=generator.random(len(rows)) < _GREY_SHARE)
 
-    def _cut(self, places: pd.DataFrame, columns: Sequence[str], patch_size: int) -> Tensor:
+    def _cut(self, places: "pd.DataFrame", columns: Sequence[str], patch_size: int) -> Tensor:
         # Whole numbers are floats in a table where other rows have none.
         rows = places[list(columns)].to_numpy(dtype=np.int64)
         return torch.cat([self._cut_one(*row, patch_size) for row in rows.tolist()])
