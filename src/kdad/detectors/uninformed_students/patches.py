@@ -1,6 +1,5 @@
 """The table of all patches or crops that a teacher sees: sampled before it is trained, and kept as a record of it."""
 
-
 from typing import TYPE_CHECKING
 
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
