@@ -49,7 +49,8 @@ def trained(monkeypatch) -> Counter:
 def test_its_pipeline_leaves_metrics_sheet_and_detector(finished, metrics):
     report = finished / f"data/08_reporting/{PLACE}/stfpm"
     assert {path.name for path in report.iterdir()} == {
-        *("metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png")
+        *("metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png"),
+        "report.html",
     }
     assert 0 <= metrics["image_auroc"] <= 1
     assert 0 <= metrics["pro_auc"] <= 1

@@ -72,7 +72,7 @@ def test_metrics_of_each_map_and_scale(metrics, detector):
 def test_the_same_figures_and_tables_as_mkd(finished, report):
     assert {path.name for path in report.iterdir()} == {
         *("metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png"),
-        "teacher_loss.png",
+        *("report.html", "teacher_loss.png"),
     }
     assert not half_written(finished)
 

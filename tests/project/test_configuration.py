@@ -177,12 +177,12 @@ def test_a_mistake_in_a_block_is_one_message(given, said):
     assert said in str(caught.value)
 
 
-def test_every_catalog_entry_has_a_layer_but_the_stores_which_are_places():
+def test_every_catalog_entry_has_a_layer_but_those_which_are_places():
     layers = {
         name: (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer")
         for name, entry in loader()["catalog"].items()
     }
-    assert [name for name, layer in layers.items() if not layer] == ["stores"]
+    assert {name for name, layer in layers.items() if not layer} == {"stores", "{system}.addresses"}
 
 
 def test_two_variants_of_one_name_are_an_error(project):
