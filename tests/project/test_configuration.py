@@ -189,7 +189,7 @@ def test_two_variants_of_one_name_are_an_error(project):
     path = project / "conf/base/parameters/ablation.yml"
     text = path.read_text()
     path.write_text(text.replace("        last_2:\n", "        last_1:\n", 1))
-    with pytest.raises(Exception, match=r"(?s)[Dd]uplicate.*last_1"):
+    with pytest.raises(KedroCliError, match=r"ablation\.yml: 'last_1' is there twice, in lines"):
         RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
 
 
@@ -205,3 +205,27 @@ def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
     catalog = found["catalog"]
     assert unescape_placeholders(catalog["image_set"])["dataset"]["category"] == "c${d"
     assert catalog["split_table"]["filepath"] == r"data/03_primary/folder/c$\x7bd/split.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server: {mlflow_tracking_url: sqlite:///a.db}", "did you mean 'mlflow_tracking_uri'?"),
+        ("trakking: {}", "mlflow.yml: unknown parameter 'trakking'; did you mean 'tracking'?"),
+        ("tracking: {experiment: {nam: mine}}", "did you mean 'name'?"),
+        ("ui: {port: []}", "ui.port"),
+    ],
+)
+def test_a_mistake_in_mlflow_yml_is_one_message(project, text, said):
+    (project / "conf/test/mlflow.yml").write_text(text)
+    with pytest.raises(KedroCliError, match=r"mlflow\.yml cannot be used") as caught:
+        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["mlflow"]
+    assert said in str(caught.value)
+
+
+def test_a_key_that_is_there_twice_is_named_with_its_file_and_lines(project):
+    path = project / "conf/test/parameters.yml"
+    path.write_text("seed: 1\ncloner:\n  training: {epochs: 2}\n\nseed: 2\n")
+    with pytest.raises(KedroCliError) as caught:
+        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+    assert str(caught.value).splitlines()[1:] == [f"  {path}: 'seed' is there twice, in lines 1 and 5; keep one"]

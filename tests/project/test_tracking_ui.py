@@ -25,6 +25,17 @@ def experiment(project) -> str:
     return "only here"
 
 
+def test_a_used_port_is_one_message(project, monkeypatch):
+    monkeypatch.chdir(project)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = CliRunner().invoke(main, ["--env=test", f"--port={port}"])
+    assert ended.exit_code != 0
+    assert ended.output.count("\n") <= 3
+    assert f"MLflow cannot listen at 127.0.0.1:{port} (Address already in use" in " ".join(ended.output.split())
+    assert "MLFLOW_PORT=5001" in ended.output
+
+
 @pytest.fixture
 def server(project, experiment):
     """The UI's address and process, which is ended with all that it has started."""

@@ -28,7 +28,7 @@ from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.places import DATA, RESULTS, OutputFolder, dataset_claims, results_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.tracking.destination import destination_of, place_of_ui
-from kdad.tracking.parameters import TrackingParameters
+from kdad.tracking.parameters import MlflowSettings, TrackingParameters
 
 _BLOCKS = {
     "seed": Annotated[int, Field(ge=0, strict=True)],
@@ -105,6 +105,8 @@ class RunConfigLoader(OmegaConfigLoader):
                 raise
             message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
             raise CommandLineError(message) from error
+        if key == "mlflow":
+            check_values({"mlflow.yml": MlflowSettings}, {"mlflow.yml": loaded}, "mlflow.yml cannot be used")
         if key == "parameters":
             loaded = unescape_placeholders(loaded)
             check_names(loaded)
@@ -144,12 +146,24 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver(name, resolver, replace=True)
 
 
+class _LoaderOnce(yaml.SafeLoader):
+    """YAML's safe loader, which does not take the last of two equal keys in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                raise ValueError(f"'{key.value}' is there twice, in lines {lines[key.value]} and {line}; keep one")
+        return super().construct_mapping(node, deep)
+
+
 def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
     """Return a line for each YAML file of these environments that is none, or no mapping of names to values."""
     lines = []
     for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
         try:
-            content = yaml.safe_load(path.read_bytes())
+            content = yaml.load(path.read_bytes(), _LoaderOnce)  # a safe one
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             lines.append(f"  {path}: {' '.join(str(error).split())}")
             continue
@@ -182,11 +196,11 @@ def check_names(parameters: dict[str, Any]) -> None:
         raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
 
 
-def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
+def check_values(models: dict[str, Any], parameters: dict[str, Any], what: str = "parameters cannot be used") -> None:
     """End the run with one message for every value that does not fit its model; `models` by dotted name."""
     lines: list[str] = []
     for name, model in models.items():
-        value = resolve_nested_dict_path(parameters, name)
+        value = parameters[name] if name in parameters else resolve_nested_dict_path(parameters, name)
         if value is _MISSING:
             lines.append(f"  {name}: is missing")
             continue
@@ -195,4 +209,4 @@ def check_values(models: dict[str, Any], parameters: dict[str, Any]) -> None:
         except ValidationError as error:
             lines += every_message(error, name)
     if lines:
-        raise CommandLineError("parameters cannot be used:\n" + "\n".join(lines))
+        raise CommandLineError(f"{what}:\n" + "\n".join(lines))

@@ -1,6 +1,7 @@
 """MLflow's UI on the runs that the configuration names, in one process: ``python -m kdad.project.tracking_ui``."""
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ import click
 from kedro.config import OmegaConfigLoader
 
 from kdad.project import LOADER_ARGS, register_project
+from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.tracking.destination import destination_of
 
 
@@ -28,7 +30,22 @@ def main(env: str | None, conf_source: str, host: str | None, port: str | None) 
     if uri.startswith("http"):
         click.echo(f"Runs are tracked by a server that has its own UI: {uri}")
         return
-    serve(uri, host or ui["host"], port or ui["port"])
+    host, port = host or ui["host"], str(port or ui["port"])
+    check_free(host, port)
+    serve(uri, host, port)
+
+
+def check_free(host: str, port: str) -> None:
+    """End with one message where another program listens already, or nothing can listen."""
+    try:
+        with socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except (OSError, OverflowError, ValueError) as error:
+        raise CommandLineError(
+            f"MLflow cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); it may run there "
+            "already: open that address, or give another with `make mlflow MLFLOW_PORT=5001`",
+            ExitCode.WRONG_COMMAND,
+        ) from None
 
 
 def serve(uri: str, host: str, port: str) -> NoReturn:

@@ -1,6 +1,6 @@
-"""The ``tracking:`` block: how runs are sent to MLflow."""
+"""The ``tracking:`` block, which says how runs are sent to MLflow, and ``mlflow.yml``, which says where to."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,3 +31,41 @@ class TrackingParameters(StrictModel):
         if self.champion and self.register_model is None:
             raise ValueError("champion is asked for without a name; give tracking.register_model")
         return self
+
+
+class _CreatedExperiment(StrictModel):
+    artifact_location: str | None = None
+    tags: dict[str, Any] | None = None
+
+
+class _Experiment(StrictModel):
+    name: str | None = None
+    create_experiment_kwargs: _CreatedExperiment | None = None
+    restore_if_deleted: bool = True
+
+
+class _Tracking(StrictModel):
+    experiment: _Experiment = _Experiment()
+    disable_tracking: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+
+
+class _Server(StrictModel):
+    mlflow_tracking_uri: str | None = None
+    mlflow_registry_uri: str | None = None
+    credentials: str | None = None
+    request_header_provider: dict[str, Any] = {}
+
+
+class _Ui(StrictModel):
+    host: str = "127.0.0.1"
+    port: str | int = "5000"
+
+
+class MlflowSettings(StrictModel):
+    """What ``mlflow.yml`` may hold: the names of kedro-mlflow 2 (`KedroMlflowConfig`), checked without importing it."""
+
+    server: _Server = _Server()
+    tracking: _Tracking = _Tracking()
+    ui: _Ui = _Ui()
