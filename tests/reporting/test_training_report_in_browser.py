@@ -36,7 +36,9 @@ def _numbers(page) -> dict[str, int]:
 
 
 def _cards(page) -> list[str]:
-    return [card.text.split("\n")[0] for card in page.find_elements("css selector", "#gallery button")]
+    # In one go: cards come and go while one waits.
+    names = "[...document.querySelectorAll('#gallery button span:first-of-type')].map(name => name.textContent)"
+    return page.execute_script(f"return {names}")
 
 
 def _slide(page, place: float) -> float:
