@@ -12,6 +12,8 @@ from PIL import Image
 from kdad.reporting.training_report import picture_side, render_training_report
 from training_reports import SIDE, TEST, THRESHOLD, report
 
+_GROUPS = {"group_false_positive_rate": 0.25, "test_normal_groups": 4}
+
 
 @pytest.fixture(scope="module")
 def page() -> str:
@@ -54,6 +56,15 @@ def test_a_system_without_maps_has_a_page_as_well():
     assert "map" not in _data(page)["images"][8]
     assert "Colours of the maps" not in page
     assert ">PRO<" not in page
+
+
+def test_images_of_groups_have_no_interval_of_their_own():
+    given = report()
+    given["metrics"]["threshold"]["group_scores"] = [1.0, 2.0]
+    page = render_training_report(**given | {"metrics": given["metrics"] | _GROUPS})
+    assert "<dd>1 of 7<small>14.3 %</small>" in page
+    assert "<dd>1 of 4<small>95 % interval 0.6 to 80.6 %</small>" in page  # Clopper and Pearson's
+    assert "too narrow" in page
 
 
 def test_pictures_of_many_images_are_smaller():

@@ -73,6 +73,7 @@ def render_training_report(
         has_maps=pictures.maps is not None,
         data=_script_json(_data(scores, test, threshold, pictures)),
         threshold=threshold.value,
+        has_groups=bool(threshold.group_scores),
         figures=[(name, embedded_figure(figure)) for name, figure in figures.items()],
         facts=facts,
         links=links,
@@ -95,7 +96,13 @@ def _verdict(metrics: dict[str, Any], threshold: Threshold) -> list[tuple[str, s
         rate = metrics[key]
         if rate is not None:
             count = round(rate * images)
-            tiles.append((what, f"{count} of {images}", f"{100 * rate:.1f} %, {_binomial(count, images)}"))
+            # Images of one group are no independent draws.
+            spread = "" if threshold.group_scores else f", {_binomial(count, images)}"
+            tiles.append((what, f"{count} of {images}", f"{100 * rate:.1f} %{spread}"))
+    rate, groups = metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups")
+    if rate is not None and groups:
+        count = round(rate * groups)
+        tiles.append(("groups with a false alarm", f"{count} of {groups}", _binomial(count, groups)))
     promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
     tiles.append(("false alarms promised", promised, f"95 % interval {interval_of(threshold)}"))
     return tiles
