@@ -77,7 +77,7 @@ def test_threshold_comes_from_held_out_normal_images_only(report, metrics):
     assert set(metrics["threshold"]) == {
         *("value", "rule", "wanted", "expected_false_positive_rate", "false_positive_rate_bound"),
         *("false_positive_rate_low", "false_positive_rate_high"),
-        *("normal_images", "anomalous_images"),
+        *("normal_images", "anomalous_images", "group_scores"),
     }
     assert metrics["threshold"]["normal_images"] == len(validation)
     assert metrics["threshold"]["anomalous_images"] == 0
