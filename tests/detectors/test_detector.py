@@ -155,7 +155,7 @@ def test_the_images_of_a_batch_are_free_when_the_next_is_read(detector, tmp_path
 def test_large_photographs_are_read_fewer_at_once(detector, tmp_path, monkeypatch):
     for number in range(4):
         Image.fromarray(np.full((10, 20), 51, np.uint8)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr("kdad.detectors.predictor._PIXELS", 400)
+    monkeypatch.setattr("kdad.detectors.predictor.PIXELS_TOGETHER", 400)
     sizes = []
     predict_batch = type(detector).predict_batch
     monkeypatch.setattr(

@@ -31,7 +31,8 @@ def plans(*arguments, **named) -> dict[str, Plan]:
 
 def test_every_system_has_a_case_for_each_class_and_seed():
     found = plans()
-    assert set(found) == {f"paper_{system}" for system in SYSTEMS}
+    # EfficientAD, which would train a teacher for it, stands in no table that is not asked for it.
+    assert set(found) == {f"paper_{system}" for system in SYSTEMS if system != "efficient_ad"}
     assert len(found["paper_mkd"].cases) == len(found["paper_soft_target"].cases) == 10 * 3
     assert all(one.shares_classes for one in found.values())
 

@@ -52,9 +52,9 @@ def counted(monkeypatch, root) -> dict[str, Counter]:
             counts["images"][image.numpy().tobytes()] += 1
         return outputs(network, images)
 
-    def counting_rank(masks, maps):
+    def counting_rank(*given):
         counts["rankings"]["pixels"] += 1
-        return rank(masks, maps)
+        return rank(*given)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counting_decode)
     monkeypatch.setattr(FrozenNetwork, "outputs", counting_outputs)

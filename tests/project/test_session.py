@@ -87,7 +87,7 @@ def test_a_set_of_labels_has_cases_of_every_system_and_an_axis_of_contamination_
 
     digits = parameters("digits", paper_tables={"seeds": "0", "categories": "3"})
     plans = PLANNED["paper_tables"].plan(digits)
-    assert {case.system for plan in plans for case in plan.cases} == set(SYSTEMS)
+    assert {case.system for plan in plans for case in plan.cases} == SYSTEMS.keys() - {"efficient_ad"}
     for name in ("mkd_ablation", "students_ablation"):
         (plan,) = PLANNED[name].plan(parameters())
         assert "contamination" not in {case.axis for case in plan.cases}

@@ -206,8 +206,11 @@ class Predictor(ABC):
         `with_images` hands them on. A file that cannot be read, or whose score or map is not finite, has a `problem`
         and no prediction. Raises `InputError` for a batch size that is no whole number from 1 on.
         """
-        batches = batches_of(paths, require_batch_size(batch_size), PIXELS_TOGETHER)
-        return (predicted for batch in batches for predicted in self._predict_together(batch, with_images))
+        return self._predict_batches(batches_of(paths, require_batch_size(batch_size), PIXELS_TOGETHER), with_images)
+
+    def _predict_batches(self, batches: Iterable[list[Path]], with_images: bool) -> Iterator[FilePrediction]:
+        for batch in batches:  # no name is left for a prediction, whose image is to be free
+            yield from self._predict_together(batch, with_images)
 
     def _predict_together(self, batch: list[Path], with_images: bool) -> Iterator[FilePrediction]:
         """Yield the files of a batch with their predictions; its images are free when the next batch is read."""

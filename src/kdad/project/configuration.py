@@ -163,7 +163,7 @@ def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str
     lines = []
     for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
         try:
-            content = yaml.load(path.read_bytes(), _LoaderOnce)  # a safe one
+            content = _LoaderOnce(path.read_bytes()).get_single_data()
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             lines.append(f"  {path}: {' '.join(str(error).split())}")
             continue

@@ -2,7 +2,7 @@
 
 import zlib
 from base64 import b64decode, b64encode
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -46,11 +46,10 @@ class Region(StrictModel):
         most = self.height * self.width // 8 + 2  # whatever the text says
         return zlib.decompressobj().decompress(b64decode(self.packed, validate=True), most)
 
-    @cached_property
+    @property
     def mask(self) -> np.ndarray:
-        """The pixels that count, bool `(H, W)`."""
-        bits = np.unpackbits(np.frombuffer(self._bytes(), np.uint8), count=self.height * self.width)
-        return bits.reshape(self.height, self.width).astype(bool)
+        """The pixels that count, bool `(H, W)`; only to be read."""
+        return _unpacked(self)
 
     def difference(self, size: tuple[int, ...]) -> str | None:
         """Say how an image's `size` (height, width) is not the region's; None where it is."""
@@ -68,6 +67,12 @@ class Region(StrictModel):
     def share(self) -> float:
         """Return which share of the pixels counts."""
         return float(self.mask.mean())
+
+
+@lru_cache(maxsize=16)  # not in the region itself: regions are compared, and arrays cannot be
+def _unpacked(region: Region) -> np.ndarray:
+    bits = np.unpackbits(np.frombuffer(region._bytes(), np.uint8), count=region.height * region.width)
+    return bits.reshape(region.height, region.width).astype(bool)
 
 
 def read_region(path: Path) -> Region:
