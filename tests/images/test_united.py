@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from kdad.errors import InputError
+from kdad.images.checks import check_images
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.value_range import ValueRange
 from kdad.images.registry import open_image_set
 from kdad.images.splits import split_set
 from kdad.images.united import UnitedSet
 from kdad.parameters.dataset import DatasetParameters
+from kdad.storage.content_store import ContentStore
 
 FEW = {"train_images": 6, "validation_images": 3, "test_normal": 2, "test_per_defect": 1}
 
@@ -84,3 +87,22 @@ def test_values_that_are_read_in_two_ways_are_one_message():
     members[1].__class__ = Wide
     with pytest.raises(InputError, match=r"'brick' .* 'grass' .*give dataset\.value_range"):
         UnitedSet(members, block("all")).images_of(np.arange(2))
+
+
+def test_opening_decodes_nothing_and_what_is_wrong_is_said_of_every_category(tmp_path):
+    for category in ("nuts", "bolts"):
+        for part in ("train", "test"):
+            (tmp_path / f"set/{category}/{part}/good").mkdir(parents=True)
+            for number in range(3):
+                path = tmp_path / f"set/{category}/{part}/good/{number}.png"
+                Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(path)
+        (tmp_path / f"set/{category}/train/good/torn.png").write_bytes(b"no image")
+    store = ContentStore(tmp_path / "store")
+    parameters = DatasetParameters(name="folder", root=str(tmp_path / "set"), category="all", image_size=8)
+    united = open_image_set(parameters, store=store)
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        check_images(united)
+    for category in ("nuts", "bolts"):
+        assert f"{category}: " in str(caught.value)
+        assert str(tmp_path / f"set/{category}/train/good/torn.png") in str(caught.value)

@@ -83,10 +83,10 @@ def obtain_features(
     """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
 
     Mean and standard deviation of each channel are streamed over the training images. Where some of these are unused,
-    the network runs once for all such splits.
+    and outputs are kept, the network runs once for all such splits.
     """
     wanted = _describe(network, images, split.images_digest, split.training_digest, options)
-    if split.is_part("unused").any():
+    if options.keep is not False and split.is_part("unused").any():
         whole = obtain_features(store, network, images, split.with_all_training, options)
         if whole.kept:
             return _select(store, wanted | {"of": "every training image"}, whole, np.arange(len(split)), split)

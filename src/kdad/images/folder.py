@@ -1,5 +1,6 @@
 """Images and masks from files: a folder of them, or a list."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import RawImage, decode_raw, read_size
+from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.region import read_region
 from kdad.images.files.value_range import ValueRange, used_limits
-from kdad.images.image_set import ImageSet, Keep, Sample, hash_content
+from kdad.images.image_set import ImageSet, Keep, Sample
 from kdad.images.layouts.layout import Layout, Vocabulary, find_category
 from kdad.images.layouts.reading import (
     ask_about_marks,
@@ -92,7 +93,7 @@ class FileSet(ImageSet):
     def _check_region(self) -> None:
         if self._region is None:
             return
-        unlike = [(file.path, size) for file in self._files if (size := _size(file.path)) and self._differs(size)]
+        unlike = [(file.path, size) for file in self._files if (size := known_size(file.path)) and self._differs(size)]
         if unlike:
             path, size = unlike[0]
             raise InputError(
@@ -313,22 +314,17 @@ def _region_file(parameters: DatasetParameters) -> Path | None:
     return None if parameters.region is None else Path(parameters.region).expanduser().absolute()
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        return read_size(path)
-    except InputError:  # the look at all files names it
-        return None
-
-
 def hash_file(path: Path, ending: bytes = b"") -> str:
     """Return a hash of a file's bytes and an `ending`; a file that did not change is read once a process."""
     try:
         state = path.stat()
-        return _hash_unchanged(path, state.st_mtime_ns, state.st_size, ending)
+        digest = _hash_unchanged(path, state.st_mtime_ns, state.st_size).copy()
     except OSError as error:  # the look at all files names it
         return str(error)
+    digest.update(ending)
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1 << 20)
-def _hash_unchanged(path: Path, changed: int, size: int, ending: bytes) -> str:
-    return hash_content(path.read_bytes() + ending)
+def _hash_unchanged(path: Path, changed: int, size: int) -> Any:
+    return hashlib.sha256(path.read_bytes())

@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import read_size
+from kdad.images.files.decoding import known_size
 from kdad.images.files.reading import find_images, is_hidden, is_image
 from kdad.images.layouts.layout import NORMAL, Vocabulary
 
@@ -68,7 +68,7 @@ class FoundImages:
     @cached_property
     def sizes(self) -> list[tuple[int, int] | None]:
         """Height and width by the files' headers, None for those that cannot be read."""
-        return [_size(path) for path in self.paths]
+        return [known_size(path) for path in self.paths]
 
 
 def look_for_images(place: Path) -> FoundImages:
@@ -123,7 +123,7 @@ def batches_of(paths: Iterable[Path], most: int, pixels: int) -> Iterator[list[P
     batch: list[Path] = []
     held = 0
     for path in paths:
-        height, width = _size(path) or (0, 0)
+        height, width = known_size(path) or (0, 0)
         if batch and held + height * width > pixels:
             yield batch
             batch, held = [], 0
@@ -134,10 +134,3 @@ def batches_of(paths: Iterable[Path], most: int, pixels: int) -> Iterator[list[P
             batch, held = [], 0
     if batch:
         yield batch
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        return read_size(path)
-    except InputError:
-        return None

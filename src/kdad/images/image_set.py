@@ -117,10 +117,45 @@ class ImageSet(ABC):
         return None
 
 
-class WrappedSet(ImageSet):
-    """A set made of another one, `_images`, which answers what a subclass does not."""
+class ForwardingSet(ImageSet):
+    """A set whose images are those of other sets, which answer what a subclass does not."""
+
+    @abstractmethod
+    def _at(self, index: int) -> tuple[ImageSet, int]:
+        """Return the set that an image is of, and its row there."""
+
+    def image(self, index: int) -> np.ndarray:
+        images, row = self._at(index)
+        return images.image(row)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        images, row = self._at(index)
+        return images.mask(row)
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        images, row = self._at(index)
+        return images.own_mask(row)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        images, row = self._at(index)
+        return images.own_size(row)
+
+    def facts(self, index: int) -> FileFacts | None:
+        images, row = self._at(index)
+        return images.facts(row)
+
+    def file_digest(self, index: int) -> str | None:
+        images, row = self._at(index)
+        return images.file_digest(row)
+
+
+class WrappedSet(ForwardingSet):
+    """A set made of another one, `_images`, with the same rows unless a subclass says otherwise."""
 
     _images: ImageSet
+
+    def _at(self, index: int) -> tuple[ImageSet, int]:
+        return self._images, index
 
     @property
     def most_readers(self) -> int:
@@ -134,21 +169,6 @@ class WrappedSet(ImageSet):
     def preparation(self) -> Preparation:
         return self._images.preparation
 
-    def image(self, index: int) -> np.ndarray:
-        return self._images.image(index)
-
-    def file_digest(self, index: int) -> str | None:
-        return self._images.file_digest(index)
-
-    def mask(self, index: int) -> np.ndarray | None:
-        return self._images.mask(index)
-
-    def own_mask(self, index: int) -> np.ndarray | None:
-        return self._images.own_mask(index)
-
-    def own_size(self, index: int) -> tuple[int, int]:
-        return self._images.own_size(index)
-
     def problems(self, keep: Keep | None = None) -> list[str]:
         return self._images.problems(keep)
 
@@ -160,9 +180,6 @@ class WrappedSet(ImageSet):
 
     def remarks(self) -> list[tuple[str, str]]:
         return self._images.remarks()
-
-    def facts(self, index: int) -> FileFacts | None:
-        return self._images.facts(index)
 
 
 def hash_content(content: bytes) -> str:

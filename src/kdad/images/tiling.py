@@ -9,10 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
 from kdad.images.folder import FileSet
-from kdad.images.image_set import Keep, Sample, WrappedSet, hash_content
+from kdad.images.image_set import ImageSet, Keep, Sample, WrappedSet, hash_content
 from kdad.images.layouts.layout import NORMAL
 from kdad.images.splits import tile_name
 from kdad.parameters.dataset import TileParameters
@@ -191,6 +190,9 @@ class TiledSet(WrappedSet):
         part[: box.height, : box.width] = box.cut(mask)
         return part
 
+    def _at(self, index: int) -> tuple[ImageSet, int]:
+        return self._images, self._tiles[index][0]
+
     def own_size(self, index: int) -> tuple[int, int]:
         row, grid, _ = self._tiles[index]
         return self._images.own_size(row) if grid is None else self.tiling.size
@@ -223,12 +225,6 @@ class TiledSet(WrappedSet):
         if self._left_out:
             said += f"; {self._left_out} anomalous images without a mask are left out"
         return [*self._images.remarks(), ("tiles", said)]
-
-    def facts(self, index: int) -> FileFacts | None:
-        return self._images.facts(self._tiles[index][0])
-
-    def file_digest(self, index: int) -> str | None:
-        return self._images.file_digest(self._tiles[index][0])
 
     def fingerprint(self, index: int) -> str:
         row, grid, number = self._tiles[index]

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.file_facts import FileFacts
 from kdad.images.files.fitting import Preparation
-from kdad.images.image_set import ImageSet, Keep
+from kdad.images.image_set import ForwardingSet, ImageSet, Keep
 from kdad.images.layouts.layout import list_categories
 from kdad.images.layouts.lists import list_csv_categories
 from kdad.parameters.dataset import CELLS, TEXTURES, DatasetParameters
@@ -36,7 +35,7 @@ def member_datasets(parameters: DatasetParameters) -> list[DatasetParameters]:
     return [parameters.model_copy(update={"category": name}) for name in names]
 
 
-class UnitedSet(ImageSet):
+class UnitedSet(ForwardingSet):
     """The images of several sets, one set after another; an id is the category's name, a slash, and the id there.
 
     Raises `InputError` where the sets' values become 0 and 1 in different ways, as one detector prepares all images
@@ -56,8 +55,10 @@ class UnitedSet(ImageSet):
             for sample in member.samples
         ]
         self._ends = list(accumulate(len(member.samples) for member in members))
-        self.is_slow = any(member.is_slow for member in members)
-        self.most_readers = min(member.most_readers for member in members)
+
+    @property
+    def most_readers(self) -> int:
+        return min(member.most_readers for member in self._members)
 
     def _at(self, index: int) -> tuple[ImageSet, int]:
         number = bisect_right(self._ends, index)
@@ -75,33 +76,9 @@ class UnitedSet(ImageSet):
                 )
         return first[1]
 
-    def image(self, index: int) -> np.ndarray:
-        member, row = self._at(index)
-        return member.image(row)
-
     def own_pixels(self, index: int) -> np.ndarray:
         member, row = self._at(index)
         return member.own_pixels(row)
-
-    def mask(self, index: int) -> np.ndarray | None:
-        member, row = self._at(index)
-        return member.mask(row)
-
-    def own_mask(self, index: int) -> np.ndarray | None:
-        member, row = self._at(index)
-        return member.own_mask(row)
-
-    def own_size(self, index: int) -> tuple[int, int]:
-        member, row = self._at(index)
-        return member.own_size(row)
-
-    def facts(self, index: int) -> FileFacts | None:
-        member, row = self._at(index)
-        return member.facts(row)
-
-    def file_digest(self, index: int) -> str | None:
-        member, row = self._at(index)
-        return member.file_digest(row)
 
     def fingerprint(self, index: int) -> str:
         member, row = self._at(index)

@@ -160,6 +160,14 @@ def read_size(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def known_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width by the file's header; None where it cannot be read, which who reads it says."""
+    try:
+        return read_size(path)
+    except InputError:
+        return None
+
+
 @contextmanager
 def open_header(path: Path) -> Iterator[Image.Image]:
     """Give an image that is not decoded yet; what is wrong with its header raises `InputError` as `decode_image`."""
