@@ -13,6 +13,7 @@ from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.errors import InputError
 from kdad.images.files import decoding
 from kdad.images.files.fitting import Preparation
+from kdad.images.files.region import Region
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import look_for_images
@@ -74,6 +75,16 @@ def test_each_file_is_decoded_once_and_predicted_as_by_each_detector_alone(folde
             assert (one.prediction and one.prediction.score) == (alone.prediction and alone.prediction.score)
     brightest = found[paths.index(folder / "bright/9.png")]
     assert [one.prediction.score for one in brightest] == pytest.approx([225 / 255, 3 * 225 / 510])
+
+
+def test_an_image_of_another_size_than_ones_region_says_nothing_of_both(folder):
+    detectors = Brightness((4, 6)), Brightness((4, 6))
+    detectors[1].preparation = Preparation(region=Region.of(np.ones((4, 6), dtype=bool)))
+    Image.new("L", (12, 8), 90).save(folder / "good/7.png")
+    paths = look_for_images(folder).paths
+    pair = list(predict_both(detectors, paths))[paths.index(folder / "good/7.png")]
+    assert pair[0].problem is None
+    assert "7.png: is 8 x 12, and the region that counts 4 x 6" in pair[1].problem
 
 
 def test_images_that_either_has_seen_are_left_out_and_counted(folder):

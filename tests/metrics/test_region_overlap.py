@@ -225,3 +225,32 @@ def test_of_a_region_its_pixels_alone_are_ranked():
     assert mkd_protocol_auroc(masks, maps, 0, 0, region) == cut
     with pytest.raises(InputError, match="no normal pixel"):
         rank_pixels(np.broadcast_to(region, masks.shape), maps, region)
+
+
+@given(st.integers(0, 10_000))
+def test_pro_of_some_images_averages_their_regions_over_all_normal_pixels(seed):
+    generator = np.random.default_rng(seed)
+    masks = np.zeros((3, 6, 7), dtype=bool)
+    masks[0, 1:3, 1:4] = masks[1, 2:5, 2:6] = masks[2, 0, :2] = masks[2, 4, 3:] = True
+    for separation in (0.0, 10.0):  # of the second, every anomalous pixel of each image is above every normal one
+        maps = np.round(generator.random(masks.shape), 2).astype(np.float32) + separation * masks
+        for counted in (np.array([True, False, False]), np.array([False, True, True])):
+            found = pro_curve(rank_pixels(masks, maps), 0.3, counted).area
+            # Pixels of the others are neither inside of a region nor normal.
+            expected = _area_of(masks, maps, counted)
+            assert found == pytest.approx(expected, abs=1e-9)
+
+
+def _area_of(masks, maps, counted) -> float:
+    regions = []
+    for position in np.flatnonzero(counted):
+        labelled = label(masks[position], connectivity=2)
+        regions += [maps[position][labelled == number] for number in range(1, labelled.max() + 1)]
+    x, y = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        x.append((maps[~masks] >= threshold).mean())
+        y.append(np.mean([(region >= threshold).mean() for region in regions]))
+    grid = np.array(x)
+    stop = np.searchsorted(grid, 0.3, "right")
+    last = y[stop - 1] + (y[stop] - y[stop - 1]) * (0.3 - x[stop - 1]) / (x[stop] - x[stop - 1])
+    return float(np.trapezoid([*y[:stop], last], [*x[:stop], 0.3]) / 0.3)

@@ -229,3 +229,13 @@ def test_a_key_that_is_there_twice_is_named_with_its_file_and_lines(project):
     with pytest.raises(KedroCliError) as caught:
         RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
     assert str(caught.value).splitlines()[1:] == [f"  {path}: 'seed' is there twice, in lines 1 and 5; keep one"]
+    path.write_text("cloner: {training: {epochs: 2, epochs: 3}}\n")
+    with pytest.raises(KedroCliError) as caught:
+        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+    assert str(caught.value).splitlines()[1:] == [f"  {path}: 'epochs' is there twice, in lines 1 and 1; keep one"]
+
+
+def test_a_category_named_by_a_number_stays_a_name():
+    catalog = loader()["catalog"]
+    for name in ("split_table", "{system}.scores"):
+        assert catalog[name]["load_args"]["dtype"]["member"] == "str"

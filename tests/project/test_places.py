@@ -7,8 +7,8 @@ from kdad.project.places import (
     dataset_claims,
     find_owner,
     folder_claim,
+    inference_claim,
     reserve,
-    results_claim,
     results_place,
 )
 
@@ -105,7 +105,7 @@ def test_predictions_of_folders_of_one_name_lie_apart(tmp_path):
     for folder in ("a/line", "b/line"):
         parameters = {"inference": {"images": str(tmp_path / folder)}}
         places.append(results_place("inference", parameters, tmp_path / "data"))
-        reserve(tmp_path / "data", results_claim("inference", parameters["inference"], tmp_path / "data"))
+        reserve(tmp_path / "data", inference_claim(parameters["inference"], tmp_path / "data"))
     assert places[0] == "data/08_reporting/inference/line"
     assert places[1].startswith("data/08_reporting/inference/line-")
 

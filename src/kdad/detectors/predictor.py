@@ -1,7 +1,7 @@
 """What predicts images, a detector or a file that one was exported to; and what it says of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -89,10 +89,13 @@ def colour_limits_of(maps: np.ndarray, region: np.ndarray | None = None) -> tupl
     return float(middle), float(middle + 2 * (high - middle))
 
 
-def read_or_say(path: Path, preparation: Preparation) -> Read:
-    """Return an image whose values are scaled as others were prepared, or why it cannot be read, or be predicted."""
+def read_or_say(path: Path, preparation: Preparation, read: Callable[..., np.ndarray] | None = None) -> Read:
+    """Return an image whose values are scaled as others were prepared, or why it cannot be read, or be predicted.
+
+    `read` is asked for the image in the stead of `read_image`.
+    """
     try:
-        image = read_image(path, preparation.values, preparation.bands)
+        image = (read or read_image)(path, preparation.values, preparation.bands)
     except InputError as error:
         return None, str(error)
     wrong = None if preparation.region is None else preparation.region.difference(image.shape[1:])

@@ -14,7 +14,7 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
-from kdad.images.files.mask_files import MaskFacts, describe_mask, read_mask, read_masks
+from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.region import read_region
 from kdad.images.files.value_range import ValueRange, used_limits
@@ -53,7 +53,8 @@ class FileSet(ImageSet):
         self.name, self.category, self.size = parameters.name, parameters.category_name, parameters.size
         self._names = parameters.layout
         names = self._names
-        self._vocabulary = Vocabulary(*map(tuple, (names.normal, names.anomalous, names.masks, names.ignore)))
+        words = map(tuple, (names.normal, names.anomalous, names.masks, names.ignore))
+        self._vocabulary = Vocabulary(*words, names.anomalous_in_masks or "bright")
         self._base, self._layout = self._read(parameters, self._vocabulary)
         self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
@@ -125,7 +126,7 @@ class FileSet(ImageSet):
     def whole_mask(self, index: int) -> np.ndarray | None:
         """Return the mask `(H, W)` at its own size, or None; what lies outside of the region is not anomalous."""
         file = self._files[index]
-        mask = read_masks(file.masks, self._names.anomalous_in_masks or "bright") if file.masks else None
+        mask = read_masks(file.masks, self._vocabulary.marked) if file.masks else None
         if file.drawn is not None:
             drawn = file.drawn.draw(self.whole_size(index) if mask is None else mask.shape)
             mask = drawn if mask is None else drawn | mask
@@ -226,7 +227,7 @@ class FileSet(ImageSet):
     def _marks(self, mask: Path) -> bool:
         """Tell whether a mask marks anything; what is wrong with one of a normal image does not matter."""
         try:
-            return bool(read_mask(mask, self._names.anomalous_in_masks or "bright").any())
+            return marks_anything(mask, self._vocabulary.marked)
         except InputError:
             return False
 

@@ -1,19 +1,20 @@
 """Two detectors on the same image files: each file is decoded once, and predicted by both."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kdad.detectors.predictor import PIXELS_TOGETHER, FilePrediction, Predictor, Read
+from kdad.detectors.predictor import PIXELS_TOGETHER, FilePrediction, Predictor, Read, read_or_say
 from kdad.errors import InputError
 from kdad.experiments.statistics import mcnemar
 from kdad.images.files.decoding import decode_raw
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.reading import read_ahead, reading_threads
+from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages, batches_of
 from kdad.parameters.written_names import printable
@@ -36,15 +37,12 @@ def predict_both(detectors: Sequence[Predictor], paths: list[Path]) -> Iterator[
 
 def read_for_all(path: Path, preparations: Sequence[Preparation]) -> list[Read]:
     """Return an image as each preparation makes it, or why it cannot; the file is decoded once for equal bands."""
-    decoded, read = {}, []
-    for preparation in preparations:
-        try:
-            if preparation.bands not in decoded:
-                decoded[preparation.bands] = decode_raw(path, preparation.bands)
-            read.append((decoded[preparation.bands].scaled(preparation.values, str(path)), None))
-        except InputError as error:
-            read.append((None, str(error)))
-    return read
+    decode = cache(decode_raw)
+
+    def read(path: Path, values: ValueRange | None, bands: tuple[int, ...] | None) -> np.ndarray:
+        return decode(path, bands).scaled(values, str(path))
+
+    return [read_or_say(path, preparation, read) for preparation in preparations]
 
 
 def leave_out_seen(images: FoundImages, detectors: Sequence[Predictor]) -> tuple[FoundImages, dict[str, int]]:
@@ -52,9 +50,10 @@ def leave_out_seen(images: FoundImages, detectors: Sequence[Predictor]) -> tuple
 
     Raises `InputError` where none is left.
     """
-    digests = [hash_file(path) if any(one.seen for one in detectors) else "" for path in images.paths]
-    counts = {name: sum(map(one.seen.__contains__, digests)) for name, one in zip(NAMES, detectors, strict=True)}
-    known = frozenset[str]().union(*(one.seen for one in detectors))
+    seen = [one.seen for one in detectors]
+    known = frozenset[str]().union(*seen)
+    digests = [hash_file(path) if known else "" for path in images.paths]
+    counts = {name: sum(map(own.__contains__, digests)) for name, own in zip(NAMES, seen, strict=True)}
     kept = [path for path, digest in zip(images.paths, digests, strict=True) if digest not in known]
     if not kept:
         raise InputError(

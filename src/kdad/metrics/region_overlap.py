@@ -48,8 +48,10 @@ def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3, counted: np.ndarray |
     # At the cutoff the false positive rate reaches max_fpr: no value below it can change the curve.
     cutoff = normal[normal.size - min(int(max_fpr * normal.size) + 1, normal.size)]
     highest = slice(np.searchsorted(inside, cutoff), None)
-    weights = _region_weights(ranking.masks, inside.size, counted)[ranking.order[highest]][::-1]
-    inside, found = inside[highest][::-1], np.minimum(np.cumsum(weights), 1.0)
+    weights, inside = _region_weights(ranking.masks, inside.size, counted)[ranking.order[highest]], inside[highest]
+    if counted is not None:  # pixels of the others change nothing; points that are equal would be dropped together
+        weights, inside = weights[weights > 0], inside[weights > 0]
+    inside, found = inside[::-1], np.minimum(np.cumsum(weights[::-1]), 1.0)
     last = np.flatnonzero(np.diff(inside, append=-np.inf))  # the end of each run of ties
     thresholds, found = inside[last], found[last]
     # A distinct value inside a region is a straight segment: from what lies above it to what lies at or above it.
@@ -66,10 +68,14 @@ def _region_weights(masks: Pictures, pixel_count: int, counted: np.ndarray | Non
     weights = np.empty(pixel_count)
     end = region_count = 0
     for mask, counts in zip(masks, counted, strict=True):
+        if not counts:
+            start, end = end, end + np.count_nonzero(mask)
+            weights[start:end] = 0
+            continue
         labels, found = scipy.ndimage.label(mask, _EIGHT_NEIGHBOURS)
         regions = labels[labels > 0]
-        weights[end : end + regions.size] = counts / np.bincount(regions, minlength=1)[regions]
-        end, region_count = end + regions.size, region_count + found * int(counts)
+        weights[end : end + regions.size] = 1 / np.bincount(regions, minlength=1)[regions]
+        end, region_count = end + regions.size, region_count + found
     weights /= region_count
     return weights
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
 from kdad.project import register_project
 from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.places import DATA, RESULTS, OutputFolder, dataset_claims, results_claim, results_place
+from kdad.project.places import DATA, OutputFolder, dataset_claims, inference_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.tracking.destination import destination_of, place_of_ui
 from kdad.tracking.parameters import MlflowSettings, TrackingParameters
@@ -123,23 +123,25 @@ class RunConfigLoader(OmegaConfigLoader):
 
     def _tracking_fact(self, fact: str) -> Any:
         """Return what is known of where runs are logged; `ui` is where its pages are shown."""
-        destination = destination_of(self["mlflow"], os.environ, "kdad")
-        return place_of_ui(destination, self["mlflow"].get("ui", {})) if fact == "ui" else getattr(destination, fact)
+        settings = self["mlflow"]
+        destination = destination_of(settings, os.environ, "kdad")
+        return place_of_ui(destination, settings.get("ui", {})) if fact == "ui" else getattr(destination, fact)
 
     def _register_places(self, parameters: dict[str, Any]) -> None:
         dataset, outputs = DatasetParameters.model_validate(parameters["dataset"]), self.outputs
         data = self.project / outputs
         claims = dataset_claims(data, dataset, _SHARED)
-        given = [results_claim(name, parameters[name], data) for name in RESULTS if name in parameters]
-        self.claims = [*claims.values(), *(claim for claim in given if claim is not None)]
+        of_inference = inference_claim(parameters["inference"], data) if "inference" in parameters else None
+        self.claims = [*claims.values(), *([of_inference] if of_inference else [])]
         place, hidden = claims[dataset.category_name].place, escape_placeholders(parameters)
         folder = place.partition("/")[0]
         resolvers = {
             "place": lambda layer: f"{outputs}/{layer}/{place}",
             "layer": lambda layer: f"{outputs}/{layer}/{folder}",
             "setting": partial(resolve_nested_dict_path, parameters),
-            "results": lambda name: results_place(name, parameters, data, self.project),
-            "tracking": self._tracking_fact,
+            # Detectors and files are looked through, and a catalog asks for each again and again.
+            "results": cache(lambda name: results_place(name, parameters, data, self.project)),
+            "tracking": cache(self._tracking_fact),
             "block": lambda block: OmegaConf.create(hidden[block]),
         }
         for name, resolver in resolvers.items():
@@ -150,11 +152,14 @@ class _LoaderOnce(yaml.SafeLoader):
     """YAML's safe loader, which does not take the last of two equal keys in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
+        marks: dict[str, yaml.Mark] = {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
-                raise ValueError(f"'{key.value}' is there twice, in lines {lines[key.value]} and {line}; keep one")
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":  # which may merge several mappings
+                continue
+            first, mark = marks.setdefault(key.value, key.start_mark), key.start_mark
+            if first.index != mark.index:
+                lines = f"{first.line + 1} and {mark.line + 1}"
+                raise ValueError(f"'{key.value}' is there twice, in lines {lines}; keep one")
         return super().construct_mapping(node, deep)
 
 

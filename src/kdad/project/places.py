@@ -140,7 +140,7 @@ def results_place(
     if block.get("output"):
         return str(Path(block["output"]).expanduser())
     if pipeline == "inference":
-        claim = results_claim(pipeline, block, data)
+        claim = inference_claim(block, data)
         kind = _kind_of_results(block)
         return f"{outputs}/08_reporting/{f'{kind}/validation' if claim is None else claim.place}"
     if pipeline == "comparison":
@@ -165,10 +165,10 @@ def results_place(
     return f"{place}/{name}"
 
 
-def results_claim(pipeline: str, block: dict[str, Any], data: Path) -> OutputFolder | None:
-    """Return the claim of what `inference` makes of images; None with an output, no images, or another pipeline."""
+def inference_claim(block: dict[str, Any], data: Path) -> OutputFolder | None:
+    """Return the claim of what `inference` makes of images; None with an output of its own, or without images."""
     images = block.get("images")
-    if pipeline != "inference" or block.get("output") or not images:
+    if block.get("output") or not images:
         return None
     return folder_claim(data, _kind_of_results(block), Path(images).expanduser().resolve())
 

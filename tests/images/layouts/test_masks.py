@@ -128,6 +128,17 @@ def test_kolektor_is_labelled_by_its_masks(tmp_path):
     assert "9 by 'an empty mask'" in dict(images.remarks())["taken as normal"]
 
 
+def test_kolektor_whose_masks_are_dark_where_anomalous(tmp_path):
+    for number in range(10):
+        write(tmp_path / f"kos{number // 2:02d}/Part{number}.jpg", number)
+        marked = slice(2, 6) if number == 3 else slice(0, 0)
+        write_mask(tmp_path / f"kos{number // 2:02d}/Part{number}_label.png", marked, value=0, background=255)
+    images = open_set(tmp_path, layout={"anomalous_in_masks": "dark"})
+    check_images(images)
+    assert counted(images) == {("train", "good"): 7, ("test", "good"): 2, ("test", "defect"): 1}
+    assert masked(images) == ["kos01/Part3.jpg"]
+
+
 def test_kolektor_2_has_parts_and_its_defective_training_images_are_not_used(tmp_path):
     for number in range(5):
         write(tmp_path / f"train/{number}.png", number)

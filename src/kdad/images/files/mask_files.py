@@ -50,18 +50,18 @@ def read_masks(paths: Sequence[Path], anomalous: Anomalous = "bright") -> np.nda
     return first
 
 
-def marks_anything(path: Path) -> bool:
+def marks_anything(path: Path, anomalous: Anomalous = "bright") -> bool:
     """Tell whether a mask marks a pixel; a file that did not change is read once a process."""
     try:
         found = path.stat()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); let it be read") from error
-    return _marks_anything(path, found.st_mtime_ns, found.st_size)
+    return _marks_anything(path, anomalous, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=100_000)
-def _marks_anything(path: Path, changed: int, size: int) -> bool:
-    return bool(read_mask(path).any())
+def _marks_anything(path: Path, anomalous: Anomalous, changed: int, size: int) -> bool:
+    return bool(read_mask(path, anomalous).any())
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary, annotations: Annotat
         def is_normal(path: Path) -> bool:
             return annotations.unmarked_is_normal or plain(folder(path)) in map(plain, vocabulary.normal)
 
-        label_by_marks(layout, parts, is_normal, folder)
+        label_by_marks(layout, vocabulary, parts, is_normal, folder)
     else:
         _take_annotations(layout, annotations)
     if vocabulary.ignore:

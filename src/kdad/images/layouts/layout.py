@@ -68,6 +68,8 @@ class Vocabulary:
     anomalous: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    #: Which pixels of masks are anomalous.
+    marked: Literal["bright", "dark"] = "bright"
 
     def meaning(self, name: str) -> Meaning:
         """Say what images of this name are: "doubtful" is nearly a normal name (``good_2``), or a class's number.

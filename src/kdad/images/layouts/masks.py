@@ -8,7 +8,7 @@ from pathlib import Path
 from kdad.errors import InputError
 from kdad.images.files.mask_files import marks_anything
 from kdad.images.image_set import Subset
-from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, composed
+from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, Vocabulary, composed
 
 _MARKER = re.compile(r"[_-](?:mask|masks|gt|label|labels|seg|ground_?truth)$", re.IGNORECASE)
 _NUMBER = re.compile(r"[_-]\d+$")
@@ -117,7 +117,11 @@ def masks_beside(paths: list[Path]) -> dict[Path, list[Path]]:
 
 
 def label_by_marks(
-    layout: Layout, parts: dict[Path, Subset | None], is_normal: Callable[[Path], bool], folder: Callable[[Path], str]
+    layout: Layout,
+    vocabulary: Vocabulary,
+    parts: dict[Path, Subset | None],
+    is_normal: Callable[[Path], bool],
+    folder: Callable[[Path], str],
 ) -> None:
     """Call each image of a layout what its masks and its annotation say: without a mark it is normal.
 
@@ -129,7 +133,7 @@ def label_by_marks(
     for image in images:
         path, part = image.path, parts.get(image.path)
         kind = image.drawn.kind if image.drawn else ""
-        if kind or any(map(marks_anything, image.masks)):
+        if kind or any(marks_anything(mask, vocabulary.marked) for mask in image.masks):
             called = f"objects '{kind}'" if kind else "a mask that is not empty"
             if part in (None, "test"):
                 layout.images.append(replace(image, kind=kind or "defect", subset="test", called=called))

@@ -177,7 +177,7 @@ def _by_images(
         marked = [ImageFile(path, "defect", "test", masks=tuple(masks)) for path, masks in sorted(beside.items())]
         layout = Layout("masks beside images, which say what is normal (as Kolektor)", marked, unused=files.unused)
         parts = {path: next(filter(None, map(part_of, files.inside(path))), None) for path in beside}
-        label_by_marks(layout, parts, lambda path: False, lambda path: path.parent.name)
+        label_by_marks(layout, vocabulary, parts, lambda path: False, lambda path: path.parent.name)
         return layout
     layout = read_folders(files, vocabulary, annotations)
     normal = [image.path for image in layout.images if image.is_normal]
