@@ -7,7 +7,7 @@ from synthetic import failed, result
 from kdad.errors import InputError
 from kdad.experiments.case import CaseResult, in_plan_order, made_by, missing, tidy
 from kdad.experiments.run import pixel_histograms
-from kdad.experiments.statistics import pixel_aurocs
+from kdad.metrics.ranking import pixel_aurocs
 
 
 def test_a_result_survives_its_file():

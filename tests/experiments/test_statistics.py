@@ -4,15 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from kdad.experiments import statistics as paired_bootstrap
 from kdad.experiments.statistics import (
     draw_weights,
     holm,
-    image_aurocs,
     mcnemar,
-    pixel_aurocs,
     summarise_difference,
 )
+from kdad.metrics import ranking
+from kdad.metrics.ranking import image_aurocs, pixel_aurocs
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -54,9 +53,9 @@ def test_resamples_come_in_blocks_that_change_nothing(monkeypatch):
     weights = draw_weights(labels, 33, generator)
     whole = image_aurocs(labels, scores, weights), pixel_aurocs(normal, anomalous, weights)
     rows = []
-    areas = paired_bootstrap._areas
-    monkeypatch.setattr(paired_bootstrap, "_COUNTS", 40)
-    monkeypatch.setattr(paired_bootstrap, "_areas", lambda n, a: rows.append(len(n)) or areas(n, a))
+    areas = ranking._areas
+    monkeypatch.setattr(ranking, "_DRAWS", 40)
+    monkeypatch.setattr(ranking, "_areas", lambda n, a: rows.append(len(n)) or areas(n, a))
     parts = image_aurocs(labels, scores, weights), pixel_aurocs(normal, anomalous, weights)
     np.testing.assert_array_equal(whole, parts)
     assert sum(rows) == 2 * 33

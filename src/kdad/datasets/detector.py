@@ -20,8 +20,11 @@ class DetectorDataset(PlaceDataset):
     """A folder that holds all that predicting takes (`Detector.save`), or an exported file; replaced as a whole."""
 
     def load(self) -> Predictor:
-        """Open the detector; raises `InputError` when the folder is incomplete or was changed."""
-        return open_predictor(self._filepath)
+        """Open the detector; raises `InputError` when the folder is incomplete or was changed.
+
+        Most nodes want its settings and not its frozen networks, which are read when they are needed.
+        """
+        return open_predictor(self._filepath, with_networks=False)
 
     def save(self, data: Predictor) -> None:
         """Write the folder."""

@@ -18,26 +18,27 @@ from kdad.features.network import NetworkReference
 logger = logging.getLogger(__name__)
 
 
-def open_predictor(place: Path, device: str = "auto", threads: int | None = None) -> Predictor:
+def open_predictor(
+    place: Path, device: str = "auto", threads: int | None = None, with_networks: bool = True
+) -> Predictor:
     """Open what a place holds: an exported file, or a detector's folder; raises `InputError` as either does.
 
-    `threads` are torch's from then on (`respect_quota`).
+    `threads` are torch's from then on (`respect_quota`); `with_networks` is `open_detector`'s.
     """
     respect_quota(threads)
     with one_thread():
-        return _open(place, device)
+        file = None if (place / FACTS).is_file() else exported_file(place)
+        return open_detector(place, device, with_networks=with_networks) if file is None else open_exported(file)
 
 
-def _open(place: Path, device: str) -> Predictor:
-    file = None if (place / FACTS).is_file() else exported_file(place)
-    return open_detector(place, device) if file is None else open_exported(file)
-
-
-def open_detector(folder: Path, device: str = "auto", precision: str | None = None) -> Detector:
+def open_detector(
+    folder: Path, device: str = "auto", precision: str | None = None, with_networks: bool = True
+) -> Detector:
     """Open the detector in `folder`, in the number format that it was made in where the hardware multiplies it.
 
     `precision` asks for another. In another format it has a threshold of its own, or none, which is said: scores differ
-    by more than what lies between a threshold and the next normal score.
+    by more than what lies between a threshold and the next normal score. `with_networks` reads the frozen networks now,
+    so that no change of their files reaches it later; otherwise they are read, and checked, when they are first needed.
 
     Raises `InputError` when the folder is incomplete, was changed by hand, names files elsewhere, or is of an unknown
     system or format.
@@ -70,7 +71,7 @@ def open_detector(folder: Path, device: str = "auto", precision: str | None = No
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise changed_by_hand(folder, error) from error
     check_unchanged(folder, facts)
-    for network in detector.frozen.values():
+    for network in detector.frozen.values() if with_networks else ():
         try:
             network.load_now()
         except InputError as error:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from kdad.experiments.case import CaseResult
 from kdad.experiments.parameters import AxisParameters
-from kdad.experiments.statistics import draw_weights, holm, image_aurocs, pixel_aurocs, summarise_difference
+from kdad.experiments.statistics import draw_weights, holm, summarise_difference
 from kdad.metrics.names import COMPARED
+from kdad.metrics.ranking import image_aurocs, pixel_aurocs
 
 COSTS = {"train_seconds": "training, s", "parameters": "weights", "flops": "FLOPs an image"}
 PAIR_COLUMNS = ["axis", "variant", "reference", "metric", "difference", "low", "high", "p", "p_holm", "real", "cases"]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdad.errors import InputError
 
-#: Scores drawn at once in the bootstrap; bounds its memory to some tens of MB.
+#: Scores drawn, or counts held, at once in a bootstrap; bounds its memory to some tens of MB.
 _DRAWS = 1 << 20
 
 
@@ -100,18 +100,42 @@ def _areas_by_groups(
     labels: np.ndarray, ranks: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Return AUROC `(resamples,)` of images whose groups are drawn with replacement."""
-    size, block, areas = int(ranks.max()) + 1, max(_DRAWS // ranks.size, 1), []
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = draw_groups(labels, groups, rows, generator)
-        cells = ranks + size * np.arange(rows)[:, None]
-        normal, anomalous = (
-            np.bincount(cells.ravel(), (drawn * (labels == label)).ravel(), rows * size).reshape(rows, size)
-            for label in (0, 1)
-        )
-        wins = (anomalous * (np.cumsum(normal, axis=1) - normal / 2)).sum(1)
-        areas.append(wins / (normal.sum(1) * anomalous.sum(1)))
+    block = max(_DRAWS // ranks.size, 1)
+    drawn = (
+        draw_groups(labels, groups, min(block, resamples - start), generator) for start in range(0, resamples, block)
+    )
+    return np.concatenate([image_aurocs(labels, ranks, weights) for weights in drawn])
+
+
+def image_aurocs(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return image AUROC under each row of `weights` `(R, N)`, for `labels` and `scores` `(N,)`; ties count half."""
+    ranks = np.unique(scores, return_inverse=True)[1]
+    order = np.argsort(ranks, kind="stable")
+    starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
+    areas = []
+    for block in _blocks(weights, labels.size):
+        by_rank = [np.add.reduceat((block * (labels == label))[:, order], starts, axis=1) for label in (0, 1)]
+        areas.append(_areas(*by_rank))
     return np.concatenate(areas)
+
+
+def pixel_aurocs(normal: np.ndarray, anomalous: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return pixel AUROC under each row of `weights` `(R, N)` from histograms `(N, bins)`; a shared bin counts half."""
+    # Matrix products of floats, not of integers, have a fast routine; counts below 2^53 stay whole.
+    histograms = [counts.astype(float) for counts in (normal, anomalous)]
+    blocks = _blocks(weights, max(normal.shape))
+    return np.concatenate([_areas(*(block.astype(float) @ counts for counts in histograms)) for block in blocks])
+
+
+def _blocks(weights: np.ndarray, width: int) -> list[np.ndarray]:
+    """Split the rows of `weights` so that a block of `width` columns holds about `_DRAWS` numbers."""
+    return np.array_split(weights, max(len(weights) * width // _DRAWS, 1))
+
+
+def _areas(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """Return AUROC from counts `(R, bins)` in ascending bins."""
+    below = np.cumsum(normal, axis=1) - normal / 2
+    return (below * anomalous).sum(1) / (normal.sum(1) * anomalous.sum(1)).astype(float)
 
 
 def detection_metrics(

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.evaluation import calibrate_float32
-from kdad.detectors.predictor import colour_limits_of
 from kdad.experiments import steps
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
@@ -133,7 +132,7 @@ def render_report(
     split, methods, record = Split(split_table), detector.methods, detector.record
     rows = split.rows("test")
     maps = split.test_maps(anomaly_maps[methods[0]]) if methods else None
-    limits = None if maps is None else detector.colour_limits or colour_limits_of(maps)
+    limits = detector.colour_limits if methods else None
     pictures = TestPictures(lambda position: image_set.image(rows[position]), ground_truth.shown, maps, limits)
     figures = {}
     if curves:  # that of images is drawn by the page itself, as the threshold moves on it

@@ -24,18 +24,20 @@ _MADE_ANEW = ("made_by", "sha256", "package")
 
 @dataclass(frozen=True)
 class Result:
-    """A detector's folder, and what of its record is compared: image AUROC (None if unknown), and the test images."""
+    """A detector's folder and system, and what is compared: image AUROC (None if unknown), and the test images."""
 
     detector: Path
+    system: str | None
     image_auroc: float | None
     test_images: str | None
 
     @classmethod
     def read(cls, detector: Path) -> "Result":
         """Read the record; of one that cannot be read nothing is known."""
-        made_by = _read(detector).get("made_by", {})
+        facts = _read(detector)
+        made_by = facts.get("made_by", {})
         images = made_by.get("test_images") or made_by.get("images")
-        return cls(detector, made_by.get("metrics", {}).get("image_auroc"), images)
+        return cls(detector, facts.get("system"), made_by.get("metrics", {}).get("image_auroc"), images)
 
 
 def keep_results(detector: Path, reports: Path) -> Path | None:
@@ -71,7 +73,8 @@ def drop_if_untouched(kept: Path, detector: Path, reports: Path) -> bool:
     """Remove a kept result when a run that failed has replaced nothing of it, and tell whether it has not."""
     pairs = {kept / _DETECTOR: detector, kept / _REPORTS: reports}
     same = all(
-        (now / path.relative_to(before)).is_file() and filecmp.cmp(path, now / path.relative_to(before), shallow=False)
+        # By size and time where these are the same, as they are for copies and for second names of one file.
+        (now / path.relative_to(before)).is_file() and filecmp.cmp(path, now / path.relative_to(before))
         for before, now in pairs.items()
         for path in before.rglob("*")
         if path.is_file()
@@ -83,14 +86,17 @@ def drop_if_untouched(kept: Path, detector: Path, reports: Path) -> bool:
 
 def better_than(detector: Path) -> Result | None:
     """Return the kept result of the same system and test images whose image AUROC is best, if it beats `detector`'s."""
-    latest, system = Result.read(detector), detector.parent.name
+    latest = Result.read(detector)
     if latest.image_auroc is None or latest.test_images is None:
         return None
-    folders = (detector.parent.parent / RUNS).glob(f"*/{_DETECTOR}")
-    kept = [Result.read(folder) for folder in sorted(folders) if _read(folder).get("system") == system]
-    comparable = [result for result in kept if result.test_images == latest.test_images and result.image_auroc]
-    best = max(comparable, key=lambda result: result.image_auroc or 0.0, default=None)
-    return best if best is not None and (best.image_auroc or 0.0) > latest.image_auroc else None
+    kept = map(Result.read, sorted((detector.parent.parent / RUNS).glob(f"*/{_DETECTOR}")))
+    better = [
+        result
+        for result in kept
+        if (result.system, result.test_images) == (detector.parent.name, latest.test_images)
+        and (result.image_auroc or 0.0) > latest.image_auroc
+    ]
+    return max(better, key=lambda result: result.image_auroc or 0.0, default=None)
 
 
 def _drop(kept: Path) -> None:

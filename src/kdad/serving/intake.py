@@ -63,10 +63,7 @@ class ImageInput:
             array = self._array(value)
             return read_image(array, values), self._digest(np.ascontiguousarray(array).data)
         content = self._content(value, paths)
-        image = self._open(content)
-        if image is None:  # the bytes are text
-            content = _decode(content.decode("ascii"))
-            image = self._open(content, may_be_text=False)
+        image, content = self._open(content)
         return convert_pillow(image, values), self._digest(content)
 
     def _content(self, value: Any, paths: bool) -> bytes:
@@ -85,8 +82,8 @@ class ImageInput:
     def _digest(self, content: bytes | memoryview) -> str | None:
         return hashlib.sha256(content).hexdigest() if self.with_digests else None
 
-    def _open(self, content: bytes, may_be_text: bool = True) -> Image.Image | None:
-        """Open a file's content, whose header alone is read; None where it is base64 text."""
+    def _open(self, content: bytes, may_be_text: bool = True) -> tuple[Image.Image, bytes]:
+        """Open a file's content, whose header alone is read; returned with what base64 text held, where it is that."""
         if not content:
             raise InputError("it is empty; give an image file's bytes")
         try:
@@ -94,13 +91,14 @@ class ImageInput:
         except Image.DecompressionBombError as error:
             raise TooLargeError("it has more pixels than are decoded; make it smaller, or cut it up") from error
         except Exception as error:  # Pillow raises many kinds for damaged files
-            if may_be_text and _is_base64(content):
-                return None
+            held = _decode_bytes(content) if may_be_text else b""
+            if held:
+                return self._open(held, may_be_text=False)
             raise InputError(
                 f"it is no image that can be read: none of {', '.join(FORMATS)}{_say_kind(content)}"
             ) from error
         self._check_size(image.height, image.width)
-        return image
+        return image, content
 
     def _array(self, value: Any) -> np.ndarray:
         try:
@@ -148,11 +146,12 @@ def _decode(text: str, paths: bool = False) -> bytes:
         raise InputError(f"it is {what}; give an image file's bytes in base64") from error
 
 
-def _is_base64(content: bytes) -> bool:
+def _decode_bytes(content: bytes) -> bytes:
+    """Return what bytes that are base64 text hold; nothing where they are none."""
     try:
-        return bool(_decode(content.decode("ascii")))
+        return _decode(content.decode("ascii"))
     except (UnicodeDecodeError, InputError):
-        return False
+        return b""
 
 
 #: What is often sent in an image's place, by how it begins.

@@ -22,7 +22,7 @@ from kdad.serving.answers import answer, base64_png, naming_row
 from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.metrics import ScoreCounts
-from kdad.serving.table import Wanted, parse_invocation
+from kdad.serving.table import parse_invocation
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,8 @@ class Service:
 
     def __init__(self, predictor: Predictor, limits: ServingParameters, name: str, threads: Threads) -> None:
         self.predictor, self.counts, self._limits, self._threads = predictor, ScoreCounts(predictor), limits, threads
-        with_digests = limits.audit is not None or bool(predictor.seen)
+        self._seen = predictor.seen
+        with_digests = limits.audit is not None or bool(self._seen)
         self._intake = ImageInput(predictor, int(limits.megapixels * 1e6), with_digests)
         self._batcher = Batcher(predictor, limits.batch_size, threads)
         self._about = {"detector": name, "detector_digest": predictor.digest}
@@ -157,34 +158,36 @@ class Service:
 
     async def invoke(self, body: bytes) -> list[dict[str, Any]]:
         """Answer the rows of a body of MLflow's."""
-        prepared, wanted = await self._threads.decode(self._prepare_rows, body)
-        found = await self._predict(prepared, wanted.category)
-        return await self._threads.decode(self._answer_rows, found, prepared, wanted.map)
+        prepared, decider, with_map = await self._threads.decode(self._prepare_rows, body)
+        found = await self._predict(prepared, decider)
+        return await self._threads.decode(self._answer_rows, found, prepared, with_map)
 
     async def predict_file(
         self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None = None
     ) -> dict[str, Any]:
         """Answer a body of one image file, of the Content-Type `kind`; `with_pictures` adds what the page shows."""
-        self._decider(category)
+        decider = self._decider(category)
         content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
         prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=with_pictures))
-        (prediction,) = await self._predict([prepared], category)
+        (prediction,) = await self._predict([prepared], decider)
         return await self._threads.decode(self._answer_file, prediction, prepared, with_map, with_pictures)
 
-    async def _predict(self, prepared: list[Prepared], category: str | None) -> list[Prediction]:
+    async def _predict(self, prepared: list[Prepared], decider: Predictor | None) -> list[Prediction]:
         found = await self._batcher.predict([one.image for one in prepared])
-        decider = self._decider(category)
         return found if decider is None else [decider.decide(one) for one in found]
 
     def _decider(self, category: str | None) -> Predictor | None:
         """Return what decides by a category's threshold; raises `InputError` for one that the detector has not."""
         return None if category is None else self.predictor.for_category(category)
 
-    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Wanted]:
-        """Parse a body and make its images ready, so that of all that wait one at a time is unpacked."""
+    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor | None, bool]:
+        """Parse a body and make its images ready, so that of all that wait one at a time is unpacked.
+
+        Returned with them are what decides on them, and whether maps are wanted.
+        """
         until = monotonic() + self._limits.seconds
         values, wanted = parse_invocation(body)
-        self._decider(wanted.category)
+        decider = self._decider(wanted.category)
         if len(values) > self._limits.images:
             raise TooLargeError(
                 f"the request has {len(values)} images, and at most {self._limits.images} are taken; send "
@@ -196,7 +199,7 @@ class Service:
                 raise TimeoutError
             with naming_row(number):
                 prepared.append(self._intake.prepare(value))
-        return prepared, wanted
+        return prepared, decider, wanted.map
 
     def _answer_rows(self, found: list[Prediction], prepared: list[Prepared], with_map: bool) -> list[dict[str, Any]]:
         answers = []
@@ -221,7 +224,7 @@ class Service:
         if self._limits.audit is not None:
             said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
             write_judgement({"image_digest": digest, **said, **self._about})
-        self.counts.add(prediction, digest is None or digest[:16] not in self.predictor.seen)
+        self.counts.add(prediction, digest is None or digest[:16] not in self._seen)
 
 
 def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> dict[str, Any]:

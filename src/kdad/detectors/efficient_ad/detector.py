@@ -13,7 +13,7 @@ from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs,
 from kdad.detectors.efficient_ad.parameters import RECEPTIVE_FIELD, STRIDE, EfficientAdParameters, EfficientAdSettings
 from kdad.detectors.efficient_ad.training import crop_side, new_networks, train_networks
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.maps import spread_grid
+from kdad.detectors.uninformed_students.maps import images_in, spread_grid
 from kdad.detectors.uninformed_students.students import Standardisation
 from kdad.detectors.uninformed_students.teacher import TeacherReference, pretrain, reference_teacher
 from kdad.errors import InputError
@@ -81,7 +81,7 @@ class EfficientAdDetector(Detector):
 
     @classmethod
     def extraction_options(cls, settings: EfficientAdSettings, size: tuple[int, int]) -> ExtractionOptions:
-        return ExtractionOptions(2 * _images_of(size), None)
+        return ExtractionOptions(2 * images_in(_PIXELS, size), None)
 
     @classmethod
     def check_inputs(cls, settings: EfficientAdSettings, feature_set: FeatureSet) -> None:
@@ -160,7 +160,7 @@ class EfficientAdDetector(Detector):
         return self.block.smoothing
 
     def batch_size(self, method: str | None = None) -> int:
-        return _images_of(self.size)
+        return images_in(_PIXELS, self.size)
 
     def cost(self) -> dict[str, float]:
         images = torch.zeros(1, 3, *self.size, device=self.compute.device)
@@ -221,8 +221,3 @@ def measure_quantiles(
         for name, maps in maps_of(batch).items():
             values.setdefault(name, []).append(maps.cpu().numpy().ravel())
     return {name: MapQuantiles.of(np.concatenate(found)) for name, found in values.items()}
-
-
-def _images_of(size: tuple[int, int]) -> int:
-    """Return how many images of `size` (H, W) are mapped at once, at least one."""
-    return max(_PIXELS // (size[0] * size[1]), 1)

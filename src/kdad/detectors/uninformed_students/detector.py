@@ -12,6 +12,7 @@ from kdad.detectors.learnt import count_flops, count_parameters, state_of, train
 from kdad.detectors.uninformed_students.maps import (
     every_part,
     fuse_maps,
+    images_in,
     parts_of,
     predictive_variance,
     regression_error,
@@ -70,7 +71,7 @@ class UninformedStudentsDetector(Detector):
     @classmethod
     def extraction_options(cls, settings: UninformedStudentsSettings, size: tuple[int, int]) -> ExtractionOptions:
         keep = {"cache": True, "recompute": False, "auto": None}[settings.students.descriptors]
-        return ExtractionOptions(_images_in(_TEACHER_PIXELS, size), keep)
+        return ExtractionOptions(images_in(_TEACHER_PIXELS, size), keep)
 
     @classmethod
     def check_inputs(cls, settings: UninformedStudentsSettings, feature_set: FeatureSet) -> None:
@@ -139,7 +140,7 @@ class UninformedStudentsDetector(Detector):
         return self.settings.student_scoring.model_dump(include={"normalisation"})
 
     def batch_size(self, method: str | None = None) -> int:
-        return _images_in(_STUDENT_PIXELS, self.size)
+        return images_in(_STUDENT_PIXELS, self.size)
 
     def cost(self) -> dict[str, float]:
         images, students = torch.zeros(1, 3, *self.size), self.settings.students
@@ -217,8 +218,3 @@ class UninformedStudentsDetector(Detector):
     @property
     def _fields(self) -> list[int]:
         return self.settings.students.receptive_fields
-
-
-def _images_in(pixels: int, size: tuple[int, int]) -> int:
-    """Return how many images of `size` (H, W) a batch of about so many pixels has, at least one."""
-    return max(pixels // (size[0] * size[1]), 1)

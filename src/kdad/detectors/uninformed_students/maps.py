@@ -65,3 +65,8 @@ def parts_of(method: str, fields: Sequence[int]) -> list[str]:
         return []
     chosen = [field for field in fields if not only or field == int(only)]
     return [f"{part}_p{field}" for field in chosen for part in _ADDED[kind]]
+
+
+def images_in(pixels: int, size: tuple[int, int]) -> int:
+    """Return how many images of `size` (H, W) a batch of about so many pixels has, at least one."""
+    return max(pixels // (size[0] * size[1]), 1)
