@@ -12,13 +12,15 @@ from projects import PROJECT
 DIGITS = {"name": "digits", "category": None, "normal_class": 8}
 
 
-def plan(image_size: int = 48, dataset: dict | None = None, tables: str = "all", **methods) -> list[Plan]:
+def plan(
+    image_size: int = 48, dataset: dict | None = None, tables: str = "all", chosen: str | list[str] = "all", **methods
+) -> list[Plan]:
     """Plan `methods` over what `conf/base` says."""
     base = {}
     for path in sorted((PROJECT / "conf/base/parameters").glob("*.yml")):
         base |= yaml.safe_load(path.read_text())
     changed = {"dataset": base["dataset"] | (DIGITS if dataset is None else dataset) | {"image_size": image_size}}
-    block = base["paper_tables"] | {"tables": tables} | ({"methods": methods} if methods else {})
+    block = base["paper_tables"] | {"tables": tables, "chosen": chosen} | ({"methods": methods} if methods else {})
     return plan_tables(base | changed | {"paper_tables": block})
 
 
@@ -69,6 +71,21 @@ def test_a_system_among_the_baselines_is_planned_without_being_named_and_once():
         assert f"paper_{system}" not in plans(**{system: None}, mkd={"system": "mkd"})
         named = plans(mine={"system": system}, mkd={"system": "mkd"})[f"paper_{system}"]
         assert {case.variant for case in named.cases} == {"mine"}
+
+
+def test_methods_that_are_named_are_all_that_runs():
+    """By name those run too that do not by default, and those that stand there without a line."""
+    chosen = ["equals", "memory_bank", "stfpm", "efficient_ad"]
+    found = plan(dataset={}, chosen=chosen)
+    assert {case.variant for one in found for case in one.cases} == set(chosen)
+    (equals,) = {
+        tuple(case.settings.committee.members) for one in found for case in one.cases if case.variant == "equals"
+    }
+    assert equals == ("mkd", "reverse_distillation")
+    with pytest.raises(ValueError, match="there is no method 'equal'; did you mean 'equals'"):
+        plan(chosen=["equal"])
+    with pytest.raises(ValueError, match="there is no method 'mkd'"):
+        plan(chosen=["mkd"], mkd=None, stfpm={"system": "stfpm"})
 
 
 def test_soft_targets_need_classes():

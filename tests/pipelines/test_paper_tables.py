@@ -180,9 +180,10 @@ def test_a_second_run_trains_nothing(finished, cells):
     ("change", "message"),
     [
         ({"tables": "us_prp"}, "there is no table 'us_prp'; did you mean 'us_pro'"),
-        ({"methods": dict.fromkeys(METHODS)}, "leaves every method out"),
+        ({"methods": dict.fromkeys((*METHODS, *STANDING))}, "leaves every method out"),
         ({"methods": {"mkd": {"system": "mkd", "settings": {"clonr": {}}}}}, "changes 'clonr'"),
         ({"methods": {"mkd": {"system": "mkds"}}}, "paper_tables.methods.mkd.system"),
+        ({"chosen": "memory_banc"}, "there is no method 'memory_banc'; did you mean 'memory_bank'"),
         ({"seeds": []}, "paper_tables.seeds"),
         ({"methods": {"memory_banc": {"system": "baselines"}}}, "no 'memory_banc'; did you mean 'memory_bank'"),
         (

@@ -30,12 +30,11 @@ def plan_tables(parameters: dict[str, Any]) -> list[Plan]:
     its own, such as ``class_8_36x36``.
     """
     block = PaperTableParameters.model_validate(parameters["paper_tables"])
-    methods = block.present | _unnamed(block)
     plans = []
     for system in SYSTEMS:
         chosen = {
             name: method
-            for name, method in methods.items()
+            for name, method in block.present.items()
             if method.system == system and block.shows_any(method.tables)
         }
         by_size: dict[str, list[str]] = {}
@@ -75,15 +74,6 @@ def variant_settings(
     check_blocks(overrides, list(blocks), where)
     chosen = model.select_variant(merge(blocks, overrides), name, where)
     return None if chosen is None else bind_settings(system, chosen, where)
-
-
-def _unnamed(block: PaperTableParameters) -> dict[str, PaperMethodParameters]:
-    named = {method.system for method in block.methods.values() if method is not None} | set(block.methods)
-    return {
-        system: PaperMethodParameters(system=system)
-        for system, known in SYSTEMS.items()
-        if known.Settings.stands_among_baselines and system not in named
-    }
 
 
 def _plan_methods(

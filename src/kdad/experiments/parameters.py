@@ -95,6 +95,7 @@ class PaperMethodParameters(StrictModel):
         None,
         description="a size of its own, instead of dataset.image_size",
     )
+    by_default: bool = Field(True, description="whether `chosen: all` has it; else it is run when it is named")
 
     @field_validator("image_size", mode="before")
     @classmethod
@@ -121,7 +122,18 @@ class PaperTableParameters(StrictModel):
     )
     categories: list[str | int] = Field(["all"], min_length=1, description="categories or classes, or all")
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="of initialisation and order")
+    chosen: list[str] = Field(["all"], min_length=1, description="methods to run, or all that are by default")
     methods: dict[str, PaperMethodParameters | None] = Field(description="by name; null leaves a method out")
+
+    @model_validator(mode="after")
+    def _methods_are_known(self) -> "PaperTableParameters":
+        known = list(self._known)
+        for name in self.chosen if self.chosen != ["all"] else []:
+            if name not in known:
+                raise ValueError(f"there is no method '{name}'{nearest_name(name, known)}")
+        if not self.present:
+            raise ValueError("methods leaves every method out; keep one")
+        return self
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> "PaperTableParameters":
@@ -131,8 +143,6 @@ class PaperTableParameters(StrictModel):
                 raise ValueError(f"there is no table '{name}'{nearest_name(name, list(TABLES))}")
         if not self.tables:
             raise ValueError("tables is empty; give 'all' or names")
-        if not self.present:
-            raise ValueError("methods leaves every method out; keep one")
         return self
 
     def shows_any(self, named: list[str]) -> bool:
@@ -141,5 +151,18 @@ class PaperTableParameters(StrictModel):
 
     @property
     def present(self) -> dict[str, PaperMethodParameters]:
-        """The methods that an environment has not left out."""
-        return {name: method for name, method in self.methods.items() if method is not None}
+        """The methods to run."""
+        if self.chosen == ["all"]:
+            return {name: method for name, method in self._known.items() if method.by_default}
+        return {name: self._known[name] for name in self.chosen}
+
+    @property
+    def _known(self) -> dict[str, PaperMethodParameters]:
+        """Those that are not left out; a system that stands among the baselines has one without being named."""
+        named = {name: method for name, method in self.methods.items() if method is not None}
+        absent = SYSTEMS.keys() - {method.system for method in named.values()} - self.methods.keys()
+        return named | {
+            system: PaperMethodParameters(system=system)
+            for system, known in SYSTEMS.items()
+            if system in absent and known.Settings.stands_among_baselines
+        }
