@@ -9,16 +9,14 @@ whose part between two marks is replaced, the tables are printed.
 
 import argparse
 import json
-import textwrap
 from pathlib import Path
 
 import pandas as pd
 
 from kdad.experiments.case import CaseResult, made_by
 from kdad.metrics.names import MAIN, METRICS
+from written_tables import heads, line, number, replace_part, spread, wrapped
 
-_BEGIN, _END = "<!-- written by benchmarks/rank_methods.py -->", "<!-- end of what is written -->"
-_WIDTH = 120  # of lines of prose
 _CELL = ["set", "method", "seed"]
 _RANKED = ("image_auroc", "pro_auc")
 _COSTS = {"train_seconds": "training, s", "milliseconds_an_image": "ms an image"}
@@ -44,7 +42,9 @@ def main() -> None:
     if given.page is None:
         print(text)
     else:
-        given.page.write_text(replace_part(given.page.read_text(encoding="utf-8"), text), encoding="utf-8")
+        given.page.write_text(
+            replace_part(given.page.read_text(encoding="utf-8"), text, Path(__file__).name), encoding="utf-8"
+        )
 
 
 def read_folder(
@@ -99,25 +99,25 @@ def render(cells: pd.DataFrame, origin: str) -> str:
     """Return the tables as Markdown: ranks and costs of each method, its worst losses, then each metric by set."""
     summary, sets, seeds = summarise(cells), list(dict.fromkeys(cells["set"])), sorted(set(cells["seed"]))
     labels = [METRICS[metric].label for metric in MAIN]
-    lines = [_wrapped(f"{_NOTE} Seeds {', '.join(map(str, seeds))}; {origin}."), ""]
-    lines.append(_heads(["mean rank", *labels, *_COSTS.values(), "sets"]))
+    lines = [wrapped(f"{_NOTE} Seeds {', '.join(map(str, seeds))}; {origin}."), ""]
+    lines.append(heads(["mean rank", *labels, *_COSTS.values(), "sets"]))
     for method, row in summary.iterrows():
         ranks, costs = [row[f"{metric}_rank"] for metric in MAIN], [row[cost] for cost in _COSTS]
         counted = f"{row['sets']} of {len(sets)}"
-        lines.append(_row([method, *map(_number, ranks), *(_number(cost, ".3g") for cost in costs), counted]))
-    lines += ["", _heads(["worst loss", *labels])]
+        lines.append(line([method, *map(number, ranks), *(number(cost, ".3g") for cost in costs), counted]))
+    lines += ["", heads(["worst loss", *labels])]
     for method, row in summary.iterrows():
         losses = [(row[f"{metric}_loss"], row[f"{metric}_where"]) for metric in MAIN]
         lines.append(
-            _row([method, *(f"{_number(loss)} ({where})" if loss > 0 else _number(loss) for loss, where in losses)])
+            line([method, *(f"{number(loss)} ({where})" if loss > 0 else number(loss) for loss, where in losses)])
         )
     for metric, label in zip(MAIN, labels, strict=True):
-        lines += ["", _heads([label, *summary.index])]
+        lines += ["", heads([label, *summary.index])]
         for name in sets:
             own = cells[cells["set"] == name]
-            lines.append(_row([name, *(_spread(own[own["method"] == one], metric, seeds) for one in summary.index)]))
+            lines.append(line([name, *(_cell(own[own["method"] == one], metric, seeds) for one in summary.index)]))
     absent = missing_seeds(cells)
-    return "\n".join([*lines, "", _wrapped(f"\\* Missing: {'; '.join(absent)}.")] if absent else lines)
+    return "\n".join([*lines, "", wrapped(f"\\* Missing: {'; '.join(absent)}.")] if absent else lines)
 
 
 def missing_seeds(cells: pd.DataFrame) -> list[str]:
@@ -132,35 +132,9 @@ def missing_seeds(cells: pd.DataFrame) -> list[str]:
     return found
 
 
-def _spread(own: pd.DataFrame, metric: str, seeds: list[int]) -> str:
+def _cell(own: pd.DataFrame, metric: str, seeds: list[int]) -> str:
     """Say a cell's mean and spread, with a star where a seed is missing."""
-    finished, values = own[MAIN[0]].notna().sum(), own[metric].dropna()
-    star = "" if finished == len(seeds) else "\\*"
-    return _number(values.mean()) + (f" ± {values.std():.1f}" if len(values) > 1 else "") + star
-
-
-def _number(value: float, digits: str = ".1f") -> str:
-    return "-" if pd.isna(value) else f"{value:{digits}}"
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _heads(heads: list[str]) -> str:
-    return f"{_row(heads)}\n{'|---' * len(heads)}|"
-
-
-def _row(values: list[str]) -> str:
-    return f"| {' | '.join(values)} |"
-
-
-def replace_part(page: str, text: str) -> str:
-    """Return a page with `text` between its two marks; raises `SystemExit` when it has not one of each."""
-    if page.count(_BEGIN) != 1 or page.count(_END) != 1:
-        raise SystemExit(f"the page needs a line '{_BEGIN}' and below it a line '{_END}'")
-    before, rest = page.split(_BEGIN)
-    return f"{before}{_BEGIN}\n\n{text}\n\n{_END}{rest.split(_END)[1]}"
+    return spread(own[metric]) + ("" if own[MAIN[0]].notna().sum() == len(seeds) else "\\*")
 
 
 if __name__ == "__main__":

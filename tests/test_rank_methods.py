@@ -1,14 +1,12 @@
 """The table of `benchmarks/rank_methods.py`, of results that are worked out by hand."""
 
 import json
-import runpy
 
 import pytest
 
 from kdad.experiments.case import CaseResult
-from projects import PROJECT
-
-RANKED = runpy.run_path(str(PROJECT / "benchmarks/rank_methods.py"))
+from rank_methods import cells_of, read_folder, render, summarise
+from written_tables import replace_part
 
 
 def result(variant: str, category: str, seed: int, auroc: float | None, pro: float | None = None, **others) -> dict:
@@ -35,8 +33,8 @@ def folder(tmp_path):
 
 
 def test_ranks_losses_and_spreads_are_those_worked_out_by_hand(folder):
-    cells = RANKED["cells_of"](RANKED["read_folder"](folder, "shapes", {}))
-    summary = RANKED["summarise"](cells)
+    cells = cells_of(read_folder(folder, "shapes", {}))
+    summary = summarise(cells)
     assert list(summary.index) == ["mkd", "nearest"]  # without maps last
     assert summary["image_auroc_rank"].tolist() == [1.5, 1.5]
     assert summary["image_auroc_loss"].tolist() == pytest.approx([9, 20])
@@ -44,7 +42,7 @@ def test_ranks_losses_and_spreads_are_those_worked_out_by_hand(folder):
     assert summary.loc["mkd", "pro_auc_loss"] == 0
     assert summary["pro_auc_rank"].isna().tolist() == [False, True]
     assert summary["sets"].tolist() == [2, 2]
-    text = RANKED["render"](cells, "commit a")
+    text = render(cells, "commit a")
     assert "| mkd | 1.5 | 1.0 | 1.0 | 10 | 2.5 | 2 of 2 |" in text  # seconds of 10, 20 and 10
     assert "| nearest | 20.0 (shapes long) | - | - |" in text
     assert "| shapes round | 91.0 ± 1.4 | 100.0 ± 0.0 |" in text
@@ -57,19 +55,18 @@ def test_the_cell_that_was_made_last_counts_and_one_that_failed_never(folder, tm
     later.mkdir()
     again = [result("mkd", "round", 0, 0.5, made="2026-12-01"), result("mkd", "round", 1, None, made="2026-12-01")]
     (later / "mkd.json").write_text(json.dumps(again))
-    read = RANKED["read_folder"]
     for first, second in ((folder, later), (later, folder)):
-        known = read(first, "shapes", {})
-        known |= read(second, "shapes", known)
+        known = read_folder(first, "shapes", {})
+        known |= read_folder(second, "shapes", known)
         assert [known["shapes round", "mkd", seed].metrics["image_auroc"] for seed in (0, 1)] == [0.5, 0.92]
     with pytest.raises(SystemExit, match=r"holds no results \(\*\.json\)"):
-        read(tmp_path, "shapes", {})
+        read_folder(tmp_path, "shapes", {})
 
 
 def test_the_part_between_the_marks_is_replaced():
-    begin, end = RANKED["_BEGIN"], RANKED["_END"]
-    page = RANKED["replace_part"](f"before\n{begin}\nold\n{end}\nafter\n", "new")
+    begin, end = "<!-- written by benchmarks/some.py -->", "<!-- end of what is written -->"
+    page = replace_part(f"before\n{begin}\nold\n{end}\nafter\n", "new", "some.py")
     assert page == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
-    assert RANKED["replace_part"](page, "new") == page
+    assert replace_part(page, "new", "some.py") == page
     with pytest.raises(SystemExit, match="needs a line"):
-        RANKED["replace_part"]("nothing", "new")
+        replace_part(page, "new", "other.py")

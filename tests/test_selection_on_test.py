@@ -1,0 +1,40 @@
+"""The table of `benchmarks/selection_on_test.py`, of metrics that are chosen by hand; and the steps of a training."""
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import TrainingTask, train
+from kdad.training.parameters import TrainingParameters
+from selection_on_test import SHIPPED, kept_steps, render
+
+
+def at(shipped: float, other: float) -> dict[str, dict[str, float]]:
+    """Metrics of a step by two settings."""
+    return {name: {"image_auroc": one, "pro_auc": one / 2} for name, one in ((SHIPPED, shipped), ("other", other))}
+
+
+def test_the_last_step_stands_beside_what_the_test_images_would_choose():
+    steps = {0: {"5": at(0.9, 0.5), "10": at(0.8, 0.85)}, 1: {"5": at(0.6, 0.95), "10": at(0.7, 0.75)}}
+    text = render({("brick", "mkd"): steps})
+    # Last .8 and .7, best steps .9 and .7, the other setting's last .85 and .75, best of all .9 and .95.
+    assert "| brick | mkd | 75.0 ± 7.1 | 80.0 ± 14.1 | 80.0 ± 7.1 | 92.5 ± 3.5 | other | 5, 10 |" in text
+    assert "| brick | mkd | 37.5 ± 3.5 | 40.0 ± 7.1 | 40.0 ± 3.5 | 46.2 ± 1.8 | other | 5, 10 |" in text
+
+
+def test_the_network_of_every_checkpoint_is_kept(tmp_path):
+    module, rows, checkpoint = torch.nn.Linear(1, 1), np.arange(4), CheckpointFile(tmp_path / "checkpoint", "key")
+    seen = []
+
+    def loss(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"total": module(torch.ones(len(rows), 1)).square().flatten()}
+
+    task = TrainingTask("line", module, loss, rows, rows, begin=lambda epoch: seen.append(module.weight.item()))
+    save = CheckpointFile.save
+    with kept_steps(tmp_path / "steps"):
+        train(task, TrainingParameters(epochs=5, batch_size=2, checkpoint_every=2), 0, checkpoint)
+    assert CheckpointFile.save is save
+    kept = {path.name: load_file(path)["weight"].item() for path in (tmp_path / "steps").iterdir()}
+    assert kept == {"2.safetensors": seen[2], "4.safetensors": seen[4]}
+    assert checkpoint.load()["epoch"] == 3
