@@ -12,7 +12,7 @@ from kdad.experiments.case import tidy
 from kdad.experiments.figures import draw_axis
 from kdad.experiments.pages import axis_section, render_ablation, render_baselines
 from kdad.experiments.papers import compare, render_tables
-from kdad.experiments.tables import axis_table, compare_pairs
+from kdad.experiments.tables import axis_table, category_table, compare_pairs
 
 METHODS = ("nearest", "memory_bank", "vae")
 
@@ -21,8 +21,9 @@ def imagined_page(missing: list[dict] | None = None) -> str:
     """Return a page with one axis of two variants."""
     table = axis_table(tidy(results()), "form", AXIS)
     pairs = compare_pairs(results(), lambda _: None, "form", AXIS, 200, np.random.default_rng(0))
+    categories = category_table(tidy(results()), "form", AXIS)
     settings = {"a": {}, "b": {"cloner.loss.value_weight": 2, "note": "<script>alert(1)</script>"}}
-    section = axis_section("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings)
+    section = axis_section("form", AXIS.question, table, pairs, draw_axis(table, AXIS.question), settings, categories)
     return render_ablation("MKD ablation", "textures (brick)", "last epoch", [section], pd.DataFrame(missing or []))
 
 

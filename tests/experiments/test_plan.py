@@ -108,6 +108,27 @@ def test_a_variant_changes_nothing_else_of_the_images(contaminated, block, messa
         ask_for(changed(changed(contaminated, "mkd_ablation.axes", "contamination"), path, block))
 
 
+def test_a_variant_may_be_one_detector_of_all_categories_measured_on_each(parameters):
+    axis = {
+        "question": "What does one lose?",
+        "compare_with": "one_each",
+        "variants": {"one_each": {}, "unified": {"dataset": {"category": "all"}}},
+    }
+    given = changed(parameters, "mkd_ablation.variants", {"unified": axis})
+    with pytest.raises(
+        InputError, match=r"'unified' is one detector of several .* mkd_ablation\.categories two or more"
+    ):
+        plan_mkd(given)
+    plan = plan_mkd(changed(given, "mkd_ablation.categories", ["brick", "grass"]))
+    assert [(case.variant, case.category, case.prepared, case.member) for case in plan.cases] == [
+        ("one_each", "brick", "brick", ""),
+        ("one_each", "grass", "grass", ""),
+        ("unified", "brick", "brick_and_grass", "brick"),
+        ("unified", "grass", "brick_and_grass", "grass"),
+    ]
+    assert plan.datasets["brick_and_grass"].category == ["brick", "grass"]
+
+
 def test_an_ablation_is_of_its_system():
     assert [system_of(name) for name in ("mkd_ablation", "students_ablation")] == ["mkd", "uninformed_students"]
 

@@ -114,6 +114,23 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, feature_set):
     assert (normal.sum(1) + anomalous.sum(1) == 32 * 48).all()
 
 
+def test_a_member_of_united_images_is_measured_alone_by_the_detector_of_all(feature_set, bench, counted):
+    table = feature_set.split.table
+    members = np.where(np.arange(len(table)) % 2, "odd", "even")
+    united = replace(feature_set, split=Split(table.assign(member=members)))
+    whole, odd = (run_case(replace(mkd(), member=member), united, bench) for member in ("", "odd"))
+    assert counted.trained == 1
+    test = united.split.test_table
+    expected = pd.Series(whole.scores, test.index)[test["member"] == "odd"]
+    assert odd.scores == pytest.approx(expected.tolist())
+    assert odd.labels == test.loc[expected.index, "label"].tolist()
+    assert odd.training_images == whole.training_images == 8
+    kept = open_detector(Path(odd.folder) / "detector", "cpu")
+    held_out = united.split.rows("validation")
+    assert len(kept.validation_scores) == (members[held_out] == "odd").sum() < len(held_out)
+    assert odd.threshold == kept.threshold.value != whole.threshold
+
+
 def test_the_detector_that_is_kept_says_the_same_scores(run, feature_set):
     found = run(mkd())
     detector = open_detector(Path(found.folder) / "detector", "cpu")

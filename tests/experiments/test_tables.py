@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 from kdad.experiments.case import CaseResult
 from kdad.experiments.parameters import AxisParameters
 from kdad.experiments.statistics import draw_weights
-from kdad.experiments.tables import PAIR_COLUMNS, axis_table, compare_pairs, reference_pairs
+from kdad.experiments.tables import PAIR_COLUMNS, axis_table, category_table, compare_pairs, reference_pairs
 
 
 def axis(variants: str, compare_with: str | dict[str, str], **more) -> AxisParameters:
@@ -19,6 +19,20 @@ def tidy_rows(*rows: tuple) -> pd.DataFrame:
     """Rows (variant, category, seed, metric, value) of the axis `size`."""
     table = pd.DataFrame(rows, columns=["variant", "category", "seed", "metric", "value"])
     return table.assign(axis="size")
+
+
+def test_each_category_is_compared_with_the_reference():
+    found = [("one", "brick", 0.9), ("one", "grass", 0.8), ("all", "brick", 0.7), ("all", "grass", 0.85)]
+    rows = [(variant, category, seed, "pro_auc", value) for variant, category, value in found for seed in (0, 1)]
+    means, differences = category_table(
+        tidy_rows(*rows, ("one", "brick", 2, "pro_auc", 0.6), ("one", "brick", 0, "flops", 9.0)),
+        "size",
+        axis("one all", "one"),
+    )
+    assert means.loc["one", "pro_auc"].tolist() == pytest.approx([0.8, 0.8])  # .9, .9 and .6 of brick
+    assert differences.loc["all", "pro_auc"].tolist() == pytest.approx([-0.1, 0.05])
+    assert differences.loc["one"].isna().all(axis=None)
+    assert len(means) == 2
 
 
 def test_categories_are_averaged_within_a_seed_and_the_spread_is_over_seeds():

@@ -28,8 +28,8 @@ class Case:
 
     `settings` are complete; `overrides` say, by dotted names, what differs from the run's own, and `varied` are the
     values here of all that the axis' variants differ in. `paper` has the paper's figures, by metric. `images` names the
-    data set where it is not the category's own, but one with contamination, or
-    with a part of the training images.
+    data set where it is not the category's own, but one with contamination, with a part of the training images, or
+    united of several categories; then `member` is the one that is measured, as the data set calls it.
     """
 
     axis: str
@@ -42,6 +42,7 @@ class Case:
     varied: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
     images: str = ""
+    member: str = ""
 
     @property
     def detector(self) -> "type[Detector]":

@@ -43,8 +43,12 @@ def axis_section(
     pairs: pd.DataFrame,
     figure: Figure,
     settings: dict[str, dict[str, Any]],
+    by_category: tuple[pd.DataFrame, pd.DataFrame],
 ) -> dict[str, Any]:
-    """Return what the page shows of an axis: its `axis_table`, paired differences, figure, and variants' settings."""
+    """Return what the page shows of an axis.
+
+    That is its `axis_table`, paired differences, figure, variants' settings, and of several its `category_table`.
+    """
     metrics = [name for name in COMPARED if name in table]
     costs = [name for name in COSTS if name in table]
     has_paper = "paper" in table
@@ -64,6 +68,7 @@ def axis_section(
         "header": ["variant", *labels(metrics).values(), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
+        **_categories(*by_category),
         "pairs_header": _PAIRS,
         "pairs": [_pair(record) for record in shown],
         "real": ["real" if record["real"] else "" for record in shown],
@@ -71,6 +76,22 @@ def axis_section(
             (name, ", ".join(f"{k}={v}" for k, v in found.items()) or "the base") for name, found in settings.items()
         ],
     }
+
+
+def _categories(means: pd.DataFrame, differences: pd.DataFrame) -> dict[str, Any]:
+    """Return a table of the categories, without rows where there is one."""
+    rows = [
+        [
+            *(variant.replace("_", " "), METRICS[metric].label),
+            *(
+                _number(mean) + (f" ({difference:+.4f})" if pd.notna(difference) else "")
+                for mean, difference in zip(means.loc[variant, metric], differences.loc[variant, metric], strict=True)
+            ),
+        ]
+        for variant, metric in means.index
+    ]
+    header = ["variant", "metric", *means.columns]
+    return {"categories_header": header, "categories": rows if len(means.columns) > 1 else []}
 
 
 def _pair(record: dict[str, Any]) -> list[str]:

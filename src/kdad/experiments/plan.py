@@ -19,6 +19,8 @@ _SYSTEM_OF = {"students_ablation": "uninformed_students"}
 SUFFIX = "_ablation"
 #: What a variant may change of the images: test images are the same for all, or the tables would compare unlike things.
 _OF_IMAGES = ("contamination", "contamination_by", "max_train_images")
+#: What a variant may set ``dataset.category`` to: one detector of all the ablation's categories, measured on each.
+UNITED = "all"
 
 
 @dataclass(frozen=True)
@@ -69,26 +71,36 @@ def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] |
             who = f"{name}.variants.{axis}: variant '{variant}'"
             check_blocks(overrides, [*own, "dataset"], who)
             settings = bind_settings(system, merge(shared, overrides), where)
-            images = {category: _varied_images(one, overrides, who) for category, one in datasets.items()}
+            block = overrides.get("dataset", {})
+            is_united = block.get("category") == UNITED
+            if is_united:
+                block = block | {"category": _united(datasets, name, who)}
+            images = {category: _varied_images(one, block, who) for category, one in datasets.items()}
             prepared |= {one.category_name: one for one in images.values()}
             has_paper = questions.paper_metric is not None and variant in questions.paper
             paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
             for category, one in images.items():
-                varied, own_images = _values(settings, one, names), one.category_name
-                cases += [
-                    Case(axis, variant, category, seed, system, settings, flatten(overrides), varied, paper, own_images)
-                    for seed in ablation.seeds
-                ]
+                varied, member = _values(settings, one, names), datasets[category].category if is_united else ""
+                rest = flatten(overrides), varied, paper, one.category_name, member
+                cases += [Case(axis, variant, category, seed, system, settings, *rest) for seed in ablation.seeds]
     base = bind_settings(system, shared, f"{name}.base")
     return Plan(name, tuple(cases), prepared, {system: base}, shares_classes(prepared, base))
 
 
-def _varied_images(dataset: DatasetParameters, overrides: dict[str, Any], who: str) -> DatasetParameters:
-    """Return the images of a variant, which may contaminate the run's training images or take a part of them."""
-    block = overrides.get("dataset", {})
-    for field in block:
-        if field not in _OF_IMAGES:
-            raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {', '.join(_OF_IMAGES)}")
+def _united(datasets: dict[str, DatasetParameters], name: str, who: str) -> list[str]:
+    """Return the categories of an ablation, which one detector is to learn."""
+    categories = [dataset.category for dataset in datasets.values()]
+    if len(categories) < 2 or not all(isinstance(category, str) for category in categories):
+        raise InputError(f"{who} is one detector of several categories; give {name}.categories two or more, or all")
+    return categories
+
+
+def _varied_images(dataset: DatasetParameters, block: dict[str, Any], who: str) -> DatasetParameters:
+    """Return the images of a variant: the run's, contaminated, a part of them, or with those of other categories."""
+    for field, value in block.items():
+        if field not in _OF_IMAGES and not (field == "category" and isinstance(value, list)):
+            may = f"{', '.join(_OF_IMAGES)}, and category to {UNITED}"
+            raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {may}")
     return _bind_dataset(dataset.model_dump() | block, who) if block else dataset
 
 

@@ -1,6 +1,7 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -74,12 +75,13 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     train_context = context.train_context(case.seed)
     feature_set, references = prepare_frozen(detector, settings, feature_set, train_context)
     feature_set = extract_features(detector, settings, feature_set, references, context)
-    truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
+    scored = replace(feature_set, split=feature_set.split.of_member(case.member)) if case.member else feature_set
+    truth = read_ground_truth(scored.split, feature_set.images, context.measuring.resolution)
     key = content_key(
         system=case.system,
         settings=settings.model_dump(mode="json"),
         features={name: cache.identity for name, cache in feature_set.features.items()},
-        images=feature_set.split.digest,
+        images=scored.split.digest,
         masks=[truth.reason, *(hash_content(mask.tobytes()) for mask in (truth.masks, *(truth.own_masks or ())))],
         measuring=context.measuring.model_dump(),
         sheet_rows=context.sheet_rows,
@@ -90,8 +92,8 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     def build(folder: Path) -> None:
         with ResidentRise() as resident:
             made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
-            raw = map_images(made, feature_set, made.methods[:1], context)
-        _measure_into(folder, case, made, fitting, raw, resident.peak, feature_set, truth, context)
+            raw = map_images(made, scored, made.methods[:1], context)
+        _measure_into(folder, case, made, fitting, raw, resident.peak, scored, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())

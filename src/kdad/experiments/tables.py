@@ -47,6 +47,20 @@ def axis_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> pd.DataF
     return table
 
 
+def category_table(tidy: pd.DataFrame, axis: str, block: AxisParameters) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a metric's mean over seeds by variant and metric (rows) and category, and the difference to the reference.
+
+    The difference is NaN where the axis compares a variant with none.
+    """
+    rows = tidy[tidy["axis"] == axis]
+    means = rows.groupby(["variant", "metric", "category"], sort=False)["value"].mean().unstack("category")
+    order = [(variant, metric) for variant in block.present for metric in COMPARED]
+    means = means.loc[[row for row in order if row in means.index]]
+    references = dict(reference_pairs(block))
+    against = means.reindex(pd.MultiIndex.from_tuples([(references.get(v, ""), m) for v, m in means.index]))
+    return means, means - against.to_numpy()
+
+
 def axis_headline(table: pd.DataFrame, block: AxisParameters) -> dict[str, float]:
     """Return the image AUROC of an axis' reference and of its best variant, those that have finished."""
     if "image_auroc" not in table:

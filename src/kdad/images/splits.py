@@ -54,6 +54,11 @@ class Split:
         """The rows that are scored: normal validation images, then test images."""
         return np.concatenate([self.rows("validation"), self.rows("test")])
 
+    def of_member(self, member: str) -> "Split":
+        """Return the same with one category of a united set held out and tested alone; those of all train."""
+        others = (self.table["member"] != member) & (self.table["split"] != "train")
+        return Split(self.table.assign(split=self.table["split"].mask(others, "unused")).drop(columns="member"))
+
     @property
     def test_table(self) -> "pd.DataFrame":
         """The rows of the test images."""

@@ -13,7 +13,7 @@ from kdad.experiments.pages import axis_section, baseline_table, render_ablation
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, ablation_of
-from kdad.experiments.tables import axis_headline, axis_table, compare_pairs
+from kdad.experiments.tables import axis_headline, axis_table, category_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines import blocks, made, own
 from kdad.pipelines.cases import create_cases, describe_origin, describe_root, report_missing, results_of
@@ -83,7 +83,8 @@ def write_page(
         found = {variant: settings[name, variant] for variant in axis.present}
         figures[f"{name}.png"] = draw(rows, axis.question)
         shown = pairs[pairs["axis"] == name]
-        sections.append(axis_section(name, axis.question, rows, shown, figures[f"{name}.png"], found))
+        by_category = category_table(summary, name, axis)
+        sections.append(axis_section(name, axis.question, rows, shown, figures[f"{name}.png"], found, by_category))
     categories = ", ".join(dict.fromkeys(case.category for case in plan.cases))
     facts = (
         f"{dataset.name} ({categories}), {dataset.size[0]} x {dataset.size[1]} pixels{describe_root(dataset)}, "
