@@ -175,6 +175,7 @@ CASES |= {
         "students_p17",
         "stfpm",
         "reverse_distillation",
+        "efficient_ad",
         "committee",
         "baselines_memory_bank",
     )
@@ -240,7 +241,7 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
 #: Cases of the longest trainings and maps.
 _LONG = {
     *("stfpm_positions", "reverse_distillation_odd_sides", "efficient_ad_odd_sides", "committee_of_four"),
-    *(f"{name}_transformer" for name in ("students_p17", "committee", "baselines_memory_bank")),
+    *(f"{name}_transformer" for name in ("students_p17", "efficient_ad", "committee", "baselines_memory_bank")),
 }
 
 
