@@ -110,6 +110,7 @@ def _committee(*members: str, **own: Any) -> dict[str, Any]:
     return {
         **_mkd("discrepancy"),
         **_stfpm(source={"name": _SOURCE, "weights": _WEIGHTS}, smoothing={"gaussian_sigma": 1.0}),
+        **_reverse(source={"name": _SOURCE, "weights": _WEIGHTS}),
         "baselines": {
             "methods": methods or {"unused": {"detector": "memory_bank"}},
             "smoothing": {"gaussian_sigma": 1.5},
@@ -155,7 +156,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "efficient_ad_odd_sides": ("efficient_ad", _efficient_ad(hard_quantile=0.0, smoothing={"gaussian_sigma": 1.5})),
     "efficient_ad_student_alone": ("efficient_ad", _efficient_ad(autoencoder=False, penalty_weight=0.0)),
     "committee": ("committee", _committee("mkd", "position_gaussian")),
-    "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "position_gaussian")),
+    "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "reverse_distillation")),
     "committee_of_one": ("committee", _committee("mkd")),
     "soft_target_grey": ("soft_target", _classifiers()),
     "soft_target_colour": ("soft_target", _classifiers()),
@@ -212,8 +213,9 @@ def make(name: str, folder: Path, images: ImageSet | None = None) -> Made:
         save_file(load_source(blocks["source"]["name"], "random", 3).pyramid.state_dict(), folder / _WEIGHTS)
         source = blocks["source"] | {"weights": str(folder / _WEIGHTS)}
         blocks = blocks | {"source": source}
-        if "stfpm" in blocks:
-            blocks["stfpm"] = blocks["stfpm"] | {"source": source}
+        blocks |= {
+            name: blocks[name] | {"source": source} for name in ("stfpm", "reverse_distillation") if name in blocks
+        }
     kind, images = SYSTEMS[system].detector, images or _images_for(name)
     settings = kind.Settings.model_validate(blocks)
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 5, ContentStore(folder / "models"))
