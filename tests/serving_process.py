@@ -5,9 +5,30 @@ import re
 import signal
 import subprocess
 import sys
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from kdad.parameters.blocks import ServingParameters
+from kdad.serving.__main__ import server_of
 from projects import PROJECT
+
+
+@contextmanager
+def served_here(app: Any) -> Iterator[tuple[str, int]]:
+    """Serve an app on the loopback as the command does, in a thread of this process; gives host and port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+        server = server_of(app, ServingParameters())
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield listening.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join(60)
 
 
 class ServingProcess:

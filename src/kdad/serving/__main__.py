@@ -100,7 +100,7 @@ def serve(
     """
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
     from kdad.compute import limit_threads
@@ -124,15 +124,25 @@ def serve(
         click.echo(
             f"{predictor.system} in {predictor.record['folder']} answers at http://{shown}:{port}{path}", nl=True
         )
+    server_of(create_app(predictors, limits, reopen), limits).run([listening])
+
+
+def server_of(app: Any, limits: ServingParameters) -> Any:
+    """Return uvicorn's server of an app."""
+    import uvicorn
+
+    from kdad.serving.arriving import BoundedHeaders
+
     config = uvicorn.Config(
-        create_app(predictors, limits, reopen),
+        app,
+        http=BoundedHeaders,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(limits.seconds) + 1,
     )
-    uvicorn.Server(config).run([listening])
+    return uvicorn.Server(config)
 
 
 def open_predictor(location: str, project: Path, tracking: str | None, outputs: str = DATA) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -23,7 +23,7 @@ from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
 from kdad.serving.arriving import RateLimit, RefusedError
-from kdad.serving.metrics import CONTENT_TYPE, CountRequests, RequestCounts, exposition, gauge
+from kdad.serving.metrics import CountRequests, ServerMetrics
 from kdad.serving.served import ONLY, Served
 from kdad.serving.service import Service
 
@@ -57,7 +57,8 @@ def create_app(
     """
     if isinstance(predictors, Predictor):
         predictors = {ONLY: predictors}
-    served, door, counts = Served(predictors, limits, reopen), RateLimit(limits), RequestCounts()
+    served, door = Served(predictors, limits, reopen), RateLimit(limits)
+    metrics = ServerMetrics(lambda: door.inside, lambda: [service.counts for _, service in list(served)])
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +76,7 @@ def create_app(
         redoc_url=None,
         dependencies=[Depends(check_request)],
     )
-    app.add_middleware(CountRequests, counts=counts)
+    app.add_middleware(CountRequests, metrics=metrics)
     if limits.origins:
         app.add_middleware(CORSMiddleware, allow_origins=limits.origins, allow_methods=["*"], allow_headers=["*"])
 
@@ -102,12 +103,10 @@ def create_app(
     async def say_version() -> dict[str, Any]:
         return {"kdad": __version__, "detectors": {name: service.version() for name, service in served}}
 
-    async def say_metrics() -> PlainTextResponse:
-        lines = [*counts.lines(), gauge("kdad_requests_inside", door.inside)]
-        by_name = [(service, service.labels) for _, service in served]
+    async def say_metrics(request: Request) -> Response:
         # In a thread: what drift is tested by is imported when it is first asked for.
-        lines += await asyncio.to_thread(lambda: [line for one, labels in by_name for line in one.counts.lines(labels)])
-        return PlainTextResponse(exposition(lines), media_type=CONTENT_TYPE)
+        text, kind = await asyncio.to_thread(metrics.written, request.headers.get("accept", ""))
+        return Response(text, media_type=kind)
 
     async def invoke(request: Request) -> JSONResponse:
         kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""Requests as they come in: bodies that arrive, bounded by rate, size and address, and places for those that are there.
+"""Requests as they come in: headers bounded by time, bodies by rate, size and address; places for what is there.
 
 A place is taken when the body is there, so that clients who send slowly keep none from those who do not.
 """
@@ -10,17 +10,64 @@ from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kdad.errors import InputError
 from kdad.parameters.blocks import ServingParameters
 from kdad.serving.intake import TooLargeError
 
 _GRACE_SECONDS = 2.0  # before a body's rate counts
+_HEAD_SECONDS = 10.0  # for the headers of a request, from the connection or their first byte on
+_HEAD_BYTES = 65536  # of headers that have come in part
 _CLOSE = {"Connection": "close"}
 
 
 class RefusedError(HTTPException):
     """A request that is answered with a status, a sentence, and perhaps headers."""
+
+
+class BoundedHeaders(AutoHTTPProtocol):
+    """A connection that is closed when the headers of a request are too long, or not there in time.
+
+    uvicorn itself bounds only how long a connection may be idle between two requests.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _received = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Expect headers."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and go on waiting until headers are complete."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:  # a request is being answered
+            self._end_wait()
+            return
+        self._wait()
+        self._received += len(data)
+        if self._received > _HEAD_BYTES:
+            self._refuse("431 Request Header Fields Too Large")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(_HEAD_SECONDS, self._refuse, "408 Request Timeout")
+
+    def _end_wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._received = None, 0
+
+    def _refuse(self, status: str) -> None:
+        self.transport.write(f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        self.transport.close()
 
 
 class RateLimit:

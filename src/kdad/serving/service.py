@@ -115,14 +115,13 @@ class Service:
     """
 
     def __init__(self, predictor: Predictor, limits: ServingParameters, name: str, threads: Threads) -> None:
-        self.predictor, self.counts, self._limits, self._threads = predictor, ScoreCounts(predictor), limits, threads
+        self.predictor, self._limits, self._threads = predictor, limits, threads
+        self.counts = ScoreCounts(predictor, name)
         self._seen = predictor.seen
         with_digests = limits.audit is not None or bool(self._seen)
         self._intake = ImageInput(predictor, int(limits.megapixels * 1e6), with_digests)
         self._batcher = Batcher(predictor, limits.batch_size, threads)
         self._about = {"detector": name, "detector_digest": predictor.digest}
-        #: By what its metrics are told from those of the detector before it.
-        self.labels = (("detector", name), ("digest", predictor.digest[:12]))
         self._inside, self._is_dropped = 0, False
 
     def start(self) -> None:
