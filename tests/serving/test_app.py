@@ -118,7 +118,8 @@ def test_what_is_refused_says_why(client, predictor, body, kind, status, said):
         ("POST", "/predict?map=7", 400),
         ("POST", "/predict?mpa=true", 400),
         ("GET", "/health?map=1", 400),
-        ("GET", "/docs", 404),
+        ("GET", "/redoc", 404),
+        ("GET", "/docs-files/none.js", 404),
     ],
 )
 def test_other_paths_and_words_are_json_too(client, method, path, status):

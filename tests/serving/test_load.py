@@ -79,13 +79,13 @@ def test_metrics_are_the_clients_own_counts(predictor, seconds):
 
 def test_clients_that_send_headers_slowly_are_closed_and_honest_ones_answered(predictor, monkeypatch):
     """Thirty send headers a byte at a time or not at all; connections that are kept between requests go on."""
-    monkeypatch.setattr(arriving, "_HEAD_SECONDS", 0.6)
+    monkeypatch.setattr(arriving, "_HEAD_SECONDS", 0.3)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Long: "
     with served_here(create_app(predictor, ServingParameters())) as address:
         slow = [socket.create_connection(address, timeout=10) for _ in range(30)]
         honest = http.client.HTTPConnection(*address, timeout=10)
         took = []
-        for number in range(12):
+        for number in range(8):
             for one in slow[:25]:  # the rest send nothing
                 with contextlib.suppress(OSError):  # closed
                     one.sendall(head if number == 0 else b"x")
@@ -93,14 +93,14 @@ def test_clients_that_send_headers_slowly_are_closed_and_honest_ones_answered(pr
             honest.request("POST", "/predict", png(51))
             assert honest.getresponse().read().startswith(b'{"score":0.2')
             took.append(time.monotonic() - began)
-            time.sleep(0.1)
+            time.sleep(0.05)
         assert honest.sock is not None and max(took) < 0.5
         answers = [one.recv(200) for one in slow]
         assert all(one.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in one for one in answers)
         assert [one.recv(1) for one in slow] == [b""] * 30
         for one in slow:
             one.close()
-        time.sleep(0.7)  # idle between two requests is not slow
+        time.sleep(0.35)  # idle between two requests is not slow
         honest.request("GET", "/health/live")
         assert honest.getresponse().status == 200
         honest.close()

@@ -114,6 +114,19 @@ def test_paths_are_described(client):
     assert "multipart/form-data" in said["paths"]["/predict"]["post"]["requestBody"]["content"]
 
 
+def test_the_docs_ask_this_server_alone(client):
+    page = client.get("/docs")
+    assert not re.findall(r"""["'(](?:https?:)?//""", page.text)
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for path in re.findall(r'(?:src|href)="(docs-files/[^"]+)"', page.text):
+        assert client.get(f"/{path}").status_code == 200
+    said = client.get("/openapi.json").json()
+    assert said["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert [path for path, its in said["paths"].items() if "security" in its.get("post", {})] == [
+        f"{before}/{name}" for name in ("reload", "rollback", "good") for before in ("", "/detectors/{name}")
+    ]
+
+
 def test_pages_elsewhere_may_ask_where_they_are_named(predictor):
     for origins, allowed in (([], None), (["https://shop.example"], "https://shop.example")):
         with TestClient(create_app(predictor, ServingParameters(origins=origins))) as client:
@@ -178,9 +191,10 @@ def test_reload_and_rollback_take_a_token_and_say_what_changed(predictor):
 
     limits = ServingParameters(token=TOKEN)
     with TestClient(create_app(predictor, limits, reopen)) as client:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
-            answer = client.post("/reload", headers=headers)
-            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        answer = client.post("/reload")
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        for given in ("Bearer wrong", TOKEN):
+            assert client.post("/reload", headers={"Authorization": given}).status_code == 403
         assert client.post("/rollback", headers=_BEARER).status_code == 409
         said = client.post("/reload", headers=_BEARER).json()
         assert (said["before"]["threshold"], said["after"]["threshold"]) == (0.5, 0.25)

@@ -11,7 +11,7 @@ from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import as_list
-from kdad.project.locations import find_detector
+from kdad.project.locations import find_detector, open_found
 from kdad.project.places import DATA
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
 
@@ -72,7 +72,7 @@ class LocatedDetectorDataset(ReadOnlyDataset):
         folder, how = find_detector(self._location, self._project, self._tracking, self._outputs)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
-        return _open_found(folder, how)
+        return open_found(folder, how)
 
 
 class LocatedDetectorsDataset(ReadOnlyDataset):
@@ -98,15 +98,8 @@ class LocatedDetectorsDataset(ReadOnlyDataset):
             raise InputError(f"{self._setting} is not given; name the detectors, as [FOLDER, models:/NAME@ALIAS]")
         locations = as_list(self._locations, list[str])
         return [
-            _open_found(*find_detector(location, self._project, self._tracking, self._outputs))
-            for location in locations
+            open_found(*find_detector(location, self._project, self._tracking, self._outputs)) for location in locations
         ]
-
-
-def _open_found(folder: Path, how: str) -> Predictor:
-    detector = open_predictor(folder)
-    detector.record = detector.record | {"folder": str(folder), "found": how}
-    return detector
 
 
 def check_successor(folder: Path, successor: Path) -> None:

@@ -74,5 +74,16 @@ class ServingParameters(StrictModel):
     origins: list[str] = Field([], description="web pages elsewhere that may ask (CORS), as https://shop.example")
     audit: str | None = Field(None, description="file for a line of JSON an image, rotated at 10 MB; null: none")
     token: str | None = Field(
-        None, min_length=16, description="for POST /reload and /rollback, kept in conf/local; null: these are refused"
+        None,
+        min_length=16,
+        description="for POST /reload, /rollback and /good, kept in conf/local; null: these are refused",
     )
+    teach: str | None = Field(
+        None, description="folder for images that people say are good (POST /good), which takes a token; null: none"
+    )
+
+    @model_validator(mode="after")
+    def _teachers_have_a_token(self) -> "ServingParameters":
+        if self.teach is not None and self.token is None:
+            raise ValueError("teach needs serving.token, since anybody could teach without; set it in conf/local")
+        return self

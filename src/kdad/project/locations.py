@@ -5,12 +5,16 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdad.errors import InputError
 from kdad.parameters.written_names import plain_name
 from kdad.project.places import DATA, LATEST, find_latest
 from kdad.storage.replacing import replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
+
+if TYPE_CHECKING:
+    from kdad.detectors.predictor import Predictor
 
 _MODELS = Path("data/06_models")
 _RUNS = "runs:/"
@@ -42,6 +46,15 @@ def find_detector(location: str, project: Path, tracking: str | None = None, out
         inside = project / folder
         return (inside if inside.exists() else folder.absolute()), "the folder given"
     return find_latest(project / outputs, project)
+
+
+def open_found(folder: Path, how: str) -> "Predictor":
+    """Open a detector that was found, whose record says where and how; raises `InputError` as `detectors.load`."""
+    from kdad.detectors.opening import open_predictor  # late: a run that only looks for one takes no torch
+
+    detector = open_predictor(folder)
+    detector.record = detector.record | {"folder": str(folder), "found": how}
+    return detector
 
 
 def _download(what: str, known_by: str, name: str, project: Path, fetch: Callable[[Path], Path]) -> Path:

@@ -106,11 +106,15 @@ def serve(
     from kdad.compute import limit_threads
     from kdad.serving.app import create_app
     from kdad.serving.audit import open_audit
+    from kdad.serving.teaching import open_folder
 
     keep_freed_memory()
     limit_threads(limits.threads)
     if limits.audit is not None:
         open_audit(project / limits.audit)
+    if limits.teach is not None:
+        limits = limits.model_copy(update={"teach": str(project / Path(limits.teach).expanduser())})
+        open_folder(Path(limits.teach))
 
     def reopen(name: str) -> Any:
         return open_predictor(locations[name], project, tracking, outputs)
@@ -149,13 +153,10 @@ def open_predictor(location: str, project: Path, tracking: str | None, outputs: 
     """Open a detector, and predict once, so that the first client does not wait for what is loaded late."""
     import torch
 
-    from kdad import detectors
-    from kdad.project.locations import find_detector
+    from kdad.project.locations import find_detector, open_found
 
-    folder, how = find_detector(location, project, tracking, outputs)
-    predictor = detectors.load(folder)
+    predictor = open_found(*find_detector(location, project, tracking, outputs))
     predictor.require_threshold()
-    predictor.record = predictor.record | {"folder": str(folder), "found": how}
     predictor.predict_batch(torch.full((1, 3, *predictor.size), 0.5))
     return predictor
 

@@ -7,11 +7,16 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
+import fastapi_offline
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -24,8 +29,9 @@ from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
 from kdad.serving.arriving import RateLimit, RefusedError
 from kdad.serving.metrics import CountRequests, ServerMetrics
-from kdad.serving.served import ONLY, Served
-from kdad.serving.service import Service
+from kdad.serving.served import Served
+from kdad.serving.service import ONLY, Service
+from kdad.storage.disk_space import DiskFullError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,8 @@ _BODIES = {
     "/predict": {"application/octet-stream": _FILE, "image/*": _FILE, "multipart/form-data": _FORM},
     "/invocations": {_JSON: {"schema": {"type": "object"}}},
 }
+_BODIES["/good"] = _BODIES["/predict"]
+_Who = Annotated[str, Query(description="who says so", pattern=r"^\w[\w .@-]{0,79}$")]
 
 
 def create_app(
@@ -67,7 +75,7 @@ def create_app(
             yield
         await served.stop()
 
-    # Its own pages of documentation would fetch scripts from elsewhere.
+    # FastAPI's own pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(
         title="kdad",
         version=__version__,
@@ -124,6 +132,33 @@ def create_app(
         async with door.entered(request) as body, service_of(request).used() as service:
             return JSONResponse(await service.predict_file(body, kind, map, pictures, category))
 
+    async def teach(request: Request, who: _Who) -> JSONResponse:
+        if limits.teach is None:
+            raise RefusedError(403, "this is off; set serving.teach and serving.token in conf/local")
+        _check_token(request, limits)
+        service_of(request)
+        kind = request.headers.get("content-type", "")
+        async with door.entered(request) as body, service_of(request).used() as service:
+            try:
+                return JSONResponse(await service.teach(body, kind, who))
+            except (DiskFullError, OSError) as error:
+                logger.error("an image that is good was not kept: %s", error)
+                raise RefusedError(
+                    507, "the image was not kept: the server's disk takes no more; see its log"
+                ) from error
+
+    async def show_docs() -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="kdad",
+            swagger_js_url="docs-files/swagger-ui-bundle.js",
+            swagger_css_url="docs-files/swagger-ui.css",
+            swagger_favicon_url="data:,",
+            swagger_ui_parameters={"validatorUrl": None},  # which would be sent what is described
+        )
+        page.headers["Content-Security-Policy"] = _OFFLINE.replace("'unsafe-inline'", "'self' 'unsafe-inline'")
+        return page
+
     async def reload(request: Request) -> dict[str, Any]:
         return await _change(served.reload, _known_name(request, served), request, limits)
 
@@ -137,6 +172,7 @@ def create_app(
         "/health/ready": say_ready,
         "/version": say_version,
         "/metrics": say_metrics,
+        "/docs": show_docs,
         f"{_NAMED}/health": say_health,
         "/": show_page,
         f"{_NAMED}/": show_page,
@@ -144,15 +180,18 @@ def create_app(
     for path, answering in shown.items():
         _add(app, "GET", path, answering)
         _add(app, "HEAD", path, answering)
-    changing = {"/reload": reload, "/rollback": roll_back}
-    for path, answering in ({"/predict": predict_file, "/invocations": invoke} | changing).items():
+    app.mount("/docs-files", StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    with_token = {"/reload": reload, "/rollback": roll_back, "/good": teach}
+    for path, answering in ({"/predict": predict_file, "/invocations": invoke} | with_token).items():
         for prefix in ("", _NAMED):
-            _add(app, "POST", f"{prefix}{path}", answering, _BODIES.get(path))
+            _add(app, "POST", f"{prefix}{path}", answering, _BODIES.get(path), path in with_token)
     _add_refusals(app)
     return app
 
 
-def _add(app: FastAPI, method: str, path: str, answering: Callable[..., Any], body: Any = None) -> None:
+def _add(
+    app: FastAPI, method: str, path: str, answering: Callable[..., Any], body: Any = None, with_token: bool = False
+) -> None:
     """Add a path; a form of its body, which is bounded before it is parsed, is described by hand."""
     extra: dict[str, Any] = {"parameters": [_NAME]} if path.startswith(_NAMED) else {}
     if body is not None:
@@ -165,6 +204,7 @@ def _add(app: FastAPI, method: str, path: str, answering: Callable[..., Any], bo
         response_model=None,
         openapi_extra=extra,
         operation_id="_".join(name),
+        dependencies=[Depends(_BEARER)] if with_token else [],
         include_in_schema=method != "HEAD",
     )
 
@@ -178,23 +218,31 @@ def _known_name(request: Request, served: Served) -> str:
     return name
 
 
+_ASKING = {"WWW-Authenticate": "Bearer"}
+_BEARER = HTTPBearer(scheme_name="token", auto_error=False)  # so that the paths' description says who may ask
+
+
+def _check_token(request: Request, limits: ServingParameters) -> None:
+    """Raise `RefusedError` without the token (401), and for a wrong one (403)."""
+    given = request.headers.get("authorization")
+    if given is None:
+        raise RefusedError(401, "the token is missing; send Authorization: Bearer TOKEN", _ASKING)
+    if not hmac.compare_digest(given.encode(), f"Bearer {limits.token}".encode()):
+        raise RefusedError(403, "the token is wrong; send Authorization: Bearer TOKEN")
+
+
 async def _change(act: Callable[[str], Any], name: str, request: Request, limits: ServingParameters) -> dict[str, Any]:
     """Do something to a detector for one who has the token.
 
-    Raises `RefusedError` without (401), where there is none (403), and for a detector that cannot be used (409).
+    Raises `RefusedError` as `_check_token`, where there is none (403), and for a detector that cannot be used (409).
     """
     if limits.token is None:
         raise RefusedError(403, "this is off over HTTP; set serving.token in conf/local, or send the process SIGHUP")
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {limits.token}".encode()):
-        raise RefusedError(401, "the token is missing or wrong; send Authorization: Bearer TOKEN", _ASKING)
+    _check_token(request, limits)
     try:
         return {"detector": name, **await act(name)}
     except InputError as error:
         raise RefusedError(409, str(error)) from error
-
-
-_ASKING = {"WWW-Authenticate": "Bearer"}
 
 
 @contextmanager
@@ -256,6 +304,7 @@ def _refusal(status: int, sentence: str, headers: Any = None) -> JSONResponse:
         500: "INTERNAL_ERROR",
         503: "TEMPORARILY_UNAVAILABLE",
         504: "TIMED_OUT",
+        507: "INSUFFICIENT_STORAGE",
     }
     content = {"error_code": codes.get(status, "BAD_REQUEST"), "message": sentence}
     return JSONResponse(content, status, dict(headers or {}))
@@ -290,7 +339,15 @@ def render_page(predictor: Predictor, limits: ServingParameters) -> str:
     title = f"Is it normal? {said['dataset']} / {said['category']}"
     normal = predictor.validation_scores
     lowest = float(normal.min()) if len(normal) else None
-    return render_html("kdad.serving", "drop", title=title, facts=facts, has_maps=said["maps"], lowest=lowest)
+    return render_html(
+        "kdad.serving",
+        "drop",
+        title=title,
+        facts=facts,
+        has_maps=said["maps"],
+        lowest=lowest,
+        teaches=limits.teach is not None,
+    )
 
 
 def check_request(request: Request) -> None:

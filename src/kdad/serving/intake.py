@@ -30,13 +30,16 @@ class TooLargeError(InputError):
 class Prepared:
     """An image `(3, h, w)` of the detector's size, and where that lies in the one that was sent.
 
-    `original` `(3, H, W)` is what was sent, and `digest` the SHA-256 of its file or values; None unless wanted.
+    `original` `(3, H, W)` is what was sent, `content` its file, and `digest` the SHA-256 of that or of its values; None
+    unless wanted. `suffix` is of such files.
     """
 
     image: np.ndarray
     placement: Placement
     original: np.ndarray | None = None
     digest: str | None = None
+    content: bytes | None = None
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,21 @@ class ImageInput:
 
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """
-        image, digest = self._read(value, paths)
-        placement = self.predictor.placement_of(image)
-        return Prepared(self.predictor.fitted(image), placement, image if keep else None, digest)
+        image, content, suffix = self._read(value, paths)
+        placement, digest = self.predictor.placement_of(image), None
+        if self.with_digests or keep:
+            digest = hashlib.sha256(content).hexdigest()
+        kept = (image, digest, content, suffix) if keep else (None, digest)
+        return Prepared(self.predictor.fitted(image), placement, *kept)
 
-    def _read(self, value: Any, paths: bool) -> tuple[np.ndarray, str | None]:
-        """Return the image `(3, H, W)`, and its digest if that is wanted."""
+    def _read(self, value: Any, paths: bool) -> tuple[np.ndarray, bytes | memoryview, str]:
+        """Return the image `(3, H, W)`, its file or values, and how a file of this kind ends."""
         values = self.predictor.preparation.values
         if isinstance(value, np.ndarray | list | tuple):
             array = self._array(value)
-            return read_image(array, values), self._digest(np.ascontiguousarray(array).data)
-        content = self._content(value, paths)
-        image, content = self._open(content)
-        return convert_pillow(image, values), self._digest(content)
+            return read_image(array, values), np.ascontiguousarray(array).data, ""
+        image, content = self._open(self._content(value, paths))
+        return convert_pillow(image, values), content, _SUFFIXES.get(image.format, f".{image.format.lower()}")
 
     def _content(self, value: Any, paths: bool) -> bytes:
         if isinstance(value, bytes | np.bytes_ | bytearray | memoryview):
@@ -78,9 +83,6 @@ class ImageInput:
                 )
             return _decode(value, paths)
         raise InputError(f"it is {_kind(value)}; give an image file's bytes, or these as base64 text")
-
-    def _digest(self, content: bytes | memoryview) -> str | None:
-        return hashlib.sha256(content).hexdigest() if self.with_digests else None
 
     def _open(self, content: bytes, may_be_text: bool = True) -> tuple[Image.Image, bytes]:
         """Open a file's content, whose header alone is read; returned with what base64 text held, where it is that."""
@@ -118,6 +120,10 @@ class ImageInput:
                 f"it is {height} x {width}, and at most {self.pixels / 1e6:g} million pixels are taken; make it "
                 "smaller, or cut it up"
             )
+
+
+#: Of Pillow's formats whose name is not how their files end.
+_SUFFIXES = {"JPEG2000": ".jp2", "MPO": ".jpeg"}
 
 
 def _is_file(value: str | Path) -> bool:

@@ -71,9 +71,7 @@ class ServerMetrics(Collector):
         says = "answers by path and status; 499: the client had left"
         self._answers = Counter("kdad_requests", says, ("path", "status"), registry=self._registry)
         says = "from the first byte of a request's head to the end of its answer"
-        self._seconds = Histogram(
-            "kdad_request_seconds", says, ("path",), buckets=_SECONDS, registry=self._registry
-        )
+        self._seconds = Histogram("kdad_request_seconds", says, ("path",), buckets=_SECONDS, registry=self._registry)
         says = "requests that are being answered, their bodies being there"
         Gauge("kdad_requests_inside", says, registry=self._registry).set_function(inside)
         self._registry.register(self)

@@ -15,9 +15,6 @@ from kdad.serving.service import Service, Threads
 
 logger = logging.getLogger(__name__)
 
-#: What a detector is called that is the only one.
-ONLY = "detector"
-
 
 class Served:
     """The services of detectors by name; the first answers where no name is given.
@@ -43,9 +40,9 @@ class Served:
     def __iter__(self) -> Iterator[tuple[str, Service]]:
         return iter(self._current.items())
 
-    def find(self, name: str | None = None) -> Service:
-        """Return the service of a name, the first for None; raises `KeyError` for an unknown one."""
-        return next(iter(self._current.values())) if name is None else self._current[name]
+    def find(self, name: str) -> Service:
+        """Return the service of a name; raises `KeyError` for an unknown one."""
+        return self._current[name]
 
     def start(self) -> None:
         """Begin to predict, in the running event loop."""

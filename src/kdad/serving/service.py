@@ -5,8 +5,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from math import isnan
+from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -23,8 +25,12 @@ from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.metrics import ScoreCounts
 from kdad.serving.table import parse_invocation
+from kdad.serving.teaching import keep_good
 
 logger = logging.getLogger(__name__)
+
+#: What a detector is called that is the only one.
+ONLY = "detector"
 
 _Found = TypeVar("_Found")
 _SIDE = 1024  # of pictures on the page, at most: a screen's
@@ -165,11 +171,27 @@ class Service:
         self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None = None
     ) -> dict[str, Any]:
         """Answer a body of one image file, of the Content-Type `kind`; `with_pictures` adds what the page shows."""
-        decider = self._decider(category)
-        content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
-        prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=with_pictures))
-        (prediction,) = await self._predict([prepared], decider)
+        prediction, prepared = await self._predict_body(body, kind, with_pictures, self._decider(category))
         return await self._threads.decode(self._answer_file, prediction, prepared, with_map, with_pictures)
+
+    async def teach(self, body: bytes, kind: str, who: str) -> dict[str, Any]:
+        """Keep a body of one image file that somebody says is good; it counts as no prediction."""
+        prediction, prepared = await self._predict_body(body, kind, True, None)
+        prediction.require_finite()
+        said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
+        facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, **said, **self._about}
+        name, folder = prepared.digest + prepared.suffix, Path(self._limits.teach)
+        folder = folder if self._about["detector"] == ONLY else folder / self._about["detector"]
+        is_new = await self._threads.decode(keep_good, folder, name, prepared.content, facts)
+        return {"file": name, "new": is_new, **said}
+
+    async def _predict_body(
+        self, body: bytes, kind: str, keep: bool, decider: Predictor | None
+    ) -> tuple[Prediction, Prepared]:
+        content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
+        prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=keep))
+        (prediction,) = await self._predict([prepared], decider)
+        return prediction, prepared
 
     async def _predict(self, prepared: list[Prepared], decider: Predictor | None) -> list[Prediction]:
         found = await self._batcher.predict([one.image for one in prepared])

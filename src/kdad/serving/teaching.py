@@ -1,0 +1,65 @@
+"""Images that people say are good: kept in a folder, from which a threshold is set anew and the next training learns."""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from kdad.errors import InputError
+from kdad.storage.disk_space import disk_full, disk_full_error
+
+INDEX = "index.csv"
+_COLUMNS = ("file", "time", "who", "score", "threshold", "decision", "detector", "detector_digest")
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder; raises `InputError` where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INDEX).open("ab").close()
+    except OSError as error:
+        raise InputError(
+            f"serving.teach: '{folder}' cannot be written ({error.strerror}); give another folder"
+        ) from error
+
+
+def keep_good(folder: Path, name: str, content: bytes, facts: dict[str, Any]) -> bool:
+    """Write the file of an image, and a line of the folder's index; return False where it is kept already.
+
+    The name says the content, so that no other image is overwritten. Raises `DiskFullError`, and leaves then neither.
+    """
+    image, partial = folder / name, folder / f".{name}.partial"
+    if image.exists():
+        return False
+    with disk_full_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            _append(folder / INDEX, {"file": name, **facts})
+            partial.rename(image)
+        finally:
+            partial.unlink(missing_ok=True)
+    return True
+
+
+def _append(index: Path, facts: dict[str, Any]) -> None:
+    """Add a line, whole or not at all."""
+    with index.open("ab", buffering=0) as file:
+        before, text = file.tell(), io.StringIO(newline="")
+        writer = csv.DictWriter(text, _COLUMNS)
+        if not before:
+            writer.writeheader()
+        writer.writerow(facts)
+        line = text.getvalue().encode()
+        written = 0
+        try:
+            written = file.write(line)
+        finally:
+            if written < len(line):
+                file.truncate(before)
+        if written < len(line):
+            raise disk_full(index)
