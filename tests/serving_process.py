@@ -3,9 +3,9 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -39,9 +39,17 @@ def kept(detector_folder, tmp_path_factory):
     return detector.save(tmp_path_factory.mktemp("between") / "detector")
 
 
+TOKEN = "a token of this test"
+
+
 @pytest.fixture(scope="module")
-def server(kept):
-    made = ServingProcess(kept)
+def taught(tmp_path_factory):
+    return tmp_path_factory.mktemp("taught")
+
+
+@pytest.fixture(scope="module")
+def server(kept, taught):
+    made = ServingProcess(kept, f"--set=token={TOKEN}", f"--set=teach={taught}")
     yield made
     made.end()
 
@@ -78,6 +86,32 @@ def test_an_image_is_predicted_and_shown(browser, server, kept, tmp_path, name, 
     assert picture["width"] > 400  # however small the file is
 
 
+def test_one_that_is_good_is_kept(browser, server, taught, tmp_path):
+    browser.get(server.address)
+    (tmp_path / "noise.png").write_bytes(png(NOISE))
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "noise.png"))
+    wait_for(browser, lambda: shown(browser, "verdict") == "anomalous")
+    browser.find_element(By.ID, "who").send_keys("Ada")
+    browser.find_element(By.ID, "token").send_keys("wrong")
+    for token, said in (("", "the token is wrong"), (TOKEN, "Kept as a good one."), ("", "It is kept already.")):
+        if token:
+            browser.find_element(By.ID, "token").clear()
+            browser.find_element(By.ID, "token").send_keys(token)
+        browser.find_element(By.CSS_SELECTOR, "#teach button").click()
+        wait_for(browser, lambda said=said: said in shown(browser, "taught"))
+    (kept,) = taught.glob("*.png")
+    assert kept.read_bytes() == png(NOISE)
+
+
+def test_the_docs_are_shown_and_fetch_nothing_from_elsewhere(browser, server):
+    browser.get_log("browser")
+    browser.get(f"{server.address}/docs")
+    wait_for(browser, lambda: "/predict" in browser.find_element(By.ID, "swagger-ui").text)
+    fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert fetched and all(address.startswith((server.address, "data:")) for address in fetched)
+    assert browser.get_log("browser") == []
+
+
 def test_a_drop_of_what_is_no_image_says_so(browser, server):
     browser.get(server.address)
     browser.execute_script(_DROP, "bm8gaW1hZ2U=", "notes.txt")
@@ -89,5 +123,9 @@ def test_nothing_is_fetched_from_elsewhere(browser, server):
     browser.get(server.address)
     fetched = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [address for address in fetched if not address.startswith(server.address)] == []
-    problems = [entry for entry in browser.get_log("browser") if "predict" not in entry["message"]]
+    problems = [
+        entry
+        for entry in browser.get_log("browser")
+        if "predict" not in entry["message"] and "good" not in entry["message"]
+    ]
     assert problems == []

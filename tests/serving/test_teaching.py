@@ -126,11 +126,7 @@ def test_a_full_disk_is_said_and_leaves_neither_file_nor_line(client, folder, mo
     for place, name, broken in (
         (teaching.os, "fsync", fail),
         (teaching, "_append", fail),
-        (
-            teaching.Path,
-            "open",
-            lambda path, mode, *_, **__: ShortFile(path, mode) if "a" in mode else open(path, mode),
-        ),
+        (teaching.Path, "open", lambda path, mode, **_: (ShortFile if "a" in mode else io.FileIO)(path, mode)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, broken)

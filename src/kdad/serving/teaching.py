@@ -1,4 +1,4 @@
-"""Images that people say are good: kept in a folder, from which a threshold is set anew and the next training learns."""
+"""Images that people say are good: kept in a folder, for the next threshold and the next training."""
 
 import csv
 import io
