@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
+import kdad.detectors
+from exported_detectors import coloured_noise
 from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
+from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files import decoding
 from kdad.images.files.fitting import Preparation
@@ -17,15 +21,21 @@ from kdad.images.files.region import Region
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import look_for_images
+from kdad.images.tiling import Tiling
 from kdad.inference import comparison
 from kdad.inference.comparison import (
+    choose_predictors,
     leave_out_seen,
     margin_units,
     measure_comparison,
     predict_both,
     table_row,
 )
-from kdad.scoring.threshold import quantile_threshold
+from kdad.inference.parameters import ComparisonParameters
+from kdad.inference.tiling import new_tiled
+from kdad.parameters.blocks import ComputeParameters
+from kdad.pipelines.detector_comparison import compare_detectors
+from kdad.scoring.threshold import Calibration, quantile_threshold
 
 
 class Brightness(Predictor):
@@ -105,7 +115,7 @@ def test_margins_are_in_units_of_a_threshold_above_the_median_of_normal_scores()
     detectors = Brightness((4, 6)), Brightness((4, 6))
     for detector, scores, threshold in zip(detectors, ([1.0, 2.0, 9.0], [-5.0, -4.0]), (4.0, -3.5), strict=True):
         detector.calibrated(detector.threshold.model_copy(update={"value": threshold}), np.array(scores))
-    assert margin_units(detectors) == [2.0, 1.0]
+    assert margin_units(detectors) == [{4.0: 2.0}, {-3.5: 1.0}]
     detectors[1].calibrated(detectors[1].threshold, np.array([-3.0]))  # normal images above the threshold
     assert margin_units(detectors) is None
     detectors[1].calibrated(detectors[1].threshold, np.empty(0))
@@ -117,7 +127,7 @@ def prediction(score: float, threshold: float) -> FilePrediction:
 
 
 def test_a_row_holds_scores_margins_and_decisions_of_both():
-    row = table_row("a\nb.png", 1, (prediction(5.0, 3.0), prediction(-2.0, -1.0)), (4.0, 0.5))
+    row = table_row("a\nb.png", 1, (prediction(5.0, 3.0), prediction(-2.0, -1.0)), ({3.0: 4.0}, {-1.0: 0.5}))
     assert row == {
         "path": "a\ufffdb.png",
         "label": 1,
@@ -134,9 +144,49 @@ def test_a_row_holds_scores_margins_and_decisions_of_both():
 def test_a_file_that_one_of_them_cannot_predict_says_nothing_of_both():
     unread = FilePrediction(Path("x"), None, None, 1.0, "'x' is cut short")
     for pair in ((prediction(5.0, 3.0), unread), (unread, unread)):
-        row = table_row("x", None, pair, (1.0, 1.0))
+        row = table_row("x", None, pair, None)
         assert row["problem"] == "'x' is cut short"
         assert row["score_a"] is None and row["decision_b"] is None
+
+
+def test_a_category_decides_by_its_own_threshold_of_both():
+    detectors = Brightness((4, 6)), Brightness((4, 6))
+    for detector, value in zip(detectors, (0.2, 0.7), strict=True):
+        scores = np.array([0.1, value])
+        detector.by_category = {"dim": Calibration.of(quantile_threshold(scores, 0.9), scores)}
+    asked = ComparisonParameters(category="dim")
+    assert [one.threshold.value for one in choose_predictors(detectors, asked)] == [0.2, 0.7]
+    assert [one.threshold.value for one in choose_predictors(detectors, ComparisonParameters())] == [0.5, 0.5]
+    detectors[1].by_category = {"dam": detectors[1].by_category["dim"]}
+    with pytest.raises(InputError, match=r"^B of comparison.detectors: .* category 'dim'; did you mean 'dam'"):
+        choose_predictors(detectors, asked)
+    with pytest.raises(ValidationError, match="a threshold for tiles is of all categories"):
+        ComparisonParameters(category="dim", tiles={"size": 32})
+
+
+def test_both_predict_by_tiles_and_say_so(tmp_path, detector_folder):
+    """Margins of a large image are by the tiles' threshold, those of one that a tile holds by the detector's own."""
+    detectors = [kdad.detectors.load(detector_folder) for _ in range(2)]
+    for name, size in (("large", (120, 80)), ("small", (48, 32))):
+        Image.fromarray(coloured_noise(*size[::-1])).save(tmp_path / f"{name}.png")
+    asked, images = ComparisonParameters(tiles={"size": 48}), look_for_images(tmp_path)
+    tiling = Tiling.of(asked.tiles, detectors[0].size)
+    for detector, value, name in zip(detectors, (-50.0, 1000.0), "ab", strict=True):
+        threshold = detector.threshold.model_copy(update={"value": value})
+        detector.tiled, detector.digest = [new_tiled(tiling, threshold, np.array([value - 4]), images)], name
+    table, page, metrics = compare_detectors(detectors, images, asked, ComputeParameters())
+    large, small = table.to_dict("records")
+    alone = [TiledPredictor(one, one.tiled[0]).predict(tmp_path / "large.png") for one in detectors]
+    for name, value, expected in zip("ab", (-50.0, 1000.0), alone, strict=True):
+        assert large[f"score_{name}"] == pytest.approx(expected.score)
+        assert large[f"margin_{name}"] == pytest.approx((expected.score - value) / 4)
+        assert metrics[name]["threshold"] == value
+        assert small[f"decision_{name}"] == (small[f"score_{name}"] > detectors[0].threshold.value)
+    assert small["margin_a"] == small["margin_b"]
+    assert "1 predicted whole" in page and "Tiles&#39; threshold B" in page
+    detectors[1].tiled = []
+    with pytest.raises(InputError, match=r"^B of comparison.detectors: the detector has no threshold for tiles"):
+        choose_predictors(detectors, asked)
 
 
 def test_what_is_counted_of_a_table():

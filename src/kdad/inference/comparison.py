@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.detectors.predictor import PIXELS_TOGETHER, FilePrediction, Predictor, Read, read_or_say
+from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.experiments.statistics import mcnemar
 from kdad.images.files.decoding import decode_raw
@@ -17,6 +18,9 @@ from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages, batches_of
+from kdad.inference.parameters import ComparisonParameters
+from kdad.inference.predictions import AnyPredictor
+from kdad.inference.tiling import predict_by_tiles
 from kdad.parameters.written_names import printable
 
 #: The detectors in tables: the one in use, and the one that may replace it.
@@ -26,8 +30,28 @@ _BATCH = 8
 Pair = tuple[FilePrediction, FilePrediction]
 
 
-def predict_both(detectors: Sequence[Predictor], paths: list[Path]) -> Iterator[Pair]:
+def choose_predictors(detectors: Sequence[Predictor], comparison: ComparisonParameters) -> list[AnyPredictor]:
+    """Return what decides for each detector: by its common threshold, that of a category, or that of tiles.
+
+    Raises `InputError` that names the detector which has none.
+    """
+    chosen: list[AnyPredictor] = []
+    for name, detector in zip(NAMES, detectors, strict=True):
+        try:
+            detector.require_threshold()
+            of_category = detector if comparison.category is None else detector.for_category(comparison.category)
+            tiles = comparison.tiles
+            chosen.append(of_category if tiles is None else predict_by_tiles(detector, tiles, _BATCH))
+        except InputError as error:
+            raise InputError(f"{name.upper()} of comparison.detectors: {error}") from error
+    return chosen
+
+
+def predict_both(detectors: Sequence[AnyPredictor], paths: list[Path]) -> Iterator[Pair]:
     """Yield what each of two detectors says of every file, in their order; a few images are in memory at once."""
+    if any(isinstance(one, TiledPredictor) for one in detectors):  # which takes one large image at a time
+        yield from zip(*(one.predict_files(paths) for one in detectors), strict=True)
+        return
     read = partial(read_for_all, preparations=[detector.preparation for detector in detectors])
     for batch in batches_of(paths, _BATCH, PIXELS_TOGETHER):
         by_detector = zip(*read_ahead(read, batch, reading_threads()), strict=True)
@@ -63,26 +87,36 @@ def leave_out_seen(images: FoundImages, detectors: Sequence[Predictor]) -> tuple
     return FoundImages(images.place, kept, images.left_out), counts
 
 
-def margin_units(detectors: Sequence[Predictor]) -> list[float] | None:
-    """Return by detector how far its threshold lies above the median of its normal validation scores.
+#: By a detector's thresholds, how far each lies above the median of the normal scores that it was set on.
+Units = dict[float, float]
 
-    None where this is no positive number for any of them.
+
+def margin_units(detectors: Sequence[AnyPredictor]) -> list[Units] | None:
+    """Return the units of each detector's margins; by tiles also those of images that one tile holds.
+
+    None where one of them is no positive number.
     """
-    medians = [np.median(one.validation_scores) if one.validation_scores.size else np.nan for one in detectors]
-    units = [float(one.threshold.value - median) for one, median in zip(detectors, medians, strict=True)]
-    return units if all(np.isfinite(unit) and unit > 0 for unit in units) else None
+    units = []
+    for one in detectors:
+        deciding = [one, one.detector] if isinstance(one, TiledPredictor) else [one]
+        medians = [np.median(of.validation_scores) if of.validation_scores.size else np.nan for of in deciding]
+        values = [of.threshold.value for of in deciding]
+        units.append({value: float(value - median) for value, median in zip(values, medians, strict=True)})
+    known = [unit for own in units for unit in own.values()]
+    return units if all(np.isfinite(unit) and unit > 0 for unit in known) else None
 
 
-def table_row(name: str, label: int | None, pair: Pair, units: Sequence[float]) -> dict[str, Any]:
+def table_row(name: str, label: int | None, pair: Pair, units: Sequence[Units] | None) -> dict[str, Any]:
     """Return a row of the table: path, label, and score, margin and decision by each detector, or the problem.
 
-    The margin is how far a score lies above its own threshold, in `units`.
+    The margin is how far a score lies above its own threshold, in `units`, or as it is for None.
     """
     row: dict[str, Any] = {"path": printable(name), "label": label}
     problems = dict.fromkeys(one.problem for one in pair if one.problem is not None)
     row["problem"] = printable("; ".join(problems)) if problems else None
-    for detector, one, unit in zip(NAMES, pair, units, strict=True):
+    for place, (detector, one) in enumerate(zip(NAMES, pair, strict=True)):
         found = None if problems else one.prediction
+        unit = 1.0 if found is None or units is None else units[place][found.threshold]
         row[f"score_{detector}"] = None if found is None else found.score
         row[f"margin_{detector}"] = None if found is None else (found.score - found.threshold) / unit
         row[f"decision_{detector}"] = None if found is None else int(found.decision)

@@ -24,6 +24,11 @@ class WatchingParameters(StrictModel):
     seconds: float | None = Field(None, gt=0, description="end after so long; null: never")
 
 
+def _refuse_category_by_tiles(category: str | None, tiles: TileParameters | None) -> None:
+    if category is not None and tiles is not None:
+        raise ValueError("a threshold for tiles is of all categories together; set category: null, or tiles: null")
+
+
 class InferenceParameters(StrictModel):
     """The ``inference:`` block."""
 
@@ -60,6 +65,7 @@ class InferenceParameters(StrictModel):
             raise ValueError("maps.npy holds maps of one size, which images by tiles have not; set maps: false")
         if self.maps and self.watch:
             raise ValueError("maps.npy is of a known number of images, which a watch has not; set maps: false")
+        _refuse_category_by_tiles(self.category, self.tiles)
         return self
 
 
@@ -73,6 +79,13 @@ class ComparisonParameters(StrictModel):
         description="[A, B], each as inference.detector: the one in use, and one that may replace it; must be given",
     )
     images: str | None = Field(None, description="folder of images, of any layout, for both; must be given")
+    category: str | None = Field(None, description="as inference.category, which both must have learnt")
+    tiles: TileParameters | None = Field(None, description="as inference.tiles, for which both must have a threshold")
+
+    @model_validator(mode="after")
+    def _one_threshold_each(self) -> "ComparisonParameters":
+        _refuse_category_by_tiles(self.category, self.tiles)
+        return self
 
 
 class CalibrationParameters(StrictModel):

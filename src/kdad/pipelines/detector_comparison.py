@@ -8,10 +8,12 @@ from kedro.pipeline import Node, Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
+from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.inference.comparison import (
     NAMES,
+    choose_predictors,
     leave_out_seen,
     margin_units,
     measure_comparison,
@@ -20,6 +22,8 @@ from kdad.inference.comparison import (
 )
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
 from kdad.inference.parameters import ComparisonParameters
+from kdad.inference.predictions import AnyPredictor
+from kdad.inference.tiling import describe_sizes, describe_tiles
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
@@ -48,43 +52,54 @@ def compare_detectors(
 ) -> tuple[pd.DataFrame, str, dict[str, Any]]:
     """Predict every image by both detectors; return the table, the page, and what is counted.
 
-    Raises `InputError` where both are the same detector, or one has no threshold, and as `leave_out_seen`.
+    Raises `InputError` where both are the same detector, and as `choose_predictors` and `leave_out_seen`.
     """
     prepare_compute(compute)
-    for name, detector in zip(NAMES, detectors, strict=True):
-        try:
-            detector.require_threshold()
-        except InputError as error:
-            raise InputError(f"{name.upper()} of comparison.detectors: {error}") from error
+    predictors = choose_predictors(detectors, comparison)
     if detectors[0].digest == detectors[1].digest:
         raise InputError("comparison.detectors names the same detector twice, by its SHA-256; give two different ones")
     images, seen = leave_out_seen(images, detectors)
-    units = margin_units(detectors)
-    facts = _describe(detectors, images, seen, units is not None)
+    units = margin_units(predictors)
+    facts = _describe(detectors, predictors, comparison.category, images, seen, units is not None)
     logger.info(as_lines("Comparing", facts), extra=PLAIN)
-    pictures, rows = ComparedPictures([one.colour_limits for one in detectors]), []
-    pairs = predict_both(detectors, images.paths)
+    pictures, rows = ComparedPictures([one.colour_limits for one in predictors]), []
+    pairs = predict_both(predictors, images.paths)
     for name, label in counted(list(zip(images.names, images.labels, strict=True)), "Comparing"):
         pair = next(pairs)
-        rows.append(table_row(name, label, pair, units or (1.0, 1.0)))
+        rows.append(table_row(name, label, pair, units))
         pictures.consider(rows[-1], pair)
         del pair  # a large image is not kept while the next is predicted
     table = pd.DataFrame(rows).astype({"label": "Int64", "decision_a": "Int64", "decision_b": "Int64"})
     metrics = measure_comparison(table) | {f"seen_by_{name}": count for name, count in seen.items()}
-    for name, detector in zip(NAMES, detectors, strict=True):
+    for name, detector, predictor in zip(NAMES, detectors, predictors, strict=True):
         metrics[name] |= {"detector": detector.record.get("folder"), "digest": detector.digest}
-        metrics[name] |= {"threshold": detector.threshold.value}
+        metrics[name] |= {"threshold": predictor.threshold.value}
     title = f"Two detectors: {printable(str(comparison.images))}"
     return table, render_comparison(title, facts, table, metrics, pictures, units is not None), metrics
 
 
-def _describe(detectors: list[Predictor], images: FoundImages, seen: dict[str, int], in_units: bool) -> Facts:
-    facts = []
-    for name, detector in zip(NAMES, detectors, strict=True):
-        kept = {key: text for key, text in describe_detector(detector) if key in ("Detector", "Threshold")}
-        facts += [(f"{key} {name.upper()}", text) for key, text in kept.items()]
-    about = dict(describe_images(images, detectors[0], "these are compared without"))
-    facts += [(key, about[key]) for key in ("Images", "Labels", "Left out")]
+def _describe(
+    detectors: list[Predictor],
+    predictors: list[AnyPredictor],
+    category: str | None,
+    images: FoundImages,
+    seen: dict[str, int],
+    in_units: bool,
+) -> Facts:
+    facts = [] if category is None else [("Category", printable(category))]
+    sizes = None
+    for name, detector, predictor in zip(NAMES, detectors, predictors, strict=True):
+        about = describe_detector(detector if isinstance(predictor, TiledPredictor) else predictor)
+        if category is not None:
+            about = [fact for fact in about if fact[0] != "Categories"]
+        if isinstance(predictor, TiledPredictor):
+            about += describe_tiles(predictor.found)
+            sizes = describe_sizes(images, predictor.tiling)
+        kept = ("Detector", "Threshold", "Categories", "Tiles", "Tiles' threshold")
+        facts += [(f"{key} {name.upper()}", text) for key, text in about if key in kept]
+    about = dict(describe_images(images, detectors[0], "these are compared without", sizes))
+    shown = ("Images", "Labels", "Left out") if sizes is None else ("Images", "Sizes", "Labels", "Left out")
+    facts += [(key, about[key]) for key in shown]
     facts += [
         ("Seen", f"{count} images that {name.upper()} was trained or calibrated on are left out")
         for name, count in seen.items()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from kdad.detectors.predictor import FilePrediction, colour_limits_of
 from kdad.images.files.decoding import resize_image
@@ -136,6 +137,9 @@ def draw_margins(table: pd.DataFrame, in_units: bool) -> Figure:
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.set_xscale("symlog", linthresh=2)  # defects may lie a hundred times as far off as normal images
     axes.set_yscale("symlog", linthresh=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.legend(frameon=False, fontsize=8)
     return figure
 
