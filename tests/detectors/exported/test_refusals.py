@@ -2,21 +2,24 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from exported_detectors import coloured_noise, export, wave_images
+from exported_detectors import coloured_noise, export, wave_images, waves
 from kdad.detectors import load
 from kdad.detectors.exported import writing
 from kdad.detectors.exported.detector import open_exported, write_exported
 from kdad.detectors.exported.facts import read_texts
 from kdad.detectors.exported.onnx_file import write_model
-from kdad.detectors.exported.verification import VerificationImages, drawn
+from kdad.detectors.exported.verification import VerificationImages, drawn, of_run
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
+from kdad.scoring.threshold import Calibration, quantile_threshold
+from memory_images import split_of
 
 
 class _Shifted:
@@ -52,6 +55,29 @@ def test_a_file_that_answers_otherwise_is_not_written(detector, tmp_path, monkey
     with pytest.raises(InputError, match=r"nothing is written: scores differ by 0.0002 of their range"):
         export(detector, tmp_path)
     assert _written(tmp_path) == set()
+
+
+def test_thresholds_of_categories_are_set_anew_on_their_own_images_or_refused(detector, monkeypatch):
+    _shift(detector, 2.0, monkeypatch)
+    by_range, images = 2.0 * _range(detector), wave_images()
+    kept = [replace(one, category="ab"[number % 2]) for number, one in enumerate(images.images)]
+    before = {}
+    for category in "ab":
+        scores = [detector.predict(one.pixels()).score for one in kept if one.validation and one.category == category]
+        before[category] = Calibration.of(quantile_threshold(np.array(scores), 0.6), np.array(scores))
+    monkeypatch.setattr(detector, "by_category", before)
+    for precision, made_in in (("int8", "float32"), ("int8", "bfloat16")):
+        facts, _ = export_detector(detector, made_in, replace(images, images=kept), "onnxruntime", precision)
+        for category, calibration in before.items():
+            found = facts.by_category[category]
+            assert found.threshold.value == pytest.approx(calibration.threshold.value + by_range, rel=1e-5)
+            assert found.validation_scores == pytest.approx([one + by_range for one in calibration.validation_scores])
+            assert found.threshold.expected_false_positive_rate == calibration.threshold.expected_false_positive_rate
+    with pytest.raises(InputError, match=r"threshold of the category 'a', which a file in int8 takes anew"):
+        export_detector(detector, "float32", images, "onnxruntime", "int8")
+    united = split_of(waves())
+    united.table["member"] = ["ab"[row % 2] for row in range(36)]
+    assert {one.category for one in of_run(waves(), united).part(validation=True)} == {"a", "b"}
 
 
 def test_a_difference_below_the_limit_is_not_refused(detector, tmp_path, monkeypatch):

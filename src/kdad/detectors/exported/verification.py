@@ -28,7 +28,8 @@ _DRAWN, _DRAWN_SEED = 16, 0
 class CheckedImage:
     """An image by its pixels, uint8 RGB `(H, W, 3)`; `label` None where nothing is known of it.
 
-    `validation` ones are normal, and no detector has learnt them. A mask is bool, at the detector's size.
+    `validation` ones are normal, and no detector has learnt them. A mask is bool, at the detector's size. `category` is
+    the one of a united set.
     """
 
     pixels: Callable[[], np.ndarray]
@@ -36,6 +37,7 @@ class CheckedImage:
     validation: bool
     mask: Callable[[], np.ndarray | None] = lambda: None
     group: str | None = None
+    category: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class VerificationImages:
 def of_run(images: ImageSet, split: Split) -> VerificationImages:
     """Return normal validation and test images of a run."""
     validation = set(split.rows("validation").tolist())
+    members = split.table["member"].tolist() if "member" in split.table else [None] * len(split.table)
     found = [
         CheckedImage(
             lambda row=row: images.own_pixels(row),
@@ -72,6 +75,7 @@ def of_run(images: ImageSet, split: Split) -> VerificationImages:
             row in validation,
             lambda row=row: images.mask(row) if row not in validation else None,
             images.samples[row].group,
+            members[row],
         )
         for row in split.scored.tolist()
     ]
@@ -126,6 +130,7 @@ class Answers:
     labels: np.ndarray  # float, NaN for unknown
     validation: np.ndarray
     groups: np.ndarray  # None where there are none
+    categories: np.ndarray  # None where there are none
     map_difference: float | None
     pixel_auroc_before: float | None
     pixel_auroc: float | None
@@ -166,7 +171,7 @@ def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) ->
         (before,), maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])
         (after,), *own_maps = runtime.run_pixels(np.ascontiguousarray(image.pixels()[None]))
         label = np.nan if image.label is None else float(image.label)
-        rows.append((float(before), float(after), label, image.validation, image.group))
+        rows.append((float(before), float(after), label, image.validation, image.group, image.category))
         if maps is None:
             continue
         ranges.append((np.abs(own_maps[0][0] - maps[0]).max(), maps.min(), maps.max()))

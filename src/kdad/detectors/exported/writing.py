@@ -24,7 +24,7 @@ from kdad.detectors.exported.verification import (
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.scoring.parameters import LABELLED_RULES
-from kdad.scoring.threshold import Threshold, threshold_by_rule
+from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 from kdad.storage.provenance import code_version
 
 
@@ -38,9 +38,9 @@ def export_detector(
     """Return what a file of a detector, which computes in float32, says of itself, and its ONNX model.
 
     `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
-    gets a threshold of its own by the same rule, on normal validation images through its runtime; without any it has
-    none. Raises `InputError` for a system that cannot be exported, for answers of a float32 file that are not
-    the detector's, and without the images that another precision takes.
+    gets thresholds of its own by the same rules, on normal validation images through its runtime, of categories on
+    theirs; without any image it has none. Raises `InputError` for a system that cannot be exported, for answers of a
+    float32 file that are not the detector's, and without the images that another precision or a category takes.
     """
     validation = images.part(validation=True)
     if precision != "float32" and not validation:
@@ -53,12 +53,23 @@ def export_detector(
     own_threshold = (
         detector.threshold is not None and (precision, made_in) != ("float32", "float32") and bool(validation)
     )
+    missing = detector.by_category.keys() - {image.category for image in validation}
+    if own_threshold and missing:
+        raise InputError(
+            f"the detector has a threshold of the category '{min(missing)}', which a file in {precision} takes anew on "
+            f"its validation images, and there are none among those {images.are}; leave export.images out and give the "
+            "dataset: block of its run, raise export.most_images, or export in float32"
+        )
     normal = np.stack([prepared(detector, image) for image in validation]) if precision == "int8" else None
     model = build_model(Pixels(detector.size, detector.preparation), detector.graph(), normal)
     answers = compare(detector, RUNTIMES[runtime](model, Path(FILE), precision), images.images)
     _check(answers, precision, images.are)
-    inherited = detector.threshold if made_in == precision == "float32" else None
-    threshold = _threshold_of(answers, detector.threshold) if own_threshold else inherited
+    threshold, by_category = None, {}
+    if own_threshold:
+        threshold = _threshold_of(answers, detector.threshold)
+        by_category = {name: _of_category(answers, name, kept.threshold) for name, kept in detector.by_category.items()}
+    elif made_in == precision == "float32":
+        threshold, by_category = detector.threshold, detector.by_category
     normal_scores = answers.after[answers.validation] if own_threshold else detector.validation_scores
     facts = ExportedFacts(
         format=FORMAT,
@@ -74,7 +85,7 @@ def export_detector(
         threshold=threshold,
         threshold_set_by="runtime" if own_threshold else "detector",
         validation_scores=np.sort(normal_scores).tolist(),
-        by_category=detector.by_category if made_in == precision == "float32" else {},
+        by_category=by_category,
         colour_limits=detector.colour_limits,
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
@@ -101,12 +112,19 @@ def _check(answers: Answers, precision: str, are: str) -> None:
         )
 
 
-def _threshold_of(answers: Answers, before: Threshold) -> Threshold:
-    """Return the threshold that the rule of the one before sets on the file's own scores.
+def _of_category(answers: Answers, category: str, before: Threshold) -> Calibration:
+    own = answers.validation & (answers.categories == category)
+    return Calibration.of(_threshold_of(answers, before, own), answers.after[own])
+
+
+def _threshold_of(answers: Answers, before: Threshold, own: np.ndarray | None = None) -> Threshold:
+    """Return the threshold that the rule of the one before sets on the file's own scores, or some of these.
 
     Raises `InputError` for a rule of labelled images without such, and as the rules do.
     """
-    used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.validation
+    used = own
+    if used is None:
+        used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.validation
     groups = answers.groups[used]
     return threshold_by_rule(
         *(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used]),
