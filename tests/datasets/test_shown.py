@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.datasets.shown import FiguresDataset, HtmlPageDataset, PngFilesDataset, TidyTableDataset, widen
+from kdad.datasets.shown import FigureDataset, FiguresDataset, HtmlPageDataset, PngFilesDataset, TidyTableDataset, widen
 
 
 @pytest.fixture
@@ -108,3 +108,10 @@ def test_the_preview_is_the_wide_form(tmp_path):
 
 def test_an_empty_table_has_an_empty_preview(tmp_path):
     assert widen(TABLE.iloc[:0], ["axis"], "metric", ["value"]).empty
+
+
+def test_a_figure_loads_as_the_picture_that_it_was_saved_as(tmp_path):
+    figure = Figure(figsize=(2, 1), dpi=50)
+    dataset = FigureDataset(filepath=str(tmp_path / "figure.png"))
+    dataset.save(figure)
+    assert dataset.load().size == (100, 50)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 from kedro_datasets._typing import ImagePreview, TablePreview
+from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.datasets.place import PlaceDataset
+from kdad.datasets.place import PlaceDataset, file_of
 from kdad.storage.replacing import replace_text
 
 
@@ -61,6 +62,14 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+class FigureDataset(MatplotlibDataset):
+    """A figure as a PNG file."""
+
+    def load(self) -> Image.Image:
+        """Read the picture."""
+        return Image.open(io.BytesIO(file_of(self).read_bytes()))
 
 
 def _stack(pictures: list[bytes]) -> bytes:

@@ -1,7 +1,7 @@
 """Configuration of a run: which parameter blocks there are, where outputs lie, and the session's own parameters."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from kdad.parameters.former import former_lines
 from kdad.parameters.strict import every_message, nearest_name
 from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
 from kdad.project import register_project
+from kdad.project.catalog_types import check_types
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.places import DATA, OutputFolder, dataset_claims, inference_claim, results_place
 from kdad.scoring.parameters import MeasuringParameters
@@ -80,7 +81,6 @@ class RunConfigLoader(OmegaConfigLoader):
         self.project = Path(conf_source).resolve().parent
         #: Whose results the places are that this session may write to, known with its catalog.
         self.claims: list[OutputFolder] = []
-        self._outputs: str | None = None
         self._parameters: dict[str, Any] | None = None
         options["runtime_params"] = escape_placeholders(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
@@ -100,11 +100,13 @@ class RunConfigLoader(OmegaConfigLoader):
         except MissingConfigException:
             raise
         except Exception as error:  # whatever YAML, OmegaConf or Kedro say of a file
-            wrong = unreadable_files(Path(self.conf_source), (self.base_env, self.env or self.default_run_env))
+            wrong = unreadable_files(self._folders())
             if not wrong:
                 raise
             message = "files of the configuration cannot be used:\n" + "\n".join(wrong)
             raise CommandLineError(message) from error
+        if key == "catalog":
+            check_types(loaded, self._folders())
         if key == "mlflow":
             check_values({"mlflow.yml": MlflowSettings}, {"mlflow.yml": loaded}, "mlflow.yml cannot be used")
         if key == "parameters":
@@ -117,9 +119,10 @@ class RunConfigLoader(OmegaConfigLoader):
     @property
     def outputs(self) -> str:
         """The folder of the project that results are written below."""
-        if self._outputs is None:
-            self._outputs = str(self["globals"].get("outputs") or DATA)
-        return self._outputs
+        return str(self._globals.get("outputs") or DATA)
+
+    def _folders(self) -> list[Path]:
+        return [Path(self.conf_source) / name for name in (self.base_env, self.env or self.default_run_env)]
 
     def _tracking_fact(self, fact: str) -> Any:
         """Return what is known of where runs are logged; `ui` is where its pages are shown."""
@@ -163,10 +166,10 @@ class _LoaderOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def unreadable_files(conf_source: Path, environments: Sequence[str]) -> list[str]:
-    """Return a line for each YAML file of these environments that is none, or no mapping of names to values."""
+def unreadable_files(folders: Iterable[Path]) -> list[str]:
+    """Return a line for each YAML file below `folders` that is none, or no mapping of names to values."""
     lines = []
-    for path in [path for name in environments for path in sorted((conf_source / name).rglob("*.y*ml"))]:
+    for path in [path for folder in folders for path in sorted(folder.rglob("*.y*ml"))]:
         try:
             content = _LoaderOnce(path.read_bytes()).get_single_data()
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdad.errors import InputError
 from kdad.parameters.written_names import plain_name
-from kdad.project.places import DATA, LATEST, find_latest
+from kdad.project.places import DATA, LATEST, find_latest, given_folder
 from kdad.storage.replacing import replacing
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 
@@ -26,7 +26,7 @@ _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 def find_detector(location: str, project: Path, tracking: str | None = None, outputs: str = DATA) -> tuple[Path, str]:
     """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
 
-    A relative folder is one of the project, or else of the working directory. Runs are those of the MLflow at
+    Runs are those of the MLflow at
     `tracking`, by default the one that this process has chosen.
     """
     if location.startswith(_RUNS):
@@ -42,9 +42,7 @@ def find_detector(location: str, project: Path, tracking: str | None = None, out
         fetch = partial(fetch_model_detector, model, uri=tracking)
         return _download(f"the model '{model}'", "name", plain_name(model), project, fetch), location
     if location != LATEST:
-        folder = Path(location).expanduser()
-        inside = project / folder
-        return (inside if inside.exists() else folder.absolute()), "the folder given"
+        return given_folder(location, project), "the folder given"
     return find_latest(project / outputs, project)
 
 

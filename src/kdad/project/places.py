@@ -188,8 +188,14 @@ def _detector_location(location: str, data: Path, project: Path) -> str:
             return location
     if location.startswith(("models:/", "runs:/")):
         return location
-    inside = project / Path(location).expanduser()
-    return str((inside if inside.exists() else Path(location).expanduser()).resolve())
+    return str(given_folder(location, project).resolve())
+
+
+def given_folder(location: str, project: Path) -> Path:
+    """Return the folder that is meant: a relative one is of the project, or else of the working directory."""
+    folder = Path(location).expanduser()
+    inside = project / folder
+    return inside if inside.exists() else folder.absolute()
 
 
 def find_latest(data: Path, project: Path | None = None) -> tuple[Path, str]:

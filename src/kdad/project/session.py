@@ -6,6 +6,7 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
@@ -13,6 +14,7 @@ from kdad.errors import InputError
 from kdad.experiments.paper_plan import PLANNED
 from kdad.experiments.plan import bind_settings
 from kdad.parameters.strict import nearest_name
+from kdad.project.catalog_types import wrong_entry
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.configuration import block_model, check_values
 
@@ -93,8 +95,16 @@ class CheckedSession(KedroSession):
         names = pipeline_names or ([pipeline_name] if pipeline_name else [])
         if not names and any(options.get(name) for name in (*_NODES, *_DATA, "namespaces")):
             names = [find_pipeline(options)]
-        parameters = self.load_context().config_loader["parameters"]
-        return super().run(pipeline_names=check_pipelines(names or ["__default__"], parameters), **options)
+        loader = self.load_context().config_loader
+        meant = check_pipelines(names or ["__default__"], loader["parameters"])
+        loader["catalog"]  # a mistake in it is said before the pipelines are imported
+        try:
+            return super().run(pipeline_names=meant, **options)
+        except DatasetError as error:
+            wrong = wrong_entry(error)
+            if wrong is None:
+                raise
+            raise wrong from error
 
     def load_context(self) -> KedroContext:
         """Load the session's context, once."""
