@@ -13,7 +13,7 @@ from kdad.project.places import reserve
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(
-    folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local")
+    folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("base", "local", "schema")
 )
 # What an environment asks the user for.
 NEEDED = {

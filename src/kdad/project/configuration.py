@@ -55,10 +55,11 @@ def block_model(name: str) -> Any:
     """Return the model of a parameter block, of the seed its type; None for a name that is no block."""
     if name.endswith(SUFFIX) and system_of(name) in SYSTEMS:
         return AblationParameters
-    return _known_blocks().get(name)
+    return known_blocks().get(name)
 
 
-def _known_blocks() -> dict[str, Any]:
+def known_blocks() -> dict[str, Any]:
+    """Return the model of every block but those of ablations, by name."""
     of_systems = {
         block: field.annotation for system in SYSTEMS.values() for block, field in system.Settings.model_fields.items()
     }
@@ -180,13 +181,19 @@ def unreadable_files(folders: Iterable[Path]) -> list[str]:
     return lines
 
 
+#: Folders of `conf` that no run is given: what all others lie over, and what editors read.
+_NO_ENVIRONMENTS = ("base", "schema")
+
+
 def check_environment(name: str | None, conf_source: Path) -> None:
     """End the run for an environment that has no folder in `conf_source`, naming the nearest; an archive is not looked
     into, and ``local`` need not be there.
     """
-    if name in (None, "local") or not conf_source.is_dir() or (conf_source / name).is_dir():
+    if name in (None, "local") or not conf_source.is_dir():
         return
-    known = [folder.name for folder in conf_source.iterdir() if folder.is_dir() and folder.name != "base"]
+    if name not in _NO_ENVIRONMENTS and (conf_source / name).is_dir():
+        return
+    known = [folder.name for folder in conf_source.iterdir() if folder.is_dir() and folder.name not in _NO_ENVIRONMENTS]
     raise CommandLineError(
         f"there is no environment '{name}' in '{conf_source}'{nearest_name(name, known)}", ExitCode.WRONG_COMMAND
     )
@@ -196,7 +203,7 @@ def check_names(parameters: dict[str, Any]) -> None:
     """End the run with one message for parameters of earlier versions, and for blocks that are unknown."""
     lines = former_lines(parameters)
     unknown = [name for name in parameters if block_model(name) is None]
-    known = [*_known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
+    known = [*known_blocks(), *(name for name in parameters if name.endswith(SUFFIX) and name not in unknown)]
     for name in unknown:
         if not any(line.startswith(f"  {name}.") for line in lines):
             lines.append(f"  unknown parameter '{name}'{nearest_name(name, known)}")
