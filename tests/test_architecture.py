@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipelines", "serving"),
     ("hooks",),
     ("pipeline_registry",),
-    ("settings", "cli", "__main__"),
+    ("settings", "cli", "__main__", "store", "doctor"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 #: It imports what opens detectors when one is opened, and not before.

@@ -47,7 +47,7 @@ def test_the_checkpoint_goes_when_the_weights_are_saved(store):
 
     folder = train_once(store, "key", train).folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("checksums.json", "cost.json", "loss_history.csv", "weights.safetensors")
+        *("checksums.json", "cost.json", "loss_history.csv", "made_by.json", "weights.safetensors")
     ]
 
 
@@ -138,7 +138,7 @@ def test_a_training_whose_result_cannot_be_saved_goes_on_from_its_checkpoint(sto
     trained = train_once(store, "key", lambda checkpoint: found.append(checkpoint.load()) or _train(checkpoint))
     assert [state["epoch"] for state in found] == [3]
     assert sorted(path.name for path in trained.folder.iterdir()) == [
-        *("checksums.json", "cost.json", "loss_history.csv", "weights.safetensors")
+        *("checksums.json", "cost.json", "loss_history.csv", "made_by.json", "weights.safetensors")
     ]
 
 

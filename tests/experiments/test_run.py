@@ -99,7 +99,7 @@ def test_the_folder_holds_detector_scores_sheet_and_history(run, feature_set):
     found = run(mkd())
     folder = Path(found.folder)
     assert {path.name for path in folder.iterdir()} == {
-        *("checksums.json", "detector", "scores.csv", "heatmaps.png"),
+        *("checksums.json", "made_by.json", "detector", "scores.csv", "heatmaps.png"),
         *("loss_history.csv", "histograms.npz", "result.json"),
     }
     scores = pd.read_csv(folder / "scores.csv")
@@ -190,7 +190,7 @@ def test_a_baseline_that_draws_is_fitted_for_each_seed(run, counted):
 def test_a_case_without_maps_or_history_leaves_neither(run):
     found = run(nearest())
     names = {path.name for path in Path(found.folder).iterdir()}
-    assert names == {"checksums.json", "detector", "scores.csv", "result.json"}
+    assert names == {"checksums.json", "made_by.json", "detector", "scores.csv", "result.json"}
     assert (history_of(found), histograms_of(found)) == (None, None)
     assert found.metrics["pixel_auroc"] is None
 

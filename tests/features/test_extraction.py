@@ -232,7 +232,8 @@ def test_outputs_that_are_not_to_be_kept_are_measured_and_gone(case, passes):
     found = case.run()
     assert passes == [2, 2, 1]
     assert not found.kept
-    assert sorted(path.name for path in found.folder.iterdir()) == ["checksums.json", "manifest.json", "means.npy"]
+    names = ["checksums.json", "made_by.json", "manifest.json", "means.npy"]
+    assert sorted(path.name for path in found.folder.iterdir()) == names
     assert (found.statistics, found.points, found.identity) == (kept.statistics, kept.points, kept.identity)
 
 

@@ -99,7 +99,12 @@ def test_each_class_has_a_result(swept):
 def test_classes_have_rows_of_one_cache_and_scales_of_their_own(swept):
     caches = class_caches(swept[0])
     assert len(caches) == 10
-    assert {path.name for path in caches[1].folder.iterdir()} == {"checksums.json", "manifest.json", "rows.npy"}
+    assert {path.name for path in caches[1].folder.iterdir()} == {
+        "checksums.json",
+        "made_by.json",
+        "manifest.json",
+        "rows.npy",
+    }
     scales = [tuple(overall_sd(found) for found in cache.statistics) for cache in caches]
     assert all(len(set(point)) == 10 for point in zip(*scales, strict=True))
     assert [len(cache) for cache in caches] == [48] * 10

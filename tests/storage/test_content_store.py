@@ -168,7 +168,7 @@ def test_what_fails_through_no_fault_of_its_own_goes_on_where_it_was(tmp_path, e
     seen = []
     store.obtain("key", lambda folder: seen.append((folder / "progress").read_text()), progress="progress")
     assert seen == ["epoch 3"]
-    assert [path.name for path in tmp_path.rglob("*")] == ["key", "checksums.json"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"key", "checksums.json", "made_by.json"}
 
 
 def test_what_would_fail_again_leaves_nothing_to_go_on_with(tmp_path):
@@ -198,9 +198,10 @@ def test_progress_goes_when_the_folder_is_in_its_place_and_not_before(tmp_path, 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("kdad.storage.content_store._drop", killed)
         store.obtain("key", build, progress="progress")
-    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["checksums.json", "network", "progress"]
+    whole = {"checksums.json", "made_by.json", "network"}
+    assert {path.name for path in (tmp_path / "key").iterdir()} == whole | {"progress"}
     assert store.obtain("key", lambda _: 1 / 0, progress="progress") == (tmp_path / "key", True)
-    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["checksums.json", "network"]
+    assert {path.name for path in (tmp_path / "key").iterdir()} == whole
 
 
 def _write_two(folder):
@@ -297,7 +298,7 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_finds_it_whole(tmp_
     until(lambda: any((tmp_path / "started").iterdir()))
     assert not (tmp_path / "store/key").exists()
     (tmp_path / "go_on").touch()
-    whole = ["checksums.json", "first", "second"]
+    whole = ["checksums.json", "first", "made_by.json", "second"]
     found = sorted(json.loads(process.communicate()[0]) for process in processes)
     assert found == [[[], True, whole], [[[]], False, whole]]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["key"]
@@ -310,7 +311,11 @@ def test_what_a_killed_process_left_is_taken_over_by_one_that_waited(tmp_path, b
     first.send_signal(signal.SIGKILL)
     first.wait()
     (tmp_path / "go_on").touch()
-    assert json.loads(second.communicate()[0]) == [[["first"]], False, ["checksums.json", "first", "second"]]
+    assert json.loads(second.communicate()[0]) == [
+        [["first"]],
+        False,
+        ["checksums.json", "first", "made_by.json", "second"],
+    ]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["key"]
 
 

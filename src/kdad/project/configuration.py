@@ -181,7 +181,7 @@ def unreadable_files(folders: Iterable[Path]) -> list[str]:
     return lines
 
 
-#: Folders of `conf` that no run is given: what all others lie over, and what editors read.
+#: Folders of `conf` that are offered to nobody: what all others lie over, and what editors read.
 _NO_ENVIRONMENTS = ("base", "schema")
 
 
@@ -189,9 +189,7 @@ def check_environment(name: str | None, conf_source: Path) -> None:
     """End the run for an environment that has no folder in `conf_source`, naming the nearest; an archive is not looked
     into, and ``local`` need not be there.
     """
-    if name in (None, "local") or not conf_source.is_dir():
-        return
-    if name not in _NO_ENVIRONMENTS and (conf_source / name).is_dir():
+    if name in (None, "local") or not conf_source.is_dir() or (conf_source / name).is_dir():
         return
     known = [folder.name for folder in conf_source.iterdir() if folder.is_dir() and folder.name not in _NO_ENVIRONMENTS]
     raise CommandLineError(

@@ -12,9 +12,11 @@ from typing import Any
 
 from kdad.errors import InputError
 from kdad.storage.disk_space import DiskFullError, disk_full_error
-from kdad.storage.replacing import flush_to_disk, one_at_a_time
+from kdad.storage.replacing import describe_this_process, flush_to_disk, one_at_a_time
 
 CHECKSUMS = "checksums.json"
+#: Which process made a folder, and when; it is no part of what was made.
+MADE_BY = "made_by.json"
 #: A larger file is hashed when it is made, and again where its size or time of change is another than then.
 _LARGE = 1 << 26  # bytes: a twentieth of a second
 #: What this process has found whole, by folder: the files' sizes and times, so that nothing is hashed twice.
@@ -125,6 +127,7 @@ class ContentStore:
             with disk_full_error(partial):
                 build(partial)
                 write_checksums(partial, progress)
+                (partial / MADE_BY).write_text(describe_this_process(), encoding="utf-8")
                 flush_to_disk(partial)
         except Exception as error:
             is_final = isinstance(error, InputError) and not isinstance(error, DiskFullError)

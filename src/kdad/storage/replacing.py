@@ -57,7 +57,7 @@ class ProcessLock:
             logger.warning("The disk of '%s' knows no locks: run one process at a time there", self.path.parent)
             return True
         with suppress(OSError):  # a full disk: then the holder is not named
-            self.path.write_text(_describe_this_process(), encoding="utf-8")
+            self.path.write_text(describe_this_process(), encoding="utf-8")
         return True
 
     def free(self) -> None:
@@ -88,7 +88,8 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         lock.free()
 
 
-def _describe_this_process() -> str:
+def describe_this_process() -> str:
+    """Return JSON of the process's number, its command, and the time."""
     program, *arguments = sys.orig_argv or ["python"]
     command = shlex.join([Path(program).name, *arguments])
     command = command if len(command) <= _LONGEST_COMMAND else command[: _LONGEST_COMMAND - 3] + "..."
