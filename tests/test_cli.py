@@ -1,6 +1,7 @@
 """`kedro run` as people type it: what it takes, and what it ends with."""
 
 import re
+import time
 
 import pytest
 from click.testing import CliRunner, Result
@@ -44,29 +45,70 @@ def test_parameters_of_a_configuration_file_are_a_dictionary_already(tmp_path):
     assert (options["params"], options["env"]) == ({"dataset": {"image_size": [64, 128]}}, "test")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--env=tset"], ExitCode.WRONG_COMMAND, r"no environment 'tset' in '.*conf'; did you mean 'test'\?"),
-        (["--env=test", "--pipeline=mdk"], ExitCode.WRONG_COMMAND, r"no pipeline 'mdk'; did you mean 'mkd'\?"),
-        (["--env=test", "--pipelines=ingestion,mdk"], ExitCode.WRONG_COMMAND, "no pipeline 'mdk'"),
-        (["--env=test", "--nodes=split_image"], ExitCode.WRONG_COMMAND, "did you mean 'split_images'"),
-        (["--env=test", "--pipeline=ingestion", "--tags=trainin"], ExitCode.WRONG_COMMAND, "did you mean 'training'"),
-        (["--env=test", "--tags=reporting", "--nodes=split_images"], ExitCode.WRONG_COMMAND, "leave something out"),
-        (["--env=test", "--namespaces=mkd"], ExitCode.WRONG_COMMAND, "no namespace 'mkd'; there is none"),
-        (["--env=test", "--to-outputs=mkd.metric"], ExitCode.WRONG_COMMAND, "did you mean 'mkd.metrics'"),
-        (["--env=test", "--params=seed"], ExitCode.WRONG_COMMAND, "--params: 'seed' has no name"),
-        (["--env=test", "--params=sede=1"], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),
-        (["--env=test", "--params=cloner.training.epochs=0"], ExitCode.WRONG_PARAMETERS, r"cloner\.training\.epochs: "),
-        (["--env=folder", "--params=dataset.root=/no/where"], ExitCode.UNUSABLE_INPUT, "no folder /no/where"),
-    ],
-)
-def test_a_mistake_is_one_message_with_the_exit_code_of_its_kind(kedro_run, arguments, code, said):
-    found = kedro_run(*arguments)
-    assert found.exit_code == code
-    assert re.search(said, found.stderr)
-    assert found.stderr.count("Error: ") == 1
-    assert "Traceback" not in found.output
+#: Of each mistake: the file of `conf` that it is in with what the file holds, or the arguments; the code; the message.
+MISTAKES = [
+    ({"test/parameters.yml": "sede: 1\n"}, [], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),
+    ({"test/parameters.yml": "cloner: {trainin: {}}\n"}, [], ExitCode.WRONG_PARAMETERS, "did you mean 'training'"),
+    ({"test/parameters.yml": "seed: 1\nseed: 2\n"}, [], ExitCode.WRONG_PARAMETERS, r"twice, in lines 1 and 2"),
+    ({"test/parameters.yml": "seed: [1\n"}, [], ExitCode.WRONG_PARAMETERS, r"test/parameters\.yml: "),
+    ({"test/parameters.yml": "- seed\n"}, [], ExitCode.WRONG_PARAMETERS, r"parameters\.yml: holds a list"),
+    ({"test/parameters.yml": "seed: one\n"}, [], ExitCode.WRONG_PARAMETERS, r"seed: .*\(given: 'one'\)"),
+    (
+        {"test/mlflow.yml": "server: {mlflow_tracking_url: a}\n"},
+        [],
+        ExitCode.WRONG_PARAMETERS,
+        "did you mean 'mlflow_tr",
+    ),
+    ({"test/mlflow.yml": "trakking: {}\n"}, [], ExitCode.WRONG_PARAMETERS, "did you mean 'tracking'"),
+    ({"test/mlflow.yml": "ui: {port: []}\n"}, [], ExitCode.WRONG_PARAMETERS, r"ui\.port"),
+    ({"test/catalog.yml": "table: {type: pandas.CSVDatset}\n"}, [], ExitCode.WRONG_PARAMETERS, "'pandas.CSVDataset'"),
+    (
+        {"test/catalog.yml": "a: {type: kdad.dataset.shown.HtmlPageDataset}\n"},
+        [],
+        ExitCode.WRONG_PARAMETERS,
+        "datasets",
+    ),
+    (
+        {"test/catalog.yml": "split_table: {type: pandas.CSVDataset, filpath: a.csv}\n"},
+        *(
+            ["--pipeline=ingestion"],
+            ExitCode.WRONG_PARAMETERS,
+            "unknown key 'filpath'; did you mean",
+        ),
+    ),
+    ({}, ["--env=tset"], ExitCode.WRONG_COMMAND, r"no environment 'tset' in '.*conf'; did you mean 'test'\?"),
+    ({}, ["--pipeline=mdk"], ExitCode.WRONG_COMMAND, r"no pipeline 'mdk'; did you mean 'mkd'\?"),
+    ({}, ["--pipelines=ingestion,mdk"], ExitCode.WRONG_COMMAND, "no pipeline 'mdk'"),
+    ({}, ["--runner=ThredRunner"], ExitCode.WRONG_COMMAND, "did you mean 'ThreadRunner'"),
+    ({}, ["--nodes=split_image"], ExitCode.WRONG_COMMAND, "did you mean 'split_images'"),
+    ({}, ["--pipeline=ingestion", "--tags=trainin"], ExitCode.WRONG_COMMAND, "did you mean 'training'"),
+    ({}, ["--tags=reporting", "--nodes=split_images"], ExitCode.WRONG_COMMAND, "leave something out"),
+    ({}, ["--namespaces=mkd"], ExitCode.WRONG_COMMAND, "no namespace 'mkd'; there is none"),
+    ({}, ["--to-outputs=mkd.metric"], ExitCode.WRONG_COMMAND, "did you mean 'mkd.metrics'"),
+    ({}, ["--params=seed"], ExitCode.WRONG_COMMAND, "--params: 'seed' has no name"),
+    ({}, ["--params=sede=1"], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),
+    ({}, ["--params=cloner.training.epochs=0"], ExitCode.WRONG_PARAMETERS, r"cloner\.training\.epochs: "),
+    ({}, ["--env=folder", "--params=dataset.root=/no/where"], ExitCode.UNUSABLE_INPUT, "no folder /no/where"),
+]
+
+
+@pytest.mark.long
+def test_a_mistake_is_one_message_within_two_seconds_with_the_exit_code_of_its_kind(kedro_run, project):
+    kedro_run("--env=test", "--nodes=nothing")  # imports what others import when they are run
+    for files, arguments, code, said in MISTAKES:
+        before = {
+            path: path.read_text() if path.is_file() else "" for path in (project / "conf" / name for name in files)
+        }
+        for name, text in files.items():
+            (project / "conf" / name).write_text(text)
+        started = time.process_time()
+        found = kedro_run("--env=test", *arguments)
+        assert time.process_time() - started < 2, (files, arguments)
+        assert (found.exit_code, found.stderr.count("Error: ")) == (code, 1), (files, arguments, found.output)
+        assert re.search(said, found.stderr), (files, arguments, found.stderr)
+        assert "Traceback" not in found.output
+        for path, text in before.items():
+            path.write_text(text)
 
 
 @pytest.mark.parametrize(
