@@ -27,8 +27,8 @@ test-long: .venv/dev  ## the tests that `make test` leaves out for their length
 faults: .venv/dev  ## killed processes and servers, locked databases; KDAD_KILLS=30 kills each pipeline 30 times
 	$(BIN)/python -m pytest -m faults
 
-lint: .venv/dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: .venv/dev  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check src
 
 format: .venv/dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -33,13 +33,13 @@ class RunCommand(click.Command):
     The garbage collector goes on when the first node begins (`StartUpHook`).
     """
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> Any:
         """Run; Ctrl-C ends with a message and an exit code of its own."""
         gc.disable()
         atexit.register(gc.freeze)
         try:
             with RaiseOnSignal():
-                return super().invoke(context)
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             message = "interrupted; the same command again takes what is finished, and goes on from the last checkpoint"
             raise CommandLineError(message, ExitCode.INTERRUPTED) from None
@@ -55,6 +55,7 @@ def _run(**options: Any) -> Any:
     if options["pipeline"] and not options["pipelines"]:
         # Both options stay; Kedro warns of the older one, and who has typed it for years need not act.
         options |= {"pipeline": None, "pipelines": [options["pipeline"]]}
+    assert kedro_run.callback is not None
     try:
         return kedro_run.callback(**options)
     except ValueError as error:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kdad.datasets.place import PlaceDataset, ReadOnlyDataset
-from kdad.detectors.exported.detector import exported_file
+from kdad.detectors.detector import Detector
+from kdad.detectors.exported.detector import ExportedDetector, exported_file
 from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
@@ -26,7 +27,7 @@ class DetectorDataset(PlaceDataset):
         """
         return open_predictor(self._filepath, with_networks=False)
 
-    def save(self, data: Predictor) -> None:
+    def save(self, data: Detector | ExportedDetector) -> None:
         """Write the folder."""
         data.save(self._filepath)
 

@@ -76,7 +76,7 @@ class RunReportHook:
             return {"MLflow": "not logged"}
         run = self._current.identity  # waits until MLflow has given one
         experiment = tracked.experiment
-        if experiment is None:
+        if experiment is None or run is None:
             return {"MLflow": f"run {run} is sent when it answers"}
         place = place_of_ui(destination, self._ui)
         opened = "  (`make mlflow` opens it)" if destination.is_local else ""

@@ -17,7 +17,7 @@ from kdad.tracking.destination import EXPERIMENT_ID, RUN_ID, axis_link
 _METRICS = labels(MAIN)
 _CASE = {"axis": "axis", "variant": "variant"}
 
-Show = Callable[[str, Any], Table | None]
+Show = Callable[[str, Any], RenderableType | None]
 #: Of several results those that are read first.
 _FIRST = (*MAIN, "false_positive_rate", "true_positive_rate", "threshold")
 _PAGES = ("training_report", "page")
@@ -28,8 +28,9 @@ def tables_of(pipeline: Any, catalog: Any) -> list[RenderableType]:
     """Return the tables of the results that a pipeline has made; those of its steps where it has no results."""
     made = sorted(name for name in pipeline.all_outputs() if catalog.exists(name))
     for kinds in (_RESULTS, _STEPS):
-        found = [kinds[_kind(name, kinds)](name, catalog.load(name)) for name in made if _kind(name, kinds) is not None]
-        tables = [table for table in found if table is not None]
+        shows = [(kinds[kind], name) for name in made if (kind := _kind(name, kinds)) is not None]
+        found = [show(name, catalog.load(name)) for show, name in shows]
+        tables: list[RenderableType] = [table for table in found if table is not None]
         if tables:
             return tables
     return []

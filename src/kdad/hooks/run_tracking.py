@@ -138,7 +138,8 @@ class RunTrackingHook:
         if self._before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
-        if run is None or uploader is None:
+        destination = self._current.destination
+        if run is None or uploader is None or destination is None:
             return
         run.end(status)
         begun = run.has_begun  # otherwise nothing was to be done, so there is nothing to log
@@ -152,7 +153,7 @@ class RunTrackingHook:
                 logging.WARNING if wait else logging.INFO,
                 "MLflow at %s has not taken all of this run%s; the rest waits in %s and is sent by the next run, or by "
                 "`python -m kdad.tracking`",
-                *(self._current.destination.uri, f" ({uploader.trouble})" if uploader.trouble else "", run.path),
+                *(destination.uri, f" ({uploader.trouble})" if uploader.trouble else "", run.path),
             )
 
     def close(self) -> None:
@@ -208,9 +209,9 @@ def _active_run() -> str | None:
     return active.info.run_id
 
 
-def _resolve(values: dict[str, Any], name: str) -> Any:
+def _resolve(values: Any, name: str) -> Any:
     for part in name.split("."):
-        values = values.get(part) if isinstance(values, dict) else None  # type: ignore[assignment]
+        values = values.get(part) if isinstance(values, dict) else None
     return values
 
 

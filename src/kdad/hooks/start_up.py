@@ -18,12 +18,12 @@ def defer_commands() -> None:
     """Put a module in the place of kedro-mlflow's commands that names them, and imports them when one is called."""
     if _COMMANDS not in sys.modules:
         module = ModuleType(_COMMANDS, "Commands of kedro-mlflow, not imported yet.")
-        module.commands = LazyGroup(  # type: ignore[attr-defined]
+        commands = LazyGroup(
             name="Mlflow",
             help="Commands of MLflow in this project.",
             lazy_subcommands={"mlflow": f"{_COMMANDS}.mlflow_commands"},
         )
-        module.__getattr__ = _import_commands  # type: ignore[method-assign]
+        vars(module).update(commands=commands, __getattr__=_import_commands)
         sys.modules[_COMMANDS] = module
 
 

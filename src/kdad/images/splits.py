@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 _MARK = "#tile="
 
 #: What each part of a split is called where a person reads it.
-PARTS = {"train": "training", "validation": "validation", "test": "test", "unused": "unused training"}
+PARTS: dict[Subset | Literal["unused"], str] = {
+    "train": "training",
+    "validation": "validation",
+    "test": "test",
+    "unused": "unused training",
+}
 #: The highest of so many validation scores is exceeded by one new normal image of twenty.
 _PROMISED = 19
 
@@ -41,7 +46,7 @@ class Split:
         """The same with every unused training image in training."""
         return Split(self.table.assign(split=self.table["split"].replace("unused", "train")))
 
-    def rows(self, part: Subset) -> np.ndarray:
+    def rows(self, part: Subset | Literal["unused"]) -> np.ndarray:
         """Return the rows of a part, in the image set's order."""
         return np.flatnonzero(self.is_part(part))
 

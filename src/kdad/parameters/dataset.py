@@ -311,7 +311,7 @@ class DatasetParameters(StrictModel):
             return joined if len(joined) <= _LONGEST_NAME else f"{len(self.category)}_categories_{digest}"
         if self.category:
             return folder_name(self.category)
-        place = Path(self.root).expanduser().resolve()
+        place = Path(self.root or "").expanduser().resolve()
         return folder_name((place.stem if self.name == "csv" else place.name) or "root")
 
     @property

@@ -1,8 +1,9 @@
 """What a run is given on the command line and in `conf`, and where its results go; how the files of `conf` are read."""
 
 from pathlib import Path
+from typing import Any
 
-LOADER_ARGS = {
+LOADER_ARGS: dict[str, Any] = {
     "base_env": "base",
     "default_run_env": "local",
     # An environment holds only what differs, at any depth.

@@ -8,11 +8,13 @@ import click
 from kdad.parameters.strict import nearest_name
 
 if TYPE_CHECKING:
+    from click import ClickException as KedroCliError  # which it is a kind of
     from kedro.pipeline import Pipeline
-try:
-    from kedro.framework.cli.utils import KedroCliError
-except ImportError:  # where nothing but predicting is installed
-    from click import ClickException as KedroCliError
+else:
+    try:
+        from kedro.framework.cli.utils import KedroCliError
+    except ImportError:  # where nothing but predicting is installed
+        from click import ClickException as KedroCliError
 
 _RUNNERS = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
 #: What each option of `kedro run` names.
@@ -51,7 +53,7 @@ class CommandLineError(KedroCliError):
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.WRONG_PARAMETERS) -> None:
         super().__init__(message)
-        self.exit_code = int(exit_code)
+        vars(self)["exit_code"] = int(exit_code)
 
     def show(self, file: IO | None = None) -> None:
         """Print the message to standard error."""

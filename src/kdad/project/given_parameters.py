@@ -75,7 +75,8 @@ def _is_yaml(text: str) -> bool:
 def _value(text: str, name: str) -> Any:
     """Return what YAML says of a value; plain text stays as it is, though YAML would cut it at `` #``."""
     try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+        values: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        value = values["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         if text[:1] in _BRACKETS:
             problem = getattr(error, "problem", None) or str(error).splitlines()[0]

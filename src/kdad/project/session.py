@@ -72,7 +72,9 @@ def checked_blocks(name: str) -> tuple[str, ...]:
 
 def _meant(name: str, parameters: dict[str, Any]) -> str:
     if name not in KNOWN:
-        raise CommandLineError(f"there is no pipeline '{name}'{nearest_name(name, KNOWN)}", ExitCode.WRONG_COMMAND)
+        raise CommandLineError(
+            f"there is no pipeline '{name}'{nearest_name(name, list(KNOWN))}", ExitCode.WRONG_COMMAND
+        )
     block = parameters.get("inference")
     if name == "inference" and isinstance(block, dict) and block.get("watch"):
         return "watch"

@@ -33,7 +33,7 @@ def code_digest(*modules: str) -> str:
     Every module that one of them imports, and those that these import, is parsed; names, values and statements count,
     comments, docstrings and layout do not. So a key that holds the digest changes with the code behind a result.
     """
-    sources = {name: _path_of(name).read_text(encoding="utf-8") for name in sorted(_reachable(modules))}
+    sources = {name: _source_of(name) for name in sorted(_reachable(modules))}
     digest = hashlib.sha256()
     for name, source in sources.items():
         digest.update(f"{name}\n{meaning_of(source)}\n".encode())
@@ -73,8 +73,13 @@ def _reachable(modules: tuple[str, ...]) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += imported_modules(_path_of(name).read_text(encoding="utf-8"))
+            waiting += imported_modules(_source_of(name))
     return found
+
+
+def _source_of(name: str) -> str:
+    path = _path_of(name)
+    return "" if path is None else path.read_text(encoding="utf-8")
 
 
 @cache
