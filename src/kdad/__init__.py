@@ -8,7 +8,7 @@ from typing import Any
 # where there is none (docs/lab/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: What `kdad` has by these names, and where: nothing is imported before it is asked for.
 _PUBLIC = {"fit": "kdad.experiments.fitting", "load": "kdad.detectors"}
