@@ -1,6 +1,6 @@
 """What it is worth to choose on the test images, which nothing here does: a lab command that changes no default.
 
-    python benchmarks/test_selection.py [--sets brick bottle=FOLDER ...] [--seeds 0 1 2] [--epochs N] [--page=PAGE]
+    python benchmarks/selection_on_test.py [--sets brick bottle=FOLDER ...] [--seeds 0 1 2] [--epochs N] [--page=PAGE]
 
 Every training is measured on the test images at each few steps, by the shipped settings and by others that need no
 other training. The table lays the last step beside the best step of each training, and beside the best setting of each

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
@@ -53,10 +53,11 @@ class MapQuantiles(StrictModel):
         """Return values on the scale that both maps share."""
         return (values - self.low) * (_BETWEEN / (self.high - self.low))
 
-    def check(self) -> None:
-        """Raise `ValueError` unless the second is above the first."""
+    @model_validator(mode="after")
+    def _rise(self) -> "MapQuantiles":
         if not self.low < self.high:
             raise ValueError(f"it has quantiles of a map that do not rise: {self.low} and {self.high}")
+        return self
 
 
 class EfficientAdDetector(Detector):
@@ -138,8 +139,6 @@ class EfficientAdDetector(Detector):
     def load_state(self, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         kept = facts["map_quantiles"]
         self.quantiles = {part: MapQuantiles.model_validate(kept[part]) for part in self._parts}
-        for found in self.quantiles.values():
-            found.check()
         moments = (state.pop(f"target_{name}").to(self.compute.device) for name in ("mean", "sd"))
         self._take(state, Standardisation(*moments))
 
