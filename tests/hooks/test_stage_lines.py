@@ -142,6 +142,7 @@ def best_of_two(project: Path, pipeline: str, blocks: dict) -> tuple[pd.DataFram
     return nodes, share
 
 
+@pytest.mark.long
 def test_nodes_of_training_and_of_inference_take_the_runs_seconds(project):
     _, share = best_of_two(project, "mkd", SMALL)
     assert 0.9 < share <= 1

@@ -15,7 +15,9 @@ from PIL import Image
 
 from exported_detectors import coloured_noise, export, wave_images, waves
 from kdad.detectors import load
+from kdad.detectors.exported import writing
 from kdad.detectors.exported.detector import FILE, ExportedDetector, open_exported, write_exported
+from kdad.detectors.exported.onnx_file import read_model
 from kdad.detectors.exported.verification import drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
@@ -53,8 +55,10 @@ def test_a_file_predicts_as_its_detector(runtime, exported, detector, tmp_path):
         )
 
 
-def test_a_file_keeps_the_thresholds_of_categories(detector, tmp_path, monkeypatch):
+def test_a_file_keeps_the_thresholds_of_categories(exported, detector, tmp_path, monkeypatch):
     scores = np.array([1.0, 3.0])
+    model, _ = read_model(exported() / FILE)
+    monkeypatch.setattr(writing, "build_model", lambda pixels, graph, normal: model)
     monkeypatch.setattr(detector, "by_category", {"pill": Calibration.of(quantile_threshold(scores, 0.6), scores)})
     export(detector, tmp_path / "file")
     chosen = load(tmp_path / "file").for_category("pill")
@@ -212,6 +216,7 @@ def test_a_forked_process_predicts_or_says_spawn(exported, detector):
             assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_file_leaves_out_what_lies_outside_of_the_region(detector, tmp_path):
     known = detector.preparation
     region = Region.of(np.indices((40, 64))[0] < 28)

@@ -119,6 +119,8 @@ def test_drawn_images_do_for_float32(detector, monkeypatch):
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(package, runtime, extra, detector, tmp_path, monkeypatch):
+    if package == runtime:  # which takes a model that is built
+        monkeypatch.setattr(writing, "build_model", lambda pixels, graph, normal: onnx.ModelProto())
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"the package '{package}' is not installed.*pip install \"kdad\[{extra}\]\""):
         export(detector, tmp_path, runtime)
