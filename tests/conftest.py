@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,13 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is long
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs data or programs that are not here, and say so; files of whole runs come first.
 
     So the files that workers end with are short ones, and none is waited for by the others.
     """
+    _leave_to_long_tests(items)
     items.sort(key=lambda item: item.path.parent.name not in _WHOLE_RUNS)
     missing = {
         "real_data": None if (SHARED / "weights").is_dir() else "needs ../shared",
@@ -59,6 +62,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _leave_to_long_tests(items: list[pytest.Item]) -> None:
+    """Mark cases beyond the first N of a test marked ``sample(N)`` as long; with each day others are the first."""
+    sampled: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            sampled.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in sampled.values():
+        (count,) = cases[0].get_closest_marker("sample").args
+        first = date.today().toordinal() * count
+        shown = {(first + number) % len(cases) for number in range(count)}
+        for number, item in enumerate(cases):
+            if number not in shown:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)

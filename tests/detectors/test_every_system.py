@@ -240,9 +240,11 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
     )
 
 
-#: Cases of the longest trainings and maps.
+#: Cases of the longest trainings and maps, and all but one or two of a system.
 _LONG = {
     *("stfpm_positions", "reverse_distillation_odd_sides", "efficient_ad_odd_sides", "committee_of_four"),
+    *("mkd_total_loss", "mkd_not_standardised", "students_p17", "students_p17_recompute", "students_positions"),
+    *("efficient_ad_student_alone", "committee_of_one", "soft_target_grey", "baselines_vae", "baselines_auto_encoder"),
     *(f"{name}_transformer" for name in ("students_p17", "efficient_ad", "committee", "baselines_memory_bank")),
 }
 

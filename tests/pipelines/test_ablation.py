@@ -105,6 +105,7 @@ def test_equal_configurations_train_once_and_the_source_sees_each_image_once(fir
     assert counts["source images"] == images
 
 
+@pytest.mark.long
 def test_a_repeated_run_trains_nothing_and_says_the_same(project, trained):
     before = metrics_of(project)
     run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
@@ -263,6 +264,7 @@ def test_a_changed_mask_is_measured_again_without_training(project, tmp_path, tr
     assert second["whole_vector", "pixel_auroc"] != first["whole_vector", "pixel_auroc"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

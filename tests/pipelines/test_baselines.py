@@ -117,6 +117,7 @@ def test_a_second_run_fits_nothing(finished, table, monkeypatch):
     pd.testing.assert_frame_equal(again, table)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
@@ -133,6 +134,7 @@ def test_a_wrong_method_is_one_message(run, methods, message):
         run(pipeline="baselines", runtime_params={"baselines": {"methods": methods}})
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -62,6 +62,7 @@ def test_a_quantile_of_normal_images(project, bricks, calibrate):
     )
 
 
+@pytest.mark.long
 def test_inference_with_the_new_folder_decides_and_ranks_by_the_new_images(project, bricks, calibrate):
     folder, facts = calibrate(images=str(bricks / "train"), rule="quantile", value=0.5)
     normal = _scores(folder)["score"].to_numpy()
@@ -101,6 +102,7 @@ def _aim(rule: str, wanted: float, true_rate: float, false_rate: float, found: i
     return -false_rate if true_rate >= wanted else -np.inf
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("rule", "wanted"), [("f1", None), ("youden", None), ("true_positive_rate", 0.8)])
 def test_rules_with_labels_are_the_best_of_all_cuts(bricks, calibrate, rule, wanted):
     folder, facts = calibrate(images=str(bricks / "test"), rule=rule, value=wanted)
@@ -141,6 +143,7 @@ def _start(run) -> int:
     return run.info.start_time
 
 
+@pytest.mark.long
 def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bricks, calibrate):
     fitted = project / DETECTOR.with_name("fitted")
     folder, facts = calibrate(detector=str(fitted), images=str(bricks / "train/good"))
@@ -166,6 +169,7 @@ def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
     shutil.rmtree(folder)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("block", "message"),
     [

@@ -67,6 +67,7 @@ def test_a_member_says_what_it_says_alone(finished, metrics):
     assert metrics["localisation"]["mkd"]["pixel_auroc"] == pytest.approx(own["pixel_auroc"], abs=1e-4)
 
 
+@pytest.mark.long
 def test_an_ablation_asks_who_should_sit_in_it(finished, metrics):
     variants = {"alone": {"committee": {"members": ["mkd"]}}, "both": {}}
     axis = {"question": "who?", "compare_with": "alone", "variants": variants}
@@ -79,6 +80,7 @@ def test_an_ablation_asks_who_should_sit_in_it(finished, metrics):
     assert found["alone"] == pytest.approx(own["pixel_auroc"], abs=1e-5)  # a geometric mean of one map
 
 
+@pytest.mark.long
 def test_members_that_train_in_no_epochs_leave_an_empty_history(finished):
     run = RUN | {"committee": {"members": ["position_gaussian"]}}
     run_pipeline(finished, "test", "committee", runtime_params=run)

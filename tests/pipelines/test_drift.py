@@ -60,6 +60,7 @@ def test_many_torn_images_are_told_in_log_page_and_metrics(project, calibrated, 
     assert said.levelno == logging.WARNING
 
 
+@pytest.mark.long
 def test_of_labelled_folders_the_normal_images_are_compared(project, calibrated, caplog):
     predict(project, project / "pictures/brick/test", calibrated)
     metrics, page, _ = _found(project, caplog)

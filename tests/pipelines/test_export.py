@@ -67,6 +67,7 @@ def test_inference_by_the_file_is_inference_by_the_detector(project, tmp_path):
     pd.testing.assert_frame_equal(by_file[columns], by_detector[columns], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_file_is_logged_in_a_folder_by_which_its_run_is_a_place_of_it(project, tmp_path):
     run = logged_runs(project)[-1 - _STFPM]
     assert run.data.metrics["threshold"] == load(project / PLACE / "detector").threshold.value
@@ -103,6 +104,7 @@ def test_calibration_of_the_file_keeps_a_file(project, tmp_path):
     assert artifacts_of(project, run, "detector") == {"detector/detector.onnx"}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("block", "said"),
     [

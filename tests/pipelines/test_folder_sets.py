@@ -70,6 +70,7 @@ def test_images_that_are_anomalous_as_a_whole_and_names_of_any_kind(tmp_path, ru
     assert "taken as anomalous: 3 by '划痕, 大$x_{c$'" in caplog.text
 
 
+@pytest.mark.long
 def test_defects_smaller_than_a_pixel_of_the_model_are_measured(tmp_path, run, caplog):
     base = tmp_path / "dots"
     side = 5 * SIDE

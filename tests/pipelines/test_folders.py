@@ -65,6 +65,7 @@ def test_results_of_folders_of_one_name_lie_apart_and_name_their_root(project, t
     assert set(found.values()) == {str(root) for root in roots}
 
 
+@pytest.mark.long
 def test_a_root_that_was_mistyped_does_not_keep_the_plain_name(project, tmp_path):
     given = {"name": "folder", "category": None, "root": str(tmp_path / "scrw/images"), "image_size": 64}
     with pytest.raises(Exception, match="scrw"):

@@ -123,6 +123,7 @@ def test_the_detector_of_a_run_by_its_id_says_the_same(project, images, table):
     )
 
 
+@pytest.mark.long
 def test_one_file_is_predicted_alone(project, images, table):
     alone = predict(project, images / "torn/003.png")
     assert alone.index.tolist() == ["003.png"]
@@ -151,6 +152,7 @@ def said():
         logger.removeHandler(handler)
 
 
+@pytest.mark.long
 def test_the_log_says_what_was_understood(project, said, tmp_path):
     shutil.copytree(project / "pictures/brick", tmp_path / "brick")
     write_crop(tmp_path / "brick/wide.png", 0, 64, 128)
@@ -265,6 +267,7 @@ def _sigterm(*_):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("stop", "error"), [(_ctrl_c, KeyboardInterrupt), (_sigterm, SystemExit)])
 def test_a_run_that_is_stopped_leaves_the_older_results(project, images, table, monkeypatch, stop, error):
     predict_files = Detector.predict_files
@@ -313,6 +316,7 @@ def _methods_but(kept: str) -> list[str]:
     return [name for name in blocks["baselines"]["methods"] if name != kept]
 
 
+@pytest.mark.long
 def test_a_detector_without_maps_has_scores_and_thumbnails(project, images, without_maps, said):
     table = predict(project, images, without_maps, output=str(project / "whole"))
     assert table["score"].notna().all()
@@ -335,6 +339,7 @@ def _change_weights(folder: Path) -> None:
 
 
 # What else a folder can lack: tests/detectors/test_folder.py.
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("how", "message"),
     [(_without_threshold, "has no threshold; run the pipeline 'calibration'"), (_change_weights, "its hash differs")],
@@ -348,6 +353,7 @@ def test_a_damaged_detector_is_one_message(project, images, tmp_path, how, messa
     assert half_written(project) == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("block", "message"),
     [

@@ -80,6 +80,7 @@ def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_togeth
     assert len(detector.validation_scores) == 40
 
 
+@pytest.mark.long
 def test_whole_large_images_are_predicted_by_the_threshold_of_tiles(project, calibrated, walls):
     table = predict(project, walls / "wall/test", calibrated, tiles=TILES)
     detector = kdad.detectors.load(calibrated)

@@ -61,6 +61,7 @@ def test_its_pipeline_leaves_metrics_sheet_and_detector(finished, metrics):
     assert not half_written(finished)
 
 
+@pytest.mark.long
 def test_it_has_a_row_of_the_baselines_without_being_named_and_is_not_trained_again(finished, metrics, trained):
     blocks = SMALL | {"baselines": only("baselines", "nearest_pixels")}
     run_pipeline(finished, "test", "baselines", runtime_params=blocks)
@@ -71,6 +72,7 @@ def test_it_has_a_row_of_the_baselines_without_being_named_and_is_not_trained_ag
     assert "stfpm" not in trained
 
 
+@pytest.mark.long
 def test_it_has_cells_of_the_papers_tables_without_being_named_and_is_not_trained_again(finished, metrics, trained):
     block = only("paper_tables", "nearest_pixels") | {"categories": ["brick"], "seeds": [0]}
     run_pipeline(finished, "test", "paper_tables", runtime_params=SMALL | {"paper_tables": block})

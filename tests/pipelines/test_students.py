@@ -133,6 +133,7 @@ def test_another_category_takes_the_same_teachers(finished, metrics, no_teacher_
     assert json.loads(path.read_text())["image_auroc"] == metrics["image_auroc"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -157,6 +158,7 @@ def test_bad_input_is_one_message_before_anything_trains(project, no_teacher_is_
         run_pipeline(project, "test", pipeline, runtime_params=change)
 
 
+@pytest.mark.long
 def test_a_missing_or_foreign_teacher_is_an_error(finished):
     path = finished / "data/06_models" / PLACE / "uninformed_students/frozen.json"
     kept = path.read_text()
@@ -180,6 +182,7 @@ def test_a_missing_or_foreign_teacher_is_an_error(finished):
         path.write_text(kept)
 
 
+@pytest.mark.long
 def test_teachers_are_trained_on_the_patches_on_disk(finished, tmp_path):
     project = Path(shutil.copytree(finished, tmp_path / "copy"))
     frozen = project / "data/06_models" / PLACE / "uninformed_students/frozen.json"

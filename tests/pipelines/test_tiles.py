@@ -118,12 +118,14 @@ def test_the_page_says_what_the_tiles_are(project, calibrated, large):
     )  # rows: ceil(126 / 40) = 4, columns: ceil(176 / 40) = 5
 
 
+@pytest.mark.long
 def test_images_much_larger_than_those_of_the_threshold_are_told(project, calibrated, tmp_path):
     write_crop(tmp_path / "wide.png", 1, 256, 256)
     predict(project, tmp_path, calibrated, tiles=TILES, output=str(project / "wide"))
     assert "1 images have more than 1.5 times more or fewer pixels" in (project / "wide/predictions.html").read_text()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -146,6 +148,7 @@ def test_maps_of_many_sizes_are_no_stack(project, calibrated, large):
         predict(project, large, calibrated, tiles=TILES, maps=True)
 
 
+@pytest.mark.long
 def test_a_second_threshold_stands_beside_the_first(project, calibrated, normal, tmp_path):
     block = {"detector": str(calibrated), "images": str(normal), "tiles": {"size": 100}, "output": str(tmp_path)}
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})

@@ -166,6 +166,7 @@ def test_the_page_holds_the_latest_and_the_table_all(camera, tmp_path, watch):
     assert "shown are the latest 2, all are in predictions.csv" in page
 
 
+@pytest.mark.long
 def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
     generator = np.random.default_rng(0)
     for number in range(24):
@@ -178,6 +179,7 @@ def test_drift_is_told_in_log_page_and_metrics(camera, tmp_path, watch, caplog):
     assert "no longer holds, if these images are normal" in (tmp_path / "out/predictions.html").read_text()
 
 
+@pytest.mark.long
 def test_large_images_are_predicted_by_tiles(project, camera, tmp_path, watch):
     for number in range(9):
         write_crop(tmp_path / f"normal/{number}.png", number, 100, 100)
@@ -210,6 +212,7 @@ def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_pa
         watch(output=str(tmp_path / "predicted"))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("given", "message"),
     [

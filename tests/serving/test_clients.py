@@ -67,6 +67,7 @@ def test_csharp(tmp_path, port, expected):
     assert word == ("anomalous" if expected.decision else "normal")
 
 
+@pytest.mark.long
 def test_bounds_are_printed_as_they_are_by_default():
     for name, value in re.findall(r"`(\w+): (\d+)`", PAGE):
         from kdad.parameters.blocks import ServingParameters

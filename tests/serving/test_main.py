@@ -51,6 +51,7 @@ def test_it_answers_as_in_process_and_ends_when_all_is_answered(detector_folder)
     assert [answer["score"] for answer in answers] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -31,6 +31,7 @@ def imported(module: str) -> set[str]:
     return {NAMES.get(name, name).replace("_", "-") for name in found} | WEIGHTS
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_each_package_that_is_imported_is_asked_for(system):
     asked = {pin.partition("==")[0].lower() for pin in requirements_of(system, PROJECT / "requirements.lock")}

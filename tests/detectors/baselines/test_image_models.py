@@ -163,6 +163,7 @@ def restored(name, fitted, vectors, options, seed):
     return restore_detector(name, vectors.shape[1], options, seed, state)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("name", "options"), AS_THEY_ARE)
 def test_a_restored_detector_scores_alike(name, options):
     known = KNOWN * 3 + 2  # neither centred nor of sd 1: a scaler of the detector's own has something to do
@@ -190,6 +191,7 @@ def test_a_restored_detector_of_many_components_or_features_scores_alike(name, o
     np.testing.assert_allclose(found(others), fitted(others), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("name", "options"), AS_THEY_ARE)
 def test_a_vector_has_one_score_whichever_are_beside_it(name, options):
     fitted = fit_detector(name, KNOWN, options, 7)

@@ -38,6 +38,7 @@ def test_small_widths_are_the_published_ones(vgg16):
     assert small_widths(vgg16.describe((32, 32)), (32, 32), hidden=4)[2] == [4, 4, 256]
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("size", _SIZES, ids=str)
 @pytest.mark.parametrize("size_name", ["small", "equal"])
 def test_cloner_has_the_sources_shapes_at_every_critical_point(source_name, source, size_name, size):

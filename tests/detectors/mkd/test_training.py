@@ -85,6 +85,7 @@ def test_the_loss_from_the_cache_equals_the_loss_from_the_source(prepared, name,
         torch.testing.assert_close(values, uncached[term], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size", ["small", "equal"])
 @pytest.mark.parametrize("name", [pytest.param("vgg16", marks=pytest.mark.long), "resnet18", "efficientnet_lite0"])
 def test_training_changes_the_cloner_and_nothing_of_the_source(prepared, train, name, size):

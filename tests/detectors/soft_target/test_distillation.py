@@ -141,6 +141,7 @@ def test_logits_are_those_of_the_kept_network(distillation):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_was_taught_is_found_again_and_only_that(distillation):
     rows = distillation.images.fit_rows
     lesson = Lesson(rows, rows[:6], 4.0, 0.5)
