@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ DAY = 86400
 
 
 @pytest.fixture
-def project(tmp_path) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     """Two outputs of a network, of which one is needed; two networks, of which a kept detector needs one."""
 
     def make(store: str, key: str, days: int, content: bytes = b"12345") -> Path:
@@ -29,6 +30,7 @@ def project(tmp_path) -> Path:
         os.utime(folder / "checksums.json", (then, then))
         return folder
 
+    monkeypatch.setattr(sys, "orig_argv", ["kedro", "run", "--params=dataset.category=[bottle,pill]"])
     make("04_feature/store", "a" * 16, 40)
     make("04_feature/store", f"images_{'b' * 16}", 40)
     make("06_models/store", "c" * 16, 40)
@@ -56,7 +58,7 @@ def test_each_entry_says_what_it_is_who_made_it_and_who_needs_it(project):
     assert found["a" * 16].needed_by == ("textures/brick/mkd",)  # of the environment `test`
     assert found["c" * 16].needed_by == ("textures/brick/runs/2026_mkd",)
     assert found[f"images_{'b' * 16}"].what == "decoded images"
-    assert "pytest" in found["d" * 16].made_by
+    assert found["d" * 16].made_by.startswith("kedro run")
     assert outputs_of(project) == ["data", "data/test"]
 
 
@@ -96,10 +98,11 @@ def test_the_latest_and_the_best_detector_are_said(project):
 
 def test_the_commands(project, monkeypatch):
     monkeypatch.chdir(project)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     said = CliRunner().invoke(main, ["list"]).output
     assert "image AUROC 0.900" in said
     assert "safe to remove" in said
+    assert "category=[bottle,pill]" in said
     assert "store of maps" not in CliRunner().invoke(main, ["size"]).output  # there is none
     assert "1 entries, 0.0 MB: nothing is removed" in CliRunner().invoke(main, ["clean", "--older-than=30d"]).output
     assert len(entries(project)) == 4

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import click
 import torch
 from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kdad import __version__
@@ -27,7 +28,6 @@ from kdad.tracking.destination import destination_of, unreachable
 #: Bytes below which a run may not find room for its features.
 _LEAST_FREE = 2 * 10**9
 _SHOWN = ("torch", "torchvision", "timm", "kedro", "mlflow")
-_LITE = "efficientnet_lite"
 
 
 class Finding(NamedTuple):
@@ -53,9 +53,9 @@ def findings(conf: Path, env: str | None) -> Iterator[Finding]:
         yield Finding("configuration", str(conf), getattr(error, "message", str(error)), stops=True)
         return
     yield Finding("configuration", f"{conf}, environment {env or 'local'}")
-    yield _compute(parameters["compute"])
+    yield _tried("compute", lambda: _compute(parameters["compute"]))
     yield _tracking(mlflow, parameters)
-    yield _weights(parameters["source"]["name"], parameters["source"]["weights"])
+    yield _tried("weights", lambda: _weights(**parameters["source"]))
 
 
 def _packages() -> Iterator[Finding]:
@@ -92,12 +92,15 @@ def _disk(project: Path) -> Finding:
     return Finding("disk", f"{free / 1e9:,.1f} GB free", note, stops=bool(note))
 
 
-def _compute(block: dict[str, Any]) -> Finding:
+def _tried(what: str, act: Callable[[], str]) -> Finding:
     try:
-        chosen = choose_compute(block["device"], block["precision"], block["compile"])
+        return Finding(what, act())
     except InputError as error:
-        return Finding("compute", block["device"], str(error), stops=True)
-    return Finding("compute", ", ".join(chosen.describe().values()))
+        return Finding(what, "", str(error), stops=True)
+
+
+def _compute(block: dict[str, Any]) -> str:
+    return ", ".join(choose_compute(block["device"], block["precision"], block["compile"]).describe().values())
 
 
 def _tracking(mlflow: dict[str, Any], parameters: dict[str, Any]) -> Finding:
@@ -109,14 +112,11 @@ def _tracking(mlflow: dict[str, Any], parameters: dict[str, Any]) -> Finding:
     return Finding("MLflow", f"{destination.uri}: {reason}", "" if stops else "runs go on without it", stops)
 
 
-def _weights(name: str, weights: str | None) -> Finding:
-    if weights in (None, "pretrained") and not name.startswith(_LITE):
-        return Finding("weights", f"of {name}", "fetched by the first run that needs them, where they are not cached")
-    try:
-        load_source(name, weights)
-    except InputError as error:
-        return Finding("weights", f"of {name}", str(error), stops=True)
-    return Finding("weights", f"of {name}: found")
+def _weights(name: str, weights: str | None, **_: Any) -> str:
+    if weights in (None, "pretrained") and not name.startswith("efficientnet_lite"):
+        return f"of {name}: fetched by the first run that needs them, where they are not cached"
+    load_source(name, weights)
+    return f"of {name}: found"
 
 
 @click.command()
@@ -124,10 +124,9 @@ def _weights(name: str, weights: str | None) -> Finding:
 @click.option("--conf-source", default="conf", help="folder of the configuration")
 def main(env: str | None, conf_source: str) -> None:
     """Show what a run finds here; ends with 1 when something would stop it."""
-    found = list(findings(Path(conf_source), env))
-    table = Table("", "what", "found", "note")
+    table, found = Table("", "what", "found", "note"), list(findings(Path(conf_source), env))
     for line in found:
-        table.add_row("[red]stops[/]" if line.stops else "ok", line.what, line.found, line.note)
+        table.add_row("[red]stops[/]" if line.stops else "ok", *map(escape, line[:3]))
     Console().print(table)
     sys.exit(any(line.stops for line in found))
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from kdad.errors import InputError
@@ -191,7 +192,7 @@ def _show(entries_shown: list[Entry], project: Path, console: Console) -> None:
         used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
         needed = ", ".join(entry.needed_by) or "nothing: safe to remove"
         place = entry.folder.relative_to(project / DATA).as_posix()
-        table.add_row(place, entry.what, entry.made_by, used, _megabytes(size_of(entry.folder)), needed)
+        table.add_row(place, entry.what, escape(entry.made_by), used, _megabytes(size_of(entry.folder)), needed)
     console.print(table)
 
 
@@ -213,7 +214,7 @@ def list_all() -> None:
     )
     for output in outputs_of(project):
         for row in detector_rows(project, output):
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
     console.print(table)
     _show(entries(project), project, console)
 
