@@ -6,6 +6,11 @@ Timed is a call with the pixels of an image (uint8, decoded already) that ends w
 normalisation and filters are in it. Runtimes take turns, a block of images each, so that a busy moment meets all.
 Images are those of the run that made a detector: accuracy is that of its test images, and its validation ones set the
 thresholds of what loses digits and the ranges of int8. Prints a table in Markdown; `--json` keeps the numbers.
+
+    python benchmarks/bench_runtimes.py --latency lite0=data/06_models/textures/brick/mkd/detector lite2=...
+
+`--latency` times the ways to ship a detector in float32 alone, its folder and a file by either runtime, and the folder
+as it was made: batches of 1 and 16, one and two threads, in turns. It takes no images of a run.
 """
 
 import argparse
@@ -14,6 +19,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,9 +31,10 @@ from kdad.compute import Compute, choose_compute
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import FILE, open_exported, write_exported
 from kdad.detectors.exported.runtimes import Runtime
-from kdad.detectors.exported.verification import VerificationImages, compare
+from kdad.detectors.exported.verification import VerificationImages, compare, drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.opening import open_detector
+from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.images.files.fitting import fit_image
 from kdad.images.files.reading import read_image
@@ -84,9 +91,84 @@ class Candidate:
         return {"detector": self.detector, "runtime": self.runtime, "p50": p50, "p99": p99, **self.facts}
 
 
+@dataclass
+class Way:
+    """A way to predict by a kept detector, with so many threads, in batches of so many."""
+
+    detector: str
+    said: str
+    predictor: Predictor
+    threads: int
+    batch: int
+    seconds: list[float] = field(default_factory=list)  # an image
+
+    def predict(self, images: list[np.ndarray]) -> None:
+        """Predict a batch of uint8 images `(H, W, 3)`, as a server does."""
+        torch.set_num_threads(self.threads)
+        began = perf_counter()
+        one = self.predictor
+        prepared = [one.fitted(read_image(image, one.preparation.values)) for image in images]
+        one.predict_batch(torch.from_numpy(np.stack(prepared)))
+        self.seconds.append((perf_counter() - began) / len(images))
+
+
+def _latencies(given: argparse.Namespace) -> list[dict[str, Any]]:
+    ways = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for named in given.detectors:
+            name, _, folder = named.partition("=")
+            ways += _ways(name, Path(folder), Path(scratch) / name)
+    generator = np.random.default_rng(0)
+    images = list(generator.integers(0, 256, (16, 256, 256, 3), dtype=np.uint8))
+    for repeat in range(given.repeats):
+        for way in ways:
+            if way.batch == 1 or repeat % 8 == 0:
+                way.predict(images[: way.batch])
+                if repeat == 0:
+                    way.seconds.clear()  # the first call compiles
+                    way.predict(images[: way.batch])
+    print("| detector | way | batch | 1 thread, p50 | 2 threads, p50 | 1 thread, p90 | 2 threads, p90 |")
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for one, two in zip(ways[::2], ways[1::2], strict=True):
+        quantiles = [(share, way) for share in (0.5, 0.9) for way in (one, two)]
+        times = {
+            f"p{100 * share:.0f} by {way.threads}": 1000 * np.quantile(way.seconds, share) for share, way in quantiles
+        }
+        rows.append({"detector": one.detector, "way": one.said, "batch": one.batch, **times})
+        shown = " | ".join(f"{value:.1f}" for value in times.values())
+        print(f"| {one.detector} | {one.said} | {one.batch} | {shown} |")
+    return rows
+
+
+def _ways(name: str, folder: Path, scratch: Path) -> Iterator[Way]:
+    exact = open_detector(folder, "cpu", "float32")
+    kinds: list[tuple[str, Callable[[], Predictor]]] = [("folder, float32", lambda: exact)]
+    made = open_detector(folder, "cpu")
+    if made.compute.dtype != torch.float32:
+        kinds.append(("folder, bfloat16", lambda: made))
+    facts, model = export_detector(exact, "float32", drawn(exact.size), "onnxruntime", "float32")
+    write_exported(facts, model, scratch)
+    for runtime in ("onnxruntime", "openvino"):
+        kinds.append((f"{runtime}, float32", partial(open_exported, scratch / FILE, runtime)))
+    for said, opened in kinds:
+        for batch in (1, 16):
+            for threads in (1, 2):  # a file's runtime keeps those that it began with
+                predictor = opened()
+                if predictor.threshold is None:  # any: what is timed has no use for it
+                    predictor.calibrated(quantile_threshold(np.zeros(20), 0.5), np.zeros(20), None)
+                yield Way(name, said, predictor, threads, batch)
+
+
 def main() -> None:
     """Export, compare and time."""
     given = _arguments()
+    if given.latency:
+        rows = _latencies(given)
+        print(f"\nmilliseconds an image, {given.repeats} calls in turns, commit {code_version(Path.cwd())}")
+        if given.json is not None:
+            given.json.write_text(json.dumps(rows, indent=1))
+        return
     torch.set_num_threads(given.threads)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     rows = []
@@ -109,6 +191,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("detectors", nargs="+", metavar="name=folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200, help="images timed by each runtime")
+    parser.add_argument("--latency", action="store_true", help="time the ways to ship a detector, and nothing else")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -25,7 +25,7 @@ from kdad.images.tiling import Tiling
 from kdad.inference import comparison
 from kdad.inference.comparison import (
     choose_predictors,
-    leave_out_seen,
+    find_seen,
     margin_units,
     measure_comparison,
     predict_both,
@@ -97,18 +97,21 @@ def test_an_image_of_another_size_than_ones_region_says_nothing_of_both(folder):
     assert "7.png: is 8 x 12, and the region that counts 4 x 6" in pair[1].problem
 
 
-def test_images_that_either_has_seen_are_left_out_and_counted(folder):
+def test_images_that_either_has_seen_are_told_and_not_counted(folder):
     detectors, images = (Brightness((4, 6)), Brightness((4, 6))), look_for_images(folder)
     digests = {number: hash_file(folder / f"good/{number}.png") for number in (0, 1, 3)}
+    assert find_seen(images, detectors) == [None] * 10
     detectors[0].record = {"seen": f"{digests[0]} {digests[1]}"}
     detectors[1].record = {"seen": f"{digests[1]} {digests[3]}"}
-    kept, counts = leave_out_seen(images, detectors)
-    assert [path.stem for path in kept.paths] == ["6", "7", "8", "9", "2", "4", "5"]
-    assert kept.labels == [1, 1, 1, 1, 0, 0, 0]
-    assert counts == {"a": 2, "b": 2}
+    by_stem = dict(zip([path.stem for path in images.paths], find_seen(images, detectors), strict=True))
+    assert {stem: by for stem, by in by_stem.items() if by} == {"0": "A", "1": "A, B", "3": "B"}
+    detectors[1].digest = "b"
+    table, page, metrics = compare_detectors(detectors, images, ComparisonParameters(), ComputeParameters())
+    assert len(table) == 10 and page.count("seen by A, B, not counted") == 1
+    assert (metrics["images"], metrics["seen"], metrics["seen_by_a"], metrics["seen_by_b"]) == (6, 3, 2, 2)
     detectors[0].record = {"seen": " ".join(hash_file(path) for path in images.paths)}
-    with pytest.raises(InputError, match=r"on each of the 10 images of .*; give comparison.images other images"):
-        leave_out_seen(images, detectors)
+    _, page, metrics = compare_detectors(detectors, images, ComparisonParameters(), ComputeParameters())
+    assert "0 of 0 new images are decided differently." in page and metrics["labelled"] == 0
 
 
 def test_margins_are_in_units_of_a_threshold_above_the_median_of_normal_scores():
@@ -131,6 +134,7 @@ def test_a_row_holds_scores_margins_and_decisions_of_both():
     assert row == {
         "path": "a\ufffdb.png",
         "label": 1,
+        "seen": None,
         "problem": None,
         "score_a": 5.0,
         "margin_a": 0.5,
@@ -198,14 +202,18 @@ def test_what_is_counted_of_a_table():
         (1, 1, 0),  # missed by B
         (None, 1, 0),
     ]
-    table = pd.DataFrame(rows, columns=["label", "decision_a", "decision_b"]).assign(problem=None).astype("Int64")
-    table = table.astype({"problem": object})
-    table.loc[len(table)] = [None, None, None, "cut short"]
+    table = pd.DataFrame(rows, columns=["label", "decision_a", "decision_b"]).astype("Int64")
+    table = table.assign(problem=None, seen=pd.array([None] * len(table), dtype="string"))
+    table.loc[len(table)] = [None, None, None, "cut short", None]
+    table.loc[len(table)] = [0, 1, 0, None, "B"]
     found = measure_comparison(table)
     # 6 images are right by B alone, 1 by A alone: p = 2 (1 + 7) / 2 ** 7.
     assert found == {
         "images": 12,
         "unreadable": 1,
+        "seen": 1,
+        "seen_by_a": 0,
+        "seen_by_b": 1,
         "flips": 8,
         "labelled": 11,
         "only_a_is_right": 1,

@@ -22,6 +22,7 @@ ROWS = [
 METRICS = {
     "images": 4,
     "unreadable": 1,
+    "seen": 0,
     "flips": 2,
     "labelled": 3,
     "only_a_is_right": 2,
@@ -36,7 +37,7 @@ METRICS = {
 def table() -> pd.DataFrame:
     rows = []
     for path, label, a, b in ROWS:
-        row = {"path": path, "label": label, "problem": None}
+        row = {"path": path, "label": label, "problem": None, "seen": "B" if path == "alike.png" else None}
         for name, margin in (("a", a), ("b", b)):
             row |= {f"score_{name}": margin + 2, f"margin_{name}": margin, f"decision_{name}": int(margin > 0)}
         rows.append(row)
@@ -71,7 +72,7 @@ def test_pictures_are_small_heat_maps_by_each_detectors_own_colours(table):
 
 def test_the_page_shows_flips_first_and_what_is_right(table):
     page = render_comparison("Two & more", [("A", "x")], table, METRICS, consider(table, 2), True)
-    names = re.findall(r'class="path"><span>(.*?)</span>(.*?)</td>', page)
+    names = re.findall(r'class="path"><span>(.*?)</span>(.*?)<(?:/td|small)>', page)
     assert names == [
         *[("good/", "&lt;wide&gt; flip.png"), ("bad/", "flip.png"), ("good/", "far.png"), ("", "alike.png")],
         ("", "cut.png"),
@@ -79,6 +80,7 @@ def test_the_page_shows_flips_first_and_what_is_right(table):
     rows = re.findall(r"<tr data-kind=.*?</tr>", page, re.DOTALL)
     assert [row.count("<img") for row in rows] == [2, 2, 0, 0, 0]
     assert [re.search(r'data-kind="(\w+)"', row)[1] for row in rows] == ["flip", "flip", "same", "same", "unreadable"]
+    assert ["seen by B, not counted" in row for row in rows] == [False, False, False, True, False]
     assert ["A is right" in row for row in rows] == [True, True, False, False, False]
     assert "Two &amp; more" in page and "cut &lt;short&gt;" in page and "Pictures of the first 2 images" in page
     assert '<td class="score" data-value="7.0" data-name="margin B">+7<small>score 9</small>' in rows[0]

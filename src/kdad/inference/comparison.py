@@ -69,22 +69,11 @@ def read_for_all(path: Path, preparations: Sequence[Preparation]) -> list[Read]:
     return [read_or_say(path, preparation, read) for preparation in preparations]
 
 
-def leave_out_seen(images: FoundImages, detectors: Sequence[Predictor]) -> tuple[FoundImages, dict[str, int]]:
-    """Return the images that no detector was trained or calibrated on, and by detector how many others there are.
-
-    Raises `InputError` where none is left.
-    """
-    seen = [one.seen for one in detectors]
-    known = frozenset[str]().union(*seen)
-    digests = [hash_file(path) if known else "" for path in images.paths]
-    counts = {name: sum(map(own.__contains__, digests)) for name, own in zip(NAMES, seen, strict=True)}
-    kept = [path for path, digest in zip(images.paths, digests, strict=True) if digest not in known]
-    if not kept:
-        raise InputError(
-            f"a detector was trained or calibrated on each of the {len(images.paths)} images of '{images.place}', so "
-            "that they say nothing about new ones; give comparison.images other images"
-        )
-    return FoundImages(images.place, kept, images.left_out), counts
+def find_seen(images: FoundImages, detectors: Sequence[Predictor]) -> list[str | None]:
+    """Say of each image which detectors were trained or calibrated on it: ``A``, ``B``, ``A, B``, or None."""
+    seen = {name.upper(): one.seen for name, one in zip(NAMES, detectors, strict=True)}
+    digests = [hash_file(path) if any(seen.values()) else "" for path in images.paths]
+    return [", ".join(name for name, own in seen.items() if digest in own) or None for digest in digests]
 
 
 #: By a detector's thresholds, how far each lies above the median of the normal scores that it was set on.
@@ -106,12 +95,14 @@ def margin_units(detectors: Sequence[AnyPredictor]) -> list[Units] | None:
     return units if all(np.isfinite(unit) and unit > 0 for unit in known) else None
 
 
-def table_row(name: str, label: int | None, pair: Pair, units: Sequence[Units] | None) -> dict[str, Any]:
+def table_row(
+    name: str, label: int | None, pair: Pair, units: Sequence[Units] | None, seen: str | None = None
+) -> dict[str, Any]:
     """Return a row of the table: path, label, and score, margin and decision by each detector, or the problem.
 
     The margin is how far a score lies above its own threshold, in `units`, or as it is for None.
     """
-    row: dict[str, Any] = {"path": printable(name), "label": label}
+    row: dict[str, Any] = {"path": printable(name), "label": label, "seen": seen}
     problems = dict.fromkeys(one.problem for one in pair if one.problem is not None)
     row["problem"] = printable("; ".join(problems)) if problems else None
     for place, (detector, one) in enumerate(zip(NAMES, pair, strict=True)):
@@ -131,9 +122,10 @@ def is_flip(row: dict[str, Any] | pd.DataFrame) -> bool | pd.Series:
 def measure_comparison(table: pd.DataFrame) -> dict[str, Any]:
     """Count what two detectors decide in a table of `table_row`; with labels, how often each is wrong, and McNemar's p.
 
-    Counts that need labels are None without any.
+    Images that a detector was made of are not counted. Counts that need labels are None without any.
     """
-    predicted = table[table["problem"].isna()]
+    problems, seen = table["problem"].notna(), table["seen"].notna()
+    predicted = table[~problems & ~seen]
     decisions = {name: predicted[f"decision_{name}"].astype(int) for name in NAMES}
     known = predicted["label"].notna()
     labels = predicted.loc[known, "label"].astype(int)
@@ -146,7 +138,9 @@ def measure_comparison(table: pd.DataFrame) -> dict[str, Any]:
 
     return {
         "images": len(predicted),
-        "unreadable": len(table) - len(predicted),
+        "unreadable": int(problems.sum()),
+        "seen": int(seen.sum()),
+        **{f"seen_by_{name}": int(table["seen"].str.contains(name.upper()).sum()) for name in NAMES},
         "flips": int(is_flip(predicted).sum()),
         "labelled": len(labels),
         "only_a_is_right": alone[0] if labelled else None,

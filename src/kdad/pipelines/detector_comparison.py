@@ -14,7 +14,7 @@ from kdad.images.found import FoundImages
 from kdad.inference.comparison import (
     NAMES,
     choose_predictors,
-    leave_out_seen,
+    find_seen,
     margin_units,
     measure_comparison,
     predict_both,
@@ -52,25 +52,26 @@ def compare_detectors(
 ) -> tuple[pd.DataFrame, str, dict[str, Any]]:
     """Predict every image by both detectors; return the table, the page, and what is counted.
 
-    Raises `InputError` where both are the same detector, and as `choose_predictors` and `leave_out_seen`.
+    Raises `InputError` where both are the same detector, and as `choose_predictors`.
     """
     prepare_compute(compute)
     predictors = choose_predictors(detectors, comparison)
     if detectors[0].digest == detectors[1].digest:
         raise InputError("comparison.detectors names the same detector twice, by its SHA-256; give two different ones")
-    images, seen = leave_out_seen(images, detectors)
+    seen = find_seen(images, detectors)
     units = margin_units(predictors)
     facts = _describe(detectors, predictors, comparison.category, images, seen, units is not None)
     logger.info(as_lines("Comparing", facts), extra=PLAIN)
     pictures, rows = ComparedPictures([one.colour_limits for one in predictors]), []
     pairs = predict_both(predictors, images.paths)
-    for name, label in counted(list(zip(images.names, images.labels, strict=True)), "Comparing"):
+    for name, label, by in counted(list(zip(images.names, images.labels, seen, strict=True)), "Comparing"):
         pair = next(pairs)
-        rows.append(table_row(name, label, pair, units))
+        rows.append(table_row(name, label, pair, units, by))
         pictures.consider(rows[-1], pair)
         del pair  # a large image is not kept while the next is predicted
-    table = pd.DataFrame(rows).astype({"label": "Int64", "decision_a": "Int64", "decision_b": "Int64"})
-    metrics = measure_comparison(table) | {f"seen_by_{name}": count for name, count in seen.items()}
+    kinds = {"label": "Int64", "decision_a": "Int64", "decision_b": "Int64", "seen": "string"}
+    table = pd.DataFrame(rows).astype(kinds)
+    metrics = measure_comparison(table)
     for name, detector, predictor in zip(NAMES, detectors, predictors, strict=True):
         metrics[name] |= {"detector": detector.record.get("folder"), "digest": detector.digest}
         metrics[name] |= {"threshold": predictor.threshold.value}
@@ -83,7 +84,7 @@ def _describe(
     predictors: list[AnyPredictor],
     category: str | None,
     images: FoundImages,
-    seen: dict[str, int],
+    seen: list[str | None],
     in_units: bool,
 ) -> Facts:
     facts = [] if category is None else [("Category", printable(category))]
@@ -100,9 +101,10 @@ def _describe(
     about = dict(describe_images(images, detectors[0], "these are compared without", sizes))
     shown = ("Images", "Labels", "Left out") if sizes is None else ("Images", "Sizes", "Labels", "Left out")
     facts += [(key, about[key]) for key in shown]
+    counts = [sum(name.upper() in (by or "") for by in seen) for name in NAMES]
     facts += [
-        ("Seen", f"{count} images that {name.upper()} was trained or calibrated on are left out")
-        for name, count in seen.items()
+        ("Seen", f"{count} images that {name.upper()} was trained or calibrated on are shown, and not counted")
+        for name, count in zip(NAMES, counts, strict=True)
         if count
     ]
     unit = (

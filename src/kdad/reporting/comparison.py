@@ -1,7 +1,7 @@
 """What two detectors think of the same images: a page with those first that they decide differently.
 
-A table of comparisons has a row a file: path, label (0, 1, or missing), problem (or missing), and of each detector
-(`a`, `b`) score, margin (above its own threshold) and decision (0 or 1).
+A table of comparisons has a row a file: path, label (0, 1, or missing), problem (or missing), by which detectors it was
+seen before (or missing), and of each detector (`a`, `b`) score, margin (above its own threshold) and decision (0 or 1).
 """
 
 import heapq
@@ -96,7 +96,7 @@ def render_comparison(
         statement=say_comparison(metrics),
         figure=embedded_figure(draw_margins(table, in_units)),
         has_labels=has_labels,
-        flips=metrics["flips"],
+        flips=sum(_importance(records[position])[0] for position in predicted),
         pictured=len(drawn),
         rows=[_row(records[position], drawn.get(position), has_labels) for position in order],
         unreadable=[{**path_parts(record), "problem": printable(record["problem"])} for record in unreadable],
@@ -105,7 +105,8 @@ def render_comparison(
 
 def say_comparison(metrics: dict[str, Any]) -> str:
     """Say in words how many decisions differ, and where there are labels, whose are right."""
-    said = f"{metrics['flips']} of {metrics['images']} images are decided differently."
+    new = " new" if metrics["seen"] else ""
+    said = f"{metrics['flips']} of {metrics['images']}{new} images are decided differently."
     if not metrics["labelled"]:
         return said
     wrong = "; ".join(
@@ -156,6 +157,7 @@ def _row(record: dict[str, Any], drawn: list[bytes] | None, has_labels: bool) ->
         "kind": "flip" if flip else "same",
         "label": "" if label is None else WORDS[label],
         "right": right,
+        "seen": None if pd.isna(record["seen"]) else record["seen"],
         "by": [
             {
                 "decision": WORDS[decision],
