@@ -1,6 +1,7 @@
 """Sets that a list describes: CSV of one's own, VisA's, Real-IAD's."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,11 @@ def test_a_list_says_everything(tmp_path):
     assert dict(images.remarks())["not used"].startswith("1 x not in the list, such as spare.png")
 
 
+def images_first(images):
+    """Return the title of the first remark."""
+    return images.remarks()[0][0]
+
+
 def test_without_masks_and_parts_normal_images_train_and_a_fifth_is_kept(tmp_path):
     write_all(tmp_path, *numbered("x", 11))
     rows = [f"x/{number:03d}.png;{int(number == 10)}" for number in range(11)]
@@ -56,12 +62,23 @@ def test_several_masks_of_an_image_stand_in_one_cell(tmp_path):
     assert images.own_mask(3).sum() == 3 * 5
 
 
-def test_one_category_of_several(tmp_path):
-    write_all(tmp_path, *numbered("x", 8))
-    rows = [f"x/{number:03d}.png,0,{'nut' if number < 5 else '003'}" for number in range(8)]
-    file = write_list(tmp_path, *rows, head="path,label,category")
+def test_one_category_of_several(tmp_path, monkeypatch):
+    write_all(tmp_path, *numbered("x", 9))
+    write_mask(tmp_path / "masks/007.png", slice(0, 1))
+    rows = [f"x/{number:03d}.png,0,{'nut' if number < 5 else '003'}," for number in range(7)]
+    file = write_list(tmp_path, *rows, "x\\007.png,1,003,masks/007.png", head="path,label,category,mask")
+    read, whole = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or whole(path))
     images = open_set(file, "nut", name="csv")
+    assert read == [file]
     assert (len(images.samples), images.category) == (5, "nut")
+    # What other categories name is no loss, and said after what nobody names.
+    not_used = dict(images.remarks())["not used"]
+    assert not_used == (
+        "1 x not in the list, such as x/008.png; 4 x of another category of the list, such as masks/007.png"
+    )
+    (tmp_path / "x/008.png").unlink()
+    assert images_first(open_set(file, "nut", name="csv")) == "layout"
     assert len(open_set(file, "003", name="csv").samples) == 3
     with pytest.raises(InputError, match=r"lists 2 categories; set dataset\.category to one: 003, nut"):
         open_set(file, name="csv")

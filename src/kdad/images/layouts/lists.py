@@ -27,6 +27,7 @@ from kdad.images.layouts.layout import (
     part_of,
     words_of,
 )
+from kdad.parameters.dataset import is_pattern
 from kdad.parameters.strict import first_message, nearest_name
 
 _NUMBERS = {"0": NORMAL, "1": "anomaly", "0.0": NORMAL, "1.0": "anomaly", "false": NORMAL, "true": "anomaly"}
@@ -54,11 +55,29 @@ class Row:
     group: str | None = None
 
 
-def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *, strict: bool = True) -> Layout:
+@dataclass(frozen=True)
+class CsvList:
+    """What a CSV file lists: rows of one category, files of others (from the list's folder), titles not understood."""
+
+    rows: list[Row]
+    elsewhere: list[str]
+    unknown: list[str]
+
+
+def read_rows(
+    rows: list[Row],
+    base: Path,
+    vocabulary: Vocabulary,
+    name: str,
+    elsewhere: list[str] | None = None,
+    *,
+    strict: bool = True,
+) -> Layout:
     """Return the images of `rows`, whose paths begin from `base`; files below it that no row names are not used.
 
     Labels are 0 and 1, or names of kinds. Without a part, normal images train and others are tested. With `strict`
     an anomalous training image is a problem, otherwise it is not used. What is wrong with a row is in the problems.
+    `elsewhere` are files that the list names for other categories.
     """
     layout = Layout(name, [])
     seen: dict[str, str] = {}
@@ -93,7 +112,12 @@ def read_rows(rows: list[Row], base: Path, vocabulary: Vocabulary, name: str, *,
             layout.masks_of_normal += [(path, mask) for mask, _ in masks if kind == NORMAL]
             layout.images.append(ImageFile(path, kind, part, row.label or None, marks, group=row.group))
     named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
-    layout.unused += [Unused(path, "not in the list", True) for path in find_files(base).images if path not in named]
+    of_others = {_below(base, cell) for cell in elsewhere or ()}
+    layout.unused += [
+        Unused(path, "of another category of the list") if path in of_others else Unused(path, "not in the list", True)
+        for path in find_files(base, vocabulary.ignore).images
+        if path not in named
+    ]
     layout.images.sort(key=lambda image: (_ORDER[image.subset], image.path))
     if layout.images and not any(image.is_normal for image in layout.images):
         words = ", ".join(f"{word} ({count})" for word, count in Counter(row.label for row in rows).most_common(8))
@@ -108,7 +132,7 @@ def _place(cell: str, base: Path, column: str) -> tuple[Path | None, list[str]]:
     """Return the file that a cell names, which must lie below `base`, links included."""
     if not cell:
         return None, [f"the {column} is empty; name a file"]
-    path = Path(os.path.normpath(base / cell.replace("\\", "/")))
+    path = _below(base, cell)
     if "\0" in cell or not path.is_relative_to(base):
         return None, [f"the {column} '{cell}' leads out of {base}; name files below it"]
     if not path.is_file():
@@ -118,6 +142,10 @@ def _place(cell: str, base: Path, column: str) -> tuple[Path | None, list[str]]:
     if not is_image(path):
         return None, [f"the {column} '{cell}' is no image by its ending ({EXTENSION_NAMES})"]
     return path, []
+
+
+def _below(base: Path, cell: str) -> Path:
+    return Path(os.path.normpath(base / cell.replace("\\", "/")))
 
 
 def _composed_alike(path: Path, base: Path) -> Path:
@@ -147,37 +175,41 @@ def _part(split: str, kind: str) -> tuple[Subset, list[str]]:
     return part or "test", [] if part else [f"the split '{split}' is no part; write train, validation or test"]
 
 
-def read_csv_list(file: Path, category: str | None, prefix: str = "", group: str | None = None) -> list[Row]:
-    """Return the rows of a CSV file (commas, semicolons or tabs; UTF-8), of one category where there are several.
+def read_csv_list(file: Path, category: str | None, prefix: str = "", groups: str | None = None) -> CsvList:
+    """Read a CSV file (commas, semicolons or tabs; UTF-8), of one category where there are several.
 
-    With `prefix` paths lose it; `group` is the title of the column of groups. Raises `InputError` for a file that
+    With `prefix` paths lose it; `groups` are those of ``dataset.groups``. Raises `InputError` for a file that
     cannot be read, columns that are missing, and categories of which none is chosen.
     """
-    rows = _read_csv(file, group)
+    listed = _read_csv(file, groups)
+    rows, others = listed.rows, []
     known = sorted({row.category for row in rows if row.category is not None})
     if category is None and len(known) > 1:
         raise InputError(f"{file}: lists {len(known)} categories; set dataset.category to one: {', '.join(known[:20])}")
     if category is not None and known:
         if category not in known:
             raise InputError(f"dataset.category: {file} has no category '{category}'{nearest_name(category, known)}")
+        others = [cell for row in rows if row.category != category for cell in (row.path, *row.mask.split(";"))]
         rows = [row for row in rows if row.category == category]
     if not rows:
         raise InputError(f"{file}: lists no images; add a row for each")
-    if not prefix:
-        return rows
-    masks = [";".join(name.strip().removeprefix(prefix) for name in row.mask.split(";")) for row in rows]
-    return [replace(row, path=row.path.removeprefix(prefix), mask=mask) for row, mask in zip(rows, masks, strict=True)]
+    if prefix:
+        masks = [";".join(name.strip().removeprefix(prefix) for name in row.mask.split(";")) for row in rows]
+        rows = [
+            replace(row, path=row.path.removeprefix(prefix), mask=mask) for row, mask in zip(rows, masks, strict=True)
+        ]
+    return replace(listed, rows=rows, elsewhere=[cell.strip() for cell in others])
 
 
 def list_csv_categories(file: Path) -> list[str]:
     """Return the categories that a CSV file lists, sorted; none for one that cannot be read, or has no such column."""
     try:
-        return sorted({row.category for row in _read_csv(file) if row.category is not None})
+        return sorted({row.category for row in _read_csv(file).rows if row.category is not None})
     except InputError:
         return []
 
 
-def _read_csv(file: Path, group: str | None = None) -> list[Row]:
+def _read_csv(file: Path, groups: str | None = None) -> CsvList:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -190,6 +222,9 @@ def _read_csv(file: Path, group: str | None = None) -> list[Row]:
     try:
         head = next(reader, [])
         lines = [(f"{file}, line {reader.line_num}", cells) for cells in reader if any(cell.strip() for cell in cells)]
+        titles = [title.strip() for title in head]
+        by_name = groups is None or (groups not in titles and (is_pattern(groups) or groups == "folder"))
+        group = None if by_name else groups
         columns = _columns(file, head, group)
     except csv.Error as error:
         raise InputError(f"{file}: cannot be read as CSV ({error}); write it anew") from error
@@ -199,8 +234,10 @@ def _read_csv(file: Path, group: str | None = None) -> list[Row]:
     if "split" not in columns:
         columns |= _column_of_parts(file, head, [cells for _, cells in lines], group)
     if group is not None:
-        columns["group"] = _column_of_groups(file, head, group)
-    return [Row(where, **{name: cells[place].strip() for name, place in columns.items()}) for where, cells in lines]
+        columns["group"] = _column_of_groups(file, titles, group)
+    rows = [Row(where, **{name: cells[place].strip() for name, place in columns.items()}) for where, cells in lines]
+    known = {"", *(title for names in COLUMNS.values() for title in names)}
+    return CsvList(rows, [], [title for title in titles if title != group and title.lower() not in known])
 
 
 def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
@@ -223,30 +260,13 @@ def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
     return columns
 
 
-def _column_of_groups(file: Path, head: list[str], group: str) -> int:
-    titles = [title.strip() for title in head]
+def _column_of_groups(file: Path, titles: list[str], group: str) -> int:
     if titles.count(group) != 1:
         raise InputError(
             f"{file}: has {titles.count(group)} columns '{group}' (dataset.groups){nearest_name(group, titles)}; give "
             "the title of one column, folder, or a pattern of names with the group in parentheses, as (film[0-9]+)_"
         )
     return titles.index(group)
-
-
-def has_column(file: Path, title: str) -> bool:
-    """Tell whether a list has a column of this title."""
-    return title in _titles(file)
-
-
-def unknown_columns(file: Path) -> list[str]:
-    """Return the titles of a list's columns that are not known."""
-    known = {title for names in COLUMNS.values() for title in names}
-    return [title for title in _titles(file) if title and title.lower() not in known]
-
-
-def _titles(file: Path) -> list[str]:
-    first = file.read_bytes().decode("utf-8-sig", errors="replace").partition("\n")[0]
-    return [title.strip() for title in next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])]
 
 
 def _column_of_parts(file: Path, head: list[str], lines: list[list[str]], group: str | None) -> dict[str, int]:

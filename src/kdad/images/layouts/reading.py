@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdad.errors import InputError, first_of
 from kdad.images.files.mask_files import MaskFacts
-from kdad.images.files.reading import EXTENSION_NAMES
+from kdad.images.files.reading import EXTENSION_NAMES, read_ahead, reading_threads
 from kdad.images.layouts.annotations import Annotations, read_annotations
 from kdad.images.layouts.by_folder import quoted, read_folders
 from kdad.images.layouts.layout import (
@@ -29,12 +29,10 @@ from kdad.images.layouts.layout import (
 from kdad.images.layouts.lists import (
     find_dagm,
     find_real_iad,
-    has_column,
     read_csv_list,
     read_dagm,
     read_real_iad,
     read_rows,
-    unknown_columns,
 )
 from kdad.images.layouts.masks import label_by_marks, masks_beside
 from kdad.parameters.dataset import is_pattern
@@ -54,7 +52,7 @@ def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None, r
     base = base.absolute()
     visa, real_iad = base.parent / _VISA, find_real_iad(base)
     if visa.is_file():
-        rows = read_csv_list(visa, base.name, f"{base.name}/")
+        rows = read_csv_list(visa, base.name, f"{base.name}/").rows
         layout = read_rows(rows, base, vocabulary, f"the list {visa} (VisA)")
     elif real_iad is not None:
         layout = read_rows(read_real_iad(real_iad), base, vocabulary, f"the list {real_iad} (Real-IAD)", strict=False)
@@ -79,13 +77,11 @@ def read_list(
     if not file.is_file():
         raise InputError(f"dataset.root: there is no file {file}; give the CSV file that lists the images")
     base = file.absolute().parent
-    by_name = groups is not None and (is_pattern(groups) or groups == "folder") and not has_column(file, groups)
-    column = None if by_name else groups
-    rows = read_csv_list(file, category, group=column)
-    layout = read_rows(rows, base, vocabulary, f"the list {file.name} (CSV)")
-    if columns := [title for title in unknown_columns(file) if title != column]:
+    listed = read_csv_list(file, category, groups=groups)
+    layout = read_rows(listed.rows, base, vocabulary, f"the list {file.name} (CSV)", listed.elsewhere)
+    if listed.unknown:
         said = "columns of the list that are not known, and used only where all their cells are parts"
-        layout.notes.insert(0, f"{said}: {', '.join(columns)}")
+        layout.notes.insert(0, f"{said}: {', '.join(listed.unknown)}")
     return _complete(layout, base, groups, region)
 
 
@@ -292,7 +288,9 @@ def ask_for_inverted(layout: Layout, masks: dict[int, MaskFacts]) -> list[str]:
 
 def ask_about_marks(layout: Layout, marks: Callable[[Path], bool], base: Path) -> list[str]:
     """Return a question, as a problem, about normal images whose own masks mark something."""
-    found = [(image, mask) for image, mask in layout.masks_of_normal if marks(mask)]
+    pairs = layout.masks_of_normal
+    marked = read_ahead(lambda pair: marks(pair[1]), pairs, reading_threads())
+    found = [pair for pair, marks_something in zip(pairs, marked, strict=True) if marks_something]
     if not found:
         return []
     (image, mask), paths = found[0], [path for pair in found[:20] for path in pair]
