@@ -55,3 +55,8 @@ def data_report() -> dict[str, Any]:
 def image(row: int) -> np.ndarray:
     """Return the image of a row: grey from left to right, and brighter by row."""
     return np.broadcast_to(np.linspace(0, 0.5 + row / 20, 16, dtype=np.float32), (3, 16, 16))
+
+
+def mask(row: int) -> np.ndarray:
+    """Return the mask of a row: a square of four pixels."""
+    return np.pad(np.ones((2, 2), bool), 7)

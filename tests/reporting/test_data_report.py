@@ -2,17 +2,17 @@
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from data_reports import data_report, image, images_table
+from data_reports import data_report, image, images_table, mask
 from kdad.images.checks import exact_pairs
 from kdad.reporting.data_report import (
     count_rows,
+    file_rows,
     mask_rows,
-    pair_rows,
-    range_rows,
+    order_pairs,
+    outline,
     render_data_report,
-    sheet_rows,
-    type_rows,
     warn_of,
 )
 
@@ -26,22 +26,16 @@ def test_counts_by_part_and_kind():
     ]
 
 
-def test_sizes_and_types_the_commonest_first():
-    assert type_rows(images_table()) == [
-        ["20 x 30", "L", "8-bit", "training", "4"],
-        ["20 x 30", "L", "8-bit", "validation", "2"],
-        ["20 x 30", "L", "8-bit", "test", "2"],
-        ["40 x 30", "RGB", "8-bit", "test", "1"],
+def test_files_of_each_kind_side_by_side():
+    assert file_rows(images_table()) == [
+        ["good", "training", "png", "20 x 30", "L", "8-bit", "10", "213"],
+        ["good", "validation", "png", "20 x 30", "L", "8-bit", "14", "215"],
+        ["good", "test", "png", "20 x 30", "L", "8-bit", "16", "216"],
+        ["crack", "test", "png", "20 x 30 (1), 40 x 30 (1)", "L (1), RGB (1)", "8-bit", "17", "218"],
     ]
-
-
-def test_ranges_by_part_and_kind():
-    assert range_rows(images_table()) == [
-        ["training", "good", "10", "213", "4"],
-        ["validation", "good", "14", "215", "2"],
-        ["test", "good", "16", "216", "1"],
-        ["test", "crack", "17", "218", "2"],
-    ]
+    many = images_table().assign(id=[f"{number}.{ending}" for number, ending in enumerate("aaabbcdef")], kind="good")
+    many = many.assign(split="train")
+    assert file_rows(many)[0][2] == "a (3), b (2), c (1) and 3 more"
 
 
 def test_masks_areas_at_the_models_size():
@@ -51,7 +45,7 @@ def test_masks_areas_at_the_models_size():
 
 def test_sets_without_files_or_masks_have_no_such_tables():
     plain = images_table().assign(height=None, low=None, mask_pixels=-1)
-    assert type_rows(plain) == range_rows(plain) == mask_rows(plain, (16, 16)) == []
+    assert file_rows(plain) == mask_rows(plain, (16, 16)) == []
 
 
 def test_pairs_in_two_parts_come_first():
@@ -64,15 +58,17 @@ def test_pairs_in_two_parts_come_first():
         ],
         columns=["id", "kind", "split", "fingerprint"],
     )
-    assert pair_rows(exact_pairs(table)) == [
-        ["exact", "c", "training", "d", "test"],
-        ["exact", "a", "training", "b", "training"],
-    ]
+    assert order_pairs(exact_pairs(table))[["first", "second"]].to_numpy().tolist() == [["c", "d"], ["a", "b"]]
 
 
-def test_up_to_six_evenly_spaced_images_of_each_part_and_kind():
-    images = pd.DataFrame({"split": ["train"] * 11 + ["test"] * 2, "kind": "good"})
-    assert sheet_rows(images) == [0, 2, 4, 6, 8, 10, 11, 12]
+def test_outlines_are_the_border_of_a_mask_of_any_size():
+    mask = np.zeros((6, 6), bool)
+    mask[1:4, 1:5] = True
+    drawn = np.asarray(outline(Image.new("RGB", (6, 6)), mask))
+    border = mask.copy()
+    border[2, 2:4] = False
+    assert ((drawn == (255, 64, 32)).all(-1) == border).all()
+    assert (np.asarray(outline(Image.new("RGB", (12, 12)), mask))[2:8, 2:10] != 0).any(-1).sum() == 2 * (6 + 8) - 4
 
 
 def test_what_deserves_a_look_is_said():
@@ -86,11 +82,20 @@ def test_what_deserves_a_look_is_said():
     assert warn_of(clean, exact_pairs(clean), np.empty(0, int)) == []
 
 
-def test_the_page_escapes_names_and_shows_few_images():
+def test_labels_that_files_tell_are_said_on_the_page():
+    told = images_table().assign(mode=["L"] * 7 + ["RGB"] * 2)
+    told = pd.concat([told, told.iloc[[6]].assign(id="test/good/1.png")], ignore_index=True)
+    assert warn_of(told, exact_pairs(told).head(0), np.empty(0, int))[0] == (
+        "normal and anomalous test images differ by their mode: anomalous RGB, normal L; what is measured may be this"
+    )
+
+
+def test_the_page_escapes_names_and_shows_every_image_drawn_once():
     asked = []
-    page = render_data_report(**data_report(), image=lambda row: asked.append(row) or image(row))
+    page = render_data_report(**data_report(), image=lambda row: asked.append(row) or image(row), mask=mask)
     assert "train/good/&lt;b&gt;&amp;.png" in page
     assert "<b>&" not in page
-    assert sorted(asked) == sorted([3, *range(9)])  # the suspicious one, and all of these few on the sheet
-    assert page.count("<img") == 10
-    assert "9.0" in page
+    assert sorted(asked) == list(range(9))
+    # All of them, the suspicious one, and both sides of two pairs.
+    assert page.count("<img") == page.count('loading="lazy"') == 9 + 1 + 4
+    assert "good, 9.0" in page

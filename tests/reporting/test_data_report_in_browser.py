@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_reports import data_report, image
+from data_reports import data_report, image, mask
 from kdad.reporting.data_report import render_data_report
 
 pytestmark = pytest.mark.browser
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(params=["light", "dark"])
 def page(browser, tmp_path, request):
     """The browser with the page opened, by either colour scheme."""
-    (tmp_path / "page.html").write_text(render_data_report(**data_report(), image=image), encoding="utf-8")
+    (tmp_path / "page.html").write_text(render_data_report(**data_report(), image=image, mask=mask), encoding="utf-8")
     scheme = {"features": [{"name": "prefers-color-scheme", "value": request.param}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     browser.get_log("browser")  # forgets what earlier pages said
@@ -24,10 +24,12 @@ def test_everything_is_there_and_nothing_complains(page):
     assert page.get_log("browser") == []
     heads = [found.text for found in page.find_elements("tag name", "h2")]
     assert heads == [
-        *("Counts", "Sizes and types", "Ranges of values", "Masks at the model's size", "Images that are there twice"),
-        *("Normal images unlike the others", "Contact sheet"),
+        *("Counts", "Files of each kind", "Masks at the model's size", "Images that are there twice"),
+        *("Normal images unlike the others", "All images"),
     ]
     assert len(page.find_elements("css selector", "#warnings li")) == 4
+    page.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    page.execute_script("for (const each of document.images) each.loading = 'eager'")
     assert page.execute_script("return [...document.images].every(each => each.complete && each.naturalWidth > 0)")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdad.detectors.predictor import TiledThreshold
 from kdad.errors import InputError
+from kdad.images.files.alignment import Alignment
 from kdad.images.files.fitting import Fit, Preparation
 from kdad.images.files.region import Region
 from kdad.images.files.value_range import ValueRange
@@ -43,17 +44,18 @@ class ImageFacts(StrictModel):
     values: ValueRange | None = Field(None, description="what of a file becomes 0 and 1; null: its type's limits")
     bands: tuple[int, ...] | None = Field(None, description="of files with more than three, those that are taken")
     region: Region | None = Field(None, description="the pixels that count, of images of its size alone; null: all")
+    alignment: Alignment | None = Field(None, description="what each image is turned to first; null: none is")
 
     @classmethod
     def describe(cls, size: tuple[int, int], preparation: Preparation) -> "ImageFacts":
         """Return the facts of images of a `size` that are made in this way."""
-        known = {name: getattr(preparation, name) for name in ("fit", "values", "bands", "region")}
+        known = {name: getattr(preparation, name) for name in ("fit", "values", "bands", "region", "alignment")}
         return cls(size=size, resize=_RESIZED[preparation.fit], **known)
 
     @property
     def preparation(self) -> Preparation:
         """How files become such images."""
-        return Preparation(self.fit, self.values, self.bands, self.region)
+        return Preparation(self.fit, self.values, self.bands, self.region, self.alignment)
 
 
 class DetectorFacts(StrictModel):

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Placement, Preparation, place
+from kdad.images.files.fitting import Placement, Preparation
 from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.found import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
@@ -44,6 +44,11 @@ class Prediction:
         if not np.isfinite(self.score):
             return "score"
         return None if self.map is None or np.isfinite(self.map).all() else "map"
+
+    def as_placed(self, placement: Placement) -> "Prediction":
+        """Return it with the map as the image itself lies, which was turned."""
+        turns = self.map is not None and placement.turned
+        return replace(self, map=placement.turn_back(self.map)) if turns else self
 
     def require_finite(self) -> None:
         """Raise `InputError` for a score or a map that is not finite."""
@@ -187,8 +192,8 @@ class Predictor(ABC):
 
         Raises `InputError` when score or map is not finite.
         """
-        prepared = self.fitted(read_image(image, self.preparation.values, self.preparation.bands))
-        found = self.predict_batch(torch.from_numpy(prepared)[None])[0]
+        whole = read_image(image, self.preparation.values, self.preparation.bands)
+        found = self.predict_batch(torch.from_numpy(self.fitted(whole))[None])[0].as_placed(self.placement_of(whole))
         found.require_finite()
         return found
 
@@ -234,7 +239,7 @@ class Predictor(ABC):
                 yield FilePrediction(path, None, None, share, problem)
                 continue
             shown, placement = image if with_images else None, self.placement_of(image)
-            yield FilePrediction(path, shown, next(found), share, None, placement).checked()
+            yield FilePrediction(path, shown, next(found).as_placed(placement), share, None, placement).checked()
 
     def fitted(self, image: np.ndarray) -> np.ndarray:
         """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`.
@@ -245,7 +250,7 @@ class Predictor(ABC):
 
     def placement_of(self, image: np.ndarray) -> Placement:
         """Return where an image `(3, H, W)` lies in what is predicted of it."""
-        return place(image.shape[1:], self.size, self.preparation.fit)
+        return self.preparation.placement(image, self.size)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
+from kdad.images.files.alignment import Alignment
 from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
@@ -37,6 +38,9 @@ from kdad.storage.content_store import content_key
 
 #: Makes of a file's row, whole image and whole mask what `Keep` takes: once for an image, once for each of its tiles.
 Cut = Callable[[int, np.ndarray, np.ndarray | None], list[tuple]]
+
+
+_ALIGNED_BY = 64  # training images at most are what others are turned to
 
 
 class FileSet(ImageSet):
@@ -89,7 +93,14 @@ class FileSet(ImageSet):
         self._check_region()
         training = [file.path for file, part in zip(self._files, self._parts(), strict=True) if part == "train"]
         values = find_range(training, self._range_rule, lambda path: self._counted(self._raw.decode(path)))
-        return Preparation(self._fit, values, self._bands, self._region)
+        return Preparation(self._fit, values, self._bands, self._region, self._align(training, values))
+
+    def _align(self, training: list[Path], values: ValueRange | None) -> Alignment | None:
+        if self._parameters.align == "none":
+            return None
+        chosen = training[:: -(-len(training) // _ALIGNED_BY)]
+        images = read_ahead(lambda path: self._raw.decode(path).scaled(values, str(path)), chosen, reading_threads())
+        return Alignment.of(images)
 
     def _check_region(self) -> None:
         if self._region is None:
@@ -145,11 +156,16 @@ class FileSet(ImageSet):
         return pixels if pixels.dtype == np.uint8 else super().own_pixels(index)
 
     def mask(self, index: int) -> np.ndarray | None:
-        return self._resized(self.whole_mask(index))
+        return self._resized(self._turned_mask(index))
 
     def own_mask(self, index: int) -> np.ndarray | None:
         """Return the mask in the frame of `own_size`, or None."""
-        return self._framed(self.whole_mask(index))
+        return self._framed(self._turned_mask(index))
+
+    def _turned_mask(self, index: int) -> np.ndarray | None:
+        mask, preparation = self.whole_mask(index), self.preparation
+        turns = mask is not None and preparation.alignment is not None
+        return preparation.turned_mask(mask, self.whole_image(index)) if turns else mask
 
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file, fitted without scaling."""
@@ -233,7 +249,8 @@ class FileSet(ImageSet):
 
     def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
         """Return row, image and masks, fitted, of a whole image and its mask."""
-        return [(index, self.preparation.fitted(image, self.size), self._framed(mask), self._resized(mask))]
+        fitted, mask = self.preparation.fitted(image, self.size), self.preparation.turned_mask(mask, image)
+        return [(index, fitted, self._framed(mask), self._resized(mask))]
 
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
@@ -244,6 +261,7 @@ class FileSet(ImageSet):
             self._range_rule,
             self._bands,
             self._region and self._region.model_dump(),
+            self._parameters.align,
             self._names.anomalous_in_masks,
             self._vocabulary,
             self._layout.problems,
@@ -252,17 +270,19 @@ class FileSet(ImageSet):
 
     def known(self) -> dict[str, Any]:
         """Return the range of values, and the facts of images and masks."""
-        values = self.preparation.values
+        values, alignment = self.preparation.values, self.preparation.alignment
         facts = {
             name: {row: asdict(one) for row, one in of_rows.items()}
             for name, of_rows in (("images", self._facts), ("masks", self._mask_facts))
         }
-        return {"values": None if values is None else values.model_dump(), **facts}
+        made = {"values": values, "alignment": alignment}
+        return {name: None if one is None else one.model_dump() for name, one in made.items()} | facts
 
     def recall(self, known: dict[str, Any]) -> None:
         values = known["values"]
         values = None if values is None else ValueRange(**values)
-        self.preparation = Preparation(self._fit, values, self._bands, self._region)
+        alignment = None if known["alignment"] is None else Alignment(**known["alignment"])
+        self.preparation = Preparation(self._fit, values, self._bands, self._region, alignment)
         self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
         self._mask_facts = {int(row): MaskFacts(**one) for row, one in known["masks"].items()}
 
@@ -274,6 +294,8 @@ class FileSet(ImageSet):
             lost = f"; {outside} masks mark nothing in it, so that these images look normal" if outside else ""
             share = f"{self._region.share():.1%} of the {self._region.height} x {self._region.width} pixels count"
             said.append(("region", f"{share}, by {_region_file(self._parameters)}{lost}"))
+        if self._parameters.align != "none":
+            said.append(("alignment", "each image is turned about its middle, as the mean of training images lies"))
         return said
 
     def facts(self, index: int) -> FileFacts:
@@ -287,7 +309,7 @@ class FileSet(ImageSet):
         """Return a hash of the image file's bytes, and of how they become an image where that is not as usual."""
         preparation = self.preparation
         made = "" if preparation == Preparation() else repr(preparation)
-        made += "" if preparation.region is None else preparation.region.packed
+        made += "".join(one.packed for one in (preparation.region, preparation.alignment) if one is not None)
         return hash_file(self._files[index].path, made.encode())
 
     def file_digest(self, index: int) -> str:

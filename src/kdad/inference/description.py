@@ -40,6 +40,8 @@ def describe_detector(detector: Predictor) -> Facts:
     if region := detector.preparation.region:
         size = _size((region.height, region.width))
         facts.append(("Region", f"{region.share():.1%} of the pixels of images of {size} count, others change nothing"))
+    if detector.preparation.alignment is not None:
+        facts.append(("Alignment", "each image is turned as the training images lie; its map is turned back"))
     if "calibrated_on" in made:
         facts.append(("Calibrated on", str(made["calibrated_on"])))
     threshold = detector.threshold

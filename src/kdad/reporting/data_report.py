@@ -7,21 +7,26 @@ outlyingness (empty but for normal images that train or are held out).
 
 import io
 from collections.abc import Callable
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # its parts are loaded when they are used
 from PIL import Image
 
-from kdad.images.checks import across_parts, contradicting
-from kdad.images.splits import PARTS
+from kdad.images.checks import across_parts, contradicting, told_by_files
+from kdad.images.splits import PARTS, whole_name
 from kdad.parameters.written_names import printable
-from kdad.reporting.html import embedded_png, render_html
+from kdad.reporting.html import embedded, render_html
 from kdad.reporting.overlays import thumbnail
+from kdad.reporting.training_report import picture_side
 
-_SHOWN_ROWS = 200
-_OF_A_KIND = 6
-_SUSPICIOUS = 12
-_SIDE = 120
+_SHOWN_PAIRS = 200
+_VALUES = 3  # of a kind's files that are named
+_SIDE = 160
+_OUTLINE = (255, 64, 32)
 _SMALLEST = 1  # a mask of so few pixels or less at the model's size is named
 
 
@@ -33,23 +38,27 @@ def render_data_report(
     suspicious: np.ndarray,
     size: tuple[int, int],
     image: Callable[[int], np.ndarray],
+    mask: Callable[[int], np.ndarray | None],
 ) -> str:
-    """Return the page as HTML, with what `warn_of` says of it.
+    """Return the page as HTML, with every image and what `warn_of` says of them.
 
     `images` is the table of images, `pairs` those that are there twice, `suspicious` the rows of normal images unlike
-    the others. `image(row)` gives `(3, H, W)` in [0, 1], and is asked for few rows.
+    the others. `image(row)` gives `(3, H, W)` in [0, 1], `mask(row)` `(H, W)` or None; each row is asked for once.
     """
-    suspects = suspicious[:_SUSPICIOUS]
+    pictures, twice = _Pictures(images, image, mask), order_pairs(pairs)
+    notes = images["outlyingness"].map(lambda value: "" if np.isnan(value) else f"{value:.1f}")
     sections = [
         ("Counts", ("part", "kind", "images", "with mask"), count_rows(images)),
-        ("Sizes and types", ("height x width", "mode", "values", "part", "images"), type_rows(images)),
-        ("Ranges of values", ("part", "kind", "lowest", "highest", "images"), range_rows(images)),
+        (
+            "Files of each kind",
+            ("kind", "part", "format", "height x width", "mode", "values", "lowest", "highest"),
+            file_rows(images),
+        ),
         (
             "Masks at the model's size",
             ("kind", "masks", "smallest, pixels", "median", "largest", "share"),
             mask_rows(images, size),
         ),
-        ("Images that are there twice", ("how", "one", "part", "other", "part"), pair_rows(pairs)),
     ]
     return render_html(
         "kdad.reporting",
@@ -58,12 +67,13 @@ def render_data_report(
         facts=facts,
         warnings=[printable(text) for text in warn_of(images, pairs, suspicious)],
         sections=[{"name": name, "header": header, "rows": rows} for name, header, rows in sections if rows],
-        pairs_left=max(len(pairs) - _SHOWN_ROWS, 0),
-        suspicious=[
-            _picture(images, row, image, f"{images['outlyingness'].iloc[row]:.1f}") for row in suspects.tolist()
+        pairs=[pictures.pair(pair) for pair in twice.head(_SHOWN_PAIRS).to_dict("records")],
+        pairs_left=max(len(pairs) - _SHOWN_PAIRS, 0),
+        suspicious=[pictures.of(row, notes[row]) for row in suspicious.tolist()],
+        sheet=[
+            {"name": f"{PARTS[part]}, {printable(kind)}", "rows": [pictures.of(row, notes[row]) for row in rows]}
+            for (part, kind), rows in images.groupby(["split", "kind"], sort=False).groups.items()
         ],
-        suspicious_left=len(suspicious) - len(suspects),
-        sheet=[_picture(images, row, image, PARTS[images["split"].iloc[row]]) for row in sheet_rows(images)],
     )
 
 
@@ -85,6 +95,8 @@ def warn_of(report_images: pd.DataFrame, pairs: pd.DataFrame, suspicious: np.nda
             f"{len(suspicious)} normal images are unlike the others, and may be anomalous: {names}"
             + (", ..." if len(suspicious) > 5 else "")
         )
+    told = told_by_files(report_images.assign(subset=report_images["split"]))
+    said += [f"normal and anomalous test images differ {text}; what is measured may be this" for text in told]
     masked = report_images[report_images["mask_pixels"] >= 0]
     if len(tiny := masked[(masked["mask_pixels"] <= _SMALLEST) & (masked["label"] == 1)]):
         said.append(f"{len(tiny)} masks have {_SMALLEST} pixel or none at the model's size; raise dataset.image_size")
@@ -100,27 +112,29 @@ def count_rows(images: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def type_rows(images: pd.DataFrame) -> list[list[str]]:
-    """Return images by size, mode, values and part, the commonest first; empty where there are no files."""
+def file_rows(images: pd.DataFrame) -> list[list[str]]:
+    """Return what the files of each part and kind are, side by side: a label may be told by any of it.
+
+    Empty where there are no files.
+    """
     known = images.dropna(subset=["height"])
-    counted = known.groupby(["height", "width", "mode", "values", "split"], sort=False).size()
-    counted = counted.sort_values(ascending=False, kind="stable")
-    return [
-        [f"{int(height)} x {int(width)}", mode, values, PARTS[part], f"{count:,}"]
-        for (height, width, mode, values, part), count in counted.head(_SHOWN_ROWS).items()
-    ]
+    rows = []
+    for (part, kind), found in known.groupby(["split", "kind"], sort=False):
+        endings = found["id"].map(lambda name: PurePosixPath(whole_name(name)).suffix.lower()[1:] or "none")
+        sizes = found["height"].astype(int).astype(str) + " x " + found["width"].astype(int).astype(str)
+        cells = [_counted(column) for column in (endings, sizes, found["mode"], found["values"])]
+        limits = [f"{found['low'].min():,.4g}", f"{found['high'].max():,.4g}"]
+        rows.append([printable(kind), PARTS[part], *cells, *limits])
+    return rows
 
 
-def range_rows(images: pd.DataFrame) -> list[list[str]]:
-    """Return the values that files use, by part and kind; empty where there are no files."""
-    known = images.dropna(subset=["low"])
-    counted = known.groupby(["split", "kind"], sort=False).agg(
-        low=("low", "min"), high=("high", "max"), n=("id", "size")
-    )
-    return [
-        [PARTS[part], printable(kind), f"{row['low']:,.4g}", f"{row['high']:,.4g}", f"{int(row['n']):,}"]
-        for (part, kind), row in counted.iterrows()
-    ]
+def _counted(values: pd.Series) -> str:
+    """Return the commonest values, each with how many there are unless all are alike."""
+    counts = values.value_counts()
+    if len(counts) == 1:
+        return str(counts.index[0])
+    more = f" and {len(counts) - _VALUES} more" if len(counts) > _VALUES else ""
+    return ", ".join(f"{value} ({count:,})" for value, count in counts.head(_VALUES).items()) + more
 
 
 def mask_rows(images: pd.DataFrame, size: tuple[int, int]) -> list[list[str]]:
@@ -135,38 +149,51 @@ def mask_rows(images: pd.DataFrame, size: tuple[int, int]) -> list[list[str]]:
     return rows
 
 
-def pair_rows(pairs: pd.DataFrame) -> list[list[str]]:
-    """Return the first pairs of images that are there twice, those in two parts first."""
+def order_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of images that are there twice, those in two parts or of two labels first."""
     serious = pd.concat([across_parts(pairs), contradicting(pairs)]).index.unique()
-    ordered = pd.concat([pairs.loc[serious], pairs.drop(serious)]).head(_SHOWN_ROWS)
-    return [
-        [
-            row["how"],
-            printable(row["first"]),
-            PARTS[row["first_part"]],
-            printable(row["second"]),
-            PARTS[row["second_part"]],
-        ]
-        for row in ordered.to_dict("records")
-    ]
+    return pd.concat([pairs.loc[serious], pairs.drop(serious)])
 
 
-def sheet_rows(images: pd.DataFrame) -> list[int]:
-    """Return up to six rows of each part and kind, evenly spaced in their order."""
-    chosen = []
-    for _, found in images.groupby(["split", "kind"], sort=False).groups.items():
-        places = np.linspace(0, len(found) - 1, min(_OF_A_KIND, len(found))).round().astype(int)
-        chosen += [int(found[place]) for place in places]
-    return chosen
+def outline(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Return the picture with the border of a mask `(H, W)`, of any size, drawn in it."""
+    marked = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
+    inner = scipy.ndimage.binary_erosion(marked, np.ones((3, 3)))
+    pixels = np.array(picture)
+    pixels[marked & ~inner] = _OUTLINE
+    return Image.fromarray(pixels)
 
 
-def _picture(images: pd.DataFrame, row: int, image: Callable[[int], np.ndarray], note: str) -> dict[str, str]:
-    pixels = np.rint(image(row).transpose(1, 2, 0) * 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    thumbnail(Image.fromarray(pixels), _SIDE).save(buffer, format="PNG")
-    found = images.iloc[row]
-    return {
-        "source": embedded_png(buffer.getvalue()),
-        "name": printable(found["id"]),
-        "note": f"{printable(found['kind'])}, {note}",
-    }
+class _Pictures:
+    """Thumbnails of images and their masks, each drawn once; all together take what a page may."""
+
+    def __init__(
+        self,
+        images: pd.DataFrame,
+        image: Callable[[int], np.ndarray],
+        mask: Callable[[int], np.ndarray | None],
+    ) -> None:
+        self._images, self._image, self._mask = images, image, mask
+        self._side = min(picture_side(len(images)), _SIDE)
+        self._row_of = {name: row for row, name in enumerate(images["id"])}
+
+    def of(self, row: int, note: str) -> dict[str, str]:
+        """Return what the page shows of an image."""
+        found = self._images.iloc[row]
+        name, source = printable(found["id"]), self._source(row)
+        return {"source": source, "name": name, "note": f"{printable(found['kind'])}, {note}"}
+
+    def pair(self, pair: dict[str, str]) -> dict[str, Any]:
+        """Return two images that are the same, side by side."""
+        sides = [self.of(self._row_of[pair[side]], PARTS[pair[f"{side}_part"]]) for side in ("first", "second")]
+        return {"how": pair["how"], "sides": sides}
+
+    @cache  # noqa: B019  # as long as the page is made
+    def _source(self, row: int) -> str:
+        pixels = np.rint(self._image(row).transpose(1, 2, 0) * 255).astype(np.uint8)
+        picture = thumbnail(Image.fromarray(pixels), self._side)
+        mask = self._mask(row) if self._images["mask_pixels"].iloc[row] > 0 else None
+        buffer = io.BytesIO()
+        picture = picture if mask is None else outline(picture, mask)
+        picture.save(buffer, format="JPEG", quality=85, subsampling=0)
+        return embedded(buffer.getvalue(), "jpeg")

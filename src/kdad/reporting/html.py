@@ -32,15 +32,16 @@ def embedded_figure(figure: "Figure") -> str:
     # Without a date and random names, equal figures are equal files.
     with matplotlib.rc_context({"svg.hashsalt": "figure"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _embedded(_follow_colour_scheme(buffer.getvalue().decode()).encode(), "svg+xml")
+    return embedded(_follow_colour_scheme(buffer.getvalue().decode()).encode(), "svg+xml")
 
 
 def embedded_png(content: bytes) -> str:
     """Return a PNG as the source of an `img`."""
-    return _embedded(content, "png")
+    return embedded(content, "png")
 
 
-def _embedded(content: bytes, kind: str) -> str:
+def embedded(content: bytes, kind: str) -> str:
+    """Return a picture of a kind (``png``, ``jpeg``, ``svg+xml``) as the source of an `img`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

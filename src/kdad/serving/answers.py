@@ -29,6 +29,7 @@ def answer(prediction: Prediction, predictor: Predictor, placement: Placement, w
     Raises `InputError` for a score or a map that is not finite, and so says nothing.
     """
     prediction.require_finite()
+    prediction = prediction.as_placed(placement) if with_map else prediction
     said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
     if with_map:
         said["map"] = None if prediction.map is None else base64_png(map_picture(prediction.map, predictor, placement))

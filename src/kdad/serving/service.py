@@ -259,5 +259,6 @@ def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> di
     if prediction.map is not None:
         limits = predictor.colour_limits or colour_limits_of(prediction.map)
         placement = prepared.placement.of_size(down, across)
-        said["heat"] = base64_png(overlay_placed(small, prediction.map, limits, placement))
+        heat = prediction.as_placed(placement).map
+        said["heat"] = base64_png(overlay_placed(small, heat, limits, placement))
     return said

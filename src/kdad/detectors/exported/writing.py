@@ -48,6 +48,8 @@ def export_detector(
             f"a file in {precision} takes normal validation images, and there are {images.are}; give export.images a "
             "folder of normal images that the detector has not learnt"
         )
+    if detector.preparation.alignment is not None:
+        raise InputError("a detector that turns images (dataset.align) is not exported; use its folder")
     if precision == "int8" and detector.preparation.region is not None:
         raise InputError("a detector of a region is not exported in int8; give export.precision float32 or bfloat16")
     own_threshold = (

@@ -1,11 +1,12 @@
 """How an image of any size becomes one of the model's size, and where that shows which part of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
+from kdad.images.files.alignment import Alignment, turn
 from kdad.images.files.decoding import resize_image, resize_mask
 from kdad.images.files.region import Region
 from kdad.images.files.value_range import EIGHT_BITS, ValueRange
@@ -32,11 +33,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Placement:
-    """The part of an image that is `seen`, and the part of its map where it is `shown`; `own` is the image's size."""
+    """The part of an image that is `seen`, and the part of its map where it is `shown`; `own` is the image's size.
+
+    Before it was seen, the image was `turned` about its middle, degrees anticlockwise.
+    """
 
     own: Size
     seen: Box
     shown: Box
+    turned: float = 0.0
 
     def of_size(self, height: int, width: int) -> "Placement":
         """Return the placement of the same image at another size."""
@@ -44,7 +49,14 @@ class Placement:
         top, left = round(self.seen.top * down), round(self.seen.left * across)
         bottom, right = (self.seen.top + self.seen.height) * down, (self.seen.left + self.seen.width) * across
         box = Box(top, left, max(round(bottom) - top, 1), max(round(right) - left, 1))
-        return Placement((height, width), box, self.shown)
+        return Placement((height, width), box, self.shown, self.turned)
+
+    def turn_back(self, anomaly_map: np.ndarray) -> np.ndarray:
+        """Return a map `(H, W)` that lies as the image does; what was not seen has its lowest value."""
+        if not self.turned:
+            return anomaly_map
+        across, down = self.shown.width / self.seen.width, self.shown.height / self.seen.height
+        return turn(anomaly_map[None], -self.turned, across / down, fill=float(anomaly_map.min()))[0]
 
 
 def place(own: Size, size: Size, fit: Fit) -> Placement:
@@ -98,14 +110,15 @@ def _margins(box: Box, size: Size) -> list[tuple[int, int]]:
 class Preparation:
     """How files become images: the fit, which values are 0 and 1 (None: the type's limits), which bands are taken.
 
-    Of all images only the pixels of a `region` count, where there is one. It belongs to a set of images, and to each
-    detector that was made of them.
+    Of all images only the pixels of a `region` count, where there is one; with an `alignment` each is turned first. It
+    belongs to a set of images, and to each detector that was made of them.
     """
 
     fit: Fit = "resize"
     values: ValueRange | None = EIGHT_BITS
     bands: tuple[int, ...] | None = None
     region: Region | None = field(default=None, repr=False)
+    alignment: Alignment | None = field(default=None, repr=False)
 
     def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
         """Return an image `(3, H, W)` of `size`, with one grey outside of the region.
@@ -113,7 +126,22 @@ class Preparation:
         Raises `InputError` for an image of another size than the region's.
         """
         # Before anything is resized, which would mix pixels on either side of the border.
-        return fit_image(image if self.region is None else self.region.apply(image), size, self.fit)
+        image = image if self.region is None else self.region.apply(image)
+        return fit_image(image if self.alignment is None else turn(image, self.angle(image)), size, self.fit)
+
+    def angle(self, image: np.ndarray) -> float:
+        """Return by how many degrees anticlockwise an image `(3, H, W)` is turned."""
+        return 0.0 if self.alignment is None else self.alignment.angle(image)
+
+    def turned_mask(self, mask: np.ndarray | None, image: np.ndarray) -> np.ndarray | None:
+        """Return the mask `(H, W)` of an image turned with it; what comes from outside is not anomalous."""
+        if mask is None or self.alignment is None:
+            return mask
+        return turn(mask[None], self.angle(image), nearest=True, fill=0.0)[0]
+
+    def placement(self, image: np.ndarray, size: Size) -> Placement:
+        """Return where an image `(3, H, W)` lies in one of `size`."""
+        return replace(place(image.shape[1:], size, self.fit), turned=self.angle(image))
 
     def region_at(self, size: Size) -> np.ndarray | None:
         """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""

@@ -1,0 +1,95 @@
+"""A set with copies of its training images: turned, mirrored or shifted, so that more poses are normal."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kdad.images.files.alignment import turn
+from kdad.images.files.file_facts import FileFacts
+from kdad.images.image_set import ImageSet, WrappedSet, hash_content
+from kdad.images.splits import copy_name, split_set
+from kdad.parameters.dataset import DatasetParameters
+from kdad.seeding import numpy_generator
+
+_SHIFT = 0.05  # of a side, at most
+
+
+class AugmentedSet(WrappedSet):
+    """Another set, after whose images come `augment_copies` copies of each that trains.
+
+    What is held out has none: the threshold is of images as they come. `seed` is the run's, by which that is.
+    """
+
+    def __init__(self, images: ImageSet, parameters: DatasetParameters, seed: int = 0) -> None:
+        self._images, self._augment, self._times, self._seed = (
+            images,
+            parameters.augment,
+            parameters.augment_copies,
+            seed,
+        )
+        self.name, self.category, self.size = images.name, parameters.category_name, images.size
+        parts = split_set(images.samples, parameters, seed)
+        self._training = [row for row, part in enumerate(parts) if part == "train"]
+        #: The row of each copy's image, and the copy's number from 1 on.
+        self._copies = [(row, number) for row in self._training for number in range(1, self._times + 1)]
+        self.samples = images.samples + [
+            replace(images.samples[row], id=copy_name(images.samples[row].id, number), has_mask=False)
+            for row, number in self._copies
+        ]
+
+    def _at(self, index: int) -> tuple[ImageSet, int]:
+        copied = index - len(self._images.samples)
+        return self._images, index if copied < 0 else self._copies[copied][0]
+
+    @property
+    def images_file(self) -> Path | None:
+        """None: copies are in no file."""
+        return None
+
+    def image(self, index: int) -> np.ndarray:
+        image = super().image(index)
+        copied = index - len(self._images.samples)
+        if copied < 0:
+            return image
+        number = self._copies[copied][1]
+        if self._augment == "flips":
+            return np.ascontiguousarray(image[:, :: -1 if number != 2 else 1, :: -1 if number != 1 else 1])
+        generator = numpy_generator(self._seed, "augment", self.samples[index].id)
+        if self._augment == "rotations":
+            return turn(image, generator.uniform(0, 360))
+        most = [max(round(_SHIFT * side), 1) for side in self.size]
+        top, left = (generator.integers(0, 2 * by + 1) for by in most)
+        wide = np.pad(image, [(0, 0), *((by, by) for by in most)], mode="edge")
+        return np.ascontiguousarray(wide[:, top : top + self.size[0], left : left + self.size[1]])
+
+    def mask(self, index: int) -> np.ndarray | None:
+        return super().mask(index) if self.samples[index].has_mask else None
+
+    def own_mask(self, index: int) -> np.ndarray | None:
+        return super().own_mask(index) if self.samples[index].has_mask else None
+
+    def facts(self, index: int) -> FileFacts | None:
+        return self._images.facts(index) if index < len(self._images.samples) else None
+
+    def own_pixels(self, index: int) -> np.ndarray:
+        copied = index >= len(self._images.samples)
+        return super().own_pixels(index) if copied else self._images.own_pixels(index)
+
+    def fingerprint(self, index: int) -> str:
+        images, row = self._at(index)
+        own = images.fingerprint(row)
+        return (
+            own
+            if index == row
+            else hash_content(f"{own} {self._augment} {self.samples[index].id} {self._seed}".encode())
+        )
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """Say what was understood of the set, and what the copies cost."""
+        megabytes = 12 * self.size[0] * self.size[1] * len(self._copies) / 1e6
+        said = (
+            f"{len(self._copies)} copies ({self._augment}) of {len(self._training)} training images, {megabytes:,.0f} "
+            f"MB of images; training, and what frozen networks keep for it, take {self._times + 1} times as much"
+        )
+        return [*super().remarks(), ("augment", said)]
