@@ -54,7 +54,7 @@ class AugmentedSet(WrappedSet):
             return image
         number = self._copies[copied][1]
         if self._augment == "flips":
-            return np.ascontiguousarray(image[:, :: -1 if number != 2 else 1, :: -1 if number != 1 else 1])
+            return np.ascontiguousarray(image[:, :: -1 if number > 1 else 1, :: -1 if number != 2 else 1])
         generator = numpy_generator(self._seed, "augment", self.samples[index].id)
         if self._augment == "rotations":
             return turn(image, generator.uniform(0, 360))
