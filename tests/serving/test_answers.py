@@ -2,15 +2,21 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
-from kdad.images.files.fitting import place
+from kdad.images.files.alignment import Alignment, turn
+from kdad.images.files.fitting import Preparation, place
 from kdad.serving.answers import answer, map_picture, naming_row
+from kdad.serving.intake import ImageInput
+from kdad.serving.service import show
+from kdad.serving.table import predict_table
 
 HALF = np.repeat([[0.0, 1.0]], 8, axis=0).repeat(4, axis=1)  # the right half anomalous
 
@@ -54,3 +60,33 @@ def test_an_error_names_its_row_and_keeps_its_kind():
 
     with pytest.raises(OtherError, match="row 3: wrong"), naming_row(3):
         raise OtherError("wrong")
+
+
+def test_maps_of_turned_images_lie_as_the_images_that_were_sent(predictor):
+    """The map is the image's own brightness: turned to be predicted, it must come back, whoever asks."""
+    y, x = np.indices((48, 48)) - 23.5
+    grey = np.clip(0.2 + np.exp(-(y**2 + x**2) / 200) + x / 80, 0, 1)
+    reference = np.broadcast_to(grey, (3, 48, 48)).astype(np.float32)
+    image = np.rint(turn(reference, 120)[0] * 255).astype(np.uint8)
+    predictor.size, predictor.preparation = (48, 48), Preparation(alignment=Alignment.of([reference]))
+    inner = np.hypot(y, x) < 20
+
+    def unlike(anomaly_map):
+        return np.abs(np.asarray(anomaly_map, float) - image / 255)[inner].mean()
+
+    prepared = ImageInput(predictor).prepare(image, keep=True)
+    assert np.abs(prepared.image - reference)[:, inner].mean() < 0.02 < unlike(prepared.image[0])
+    assert unlike(predictor.predict(image).map) < 0.02
+    said = predict_table(predictor, np.repeat(image[None, ..., None], 3, axis=3), with_map=True)["map"][0]
+    assert unlike(np.asarray(Image.open(io.BytesIO(base64.b64decode(said)))) / 255) < 0.02
+    (raw,) = predictor.predict_batch(torch.from_numpy(prepared.image[None]))
+    plain = replace(prepared, placement=place((48, 48), (48, 48), "resize"))
+    heat, expected, unturned = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(show(one, prediction, predictor)["heat"]))), float)[inner]
+        for one, prediction in (
+            (prepared, raw),
+            (plain, replace(raw, map=(image / 255).astype(np.float32))),
+            (plain, raw),
+        )
+    )
+    assert np.abs(heat - expected).mean() < 4 < np.abs(unturned - expected).mean()

@@ -21,7 +21,10 @@ from kdad.detectors.exported.onnx_file import read_model
 from kdad.detectors.exported.verification import drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
+from kdad.images.files.alignment import Alignment
+from kdad.images.files.fitting import Preparation
 from kdad.images.files.region import Region
+from kdad.inference.tiling import check_has_raw_maps
 from kdad.scoring.threshold import Calibration, quantile_threshold
 
 RUNTIMES = ["onnxruntime", "openvino"]
@@ -242,3 +245,19 @@ def test_a_file_leaves_out_what_lies_outside_of_the_region(detector, tmp_path):
             export_detector(detector, "float32", wave_images(), "onnxruntime", "int8")
     finally:
         detector.preparation = known
+
+
+def test_a_detector_that_turns_images_keeps_how_and_takes_no_tiles_and_no_export(detector, tmp_path, monkeypatch):
+    alignment = Alignment.of([coloured_noise(40, 64).transpose(2, 0, 1) / np.float32(255)])
+    monkeypatch.setattr(detector, "preparation", Preparation(alignment=alignment))
+    again = load(detector.save(tmp_path / "kept"))
+    assert again.preparation == detector.preparation
+    image = coloured_noise(40, 64)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    found, (of_file,) = again.predict(image), again.predict_folder(tmp_path / "image.png")
+    assert found.score == of_file.prediction.score
+    np.testing.assert_array_equal(found.map, of_file.prediction.map)
+    with pytest.raises(InputError, match=r"turns images \(dataset\.align\) is not exported; use its folder"):
+        export_detector(detector, "float32", wave_images(), "onnxruntime", "float32")
+    with pytest.raises(InputError, match="the detector turns whole images, and tiles are parts of them"):
+        check_has_raw_maps(detector)
