@@ -1,6 +1,7 @@
 """What is said of an image set before anything is trained on it: what it holds, which images are there twice."""
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -28,6 +29,8 @@ _BLOCK = 1024
 _SHOWN_PAIRS = 10
 _TWIN = 0.2  # of how far a validation image is from a usual training image
 _FEWEST_TWINS, _MOST_TWINS = 5, 2000
+_FRAMES_OF_A_FILM = 5
+_FILM = "(.+?)(?:[_-][0-9]+)?[.][^.]*$"  # of names; one without a number at its end is a film of its own
 _SHOWN = 20  # problems
 
 Facts = list[tuple[str, str]]
@@ -202,6 +205,33 @@ def say_films(table: pd.DataFrame, thumbnails: np.ndarray) -> list[str]:
         "films, and other films may be flagged far more often; say which images belong together by dataset.groups, so "
         "that whole films are held out"
     ]
+
+
+def check_film_names(table: pd.DataFrame) -> None:
+    """Warn where names of a split table look like frames of films that train and are held out.
+
+    They are numbered in folders whose own names have numbers, or after names that several share; of each such film
+    there are five frames or more in the median.
+    """
+    held_in = table[table["split"].isin(("train", "validation"))]
+    paths = dict.fromkeys(PurePosixPath(whole_name(name)) for name in held_in["id"])
+    numbered = all(path.stem[-1:].isdigit() for path in paths)
+    folders = {path: path.parent.as_posix() for path in paths if numbered and re.search("[0-9]", path.parent.name)}
+    names = {path: found[1] for path in paths if (found := re.fullmatch("(.+)[_-][0-9]+", path.stem))}
+    validation = {PurePosixPath(whole_name(name)) for name in held_in.loc[held_in["split"] == "validation", "id"]}
+    for groups, films in (("folder", folders), (_FILM, names)):
+        sizes = pd.Series(films, dtype=object).value_counts()
+        trained = {film for path, film in films.items() if path not in validation}
+        shared = [path for path in validation if films.get(path) in trained]
+        if len(films) == len(paths) and len(sizes) > 1 and sizes.median() >= _FRAMES_OF_A_FILM and shared:
+            logger.warning(
+                "Films: by their names, images are of %d films (or batches), and %d of %d validation images are of one "
+                "that trains too (such as %s); the threshold and what it promises then hold for these films alone. Set "
+                "dataset.groups='%s', so that whole films are held out",
+                *(len(sizes), len(shared), len(validation), min(shared), groups),
+                extra=PLAIN,
+            )
+            return
 
 
 def check_groups(table: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """What contradicts is a question that names files, and no advice leads to training on defects."""
 
 import logging
+import re
 import unicodedata
 import zlib
 
@@ -14,6 +15,7 @@ from kdad.errors import InputError
 from kdad.images.checks import check_images, say_films
 from kdad.images.files.file_facts import find_damage
 from kdad.images.found import look_for_images
+from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write, write_all, write_mask
@@ -279,6 +281,36 @@ def test_frames_of_films_in_both_parts_are_said_and_parts_before_one_camera_are_
     (said,) = say_films(table_of(*rows), thumbnails_of(frames))
     assert said.startswith("12 of 12 validation images have a near twin among the training images")
     assert say_films(table_of(*rows), thumbnails_of(pictures(120))) == []
+
+
+def test_names_that_look_like_films_are_said_with_what_to_set(tmp_path, caplog):
+    """The advice is followed as it stands, and no film is then in two parts."""
+    by_folder = [f"train/good/v{film:02d}/{frame:04d}.png" for film in range(4) for frame in range(6)]
+    by_name = [f"train/good/film{film}_{frame:04d}.png" for film in range(4) for frame in range(6)]
+    plain = [f"train/good/{number:03d}.png" for number in range(24)]
+    kinds = [f"train/good/{kind}/{number:03d}.png" for kind in "ab" for number in range(12)]
+    few = [f"train/good/part{part:02d}_{view}.png" for part in range(12) for view in range(2)]
+    for number, (names, groups) in enumerate(
+        [(by_folder, "folder"), (by_name, "(.+?)(?:[_-][0-9]+)?[.][^.]*$"), (plain, None), (kinds, None), (few, None)]
+    ):
+        base = write_all(tmp_path / str(number), *names, *numbered("test/good", 2), *numbered("test/bad", 2))
+        parameters = DatasetParameters(name="folder", root=str(base), image_size=16)
+        caplog.clear()
+        split_images(validate_images(open_image_set(parameters)), parameters, 0)
+        said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Films")]
+        assert len(said) == (groups is not None)
+        if not groups:
+            continue
+        assert (
+            "images are of 4 films (or batches), and 12 of 12 validation images are of one that trains too" in said[0]
+        )
+        advised = re.search(r"Set dataset\.groups='(.+)', so that", said[0])[1]
+        assert advised == groups
+        parameters = parameters.model_copy(update={"groups": advised})
+        caplog.clear()
+        table = split_images(validate_images(open_image_set(parameters)), parameters, 0)
+        assert (table[table["label"] == 0].groupby("group")["split"].nunique() == 1).all()
+        assert not any("Films" in record.getMessage() for record in caplog.records)
 
 
 def test_an_alpha_of_0_everywhere_is_left_out_and_said(tmp_path, caplog):

@@ -14,6 +14,7 @@ from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outly
 from kdad.images.checks import (
     MOST_COMPARED,
     check_exact,
+    check_film_names,
     check_groups,
     check_images,
     check_told_by_files,
@@ -84,6 +85,8 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
     samples = [Sample(*row) for row in image_table[columns].itertuples(index=False)]
     table = split_columns(image_table.assign(split=split_set(samples, dataset, seed)), dataset.is_united)
     check_exact(table, dataset.duplicates)
+    if dataset.groups is None and dataset.name in ("folder", "csv") and not dataset.is_united:
+        check_film_names(table)
     check_groups(table)
     _say_split(table)
     return table
