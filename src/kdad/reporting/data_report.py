@@ -180,8 +180,8 @@ class _Pictures:
     def of(self, row: int, note: str) -> dict[str, str]:
         """Return what the page shows of an image."""
         found = self._images.iloc[row]
-        name, source = printable(found["id"]), self._source(row)
-        return {"source": source, "name": name, "note": f"{printable(found['kind'])}, {note}"}
+        said = ", ".join(filter(None, (printable(found["kind"]), note)))
+        return {"source": self._source(row), "name": printable(found["id"]), "note": said}
 
     def pair(self, pair: dict[str, str]) -> dict[str, Any]:
         """Return two images that are the same, side by side."""
