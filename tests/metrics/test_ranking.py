@@ -76,7 +76,22 @@ def test_interval_by_hand():
 def test_interval_keeps_each_label_to_its_count():
     # Were labels resampled together, some resamples would lack one.
     assert auroc_interval(np.array([0, 1]), np.array([1.0, 1.0]), 500, np.random.default_rng(0)) == (0.5, 0.5)
-    assert auroc_interval(np.array([0, 1]), np.array([1.0, 2.0]), 500, np.random.default_rng(0)) == (1.0, 1.0)
+
+
+def test_without_an_error_the_interval_still_has_a_width():
+    generator = np.random.default_rng(0)
+    # One of each: (1 - A)^2 = z^2 A (1 - A), so A = 1 / (1 + z^2) with z = 1.959964.
+    edge = 1 / (1 + 1.959964**2)
+    assert auroc_interval(np.array([0, 1]), np.array([1.0, 2.0]), 500, generator) == pytest.approx((edge, 1))
+    assert auroc_interval(np.array([1, 0]), np.array([1.0, 2.0]), 500, generator) == pytest.approx((0, 1 - edge))
+    # 30 and 30 at A = 0.933: z^2 A (1 + 29 (1 - A) / (2 - A) + 29 A / (1 + A)) / 900 is 0.067.
+    labels, scores = np.repeat([0, 1], 30), np.arange(60.0)
+    low, high = auroc_interval(labels, scores, 500, generator)
+    assert (low, high) == (pytest.approx(0.933, abs=1e-4), 1.0)
+    # Groups count as images do; fewer of them say less.
+    assert auroc_interval(labels, scores, 500, generator, groups=np.arange(60))[0] == low
+    assert auroc_interval(labels, scores, 500, generator, groups=np.arange(60) // 10)[0] < 0.7
+    assert auroc_interval(labels, scores, 500, generator, level=0.8)[0] > low
 
 
 @pytest.mark.parametrize("draws", [1 << 20, 5000])

@@ -57,11 +57,18 @@ def auroc_interval(
     """Return the bootstrap percentile interval of AUROC at `level`, each label resampled to its own count.
 
     With `groups` `(N,)` whole groups are resampled (a cluster bootstrap): those of normal images, of anomalous ones,
-    and of both, each to their own count.
+    and of both, each to their own count. Where all images are ranked rightly, or all wrongly, every resample is as
+    the whole, and the interval is `edge_bound` to 1, or 0 to its mirror image.
     """
     _check_both_labels(labels, scores)
     if resamples < 1 or not 0 < level < 1:
         raise InputError(f"resamples is {resamples} and level {level}; give 1 or more, and a level between 0 and 1")
+    parts = [scores[labels == label] for label in (0, 1)]
+    for (low_part, high_part), mirror in ((parts, False), (parts[::-1], True)):
+        if low_part.max() < high_part.min():
+            units = np.arange(labels.size) if groups is None else groups
+            bound = edge_bound(*(np.unique(units[labels == label]).size for label in (0, 1)), level)
+            return (0.0, 1 - bound) if mirror else (bound, 1.0)
     distinct, ranks = np.unique(scores, return_inverse=True)
     if groups is not None:
         areas = _areas_by_groups(labels, ranks, groups, resamples, generator)
@@ -79,6 +86,25 @@ def auroc_interval(
         areas.append(np.einsum("rd,rd->r", drawn, wins) / (normal.size * anomalous.size))
     low, high = np.quantile(np.concatenate(areas), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def edge_bound(normal: int, anomalous: int, level: float = 0.95) -> float:
+    """Return the lower end of an interval of AUROC where so many images, or groups, of either kind rank without error.
+
+    A bootstrap and DeLong's variance give an interval without width there. This is the smallest A whose distance from 1
+    is z standard errors at A, by Hanley and McNeil's variance with (N + M) / 2 - 1 for both counts: method 5 of
+    Newcombe (2006), Statistics in Medicine 25, 559-573, which holds its level up to the edge.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z, mean = norm.ppf((1 + level) / 2), (normal + anomalous) / 2 - 1
+
+    def excess(area: float) -> float:
+        spread = area * (1 + mean * (1 - area) / (2 - area) + mean * area / (1 + area)) / (normal * anomalous)
+        return 1 - area - z * z * spread  # (1 - A)^2 = z^2 Var(A), both by 1 - A
+
+    return float(brentq(excess, 0.0, 1.0))
 
 
 def draw_groups(labels: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -38,7 +38,7 @@ def numbers_table(title: str, values: dict[str, Any]) -> Table:
     table.add_column("")
     table.add_column("")
     for name, value in values.items():
-        table.add_row(name.replace("_", " "), said(value))
+        table.add_row(name.replace("_", " "), METRICS[name].text(value) if name in METRICS else said(value))
     table.show_header = False
     return table
 
