@@ -25,8 +25,7 @@ NAMES = {
 #: What is said of the images before anything is trained.
 _OF_IMAGES = {"data_report", "duplicates"}
 #: What a run of a system leaves for its user: nothing reads it.
-_FIGURES = ("roc_figure", "pro_figure", "score_histogram_figure", "loss_figure", "heatmap_sheet")
-_OF_A_SYSTEM = ("training_report", *_FIGURES)
+_OF_A_SYSTEM = ("training_report", "score_histogram_figure", "heatmap_sheet")
 #: By pipeline, the outputs that nothing reads: files that users are told of.
 LEFT: dict[str, set[str]] = {
     "ingestion": {"teacher_patches", "mkd.feature_cost", "data_report_table"} | _OF_IMAGES,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from kdad.metrics.measure import measure_detection, measure_kinds
 from kdad.reporting.curves import draw_loss_curves
+from kdad.reporting.html import svg_of
 from kdad.reporting.training_report import TestPictures
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import quantile_threshold
@@ -55,7 +56,7 @@ def report(maps: bool = True) -> dict[str, Any]:
             maps=stack if maps else None,
             limits=(1.0, 2.0) if maps else None,
         ),
-        "figures": {"Losses by epoch": draw_loss_curves(history)},
+        "figures": {"Losses by epoch": svg_of(draw_loss_curves(history))},
         "facts": [("seed", "0"), ("command", "kedro run <x>")],
         "links": [("detector", "../detector")],
     }

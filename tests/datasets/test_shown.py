@@ -115,3 +115,7 @@ def test_a_figure_loads_as_the_picture_that_it_was_saved_as(tmp_path):
     dataset = FigureDataset(filepath=str(tmp_path / "figure.png"))
     dataset.save(figure)
     assert dataset.load().size == (100, 50)
+    dataset = FigureDataset(filepath=str(tmp_path / "sharp.svg"))
+    dataset.save(figure)
+    assert b"<svg" in dataset.load()
+    assert Image.open(tmp_path / "sharp.png").size == (100, 50)

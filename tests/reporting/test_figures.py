@@ -18,21 +18,35 @@ def texts(figure) -> str:
     return " ".join(text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text")))
 
 
+def roc_of(labels: list[int], scores: list[float]) -> tuple[pd.DataFrame, dict]:
+    measured = {"image_auroc": 1.0, "image_auroc_low": 0.25, "image_auroc_high": 1.0}
+    return pd.DataFrame({"label": labels, "score": scores, "threshold": 2.5}), measured
+
+
 def test_roc_of_perfect_scores_runs_through_the_upper_left_corner():
-    figure = draw_roc(np.array([0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 4.0]), 1.0, {}, {})
+    figure = draw_roc(*roc_of([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0]), {}, {}, "mkd: textures / $rust$")
+    assert "mkd: textures / $rust$" in texts(figure)
     (line,) = [line for line in figure.axes[0].lines if "image" in line.get_label()]
     assert (0.0, 1.0) in set(zip(*line.get_data(), strict=True))
+    assert line.get_label() == "image score  1.0000 [0.250, 1.000]"
+    (cross,) = figure.axes[0].containers  # the threshold 2.5 decides all four rightly
+    assert cross.get_label() == "threshold 2.5, 95 % intervals"
+    (x, y), (across, upwards) = [found[0] for found in cross[0].get_data()], [bar.get_segments()[0] for bar in cross[2]]
+    assert (x, y) == (0, 1)
+    edge = 0.025**0.5  # none of two, and two of two, by Clopper and Pearson
+    np.testing.assert_allclose(across[:, 0], [0, 1 - edge])
+    np.testing.assert_allclose(upwards[:, 1], [edge, 1])
 
 
 def test_roc_shows_pixels_beside_images_and_names_each_method_with_its_area():
     curve = (np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.9, 1.0]))
-    figure = draw_roc(np.array([0, 1]), np.array([0.0, 1.0]), 1.0, {"smooth_grad": curve}, {"smooth_grad": 0.7})
+    figure = draw_roc(*roc_of([0, 1], [0.0, 3.0]), {"smooth_grad": curve}, {"smooth_grad": 0.7})
     assert len(figure.axes) == 2
     assert "smooth grad  0.700" in texts(figure)
 
 
 def test_roc_without_anything_to_draw_says_why():
-    assert "one label only" in texts(draw_roc(np.zeros(3), np.arange(3.0), None, {}, {}))
+    assert "one label only" in texts(draw_roc(pd.DataFrame(), {"image_auroc": None}, {}, {}))
 
 
 def test_pro_is_cut_at_its_limit_and_says_why_it_is_missing():
@@ -66,7 +80,7 @@ def test_histogram_counts_every_image_once_and_states_the_promised_rate():
     assert "normal validation (2)" in text
     assert "test normal (1)" in text
     assert "test anomalous (3)" in text
-    assert "33.3% of normal images expected above" in text
+    assert "33.3 % of normal images expected above" in text
 
 
 def test_histogram_of_equal_scores_can_be_drawn():

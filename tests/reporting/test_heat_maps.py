@@ -21,13 +21,34 @@ def scores() -> pd.DataFrame:
 def test_sections_hold_the_extremes_and_the_mistakes(scores):
     # Threshold 2: wrong are the good image of score 3 (log ratio .41) and the holes of 0.1 (3.0) and 1.5 (.29).
     chosen = choose_sheet_rows(scores, 2)
-    assert chosen == {"most normal": [0, 2], "most anomalous": [3, 5], "worst mistakes": [4, 1]}
+    assert chosen == {
+        "most normal": [0, 2],
+        "most anomalous": [3, 5],
+        "worst mistakes": [4, 1],
+        "nearest the threshold": [5, 1],
+    }
 
 
 def test_a_section_without_images_is_left_out(scores):
     right = scores[scores["label"] == scores["decision"]].reset_index(drop=True)
     assert "worst mistakes" not in choose_sheet_rows(right, 2)
-    assert list(choose_sheet_rows(scores[scores["label"] == 0], 5)) == ["most normal", "worst mistakes"]
+    assert list(choose_sheet_rows(scores[scores["label"] == 0], 5)) == [
+        *("most normal", "worst mistakes", "nearest the threshold")
+    ]
+
+
+def sections(figure) -> list:
+    return figure.subfigs[0].subfigs
+
+
+def test_a_mask_of_nothing_is_no_black_square(scores):
+    mask = np.zeros((4, 4), bool)
+    mask[1:3] = True
+    maps, image = np.zeros((6, 4, 4), np.float32), np.zeros((3, 4, 4), np.float32)
+    figure = draw_heatmap_sheet(scores, maps, lambda i: image, lambda i: mask if i > 2 else mask & False, 2, "title")
+    normal, anomalous, *_ = sections(figure)
+    assert [bool(axes.images) for axes in normal.axes[1::4]] == [False, False]
+    assert [bool(axes.images) for axes in anomalous.axes[1::4]] == [True, True]
 
 
 @pytest.mark.parametrize(("with_masks", "panels"), [(True, 4), (False, 3)])
@@ -44,7 +65,8 @@ def test_sheet_has_a_mask_panel_only_where_there_are_masks(scores, with_masks, p
         "title",
     )
     figure.canvas.draw()
-    assert [len(part.axes) for part in figure.subfigs] == [2 * panels] * 3
+    assert [len(part.axes) for part in sections(figure)] == [2 * panels] * 4
+    assert "same colours in all pictures" in figure.subfigs[1].axes[0].get_xlabel()  # the bar
 
 
 def test_all_maps_share_one_colour_scale(scores):
@@ -52,7 +74,7 @@ def test_all_maps_share_one_colour_scale(scores):
     figure = draw_heatmap_sheet(scores, maps, lambda i: np.zeros((3, 2, 2), np.float32), lambda i: None, 2, "title")
     scales = {
         axes.images[0].get_clim()
-        for part in figure.subfigs
+        for part in sections(figure)
         for axes in part.axes[1::3]  # image, map, overlay
         if axes.images
     }
@@ -60,7 +82,7 @@ def test_all_maps_share_one_colour_scale(scores):
 
 
 def captions(figure) -> list[str]:
-    titles = [axes.get_title(loc="left") for part in figure.subfigs for axes in part.axes]
+    titles = [axes.get_title(loc="left") for part in sections(figure) for axes in part.axes]
     return [title for title in titles if title]
 
 
@@ -73,6 +95,7 @@ def test_every_image_has_its_file_its_score_and_the_threshold_beside_it(scores):
         *("d.png\nhole: 4 = 2.00 x threshold 2", "f.png\nhole: 1.5 = 0.75 x threshold 2 (below!)"),
         "hole/$e_$.png\nhole: 0.1 = 0.05 x threshold 2 (below!)",
         "b.png\ngood: 3 = 1.50 x threshold 2 (above!)",
+        *("f.png\nhole: 1.5 = 0.75 x threshold 2 (below!)", "b.png\ngood: 3 = 1.50 x threshold 2 (above!)"),
     ]
 
 

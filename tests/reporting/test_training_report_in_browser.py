@@ -82,7 +82,7 @@ def test_it_opens_at_the_detectors_threshold_which_is_exceeded_by_larger_scores_
     page.find_element("id", "reset").click()
     assert _numbers(page) == {"tp": 4, "fn": 3, "fp": 1, "tn": 6}
     assert page.find_element("id", "mistakes-head").text == "4 mistakes: 3 missed, 1 false alarm"
-    low, high = binomtest(4, 7).proportion_ci(0.95, method="wilson")
+    low, high = binomtest(4, 7).proportion_ci(0.95, method="exact")
     assert page.find_element("id", "tpr-interval").text == f"{100 * low:.1f} % to {100 * high:.1f} %"
 
 

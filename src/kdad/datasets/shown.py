@@ -3,16 +3,17 @@
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from kedro_datasets._typing import ImagePreview, TablePreview
-from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.datasets.place import PlaceDataset, file_of
+from kdad.datasets.place import PlaceDataset
+from kdad.reporting.html import svg_of
 from kdad.storage.replacing import replace_text
 
 
@@ -26,6 +27,30 @@ class HtmlPageDataset(PlaceDataset):
     def save(self, data: str) -> None:
         """Write the page."""
         replace_text(self._filepath, data)
+
+
+class FigureDataset(PlaceDataset):
+    """A figure as a PNG file; of a `filepath` that ends in ``.svg`` that too, which pages and papers show sharp."""
+
+    def load(self) -> Image.Image | bytes:
+        """Read the file of that name: a picture, or the text of an SVG."""
+        content = self._filepath.read_bytes()
+        return Image.open(io.BytesIO(content)) if self._png == self._filepath else content
+
+    def save(self, data: Figure) -> None:
+        """Write the figure."""
+        self._filepath.parent.mkdir(parents=True, exist_ok=True)
+        self._png.write_bytes(_png(data))
+        if self._png != self._filepath:
+            self._filepath.write_bytes(svg_of(data))
+
+    def preview(self) -> ImagePreview:
+        """Return the PNG, base64."""
+        return ImagePreview(base64.b64encode(self._png.read_bytes()).decode())
+
+    @property
+    def _png(self) -> Path:
+        return self._filepath.with_suffix(".png")
 
 
 class PngFilesDataset(PlaceDataset):
@@ -62,14 +87,6 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-class FigureDataset(MatplotlibDataset):
-    """A figure as a PNG file."""
-
-    def load(self) -> Image.Image:
-        """Read the picture."""
-        return Image.open(io.BytesIO(file_of(self).read_bytes()))
 
 
 def _stack(pictures: list[bytes]) -> bytes:

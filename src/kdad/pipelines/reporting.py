@@ -22,7 +22,7 @@ from kdad.metrics.measure import PixelCurves
 from kdad.parameters.blocks import ReportingParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own, shared
-from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
+from kdad.reporting import curves as drawing
 from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.reporting.threshold_remarks import threshold_remarks
 from kdad.reporting.training_report import TestPictures, render_training_report
@@ -81,7 +81,11 @@ def write_metrics(
 
 
 def draw_curves(
-    scores: pd.DataFrame, measured: dict[str, Any], curves: dict[str, PixelCurves], measuring: MeasuringParameters
+    detector: Detector,
+    scores: pd.DataFrame,
+    measured: dict[str, Any],
+    curves: dict[str, PixelCurves],
+    measuring: MeasuringParameters,
 ) -> tuple[Figure, Figure]:
     """Draw ROC curves of images and pixels, and PRO curves."""
     pixel_curves = {method: found.roc for method, found in curves.items()}
@@ -90,10 +94,25 @@ def draw_curves(
         name: {method: found[name] for method, found in measured["localisation"].items()}
         for name in ("pixel_auroc", "pro_auc")
     }
-    test = scores[scores["split"] == "test"]
-    labels, reason = test["label"].to_numpy(), measured["localisation_left_out"]
-    roc = draw_roc(labels, test["score"].to_numpy(), measured["image_auroc"], pixel_curves, areas["pixel_auroc"])
-    return roc, draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason)
+    test, title = scores[scores["split"] == "test"], _title(detector)
+    roc = drawing.draw_roc(test, measured, pixel_curves, areas["pixel_auroc"], title)
+    reason = measured["localisation_left_out"]
+    return roc, drawing.draw_pro(overlap_curves, areas["pro_auc"], measuring.max_fpr, reason, title)
+
+
+def draw_score_histogram(detector: Detector, scores: pd.DataFrame, threshold: Threshold) -> Figure:
+    """Draw how scores lie around the threshold."""
+    return drawing.draw_score_histogram(scores, threshold, _title(detector))
+
+
+def draw_loss_curves(detector: Detector, loss_history: pd.DataFrame) -> Figure:
+    """Draw the losses of the training, epoch by epoch."""
+    return drawing.draw_loss_curves(loss_history, _title(detector))
+
+
+def _title(detector: Detector) -> str:
+    record = detector.record
+    return f"{detector.system.replace('_', ' ')}: {printable(record['dataset'])} / {printable(record['category'])}"
 
 
 def draw_heatmap_sheet(
@@ -107,7 +126,7 @@ def draw_heatmap_sheet(
 ) -> Figure:
     """Draw test images with their maps by the first localisation method."""
     split, method = Split(split_table), detector.methods[0]
-    title = f"{image_set.name} / {image_set.category}: {method.replace('_', ' ')} maps"
+    title = f"{_title(detector)}, {method.replace('_', ' ')} maps"
     maps, rows = split.test_maps(anomaly_maps[method]), reporting.sheet_rows
     return draw_test_sheet(scores, maps, image_set, split, ground_truth, rows, title)
 
@@ -120,32 +139,29 @@ def render_report(
     anomaly_maps: dict[str, np.ndarray],
     ground_truth: GroundTruth,
     metrics: dict[str, Any],
-    curves: dict[str, PixelCurves],
-    loss_history: pd.DataFrame,
-    measuring: MeasuringParameters,
+    roc_figure: bytes,
+    pro_figure: bytes,
+    loss_figure: bytes,
     addresses: dict[str, str],
 ) -> str:
     """Return the training's page, with every test image; the detector is the kept one, which knows its run.
 
-    `addresses` say where page, detector and data report lie in the project, and where MLflow's pages are.
+    Figures are SVG, as they were kept. `addresses` say where page, detector and data report lie in the project, and where MLflow's pages are.
     """
     split, methods, record = Split(split_table), detector.methods, detector.record
     rows = split.rows("test")
     maps = split.test_maps(anomaly_maps[methods[0]]) if methods else None
     limits = detector.colour_limits if methods else None
     pictures = TestPictures(lambda position: image_set.image(rows[position]), ground_truth.shown, maps, limits)
-    figures = {}
-    if curves:  # that of images is drawn by the page itself, as the threshold moves on it
-        roc, pro = draw_curves(scores, metrics | {"image_auroc": None}, curves, measuring)
-        figures = {"ROC curves of pixels": roc, "Per-region overlap": pro}
-    if len(loss_history):
-        figures["Losses by epoch"] = draw_loss_curves(loss_history)
-    title = f"{detector.system.replace('_', ' ')}: {image_set.name} / {printable(image_set.category)}"
+    figures = {"Losses by epoch": loss_figure}
+    if metrics["localisation"]:  # the curve of images alone is drawn by the page itself, as the threshold moves on it
+        figures = {"ROC curves": roc_figure, "Per-region overlap": pro_figure} | figures
     run = record.get("mlflow_run")
     page = addresses["page"]
     links = [(name, quote(os.path.relpath(addresses[name], page))) for name in ("detector", "data report")]
     links += [("MLflow", f"{addresses['MLflow']}#/runs/{run}")] if run else []
-    return render_training_report(title, scores, metrics, pictures, figures, _facts_of(record, metrics), links)
+    facts = _facts_of(record, metrics)
+    return render_training_report(_title(detector), scores, metrics, pictures, figures, facts, links)
 
 
 def _facts_of(record: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -195,6 +211,9 @@ def _peak_memory() -> float | None:
     return int(line.split()[1]) / 1e6
 
 
+_FIGURES = ("roc_figure", "pro_figure", "loss_figure")
+
+
 def create_pipeline(system: str) -> Pipeline:
     """Measure detection and localisation, draw the figures, write the metrics, keep the detector."""
     images, fitted = shared("image_set", "split_table"), {"detector": f"{system}.fitted"}
@@ -213,9 +232,9 @@ def create_pipeline(system: str) -> Pipeline:
             fitted,
             "metrics",
         ),
-        (draw_curves, ("scores", "measured", "curves"), blocks("measuring"), ["roc_figure", "pro_figure"]),
-        (draw_score_histogram, ("scores", "threshold"), {}, "score_histogram_figure"),
-        (draw_loss_curves, (), {"history": f"{system}.loss_history"}, "loss_figure"),
+        (draw_curves, ("scores", "measured", "curves"), fitted | blocks("measuring"), ["roc_figure", "pro_figure"]),
+        (draw_score_histogram, ("scores", "threshold"), fitted, "score_histogram_figure"),
+        (draw_loss_curves, ("loss_history",), fitted, "loss_figure"),
         (
             draw_heatmap_sheet,
             ("scores", "anomaly_maps", "ground_truth"),
@@ -230,8 +249,8 @@ def create_pipeline(system: str) -> Pipeline:
         ),
         (
             render_report,
-            ("detector", "scores", "anomaly_maps", "ground_truth", "metrics", "curves", "loss_history", "addresses"),
-            images | blocks("measuring"),
+            ("detector", "scores", "anomaly_maps", "ground_truth", "metrics", *_FIGURES, "addresses"),
+            images,
             "training_report",
         ),
     ]

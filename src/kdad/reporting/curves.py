@@ -1,11 +1,27 @@
 """Curves of a run: ROC of images and pixels, PRO, the loss over epochs, and how scores lie around the threshold."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from kdad.reporting.style import ANOMALOUS, CYCLE, INK, MUTED, NORMAL, draw_message, new_figure, plain_axes
+from kdad.metrics.names import METRICS
+from kdad.metrics.ranking import binomial_interval
+from kdad.reporting.style import (
+    ANOMALOUS,
+    CYCLE,
+    INK,
+    MUTED,
+    NORMAL,
+    draw_message,
+    new_figure,
+    plain_axes,
+    titled_figure,
+)
+from kdad.reporting.threshold_remarks import interval_of
 from kdad.scoring.threshold import Threshold
 
 #: A curve by the name of its localisation method: x and y values.
@@ -13,49 +29,74 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def draw_roc(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    image_auroc: float | None,
-    pixel_curves: Curves,
-    pixel_auroc: dict[str, float],
+    test: pd.DataFrame, measured: dict[str, Any], pixel_curves: Curves, pixel_auroc: dict[str, float], title: str = ""
 ) -> Figure:
     """Draw the ROC curve of image scores beside those of pixels, one line a localisation method.
 
-    `labels` are 0 and 1, `scores` of the same length; without both labels, or without masks, the panel is left out.
+    `test` has the columns label (0, 1), score, threshold; `measured` the images' AUROC and its interval. Without both
+    labels, or without masks, the panel is left out. The band holds each true positive rate with a confidence of 95 %
+    (`binomial_interval`), and the cross both rates at the threshold.
     """
-    panels = (image_auroc is not None) + bool(pixel_curves)
+    has_images = measured["image_auroc"] is not None
+    panels = has_images + bool(pixel_curves)
     if not panels:
         return draw_message("no ROC curve: the test images have one label only, and no masks")
-    figure = new_figure(4.8 * panels, 4.4)
+    figure = titled_figure(5.0 * panels, 4.7, title)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    if image_auroc is not None:
-        from sklearn.metrics import roc_curve  # here, since it takes a second, and a run begins long before
-
-        fpr, tpr, _ = roc_curve(labels, scores)
-        curves = {"image score": (fpr, tpr)}
-        _draw(axes.pop(0), curves, {"image score": image_auroc}, "Detection: images", "true positive rate")
+    if has_images:
+        _draw_image_roc(axes.pop(0), test, measured)
     if pixel_curves:
-        _draw(axes.pop(0), pixel_curves, pixel_auroc, "Localisation: pixels", "true positive rate")
+        names = ("Localisation: pixels", "of normal pixels", "true positive rate, share of defects' pixels")
+        _draw(axes.pop(0), pixel_curves, pixel_auroc, *names)
     return figure
 
 
-def draw_pro(curves: Curves, areas: dict[str, float], max_fpr: float, reason: str | None) -> Figure:
+def _draw_image_roc(axes: Axes, test: pd.DataFrame, measured: dict[str, Any]) -> None:
+    from sklearn.metrics import roc_curve  # here, since it takes a second, and a run begins long before
+
+    label, above = test["label"] == 1, test["score"] > test["threshold"]
+    normal, anomalous = int((~label).sum()), int(label.sum())
+    fpr, tpr, _ = roc_curve(label, test["score"], drop_intermediate=False)
+    low, high = binomial_interval(np.rint(tpr * anomalous), anomalous)
+    axes.fill_between(fpr, low, high, color=CYCLE[0], alpha=0.15, linewidth=0)
+    area = f"{METRICS['image_auroc'].text(measured['image_auroc'])}"
+    if measured["image_auroc_low"] is not None:
+        area += f" [{measured['image_auroc_low']:.3f}, {measured['image_auroc_high']:.3f}]"
+    names = ("Detection: images", "of normal images", "true positive rate, share of anomalous images")
+    _draw(axes, {"image score": (fpr, tpr)}, {"image score": area}, *names)
+    rates = [(int((above & (label == kind)).sum()), count) for kind, count in ((False, normal), (True, anomalous))]
+    (x, *across), (y, *upwards) = [
+        (count / total, *(np.abs(count / total - bound) for bound in binomial_interval(np.array(count), total)))
+        for count, total in rates
+    ]
+    spread = {"xerr": np.reshape(across, (2, 1)), "yerr": np.reshape(upwards, (2, 1))}
+    cuts = test["threshold"].unique()  # each category of a united set has its own
+    which = f"threshold {cuts[0]:.4g}" if len(cuts) == 1 else "thresholds"
+    axes.errorbar(x, y, **spread, fmt="o", color=INK, markersize=5, label=f"{which}, 95 % intervals")
+    axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
+
+
+def draw_pro(curves: Curves, areas: dict[str, float], max_fpr: float, reason: str | None, title: str = "") -> Figure:
     """Draw per-region overlap over the pixels' false positive rate up to `max_fpr`, or say why there is none."""
     if not curves:
         return draw_message(f"no PRO curve: {reason}")
-    figure = new_figure(4.8, 4.4)
+    figure = titled_figure(5.0, 4.7, title)
     axes = figure.subplots()
-    _draw(axes, curves, areas, f"Per-region overlap to FPR {max_fpr:g}", "mean overlap of regions", diagonal=False)
+    names = (f"Per-region overlap to FPR {max_fpr:g}", "of normal pixels", "mean covered share of a defect's region")
+    _draw(axes, curves, areas, *names, diagonal=False)
     axes.set_xlim(0, max_fpr)
     return figure
 
 
-def _draw(axes, curves: Curves, areas: dict[str, float], title: str, y_label: str, diagonal: bool = True) -> None:
-    plain_axes(axes, title, "false positive rate", y_label)
+def _draw(
+    axes: Axes, curves: Curves, areas: dict[str, Any], title: str, of: str, y_label: str, diagonal: bool = True
+) -> None:
+    plain_axes(axes, title, f"false positive rate, share {of}", y_label)
     if diagonal:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
     for (name, (x, y)), colour in zip(curves.items(), CYCLE * 2, strict=False):
-        axes.plot(x, y, color=colour, linewidth=1.8, label=f"{name.replace('_', ' ')}  {areas[name]:.3f}")
+        area = areas[name] if isinstance(areas[name], str) else f"{areas[name]:.3f}"
+        axes.plot(x, y, color=colour, linewidth=1.8, label=f"{name.replace('_', ' ')}  {area}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
 
@@ -64,7 +105,7 @@ _COLUMNS = 4
 _COLOURS = {"training": NORMAL, "validation": ANOMALOUS}
 
 
-def draw_loss_curves(history: pd.DataFrame) -> Figure:
+def draw_loss_curves(history: pd.DataFrame, title: str = "") -> Figure:
     """Draw each term's value on training and on normal validation images, epoch by epoch.
 
     `history` has the columns epoch (from 0), split, term, value; one without a row is of what learns without epochs,
@@ -77,7 +118,7 @@ def draw_loss_curves(history: pd.DataFrame) -> Figure:
         return figure
     columns = min(len(terms), _COLUMNS)
     rows = -(-len(terms) // columns)
-    figure = new_figure(3.9 * columns, 3.4 * rows)
+    figure = titled_figure(3.9 * columns, 3.4 * rows, title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(terms) :]:
         axes.set_axis_off()
@@ -96,7 +137,7 @@ def draw_loss_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
+def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold, title: str = "") -> Figure:
     """Draw a histogram of the scores by group, with the threshold and the false positive rate that it promises.
 
     `scores` has the columns split, label, score; the line is at `threshold`.
@@ -110,8 +151,9 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
     low, high = scores["score"].min(), scores["score"].max()
     logarithmic = low > 0 and high / low > 30
     edges = np.geomspace(low, high, 41) if logarithmic else np.linspace(low, high, 41)
-    figure = new_figure(6.4, 3.8)
-    axes = plain_axes(figure.subplots(), "Scores and threshold", "anomaly score", "images")
+    figure = titled_figure(6.4, 4.1, title)
+    scale = ", logarithmic" if logarithmic else ""
+    axes = plain_axes(figure.subplots(), "Scores and threshold", f"anomaly score (no unit{scale})", "images in a bin")
     for name, (values, colour) in groups.items():
         if len(values):
             axes.hist(values, edges, color=colour, alpha=0.25)
@@ -119,8 +161,11 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold) -> Figure:
     if logarithmic:
         axes.set_xscale("log")
     rate, what = threshold.expected_false_positive_rate, "groups" if threshold.group_scores else "images"
-    promise = "set by hand" if rate is None else f"{rate:.1%} of normal {what} expected above"
+    promise = "set by hand" if rate is None else f"{100 * rate:.1f} % of normal {what} expected above"
     label = f"threshold {threshold.value:.4g}: {promise}"
+    if threshold.false_positive_rate_low is not None:
+        label += f"\n(95 % interval {interval_of(threshold)})"
+    axes.axvspan(threshold.value, edges[-1], color=MUTED, alpha=0.08, linewidth=0)
     axes.axvline(threshold.value, color=INK, linestyle="--", linewidth=1.2, label=label)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from kdad.images.image_set import ImageSet
@@ -12,9 +14,10 @@ from kdad.images.splits import Split
 from kdad.metrics.ground_truth import GroundTruth
 from kdad.parameters.written_names import printable, shorten_name
 from kdad.reporting.overlays import blend_heat
-from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, drawable, new_figure
+from kdad.reporting.style import ANOMALOUS, HEAT, INK, MUTED, NORMAL, draw_message, drawable, titled_figure
 
-_SECTIONS = ("most normal", "most anomalous", "worst mistakes")
+_SECTIONS = ("most normal", "most anomalous", "worst mistakes", "nearest the threshold")
+_ACROSS = 2  # sections side by side
 _NAME_LENGTH = 48  # as long as the pictures of a row are wide
 
 
@@ -23,7 +26,7 @@ def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
 
     Most normal: normal images of the lowest scores. Most anomalous: anomalous images of the highest. Worst mistakes:
     images on the wrong side of the threshold, farthest first (by the ratio to it, or by the difference where scores can
-    be negative); empty when there is none.
+    be negative); empty when there is none. Nearest the threshold: borderline cases, on either side.
     """
     label, score, decision = (scores[name].to_numpy() for name in ("label", "score", "decision"))
     order = np.argsort(score, kind="stable")
@@ -32,7 +35,8 @@ def choose_sheet_rows(scores: pd.DataFrame, count: int) -> dict[str, list[int]]:
     threshold = scores["threshold"].to_numpy()
     distance = np.abs(np.log(score / threshold) if are_ratios(scores) else score - threshold)
     wrong = [int(i) for i in np.argsort(-distance, kind="stable") if label[i] != decision[i]]
-    chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong), strict=True))
+    near = [int(i) for i in np.argsort(distance, kind="stable")]
+    chosen = dict(zip(_SECTIONS, (normal, anomalous, wrong, near), strict=True))
     return {name: rows[:count] for name, rows in chosen.items() if rows}
 
 
@@ -70,20 +74,19 @@ def draw_heatmap_sheet(
     masks = {row: mask(row) for row in shown}
     panels = (
         ["image", "mask", "map", "overlay"]
-        if any(m is not None for m in masks.values())
+        if any(m is not None and m.any() for m in masks.values())
         else ["image", "map", "overlay"]
     )
     low, high = np.quantile(maps[shown], [0.02, 0.999])
     aspect = maps.shape[1] / maps.shape[2]
-    rows = max(len(chosen) for chosen in sections.values())
-    figure = new_figure(1.22 * len(panels) * len(sections) + 0.4, (1.22 * aspect + 0.36) * rows + 0.9)
-    # Dollar signs in names are no formula.
-    heading = {"x": 0.01, "ha": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
-    figure.suptitle(drawable(printable(title)), parse_math=False, **heading)
+    rows, lines = max(len(chosen) for chosen in sections.values()), -(-len(sections) // _ACROSS)
+    across = min(_ACROSS, len(sections))
+    height = ((1.22 * aspect + 0.36) * rows + 0.5) * lines
+    figure = titled_figure(1.22 * len(panels) * across + 0.4, height + 1.1, title)
+    above, below = figure.subfigures(2, 1, height_ratios=(height, 0.6))
     ratios = are_ratios(scores)
-    for part, (name, chosen) in zip(
-        figure.subfigures(1, len(sections), squeeze=False)[0], sections.items(), strict=True
-    ):
+    parts = above.subfigures(lines, across, squeeze=False).ravel()
+    for part, (name, chosen) in zip(parts, sections.items(), strict=False):
         part.suptitle(name, fontsize=10, color=MUTED)
         grid = part.subplots(rows, len(panels), squeeze=False)
         for axes in grid.flat:
@@ -91,6 +94,9 @@ def draw_heatmap_sheet(
         for line, row in zip(grid, chosen, strict=False):
             pictures = image(row), masks[row], maps[row]
             _draw_row(dict(zip(panels, line, strict=True)), scores.iloc[row], *pictures, (low, high), ratios)
+    colours = ScalarMappable(Normalize(low, high), HEAT)
+    bar = below.colorbar(colours, cax=below.subplots(), orientation="horizontal", extend="both")
+    bar.set_label("anomaly map (no unit), the same colours in all pictures", color=INK, fontsize=9)
     return figure
 
 
@@ -106,10 +112,9 @@ def _draw_row(
     axes["image"].imshow(np.moveaxis(image, 0, -1))
     axes["map"].imshow(anomaly_map, cmap=HEAT, vmin=limits[0], vmax=limits[1])
     axes["overlay"].imshow(blend_heat(image, anomaly_map, limits))
-    if mask is not None:
+    if mask is not None and mask.any():  # that of a normal image would be a black square
         axes["mask"].imshow(mask, cmap="gray", vmin=0, vmax=1)
-        if mask.any():
-            axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
+        axes["overlay"].contour(mask, levels=[0.5], colors="white", linewidths=0.7)
     colour = ANOMALOUS if score["label"] else NORMAL
     axes["image"].set_title(drawable(_caption(score, ratios)), loc="left", fontsize=7, color=colour, parse_math=False)
 

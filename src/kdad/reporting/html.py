@@ -25,14 +25,23 @@ def _environment(package: str) -> Environment:
 
 
 def embedded_figure(figure: "Figure") -> str:
-    """Return the figure as the source of an `img`: an SVG that is sharp at any size, and dark on a dark page."""
+    """Return the figure as the source of an `img`, see `embedded_svg`."""
+    return embedded_svg(svg_of(figure))
+
+
+def svg_of(figure: "Figure") -> bytes:
+    """Return the figure as SVG; equal figures are equal files."""
     import matplotlib  # late: a server draws none
 
     buffer = io.BytesIO()
-    # Without a date and random names, equal figures are equal files.
-    with matplotlib.rc_context({"svg.hashsalt": "figure"}):
+    with matplotlib.rc_context({"svg.hashsalt": "figure"}):  # and no date
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return embedded(_follow_colour_scheme(buffer.getvalue().decode()).encode(), "svg+xml")
+    return buffer.getvalue()
+
+
+def embedded_svg(content: bytes) -> str:
+    """Return a figure's SVG as the source of an `img` that is sharp at any size, and dark on a dark page."""
+    return embedded(_follow_colour_scheme(content.decode()).encode(), "svg+xml")
 
 
 def embedded_png(content: bytes) -> str:

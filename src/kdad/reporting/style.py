@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from kdad.parameters.written_names import printable
 from kdad.reporting import overlays
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,15 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty white figure of this size in inches, laid out without overlaps and apart from pyplot's state."""
     rcParams["font.family"] = list(_families())
     return Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=130)
+
+
+def titled_figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty figure with a heading: what data it is of; dollar signs in names are no formula."""
+    figure = new_figure(width, height)
+    if title:
+        heading = {"x": 0.01, "ha": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
+        figure.suptitle(drawable(printable(title)), parse_math=False, **heading)
+    return figure
 
 
 def drawable(text: str) -> str:

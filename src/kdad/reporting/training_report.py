@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
 
 from kdad.metrics.names import METRICS
+from kdad.metrics.ranking import binomial_interval
 from kdad.parameters.written_names import printable
-from kdad.reporting.html import embedded_figure, render_html
+from kdad.reporting.html import embedded_svg, render_html
 from kdad.reporting.overlays import heat_table, thumbnail
 from kdad.reporting.threshold_remarks import interval_of
 from kdad.scoring.threshold import Threshold
@@ -49,15 +49,15 @@ def render_training_report(
     scores: pd.DataFrame,
     metrics: dict[str, Any],
     pictures: TestPictures,
-    figures: dict[str, Figure],
+    figures: dict[str, bytes],
     facts: list[tuple[str, str]],
     links: list[tuple[str, str]],
 ) -> str:
     """Return the page as one HTML file.
 
     `scores` has a row a scored image (id, label, kind, split, score), validation and test; `metrics` is what
-    `write_metrics` gathered. `figures` stand below the images by their titles. `facts` say what was made of what;
-    `links` are names and addresses, relative to the page or whole.
+    `write_metrics` gathered. `figures`, as SVG, stand below the images by their titles. `facts` say what was made of
+    what; `links` are names and addresses, relative to the page or whole.
     """
     threshold = Threshold.model_validate(metrics["threshold"])
     test = scores[scores["split"] == "test"].reset_index(drop=True)
@@ -74,7 +74,7 @@ def render_training_report(
         data=_script_json(_data(scores, test, threshold, pictures)),
         threshold=threshold.value,
         has_groups=bool(threshold.group_scores),
-        figures=[(name, embedded_figure(figure)) for name, figure in figures.items()],
+        figures=[(name, embedded_svg(figure)) for name, figure in figures.items()],
         facts=facts,
         links=links,
     )
@@ -97,23 +97,25 @@ def _verdict(metrics: dict[str, Any], threshold: Threshold) -> list[tuple[str, s
         if rate is not None:
             count = round(rate * images)
             # Images of one group are no independent draws.
-            spread = "" if threshold.group_scores else f", {_binomial(count, images)}"
+            spread = "" if threshold.group_scores else f", {_interval_text(count, images)}"
             tiles.append((what, f"{count} of {images}", f"{100 * rate:.1f} %{spread}"))
     rate, groups = metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups")
     if rate is not None and groups:
         count = round(rate * groups)
-        tiles.append(("groups with a false alarm", f"{count} of {groups}", _binomial(count, groups)))
+        tiles.append(("groups with a false alarm", f"{count} of {groups}", _interval_text(count, groups)))
     promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
     tiles.append(("false alarms promised", promised, f"95 % interval {interval_of(threshold)}"))
     return tiles
 
 
-def _binomial(count: int, images: int) -> str:
-    """Return the exact 95 % interval of a rate (Clopper and Pearson 1934), in words."""
-    from scipy.stats import binomtest
+def _interval_text(count: int, total: int) -> str:
+    low, high = _intervals(total)[count]
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
 
-    found = binomtest(count, images).proportion_ci(0.95, method="exact")
-    return f"95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %"
+
+def _intervals(total: int) -> list[list[float]]:
+    """Return the 95 % interval of each rate from 0 of `total` to all of them; of none, nothing is known."""
+    return np.stack(binomial_interval(np.arange(total + 1), total), axis=1).round(6).tolist() if total else [[0.0, 1.0]]
 
 
 def _kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -147,6 +149,7 @@ def _data(scores: pd.DataFrame, test: pd.DataFrame, threshold: Threshold, pictur
         images.append(found)
     return {
         "threshold": threshold.value,
+        "intervals": [_intervals(int((test["label"] == label).sum())) for label in (0, 1)],
         "validation": scores.loc[scores["split"] == "validation", "score"].tolist(),
         "images": images,
         "heat": heat_table().tolist(),

@@ -6,16 +6,8 @@ const percent = rate => Number.isNaN(rate) ? "-" : `${(100 * rate).toFixed(1)} %
 images.forEach((image, place) => { image.place = place; });
 const anomalous = images.filter(image => image.label), normal = images.filter(image => !image.label);
 const isAbove = (image, cut) => image.score > cut;
+const intervalOf = (isAnomalous, count) => page.intervals[Number(isAnomalous)][count];
 const countAbove = (some, cut) => some.reduce((count, image) => count + isAbove(image, cut), 0);
-
-// The interval of a rate by Wilson (1927), 95 %.
-function wilson(count, total) {
-  if (!total) return [NaN, NaN];
-  const z = 1.959964, rate = count / total, scale = 1 + z * z / total;
-  const middle = (rate + z * z / (2 * total)) / scale;
-  const half = z / scale * Math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total));
-  return [Math.max(middle - half, 0), Math.min(middle + half, 1)];
-}
 
 // Scores on a line from 0 to 1, logarithmic where they are positive and spread wide.
 const all = [...page.validation, ...images.map(image => image.score), page.threshold];
@@ -84,7 +76,7 @@ const here = hasBoth ? (() => {
     if (image.label) found += 1; else alarms += 1;
     if (ordered[place + 1]?.score !== image.score) points.push([alarms, found]);
   });
-  const bands = points.map(([a, f]) => [a / normal.length, wilson(f, anomalous.length)]);
+  const bands = points.map(([a, f]) => [a / normal.length, intervalOf(true, f)]);
   const upper = bands.map(([rate, [, high]]) => `${rx(rate)} ${ry(high)}`), lower = bands.map(([rate, [low]]) => `${rx(rate)} ${ry(low)}`);
   draw(svg, "path", { class: "band", d: `M${upper.join("L")}L${lower.reverse().join("L")}Z` });
   draw(svg, "path", { class: "curve", d: `M${points.map(([a, f]) => `${rx(a / normal.length)} ${ry(f / anomalous.length)}`).join("L")}` });
@@ -111,13 +103,13 @@ function setThreshold(value) {
   for (const [name, count] of Object.entries({ tp, fp, fn, tn })) by(name).textContent = count;
   for (const [name, [count, total]] of Object.entries(rates)) {
     by(name).textContent = percent(total ? count / total : NaN);
-    by(`${name}-interval`).textContent = total ? wilson(count, total).map(percent).join(" to ") : "-";
+    by(`${name}-interval`).textContent = total ? intervalOf(name === "tpr", count).map(percent).join(" to ") : "-";
   }
   by("precision").textContent = percent(tp + fp ? tp / (tp + fp) : NaN);
   by("f1").textContent = 2 * tp + fp + fn ? (2 * tp / (2 * tp + fp + fn)).toFixed(4) : "-";
   for (const cell of document.querySelectorAll("[data-found]")) cell.textContent = anomalous.filter(image => image.kind === cell.dataset.found && isAbove(image, cut)).length;
   if (here) {
-    const [low, high] = wilson(tp, anomalous.length), [left, right] = wilson(fp, normal.length);
+    const [low, high] = intervalOf(true, tp), [left, right] = intervalOf(false, fp);
     const x = rx(fp / normal.length), y = ry(tp / anomalous.length);
     here.across.setAttribute("d", `M${rx(left)} ${y}H${rx(right)}M${x} ${ry(low)}V${ry(high)}`);
     here.point.setAttribute("cx", x);
