@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kdad.progress import counted, format_duration, progress_bar
+from kdad.progress import TimeLeftColumn, counted, format_duration, progress_bar
 
 
 @pytest.fixture
@@ -31,6 +31,20 @@ def test_a_terminal_has_a_bar_which_is_taken_away(console_of):
     assert written.getvalue().endswith("\x1b[2K")  # the line is cleared
     with progress_bar() as bar:
         assert bar.live.transient
+
+
+def test_the_time_left_is_said_once_something_is_done_at_the_pace_of_all_of_it(console_of):
+    console_of(True)
+    now = [0.0]
+    bar = progress_bar()
+    bar.get_time = lambda: now[0]
+    bar.add_task("Training", total=10, completed=4, found=4)
+    (task,) = bar.tasks
+    left = TimeLeftColumn()
+    assert left.render(task).plain == ""
+    now[0] = 120.0  # for two of six, however long ago the last one ended
+    bar.update(task.id, completed=6)
+    assert left.render(task).plain == "4 min 00 s left"
 
 
 @pytest.mark.parametrize(

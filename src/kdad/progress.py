@@ -4,14 +4,30 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from rich import get_console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 Item = TypeVar("Item")
 
 
-def progress_bar(*more: ProgressColumn) -> Progress:
-    """Return a bar of what is done, how far, and for how long still; `more` columns follow."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
+class TimeLeftColumn(ProgressColumn):
+    """How long the work still takes at the pace of all that is done; nothing before any is."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time in words, or an empty text."""
+        done, elapsed = task.completed - task.fields.get("found", 0), task.elapsed
+        if done <= 0 or not elapsed or task.remaining is None:
+            return Text("")
+        return Text(f"{format_duration(elapsed * task.remaining / done)} left", style="progress.remaining")
+
+
+def progress_bar(*more: ProgressColumn, amount: ProgressColumn | None = None) -> Progress:
+    """Return a bar of what is done, how far, and for how long still; `more` columns follow.
+
+    The `amount` is told as done/all, where no other column tells it. A task's field ``found`` is how much of it was
+    there when it began.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), amount or MofNCompleteColumn(), TimeLeftColumn(), *more)
     console = get_console()
     # Elsewhere rich would leave an empty line for each bar.
     return Progress(*columns, transient=True, disable=not (console.is_terminal or console.is_jupyter))

@@ -12,7 +12,7 @@ from kept_detectors import write_crop
 from projects import SMALL, copy_project, logged_runs, run_pipeline
 
 SEQUENTIAL = {"runner": "<kedro.runner.sequential_runner.SequentialRunner object at 0x1>"}
-UNTRACKED = SimpleNamespace(tracked=None)
+UNTRACKED = SimpleNamespace(tracked=None, project=Path("nowhere"))
 TWO = SimpleNamespace(nodes=[SimpleNamespace(name="split_images"), SimpleNamespace(name="run_case")])
 
 
@@ -73,6 +73,21 @@ def test_on_a_terminal_a_bar_names_the_node_and_is_gone_in_the_end(monkeypatch, 
     assert hook._bar is None
 
 
+def test_the_bar_weighs_nodes_by_what_they_took_last_time(tmp_path, clock, monkeypatch):
+    console = Console(force_terminal=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    monkeypatch.setattr("rich._console", console)
+    (tmp_path / "mlruns").mkdir()
+    current = SimpleNamespace(tracked=None, project=tmp_path)
+    run_two(StageLinesHook(current), clock, {})
+    again = StageLinesHook(current)
+    again.before_pipeline_run(SEQUENTIAL, TWO)
+    again.before_node_run(TWO.nodes[0])
+    again.after_node_run(TWO.nodes[0], {})
+    (task,) = again._bar.tasks
+    again.close()
+    assert (task.completed, task.total) == (2.25, 67.25)
+
+
 @pytest.mark.parametrize("runner", ["<kedro.runner.parallel_runner.ParallelRunner object>", "ThreadRunner"])
 def test_where_others_write_on_the_terminal_there_is_no_bar(runner):
     hook = StageLinesHook(UNTRACKED)
@@ -96,7 +111,7 @@ class Recorded:
 
 def test_a_nodes_seconds_are_of_loading_running_and_saving(clock, lines):
     run, node = Recorded(), SimpleNamespace(name="smooth_maps")
-    hook = StageLinesHook(SimpleNamespace(tracked=run))
+    hook = StageLinesHook(SimpleNamespace(tracked=run, project=Path("nowhere")))
     hook.before_pipeline_run(SEQUENTIAL, SimpleNamespace(nodes=[node]))
     for step, seconds in (
         (lambda: hook.before_dataset_loaded(node), 0.5),

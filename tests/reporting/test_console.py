@@ -80,12 +80,21 @@ def test_kinds_are_listed_those_that_are_missed_most_first():
     assert "hole" not in rendered({**base, "by_kind": {"hole": kinds["hole"]}})  # one kind is the whole
 
 
-def test_missing_metrics_are_dashes_with_the_reason():
+def test_of_what_cannot_be_measured_there_is_no_table_but_the_reason():
     missing = dict.fromkeys(["pixel_auroc", "pixel_ap", "pro_auc", "pixel_auroc_mkd_protocol"])
     none = dict.fromkeys(DETECTION)
     text = rendered({**HEAD, **none, "localisation": {"discrepancy": missing}, "localisation_left_out": "no masks"})
     assert "no masks" in text
     assert "0." not in text
+    assert "normal and anomalous test images" in text
+    assert "\u2502" not in text  # no cell
+    kinds = {kind: {"images": 1, "found": 1, "image_auroc": None, "pro_auc": None} for kind in ("dent", "hole")}
+    found = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None, "by_kind": kinds}
+    shown = rendered(
+        found | {"categories": {"brick": DETECTION}} | decided(19, 0.0, 0.5) | {"false_positive_rate": None}
+    )
+    assert " - " not in shown
+    assert "1.0000" in rendered(found | {"image_auroc": 1.0})
 
 
 def decided(count: int, false: float, true: float) -> dict:

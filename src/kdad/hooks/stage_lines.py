@@ -1,21 +1,42 @@
-"""What a run says while it goes on: a line for each node that is done, and on a terminal a bar of all of them."""
+"""What a run says while it goes on: a line for each node that is done, and on a terminal a bar of all their time."""
 
+import json
 import logging
 import multiprocessing
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pandas as pd
 from kedro.framework.hooks import hook_impl
-from rich.progress import Progress, TaskID
+from rich.progress import Progress, TaskID, TaskProgressColumn
 
+from kdad.errors import InputError
 from kdad.hooks.current_run import CurrentRun
 from kdad.logs import PLAIN
 from kdad.progress import format_duration, progress_bar
+from kdad.storage.replacing import replace_text
 
 logger = logging.getLogger(__name__)
+
+
+#: Below the project: the seconds of each node when it last ran, by which the next run's bar weighs it.
+SECONDS = Path("mlruns") / "node_seconds.json"
+#: Seconds of nodes that have never run here, by what is in their names, on the embedded textures.
+_TYPICAL = {
+    "fit_detector": 60.0,
+    "train_teachers": 300.0,
+    "_run_": 300.0,
+    "map_images": 15.0,
+    "predict_images": 20.0,
+    "compute_features": 4.0,
+    "draw_heatmap_sheet": 4.0,
+    "render_report": 4.0,
+    "validate_images": 3.0,
+}
 
 
 @dataclass
@@ -42,6 +63,7 @@ class StageLinesHook:
         self._numbers, self._total = count(1), ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._seconds: dict[str, float] = {}
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:
@@ -51,9 +73,10 @@ class StageLinesHook:
         # How many of them are left out is not known here.
         self._total = "" if run_params.get("only_missing_outputs") else f"/{len(pipeline.nodes)}"
         self.close()
+        self._seconds = _read_seconds(self._current.project / SECONDS)
         if "SequentialRunner" in str(run_params.get("runner")) and self._total:
-            self._bar = progress_bar()
-            self._task = self._bar.add_task("", total=len(pipeline.nodes))
+            self._bar = progress_bar(amount=TaskProgressColumn())
+            self._task = self._bar.add_task("", total=sum(self._weight(node.name) for node in pipeline.nodes))
             self._bar.start()
 
     @hook_impl(tryfirst=True)
@@ -88,8 +111,12 @@ class StageLinesHook:
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(self) -> None:
-        """Say how long all of it took."""
+        """Say how long all of it took, and remember what each node did."""
         self.close()
+        path = self._current.project / SECONDS
+        if path.parent.is_dir():  # else nothing is logged there
+            with suppress(OSError, InputError):  # a full disk, or another run that ends
+                replace_text(path, json.dumps(self._seconds))
         logger.info("Done in %s", format_duration(perf_counter() - self._began))
 
     @hook_impl(tryfirst=True)
@@ -102,6 +129,10 @@ class StageLinesHook:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _weight(self, name: str) -> float:
+        typical = next((seconds for word, seconds in _TYPICAL.items() if word in name), 1.0)
+        return self._seconds.get(name, typical)
 
     def _begin(self, node: Any) -> _NodeTimes:
         if node.name not in self._nodes:
@@ -119,11 +150,19 @@ class StageLinesHook:
         seconds = ended - times.began
         logger.info("%s%s: %s", number, node.name, format_duration(seconds), extra=PLAIN)
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, self._weight(node.name))
+        self._seconds[node.name] = round(seconds, 3)
         run = self._current.tracked
         if run is not None:
             loading, saving = times.called - times.began, ended - times.returned
             run.node(node.name, seconds, loading, saving, times.made)
+
+
+def _read_seconds(path: Path) -> dict[str, float]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no run has ended here
+        return {}
 
 
 def _describe(data: Any) -> str:

@@ -146,7 +146,8 @@ def render_report(
 ) -> str:
     """Return the training's page, with every test image; the detector is the kept one, which knows its run.
 
-    Figures are SVG, as they were kept. `addresses` say where page, detector and data report lie in the project, and where MLflow's pages are.
+    Figures are SVG, as they were kept. `addresses` say where page, detector and data report lie in the project, and
+    where MLflow's pages are.
     """
     split, methods, record = Split(split_table), detector.methods, detector.record
     rows = split.rows("test")

@@ -19,8 +19,11 @@ _TITLE = 80
 
 
 def frame_table(title: str, frame: pd.DataFrame, headings: dict[str, str]) -> Table:
-    """Return a table of the columns that `headings` names, as far as there are any; of very many rows the first."""
-    columns = [name for name in headings if name in frame]
+    """Return a table of the columns that `headings` names, as far as there are any; of very many rows the first.
+
+    A column of which nothing was measured is left out.
+    """
+    columns = [name for name in headings if name in frame and (frame[name].notna().any() or frame.empty)]
     table = _empty(title)
     for name in columns:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
@@ -33,12 +36,15 @@ def frame_table(title: str, frame: pd.DataFrame, headings: dict[str, str]) -> Ta
 
 
 def numbers_table(title: str, values: dict[str, Any]) -> Table:
-    """Return a table of a row for each value."""
+    """Return a table of a row for each value that is there."""
     table = _empty(title)
     table.add_column("")
     table.add_column("")
     for name, value in values.items():
-        table.add_row(name.replace("_", " "), METRICS[name].text(value) if name in METRICS else said(value))
+        if said(value) == "-":
+            continue
+        metric = METRICS.get(name.rpartition(".")[2])
+        table.add_row(name.replace("_", " "), said(value) if metric is None else metric.text(value))
     table.show_header = False
     return table
 
@@ -61,8 +67,8 @@ def _empty(title: str) -> Table:
 def console_table(metrics: dict) -> Group:
     """Return a run's metrics as tables: how images and pixels are ranked, and what the threshold promises and does.
 
-    The first has a column for images, and one for the pixels of each localisation method. What is odd about the
-    threshold is said below, in words.
+    The first has a column for images, and one for the pixels of each localisation method; what cannot be measured has
+    no row. What is odd about the threshold is said below, in words.
     """
     notes = [f"remark: {remark}" for remark in threshold_remarks(metrics)]
     left_out = _left_out(metrics)
@@ -75,11 +81,9 @@ def console_table(metrics: dict) -> Group:
     return Group(*tables, *(Text(note, style="italic") for note in notes))
 
 
-def _ranking_table(metrics: dict) -> Table:
-    place = f"{metrics['dataset']} / {metrics['category']}"
-    table = Table(
-        title=f"{place}, {metrics['source']}, seed {metrics['seed']}", title_justify="left", title_style="bold"
-    )
+def _ranking_table(metrics: dict) -> Table | Text:
+    title = f"{metrics['dataset']} / {metrics['category']}, {metrics['source']}, seed {metrics['seed']}"
+    table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
     for name in ("images", *metrics["localisation"]):
         table.add_column(name.replace("_", " "), justify="right")
@@ -90,15 +94,20 @@ def _ranking_table(metrics: dict) -> Table:
             by_title.setdefault(metric.title, {})[metric.kind] = metric
     for title, of in by_title.items():
         cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in metrics["localisation"].values())]
-        table.add_row(title, *("" if metric is None else metric.text(found[metric.key]) for metric, found in cells))
-        if title == "AUROC":
-            table.add_row("95 % interval", "-" if low is None else f"{low:.3f} to {high:.3f}")
+        texts = ["" if metric is None else metric.text(found[metric.key]) for metric, found in cells]
+        if set(texts) - {"", "-"}:
+            table.add_row(title, *texts)
+        if title == "AUROC" and low is not None:
+            table.add_row("95 % interval", f"{low:.3f} to {high:.3f}")
+    if not table.rows:
+        return Text.assemble((title, "bold"), "\nno ranking: that takes normal and anomalous test images, or masks")
     return table
 
 
 def _category_table(categories: dict[str, dict]) -> Table:
     """Return the main metrics of each category of one detector for several; rates are by its own threshold."""
-    shown = [METRICS[key] for key in (*MAIN, "false_positive_rate", "true_positive_rate")]
+    keys = [*MAIN, "false_positive_rate", "true_positive_rate"]
+    shown = [METRICS[key] for key in keys if any(found.get(key) is not None for found in categories.values())]
     table = Table("", *(Column(metric.label, justify="right") for metric in shown))
     for name, found in categories.items():
         table.add_row(name, *(metric.text(found.get(metric.key)) for metric in shown))
@@ -125,16 +134,18 @@ def _threshold_table(metrics: dict) -> Table:
     }
     table = Table(show_header=False)
     for title, said_of in rows.items():
-        if groups or title != "  by groups":
+        if said_of != "-":
             table.add_row(title, said_of)
     return table
 
 
 def _kinds_table(kinds: dict[str, dict]) -> Table:
     """Return the kinds of defects, those that are missed most first."""
-    table = Table("kind of defect", *(Column(name, justify="right") for name in ("found", "image AUROC", "PRO")))
+    shown = [METRICS[key] for key in ("image_auroc", "pro_auc") if any(of[key] is not None for of in kinds.values())]
+    headings = ("found", *(metric.label for metric in shown))
+    table = Table("kind of defect", *(Column(name, justify="right") for name in headings))
     for kind, of in sorted(kinds.items(), key=lambda each: (each[1]["found"] / each[1]["images"], each[0])):
-        numbers = (METRICS[name].text(of[name]) for name in ("image_auroc", "pro_auc"))
+        numbers = (metric.text(of[metric.key]) for metric in shown)
         table.add_row(printable(kind), f"{of['found']} of {of['images']}", *numbers)
     return table
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from kdad.metrics.names import METRICS
 from kdad.metrics.ranking import binomial_interval
@@ -26,6 +26,10 @@ from kdad.scoring.threshold import Threshold
 
 #: A curve by the name of its localisation method: x and y values.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+#: Of lines that may lie on each other.
+_DASHES = ("-", "--", "-.", (0, (1, 2)))
 
 
 def draw_roc(
@@ -94,9 +98,10 @@ def _draw(
     plain_axes(axes, title, f"false positive rate, share {of}", y_label)
     if diagonal:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
-    for (name, (x, y)), colour in zip(curves.items(), CYCLE * 2, strict=False):
+    for (name, (x, y)), colour, dashes in zip(curves.items(), CYCLE * 2, _DASHES * 3, strict=False):
         area = areas[name] if isinstance(areas[name], str) else f"{areas[name]:.3f}"
-        axes.plot(x, y, color=colour, linewidth=1.8, label=f"{name.replace('_', ' ')}  {area}")
+        label = f"{name.replace('_', ' ')}  {area}"
+        axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, label=label)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
 
@@ -126,6 +131,7 @@ def draw_loss_curves(history: pd.DataFrame, title: str = "") -> Figure:
         plain_axes(axes, term.replace("_", " "), "epoch", "loss, mean over images")
         for split, rows in history[history["term"] == term].groupby("split", sort=False):
             marker = "o" if len(rows) < 8 else None
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.plot(
                 rows["epoch"] + 1, rows["value"], color=_COLOURS[split], label=split, linewidth=1.6, marker=marker
             )
@@ -151,7 +157,7 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold, title: str 
     low, high = scores["score"].min(), scores["score"].max()
     logarithmic = low > 0 and high / low > 30
     edges = np.geomspace(low, high, 41) if logarithmic else np.linspace(low, high, 41)
-    figure = titled_figure(6.4, 4.1, title)
+    figure = titled_figure(6.4, 4.4, title)
     scale = ", logarithmic" if logarithmic else ""
     axes = plain_axes(figure.subplots(), "Scores and threshold", f"anomaly score (no unit{scale})", "images in a bin")
     for name, (values, colour) in groups.items():
@@ -167,5 +173,5 @@ def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold, title: str 
         label += f"\n(95 % interval {interval_of(threshold)})"
     axes.axvspan(threshold.value, edges[-1], color=MUTED, alpha=0.08, linewidth=0)
     axes.axvline(threshold.value, color=INK, linestyle="--", linewidth=1.2, label=label)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK)
     return figure

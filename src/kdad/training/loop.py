@@ -195,7 +195,7 @@ def _progress(name: str, first: int, epochs: int, history: list[dict]) -> Iterat
     """Count epochs with a bar on a terminal, and with a line at each tenth of the way in a log."""
     started = time.perf_counter()
     with progress_bar(TextColumn("{task.fields[loss]}")) as bar:
-        shown = bar.add_task(f"Training {name}", total=epochs, completed=first, loss="")
+        shown = bar.add_task(f"Training {name}", total=epochs, completed=first, found=first, loss="")
         for epoch in range(first, epochs):
             yield epoch
             latest = {(row["split"], row["term"]): row["value"] for row in history[-6:]}
