@@ -118,7 +118,7 @@ THRESHOLD = {"before": None, "threshold": {"rule": "f1", "value": 0.25}, "statem
         ({"mkd__loss_history": HISTORY}, [["training", "total", "1"]]),
         ({"mkd__feature_cost": {"seconds": 1.25, "reused": True}}, [["seconds", "1.25"], ["reused", "yes"]]),
         ({"paper_tables__cells": CELLS}, [["us_pro", "mean", "mkd", "0.7", "0.6"]]),
-        ({"baselines__table": BASELINES}, [["knn", "0.75", "-", "1.5"]]),
+        ({"baselines__table": BASELINES}, [["knn", "0.75", "1.5"]]),
         ({"calibration__threshold": THRESHOLD}, [["rule", "f1"], ["threshold", "0.25"]]),
         ({"soft_target__summary": {"anomaly": {"image_auroc": 0.5}}}, [["anomaly.image auroc", "0.5000"]]),
         ({"inference__metrics": {"images": 3, "anomalous": 1}}, [["images", "3"], ["anomalous", "1"]]),

@@ -55,7 +55,7 @@ def test_the_table_says_what_was_said_of_each_file(folder):
 def test_pictures_and_maps_lie_beside_the_table(folder):
     write(folder)
     assert names(folder) == [
-        *("heat_maps/good/a.png.png", "heat_maps/torn/ä 2.png.png", "maps.npy", "predictions.csv"),
+        *("heat_maps/good/a.png", "heat_maps/torn/ä 2.png", "maps.npy", "predictions.csv"),
         *("thumbnails/000000.png", "thumbnails/000001.png"),
     ]
     found = read_predictions(folder)
@@ -95,7 +95,7 @@ def test_an_older_result_goes_with_its_reports_and_what_is_not_its_own_stays(fol
     for name in ("predictions.html", "notes.txt"):
         (folder / name).touch()
     write(folder, [("b.png", predicted(0.3), None)], maps=False)
-    assert names(folder) == ["heat_maps/b.png.png", "notes.txt", "predictions.csv", "thumbnails/000000.png"]
+    assert names(folder) == ["heat_maps/b.png", "notes.txt", "predictions.csv", "thumbnails/000000.png"]
     assert read_predictions(folder).table["path"].tolist() == ["b.png"]
 
 
@@ -143,10 +143,10 @@ def test_results_and_images_lie_apart(folder, images, message):
 
 
 def test_heat_maps_whose_names_would_meet_are_numbered(folder):
-    files = [(name, predicted(0.1), None) for name in ("a.png", "A.png", "a.png.png/b.png", "x" * 250 + ".png")]
+    files = [(name, predicted(0.1), None) for name in ("a.jpg", "A.png", "a.png/b.png", "x" * 252 + ".png")]
     write(folder, files, maps=False)
     places = read_predictions(folder).table["heat_map"].tolist()
-    assert places == ["heat_maps/a.png.png", *(f"heat_maps/{number:06d}.png" for number in (1, 2, 3))]
+    assert places == ["heat_maps/a.png", "heat_maps/A.png.png", "heat_maps/000002.png", "heat_maps/000003.png"]
     assert all((folder / place).is_file() for place in places)
 
 

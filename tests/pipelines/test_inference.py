@@ -214,7 +214,7 @@ def test_files_of_odd_names_are_predicted_and_keep_their_names(odd):
     for row in predicted.itertuples():
         with Image.open(odd / row.heat_map) as large:
             assert large.size == (row.width, row.height)
-    assert table.loc["deep/er/ä ö.webp", "heat_map"] == "heat_maps/deep/er/ä ö.webp.png"
+    assert table.loc["deep/er/ä ö.webp", "heat_map"] == "heat_maps/deep/er/ä ö.png"
     maps = np.load(odd / "maps.npy")
     assert np.isnan(maps).all(axis=(1, 2)).tolist() == table["score"].isna().tolist()
 

@@ -127,13 +127,13 @@ class PredictedFiles:
         return places
 
     def _choose(self, name: str) -> str:
-        place = f"heat_maps/{name}.png"
-        key = place.casefold()
-        above = {str(folder) for folder in PurePosixPath(key).parents}
-        if key in self._files or key in self._folders or above & self._files or not _can_be_a_file(place):
-            return f"heat_maps/{self._count:06d}.png"
-        self._take(place)
-        return place
+        for place in (f"heat_maps/{PurePosixPath(name).with_suffix('.png')}", f"heat_maps/{name}.png"):
+            key = place.casefold()
+            above = {str(folder) for folder in PurePosixPath(key).parents}
+            if not (key in self._files or key in self._folders or above & self._files) and _can_be_a_file(place):
+                self._take(place)
+                return place
+        return f"heat_maps/{self._count:06d}.png"
 
     def _take(self, place: str) -> None:
         key = place.casefold()  # a disk may not tell A from a
