@@ -142,10 +142,14 @@ def test_buttons_count_their_rows(table):
 
 
 def test_metrics_are_shown_when_there_are_any(table):
-    page = page_of(table, metrics={"image_auroc": 0.98765, "image_ap": None})
-    assert "<dt>image AUROC</dt><dd>0.9877</dd>" in page
-    assert "<dt>image average precision</dt><dd>-</dd>" in page
-    assert '<dl class="metrics">' not in page_of(table)
+    metrics = {"image_auroc": 0.98765, "image_auroc_low": 0.9, "image_auroc_high": 1.0, "image_ap": None}
+    metrics |= {"true_positive_rate": 1.0, "test_anomalous": 2, "false_positive_rate": None, "test_normal": 0}
+    page = page_of(table, metrics=metrics)
+    assert "<dt>image AUROC</dt><dd>0.9877<small>95 % interval 0.900 to 1.000</small></dd>" in page
+    # Two of two: the lower end is the square root of 0.025.
+    assert "<dd>2 of 2<small>100.0 %, 95 % interval 15.8 to 100.0 %</small></dd>" in page
+    assert page.count("<div><dt>") == 2  # what was not measured has no tile
+    assert "<div><dt>" not in page_of(table)
 
 
 def test_page_needs_nothing_from_elsewhere(table):

@@ -63,7 +63,7 @@ def test_images_of_groups_have_no_interval_of_their_own():
     given["metrics"]["threshold"]["group_scores"] = [1.0, 2.0]
     page = render_training_report(**given | {"metrics": given["metrics"] | _GROUPS})
     assert "<dd>1 of 7<small>14.3 %</small>" in page
-    assert "<dd>1 of 4<small>95 % interval 0.6 to 80.6 %</small>" in page  # Clopper and Pearson's
+    assert "<dd>1 of 4<small>25.0 %, 95 % interval 0.6 to 80.6 %</small>" in page  # Clopper and Pearson's
     assert "too narrow" in page
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from kdad.metrics.names import MAIN, METRICS
-from kdad.reporting.style import CYCLE, INK, draw_message, new_figure, plain_axes
+from kdad.reporting.style import CYCLE, INK, MUTED, draw_message, plain_axes, titled_figure
 
 _SIGMA = re.compile(r"(?P<method>.+?)(?:_sigma_(?P<sigma>[\d.]+))?(?P<opening>_opening)?")
 
@@ -23,11 +23,15 @@ def draw_axis(table: pd.DataFrame, title: str) -> Figure:
     metrics = [name for name in MAIN if name in table and table[name].notna().any()]
     if not metrics:
         return draw_message(f"{title}: nothing was measured")
-    figure = new_figure(3.5 * len(metrics) + 1.0, 0.36 * len(table) + 1.4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    figure = titled_figure(3.5 * len(metrics) + 1.0, 0.36 * len(table) + 1.6, title)
     grid = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axes, metric, colour in zip(grid, metrics, CYCLE, strict=False):
         _draw_points(axes, table, metric, colour)
+    seeds = table["seeds"].max() if "seeds" in table else 1
+    said = (
+        "bars: standard deviation over seeds" if seeds > 1 else "bars: 95 % interval over test images, of image AUROC"
+    )
+    figure.supxlabel(said, x=0.01, ha="left", fontsize=8, color=MUTED)
     return figure
 
 
@@ -35,7 +39,7 @@ def _draw_points(axes: Axes, table: pd.DataFrame, metric: str, colour: str) -> N
     places = np.arange(len(table))[::-1]
     below, above = _spread(table, metric)
     error = np.stack([below, above]) if (below + above).any() else None
-    plain_axes(axes, "", METRICS[metric].label, "").set_axisbelow(True)
+    plain_axes(axes, "", f"{METRICS[metric].label} (1 is perfect)", "").set_axisbelow(True)
     axes.errorbar(table[metric], places, xerr=error, fmt="o", color=colour, markersize=6, capsize=3)
     axes.set_yticks(places, [name.replace("_", " ") for name in table["variant"]])
     axes.set_ylim(-0.5, len(table) - 0.3)
@@ -73,10 +77,9 @@ def draw_filter(table: pd.DataFrame, title: str) -> Figure:
     metrics = [name for name in ("pixel_auroc", "pixel_auroc_mkd_protocol", "pro_auc") if name in table]
     if not metrics:
         return draw_message(f"{title}: there are no masks to measure localisation against")
-    figure = new_figure(4.2 * len(metrics), 3.8)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    figure = titled_figure(4.2 * len(metrics), 3.8, title)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        plain_axes(axes, "", "Gaussian sigma, pixels", METRICS[metric].label)
+        plain_axes(axes, "", "Gaussian sigma, pixels", f"{METRICS[metric].label} (1 is perfect)")
         for (method, rows), colour in zip(table.groupby("method", sort=False), CYCLE, strict=False):
             line = rows[~rows["opening"]].sort_values("sigma")
             sd = line[f"{metric}_sd"].fillna(0)

@@ -55,8 +55,8 @@ def axis_section(
     paper_header = ["paper", "ours - paper"] if has_paper else []
     # A pair that differs in nothing, because the axis does not touch what the metric measures, is not shown.
     shown = [record for record in pairs.to_dict("records") if record["low"] or record["high"]]
-    rows = []
-    for record in table.to_dict("records"):
+    rows, records = [], table.to_dict("records")
+    for record in records:
         cells = [record["variant"].replace("_", " ")]
         cells += [_with_spread(record[name], record[f"{name}_sd"]) for name in metrics]
         cells += [_number(record[name]) for name in ("paper", "difference")] if has_paper else []
@@ -65,6 +65,7 @@ def axis_section(
         "name": name,
         "question": question,
         "figure": embedded_figure(figure),
+        "tile": _best(question, records),
         "header": ["variant", *labels(metrics).values(), *paper_header, *(COSTS[name] for name in costs)],
         "rows": rows,
         "spread": bool((table["seeds"] > 1).any()),
@@ -92,6 +93,16 @@ def _categories(means: pd.DataFrame, differences: pd.DataFrame) -> dict[str, Any
     ]
     header = ["variant", "metric", *means.columns]
     return {"categories_header": header, "categories": rows if len(means.columns) > 1 else []}
+
+
+def _best(question: str, records: list[dict[str, Any]]) -> tuple[str, str, str] | None:
+    """Return the variant of the highest image AUROC as a tile; None where it was not measured."""
+    measured = [record for record in records if pd.notna(record.get("image_auroc"))]
+    if not measured:
+        return None
+    best = max(measured, key=lambda record: record["image_auroc"])
+    said = f"image AUROC {_with_spread(best['image_auroc'], best['image_auroc_sd'])}, the highest of {len(measured)}"
+    return question, best["variant"].replace("_", " "), said
 
 
 def _pair(record: dict[str, Any]) -> list[str]:
@@ -148,18 +159,18 @@ def render_baselines(
         facts=facts,
         protocol=_BASELINE_PROTOCOL,
         missing=missing.to_dict("records"),
-        figure=embedded_figure(_draw_methods(table)),
+        figure=embedded_figure(_draw_methods(table, title)),
         columns=_COLUMNS,
         rows=table_cells(table),
         sheets=[{"name": name.replace("_", " "), "picture": embedded_png(png)} for name, png in sheets.items()],
     )
 
 
-def _draw_methods(table: pd.DataFrame) -> Figure:
+def _draw_methods(table: pd.DataFrame, title: str) -> Figure:
     """Draw each method's metrics; with one seed, image AUROC alone has an interval."""
     shown = table.rename(columns={"method": "variant"})
     unknown = {f"{name}_sd": float("nan") for name in MAIN if name in table}
-    return draw_axis(shown.assign(**unknown), "Baselines")
+    return draw_axis(shown.assign(**unknown), title)
 
 
 def table_cells(table: pd.DataFrame) -> list[list[str]]:

@@ -81,7 +81,7 @@ def write_page(
         headline[name] = axis_headline(rows, axis)
         draw = draw_filter if name == "filter" else draw_axis
         found = {variant: settings[name, variant] for variant in axis.present}
-        figures[f"{name}.png"] = draw(rows, axis.question)
+        figures[f"{name}.png"] = draw(rows, f"{dataset.name}: {axis.question}")
         shown = pairs[pairs["axis"] == name]
         by_category = category_table(summary, name, axis)
         sections.append(axis_section(name, axis.question, rows, shown, figures[f"{name}.png"], found, by_category))

@@ -23,6 +23,7 @@ from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
 from kdad.project.interruption import RaiseOnSignal, StopRequested
+from kdad.reporting.curves import draw_score_histogram
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters
@@ -30,7 +31,6 @@ from kdad.scoring.parameters import MeasuringParameters
 logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 10
-_HEADLINE = ("image_auroc", "image_ap", "image_f1_max", "false_positive_rate", "true_positive_rate")
 
 
 #: What both pipelines take and leave.
@@ -137,10 +137,12 @@ def report_predictions(
     for _, text in seen:
         logger.warning("%s", text)
     sheet = _draw_sheet(predicted, predictions, inference)
-    shown = {name: value for name, value in metrics.items() if name in _HEADLINE} if len(labelled) else None
     title = f"Predictions: {printable(inference.images)}"
+    rows = new[new["threshold"] == reference.threshold.value].assign(split="test")
+    scores = pd.concat([pd.DataFrame({"split": "validation", "label": 0, "score": reference.scores}), rows])
+    figure = draw_score_histogram(scores, reference.threshold, title) if len(rows) else None
     facts = [*understood, *seen, ("Found", counts), ("Drift", drift.statement())]
-    return sheet, render_predictions(title, facts, table, shown), metrics
+    return sheet, render_predictions(title, facts, table, metrics if len(labelled) else None, figure), metrics
 
 
 def stop_on_unreadable(predictions: Predictions, page: str) -> None:

@@ -146,13 +146,14 @@ def draw_loss_curves(history: pd.DataFrame, title: str = "") -> Figure:
 def draw_score_histogram(scores: pd.DataFrame, threshold: Threshold, title: str = "") -> Figure:
     """Draw a histogram of the scores by group, with the threshold and the false positive rate that it promises.
 
-    `scores` has the columns split, label, score; the line is at `threshold`.
+    `scores` has the columns split, label (0, 1, or missing), score; the line is at `threshold`.
     """
     test = scores["split"] == "test"
     groups = {
         "normal validation": (scores.loc[scores["split"] == "validation", "score"], MUTED),
         "test normal": (scores.loc[test & (scores["label"] == 0), "score"], NORMAL),
         "test anomalous": (scores.loc[test & (scores["label"] == 1), "score"], ANOMALOUS),
+        "without label": (scores.loc[test & scores["label"].isna(), "score"], CYCLE[4]),
     }
     low, high = scores["score"].min(), scores["score"].max()
     logarithmic = low > 0 and high / low > 30

@@ -18,12 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable, shorten_name
 from kdad.reporting.heat_maps import are_ratios
-from kdad.reporting.html import render_html
+from kdad.reporting.html import embedded_figure, render_html
 from kdad.reporting.overlays import thumbnail_size
 from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
+from kdad.reporting.threshold_remarks import metric_tiles
 
 #: Decisions and labels in words.
 WORDS = ("normal", "anomalous")
@@ -75,11 +75,16 @@ def _score_text(row: Any, ratios: bool) -> str:
 
 
 def render_predictions(
-    title: str, facts: list[tuple[str, str]], table: pd.DataFrame, metrics: dict[str, float] | None
+    title: str,
+    facts: list[tuple[str, str]],
+    table: pd.DataFrame,
+    metrics: dict[str, Any] | None,
+    figure: Figure | None = None,
 ) -> str:
     """Return the page of a table of predictions as HTML, the highest scores first.
 
-    The page refers to thumbnails and heat maps by their relative paths, so that it moves with their folder.
+    `metrics` are of those with a label, as `measure_detection` gives them; the `figure` is of the scores. The page
+    refers to thumbnails and heat maps by their relative paths, so that it moves with their folder.
     """
     ratios = are_ratios(table)
     has_labels = "label" in table and bool(table["label"].notna().any())
@@ -90,7 +95,8 @@ def render_predictions(
         "predictions",
         title=title,
         facts=facts,
-        metrics=[(METRICS[name].label, METRICS[name].text(value)) for name, value in (metrics or {}).items()],
+        tiles=metric_tiles(metrics) if metrics else [],
+        figure=figure and embedded_figure(figure),
         has_labels=has_labels,
         predicted=[_predicted(records[position], ratios, has_labels) for position in _by_score(table)],
         unreadable=[{**path_parts(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],

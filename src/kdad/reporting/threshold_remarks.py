@@ -1,7 +1,11 @@
-"""What a run's figures say of its threshold that a reader of the ranking alone would miss, in words."""
+"""What a run's figures say in words: verdicts with intervals, and what is odd about a threshold."""
 
 from typing import Any
 
+import numpy as np
+
+from kdad.metrics.names import METRICS
+from kdad.metrics.ranking import binomial_interval
 from kdad.scoring.threshold import Threshold
 
 #: From here on images are ranked well, ...
@@ -29,6 +33,44 @@ def interval_of(threshold: Threshold) -> str:
     """Return the interval of a threshold's false positive rate in percent; a dash for one of an older version."""
     low, high = threshold.false_positive_rate_low, threshold.false_positive_rate_high
     return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def metric_tiles(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return what pages say first of a run's metrics, as far as it has them: name, value, and its interval."""
+    tiles = []
+    low, high = metrics.get("image_auroc_low"), metrics.get("image_auroc_high")
+    interval = "" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
+    for key in ("image_auroc", "image_ap", "pixel_auroc", "pro_auc"):
+        if metrics.get(key) is not None:
+            note = interval if key == "image_auroc" else ""
+            tiles.append((METRICS[key].label, METRICS[key].text(metrics[key]), note))
+    groups = metrics.get("test_normal_groups")
+    for key, what, images in (
+        ("true_positive_rate", "anomalous images found", metrics.get("test_anomalous")),
+        ("false_positive_rate", "false alarms", metrics.get("test_normal")),
+        ("group_false_positive_rate", "groups with a false alarm", groups),
+    ):
+        rate = metrics.get(key)
+        if rate is None or not images:
+            continue
+        count = round(rate * images)
+        rest = f"{100 * rate:.1f} %"
+        if not groups or key.startswith("group"):  # images of one group are no independent draws
+            low, high = rate_intervals(images)[count]
+            rest += f", 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        tiles.append((what, f"{count} of {images}", rest))
+    return tiles
+
+
+def promise_tile(threshold: Threshold) -> tuple[str, str, str]:
+    """Return what pages say of the rate that a threshold promises."""
+    promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
+    return "false alarms promised", promised, f"95 % interval {interval_of(threshold)}"
+
+
+def rate_intervals(total: int) -> list[list[float]]:
+    """Return the exact 95 % interval of each rate from 0 of `total` to all of them; of none, nothing is known."""
+    return np.stack(binomial_interval(np.arange(total + 1), total), axis=1).round(6).tolist() if total else [[0.0, 1.0]]
 
 
 def _out_of_reach(threshold: Threshold) -> str | None:

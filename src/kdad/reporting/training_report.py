@@ -14,11 +14,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from kdad.metrics.names import METRICS
-from kdad.metrics.ranking import binomial_interval
 from kdad.parameters.written_names import printable
 from kdad.reporting.html import embedded_svg, render_html
 from kdad.reporting.overlays import heat_table, thumbnail
-from kdad.reporting.threshold_remarks import interval_of
+from kdad.reporting.threshold_remarks import metric_tiles, promise_tile, rate_intervals
 from kdad.scoring.threshold import Threshold
 
 #: What all pictures together may take, and about what a pixel of a JPEG of a rough texture does, in bytes.
@@ -65,7 +64,7 @@ def render_training_report(
         "kdad.reporting",
         "training_report",
         title=title,
-        verdict=_verdict(metrics, threshold),
+        verdict=[*metric_tiles(metrics), promise_tile(threshold)],
         promise=threshold.statement(),
         remarks=metrics["remarks"],
         kinds=_kinds(metrics),
@@ -78,44 +77,6 @@ def render_training_report(
         facts=facts,
         links=links,
     )
-
-
-def _verdict(metrics: dict[str, Any], threshold: Threshold) -> list[tuple[str, str, str]]:
-    """Return what the page says first: name, value, and what there is to say of it."""
-    tiles = []
-    low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
-    interval = "" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
-    for key in ("image_auroc", "image_ap", "pixel_auroc", "pro_auc"):
-        if metrics.get(key) is not None:
-            note = interval if key == "image_auroc" else ""
-            tiles.append((METRICS[key].label, METRICS[key].text(metrics[key]), note))
-    for key, what, images in (
-        ("true_positive_rate", "anomalous images found", metrics["test_anomalous"]),
-        ("false_positive_rate", "false alarms", metrics["test_normal"]),
-    ):
-        rate = metrics[key]
-        if rate is not None:
-            count = round(rate * images)
-            # Images of one group are no independent draws.
-            spread = "" if threshold.group_scores else f", {_interval_text(count, images)}"
-            tiles.append((what, f"{count} of {images}", f"{100 * rate:.1f} %{spread}"))
-    rate, groups = metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups")
-    if rate is not None and groups:
-        count = round(rate * groups)
-        tiles.append(("groups with a false alarm", f"{count} of {groups}", _interval_text(count, groups)))
-    promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
-    tiles.append(("false alarms promised", promised, f"95 % interval {interval_of(threshold)}"))
-    return tiles
-
-
-def _interval_text(count: int, total: int) -> str:
-    low, high = _intervals(total)[count]
-    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-
-
-def _intervals(total: int) -> list[list[float]]:
-    """Return the 95 % interval of each rate from 0 of `total` to all of them; of none, nothing is known."""
-    return np.stack(binomial_interval(np.arange(total + 1), total), axis=1).round(6).tolist() if total else [[0.0, 1.0]]
 
 
 def _kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -149,7 +110,7 @@ def _data(scores: pd.DataFrame, test: pd.DataFrame, threshold: Threshold, pictur
         images.append(found)
     return {
         "threshold": threshold.value,
-        "intervals": [_intervals(int((test["label"] == label).sum())) for label in (0, 1)],
+        "intervals": [rate_intervals(int((test["label"] == label).sum())) for label in (0, 1)],
         "validation": scores.loc[scores["split"] == "validation", "score"].tolist(),
         "images": images,
         "heat": heat_table().tolist(),
