@@ -2,6 +2,7 @@
 
 import pytest
 
+from browsing import barriers_of
 from data_reports import data_report, image, mask
 from kdad.reporting.data_report import render_data_report
 
@@ -23,8 +24,9 @@ def page(browser, tmp_path, request):
 def test_everything_is_there_and_nothing_complains(page):
     assert page.get_log("browser") == []
     heads = [found.text for found in page.find_elements("tag name", "h2")]
+    assert barriers_of(page) == []
     assert heads == [
-        *("Counts", "Files of each kind", "Masks at the model's size", "Images that are there twice"),
+        *("To look at before training", "Counts", "Files of each kind", "Masks at the model's size", "Images that are there twice"),
         *("Normal images unlike the others", "All images"),
     ]
     assert len(page.find_elements("css selector", "#warnings li")) == 4

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from browsing import barriers_of
 from kdad.reporting.overlays import overlay_heat, thumbnail
 from kdad.reporting.predictions import render_predictions
 
@@ -62,6 +63,10 @@ def test_all_thumbnails_load_and_nothing_complains(page):
     """)
     assert sizes == [[160, 120, 160]] * len(SCORES)
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+    for scheme in ("dark", "light"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        assert barriers_of(page) == []
 
 
 def test_a_thumbnail_opens_the_heat_map(page):

@@ -1,13 +1,16 @@
 """A training's page in a browser: the threshold, the images, the keyboard, any screen."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 from selenium.webdriver.common.keys import Keys
 
-from browsing import wait_for
-from kdad.reporting.training_report import render_training_report
+from browsing import barriers_of, wait_for
+from kdad.reporting.training_report import TestPictures, render_training_report
 from training_reports import THRESHOLD, report, scores_table
 
 pytestmark = pytest.mark.browser
@@ -99,6 +102,7 @@ def test_buttons_and_kinds_choose_images(page):
 def test_an_image_opens_and_the_arrow_keys_go_on(page):
     wait_for(page, lambda: len(_cards(page)) == 14)
     page.find_element("css selector", "#gallery button").click()
+    assert barriers_of(page) == []
     name, place = page.find_element("id", "viewer-name"), page.find_element("id", "place")
     assert (name.text, place.text) == ("</script><b>/13.png", "1 of 14")
     views = [found.text for found in page.find_elements("css selector", ".views figcaption")]
@@ -140,7 +144,46 @@ def test_it_fits_any_screen_names_every_picture_and_nothing_complains(page, widt
             )).map(each => each.outerHTML.slice(0, 80));
         """
         assert page.execute_script(unnamed) == []
+        assert width < 600 or barriers_of(page) == []
         assert page.get_log("browser") == []
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.long
+def test_a_thousand_images_open_within_three_seconds_and_scroll(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    given, side, count = report(), 256, 1000
+    rough = [rng.random((3, side, side), dtype=np.float32) * 0.5 + 0.2 for _ in range(8)]  # noise: the largest files
+    kinds = np.where(np.arange(count) % 2, "hole", "good")
+    table = pd.DataFrame({"id": [f"{kind}/{n}.png" for n, kind in enumerate(kinds)], "kind": kinds, "split": "test"})
+    table["label"], table["score"] = np.arange(count) % 2, rng.gamma(9.0, size=count) + np.arange(count) % 2
+    scores = pd.concat([given["scores"][lambda rows: rows["split"] == "validation"], table], ignore_index=True)
+    mask = np.zeros((side, side), bool)
+    mask[40:90, 50:80] = True
+    maps = np.repeat(gaussian_filter(rng.random((8, side, side), dtype=np.float32), (0, 6, 6)), count // 8, axis=0)
+    pictures = TestPictures(lambda n: rough[n % 8], lambda n: mask, maps, (float(maps.min()), float(maps.max())))
+    file = tmp_path / "report.html"
+    file.write_text(render_training_report(**given | {"scores": scores, "pictures": pictures}), encoding="utf-8")
+    assert file.stat().st_size < 30e6
+    browser.get("about:blank")
+    started = time.perf_counter()
+    browser.get(file.as_uri())
+    painted = "return document.querySelectorAll('#gallery canvas[data-painted]').length > 4"
+    browser.execute_script("document.getElementById('images').scrollIntoView()")
+    wait_for(browser, lambda: browser.execute_script(painted))
+    assert time.perf_counter() - started < 3
+    # Sixty steps through the gallery: the longest that a frame takes, in milliseconds.
+    slowest = browser.execute_async_script("""
+        const done = arguments[0], steps = [];
+        let last = performance.now(), left = 60;
+        requestAnimationFrame(function step(now) {
+            steps.push(now - last);
+            last = now;
+            scrollBy(0, 300);
+            left ? (left -= 1, requestAnimationFrame(step)) : done(Math.max(...steps.slice(1)));
+        });
+    """)
+    print(f"{file.stat().st_size / 1e6:.1f} MB, {slowest:.0f} ms")
+    assert slowest < 500
