@@ -26,8 +26,8 @@ def test_everything_is_there_and_nothing_complains(page):
     heads = [found.text for found in page.find_elements("tag name", "h2")]
     assert barriers_of(page) == []
     assert heads == [
-        *("To look at before training", "Counts", "Files of each kind", "Masks at the model's size", "Images that are there twice"),
-        *("Normal images unlike the others", "All images"),
+        *("To look at before training", "Counts", "Files of each kind", "Masks at the model's size"),
+        *("Images that are there twice", "Normal images unlike the others", "All images"),
     ]
     assert len(page.find_elements("css selector", "#warnings li")) == 4
     page.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")

@@ -173,17 +173,18 @@ def test_a_thousand_images_open_within_three_seconds_and_scroll(browser, tmp_pat
     painted = "return document.querySelectorAll('#gallery canvas[data-painted]').length > 4"
     browser.execute_script("document.getElementById('images').scrollIntoView()")
     wait_for(browser, lambda: browser.execute_script(painted))
-    assert time.perf_counter() - started < 3
-    # Sixty steps through the gallery: the longest that a frame takes, in milliseconds.
-    slowest = browser.execute_async_script("""
+    seconds = time.perf_counter() - started
+    assert seconds < 3
+    # Sixty steps through the gallery: milliseconds of their frames.
+    frames = browser.execute_async_script("""
         const done = arguments[0], steps = [];
         let last = performance.now(), left = 60;
         requestAnimationFrame(function step(now) {
             steps.push(now - last);
             last = now;
             scrollBy(0, 300);
-            left ? (left -= 1, requestAnimationFrame(step)) : done(Math.max(...steps.slice(1)));
+            left ? (left -= 1, requestAnimationFrame(step)) : done(steps.slice(1));
         });
     """)
-    print(f"{file.stat().st_size / 1e6:.1f} MB, {slowest:.0f} ms")
-    assert slowest < 500
+    print(f"{file.stat().st_size / 1e6:.1f} MB, {seconds:.2f} s", np.quantile(frames, [0.5, 0.9, 1]).round())
+    assert np.median(frames) < 100

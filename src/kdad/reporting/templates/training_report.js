@@ -193,16 +193,25 @@ const ORDERS = {
 const state = { show: "all", kind: "", order: "highest score", picture: images.some(image => image.map) ? "overlay" : "image" };
 let borderline = new Set(), shown = [];
 const gallery = by("gallery"), filters = by("filters");
+// One after the other, and those alone that are still near when their turn comes: so scrolling is not held up.
+let painting = Promise.resolve();
+const visible = new Set();
 const near = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {
-    const { image } = target, canvas = target.firstChild;
-    if (isIntersecting && canvas.dataset.painted !== state.picture) {
-      canvas.dataset.painted = state.picture;
-      canvas.setAttribute("aria-label", `${state.picture} of ${image.id}`);
-      paint(canvas, image, state.picture);
+    if (!isIntersecting) visible.delete(target);
+    else if (!visible.has(target)) {
+      visible.add(target);
+      painting = painting.then(() => showPicture(target));
     }
   }
 }, { rootMargin: "300px" });
+async function showPicture(card) {
+  const canvas = card.firstChild, how = state.picture;
+  if (!visible.has(card) || canvas.dataset.painted === how) return;
+  await paint(canvas, card.image, how);
+  canvas.dataset.painted = how;
+  canvas.setAttribute("aria-label", `${how} of ${card.image.id}`);
+}
 const cards = images.map(image => {
   const card = make("button", "", { type: "button", image }), canvas = make("canvas", "", { width: 4, height: 3 });
   canvas.setAttribute("role", "img");
@@ -248,6 +257,7 @@ function showGallery() {
   }
   shown = images.filter(image => isOfKind(image) && SHOWS[state.show](image)).sort(ORDERS[state.order]);
   near.disconnect();
+  visible.clear();
   const wanted = shown.map(image => cards[image.place]);
   if (wanted.length !== gallery.children.length || wanted.some((card, place) => gallery.children[place] !== card)) gallery.replaceChildren(...wanted);
   for (const card of wanted) {
