@@ -128,6 +128,15 @@ def test_a_nodes_seconds_are_of_loading_running_and_saving(clock, lines):
     assert lines() == ["1/1 smooth_maps: 15.5 s"]
 
 
+def test_what_a_node_made_is_said_in_words_and_no_page_is_quoted():
+    page, ready = "<!doctype html>" + "x" * 2985, {"seed": 3, "size": [64, 32], "reason": None}
+    made = {"page": page, "png": bytes(1500), "facts": ready, "rows": [0.5] * 100}
+    assert stage_lines._describe(made) == (
+        "{page: text of 3.0 kB, png: file of 1.5 kB, "
+        "facts: {seed: 3, size: [64, 32], reason: nothing}, rows: 100 of 0.5}"
+    )
+
+
 IMAGES = 60
 
 

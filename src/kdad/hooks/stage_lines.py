@@ -165,6 +165,9 @@ def _read_seconds(path: Path) -> dict[str, float]:
         return {}
 
 
+_SHORT = 200  # characters of what is quoted
+
+
 def _describe(data: Any) -> str:
     """Say in a few words what an output is."""
     if isinstance(data, pd.DataFrame):
@@ -175,4 +178,10 @@ def _describe(data: Any) -> str:
         return "{" + ", ".join(f"{name}: {_describe(value)}" for name, value in data.items()) + "}"
     if isinstance(data, float):
         return f"{data:.6g}"
-    return str(data)[:200] if isinstance(data, int | str) else type(data).__name__
+    if isinstance(data, str | bytes) and (len(data) > _SHORT or isinstance(data, bytes)):
+        return f"{'text' if isinstance(data, str) else 'file'} of {max(len(data) / 1000, 0.1):,.1f} kB"
+    if isinstance(data, list | tuple) and len(str(data)) > _SHORT:
+        return f"{len(data)} of {_describe(data[0])}"
+    if isinstance(data, str | int | list | tuple | None):
+        return "nothing" if data is None else str(data).replace("\n", " ")
+    return type(data).__name__
