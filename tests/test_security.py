@@ -200,6 +200,7 @@ def test_names_are_text_on_the_page_of_an_ablation(name):
     axis = {"name": name, "question": name, "figure": "data:,", "spread": False, "header": [name, "paper"]}
     axis |= {"rows": [[name, name]], "pairs": [[name]], "pairs_header": [name], "real": [name]}
     axis |= {"settings": [(name, name)], "tile": (name, name, name)}
+    axis |= {"categories_header": [name], "categories": [[name]]}
     missing = [{"axis": name, "variant": name, "category": name, "seed": 0, "error": name}]
     values = {"title": name, "facts": name, "protocol": name, "axes": [axis], "missing": missing}
     assert_harmless(render_html("kdad.experiments", "ablation", **values), name)

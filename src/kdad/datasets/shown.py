@@ -35,7 +35,7 @@ class FigureDataset(PlaceDataset):
     def load(self) -> Image.Image | bytes:
         """Read the file of that name: a picture, or the text of an SVG."""
         content = self._filepath.read_bytes()
-        return Image.open(io.BytesIO(content)) if self._png == self._filepath else content
+        return Image.open(io.BytesIO(content), formats=("PNG",)) if self._png == self._filepath else content
 
     def save(self, data: Figure) -> None:
         """Write the figure."""
