@@ -20,6 +20,7 @@ from kdad.images.splits import Split
 from kdad.metrics.measure import MapSet
 from kdad.parameters.strict import StrictModel
 from kdad.progress import counted
+from kdad.scoring.parameters import GroupScore
 from kdad.scoring.smoothing import chunks_of
 from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
@@ -141,12 +142,18 @@ def run_over(
 
 
 def threshold_scores(
-    detector: Detector, split: Split, raw_scores: pd.DataFrame, anomaly_maps: dict[str, np.ndarray], quantile: float
+    detector: Detector,
+    split: Split,
+    raw_scores: pd.DataFrame,
+    anomaly_maps: dict[str, np.ndarray],
+    quantile: float,
+    group_score: GroupScore | None = None,
 ) -> tuple[pd.DataFrame, Threshold]:
     """Set the threshold at a `quantile` of normal validation scores; decide on every scored image.
 
     The table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous). Scores
-    are the raw ones, or of smoothed maps. Raises `InputError` as `quantile_threshold`.
+    are the raw ones, or of smoothed maps. Where groups are decided on, each row has its group's score and decision.
+    Raises `InputError` as `quantile_threshold`.
     """
     columns = [name for name in ("id", "label", "kind", "split", "member", "group") if name in split.table]
     table = split.table.loc[raw_scores["row"], columns].reset_index(drop=True)
@@ -161,9 +168,12 @@ def threshold_scores(
         if name not in table:
             table[name] = raw_scores[name].to_numpy()
     held_out = table[table["split"] == "validation"]
-    threshold = quantile_threshold(held_out["score"].to_numpy(), quantile, _groups_of(held_out))
+    threshold = quantile_threshold(held_out["score"].to_numpy(), quantile, _groups_of(held_out), group_score)
     table["threshold"] = threshold.value
     table["decision"] = (table["score"] > threshold.value).astype(int)
+    if threshold.group_value is not None:
+        table["group_score"] = table.groupby(["split", "group"])["score"].transform(group_score)
+        table["group_decision"] = (table["group_score"] > threshold.group_value).astype(int)
     return table, threshold
 
 
@@ -188,11 +198,13 @@ def set_threshold(
         colour_limits_of(anomaly_maps[method][: len(validation)], detector.region) for method in detector.methods[:1]
     ]
     detector.calibrated(threshold, validation, *limits)
-    detector.by_category = thresholds_by_category(scores, threshold.wanted)
+    detector.by_category = thresholds_by_category(scores, threshold.wanted, threshold.group_score)
     return detector
 
 
-def thresholds_by_category(scores: pd.DataFrame, quantile: float) -> dict[str, Calibration]:
+def thresholds_by_category(
+    scores: pd.DataFrame, quantile: float, group_score: GroupScore | None = None
+) -> dict[str, Calibration]:
     """Return a threshold for each category of a united set, on its own validation scores; none for other sets."""
     if "member" not in scores:
         return {}
@@ -201,13 +213,15 @@ def thresholds_by_category(scores: pd.DataFrame, quantile: float) -> dict[str, C
         name: (rows["score"].to_numpy(), _groups_of(rows)) for name, rows in held_out.groupby("member", sort=False)
     }
     return {
-        name: Calibration.of(quantile_threshold(own, quantile, groups), own)
+        name: Calibration.of(quantile_threshold(own, quantile, groups, group_score), own)
         for name, (own, groups) in by_member.items()
     }
 
 
 @torch.no_grad()
-def calibrate_float32(detector: Detector, feature_set: FeatureSet, quantile: float) -> None:
+def calibrate_float32(
+    detector: Detector, feature_set: FeatureSet, quantile: float, group_score: GroupScore | None = None
+) -> None:
     """Set the threshold that `detector` has in float32, where it computes in bfloat16: for machines that do not.
 
     The validation images pass the networks once more, out of what features keep. Their scores differ by more than what
@@ -220,7 +234,7 @@ def calibrate_float32(detector: Detector, feature_set: FeatureSet, quantile: flo
     batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
     scores = np.concatenate([twin.score_and_show(feature_set.batch(batch))[0] for batch in batches]).astype(np.float64)
     groups = _groups_of(feature_set.split.table.iloc[rows])
-    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile, groups), scores)
+    detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile, groups, group_score), scores)
 
 
 def maps_to_measure(

@@ -124,7 +124,7 @@ def decide(
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    return threshold_scores(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile)
+    return threshold_scores(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile, measuring.group_score)
 
 
 def measure(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from kdad.errors import InputError
 from kdad.images.files.decoding import known_size
 from kdad.images.files.reading import find_images, is_hidden, is_image
-from kdad.images.layouts.layout import NORMAL, Vocabulary
+from kdad.images.layouts.layout import NORMAL, Vocabulary, group_of
 
 _WORDS = Vocabulary()
 
@@ -64,6 +64,11 @@ class FoundImages:
     def labels(self) -> list[int | None]:
         """0 for normal, 1 for anomalous, None where nothing is known."""
         return [None if kind is None else int(kind != NORMAL) for kind in self.kinds]
+
+    def groups(self, by: str) -> list[str]:
+        """Return the group of each file by a rule of ``dataset.groups``, its own where it has none."""
+        paths = zip(self.paths, self.names, strict=True)
+        return [group_of(path, self.base, by) or name for path, name in paths]
 
     @cached_property
     def sizes(self) -> list[tuple[int, int] | None]:

@@ -1,8 +1,8 @@
 """The ``inference:``, ``comparison:`` and ``calibration:`` blocks: kept detectors, and images new to them."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from kdad.parameters.dataset import TileParameters
+from kdad.parameters.dataset import TileParameters, check_groups_of_files
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.parameters import LABELLED_RULES, RULES_WITHOUT_VALUE, DriftParameters, ThresholdRule
 
@@ -39,6 +39,11 @@ class InferenceParameters(StrictModel):
     category: str | None = Field(
         None, description="of a detector of several categories: decide by this one's threshold; null: by the common one"
     )
+    groups: str | None = Field(
+        None,
+        description="of a detector that decides on groups: which images are of one part, folder or a pattern of names "
+        "as in dataset.groups; null: images alone are decided on",
+    )
     output: str | None = Field(
         None, description="where results go; null: data/08_reporting/inference/<last name of images>"
     )
@@ -58,6 +63,15 @@ class InferenceParameters(StrictModel):
         default_factory=DriftParameters, description="when scores have left normal ones (docs/reference/drift.md)"
     )
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
+
+    _groups_of_files = field_validator("groups")(check_groups_of_files)
+
+    @model_validator(mode="after")
+    def _groups_are_complete_and_whole(self) -> "InferenceParameters":
+        if self.groups is not None and (self.watch or self.tiles is not None):
+            what = "a watch predicts files one by one" if self.watch else "tiles have a threshold of images alone"
+            raise ValueError(f"groups are decided on together, and {what}; set groups: null")
+        return self
 
     @model_validator(mode="after")
     def _maps_of_one_size_and_number(self) -> "InferenceParameters":
@@ -97,6 +111,11 @@ class CalibrationParameters(StrictModel):
     images: str | None = Field(
         None, description="folder of normal images, or of labelled ones; null: the scores of the validation images"
     )
+    groups: str | None = Field(
+        None,
+        description="which of the images belong together, folder or a pattern of names as in dataset.groups: the "
+        "threshold promises of groups, and those of a detector that decides on them get theirs; null: none do",
+    )
     rule: ThresholdRule = Field(
         "quantile",
         description="how the threshold is set; f1, youden and true_positive_rate need labelled images; value: your "
@@ -114,6 +133,8 @@ class CalibrationParameters(StrictModel):
     )
     batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
 
+    _groups_of_files = field_validator("groups")(check_groups_of_files)
+
     @property
     def wanted(self) -> float | None:
         """The value, for a rule that takes one."""
@@ -123,6 +144,9 @@ class CalibrationParameters(StrictModel):
     def _rule_has_what_it_takes(self) -> "CalibrationParameters":
         if self.images is None and self.rule in LABELLED_RULES:
             raise ValueError(f"rule '{self.rule}' needs labelled images; give calibration.images")
+        if self.groups is not None and (self.images is None or self.rule in LABELLED_RULES):
+            why = "is of calibration.images" if self.images is None else f"does not go with the rule '{self.rule}'"
+            raise ValueError(f"groups {why}; set groups: null")
         if self.images is None and self.tiles is not None:
             raise ValueError(
                 "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"

@@ -24,6 +24,7 @@ from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
+from kdad.scoring.threshold import Threshold
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)
@@ -35,15 +36,36 @@ COLUMNS = (
     *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label", "seen"),
     *("problem", "heat_map", "thumbnail"),
 )
+#: Beside them where groups are decided on.
+GROUP_COLUMNS = ("group", "group_score", "group_decision")
 _LONGEST_NAME = 255  # in bytes, of a file
 _FAST = 1  # of zlib's levels: several times faster than the usual, files are a tenth larger
-_TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail"), object)
+_TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail", "group"), object)
 TABLE, PAGE = "predictions.csv", "predictions.html"
 #: What a watch leaves beside the table, and nobody else may replace.
 JOURNAL = "journal.jsonl"
 _MAPS = "maps.npy"
 #: What goes when predictions are replaced: they, and what the pipeline has reported on them.
 _REPLACED = ("heat_maps", "thumbnails", _MAPS, TABLE, PAGE, "contact_sheet.png", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each file, in their order, and the threshold that groups are decided on by."""
+
+    of_files: list[str]
+    threshold: Threshold
+
+    def add_to(self, rows: list[dict[str, Any]]) -> None:
+        """Give each row of a table its group, with its score and decision; none where one of its files has no score."""
+        scores: dict[str, list[float]] = {}
+        for row, group in zip(rows, self.of_files, strict=True):
+            scores.setdefault(group, []).append(float(row["score"] or "nan"))
+        for row, group in zip(rows, self.of_files, strict=True):
+            row["group"], of_files = printable(group), np.array(scores[group])
+            if not np.isnan(of_files).any():
+                row["group_score"] = float(of_files.mean() if self.threshold.group_score == "mean" else of_files.max())
+                row["group_decision"] = int(row["group_score"] > self.threshold.group_value)
 
 
 @dataclass(frozen=True)
@@ -166,7 +188,7 @@ def read_predictions(folder: Path) -> Predictions:
         folder / TABLE,
         dtype=_TEXTS,
         keep_default_na=False,
-        na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in COLUMNS},
+        na_values={name: [""] if name in _TEXTS else ["", "nan"] for name in (*COLUMNS, *GROUP_COLUMNS)},
         float_precision="round_trip",
     )
     return Predictions(table, folder)
@@ -180,11 +202,13 @@ def write_predictions(
     heat_maps: bool = True,
     map_shape: tuple[int, int, int] | None = None,
     seen: frozenset[str] = frozenset(),
+    groups: Groups | None = None,
 ) -> Predictions:
     """Write files (name, prediction, label) one by one as they come; what an earlier run left is then replaced at once.
 
     `images` is where they lie, `limits` what colours run between, `map_shape` (N, H, W) that of ``maps.npy``, None
-    without, `seen` the digests of files that the detector was made of. What fails leaves the folder as it was. Raises
+    without, `seen` the digests of files that the detector was made of, `groups` theirs where those are decided on. What
+    fails leaves the folder as it was. Raises
     `InputError`, before the first file is asked for, for a folder that holds anything else, the images among it, or
     lies among the images.
     """
@@ -200,6 +224,8 @@ def write_predictions(
     logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
     with replacing(whole) as partial:
         _write(partial, files, PredictedFiles(partial, limits, heat_maps, seen), map_shape)
+        if groups is not None:
+            _add_groups(partial / TABLE, groups)
         _take_along(whole, partial)
     return read_predictions(folder)
 
@@ -219,6 +245,17 @@ def _write(
             if stack is not None:
                 _append_map(stack, predicted, map_shape[1:])
             del predicted  # a large image is not kept while the next is predicted
+
+
+def _add_groups(path: Path, groups: Groups) -> None:
+    """Write a finished table anew, with groups."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    groups.add_to(rows)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, (*COLUMNS, *GROUP_COLUMNS))
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _append_map(stack: IO[bytes], predicted: FilePrediction, size: tuple[int, int]) -> None:

@@ -79,6 +79,7 @@ def undefined_metrics(truth: GroundTruth) -> dict[str, str]:
 
 #: Of the bootstrap: the interval of the same scores is the same, whichever run asks.
 _BOOTSTRAP_SEED = 0
+_OF_GROUPS = ("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap")
 #: What is said in words, or None.
 _WORDS = {"localisation_left_out", "metrics_left_out", "localisation_resolution"}
 
@@ -140,6 +141,7 @@ def measure_categories(
     for name, rows in test.groupby("member", sort=False).groups.items():
         at = np.asarray(rows)
         own = test.loc[at].assign(decision=(test.loc[at, "score"] > thresholds[name]).astype(int))
+        own = own.drop(columns=["group_score", "group_decision"], errors="ignore")  # by the common threshold
         own_maps = {method: MapSet(one.smoothed[at], one.raw[at], one.gaussian_sigma) for method, one in maps.items()}
         measured, _ = measure(own.reset_index(drop=True), own_maps, truth.of(at), measuring)
         found[name] = numbers_of(measured)
@@ -157,14 +159,15 @@ def numbers_of(measured: dict[str, Any]) -> dict[str, float | int | None]:
 def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
     """Return ranking metrics with their interval, the rates of the decisions, and how many images there are.
 
-    Where `test` has the column ``group``, the interval is by groups, and so is one more rate.
+    Where `test` has the column ``group``, the interval is by groups, and so is one more rate. With ``group_score`` and
+    ``group_decision`` groups are measured as images are; one is anomalous where one of its images is.
     """
     labels, decisions = test["label"].to_numpy(), test["decision"].to_numpy()
     generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
     groups = test["group"].to_numpy(dtype=str) if "group" in test else None
     return {
         **detection_metrics(labels, test["score"].to_numpy(), measuring.bootstrap_resamples, generator, groups),
-        **({} if groups is None else _measure_groups(test[labels == 0])),
+        **({} if groups is None else _measure_groups(test, measuring)),
         "false_positive_rate": _share(decisions[labels == 0]),
         "true_positive_rate": _share(decisions[labels == 1]),
         "test_normal": int((labels == 0).sum()),
@@ -172,10 +175,25 @@ def measure_detection(test: pd.DataFrame, measuring: MeasuringParameters) -> dic
     }
 
 
-def _measure_groups(normal: pd.DataFrame) -> dict[str, float | int | None]:
-    """Return how many groups of normal images there are, and of which share an image exceeds the threshold."""
-    exceed = normal.groupby("group")["decision"].max().to_numpy()
-    return {"group_false_positive_rate": _share(exceed), "test_normal_groups": len(exceed)}
+def _measure_groups(test: pd.DataFrame, measuring: MeasuringParameters) -> dict[str, float | int | None]:
+    """Return how many groups of normal images there are, and of which share an image exceeds the threshold.
+
+    Where groups are decided on, their ranking and rates stand in the place of that.
+    """
+    if "group_score" not in test:
+        exceed = test[test["label"] == 0].groupby("group")["decision"].max().to_numpy()
+        return {"group_false_positive_rate": _share(exceed), "test_normal_groups": len(exceed)}
+    groups = test.groupby("group")[["label", "group_score", "group_decision"]].max().dropna()
+    labels, decisions = groups["label"].to_numpy(), groups["group_decision"].to_numpy()
+    generator = numpy_generator(_BOOTSTRAP_SEED, "bootstrap")
+    ranked = detection_metrics(labels, groups["group_score"].to_numpy(), measuring.bootstrap_resamples, generator)
+    return {
+        **{f"group{name.removeprefix('image')}": ranked[name] for name in _OF_GROUPS},
+        "group_false_positive_rate": _share(decisions[labels == 0]),
+        "group_true_positive_rate": _share(decisions[labels == 1]),
+        "test_normal_groups": int((labels == 0).sum()),
+        "test_anomalous_groups": int((labels == 1).sum()),
+    }
 
 
 def measure_kinds(test: pd.DataFrame, pro_by_kind: dict[str, float]) -> dict[str, dict[str, float | int | None]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric; `kind` says whether it ranks images or pixels, or rates decisions."""
+    """A metric; `kind` says whether it ranks images, groups or pixels, or rates decisions."""
 
     key: str
     kind: str
@@ -29,6 +29,8 @@ METRICS = {
         Metric("image_auroc", "image", "AUROC"),
         Metric("image_ap", "image", "average precision"),
         Metric("image_f1_max", "image", "F1, best threshold"),
+        Metric("group_auroc", "group", "AUROC"),
+        Metric("group_ap", "group", "average precision"),
         Metric("pixel_auroc", "pixel", "AUROC"),
         Metric("pixel_ap", "pixel", "average precision"),
         Metric("pro_auc", "pixel", "PRO"),
@@ -36,6 +38,7 @@ METRICS = {
         Metric("false_positive_rate", "decisions", "false positive rate"),
         Metric("group_false_positive_rate", "decisions", "false positive rate of groups"),
         Metric("true_positive_rate", "decisions", "true positive rate"),
+        Metric("group_true_positive_rate", "decisions", "true positive rate of groups"),
     )
 }
 #: What is measured of each method's maps.

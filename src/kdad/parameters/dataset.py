@@ -136,6 +136,29 @@ def is_pattern(groups: str) -> bool:
     return "(" in groups
 
 
+def check_groups(groups: str | None) -> str | None:
+    """Return what tells groups; raises `ValueError` for a pattern that cannot be used."""
+    if groups is None or not is_pattern(groups):
+        return groups
+    try:
+        parts = re.compile(groups).groups
+    except re.error as error:
+        raise ValueError(f"groups '{groups}' is no regular expression ({error}); correct it") from None
+    if parts != 1:
+        raise ValueError(f"groups '{groups}' has {parts} parts in parentheses; put the one group's name in them")
+    return groups
+
+
+def check_groups_of_files(groups: str | None) -> str | None:
+    """Return what tells groups by folders or names; raises `ValueError` for anything else, as a column of a list."""
+    if groups not in (None, "folder") and not is_pattern(groups):
+        raise ValueError(
+            f"groups '{groups}' is neither folder nor a pattern with the group's name in parentheses, such as "
+            "(film[0-9]+)_; a column is of a list (csv)"
+        )
+    return check_groups(groups)
+
+
 def check_sides(value: Any) -> Any:
     """Return an image size, sides in words as numbers; raises `ValueError` for what is neither one number nor two."""
     if isinstance(value, list):
@@ -246,20 +269,7 @@ class DatasetParameters(StrictModel):
 
     _sides = field_validator("image_size", mode="before")(check_sides)
     _limits = field_validator("value_range", mode="before")(check_value_range)
-
-    @field_validator("groups")
-    @classmethod
-    def _one_group_in_a_pattern(cls, groups: str | None) -> str | None:
-        if groups is not None and is_pattern(groups):
-            try:
-                parts = re.compile(groups).groups
-            except re.error as error:
-                raise ValueError(f"groups '{groups}' is no regular expression ({error}); correct it") from None
-            if parts != 1:
-                raise ValueError(
-                    f"groups '{groups}' has {parts} parts in parentheses; put the one group's name in them"
-                )
-        return groups
+    _one_group_in_a_pattern = field_validator("groups")(check_groups)
 
     @field_validator("bands")
     @classmethod
@@ -369,11 +379,8 @@ class DatasetParameters(StrictModel):
     def _groups_are_found(self) -> "DatasetParameters":
         if self.groups is None:
             return self
-        if self.name == "folder" and self.groups != "folder" and not is_pattern(self.groups):
-            raise ValueError(
-                f"groups '{self.groups}' is neither folder nor a pattern with the group's name in parentheses, such as "
-                "(film[0-9]+)_; a column is of a list (csv)"
-            )
+        if self.name == "folder":
+            check_groups_of_files(self.groups)
         if self.max_train_images is not None:
             raise ValueError("max_train_images counts single images, and there are groups; set max_train_images: null")
         return self

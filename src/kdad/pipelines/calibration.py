@@ -24,7 +24,7 @@ from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
-from kdad.scoring.parameters import LABELLED_RULES
+from kdad.scoring.parameters import LABELLED_RULES, GroupScore
 from kdad.scoring.threshold import Calibration, Threshold, threshold_again, threshold_by_rule
 
 logger = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ def calibrate(
         scores, measured = _score(detector, images, calibration, tiling)
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
+    groups = _groups_of(images, calibration, before)
     if images is None and before is not None:
         threshold = threshold_again(calibration.rule, calibration.wanted, before, values)
     else:
-        threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values)
+        threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values, *groups)
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
@@ -87,7 +88,7 @@ def calibrate(
     detector.record = kept | source
     if tiling is None:
         if isinstance(detector, Detector):
-            detector.in_float32 = _in_float32(detector, images, calibration)
+            detector.in_float32 = _in_float32(detector, images, calibration, groups)
         detector.calibrated(threshold, normal, limits)
         detector.record |= {"calibrated_on": said}
     else:
@@ -113,8 +114,26 @@ def calibrate(
     return scores, detector, facts | {"statement": statement}
 
 
+def _groups_of(
+    images: FoundImages | None, calibration: CalibrationParameters, before: Threshold | None
+) -> tuple[np.ndarray | None, GroupScore | None]:
+    """Return the group of each image, and how groups get their scores, None where they are not decided on."""
+    group_score = None if before is None or calibration.tiles is not None else before.group_score
+    if images is None or calibration.groups is None:
+        if images is not None and group_score is not None:
+            logger.warning(
+                "The detector decided on groups, and the new threshold decides on images alone; calibration.groups "
+                "says which images belong together"
+            )
+        return None, None
+    return np.array(images.groups(calibration.groups)), group_score
+
+
 def _in_float32(
-    detector: Detector, images: FoundImages | None, calibration: CalibrationParameters
+    detector: Detector,
+    images: FoundImages | None,
+    calibration: CalibrationParameters,
+    groups: tuple[np.ndarray | None, GroupScore | None],
 ) -> Calibration | None:
     """Return the threshold by the same rule of a detector in bfloat16 where a machine does not multiply that."""
     if images is None:
@@ -128,7 +147,7 @@ def _in_float32(
         return None
     table, _ = _score(twin, images, calibration, None)
     labels, scores = table["label"].to_numpy(dtype=int), table["score"].to_numpy(dtype=np.float64)
-    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores)
+    threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, scores, *groups)
     return Calibration.of(threshold, scores[labels == 0])
 
 

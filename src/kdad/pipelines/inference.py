@@ -14,7 +14,7 @@ from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images, describe_seen
 from kdad.inference.parameters import InferenceParameters
-from kdad.inference.predictions import AnyPredictor, Predictions, predict_labelled, write_predictions
+from kdad.inference.predictions import AnyPredictor, Groups, Predictions, predict_labelled, write_predictions
 from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_tiles
 from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
@@ -27,6 +27,7 @@ from kdad.reporting.curves import draw_score_histogram
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters
+from kdad.scoring.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +86,26 @@ def predict_images(
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
     logger.info(as_lines("Predicting", understood), extra=PLAIN)
+    groups = _groups_of(images, inference.groups, predictor.threshold)
     files = predict_labelled(predictor, images, inference.batch_size)
     map_shape = (len(images.paths), *detector.size) if inference.maps else None
     with RaiseOnSignal():
         predictions = write_predictions(
-            output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen
+            *(output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen),
+            groups=groups,
         )
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
+
+
+def _groups_of(images: FoundImages, by: str | None, threshold: Threshold) -> Groups | None:
+    if by is None:
+        return None
+    if threshold.group_value is None:
+        raise InputError(
+            "inference.groups is given, and the detector decides on images alone; train with measuring.group_score=max "
+            "or mean, or leave inference.groups out"
+        )
+    return Groups(images.groups(by), threshold)
 
 
 def _of_category(detector: Predictor, category: str | None) -> Predictor:
@@ -133,6 +147,11 @@ def report_predictions(
     metrics |= {f"drift_{name}": value for name, value in drift.numbers().items()}
     log_drift(drift)
     counts = f"{len(predicted)} predicted, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
+    if "group" in table:
+        decided = table.drop_duplicates("group")["group_decision"]
+        metrics |= {"groups": len(decided), "anomalous_groups": int(decided.sum())}
+        counts += f"; of {len(decided)} groups {metrics['anomalous_groups']} anomalous"
+        counts += f", {decided.isna().sum()} not decided, as a file of theirs cannot be read" * decided.isna().any()
     logger.info("Found: %s", counts)
     for _, text in seen:
         logger.warning("%s", text)

@@ -53,6 +53,7 @@ def check_pipelines(names: list[str], parameters: dict[str, Any]) -> list[str]:
     meant = [_meant(name, parameters) for name in names]
     for name in meant:
         check_values({block: block_model(block) for block in checked_blocks(name)}, parameters)
+        _check_groups(checked_blocks(name), parameters)
         try:
             if name in PLANNED:
                 PLANNED[name].plan(parameters)
@@ -61,6 +62,17 @@ def check_pipelines(names: list[str], parameters: dict[str, Any]) -> list[str]:
         except InputError as error:
             raise CommandLineError(str(error)) from error
     return meant
+
+
+def _check_groups(blocks: tuple[str, ...], parameters: dict[str, Any]) -> None:
+    """End the run where groups are to be decided on, and none are told."""
+    if not {"dataset", "measuring"}.issubset(blocks) or parameters["measuring"].get("group_score") is None:
+        return
+    if parameters["dataset"].get("groups") is None:
+        raise CommandLineError(
+            "measuring.group_score decides on groups, and dataset.groups is null; say which images are of one part: "
+            "dataset.groups=folder, a column of the list, or a pattern, or leave measuring.group_score out"
+        )
 
 
 def checked_blocks(name: str) -> tuple[str, ...]:

@@ -132,6 +132,14 @@ def _threshold_table(metrics: dict) -> Table:
         "  by groups": counted(metrics.get("group_false_positive_rate"), metrics.get("test_normal_groups", 0)),
         "anomalous images found": counted(metrics["true_positive_rate"], metrics["test_anomalous"]),
     }
+    if threshold.group_value is not None:
+        low, high = metrics["group_auroc_low"], metrics["group_auroc_high"]
+        rows |= {
+            "groups' threshold": f"{threshold.group_value:.4g}, of the {threshold.group_score} of their images",
+            "  anomalous groups found": counted(metrics["group_true_positive_rate"], metrics["test_anomalous_groups"]),
+            f"  {METRICS['group_auroc'].label}": METRICS["group_auroc"].text(metrics["group_auroc"])
+            + ("" if low is None else f" ({low:.3f} to {high:.3f})"),
+        }
     table = Table(show_header=False)
     for title, said_of in rows.items():
         if said_of != "-":

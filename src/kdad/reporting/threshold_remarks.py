@@ -40,13 +40,14 @@ def metric_tiles(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     tiles = []
     low, high = metrics.get("image_auroc_low"), metrics.get("image_auroc_high")
     interval = "" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
-    for key in ("image_auroc", "image_ap", "pixel_auroc", "pro_auc"):
+    for key in ("image_auroc", "image_ap", "group_auroc", "pixel_auroc", "pro_auc"):
         if metrics.get(key) is not None:
             note = interval if key == "image_auroc" else ""
             tiles.append((METRICS[key].label, METRICS[key].text(metrics[key]), note))
     groups = metrics.get("test_normal_groups")
     for key, what, images in (
         ("true_positive_rate", "anomalous images found", metrics.get("test_anomalous")),
+        ("group_true_positive_rate", "anomalous groups found", metrics.get("test_anomalous_groups")),
         ("false_positive_rate", "false alarms", metrics.get("test_normal")),
         ("group_false_positive_rate", "groups with a false alarm", groups),
     ):

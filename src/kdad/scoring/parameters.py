@@ -43,10 +43,19 @@ class MappingParameters(StrictModel):
 MaskResolution = Literal["masks", "model"]
 
 
+#: How several images of one part get one score.
+GroupScore = Literal["max", "mean"]
+
+
 class MeasuringParameters(StrictModel):
     """The ``measuring:`` block: one for all systems, so that no table compares unequal metrics."""
 
     threshold_quantile: float = Field(0.95, gt=0, lt=1, description="quantile of normal validation scores")
+    group_score: GroupScore | None = Field(
+        None,
+        description="max | mean of a group's images (dataset.groups: views of one part), which is then decided on as "
+        "one; null: images are",
+    )
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
     resolution: MaskResolution = Field(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from kdad.errors import InputError
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.parameters import LABELLED_RULES, ThresholdRule
+from kdad.scoring.parameters import LABELLED_RULES, GroupScore, ThresholdRule
 
 _CONFIDENCE = 0.95
 _TAILS = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
@@ -42,6 +42,14 @@ class Threshold(StrictModel):
     group_scores: list[float] = Field(
         [], description="highest score of each group of normal images that it was set on, ascending; empty without"
     )
+    group_score: GroupScore | None = Field(
+        None, description="how a group that is decided on gets its score of its images'; null: images are decided on"
+    )
+    group_value: float | None = Field(
+        None,
+        description="a group is anomalous when its score is greater, which is promised as of the value",
+    )
+    group_means: list[float] = Field([], description="of a group_score mean: each group's score, ascending")
 
     @model_validator(mode="before")
     @classmethod
@@ -110,22 +118,26 @@ def images_needed(quantile: float) -> int:
     return math.ceil(round(1 / (1 - quantile), 9)) - 1
 
 
-def highest_of_groups(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the highest of the scores `(N,)` of each of the `groups` `(N,)`, ascending."""
+def scores_of_groups(scores: np.ndarray, groups: np.ndarray, group_score: GroupScore = "max") -> np.ndarray:
+    """Return the score of each of the `groups` `(N,)` by its images' `scores` `(N,)`, in the order of their names."""
     names, places = np.unique(groups, return_inverse=True)
+    if group_score == "mean":
+        return np.bincount(places, scores) / np.bincount(places)
     highest = np.full(len(names), -np.inf)
     np.maximum.at(highest, places, scores)
-    return np.sort(highest)
+    return highest
 
 
-def quantile_threshold(scores: np.ndarray, quantile: float, groups: np.ndarray | None = None) -> Threshold:
+def quantile_threshold(
+    scores: np.ndarray, quantile: float, groups: np.ndarray | None = None, group_score: GroupScore | None = None
+) -> Threshold:
     """Return the k-th smallest of n normal validation scores, k = ceil((n + 1) * quantile), at most n.
 
     A new normal score exchangeable with these exceeds it with chance (n + 1 - k) / (n + 1), at most 1 - quantile unless
     n is too small for that (split conformal prediction, Vovk et al. 2005; Lei et al. 2018). Images of one group are no
     independent draws: with `groups` `(N,)` the n scores are the highest of each, and the promise is of a new group,
-    that none of its images exceeds it. Raises `InputError` without scores, for scores that are not finite, and for a
-    quantile outside (0, 1).
+    that none of its images exceeds it. With a `group_score` groups are decided on too. Raises `InputError` without
+    scores, for scores that are not finite, and for a quantile outside (0, 1).
     """
     if not 0 < quantile < 1:
         raise InputError(f"quantile is {quantile}; it must lie between 0 and 1")
@@ -133,20 +145,40 @@ def quantile_threshold(scores: np.ndarray, quantile: float, groups: np.ndarray |
         raise InputError("there are no normal validation scores to set the threshold on; hold out some normal images")
     if not np.isfinite(scores).all():
         raise InputError("normal validation scores are not all finite; a threshold needs finite scores")
-    draws = scores if groups is None else highest_of_groups(scores, groups)
+    draws = scores if groups is None else scores_of_groups(scores, groups)
     count = draws.size
     # Rounded first: 100 * 0.07 is 7.000000000000001, whose ceiling would be 8.
     rank = min(max(math.ceil(round((count + 1) * quantile, 9)), 1), count)
     value = float(np.partition(draws, rank - 1, axis=None)[rank - 1])
     found = _promise(value, "quantile", quantile, count - rank, count)
-    return found if groups is None else _of_groups(found, draws, scores.size)
+    if groups is None:
+        return found
+    means = scores_of_groups(scores, groups, "mean") if group_score == "mean" else np.empty(0)
+    return _of_groups(found, draws, scores.size, group_score, means)
 
 
-def _of_groups(found: Threshold, highest: np.ndarray, images: int) -> Threshold:
-    return found.model_copy(update={"group_scores": highest.tolist(), "normal_images": images})
+def _of_groups(
+    found: Threshold, highest: np.ndarray, images: int, group_score: GroupScore | None, means: np.ndarray
+) -> Threshold:
+    """Return a threshold with the groups behind it; where they are decided on, with theirs of the same rank."""
+    value = None if group_score is None else found.value
+    if group_score == "mean" and found.expected_false_positive_rate is not None:
+        above = round(found.expected_false_positive_rate * (means.size + 1))  # n + 1 - k
+        value = float(np.sort(means)[means.size - above])
+    return found.model_copy(
+        update={
+            "group_scores": np.sort(highest).tolist(),
+            "normal_images": images,
+            "group_score": group_score,
+            "group_value": value,
+            "group_means": np.sort(means).tolist(),
+        }
+    )
 
 
-def rate_threshold(scores: np.ndarray, rate: float, groups: np.ndarray | None = None) -> Threshold:
+def rate_threshold(
+    scores: np.ndarray, rate: float, groups: np.ndarray | None = None, group_score: GroupScore | None = None
+) -> Threshold:
     """Return the lowest normal score that new normal images, or groups, exceed with a chance of at most `rate`.
 
     Raises `InputError` when there are too few scores to promise that: n of them promise 1 / (n + 1) at best.
@@ -160,7 +192,7 @@ def rate_threshold(scores: np.ndarray, rate: float, groups: np.ndarray | None = 
             f"{draws} normal {'images' if groups is None else 'groups'} can promise a false positive rate of "
             f"{1 / (draws + 1):.2%} at best, not {rate:.2%}; give at least {needed}, or want a higher rate"
         )
-    found = quantile_threshold(scores, 1 - rate, groups)
+    found = quantile_threshold(scores, 1 - rate, groups, group_score)
     return found.model_copy(update={"rule": "false_positive_rate", "wanted": rate})
 
 
@@ -215,19 +247,20 @@ def threshold_by_rule(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray | None = None,
+    group_score: GroupScore | None = None,
 ) -> Threshold:
     """Return the threshold that a rule sets on scores `(N,)` with labels `(N,)`; `wanted` is its quantile or rate.
 
-    Rules of normal images leave anomalous ones out, and go by `groups` `(N,)` where there are some. ``value`` looks at
-    none, and promises nothing. Raises `InputError` as the rules do.
+    Rules of normal images leave anomalous ones out, and go by `groups` `(N,)` where there are some, which are decided
+    on by their `group_score`. ``value`` looks at none, and promises nothing. Raises `InputError` as the rules do.
     """
     if rule == "value":
-        return _of_ones_own(wanted)
+        return _of_ones_own(wanted, group_score)
     if rule in LABELLED_RULES:
         return labelled_threshold(labels, scores, rule, wanted)
     normal, of_normal = scores[labels == 0], None if groups is None else groups[labels == 0]
     set_on = quantile_threshold if rule == "quantile" else rate_threshold
-    return set_on(normal, wanted, of_normal)
+    return set_on(normal, wanted, of_normal, group_score)
 
 
 def threshold_again(rule: ThresholdRule, wanted: float | None, known: Threshold, scores: np.ndarray) -> Threshold:
@@ -237,15 +270,18 @@ def threshold_again(rule: ThresholdRule, wanted: float | None, known: Threshold,
     """
     if not known.group_scores:
         return threshold_by_rule(rule, wanted, np.zeros(scores.size, dtype=int), scores)
-    highest = np.array(known.group_scores)
+    highest, means = np.array(known.group_scores), np.array(known.group_means)
     if rule == "value":  # the groups are remembered for a later rule
-        return _of_ones_own(wanted).model_copy(update={"group_scores": highest.tolist()})
+        kept = {"group_scores": highest.tolist(), "group_means": means.tolist()}
+        return _of_ones_own(wanted, known.group_score).model_copy(update=kept)
     found = threshold_by_rule(rule, wanted, np.zeros(highest.size, dtype=int), highest)
-    return _of_groups(found, highest, known.normal_images)
+    return _of_groups(found, highest, known.normal_images, known.group_score, means)
 
 
-def _of_ones_own(value: float) -> Threshold:
+def _of_ones_own(value: float, group_score: GroupScore | None = None) -> Threshold:
     return Threshold(
+        group_score=group_score,
+        group_value=None if group_score is None else value,
         value=value,
         rule="value",
         wanted=value,

@@ -131,6 +131,7 @@ def _threshold_of(answers: Answers, before: Threshold, own: np.ndarray | None = 
     return threshold_by_rule(
         *(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used]),
         groups=groups.astype(str) if all(groups) else None,
+        group_score=before.group_score if all(groups) else None,
     )
 
 

@@ -14,6 +14,7 @@ from kdad.errors import InputError
 from kdad.images.files.reading import is_hidden, is_image
 from kdad.images.files.shapes import Annotated
 from kdad.images.image_set import Subset
+from kdad.parameters.dataset import is_pattern
 from kdad.parameters.strict import nearest_name
 
 #: The kind of normal images, whatever their folder is called.
@@ -199,6 +200,14 @@ def is_named(path: Path, pattern: str) -> bool:
     """Tell whether a pattern (``*`` is anything) is a file's or folder's name, or its `path` from the set's folder."""
     wanted = composed(pattern).strip("/")
     return any(fnmatchcase(composed(name), wanted) for name in (path.name, path.as_posix()))
+
+
+def group_of(path: Path, base: Path, groups: str) -> str | None:
+    """Return the group of a file below `base`: of its name by a pattern, None where that is not met, or its folder."""
+    if not is_pattern(groups):
+        return path.parent.relative_to(base).as_posix()
+    found = re.search(groups, path.name)
+    return (found and found[1]) or None
 
 
 def subfolders(folder: Path) -> list[str]:

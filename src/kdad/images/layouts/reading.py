@@ -1,7 +1,6 @@
 """Which layout the files of a folder or list have, and what is said of it."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from kdad.images.layouts.layout import (
     Unused,
     Vocabulary,
     find_files,
+    group_of,
     part_of,
     plain,
     speaks_of_parts,
@@ -113,17 +113,12 @@ def _group(layout: Layout, base: Path, groups: str) -> None:
     """Say of which group each image is that no list has said it of; a name without one is a problem."""
     grouped = []
     for image in layout.images:
-        group = image.group
-        if group is None and is_pattern(groups):
-            found = re.search(groups, image.path.name)
-            group = found and found[1]
-            if not group:
-                layout.problems.append(
-                    f"{image.path}: its name has no group by dataset.groups '{groups}'; correct the pattern, or leave "
-                    "the file out by dataset.layout.ignore"
-                )
-        elif group is None:
-            group = image.path.parent.relative_to(base).as_posix()
+        group = image.group or group_of(image.path, base, groups)
+        if group is None:
+            layout.problems.append(
+                f"{image.path}: its name has no group by dataset.groups '{groups}'; correct the pattern, or leave "
+                "the file out by dataset.layout.ignore"
+            )
         grouped.append(replace(image, group=group))
     layout.images = grouped
     names = list(dict.fromkeys(image.group for image in grouped if image.group))
