@@ -244,3 +244,16 @@ def test_with_groups_the_threshold_is_of_their_highest_images(scored_split):
     assert table["group"].tolist() == ["v1", "v2", "v1", "t1", "t2"]
     united = table.assign(member=["p", "p", "p", "p", "p"])
     assert thresholds_by_category(united, 0.5)["p"].threshold == threshold
+
+
+def test_each_row_has_the_score_and_decision_of_its_group(scored_split):
+    grouped = Split(scored_split.table.assign(group=["x", "v1", "t1", "t1", "v2", "v1"]))
+    raw = pd.DataFrame({"row": grouped.scored, "loss": [1.0, 2.0, 3.0, 2.5, 9.0]})
+    detector = SimpleNamespace(region_score=ImageScore("loss", "raw"))
+    # Of v1 1 and 3, of v2 2, of t1 2.5 and 9; the second smallest group is the threshold.
+    for how, scores, value in (("max", [3, 2, 3, 9, 9], 3.0), ("mean", [2, 2, 2, 5.75, 5.75], 2.0)):
+        table, threshold = threshold_scores(detector, grouped, raw, {}, 0.5, how)
+        assert table["group_score"].tolist() == scores
+        assert (threshold.group_value, table["group_decision"].tolist()) == (value, [0, 0, 0, 1, 1])
+    assert "group_score" not in threshold_scores(detector, grouped, raw, {}, 0.5)[0]
+    assert "group_score" not in threshold_scores(detector, scored_split, raw, {}, 0.5, "max")[0]

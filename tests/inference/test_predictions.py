@@ -8,7 +8,15 @@ import pytest
 from interruptions import swap_killed
 from kdad.detectors.predictor import FilePrediction, Prediction
 from kdad.errors import InputError
-from kdad.inference.predictions import COLUMNS, Predictions, read_predictions, write_predictions
+from kdad.inference.predictions import (
+    COLUMNS,
+    GROUP_COLUMNS,
+    Groups,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
+from kdad.scoring.threshold import quantile_threshold
 
 SIZE = (4, 6)
 
@@ -189,3 +197,18 @@ def test_a_link_to_the_results_stays_a_link(folder, tmp_path):
     assert folder.is_symlink()
     assert read_predictions(folder).table["path"].tolist() == ["b.png"]
     assert (tmp_path / "disk/predictions.csv").exists()
+
+
+def test_groups_have_a_score_and_a_decision_where_all_their_files_have_one(folder):
+    files = [*FILES[:2], ("alone.png", predicted(0.7), None), FILES[2]]
+    threshold = quantile_threshold(np.array([0.1, 0.4, 0.2]), 0.5, np.array(["a", "a", "b"]), "mean")
+    assert threshold.group_value == 0.25
+    for of_files, scores in ((list("ppqr"), [0.5, 0.5, 0.7]), (list("pqrp"), [np.nan, 0.9, 0.7])):
+        write_predictions(folder, iter(files), groups=Groups(of_files, threshold))
+        table = read_predictions(folder).table
+        assert tuple(table.columns) == COLUMNS + GROUP_COLUMNS
+        assert table["group"].tolist() == of_files
+        assert table["group_score"].tolist() == pytest.approx([*scores, np.nan], nan_ok=True)
+        decisions = [score if np.isnan(score) else float(score > 0.25) for score in (*scores, np.nan)]
+        assert table["group_decision"].tolist() == pytest.approx(decisions, nan_ok=True)
+        assert table["score"].tolist()[:2] == [0.1, 0.9]

@@ -156,3 +156,20 @@ def test_categories_are_measured_as_if_alone_by_their_own_thresholds(test_table,
         expected = roc_auc_score(masks.ravel(), maps["forward"].smoothed[measured].ravel())
         assert found[name]["pixel_auroc"] == pytest.approx(expected)
     assert found["mean"]["image_auroc"] == np.mean([found[name]["image_auroc"] for name in ("a", "b")])
+
+
+def test_groups_that_are_decided_on_are_measured_as_images_are(test_table, truth):
+    # Of seven images a and b are normal; c is anomalous by one of its images; d is.
+    grouped = test_table.assign(group=list("aabcccd"))
+    grouped["group_score"] = grouped.groupby("group")["score"].transform("mean")
+    grouped["group_decision"] = (grouped["group_score"] > 0.55).astype(int)
+    found, _ = measure(grouped, {}, truth, _MEASURING)
+    scores = [(0.1 + 0.4) / 2, 0.2, (0.7 + 0.3 + 0.8) / 3, 0.9]
+    assert found["group_auroc"] == roc_auc_score([0, 0, 1, 1], scores) == 1.0
+    assert (found["group_false_positive_rate"], found["group_true_positive_rate"]) == (0.0, 1.0)
+    assert (found["test_normal_groups"], found["test_anomalous_groups"]) == (2, 2)
+    assert found["image_auroc"] == measure(test_table, {}, truth, _MEASURING)[0]["image_auroc"]
+    alone, _ = measure(grouped.drop(columns=["group_score", "group_decision"]), {}, truth, _MEASURING)
+    # Of the normal images' groups a, b, c the image of 0.7 in c exceeds.
+    assert (alone["group_false_positive_rate"], alone["test_normal_groups"]) == (1 / 3, 3)
+    assert "group_auroc" not in alone

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kedro.framework.cli.utils import KedroCliError
 from pydantic import ValidationError
 
 from kdad.detectors.opening import open_detector
+from kdad.images.found import look_for_images
 from kdad.inference.description import describe_detector
 from kdad.inference.parameters import CalibrationParameters
 from kdad.parameters.blocks import ComputeParameters
@@ -232,3 +234,35 @@ def test_a_threshold_of_ones_own_is_given():
     for value, problem in ((0.95, "0.95 is the usual quantile"), (None, "or your own threshold")):
         with pytest.raises(ValidationError, match=problem):
             CalibrationParameters(rule="value", value=value)
+
+
+def test_images_that_belong_together_are_one_draw(tmp_path, caplog):
+    made = open_detector(keep_detector(tmp_path), "cpu")
+    for name in ("a_1", "a_2", "b_1", "b_2", "c_1"):
+        write_crop(tmp_path / f"new/{name}.png", sum(map(ord, name)))
+    images = look_for_images(tmp_path / "new")
+    by_name = CalibrationParameters(images="new", groups="^(.)_", value=0.5)
+    table, new, _ = calibrate_detector(made, images, by_name, ComputeParameters())
+    scores = table["score"].to_numpy()
+    highest = sorted([scores[:2].max(), scores[2:4].max(), scores[4]])
+    assert (new.threshold.group_scores, new.threshold.value) == (highest, highest[1])
+    assert "(3 groups of 5 normal images)" in caplog.text
+    assert new.threshold.group_value is None
+    # A detector that decides on groups has theirs set too, and says where it no longer does.
+    made.threshold = made.threshold.model_copy(update={"group_score": "mean", "group_value": 1.0})
+    _, new, _ = calibrate_detector(made, images, by_name, ComputeParameters())
+    assert new.threshold.group_value == sorted([scores[:2].mean(), scores[2:4].mean(), scores[4]])[1]
+    assert "decides on images alone" not in caplog.text
+    calibrate_detector(made, images, CalibrationParameters(images="new", value=0.5), ComputeParameters())
+    assert "The detector decided on groups, and the new threshold decides on images alone" in caplog.text
+
+
+def test_groups_go_with_images_and_rules_of_normal_ones():
+    for block, problem in (
+        ({"groups": "folder"}, "groups is of calibration.images"),
+        ({"groups": "folder", "images": "x", "rule": "f1"}, "groups does not go with the rule 'f1'"),
+        ({"groups": "film", "images": "x"}, "groups 'film' is neither folder nor a pattern"),
+        ({"groups": "(a)(b)", "images": "x"}, "has 2 parts in parentheses"),
+    ):
+        with pytest.raises(ValidationError, match=re.escape(problem)):
+            CalibrationParameters(**block)

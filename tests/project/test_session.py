@@ -66,6 +66,13 @@ def test_a_mistake_stops_its_own_pipeline_with_one_message_and_no_other(given, p
     assert said in str(caught.value)
 
 
+def test_groups_that_are_decided_on_are_told():
+    with pytest.raises(CommandLineError, match=r"decides on groups, and dataset\.groups is null; say which"):
+        check_pipelines(["mkd"], parameters(measuring={"group_score": "mean"}))
+    by_folder = {"name": "folder", "root": "x", "category": None, "groups": "folder"}
+    assert check_pipelines(["stfpm"], parameters(measuring={"group_score": "mean"}, dataset=by_folder)) == ["stfpm"]
+
+
 def test_a_mistake_in_a_block_of_mkd_stops_mkd_and_not_the_teacher():
     found = parameters(cloner={"training": {"epochs": 0}})
     with pytest.raises(CommandLineError, match=r"cloner\.training\.epochs: .*\(given: 0\)"):

@@ -118,6 +118,18 @@ def test_table_shows_threshold_promise_and_what_came_of_it():
     assert not [line for line in lines if line.startswith("remark")]
 
 
+def test_groups_that_are_decided_on_stand_beside_the_images():
+    metrics = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None, **decided(19, 3 / 60, 5 / 6)}
+    groups = np.repeat(np.arange(20), 3).astype(str)
+    metrics["threshold"] = quantile_threshold(np.arange(60.0), 0.95, groups, "mean").model_dump()
+    metrics |= {"group_false_positive_rate": 0.1, "test_normal_groups": 20, "group_true_positive_rate": 0.5}
+    metrics |= {"test_anomalous_groups": 2, "group_auroc": 0.9, "group_auroc_low": 0.8, "group_auroc_high": 1.0}
+    lines = {" ".join(line.replace("│", " ").split()) for line in rendered(metrics).splitlines()}
+    assert {"by groups 2 of 20 (10.0 %)", "anomalous groups found 1 of 2 (50.0 %)"} <= lines
+    # The last of 20 means, of 57, 58 and 59.
+    assert {"groups' threshold 58, of the mean of their images", "group AUROC 0.9000 (0.800 to 1.000)"} <= lines
+
+
 def test_what_is_odd_about_the_threshold_is_said_in_the_table():
     metrics = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": "no masks", **decided(19, 0.0, 0.0)}
     text = " ".join(rendered(metrics).split())

@@ -350,3 +350,33 @@ def test_a_value_of_ones_own_is_taken_as_it_is_and_promises_nothing():
     own = threshold_again("value", 2.5, grouped, scores)
     assert own.statement() == found.statement()
     assert threshold_again("quantile", 0.5, own, scores).draws == 2
+
+
+def test_a_group_that_is_decided_on_has_a_threshold_of_the_same_rank():
+    scores, groups = np.array([3.0, 1.0, 2.0, 9.0, 4.0, 6.0]), np.array(["a", "a", "b", "c", "b", "b"])
+    plain = quantile_threshold(scores, 0.5, groups)
+    highest, mean = (quantile_threshold(scores, 0.5, groups, how) for how in ("max", "mean"))
+    # Highest of a, b, c: 3, 6, 9, their means: 2, 4, 9; the second of three.
+    assert (plain.group_value, highest.value, highest.group_value, highest.group_means) == (None, 6.0, 6.0, [])
+    assert (mean.value, mean.group_value, mean.group_means) == (6.0, 4.0, [2.0, 4.0, 9.0])
+    assert plain.statement() == highest.statement() == mean.statement()
+    for known in (highest, mean):
+        assert Threshold.model_validate_json(known.model_dump_json()) == known
+        lowest = threshold_again("quantile", 0.2, known, scores)  # ceil(4 * 0.2) = 1
+        assert (lowest.value, lowest.group_value) == (3.0, 3.0 if known is highest else 2.0)
+        own = threshold_again("value", 5.5, known, scores)
+        assert (own.value, own.group_value, own.statement()[:18]) == (5.5, 5.5, "it was set by hand")
+        assert threshold_again("quantile", 0.5, own, scores).group_value == known.group_value
+
+
+def test_new_groups_exceed_theirs_as_often_as_promised():
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 3)
+    exceed = []
+    for _ in range(400):
+        draws = generator.normal(size=80)[:, None] + generator.normal(size=(80, 3))
+        known = quantile_threshold(draws[:40].ravel(), 0.9, groups.astype(str), "mean")
+        exceed.append((draws[40:].mean(1) > known.group_value).mean())
+    # ceil(41 * 0.9) = 37, of 41 gaps 4 are above.
+    assert known.expected_false_positive_rate == pytest.approx(4 / 41)
+    assert np.mean(exceed) == pytest.approx(4 / 41, abs=0.01)

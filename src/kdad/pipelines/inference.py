@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
-from kdad.errors import IncompleteError, InputError
+from kdad.errors import IncompleteError, InputError, first_of
 from kdad.images.found import FoundImages
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images, describe_seen
 from kdad.inference.parameters import InferenceParameters
@@ -148,10 +148,9 @@ def report_predictions(
     log_drift(drift)
     counts = f"{len(predicted)} predicted, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     if "group" in table:
-        decided = table.drop_duplicates("group")["group_decision"]
-        metrics |= {"groups": len(decided), "anomalous_groups": int(decided.sum())}
-        counts += f"; of {len(decided)} groups {metrics['anomalous_groups']} anomalous"
-        counts += f", {decided.isna().sum()} not decided, as a file of theirs cannot be read" * decided.isna().any()
+        groups = table.drop_duplicates("group")
+        counts += f"; {_count_groups(groups)}"
+        metrics |= {"groups": len(groups), "anomalous_groups": int(groups["group_decision"].sum())}
     logger.info("Found: %s", counts)
     for _, text in seen:
         logger.warning("%s", text)
@@ -162,6 +161,14 @@ def report_predictions(
     figure = draw_score_histogram(scores, reference.threshold, title) if len(rows) else None
     facts = [*understood, *seen, ("Found", counts), ("Drift", drift.statement())]
     return sheet, render_predictions(title, facts, table, metrics if len(labelled) else None, figure), metrics
+
+
+def _count_groups(groups: pd.DataFrame) -> str:
+    """Say which groups are anomalous, and how many are not decided on."""
+    anomalous, unknown = groups[groups["group_decision"] == 1], int(groups["group_decision"].isna().sum())
+    names = f" ({first_of(anomalous['group'].tolist(), 20)})" if len(anomalous) else ""
+    left = f", {unknown} not decided on, as a file of theirs could not be read" if unknown else ""
+    return f"{len(anomalous)} of {len(groups)} groups anomalous{names}{left}"
 
 
 def stop_on_unreadable(predictions: Predictions, page: str) -> None:
