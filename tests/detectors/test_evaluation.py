@@ -11,6 +11,7 @@ import pytest
 from kdad.detectors.evaluation import (
     map_images,
     maps_to_measure,
+    set_pixel_threshold,
     set_threshold,
     threshold_scores,
     thresholds_by_category,
@@ -20,11 +21,14 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
+from kdad.images.files.fitting import place
 from kdad.images.files.region import Region
 from kdad.images.splits import Split
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
+from memory_images import MemoryImages, split_of
 from small_detector import fit_detector
 
 _SETTINGS = MkdSettings(
@@ -257,3 +261,36 @@ def test_each_row_has_the_score_and_decision_of_its_group(scored_split):
         assert (threshold.group_value, table["group_decision"].tolist()) == (value, [0, 0, 0, 1, 1])
     assert "group_score" not in threshold_scores(detector, grouped, raw, {}, 0.5)[0]
     assert "group_score" not in threshold_scores(detector, scored_split, raw, {}, 0.5, "max")[0]
+
+
+def test_the_pixel_threshold_is_of_validation_maps_and_marks_regions_in_the_images_own_pixels(tmp_path):
+    detector, images = fit_detector(tmp_path), MemoryImages()
+    feature_set = FeatureSet(images, split_of(images), {})
+    held_out = len(feature_set.split.rows("validation"))
+    maps = np.random.default_rng(0).random((len(feature_set.split.scored), *detector.size)).astype(np.float32)
+    set_pixel_threshold(detector, feature_set, {"discrepancy": maps}, 0.5, 1)
+    highest = np.sort(maps[:held_out].max(axis=(1, 2)))
+    found = detector.pixel_threshold
+    assert found.threshold == quantile_threshold(highest.astype(float), 0.5)
+    assert (found.validation_scores, found.min_area) == (highest.tolist(), 1)
+    detector.calibrated(found.threshold, highest)
+    opened = open_detector(detector.save(tmp_path / "kept"), "cpu")
+    assert opened.pixel_threshold == found
+    height, width = opened.size
+    marked = np.zeros((height, width), np.float32)
+    marked[4:6, 8:11] = 2.0
+    marked[20, 30] = 2.0
+    prediction = Prediction(1.0, 0.5, True, 1.0, marked)
+    placed = place((2 * height, 3 * width), opened.size, "resize")
+    first, second = opened.regions(prediction, placed)
+    assert (first.box, first.area) == ((24, 8, 33, 12), 36)
+    assert (second.box, second.area) == ((90, 40, 93, 42), 6)
+    opened.pixel_threshold = found.model_copy(update={"min_area": 7})
+    assert opened.regions(prediction, placed) == [first]
+    # Outside of a region nothing is marked.
+    outside = Region.of(np.indices((2 * height, 3 * width))[0] >= 2 * 12)
+    opened.preparation = dataclasses.replace(opened.preparation, region=outside)
+    opened.pixel_threshold = found
+    assert opened.regions(prediction, placed) == [second]
+    opened.pixel_threshold = None
+    assert opened.regions(prediction, placed) is None

@@ -8,6 +8,7 @@ import pytest
 from interruptions import swap_killed
 from kdad.detectors.predictor import FilePrediction, Prediction
 from kdad.errors import InputError
+from kdad.images.files.fitting import place
 from kdad.inference.predictions import (
     COLUMNS,
     GROUP_COLUMNS,
@@ -16,6 +17,7 @@ from kdad.inference.predictions import (
     read_predictions,
     write_predictions,
 )
+from kdad.scoring.marked_regions import MarkedRegion
 from kdad.scoring.threshold import quantile_threshold
 
 SIZE = (4, 6)
@@ -212,3 +214,16 @@ def test_groups_have_a_score_and_a_decision_where_all_their_files_have_one(folde
         decisions = [score if np.isnan(score) else float(score > 0.25) for score in (*scores, np.nan)]
         assert table["group_decision"].tolist() == pytest.approx(decisions, nan_ok=True)
         assert table["score"].tolist()[:2] == [0.1, 0.9]
+
+
+def test_marked_regions_are_listed_by_box_and_area(folder):
+    image = np.zeros((3, 8, 12), np.float32)
+    placed = FilePrediction(Path("x"), image, FILES[0][1].prediction, 1.0, None, place((8, 12), SIZE, "resize"))
+    marked = [MarkedRegion((0, 2, 4, 4), 8), MarkedRegion((6, 0, 8, 2), 4)]
+    for regions, row in ((marked, (2.0, "0 2 4 4; 6 0 8 2", "8; 4")), ([], (0.0, np.nan, np.nan))):
+        write_predictions(folder, iter([("a.png", placed, None), FILES[2]]), mark=lambda *_, of=regions: of)
+        table = read_predictions(folder).table
+        assert table.loc[0, ["regions", "boxes", "areas"]].tolist() == pytest.approx(row, nan_ok=True)
+        assert table.loc[1, ["regions", "boxes", "areas"]].isna().all()
+    write(folder)
+    assert read_predictions(folder).table["regions"].isna().all()

@@ -13,6 +13,7 @@ from kedro.framework.cli.utils import KedroCliError
 from pydantic import ValidationError
 
 from kdad.detectors.opening import open_detector
+from kdad.errors import InputError
 from kdad.images.found import look_for_images
 from kdad.inference.description import describe_detector
 from kdad.inference.parameters import CalibrationParameters
@@ -266,3 +267,38 @@ def test_groups_go_with_images_and_rules_of_normal_ones():
     ):
         with pytest.raises(ValidationError, match=re.escape(problem)):
             CalibrationParameters(**block)
+
+
+def test_a_threshold_on_maps_is_set_on_images_or_on_what_is_remembered(tmp_path):
+    made = open_detector(keep_detector(tmp_path), "cpu")
+    for number in range(5):
+        write_crop(tmp_path / f"new/{number}.png", number)
+    images = look_for_images(tmp_path / "new")
+    with pytest.raises(InputError, match="the detector remembers none of its validation images' maps"):
+        calibrate_detector(made, None, CalibrationParameters(pixel_rule="quantile"), ComputeParameters())
+    block = CalibrationParameters(images="new", pixel_rule="quantile", pixel_value=0.5, min_area=40)
+    table, new, _ = calibrate_detector(made, images, block, ComputeParameters())
+    levels = np.sort(table["level"])
+    known = new.pixel_threshold
+    assert (known.validation_scores, known.threshold.value, known.min_area) == (levels.tolist(), levels[2], 40)
+    with_regions = [
+        bool(new.regions(one.prediction, one.placement)) for one in new.predict_files(images.paths, with_images=False)
+    ]
+    assert with_regions == (table["level"] > levels[2]).tolist()
+    again = CalibrationParameters(pixel_rule="quantile", pixel_value=0.8)
+    _, new, _ = calibrate_detector(new, None, again, ComputeParameters())
+    assert (new.pixel_threshold.threshold.value, new.pixel_threshold.min_area) == (levels[4], 40)
+    own = CalibrationParameters(pixel_rule="value", pixel_value=0.25)
+    _, new, _ = calibrate_detector(new, None, own, ComputeParameters())
+    assert new.pixel_threshold.threshold.value == 0.25
+    assert new.pixel_threshold.statement().endswith("it was set by hand, and promises nothing")
+    with pytest.raises(InputError, match="the detector remembers those of regions of 40 pixels or more"):
+        calibrate_detector(new, None, CalibrationParameters(pixel_rule="quantile", min_area=2), ComputeParameters())
+    for wrong, problem in (
+        ({"min_area": 4}, "min_area goes with pixel_rule"),
+        ({"pixel_rule": "value"}, "0.95 is the usual quantile"),
+        ({"pixel_rule": "false_positive_rate"}, "a false positive rate of 0.95 is above 0.5"),
+        ({"pixel_rule": "quantile", "images": "x", "tiles": {}}, "pixel_rule is of whole images"),
+    ):
+        with pytest.raises(ValidationError, match=problem):
+            CalibrationParameters(**wrong)

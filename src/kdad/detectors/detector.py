@@ -276,6 +276,7 @@ class Detector(nn.Module, Predictor):
             key=self.key,
             threshold=self.threshold,
             validation_scores=self.validation_scores.tolist(),
+            pixel_threshold=self.pixel_threshold,
             in_float32=self.in_float32,
             by_category=self.by_category,
             colour_limits=self.colour_limits,

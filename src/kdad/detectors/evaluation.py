@@ -20,6 +20,7 @@ from kdad.images.splits import Split
 from kdad.metrics.measure import MapSet
 from kdad.parameters.strict import StrictModel
 from kdad.progress import counted
+from kdad.scoring.marked_regions import PixelThreshold, least_pixels, level_of
 from kdad.scoring.parameters import GroupScore
 from kdad.scoring.smoothing import chunks_of
 from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
@@ -200,6 +201,24 @@ def set_threshold(
     detector.calibrated(threshold, validation, *limits)
     detector.by_category = thresholds_by_category(scores, threshold.wanted, threshold.group_score)
     return detector
+
+
+def set_pixel_threshold(
+    detector: Detector,
+    feature_set: FeatureSet,
+    anomaly_maps: dict[str, np.ndarray],
+    quantile: float,
+    min_area: int,
+) -> None:
+    """Give `detector` its threshold on maps, of normal validation images; none without maps of them."""
+    if not detector.methods or detector.is_costly(detector.methods[0]):
+        return
+    rows, images = feature_set.split.rows("validation"), feature_set.images
+    leasts = [least_pixels(min_area, images.own_size(int(row)), images.size) for row in rows]
+    maps = anomaly_maps[detector.methods[0]][: len(rows)]
+    levels = np.array([level_of(one, least) for one, least in zip(maps, leasts, strict=True)])
+    threshold = quantile_threshold(levels, quantile, _groups_of(feature_set.split.table.iloc[rows]))
+    detector.pixel_threshold = PixelThreshold.of(threshold, levels, min_area=min_area)
 
 
 def thresholds_by_category(

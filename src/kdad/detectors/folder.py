@@ -18,6 +18,7 @@ from kdad.images.files.fitting import Fit, Preparation
 from kdad.images.files.region import Region
 from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
+from kdad.scoring.marked_regions import PixelThreshold
 from kdad.scoring.threshold import Calibration, Threshold
 from kdad.storage.content_store import sha256_of
 from kdad.storage.replacing import is_taken, put_back, replacing
@@ -75,6 +76,7 @@ class DetectorFacts(StrictModel):
     key: str = Field(description="of the learnt half: everything that it depends on")
     threshold: Threshold | None
     validation_scores: list[float] = Field(description="of normal validation images, ascending")
+    pixel_threshold: PixelThreshold | None = Field(None, description="of maps, by which regions are marked")
     in_float32: Calibration | None = Field(
         None, description="of a detector in bfloat16: its threshold where the machine does not multiply that"
     )

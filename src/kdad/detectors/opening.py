@@ -83,7 +83,7 @@ def open_detector(
     elif facts.threshold is not None:
         detector.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         detector.tiled, detector.in_float32 = facts.tiled, facts.in_float32
-        detector.by_category = facts.by_category
+        detector.by_category, detector.pixel_threshold = facts.by_category, facts.pixel_threshold
     detector.record, detector.digest = facts.made_by, facts.digest
     return detector.eval()
 

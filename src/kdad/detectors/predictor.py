@@ -15,11 +15,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Placement, Preparation
+from kdad.images.files.fitting import Placement, Preparation, frame_of
 from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.found import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.scoring.marked_regions import MarkedRegion, PixelThreshold, find_regions, least_pixels
 from kdad.scoring.threshold import Calibration, Threshold
 
 #: Of a batch of large photographs: 200 MB.
@@ -153,6 +154,7 @@ class Predictor(ABC):
         self.threshold: Threshold | None = None
         self.validation_scores = np.empty(0)
         self.colour_limits: tuple[float, float] | None = None
+        self.pixel_threshold: PixelThreshold | None = None
         self.by_category: dict[str, Calibration] = {}  # of one that has learnt several
         self.tiled: list[TiledThreshold] = []  # of images that are predicted by tiles
         self.record: dict[str, Any] = {}  # which data, seed and commit made it, and its metrics
@@ -251,6 +253,21 @@ class Predictor(ABC):
     def placement_of(self, image: np.ndarray) -> Placement:
         """Return where an image `(3, H, W)` lies in what is predicted of it."""
         return self.preparation.placement(image, self.size)
+
+    def regions(self, prediction: Prediction, placement: Placement) -> list[MarkedRegion] | None:
+        """Return what of an image exceeds the pixel threshold, the largest first; None without map or threshold."""
+        found, anomaly_map = self.pixel_threshold, prediction.map
+        if found is None or anomaly_map is None:
+            return None
+        own = frame_of(placement.own, self.size, self.preparation.fit)
+        least = least_pixels(found.min_area, own, self.size)
+        if self.region is not None:
+            anomaly_map = np.where(self.region, anomaly_map, -np.inf)
+        scale = own[0] * own[1] / (self.size[0] * self.size[1])
+        return [
+            MarkedRegion(placement.own_box(*box), max(round(pixels * scale), 1))
+            for box, pixels in find_regions(placement.shown.cut(anomaly_map), found.threshold.value, least)
+        ]
 
     @property
     def metrics(self) -> dict[str, Any]:

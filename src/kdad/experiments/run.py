@@ -144,7 +144,8 @@ def _measure_into(
     test[["id", "label", "kind", "score", "threshold", "decision"]].to_csv(folder / "scores.csv", index=False)
     if fitting.history is not None:
         fitting.history.to_csv(folder / "loss_history.csv", index=False)
-    calibrate(detector, table, threshold, smoothed, measured).save(folder / "detector")
+    kept = calibrate(detector, feature_set, table, threshold, smoothed, measured, context.measuring)
+    kept.save(folder / "detector")
     state = detector.state_dict().values()
     result = CaseResult(
         **case.head,

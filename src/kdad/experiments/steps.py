@@ -15,6 +15,7 @@ from kdad.detectors.evaluation import (
     RawMaps,
     calibrate_float32,
     maps_to_measure,
+    set_pixel_threshold,
     set_threshold,
     threshold_scores,
     thresholds_by_category,
@@ -150,12 +151,15 @@ def measure(
 
 def calibrate(
     made: Detector,
+    feature_set: FeatureSet,
     scores: pd.DataFrame,
     threshold: Threshold,
     anomaly_maps: dict[str, np.ndarray],
     measured: dict[str, Any],
+    measuring: MeasuringParameters,
 ) -> Detector:
-    """Give a detector its threshold, the normal scores that others are ranked among, and its metrics."""
+    """Give a detector its thresholds, the normal scores that others are ranked among, and its metrics."""
+    set_pixel_threshold(made, feature_set, anomaly_maps, measuring.threshold_quantile, measuring.min_area)
     made.record = made.record | {"metrics": numbers_of(measured)}
     return set_threshold(made, scores, threshold, anomaly_maps)
 
@@ -180,7 +184,7 @@ def fit_folder(
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
     calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
-    return calibrate(made, scores, threshold, smoothed, measured)
+    return calibrate(made, feature_set, scores, threshold, smoothed, measured, context.measuring)
 
 
 def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:

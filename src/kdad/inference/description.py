@@ -50,6 +50,8 @@ def describe_detector(detector: Predictor) -> Facts:
     if threshold is not None and threshold.group_value is not None:
         by = f"{threshold.group_value:.6g}, of the {threshold.group_score} of a group's images, with the same promise"
         facts.append(("Groups", f"{by}; inference.groups says which images are of one"))
+    if detector.pixel_threshold is not None:
+        facts.append(("Pixel threshold", detector.pixel_threshold.statement()))
     if detector.by_category:
         facts.append(("Categories", f"thresholds of {', '.join(detector.by_category)}, by the parameter 'category'"))
     return [(name, printable(text)) for name, text in facts]

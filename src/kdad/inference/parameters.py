@@ -1,5 +1,7 @@
 """The ``inference:``, ``comparison:`` and ``calibration:`` blocks: kept detectors, and images new to them."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from kdad.parameters.dataset import TileParameters, check_groups_of_files
@@ -124,6 +126,15 @@ class CalibrationParameters(StrictModel):
     value: float | None = Field(
         0.95, description="the quantile, the wanted rate, or your own threshold; f1 and youden take none"
     )
+    pixel_rule: Literal["quantile", "false_positive_rate", "value"] | None = Field(
+        None,
+        description="how a threshold on maps is set, of how many normal images have a region above it; value: your "
+        "own, which promises nothing; null: it stays",
+    )
+    pixel_value: float = Field(0.95, description="the quantile, the wanted rate, or your own threshold on maps")
+    min_area: int | None = Field(
+        None, ge=1, description="pixels of an image's file that a marked region has at least; null: as it was"
+    )
     tiles: TileParameters | None = Field(
         None, description="the threshold is of images that are predicted by these tiles; null: of whole ones"
     )
@@ -147,21 +158,26 @@ class CalibrationParameters(StrictModel):
         if self.groups is not None and (self.images is None or self.rule in LABELLED_RULES):
             why = "is of calibration.images" if self.images is None else f"does not go with the rule '{self.rule}'"
             raise ValueError(f"groups {why}; set groups: null")
+        if self.pixel_rule is not None and self.tiles is not None:
+            raise ValueError("pixel_rule is of whole images, and there are tiles; set pixel_rule: null")
+        if self.pixel_rule is None and self.min_area is not None:
+            raise ValueError("min_area goes with pixel_rule, by which a threshold on maps is set; give it, or null")
         if self.images is None and self.tiles is not None:
             raise ValueError(
                 "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"
             )
         if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
             raise ValueError(f"rule '{self.rule}' needs a value: the quantile, the wanted rate, or your own threshold")
-        usual = type(self).model_fields["value"].default
-        if self.rule == "value" and self.value == usual:
-            raise ValueError(
-                f"rule 'value' takes your own threshold, and {usual} is the usual quantile; give calibration.value "
-                f"(for just that, {usual}00001)"
-            )
-        # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
-        if self.rule == "false_positive_rate" and self.value > 0.5:
-            raise ValueError(
-                f"a false positive rate of {self.value} is above 0.5; give calibration.value, such as 0.01"
-            )
+        for rule, name in ((self.rule, "value"), (self.pixel_rule, "pixel_value")):
+            usual, value = type(self).model_fields[name].default, getattr(self, name)
+            if rule == "value" and value == usual:
+                raise ValueError(
+                    f"rule 'value' takes your own threshold, and {usual} is the usual quantile; give "
+                    f"calibration.{name} (for just that, {usual}00001)"
+                )
+            # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
+            if rule == "false_positive_rate" and value > 0.5:
+                raise ValueError(
+                    f"a false positive rate of {value} is above 0.5; give calibration.{name}, such as 0.01"
+                )
         return self

@@ -3,7 +3,7 @@
 import csv
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,16 +14,18 @@ import pandas as pd
 from PIL import Image
 from rich.progress import TextColumn
 
-from kdad.detectors.predictor import FilePrediction, Predictor
+from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
+from kdad.images.files.fitting import Placement
 from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
+from kdad.scoring.marked_regions import MarkedRegion
 from kdad.scoring.threshold import Threshold
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
@@ -34,13 +36,15 @@ AnyPredictor = Predictor | TiledPredictor
 
 COLUMNS = (
     *("path", "score", "threshold", "decision", "percentile", "height", "width", "milliseconds", "label", "seen"),
-    *("problem", "heat_map", "thumbnail"),
+    *("problem", "heat_map", "thumbnail", "regions", "boxes", "areas"),
 )
 #: Beside them where groups are decided on.
 GROUP_COLUMNS = ("group", "group_score", "group_decision")
+#: Which regions of an image are marked (`Predictor.regions`).
+Mark = Callable[[Prediction, Placement], list[MarkedRegion] | None]
 _LONGEST_NAME = 255  # in bytes, of a file
 _FAST = 1  # of zlib's levels: several times faster than the usual, files are a tenth larger
-_TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail", "group"), object)
+_TEXTS = dict.fromkeys(("path", "problem", "heat_map", "thumbnail", "boxes", "areas", "group"), object)
 TABLE, PAGE = "predictions.csv", "predictions.html"
 #: What a watch leaves beside the table, and nobody else may replace.
 JOURNAL = "journal.jsonl"
@@ -90,13 +94,19 @@ class PredictedFiles:
     """The predicted files of one folder.
 
     A heat map lies as its image does, or by number where that name cannot be a file's beside the others. `seen` holds
-    the digests of files that the detector was made of.
+    the digests of files that the detector was made of; `mark` says which regions exceed the pixel threshold.
     """
 
     def __init__(
-        self, folder: Path, limits: tuple[float, float] | None, heat_maps: bool, seen: frozenset[str] = frozenset()
+        self,
+        folder: Path,
+        limits: tuple[float, float] | None,
+        heat_maps: bool,
+        seen: frozenset[str] = frozenset(),
+        mark: Mark | None = None,
     ) -> None:
         self._folder, self._limits, self._heat_maps, self._seen = folder, limits or (0.0, 1.0), heat_maps, seen
+        self._mark = mark
         self._files: set[str] = set()
         self._folders: set[str] = set()
         self._count = 0
@@ -123,9 +133,19 @@ class PredictedFiles:
                 "width": width,
                 "seen": int(bool(self._seen) and hash_file(predicted.path) in self._seen),
             }
-            row |= self._draw(name, predicted)
+            row |= self._draw(name, predicted) | self._regions(predicted)
         self._count += 1
         return row
+
+    def _regions(self, predicted: FilePrediction) -> dict[str, Any]:
+        """Return how many regions are marked, their boxes and areas; nothing where that is not known."""
+        if self._mark is None or predicted.placement is None:
+            return {}
+        regions = self._mark(predicted.prediction, predicted.placement)
+        if regions is None:
+            return {}
+        boxes = "; ".join(" ".join(map(str, region.box)) for region in regions)
+        return {"regions": len(regions), "boxes": boxes, "areas": "; ".join(str(region.area) for region in regions)}
 
     def _draw(self, name: str, predicted: FilePrediction) -> dict[str, str]:
         """Write the thumbnail, and the heat map where one is wanted and the detector makes maps; return their places.
@@ -202,13 +222,14 @@ def write_predictions(
     heat_maps: bool = True,
     map_shape: tuple[int, int, int] | None = None,
     seen: frozenset[str] = frozenset(),
+    mark: Mark | None = None,
     groups: Groups | None = None,
 ) -> Predictions:
     """Write files (name, prediction, label) one by one as they come; what an earlier run left is then replaced at once.
 
     `images` is where they lie, `limits` what colours run between, `map_shape` (N, H, W) that of ``maps.npy``, None
-    without, `seen` the digests of files that the detector was made of, `groups` theirs where those are decided on. What
-    fails leaves the folder as it was. Raises
+    without, `seen` the digests of files that the detector was made of, `mark` says which regions are marked,
+    `groups` are the files' where those are decided on. What fails leaves the folder as it was. Raises
     `InputError`, before the first file is asked for, for a folder that holds anything else, the images among it, or
     lies among the images.
     """
@@ -223,7 +244,7 @@ def write_predictions(
     earlier = ", in place of earlier ones" if (folder / TABLE).is_file() else ""
     logger.info("Results: %s%s", printable(str(folder)), earlier, extra=PLAIN)
     with replacing(whole) as partial:
-        _write(partial, files, PredictedFiles(partial, limits, heat_maps, seen), map_shape)
+        _write(partial, files, PredictedFiles(partial, limits, heat_maps, seen, mark), map_shape)
         if groups is not None:
             _add_groups(partial / TABLE, groups)
         _take_along(whole, partial)

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from kdad.detectors.predictor import FilePrediction
+from kdad.detectors.predictor import FilePrediction, Predictor
 from kdad.errors import InputError
 from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
 from kdad.inference.description import describe_seen
@@ -183,7 +183,8 @@ class Watch:
     ) -> None:
         self._output, self._folder, self._predictor, self._heading = output, folder, predictor, heading
         self._report, self._inference = report, inference
-        self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps, seen)
+        mark = predictor.regions if isinstance(predictor, Predictor) else None
+        self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps, seen, mark)
         self._page_due, self._page_is_old = 0.0, True
 
     def run(self, is_stopped: Callable[[], bool]) -> Predictions:

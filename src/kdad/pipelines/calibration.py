@@ -12,6 +12,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import Predictor, colour_limits_of, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
+from kdad.images.files.fitting import frame_of
 from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages
 from kdad.images.layouts.layout import NORMAL
@@ -24,6 +25,7 @@ from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
+from kdad.scoring.marked_regions import PixelThreshold, least_pixels, level_of
 from kdad.scoring.parameters import LABELLED_RULES, GroupScore
 from kdad.scoring.threshold import Calibration, Threshold, threshold_again, threshold_by_rule
 
@@ -66,11 +68,12 @@ def calibrate(
     logger.info(as_lines("Setting a threshold anew", understood), extra=PLAIN)
     known = detector if tiling is None else find_tiled(detector.tiled, tiling)
     before, limits, made = known and known.threshold, detector.colour_limits, detector.record
+    min_area = _min_area(detector, calibration)
     if images is None:
         scores = pd.DataFrame({"path": None, "label": 0, "score": detector.validation_scores})
     else:
         check_calibration_images(images)
-        scores, measured = _score(detector, images, calibration, tiling)
+        scores, measured = _score(detector, images, calibration, tiling, min_area)
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
     groups = _groups_of(images, calibration, before)
@@ -79,6 +82,9 @@ def calibrate(
     else:
         threshold = threshold_by_rule(calibration.rule, calibration.wanted, labels, values, *groups)
     said = printable(str(images.place.absolute())) if images is not None else _REMEMBERED
+    if min_area is not None:
+        detector.pixel_threshold = _pixel_threshold(detector, scores, calibration, min_area, groups[0])
+        logger.info("Pixel threshold: %s", detector.pixel_threshold.statement(), extra=PLAIN)
     # Scores are ranked among the normal images that the threshold was set on, whichever those are.
     normal = values[labels == 0]
     kept = {name: value for name, value in made.items() if name not in ("folder", "found")}
@@ -112,6 +118,42 @@ def calibrate(
     )
     facts = {"before": None if before is None else before.model_dump(), "threshold": threshold.model_dump()}
     return scores, detector, facts | {"statement": statement}
+
+
+def _min_area(detector: Predictor, calibration: CalibrationParameters) -> int | None:
+    """Return the least area of regions where a threshold on maps is set, else None; raises `InputError` without any."""
+    if calibration.pixel_rule is None:
+        return None
+    before = detector.pixel_threshold
+    if not detector.methods:
+        raise InputError(
+            f"calibration.pixel_rule is of maps, and a detector of '{detector.system}' makes none; leave it out"
+        )
+    min_area = calibration.min_area or (1 if before is None else before.min_area)
+    if calibration.images is None and (before is None or min_area != before.min_area):
+        remembered = "none" if before is None else f"those of regions of {before.min_area} pixels or more"
+        raise InputError(
+            f"the detector remembers {remembered} of its validation images' maps; give calibration.images, a folder of "
+            "normal images"
+        )
+    return min_area
+
+
+def _pixel_threshold(
+    detector: Predictor,
+    scores: pd.DataFrame,
+    calibration: CalibrationParameters,
+    min_area: int,
+    groups: np.ndarray | None,
+) -> PixelThreshold:
+    """Return the threshold on maps by the levels of normal images, or those that the detector remembers."""
+    rule, wanted, before = calibration.pixel_rule, calibration.pixel_value, detector.pixel_threshold
+    if "level" not in scores:
+        levels = np.array(before.validation_scores)
+        return PixelThreshold.of(threshold_again(rule, wanted, before.threshold, levels), levels, min_area=min_area)
+    labels, levels = scores["label"].to_numpy(dtype=int), scores["level"].to_numpy(dtype=np.float64)
+    threshold = threshold_by_rule(rule, wanted, labels, levels, groups)
+    return PixelThreshold.of(threshold, levels[labels == 0], min_area=min_area)
 
 
 def _groups_of(
@@ -152,12 +194,16 @@ def _in_float32(
 
 
 def _score(
-    detector: Predictor, images: FoundImages, calibration: CalibrationParameters, tiling: Tiling | None
+    detector: Predictor,
+    images: FoundImages,
+    calibration: CalibrationParameters,
+    tiling: Tiling | None,
+    min_area: int | None = None,
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     if tiling is None:
         if detector.threshold is None:  # any will do: decisions are not looked at
             detector.calibrated(_NO_THRESHOLD, np.empty(0), detector.colour_limits)
-        return score_images(detector, images, calibration.batch_size)
+        return score_images(detector, images, calibration.batch_size, min_area)
     check_larger_than_tiles(images, tiling)
     predictor = TiledPredictor(detector, new_tiled(tiling, _NO_THRESHOLD, np.empty(0), images), calibration.batch_size)
     return score_images(predictor, images, calibration.batch_size)
@@ -184,20 +230,24 @@ def check_calibration_images(images: FoundImages) -> None:
 
 
 def score_images(
-    predictor: AnyPredictor, images: FoundImages, batch_size: int
+    predictor: AnyPredictor, images: FoundImages, batch_size: int, min_area: int | None = None
 ) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """Score images, those without a label as normal ones; return path, label, score, and limits for colours of maps.
 
-    Raises `InputError` for files that cannot be read: a threshold is not set on part of the images.
+    With `min_area` there is the level (`level_of`) of each map too, of regions of so many pixels of the image. Raises
+    `InputError` for files that cannot be read: a threshold is not set on part of the images.
     """
     labels = [label or 0 for label in images.labels]
     region = predictor.region if isinstance(predictor, Predictor) else None
-    scores, problems, maps = [], [], []
+    scores, problems, maps, levels = [], [], [], []
     for label, predicted in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
         if predicted.prediction is None:
             problems.append(printable(predicted.problem))
             continue
         scores.append(predicted.prediction.score)
+        if min_area is not None:
+            own = frame_of(predicted.placement.own, predictor.size, predictor.preparation.fit)
+            levels.append(level_of(predicted.prediction.map, least_pixels(min_area, own, predictor.size)))
         if label == 0 and predicted.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
             anomaly_map = predicted.prediction.map  # a large one in part: many do not fit into memory
             anomaly_map = anomaly_map if region is None else anomaly_map[region]
@@ -207,4 +257,5 @@ def score_images(
             f"{len(problems)} calibration images cannot be used:\n  " + "\n  ".join(problems[:_SHOWN_PROBLEMS])
         )
     table = pd.DataFrame({"path": [printable(name) for name in images.names], "label": labels, "score": scores})
+    table = table.assign(level=levels) if min_area is not None else table
     return table, colour_limits_of(np.concatenate(maps)) if maps else None

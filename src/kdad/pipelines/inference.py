@@ -92,6 +92,7 @@ def predict_images(
     with RaiseOnSignal():
         predictions = write_predictions(
             *(output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen),
+            mark=detector.regions if inference.tiles is None else None,
             groups=groups,
         )
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)

@@ -200,7 +200,7 @@ def keep_detector(
     """Give the fitted detector its thresholds, the normal scores that others are ranked among, and its metrics."""
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
     calibrate_float32(fitted, feature_set, measuring.threshold_quantile, measuring.group_score)
-    return steps.calibrate(fitted, scores, threshold, anomaly_maps, metrics)
+    return steps.calibrate(fitted, feature_set, scores, threshold, anomaly_maps, metrics, measuring)
 
 
 def _peak_memory() -> float | None:

@@ -56,6 +56,11 @@ class MeasuringParameters(StrictModel):
         description="max | mean of a group's images (dataset.groups: views of one part), which is then decided on as "
         "one; null: images are",
     )
+    min_area: int = Field(
+        1,
+        ge=1,
+        description="pixels of an image's file that a marked region has at least (docs/reference/thresholds.md)",
+    )
     bootstrap_resamples: int = Field(2000, ge=100, description="resamples for the interval of image AUROC")
     max_fpr: float = Field(0.3, gt=0, le=1, description="limit of the PRO curve's area")
     resolution: MaskResolution = Field(

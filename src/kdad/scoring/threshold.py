@@ -4,7 +4,7 @@ scikit-learn and scipy.stats are imported by what needs them, since they take a 
 """
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -108,9 +108,9 @@ class Calibration(StrictModel):
     validation_scores: list[float] = Field(description="ascending")
 
     @classmethod
-    def of(cls, threshold: Threshold, scores: np.ndarray) -> "Calibration":
-        """Return that of a threshold and the normal scores `(N,)` behind it, in any order."""
-        return cls(threshold=threshold, validation_scores=np.sort(scores.astype(np.float64)).tolist())
+    def of(cls, threshold: Threshold, scores: np.ndarray, **more: Any) -> Self:
+        """Return that of a threshold and the normal scores `(N,)` behind it, in any order; `more` are other fields."""
+        return cls(threshold=threshold, validation_scores=np.sort(scores.astype(np.float64)).tolist(), **more)
 
 
 def images_needed(quantile: float) -> int:

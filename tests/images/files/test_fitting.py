@@ -187,3 +187,11 @@ def test_the_fingerprint_of_usual_files_is_of_their_bytes_and_others_tell_how_th
     }
     assert len(prints) == 5
     assert open_set(tmp_path, value_range=[0, 100]).fingerprint(0) in prints
+
+
+def test_a_box_of_the_map_in_the_images_own_pixels():
+    # 40 x 80 becomes 16 x 32 in the middle of 32 x 32; a pixel of the map is 2.5 of the image's.
+    assert place((40, 80), (32, 32), "letterbox").own_box(slice(0, 16), slice(4, 8)) == (10, 0, 20, 40)
+    # Of 40 x 80 the middle 40 x 40 is seen.
+    assert place((40, 80), (20, 20), "centre_crop").own_box(slice(0, 1), slice(0, 20)) == (20, 0, 60, 2)
+    assert place((4, 4), (16, 16), "resize").own_box(slice(3, 4), slice(15, 16)) == (4, 1, 5, 2)

@@ -29,6 +29,7 @@ class ExportedDetector(Predictor):
         if facts.threshold is not None:
             self.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         self.by_category, self.record = facts.by_category, facts.made_by
+        self.pixel_threshold = facts.pixel_threshold
 
     @property
     def methods(self) -> list[str]:
@@ -51,6 +52,7 @@ class ExportedDetector(Predictor):
             "threshold": self.threshold,
             "validation_scores": self.validation_scores.tolist(),
             "colour_limits": self.colour_limits,
+            "pixel_threshold": self.pixel_threshold,
             "made_by": self.record,
         }
         if self.threshold != self.facts.threshold:

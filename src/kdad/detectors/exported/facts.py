@@ -11,6 +11,7 @@ from kdad.errors import InputError
 from kdad.images.files.value_range import EIGHT_BITS
 from kdad.metrics.names import METRICS
 from kdad.parameters.strict import StrictModel
+from kdad.scoring.marked_regions import PixelThreshold
 from kdad.scoring.threshold import Calibration, Threshold
 
 FORMAT = 3
@@ -69,6 +70,7 @@ class ExportedFacts(StrictModel):
     )
     decision: str = DECISION
     validation_scores: list[float] = Field(description="of normal validation images, ascending")
+    pixel_threshold: PixelThreshold | None = Field(None, description="of maps, by which regions are marked")
     by_category: dict[str, Calibration] = Field({}, description="thresholds of a detector of several categories")
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")

@@ -87,6 +87,7 @@ def export_detector(
         threshold=threshold,
         threshold_set_by="runtime" if own_threshold else "detector",
         validation_scores=np.sort(normal_scores).tolist(),
+        pixel_threshold=detector.pixel_threshold if made_in == precision == "float32" else None,
         by_category=by_category,
         colour_limits=detector.colour_limits,
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},

@@ -58,6 +58,13 @@ class Placement:
         across, down = self.shown.width / self.seen.width, self.shown.height / self.seen.height
         return turn(anomaly_map[None], -self.turned, across / down, fill=float(anomaly_map.min()))[0]
 
+    def own_box(self, rows: slice, columns: slice) -> tuple[int, int, int, int]:
+        """Return x0, y0, x1, y1 in the image's own pixels of a box of the part of the map where it is shown."""
+        down, across = self.seen.height / self.shown.height, self.seen.width / self.shown.width
+        left, right = (self.seen.left + round(column * across) for column in (columns.start, columns.stop))
+        top, bottom = (self.seen.top + round(row * down) for row in (rows.start, rows.stop))
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
 
 def place(own: Size, size: Size, fit: Fit) -> Placement:
     """Return where an image of its `own` size (height, width) lies in one of `size`."""
