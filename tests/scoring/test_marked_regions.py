@@ -52,7 +52,7 @@ def test_as_many_new_normal_images_have_a_region_as_promised():
     assert threshold.threshold.expected_false_positive_rate == pytest.approx(0.1)
     assert threshold.threshold.false_positive_rate_low < marked < threshold.threshold.false_positive_rate_high
     assert marked == (levels[99:] > threshold.threshold.value).mean()
-    assert threshold.statement().startswith("regions of 3 pixels or more above ")
+    assert threshold.statement().partition(": ")[0].endswith("a region of 3 pixels or more is")
     assert PixelThreshold.model_validate_json(threshold.model_dump_json()) == threshold
 
 

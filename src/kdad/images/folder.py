@@ -17,7 +17,7 @@ from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measu
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
-from kdad.images.files.region import read_region
+from kdad.images.files.region import Region, read_region, region_within
 from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample
 from kdad.images.layouts.layout import Layout, Vocabulary, find_category
@@ -66,7 +66,7 @@ class FileSet(ImageSet):
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
         self._bands = None if parameters.bands is None else tuple(parameters.bands)
-        self._region = None if parameters.region is None else read_region(_region_file(parameters))
+        self._region = self._read_region(parameters)
         self._raw = RawValues(self._bands)
         self.samples = [
             Sample(
@@ -83,6 +83,13 @@ class FileSet(ImageSet):
     @abstractmethod
     def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
         """Return the base and what lies below it."""
+
+    def _read_region(self, parameters: DatasetParameters) -> Region | None:
+        if parameters.region is None:
+            return None
+        size = next(filter(None, (known_size(file.path) for file in self._files)), None)
+        file = _region_file(parameters)
+        return region_within(parameters.region, size) if file is None else read_region(file, size)
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -110,7 +117,7 @@ class FileSet(ImageSet):
             path, size = unlike[0]
             raise InputError(
                 f"dataset.region: {len(unlike)} of {len(self._files)} images are of another size, the first: {path} "
-                f"{self._region.difference(size)}; give a mask of the images' size, and images of one size"
+                f"{self._region.difference(size)}; give a region of the images' size, and images of one size"
             )
 
     def _differs(self, size: tuple[int, int]) -> bool:
@@ -293,7 +300,7 @@ class FileSet(ImageSet):
             outside = sum(not facts.share for facts in self._mask_facts.values())
             lost = f"; {outside} masks mark nothing in it, so that these images look normal" if outside else ""
             share = f"{self._region.share():.1%} of the {self._region.height} x {self._region.width} pixels count"
-            said.append(("region", f"{share}, by {_region_file(self._parameters)}{lost}"))
+            said.append(("region", f"{share}, by {_region_file(self._parameters) or 'dataset.region'}{lost}"))
         if self._parameters.align != "none":
             said.append(("alignment", "each image is turned about its middle, as the mean of training images lies"))
         return said
@@ -334,7 +341,7 @@ class CsvSet(FileSet):
 
 
 def _region_file(parameters: DatasetParameters) -> Path | None:
-    return None if parameters.region is None else Path(parameters.region).expanduser().absolute()
+    return Path(parameters.region).expanduser().absolute() if isinstance(parameters.region, str) else None
 
 
 def hash_file(path: Path, ending: bytes = b"") -> str:

@@ -229,9 +229,10 @@ class DatasetParameters(StrictModel):
     bands: list[int] | None = Field(
         None, description="folder, csv: one band, or three, of files with more, from 0; null: files have 1 or 3"
     )
-    region: str | None = Field(
+    region: str | list[list[float]] | None = Field(
         None,
-        description="folder, csv: a mask file of the images' size, white where pixels count, of all images; null: all",
+        description="folder, csv: the pixels that count of all images: a mask file of their size, white where they do, "
+        "a JSON of outlines (LabelMe), or points [[x, y], ...]; null: all",
     )
     align: Literal["none", "rotation"] = Field(
         "none", description="folder, csv: rotation: each image is turned about its middle to lie as training images do"

@@ -19,10 +19,8 @@ class PixelThreshold(Calibration):
 
     def statement(self) -> str:
         """Say what it marks, and what it promises."""
-        marked = (
-            f"regions of {self.min_area} pixels or more above {self.threshold.value:.6g}, which count as an image's"
-        )
-        return f"{marked} being above it: {self.threshold.statement()}"
+        marked = f"{self.threshold.value:.6g}; an image is above it where a region of {self.min_area} pixels or more is"
+        return f"{marked}: {self.threshold.statement()}"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The region that counts of all images: how it is kept, and what is said of images of another size."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,7 +71,7 @@ def test_images_of_another_size_are_one_message(tmp_path):
     _, problem = str(said.value).splitlines()
     assert problem == (
         f"  dataset.region: 2 of 8 images are of another size, the first: {tmp_path / 'good/007.png'} is 10 x 10, and "
-        "the region that counts 20 x 30 (height x width); give a mask of the images' size, and images of one size"
+        "the region that counts 20 x 30 (height x width); give a region of the images' size, and images of one size"
     )
 
 
@@ -112,3 +114,54 @@ def test_a_region_in_the_sets_folder_is_no_image_and_masks_end_at_it(tmp_path):
     )
     alone = write_all(tmp_path / "flat", *numbered(".", 5))
     assert len(open_set(alone, region=write_region(alone / "roi.png")).samples) == 5
+
+
+def test_an_outline_is_drawn_at_the_images_size(tmp_path):
+    write_all(tmp_path / "set", *numbered("good", 6))
+    corners = [[2, 4], [12, 4], [12, 10], [2, 10]]
+    expected = np.zeros(SHAPE, dtype=bool)
+    expected[4:10, 2:12] = True
+    shape = {"label": "counts", "points": corners, "shape_type": "polygon"}
+    labelme = {"version": "5", "imageHeight": SHAPE[0], "imageWidth": SHAPE[1], "imagePath": "x.png", "shapes": [shape]}
+    (tmp_path / "points.json").write_text(json.dumps(corners))
+    (tmp_path / "set/roi.json").write_text(json.dumps(labelme))  # in the set's folder it annotates no image
+    (tmp_path / "unsized.json").write_text(json.dumps({"version": "5", "shapes": [shape]}))
+    for region in (corners, *(str(tmp_path / name) for name in ("points.json", "set/roi.json", "unsized.json"))):
+        images = open_set(
+            tmp_path / "set", region=region, layout={"ignore": [] if "set" in str(region) else ["*.json"]}
+        )
+        np.testing.assert_array_equal(images.preparation.region.mask, expected)
+        assert not images.problems()
+    assert dict(open_set(tmp_path / "set", region=corners, layout={"ignore": ["*.json"]}).remarks())["region"] == (
+        "10.0% of the 20 x 30 pixels count, by dataset.region"
+    )
+
+
+def test_an_outline_that_cannot_be_used_is_one_message(tmp_path):
+    write_all(tmp_path / "set", *numbered("good", 6))
+    path = tmp_path / "roi.json"
+    labelme = {"version": "5", "imagePath": "x.png"}
+    square = {"label": "counts", "points": [[2, 4], [12, 4], [12, 10]]}
+    for content, problem in (
+        (
+            [[0, 0], [40, 0], [9, 9]],
+            "reaches from x 0, y 0 to x 40, y 9, beyond its image, which is 30 wide and 20 high",
+        ),
+        ([[0, 0], [9, 9]], "has 4 numbers; an outline has x and y of three points at least"),
+        ([[0, 0], [9, 9], [18, 18]], "has no area, since its points lie on a line"),
+        ([[0, 0], [9, "a"], [18, 1]], "has the coordinate 'a', which is no number"),
+        ([[0, 0, 1]], "is no outline: neither of LabelMe nor points"),
+        ({"points": []}, "is no outline: neither of LabelMe nor points"),
+        ({**labelme, "shapes": []}, "draws no region"),
+        ({**labelme, "shapes": [square | {"shape_type": "line"}]}, "shape 1: is a line of 3 points, which covers no"),
+        ({**labelme, "shapes": [square], "imageHeight": 40, "imageWidth": 60}, "the region that counts 40 x 60"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError) as said:
+            check_images(open_set(tmp_path / "set", region=str(path)))
+        assert problem in str(said.value)
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"roi\.json: cannot be read as JSON"):
+        open_set(tmp_path / "set", region=str(path))
+    with pytest.raises(InputError, match=r"^dataset\.region: reaches from x -9"):
+        open_set(tmp_path / "set", region=[[-9, 0], [9, 0], [9, 9]])

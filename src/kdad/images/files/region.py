@@ -1,5 +1,6 @@
 """The region of all images that counts: what lies outside is the same in every image, and in no score."""
 
+import json
 import zlib
 from base64 import b64decode, b64encode
 from functools import lru_cache
@@ -11,6 +12,8 @@ from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from kdad.errors import InputError
 from kdad.images.files.mask_files import read_mask
+from kdad.images.files.shapes import numbers, outline
+from kdad.images.layouts.annotation_formats import parse
 from kdad.parameters.strict import StrictModel
 
 #: What pixels outside become, in [0, 1].
@@ -75,11 +78,52 @@ def _unpacked(region: Region) -> np.ndarray:
     return bits.reshape(region.height, region.width).astype(bool)
 
 
-def read_region(path: Path) -> Region:
-    """Read a region from a mask file, white where pixels count; raises `InputError` for none, and for an empty one."""
+def read_region(path: Path, size: tuple[int, int] | None = None) -> Region:
+    """Read a region from a mask file, white where pixels count, or from the outlines of a JSON (LabelMe, or points).
+
+    Outlines are drawn at the `size` (height, width) of the set's images, where LabelMe says none. Raises `InputError`
+    for no file, for outlines beyond the image, and where no pixel counts.
+    """
     if not path.is_file():
-        raise InputError(f"dataset.region: there is no file {path}; give an image that is white where pixels count")
+        raise InputError(
+            f"dataset.region: there is no file {path}; give an image that is white where pixels count, or a JSON of "
+            "outlines"
+        )
+    if path.suffix.lower() == ".json":
+        return _read_outlines(path, size)
     mask = read_mask(path)
     if not mask.any():
         raise InputError(f"{path}: marks nothing, so that no pixel would count; make it white where pixels count")
     return Region.of(mask)
+
+
+def _read_outlines(path: Path, size: tuple[int, int] | None) -> Region:
+    parsed = parse(path)
+    if parsed is None:
+        return region_within(json.loads(path.read_text(encoding="utf-8-sig")), size, str(path))
+    name, (annotated, problems) = parsed
+    shapes = annotated[0] if annotated else None
+    if problems or name != "LabelMe" or shapes is None or not shapes.shapes:
+        raise InputError(problems[0] if problems else f"{path}: draws no region; give LabelMe's JSON of one image")
+    return Region.of(shapes.draw(shapes.size or _known(size, str(path))))
+
+
+def region_within(points: object, size: tuple[int, int] | None, where: str = "dataset.region") -> Region:
+    """Return the pixels within the outline through points [x, y] of images of a `size` (height, width).
+
+    Raises `InputError` for fewer than three points, no area, and an outline beyond the image.
+    """
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise InputError(
+            f"{where}: is no outline: neither of LabelMe nor points [x, y], such as [[10, 10], [90, 10], [50, 90]]"
+        )
+    flat = numbers([value for x, y in points for value in (x, y)], where)
+    return Region.of(outline(where, "region", flat).draw(_known(size, where)))
+
+
+def _known(size: tuple[int, int] | None, where: str) -> tuple[int, int]:
+    if size is None:
+        raise InputError(
+            f"{where}: the size of no image can be read, so that no outline can be drawn; look at the files"
+        )
+    return size

@@ -61,8 +61,9 @@ def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None, r
     else:
         files = find_files(base, vocabulary.ignore)
         images = [path for path in files.images if path != region]
-        others = [Unused(path, "") for path in files.images if path == region]
-        layout = _by_files(replace(files, images=images, unused=[*files.unused, *others]), vocabulary)
+        others = [Unused(one.path, "") if one.path == region else one for one in files.unused]
+        others += [Unused(path, "") for path in files.images if path == region]
+        layout = _by_files(replace(files, images=images, unused=others), vocabulary)
     return _complete(layout, base, groups, region)
 
 
