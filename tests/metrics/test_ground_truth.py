@@ -137,11 +137,11 @@ def test_a_region_is_at_the_masks_size_and_at_the_models(monkeypatch):
     region = np.indices((32, 40))[0] < 16
     monkeypatch.setattr(_Detailed, "preparation", Preparation(region=Region.of(region)))
     truth = read_ground_truth(split_of(images), images, "masks")
-    np.testing.assert_array_equal(truth.own_region, region)
-    np.testing.assert_array_equal(truth.region, np.indices((8, 8))[0] < 4)
+    np.testing.assert_array_equal(truth.own_regions[0], region)
+    np.testing.assert_array_equal(truth.regions[0], np.indices((8, 8))[0] < 4)
     maps = np.zeros((len(truth.positions), 8, 8), np.float32)
-    assert measured_pair(truth, maps)[2] is truth.own_region
-    assert measured_pair(dataclasses.replace(truth, own_masks=None), maps)[2] is truth.region
+    assert measured_pair(truth, maps)[2] is truth.own_regions
+    assert measured_pair(dataclasses.replace(truth, own_masks=None), maps)[2] is truth.regions
     # Masks that fill the region leave no normal pixel.
     images = MemoryImages(parts=["train"] * 4 + ["validation", "test"])
     upper = np.indices(images.size)[0] < 5

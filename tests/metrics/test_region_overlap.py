@@ -210,7 +210,7 @@ def test_of_a_region_its_pixels_alone_are_ranked():
     maps = generator.normal(size=masks.shape).astype(np.float32) + masks
     region = np.zeros((12, 9), dtype=bool)
     region[:8, :7] = True
-    found = rank_pixels(masks, maps, region)
+    found = rank_pixels(masks, maps, [region] * len(maps))
     expected = rank_pixels(masks[:, :8, :7], maps[:, :8, :7])
     np.testing.assert_array_equal(found.normal, expected.normal)
     np.testing.assert_array_equal(found.anomalous, expected.anomalous)
@@ -220,11 +220,11 @@ def test_of_a_region_its_pixels_alone_are_ranked():
     np.testing.assert_allclose(found.quantiles(shares), np.quantile(maps[:, :8, :7], shares), rtol=1e-6)
     # What maps say outside does not matter.
     maps[:, 8:] = maps[:, :, 7:] = 1e6
-    np.testing.assert_array_equal(rank_pixels(masks, maps, region).normal, expected.normal)
+    np.testing.assert_array_equal(rank_pixels(masks, maps, [region] * len(maps)).normal, expected.normal)
     cut = mkd_protocol_auroc(masks[:, :8, :7], maps[:, :8, :7], 0, 0)
-    assert mkd_protocol_auroc(masks, maps, 0, 0, region) == cut
+    assert mkd_protocol_auroc(masks, maps, 0, 0, [region] * len(maps)) == cut
     with pytest.raises(InputError, match="no normal pixel"):
-        rank_pixels(np.broadcast_to(region, masks.shape), maps, region)
+        rank_pixels(np.broadcast_to(region, masks.shape), maps, [region] * len(maps))
 
 
 @given(st.integers(0, 10_000))

@@ -1,6 +1,7 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,7 @@ from kdad.experiments.steps import (
     map_images,
     measure,
     prepare_frozen,
+    smooth_maps,
 )
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
@@ -28,7 +30,6 @@ from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
 from kdad.metrics.pixel_ranking import check_finite, check_shapes
 from kdad.reporting.heat_maps import draw_test_sheet
-from kdad.scoring.smoothing import smooth_all
 from kdad.storage.content_store import content_key
 
 _INTERVAL = 0.01  # seconds between looks
@@ -83,6 +84,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
         features={name: cache.identity for name, cache in feature_set.features.items()},
         images=scored.split.digest,
         masks=[truth.reason, *(hash_content(mask.tobytes()) for mask in (truth.masks, *(truth.own_masks or ())))],
+        regions=[hash_content(region.tobytes()) for region in truth.own_regions or truth.regions or ()],
         measuring=context.measuring.model_dump(),
         sheet_rows=context.sheet_rows,
         seed=case.seed if detector.is_stochastic(settings) else None,
@@ -122,9 +124,7 @@ def _measure_into(
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    smoothed = {
-        method: smooth_all(stack, detector.smoothing(method), detector.region) for method, stack in raw.stacks.items()
-    }
+    smoothed = smooth_maps(detector, feature_set, raw.stacks)
     table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
@@ -134,7 +134,7 @@ def _measure_into(
     for method, found in maps.items():
         if method in curves and truth.masks.any() and not truth.masks.all():
             smoothed_maps = found.smoothed[truth.positions]
-            normal, anomalous = pixel_histograms(truth.masks, smoothed_maps, curves[method].quantiles, truth.region)
+            normal, anomalous = pixel_histograms(truth.masks, smoothed_maps, curves[method].quantiles, truth.regions)
             np.savez_compressed(folder / "histograms.npz", normal=normal, anomalous=anomalous)
         title = f"{feature_set.images.name} / {feature_set.images.category}: {case.variant.replace('_', ' ')}"
         sheet = draw_test_sheet(
@@ -174,11 +174,11 @@ def _measure_into(
 
 
 def pixel_histograms(
-    masks: np.ndarray, maps: np.ndarray, edges: np.ndarray, region: np.ndarray | None = None
+    masks: np.ndarray, maps: np.ndarray, edges: np.ndarray, regions: Sequence[np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how many normal and how many anomalous pixels of each image fall between `edges`, both `(N, edges + 1)`.
 
-    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous; of a `region` `(H, W)` alone where there is one.
+    `masks` and `maps` are `(N, H, W)`, masks non-zero where anomalous; of their `regions` `(H, W)` alone, if given.
     Edges are quantiles of all pixels, ascending, so
     AUROC from the bins between them differs from the exact one by at most half the chance that a normal and an
     anomalous pixel share a bin. Raises `InputError` when shapes differ or a value is not finite.
@@ -192,5 +192,5 @@ def pixel_histograms(
     for row, (mask, anomaly_map) in enumerate(zip(masks.astype(bool, copy=False), maps, strict=True)):
         binned = np.searchsorted(edges, anomaly_map, side="right")
         anomalous[row] = np.bincount(binned[mask], minlength=bins)
-        normal[row] = np.bincount(binned[~mask if region is None else ~mask & region], minlength=bins)
+        normal[row] = np.bincount(binned[~mask if regions is None else ~mask & regions[row]], minlength=bins)
     return normal, anomalous

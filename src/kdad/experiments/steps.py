@@ -114,6 +114,21 @@ def map_images(made: Detector, feature_set: FeatureSet, methods: list[str], cont
     return map_known_images(made, feature_set, methods, context.cases)
 
 
+def smooth_maps(made: Detector, feature_set: FeatureSet, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Filter each method's maps as its parameters say; ignored pixels have the lowest value of the others."""
+    smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw_maps.items()}
+    scored = feature_set.split.scored
+    for place, row in enumerate(scored):
+        ignored = feature_set.images.ignored(int(row))
+        if ignored is None or not ignored.any():
+            continue
+        for stack in smoothed.values():
+            at = place - (len(scored) - len(stack))  # a costly method's are of test images alone, which come last
+            if at >= 0 and not ignored.all():
+                stack[at][ignored] = stack[at][~ignored].min()
+    return smoothed
+
+
 def decide(
     made: Detector,
     split: Split,
@@ -179,7 +194,7 @@ def fit_folder(
     feature_set = extract_features(detector, settings, feature_set, frozen, context)
     made, _ = fit_detector(detector, settings, feature_set, frozen, context.train_context())
     raw = map_images(made, feature_set, made.methods, context)
-    smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw.stacks.items()}
+    smoothed = smooth_maps(made, feature_set, raw.stacks)
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)

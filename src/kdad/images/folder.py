@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache, partial
@@ -15,12 +16,12 @@ from kdad.images.files.alignment import Alignment
 from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
-from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_masks
+from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
-from kdad.images.files.region import Region, read_region, region_within
+from kdad.images.files.region import OUTSIDE, Region, read_region, region_within
 from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample
-from kdad.images.layouts.layout import Layout, Vocabulary, find_category
+from kdad.images.layouts.layout import IGNORED, ImageFile, Layout, Vocabulary, find_category
 from kdad.images.layouts.reading import (
     ask_about_marks,
     ask_for_inverted,
@@ -30,7 +31,7 @@ from kdad.images.layouts.reading import (
     read_layout,
     read_list,
 )
-from kdad.images.splits import split_set
+from kdad.images.splits import PARTS, split_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import written
 from kdad.progress import counted
@@ -99,7 +100,10 @@ class FileSet(ImageSet):
         """
         self._check_region()
         training = [file.path for file, part in zip(self._files, self._parts(), strict=True) if part == "train"]
-        values = find_range(training, self._range_rule, lambda path: self._counted(self._raw.decode(path)))
+        ignored = {file.path: file.ignored for file in self._files}
+        values = find_range(
+            training, self._range_rule, lambda path: self._counted(self._raw.decode(path), ignored[path])
+        )
         return Preparation(self._fit, values, self._bands, self._region, self._align(training, values))
 
     def _align(self, training: list[Path], values: ValueRange | None) -> Alignment | None:
@@ -123,9 +127,13 @@ class FileSet(ImageSet):
     def _differs(self, size: tuple[int, int]) -> bool:
         return self._region.difference(size) is not None
 
-    def _counted(self, raw: RawImage) -> RawImage:
+    def _counted(self, raw: RawImage, ignored: Path | None) -> RawImage:
         """Return an image's own values where they count, in a row, or all of them."""
-        return raw if self._region is None else replace(raw, pixels=raw.pixels[self._region.mask])
+        counts = np.ones(raw.pixels.shape[:2], dtype=bool) if self._region is None else self._region.mask
+        mask = None if ignored is None else read_mask(ignored)
+        if mask is not None and mask.shape == counts.shape:  # another is named
+            counts = counts & ~mask
+        return raw if counts.all() else replace(raw, pixels=raw.pixels[counts])
 
     def _parts(self) -> list[str]:
         try:
@@ -137,17 +145,34 @@ class FileSet(ImageSet):
         return self.preparation.fitted(self.whole_image(index), self.size)
 
     def whole_image(self, index: int) -> np.ndarray:
-        """Return the image `(3, H, W)` at its own size."""
+        """Return the image `(3, H, W)` at its own size, grey where its pixels are ignored."""
         path, values = self._files[index].path, self.preparation.values  # found out first, as that may decode the file
-        return self._raw.take(path).scaled(values, str(path))
+        return self._greyed(index, self._raw.take(path).scaled(values, str(path)))
+
+    def _greyed(self, index: int, image: np.ndarray) -> np.ndarray:
+        ignored = self.whole_ignored(index)
+        return image if ignored is None else np.where(ignored, np.float32(OUTSIDE), image)
+
+    def whole_ignored(self, index: int) -> np.ndarray | None:
+        """Return which pixels are ignored of the image at its own size, bool `(H, W)`, or None."""
+        return None if (path := self._files[index].ignored) is None else read_mask(path)
+
+    def ignored(self, index: int) -> np.ndarray | None:
+        return self._resized(self.whole_ignored(index))
+
+    def own_ignored(self, index: int) -> np.ndarray | None:
+        return self._framed(self.whole_ignored(index))
 
     def whole_mask(self, index: int) -> np.ndarray | None:
-        """Return the mask `(H, W)` at its own size, or None; what lies outside of the region is not anomalous."""
+        """Return the mask `(H, W)` at its own size, or None; what lies outside of what counts is not anomalous."""
         file = self._files[index]
         mask = read_masks(file.masks, self._vocabulary.marked) if file.masks else None
         if file.drawn is not None:
             drawn = file.drawn.draw(self.whole_size(index) if mask is None else mask.shape)
             mask = drawn if mask is None else drawn | mask
+        ignored = None if mask is None else self.whole_ignored(index)
+        if ignored is not None and ignored.shape == mask.shape:  # another is named
+            mask = mask & ~ignored
         if mask is None or self._region is None or self._differs(mask.shape):  # which is named
             return mask
         return mask & self._region.mask
@@ -160,7 +185,10 @@ class FileSet(ImageSet):
     def own_pixels(self, index: int) -> np.ndarray:
         """Return the file's own pixels, where it has 8 bits."""
         pixels = decode_raw(self._files[index].path, self._bands).pixels
-        return pixels if pixels.dtype == np.uint8 else super().own_pixels(index)
+        if pixels.dtype != np.uint8:
+            return super().own_pixels(index)
+        ignored = self.whole_ignored(index)
+        return pixels if ignored is None else np.where(ignored[..., None], np.uint8(round(255 * OUTSIDE)), pixels)
 
     def mask(self, index: int) -> np.ndarray | None:
         return self._resized(self._turned_mask(index))
@@ -222,9 +250,10 @@ class FileSet(ImageSet):
         wrong: list[str] = []
         try:
             raw = self._raw.take(file.path)
+            _check_ignored(file, raw.pixels.shape[:2])
             if preparation is not None:
                 raw.range_of(preparation.values, str(file.path))
-            facts = self._measure(file.path, raw)
+            facts = self._measure(file, raw)
         except InputError as error:
             wrong.append(str(error))
         try:
@@ -237,14 +266,19 @@ class FileSet(ImageSet):
                 "(height x width); make them equal"
             )
         mask_facts = None if mask is None else describe_mask(mask, self._resized(mask))
-        made = [] if make is None or wrong else make(index, raw.scaled(preparation.values, str(file.path)), mask)
+        if make is None or wrong:
+            return facts, mask_facts, wrong, []
+        made = make(index, self._greyed(index, raw.scaled(preparation.values, str(file.path))), mask)
         return facts, mask_facts, wrong, made
 
-    def _measure(self, path: Path, raw: RawImage) -> FileFacts:
-        facts = measure_file(path, raw)
-        if self._region is None or self._differs((facts.height, facts.width)):
+    def _measure(self, file: ImageFile, raw: RawImage) -> FileFacts:
+        facts = measure_file(file.path, raw)
+        if self._region is not None and self._differs((facts.height, facts.width)):
             return facts
-        low, high = used_limits(self._counted(raw).pixels)
+        counted = self._counted(raw, file.ignored)
+        if counted is raw:
+            return facts
+        low, high = used_limits(counted.pixels)
         return replace(facts, low=low, high=high)
 
     def _marks(self, mask: Path) -> bool:
@@ -262,6 +296,7 @@ class FileSet(ImageSet):
     def content(self) -> str:
         """Return a hash of all files, and of what decides how they become images and masks, and which of them train."""
         files = [[*map(hash_file, (file.path, *file.masks)), file.drawn and file.drawn.content] for file in self._files]
+        files.append([file.ignored and hash_file(file.ignored) for file in self._files])
         files.append([hash_file(mask) for _, mask in self._layout.masks_of_normal])
         rules = [
             self._fit,
@@ -296,6 +331,10 @@ class FileSet(ImageSet):
     def remarks(self) -> list[tuple[str, str]]:
         """Say how the files were understood; of masks what `problems` found, if it was asked."""
         said = [*describe_layout(self._layout, self._base), describe_masks(self._layout, self._mask_facts)]
+        ignored = Counter(file.subset for file in self._files if file.ignored is not None)
+        if ignored:
+            parts = ", ".join(f"{count} {PARTS[part]}" for part, count in ignored.items())
+            said.append(("ignored", f"pixels of {parts} images, by their masks in '{IGNORED}'; new images have none"))
         if self._region is not None:
             outside = sum(not facts.share for facts in self._mask_facts.values())
             lost = f"; {outside} masks mark nothing in it, so that these images look normal" if outside else ""
@@ -308,8 +347,8 @@ class FileSet(ImageSet):
     def facts(self, index: int) -> FileFacts:
         """Return what is known of the image's file since `problems`, or what it is found to be now."""
         if index not in self._facts:
-            path = self._files[index].path
-            self._facts[index] = self._measure(path, decode_raw(path, self._bands))
+            file = self._files[index]
+            self._facts[index] = self._measure(file, decode_raw(file.path, self._bands))
         return self._facts[index]
 
     def fingerprint(self, index: int) -> str:
@@ -317,6 +356,8 @@ class FileSet(ImageSet):
         preparation = self.preparation
         made = "" if preparation == Preparation() else repr(preparation)
         made += "".join(one.packed for one in (preparation.region, preparation.alignment) if one is not None)
+        ignored = self._files[index].ignored
+        made += "" if ignored is None else hash_file(ignored)
         return hash_file(self._files[index].path, made.encode())
 
     def file_digest(self, index: int) -> str:
@@ -338,6 +379,20 @@ class CsvSet(FileSet):
         file = Path(parameters.root).expanduser().absolute()
         said = parameters.groups, _region_file(parameters)
         return file.parent, read_list(file, parameters.category, vocabulary, *said)
+
+
+def _check_ignored(file: ImageFile, own: tuple[int, int]) -> None:
+    """Raise `InputError` for a mask of ignored pixels of another size than its image's, or one of all pixels."""
+    if file.ignored is None:
+        return
+    ignored = read_mask(file.ignored)
+    if ignored.shape != own:
+        raise InputError(
+            f"{file.ignored}: is {ignored.shape[0]} x {ignored.shape[1]}, its image {own[0]} x {own[1]} (height x "
+            "width); make them equal"
+        )
+    if ignored.all():
+        raise InputError(f"{file.ignored}: ignores the whole image; leave the image out by dataset.layout.ignore")
 
 
 def _region_file(parameters: DatasetParameters) -> Path | None:

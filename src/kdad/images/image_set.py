@@ -75,6 +75,14 @@ class ImageSet(ABC):
         """Return the mask of a sample at its own resolution, bool; None as `mask`."""
         return self.mask(index)
 
+    def ignored(self, index: int) -> np.ndarray | None:
+        """Return which pixels of a sample do not count, bool `(H, W)`; None for one of which all, or a region, do."""
+        return None
+
+    def own_ignored(self, index: int) -> np.ndarray | None:
+        """Return the same at the resolution of the sample's own mask."""
+        return self.ignored(index)
+
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of a sample before it is resized, which are those of its own mask."""
         return self.size
@@ -135,6 +143,14 @@ class ForwardingSet(ImageSet):
     def own_mask(self, index: int) -> np.ndarray | None:
         images, row = self._at(index)
         return images.own_mask(row)
+
+    def ignored(self, index: int) -> np.ndarray | None:
+        images, row = self._at(index)
+        return images.ignored(row)
+
+    def own_ignored(self, index: int) -> np.ndarray | None:
+        images, row = self._at(index)
+        return images.own_ignored(row)
 
     def own_size(self, index: int) -> tuple[int, int]:
         images, row = self._at(index)

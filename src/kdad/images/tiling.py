@@ -184,6 +184,17 @@ class TiledSet(WrappedSet):
             return self._images.own_mask(row)
         return self._part_of(self._whole_mask(row), grid, number) if self.samples[index].has_mask else None
 
+    def ignored(self, index: int) -> np.ndarray | None:
+        own = None if self._tiles[index][1] is None else self.own_ignored(index)
+        return super().ignored(index) if own is None else fit_mask(own, self.size, "resize")
+
+    def own_ignored(self, index: int) -> np.ndarray | None:
+        row, grid, number = self._tiles[index]
+        if grid is None:
+            return super().own_ignored(index)
+        ignored = self._images.whole_ignored(row)
+        return None if ignored is None else self._part_of(ignored, grid, number)
+
     def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
         part = np.zeros(self.tiling.size, dtype=bool)  # beyond the image nothing is anomalous
         box = grid.boxes[number]

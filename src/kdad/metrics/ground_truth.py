@@ -23,8 +23,8 @@ class GroundTruth:
 
     Normal images have an empty mask. Anomalous images without one (`unmasked`), or with one that marks nothing in its
     file (`empty`), are not among them. `own_masks` are the same masks at their files' size, None where that is the
-    model's or is not measured at. Where a `region` `(H, W)` counts alone, pixels outside are not measured; `own_region`
-    is the same at the size of `own_masks`, which then have one.
+    model's or is not measured at. Where `regions` of them count alone, `(H, W)` each, pixels outside are not measured;
+    `own_regions` are the same at the size of `own_masks`.
     """
 
     positions: np.ndarray
@@ -33,8 +33,8 @@ class GroundTruth:
     unmasked: int = 0
     empty: int = 0
     own_masks: list[np.ndarray] | None = None
-    region: np.ndarray | None = None
-    own_region: np.ndarray | None = None
+    regions: Sequence[np.ndarray] | None = None
+    own_regions: Sequence[np.ndarray] | None = None
 
     def shown(self, position: int) -> np.ndarray | None:
         """Return the mask of the test image at `position`, or None where it is not known."""
@@ -50,7 +50,10 @@ class GroundTruth:
         chosen = np.flatnonzero(np.isin(self.positions, positions))
         masks = self.masks[chosen]
         reason = None if masks.any() else "the test images of this category have no masks"
-        own = None if self.own_masks is None else [self.own_masks[row] for row in chosen]
+        own, regions, own_regions = (
+            None if of_all is None else [of_all[row] for row in chosen]
+            for of_all in (self.own_masks, self.regions, self.own_regions)
+        )
         return replace(
             self,
             positions=np.searchsorted(positions, self.positions[chosen]),
@@ -59,6 +62,8 @@ class GroundTruth:
             unmasked=0,
             empty=0,
             own_masks=own,
+            regions=regions,
+            own_regions=own_regions,
         )
 
     @property
@@ -93,7 +98,8 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
     for mask, position in zip(masks, positions, strict=True):
         if position in found:
             mask[:] = images.mask(rows[position])
-    own, own_region, region = None, None, images.preparation.region_at(images.size)
+    own, own_regions = None, None
+    regions = _regions(images, [images.size] * len(positions), [images.ignored(int(rows[at])) for at in positions])
     if resolution == "masks":
         sizes = [_size_to_measure(images, rows[position], found.get(position)) for position in positions]
         if any(size != images.size for size in sizes) and sum(h * w for h, w in sizes) <= MOST_PIXELS:
@@ -101,23 +107,39 @@ def read_ground_truth(split: Split, images: ImageSet, resolution: MaskResolution
                 resize_mask(found[position], size) if position in found else np.zeros(size, dtype=bool)
                 for position, size in zip(positions, sizes, strict=True)
             ]
-            own_region = images.preparation.region_at(sizes[0])
+            own_regions = _regions(images, sizes, [images.own_ignored(int(rows[at])) for at in positions])
     if own is None and not masks.any():
         height, width = images.size
         reason = (
             f"the masks vanish at {height} x {width} pixels, as what they mark is smaller than a pixel there; raise "
             "dataset.image_size, or set measuring.resolution to masks"
         )
-    elif all(_is_full(mask, region if own is None else own_region) for mask in (masks if own is None else own)):
+    elif _are_full(masks, regions) if own is None else _are_full(own, own_regions):
         reason = "the masks leave no normal pixel"
     unmasked = int((anomalous & ~masked).sum())
     if reason:
         return GroundTruth(positions, masks, reason)
-    return GroundTruth(positions, masks, None, unmasked, len(empty), own, region, own_region)
+    return GroundTruth(positions, masks, None, unmasked, len(empty), own, regions, own_regions)
 
 
-def _is_full(mask: np.ndarray, region: np.ndarray | None) -> bool:
-    return bool((mask if region is None else mask[region]).all())
+def _regions(
+    images: ImageSet, sizes: Sequence[tuple[int, int]], ignored: Sequence[np.ndarray | None]
+) -> list[np.ndarray] | None:
+    """Return which pixels count of images of these sizes, None where all of all images do."""
+    of_all = [images.preparation.region_at(size) for size in sizes]
+    if all(region is None for region in of_all) and all(each is None for each in ignored):
+        return None
+    return [
+        np.logical_and(
+            np.ones(size, dtype=bool) if region is None else region,
+            True if each is None else ~resize_mask(each, size),
+        )
+        for region, size, each in zip(of_all, sizes, ignored, strict=True)
+    ]
+
+
+def _are_full(masks: Sequence[np.ndarray], regions: Sequence[np.ndarray] | None) -> bool:
+    return all((mask if regions is None else mask[regions[row]]).all() for row, mask in enumerate(masks))
 
 
 def _size_to_measure(images: ImageSet, row: int, mask: np.ndarray | None) -> tuple[int, int]:
@@ -143,11 +165,11 @@ class UpsampledMaps(Sequence[np.ndarray]):
 
 def measured_pair(
     truth: GroundTruth, maps: np.ndarray
-) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray], np.ndarray | None]:
-    """Return masks that pixels are measured against, the maps of their images at their size, and the region.
+) -> tuple[np.ndarray | list[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray] | None]:
+    """Return masks that pixels are measured against, the maps of their images at their size, and the regions.
 
-    The region says which pixels are measured, bool `(H, W)`; None for all.
+    Regions say which pixels are measured, bool `(H, W)` each; None for all.
     """
     if truth.own_masks is None:
-        return truth.masks, maps, truth.region
-    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks]), truth.own_region
+        return truth.masks, maps, truth.regions
+    return truth.own_masks, UpsampledMaps(maps, [mask.shape for mask in truth.own_masks]), truth.own_regions

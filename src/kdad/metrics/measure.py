@@ -54,7 +54,7 @@ def measure_pixels(
         overlap.area,
         None
         if undefined_metrics(truth)
-        else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma, region=truth.region),
+        else mkd_protocol_auroc(truth.masks, raw_maps, gaussian_sigma, regions=truth.regions),
     )
     edges = ranking.quantiles(np.linspace(0, 1, BINS + 1)[1:-1])
     marked = np.array([mask.any() for mask in ranking.masks])
@@ -68,11 +68,13 @@ def measure_pixels(
 
 def undefined_metrics(truth: GroundTruth) -> dict[str, str]:
     """Return which of `PIXEL_METRICS` cannot be measured where others can, and why."""
-    anomalous = truth.masks[truth.masks.any(axis=(1, 2))]
+    anomalous = np.flatnonzero(truth.masks.any(axis=(1, 2)))
     if not len(anomalous):
         height, width = truth.masks.shape[1:]
         return {_PROTOCOL: f"no mask is left at {height} x {width} pixels"}
-    if (anomalous if truth.region is None else anomalous[:, truth.region]).all():
+    if all(
+        (truth.masks[at] if truth.regions is None else truth.masks[at][truth.regions[at]]).all() for at in anomalous
+    ):
         return {_PROTOCOL: "it is of masked images alone, and their masks leave no normal pixel"}
     return {}
 

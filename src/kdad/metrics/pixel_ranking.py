@@ -15,16 +15,18 @@ Pictures = np.ndarray | Sequence[np.ndarray]
 _CHUNK = 1 << 20  # values looked at at once
 
 
-def split_values(masks: Pictures, maps: Pictures, region: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def split_values(
+    masks: Pictures, maps: Pictures, regions: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the map values of normal and of anomalous pixels, each flat and in the order of the stack.
 
     `masks` are non-zero where anomalous; of `maps`, of the same sizes, larger is more anomalous; it may be a memmap.
-    Of all images a `region` `(H, W)` counts alone, where there is one; masks mark nothing outside. Raises `InputError`
-    when shapes differ, a value is not finite, or all pixels are of one kind.
+    Of each image its region `(H, W)` counts alone, where there are `regions`; masks mark nothing outside. Raises
+    `InputError` when shapes differ, a value is not finite, or all pixels are of one kind.
     """
     check_shapes(masks, maps)
     anomalous_count = sum(int(np.count_nonzero(mask)) for mask in masks)
-    pixels = sum(mask.size for mask in masks) if region is None else len(masks) * int(region.sum())
+    pixels = sum(mask.size for mask in masks) if regions is None else sum(int(region.sum()) for region in regions)
     if anomalous_count in (0, pixels):
         kind = "anomalous" if anomalous_count == 0 else "normal"
         raise InputError(f"the masks leave no {kind} pixel; give masks with pixels of both kinds")
@@ -37,7 +39,7 @@ def split_values(masks: Pictures, maps: Pictures, region: np.ndarray | None = No
         mask = marked.astype(bool, copy=False)
         if mask.shape != anomaly_map.shape:
             raise InputError(f"mask {position} has shape {mask.shape} and its map {anomaly_map.shape}; make them equal")
-        inside, outside = anomaly_map[mask], anomaly_map[~mask if region is None else ~mask & region]
+        inside, outside = anomaly_map[mask], anomaly_map[~mask if regions is None else ~mask & regions[position]]
         anomalous[anomalous_end : anomalous_end + inside.size] = inside
         normal[normal_end : normal_end + outside.size] = outside
         anomalous_end, normal_end = anomalous_end + inside.size, normal_end + outside.size
@@ -95,12 +97,12 @@ class PixelRanking:
         return np.where(is_anomalous, self.anomalous[np.minimum(found, places.size - 1)], normal)
 
 
-def rank_pixels(masks: Pictures, maps: Pictures, region: np.ndarray | None = None) -> PixelRanking:
-    """Sort all pixels of `maps`, or of a `region`, by value; `masks` and `maps` are `(N, H, W)`, or N images each.
+def rank_pixels(masks: Pictures, maps: Pictures, regions: Sequence[np.ndarray] | None = None) -> PixelRanking:
+    """Sort all pixels of `maps`, or of their `regions`, by value; `masks` and `maps` are `(N, H, W)`, or N images each.
 
     Raises `InputError` as `split_values` does.
     """
-    normal, anomalous = split_values(masks, maps, region)
+    normal, anomalous = split_values(masks, maps, regions)
     normal.sort()
     order = np.argsort(anomalous)
     return PixelRanking(normal, anomalous[order], order, masks)
@@ -154,7 +156,7 @@ def mkd_protocol_auroc(
     raw_maps: np.ndarray,
     gaussian_sigma: float,
     opening_size: int = 3,
-    region: np.ndarray | None = None,
+    regions: Sequence[np.ndarray] | None = None,
 ) -> float:
     """Return pixel AUROC over anomalous images alone, each map clipped, scaled to [0, 1], filtered and opened.
 
@@ -168,9 +170,10 @@ def mkd_protocol_auroc(
     scaled = np.empty((anomalous.size, *raw_maps.shape[1:]), dtype=np.float32)
     for position, row in enumerate(anomalous):
         check_finite(raw_maps[row], row)
-        stretched = torch.from_numpy(_scale(raw_maps[row], region))[None]
+        stretched = torch.from_numpy(_scale(raw_maps[row], None if regions is None else regions[row]))[None]
         scaled[position] = grey_opening(gaussian_filter(stretched, gaussian_sigma), opening_size)[0].numpy()
-    return pixel_auroc(rank_pixels(masks[anomalous], scaled, region))
+    counted = None if regions is None else [regions[row] for row in anomalous]
+    return pixel_auroc(rank_pixels(masks[anomalous], scaled, counted))
 
 
 def _scale(anomaly_map: np.ndarray, region: np.ndarray | None) -> np.ndarray:

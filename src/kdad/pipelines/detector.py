@@ -23,7 +23,6 @@ from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
 from kdad.pipelines import blocks, ingestion, made, own, reporting, shared
 from kdad.scoring.parameters import MeasuringParameters
-from kdad.scoring.smoothing import smooth_all
 from kdad.scoring.threshold import Threshold
 from kdad.storage.content_store import Stores
 
@@ -121,9 +120,11 @@ def map_images(
     return raw.scores, raw.stacks, raw.seconds
 
 
-def smooth_maps(detector: Detector, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def smooth_maps(
+    detector: Detector, image_set: ImageSet, split_table: pd.DataFrame, raw_maps: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say: peaks clipped, a Gaussian, a grey opening."""
-    return {method: smooth_all(maps, detector.smoothing(method), detector.region) for method, maps in raw_maps.items()}
+    return steps.smooth_maps(detector, FeatureSet(image_set, Split(split_table), {}), raw_maps)
 
 
 def calibrate_threshold(
@@ -182,7 +183,7 @@ def create_scoring(system: str) -> Pipeline:
             _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"},
             made(system, "raw_scores", "raw_maps", "mapping_cost"),
         ),
-        (smooth_maps, own(system, "raw_maps"), f"{system}.anomaly_maps"),
+        (smooth_maps, _IMAGES | own(system, "raw_maps"), f"{system}.anomaly_maps"),
         (
             calibrate_threshold,
             shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring"),

@@ -11,6 +11,7 @@ from kdad.images.image_set import Subset
 from kdad.images.layouts.annotations import Annotations
 from kdad.images.layouts.layout import (
     ANOMALOUS_NAMES,
+    IGNORED,
     MASK_WORDS,
     NO_PICTURES,
     NORMAL,
@@ -27,7 +28,7 @@ from kdad.images.layouts.layout import (
     subfolders,
     words_of,
 )
-from kdad.images.layouts.masks import PlacedMask, label_by_marks, pair_masks, unmarked
+from kdad.images.layouts.masks import PlacedMask, label_by_marks, pair_ignored, pair_masks, unmarked
 
 #: Words in the names of pictures that programs make of images.
 _DERIVED = {
@@ -69,7 +70,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary, annotations: Annotat
     of all, is the kind; deeper ones say nothing. Without parts normal images train and others are tested. Where no
     folder says a kind, masks and annotations do. Raises `InputError` with a question when a name could mean either.
     """
-    listed, masks, unused = _sort_out(files, vocabulary)
+    listed, masks, ignored, unused = _sort_out(files, vocabulary)
     has_parts = any(file.part for file in listed)
     outside = [file for file in listed if has_parts and file.part is None]
     listed = [file for file in listed if not has_parts or file.part]
@@ -105,6 +106,7 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary, annotations: Annotat
         label_by_marks(layout, vocabulary, parts, is_normal, folder)
     else:
         _take_annotations(layout, annotations)
+    pair_ignored(layout, ignored, files.inside)
     if vocabulary.ignore:
         layout.unused += [Unused(path, "a mask of no image that is used", True) for path in ownerless]
     elif masks and len(ownerless) == len(masks):
@@ -122,9 +124,11 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary, annotations: Annotat
     return layout
 
 
-def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[_File], list[PlacedMask], list[Unused]]:
-    """Part masks and what is no picture from images."""
-    listed, masks, unused = [], [], []
+def _sort_out(
+    files: FoundFiles, vocabulary: Vocabulary
+) -> tuple[list[_File], list[PlacedMask], list[Path], list[Unused]]:
+    """Part masks, masks of what is ignored, and what is no picture from images."""
+    listed, masks, ignored, unused = [], [], [], []
     for path in files.images:
         inside = files.inside(path)
         part = next(filter(None, map(part_of, inside)), None)
@@ -133,13 +137,15 @@ def _sort_out(files: FoundFiles, vocabulary: Vocabulary) -> tuple[list[_File], l
         names = tuple(name for name in kinds if name and not part_of(name) and plain(name) not in WRAPPERS)
         if any(plain(name) in UNLABELLED for name in inside):
             unused.append(Unused(path, "of a part whose labels are not published"))
+        elif any(plain(name) == IGNORED and vocabulary.holds_masks(name) for name in inside):
+            ignored.append(path)
         elif any(map(vocabulary.holds_masks, inside)):
             masks.append(PlacedMask(path, _lower(names)))
         elif any(plain(name) in NO_PICTURES for name in inside):
             unused.append(Unused(path, "coordinates (xyz), no picture"))
         else:
             listed.append(_File(path, part, names))
-    return listed, masks, unused
+    return listed, masks, ignored, unused
 
 
 def _lower(names: Iterable[str]) -> tuple[str, ...]:

@@ -27,7 +27,9 @@ ANOMALOUS_NAMES = (
     *("bad", "ng", "ko", "nok", "not_ok", "not_good", "no_good", "fail", "failed", "positive", "faulty", "damaged"),
     *("defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal"),
 )
-MASK_NAMES = ("ground_truth", "groundtruth", "gt", "mask", "masks", "segmentationclass", "segmentationobject")
+#: The folder of masks of pixels that are ignored.
+IGNORED = "ignore"
+MASK_NAMES = ("ground_truth", "groundtruth", "gt", "mask", "masks", "segmentationclass", "segmentationobject", IGNORED)
 #: In a folder's name beside other words, or alone, these may say that it holds masks: a question.
 MASK_WORDS = {*MASK_NAMES, "label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
 PART_NAMES: dict[str, Subset] = {
@@ -130,7 +132,8 @@ class Unused:
 class ImageFile:
     """An image of a kind ("good" is normal) and part; `called` is the folder or word that said so, if any.
 
-    Its mask is what files mark, and what an annotation draws. Images of one `group` belong together.
+    Its mask is what files mark, and what an annotation draws. Images of one `group` belong together. The file `ignored`
+    marks pixels that do not count.
     """
 
     path: Path
@@ -140,6 +143,7 @@ class ImageFile:
     masks: tuple[Path, ...] = ()
     drawn: Annotated | None = None
     group: str | None = None
+    ignored: Path | None = None
 
     @property
     def is_normal(self) -> bool:

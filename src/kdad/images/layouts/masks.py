@@ -8,7 +8,7 @@ from pathlib import Path
 from kdad.errors import InputError
 from kdad.images.files.mask_files import marks_anything
 from kdad.images.image_set import Subset
-from kdad.images.layouts.layout import NORMAL, ImageFile, Layout, Unused, Vocabulary, composed
+from kdad.images.layouts.layout import IGNORED, NORMAL, ImageFile, Layout, Unused, Vocabulary, composed, plain
 
 _MARKER = re.compile(r"[_-](?:mask|masks|gt|label|labels|seg|ground_?truth)$", re.IGNORECASE)
 _NUMBER = re.compile(r"[_-]\d+$")
@@ -98,6 +98,32 @@ def _owners(
             if near:
                 return [row for row in exact or near if not images[row].is_normal] or exact or near
     return []
+
+
+def pair_ignored(layout: Layout, masks: Sequence[Path], inside: Callable[[Path], Folders]) -> None:
+    """Give each image of a layout its mask of pixels that are ignored; what is of none, or of several, is a problem.
+
+    It has its image's name; the folders around it are the last of its image's, or none. `inside` returns a file's.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, image in enumerate(layout.images):
+        rows.setdefault(_named(image.path.stem), []).append(row)
+    for path in masks:
+        folders = [plain(name) for name in inside(path) if plain(name) != IGNORED]
+        near = rows.get(_named(path.stem), rows.get(_named(unmarked(path.stem) or path.stem), []))
+        owners = [
+            row
+            for row in near
+            if [*map(plain, inside(layout.images[row].path))][-len(folders) :] == folders or not folders
+        ]
+        if len(owners) == 1 and layout.images[owners[0]].ignored is None:
+            layout.images[owners[0]] = replace(layout.images[owners[0]], ignored=path)
+            continue
+        of = " or of ".join(str(layout.images[row].path) for row in owners[:2]) or "no image that is used"
+        layout.problems.append(
+            f"{path}: marks pixels to ignore of {of}; lay it as its one image lies, such as "
+            f"{IGNORED}/test/good/x.png of test/good/x.png"
+        )
 
 
 def masks_beside(paths: list[Path]) -> dict[Path, list[Path]]:
