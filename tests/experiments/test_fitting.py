@@ -166,6 +166,75 @@ def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, 
     assert predicted.prediction is None
 
 
+def _with_ignored(root, inside_of: int):
+    """Write images each with a rectangle of its own that is ignored, whatever lies inside; return the folder."""
+    counted, ignored = np.random.default_rng(0), np.random.default_rng(inside_of)
+    for place, count in (("train/good", 8), ("test/good", 4), ("test/hole", 4)):
+        for folder in (root / place, root / "ignore" / place, root / "ground_truth/hole"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = counted.integers(1800, 2200, (48, 64))
+            mask, hole = np.zeros((2, 48, 64), dtype=bool)
+            top, left = counted.integers(0, 20, 2)
+            mask[top : top + 12, left : left + 20] = True
+            if place == "test/hole":
+                hole[30:45, 40:60] = True
+                pixels[hole] = 3600
+                # Where pixels are ignored the defect's mask may mark what it likes.
+                marked = hole | (mask & (ignored.random(mask.shape) < 0.5))
+                Image.fromarray(marked.astype(np.uint8) * 255).save(root / f"ground_truth/hole/{number}_mask.png")
+            noise = ignored.integers(0, 60_000, pixels.shape)
+            Image.fromarray(np.where(mask, noise, pixels).astype(np.uint16)).save(root / place / f"{number}.png")
+            if number % 2 == 0 or place == "test/hole":
+                Image.fromarray(mask.astype(np.uint8) * 255).save(root / "ignore" / place / f"{number}.png")
+            else:
+                Image.fromarray(pixels.astype(np.uint16)).save(root / place / f"{number}.png")
+    return root
+
+
+@pytest.mark.long
+def test_pixels_that_are_ignored_change_nothing(tmp_path):
+    from kdad.images.registry import open_image_set
+    from kdad.parameters.dataset import DatasetParameters
+
+    roots = [_with_ignored(tmp_path / str(seed), seed) for seed in (1, 2)]
+    blocks = _SMALL | {"cloner": {"architecture": {"hidden_width": 4}, "training": {"epochs": 1, "batch_size": 4}}}
+    first, second = (kdad.fit(root, image_size=[32, 40], **blocks) for root in roots)
+    assert first.threshold == second.threshold
+    assert first.metrics == second.metrics
+    assert first.metrics["pixel_auroc"] > 0.9
+    assert (first.pixel_threshold, first.colour_limits) == (second.pixel_threshold, second.colour_limits)
+    for name, tensor in first.state_dict().items():
+        np.testing.assert_array_equal(tensor, second.state_dict()[name])
+    images = open_image_set(DatasetParameters(name="folder", root=str(roots[0]), image_size=[32, 40]))
+    assert dict(images.remarks())["ignored"] == (
+        "pixels of 4 training, 6 test images, by their masks in 'ignore'; new images have none"
+    )
+
+
+def test_maps_show_nothing_where_pixels_are_ignored():
+    from types import SimpleNamespace
+
+    from kdad.experiments.steps import smooth_maps
+    from kdad.features.extraction import FeatureSet
+    from kdad.scoring.parameters import SmoothingParameters
+    from memory_images import MemoryImages, split_of
+
+    images = MemoryImages()
+    split = split_of(images)
+    tested, left = split.rows("test"), np.indices(images.size)[1] < 6
+    images.ignored = lambda row: left if row == tested[-1] else None
+    maps = np.random.default_rng(0).random((len(split.scored), *images.size)).astype(np.float32)
+    detector = SimpleNamespace(smoothing=lambda _: SmoothingParameters(), region=None)
+    raw = {"forward": maps, "costly": maps[-len(tested) :]}  # a costly one has test images alone
+    for found, given in zip(
+        smooth_maps(detector, FeatureSet(images, split, {}), raw).values(), raw.values(), strict=True
+    ):
+        np.testing.assert_array_equal(found[:-1], given[:-1])
+        np.testing.assert_array_equal(found[-1][:, 6:], given[-1][:, 6:])
+        assert (found[-1][left] == given[-1][~left].min()).all()
+
+
 def test_what_twenty_images_promise_is_what_is_observed(tmp_path):
     """Of four draws; the promise of ten validation images, at the default rule, whose score is standardised."""
     inside = []

@@ -148,3 +148,16 @@ def test_a_region_is_at_the_masks_size_and_at_the_models(monkeypatch):
     images._defect = lambda _: upper
     monkeypatch.setattr(MemoryImages, "preparation", Preparation(region=Region.of(upper)))
     assert read_ground_truth(split_of(images), images).reason == "the masks leave no normal pixel"
+
+
+def test_ignored_pixels_of_each_image_are_not_measured():
+    images = MemoryImages()
+    split = split_of(images)
+    row = int(split.rows("test")[1])
+    left = np.indices(images.size)[1] < 6
+    images.ignored = lambda index: left if index == row else None
+    truth = read_ground_truth(split, images)
+    assert [int(region.sum()) for region in truth.regions] == [
+        left.size - (int(left.sum()) if position == 1 else 0) for position in truth.positions
+    ]
+    assert truth.of(np.array([1, 2])).regions == [truth.regions[1], truth.regions[2]]

@@ -1,11 +1,13 @@
 """Which mask is of which image."""
 
+import numpy as np
 import pytest
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
+from kdad.images.found import look_for_images
 from kdad.images.layouts.masks import unmarked
-from layout_trees import counted, masked, numbered, open_set, write, write_all, write_mask
+from layout_trees import SHAPE, counted, masked, numbered, open_set, write, write_all, write_mask
 
 
 @pytest.fixture
@@ -174,3 +176,46 @@ def test_a_mask_beside_two_images_of_its_name(tmp_path):
     write(tmp_path / "kos00/Part0.png")
     with pytest.raises(InputError, match=r"Part0_label\.bmp: may be the mask of Part0\.jpg or of Part0\.png"):
         open_set(tmp_path)
+
+
+def test_masks_of_ignored_pixels_lie_as_their_images_do(tmp_path):
+    write_all(
+        tmp_path, *numbered("train/good", 4), *numbered("test/good", 3), *numbered("test/bad", 2), "test/bad/x.png"
+    )
+    write_mask(tmp_path / "ground_truth/bad/000_mask.png", slice(2, 18))
+    for name in ("train/good/001.png", "test/good/001.png", "bad/000.png", "x.png"):
+        write_mask(tmp_path / "ignore" / name, slice(10, 20))
+    images = open_set(tmp_path, image_size=list(SHAPE))
+    check_images(images)
+    assert len(images.samples) == 10
+    rows = {sample.id: row for row, sample in enumerate(images.samples)}
+    ignored = {name for name, row in rows.items() if images.ignored(row) is not None}
+    assert ignored == {"train/good/001.png", "test/good/001.png", "test/bad/000.png", "test/bad/x.png"}
+    row = rows["test/bad/000.png"]
+    marked = images.ignored(row)
+    assert marked[10:, 3:8].all() and marked.sum() == 10 * 5
+    assert images.mask(row).sum() == 8 * 5  # of rows 2 to 17 the first eight
+    pixels = images.image(row)
+    assert (pixels[:, marked] == 0.5).all()
+    assert np.unique(pixels[:, ~marked]).size == 1
+    assert images.fingerprint(row) != open_set(tmp_path, layout={"ignore": ["ignore"]}).fingerprint(row)
+    # A folder of them is no folder of images to predict.
+    assert look_for_images(tmp_path).left_out == ["1 masks below 'ground_truth'", "4 masks below 'ignore'"]
+
+
+def test_a_mask_of_ignored_pixels_that_is_not_certain_is_named(tmp_path):
+    write_all(tmp_path, *numbered("train/good", 4), *numbered("test/good", 3), *numbered("test/bad", 2))
+    write_mask(tmp_path / "ignore/good/001.png")
+    write_mask(tmp_path / "ignore/test/bad/009.png")
+    write(tmp_path / "ignore/bad/000.png", 255)
+    write(tmp_path / "ignore/bad/001.png", 255, (9, 9))
+    with pytest.raises(InputError) as said:
+        check_images(open_set(tmp_path))
+    problems = str(said.value).replace(f"{tmp_path}/", "")
+    for problem in (
+        "ignore/good/001.png: marks pixels to ignore of train/good/001.png or of test/good/001.png; lay it as its",
+        "ignore/test/bad/009.png: marks pixels to ignore of no image that is used; lay it as",
+        "ignore/bad/000.png: ignores the whole image; leave the image out",
+        "ignore/bad/001.png: is 9 x 9, its image 20 x 30 (height x width); make them equal",
+    ):
+        assert problem in problems
