@@ -25,6 +25,8 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.files.fitting import place
 from kdad.images.files.region import Region
 from kdad.images.splits import Split
+from kdad.inference.tiling import predict_by_tiles
+from kdad.parameters.dataset import TileParameters
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
@@ -237,6 +239,8 @@ def test_the_highest_share_is_of_the_region(tmp_path):
     assert detector.region_score == rule
     detector.preparation = dataclasses.replace(detector.preparation, region=Region.of(np.indices(detector.size)[0] < 8))
     assert detector.region_score == dataclasses.replace(rule, top_fraction=rule.top_fraction * 8 / 32)
+    with pytest.raises(InputError, match="the detector's region is of whole images, and tiles are parts of them"):
+        predict_by_tiles(detector, TileParameters(), 8)
 
 
 def test_with_groups_the_threshold_is_of_their_highest_images(scored_split):

@@ -77,6 +77,13 @@ def test_kinds_are_listed_those_that_are_missed_most_first():
     assert "2 of 8" in text
     assert "0.6250" in text
     assert "0.7500" in text
+    decided_on = {**base, **decided(19, 3 / 60, 5 / 6), "by_kind": kinds}
+    lines = [" ".join(line.replace("│", " ").split()) for line in rendered(decided_on).splitlines()]
+    assert "(normal) 3 of 60" in lines
+    assert (
+        lines.index("hole 2 of 8 0.6250 -") < lines.index("dent 4 of 4 1.0000 0.7500") < lines.index("(normal) 3 of 60")
+    )
+    assert "remark: more than half is missed of hole (2 of 8 found), of 2 kinds of defects" in " ".join(lines)
     assert "hole" not in rendered({**base, "by_kind": {"hole": kinds["hole"]}})  # one kind is the whole
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kdad.metrics.names import MAIN, METRICS, Metric
 from kdad.parameters.written_names import printable
-from kdad.reporting.threshold_remarks import counted, interval_of, threshold_remarks
+from kdad.reporting.threshold_remarks import counted, interval_of, missed_most, threshold_remarks
 from kdad.scoring.threshold import Threshold
 
 _ROWS = 60
@@ -77,7 +77,7 @@ def console_table(metrics: dict) -> Group:
     # A table of its own: beside four methods' columns, words are broken on a console of 80.
     tables = [_ranking_table(metrics), *([_threshold_table(metrics)] if metrics.get("threshold") else [])]
     tables += [_category_table(metrics["categories"])] if metrics.get("categories") else []
-    tables += [_kinds_table(metrics["by_kind"])] if len(metrics.get("by_kind", {})) > 1 else []
+    tables += [_kinds_table(metrics)] if len(metrics.get("by_kind", {})) > 1 else []
     return Group(*tables, *(Text(note, style="italic") for note in notes))
 
 
@@ -147,14 +147,17 @@ def _threshold_table(metrics: dict) -> Table:
     return table
 
 
-def _kinds_table(kinds: dict[str, dict]) -> Table:
-    """Return the kinds of defects, those that are missed most first."""
+def _kinds_table(metrics: dict) -> Table:
+    """Return how images of each kind are decided on: the kinds that are missed most first, normal images last."""
+    kinds = metrics["by_kind"]
     shown = [METRICS[key] for key in ("image_auroc", "pro_auc") if any(of[key] is not None for of in kinds.values())]
-    headings = ("found", *(metric.label for metric in shown))
-    table = Table("kind of defect", *(Column(name, justify="right") for name in headings))
-    for kind, of in sorted(kinds.items(), key=lambda each: (each[1]["found"] / each[1]["images"], each[0])):
+    headings = ("called anomalous", *(metric.label for metric in shown))
+    table = Table("kind", *(Column(name, justify="right") for name in headings))
+    for kind, of in missed_most(kinds):
         numbers = (metric.text(of[metric.key]) for metric in shown)
         table.add_row(printable(kind), f"{of['found']} of {of['images']}", *numbers)
+    if metrics.get("false_positive_rate") is not None:
+        table.add_row("(normal)", counted(metrics["false_positive_rate"], metrics["test_normal"]).partition(" (")[0])
     return table
 
 

@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 
+from kdad.errors import first_of
 from kdad.metrics.names import METRICS
 from kdad.metrics.ranking import binomial_interval
+from kdad.parameters.written_names import printable
 from kdad.scoring.threshold import Threshold
 
 #: From here on images are ranked well, ...
 _RANKED_WELL = 0.9
 #: ... and a threshold that is wrong about more than so many of either kind is not where the ranking could have it.
 _HALF = 0.5
+_SEVERAL = 2  # kinds of defects: one is the whole
 _CALIBRATE = "set another with `kedro run --pipeline=calibration`"
 
 
@@ -20,13 +23,23 @@ def threshold_remarks(metrics: dict[str, Any]) -> list[str]:
     if not metrics.get("threshold"):
         return []
     threshold = Threshold.model_validate(metrics["threshold"])
-    found = [_out_of_reach(threshold), _unlike_validation(threshold, metrics), *_ranked_but_not_decided(metrics)]
+    found = [
+        _missed(metrics),
+        _out_of_reach(threshold),
+        _unlike_validation(threshold, metrics),
+        *_ranked_but_not_decided(metrics),
+    ]
     return [remark for remark in found if remark is not None]
 
 
 def counted(rate: float | None, images: int) -> str:
     """Return a rate with its counts: ``3 of 30 (10.0 %)``; a dash without images."""
     return "-" if rate is None else f"{round(rate * images)} of {images} ({100 * rate:.1f} %)"
+
+
+def missed_most(kinds: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the kinds of defects with what was found of each, those that are missed most first."""
+    return sorted(kinds.items(), key=lambda each: (each[1]["found"] / each[1]["images"], each[0]))
 
 
 def interval_of(threshold: Threshold) -> str:
@@ -72,6 +85,18 @@ def promise_tile(threshold: Threshold) -> tuple[str, str, str]:
 def rate_intervals(total: int) -> list[list[float]]:
     """Return the exact 95 % interval of each rate from 0 of `total` to all of them; of none, nothing is known."""
     return np.stack(binomial_interval(np.arange(total + 1), total), axis=1).round(6).tolist() if total else [[0.0, 1.0]]
+
+
+def _missed(metrics: dict[str, Any]) -> str | None:
+    kinds = metrics.get("by_kind") or {}
+    missed = [
+        f"{printable(kind)} ({of['found']} of {of['images']} found)"
+        for kind, of in missed_most(kinds)
+        if of["found"] < _HALF * of["images"]
+    ]
+    if len(kinds) < _SEVERAL or not missed:
+        return None
+    return f"more than half is missed of {first_of(missed, 5)}, of {len(kinds)} kinds of defects"
 
 
 def _out_of_reach(threshold: Threshold) -> str | None:

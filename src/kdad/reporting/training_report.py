@@ -17,7 +17,7 @@ from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable
 from kdad.reporting.html import embedded_svg, render_html
 from kdad.reporting.overlays import heat_table, thumbnail
-from kdad.reporting.threshold_remarks import metric_tiles, promise_tile, rate_intervals
+from kdad.reporting.threshold_remarks import metric_tiles, missed_most, promise_tile, rate_intervals
 from kdad.scoring.threshold import Threshold
 
 #: What all pictures together may take, and about what a pixel of a JPEG of a rough texture does, in bytes.
@@ -68,6 +68,7 @@ def render_training_report(
         promise=threshold.statement(),
         remarks=metrics["remarks"],
         kinds=_kinds(metrics),
+        test_normal=metrics["test_normal"],
         has_masks=metrics["localisation_left_out"] is None,
         has_maps=pictures.maps is not None,
         data=_script_json(_data(scores, test, threshold, pictures)),
@@ -81,7 +82,6 @@ def render_training_report(
 
 def _kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row a kind of defect, those that are missed most first."""
-    kinds = metrics["by_kind"].items()
     return [
         {
             "key": kind,
@@ -91,7 +91,7 @@ def _kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             "image_auroc": METRICS["image_auroc"].text(of["image_auroc"]),
             "pro_auc": METRICS["pro_auc"].text(of["pro_auc"]),
         }
-        for kind, of in sorted(kinds, key=lambda each: (each[1]["found"] / each[1]["images"], each[0]))
+        for kind, of in missed_most(metrics["by_kind"])
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from kdad.detectors.exported.onnx_file import write_model
 from kdad.detectors.exported.verification import VerificationImages, drawn, of_run
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
+from kdad.images.files.region import Region
 from kdad.scoring.threshold import Calibration, quantile_threshold
 from memory_images import split_of
 
@@ -100,6 +102,14 @@ def test_what_loses_digits_takes_held_out_images(precision, detector):
         InputError, match=r"takes normal validation images, and there are drawn ones.*give export.images"
     ):
         export_detector(detector, "float32", drawn(detector.size), "openvino", precision)
+
+
+def test_a_detector_of_a_region_is_not_exported_in_int8(detector):
+    of_region = copy(detector)
+    of_region.preparation = replace(detector.preparation, region=Region.of(np.ones(detector.size, bool)))
+    images = [replace(image, validation=True) for image in drawn(detector.size).images[:2]]
+    with pytest.raises(InputError, match=r"a detector of a region is not exported in int8; give export\.precision"):
+        export_detector(of_region, "float32", VerificationImages(images, "two"), "onnxruntime", "int8")
 
 
 def test_drawn_images_do_for_float32(detector, monkeypatch):

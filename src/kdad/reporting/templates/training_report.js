@@ -107,6 +107,7 @@ function setThreshold(value) {
   }
   by("precision").textContent = percent(tp + fp ? tp / (tp + fp) : NaN);
   by("f1").textContent = 2 * tp + fp + fn ? (2 * tp / (2 * tp + fp + fn)).toFixed(4) : "-";
+  for (const cell of document.querySelectorAll("[data-alarms]")) cell.textContent = normal.filter(image => isAbove(image, cut)).length;
   for (const cell of document.querySelectorAll("[data-found]")) cell.textContent = anomalous.filter(image => image.kind === cell.dataset.found && isAbove(image, cut)).length;
   if (here) {
     const [low, high] = intervalOf(true, tp), [left, right] = intervalOf(false, fp);
