@@ -18,7 +18,7 @@ from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measu
 from kdad.images.files.fitting import Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
-from kdad.images.files.region import OUTSIDE, Region, read_region, region_within
+from kdad.images.files.region import Region, read_region, region_within
 from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample
 from kdad.images.layouts.layout import IGNORED, ImageFile, Layout, Vocabulary, find_category
@@ -145,13 +145,20 @@ class FileSet(ImageSet):
         return self.preparation.fitted(self.whole_image(index), self.size)
 
     def whole_image(self, index: int) -> np.ndarray:
-        """Return the image `(3, H, W)` at its own size, grey where its pixels are ignored."""
+        """Return the image `(3, H, W)` at its own size, without its ignored pixels."""
         path, values = self._files[index].path, self.preparation.values  # found out first, as that may decode the file
-        return self._greyed(index, self._raw.take(path).scaled(values, str(path)))
+        return self._filled(index, self._raw.take(path).scaled(values, str(path)))
 
-    def _greyed(self, index: int, image: np.ndarray) -> np.ndarray:
+    def _filled(self, index: int, image: np.ndarray) -> np.ndarray:
+        """Return an image `(3, H, W)` whose ignored pixels are the nearest of the others: an edge would be seen."""
         ignored = self.whole_ignored(index)
-        return image if ignored is None else np.where(ignored, np.float32(OUTSIDE), image)
+        if ignored is None:
+            return image
+        from scipy.ndimage import distance_transform_edt  # late: few sets have ignored pixels
+
+        unknown = ignored if self._region is None else ignored | ~self._region.mask
+        rows, columns = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        return np.where(ignored, image[:, rows, columns], image)
 
     def whole_ignored(self, index: int) -> np.ndarray | None:
         """Return which pixels are ignored of the image at its own size, bool `(H, W)`, or None."""
@@ -187,8 +194,7 @@ class FileSet(ImageSet):
         pixels = decode_raw(self._files[index].path, self._bands).pixels
         if pixels.dtype != np.uint8:
             return super().own_pixels(index)
-        ignored = self.whole_ignored(index)
-        return pixels if ignored is None else np.where(ignored[..., None], np.uint8(round(255 * OUTSIDE)), pixels)
+        return self._filled(index, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
 
     def mask(self, index: int) -> np.ndarray | None:
         return self._resized(self._turned_mask(index))
@@ -250,7 +256,7 @@ class FileSet(ImageSet):
         wrong: list[str] = []
         try:
             raw = self._raw.take(file.path)
-            _check_ignored(file, raw.pixels.shape[:2])
+            self._check_ignored(file, raw.pixels.shape[:2])
             if preparation is not None:
                 raw.range_of(preparation.values, str(file.path))
             facts = self._measure(file, raw)
@@ -268,8 +274,22 @@ class FileSet(ImageSet):
         mask_facts = None if mask is None else describe_mask(mask, self._resized(mask))
         if make is None or wrong:
             return facts, mask_facts, wrong, []
-        made = make(index, self._greyed(index, raw.scaled(preparation.values, str(file.path))), mask)
+        made = make(index, self._filled(index, raw.scaled(preparation.values, str(file.path))), mask)
         return facts, mask_facts, wrong, made
+
+    def _check_ignored(self, file: ImageFile, own: tuple[int, int]) -> None:
+        """Raise `InputError` for a mask of ignored pixels of another size than its image's, or one of all of it."""
+        if file.ignored is None:
+            return
+        ignored = read_mask(file.ignored)
+        if ignored.shape != own:
+            raise InputError(
+                f"{file.ignored}: is {ignored.shape[0]} x {ignored.shape[1]}, its image {own[0]} x {own[1]} (height x "
+                "width); make them equal"
+            )
+        counts = ~ignored if self._region is None or self._differs(own) else ~ignored & self._region.mask
+        if not counts.any():
+            raise InputError(f"{file.ignored}: ignores the whole image; leave the image out by dataset.layout.ignore")
 
     def _measure(self, file: ImageFile, raw: RawImage) -> FileFacts:
         facts = measure_file(file.path, raw)
@@ -379,20 +399,6 @@ class CsvSet(FileSet):
         file = Path(parameters.root).expanduser().absolute()
         said = parameters.groups, _region_file(parameters)
         return file.parent, read_list(file, parameters.category, vocabulary, *said)
-
-
-def _check_ignored(file: ImageFile, own: tuple[int, int]) -> None:
-    """Raise `InputError` for a mask of ignored pixels of another size than its image's, or one of all pixels."""
-    if file.ignored is None:
-        return
-    ignored = read_mask(file.ignored)
-    if ignored.shape != own:
-        raise InputError(
-            f"{file.ignored}: is {ignored.shape[0]} x {ignored.shape[1]}, its image {own[0]} x {own[1]} (height x "
-            "width); make them equal"
-        )
-    if ignored.all():
-        raise InputError(f"{file.ignored}: ignores the whole image; leave the image out by dataset.layout.ignore")
 
 
 def _region_file(parameters: DatasetParameters) -> Path | None:

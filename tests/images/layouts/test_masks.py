@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
@@ -192,12 +193,17 @@ def test_masks_of_ignored_pixels_lie_as_their_images_do(tmp_path):
     ignored = {name for name, row in rows.items() if images.ignored(row) is not None}
     assert ignored == {"train/good/001.png", "test/good/001.png", "test/bad/000.png", "test/bad/x.png"}
     row = rows["test/bad/000.png"]
+    own = np.tile(np.arange(30, dtype=np.uint8), (20, 1))
+    own[10:, 3:8] = 255
+    Image.fromarray(own).save(tmp_path / "test/bad/000.png")
+    own[10:, 3:8] = [2, 2, 5, 8, 8]  # but for the middle, beside and above which others are nearer
+    np.testing.assert_array_equal(images.own_pixels(row)[12:, [3, 4, 6, 7], 0], own[12:, [3, 4, 6, 7]])
+    write(tmp_path / "test/bad/000.png", 9)
     marked = images.ignored(row)
     assert marked[10:, 3:8].all() and marked.sum() == 10 * 5
     assert images.mask(row).sum() == 8 * 5  # of rows 2 to 17 the first eight
     pixels = images.image(row)
-    assert (pixels[:, marked] == 0.5).all()
-    assert np.unique(pixels[:, ~marked]).size == 1
+    assert np.unique(pixels).size == 1  # filled by the nearest pixels
     assert images.fingerprint(row) != open_set(tmp_path, layout={"ignore": ["ignore"]}).fingerprint(row)
     # A folder of them is no folder of images to predict.
     assert look_for_images(tmp_path).left_out == ["1 masks below 'ground_truth'", "4 masks below 'ignore'"]
