@@ -281,6 +281,8 @@ class FileSet(ImageSet):
         """Raise `InputError` for a mask of ignored pixels of another size than its image's, or one of all of it."""
         if file.ignored is None:
             return
+        if self._parameters.align != "none":
+            raise InputError(f"{file.ignored}: does not turn with its image; set dataset.align=none, or remove it")
         ignored = read_mask(file.ignored)
         if ignored.shape != own:
             raise InputError(

@@ -35,7 +35,6 @@ from kdad.images.layouts.lists import (
     read_rows,
 )
 from kdad.images.layouts.masks import label_by_marks, masks_beside
-from kdad.parameters.dataset import is_pattern
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"
