@@ -262,7 +262,7 @@ class Predictor(ABC):
         own = frame_of(placement.own, self.size, self.preparation.fit)
         least = least_pixels(found.min_area, own, self.size)
         if self.region is not None:
-            anomaly_map = np.where(self.region, anomaly_map, anomaly_map.min())
+            anomaly_map = np.where(self.region, anomaly_map, -np.inf)
         scale = own[0] * own[1] / (self.size[0] * self.size[1])
         return [
             MarkedRegion(placement.own_box(*box), max(round(pixels * scale), 1))
