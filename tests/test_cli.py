@@ -111,6 +111,7 @@ def test_a_mistake_is_one_message_within_two_seconds_with_the_exit_code_of_its_k
             path.write_text(text)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -156,6 +156,7 @@ def test_everything_that_is_made_is_read_or_is_what_users_are_told_of(registered
     assert registered[pipeline].outputs() == LEFT[pipeline]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("pipeline", LEFT)
 def test_what_users_are_told_of_lies_in_a_file(pipeline):
     configure_project("kdad")
@@ -164,6 +165,7 @@ def test_what_users_are_told_of_lies_in_a_file(pipeline):
     assert all(resolver.resolve_pattern(name).get("filepath") for name in LEFT[pipeline])
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("pipeline", sorted(NAMES))
 def test_a_pipeline_needs_nothing_but_catalog_entries(registered, pipeline):
     loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)

@@ -92,6 +92,7 @@ def test_an_unknown_block_is_named(name):
         check_names({name: {}})
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "content",
     [

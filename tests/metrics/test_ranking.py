@@ -94,6 +94,7 @@ def test_without_an_error_the_interval_still_has_a_width():
     assert auroc_interval(labels, scores, 500, generator, level=0.8)[0] > low
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("draws", [1 << 20, 5000])
 def test_interval_is_that_of_resampling_one_at_a_time(monkeypatch, draws):
     monkeypatch.setattr(ranking, "_DRAWS", draws)

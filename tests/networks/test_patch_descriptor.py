@@ -77,6 +77,7 @@ def test_the_patch_network_uses_all_borders_of_its_patch(patch_size):
         assert border.all()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("patch_size", "size"), _CASES)
 def test_dense_equals_the_patch_network_at_every_pixel(patch_size, size):
     expected = _described_patch_by_patch(patch_size, *size)

@@ -28,6 +28,7 @@ def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
     return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
 def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
     config = loader(env, **NEEDED.get(env, {}))
@@ -145,6 +146,7 @@ def test_outputs_of_data_sets_and_categories_lie_apart():
     assert "data/08_reporting/digits/class_1/{system}/metrics.json" in places
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("given", "said"),
     [

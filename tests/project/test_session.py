@@ -29,6 +29,7 @@ def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name():
     assert caught.value.exit_code == ExitCode.WRONG_COMMAND
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("given", "pipeline", "said"),
     [

@@ -91,6 +91,7 @@ def test_the_bound_holds_with_the_confidence_that_it_states():
     assert held == pytest.approx(0.95, abs=_SLACK)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("count", [5, 20, 60])
 def test_the_interval_holds_the_true_rate_as_often_as_it_says(count):
     samples = np.random.default_rng(3).normal(size=(2000, count))
