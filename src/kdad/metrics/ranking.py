@@ -107,16 +107,6 @@ def edge_bound(normal: int, anomalous: int, level: float = 0.95) -> float:
     return float(brentq(excess, 0.0, 1.0))
 
 
-def binomial_interval(counts: np.ndarray, total: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exact intervals of the rates `counts` `(K,)` of `total` independent images (Clopper, Pearson 1934)."""
-    from scipy.stats import beta
-
-    counts, tail = np.asarray(counts), (1 - level) / 2
-    low = np.where(counts == 0, 0.0, beta.ppf(tail, np.maximum(counts, 1), total - counts + 1))
-    high = np.where(counts == total, 1.0, beta.ppf(1 - tail, counts + 1, np.maximum(total - counts, 1)))
-    return low, high
-
-
 def draw_groups(labels: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
     """Return `(resamples, N)`: how often each image is drawn with its group, whole groups with replacement.
 

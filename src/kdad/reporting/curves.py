@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from kdad.metrics.names import METRICS
-from kdad.metrics.ranking import binomial_interval
 from kdad.reporting.style import (
     ANOMALOUS,
     CYCLE,
@@ -21,7 +20,7 @@ from kdad.reporting.style import (
     plain_axes,
     titled_figure,
 )
-from kdad.reporting.threshold_remarks import interval_of
+from kdad.reporting.threshold_remarks import binomial_interval, interval_of
 from kdad.scoring.threshold import Threshold
 
 #: A curve by the name of its localisation method: x and y values.

@@ -6,7 +6,6 @@ import numpy as np
 
 from kdad.errors import first_of
 from kdad.metrics.names import METRICS
-from kdad.metrics.ranking import binomial_interval
 from kdad.parameters.written_names import printable
 from kdad.scoring.threshold import Threshold
 
@@ -80,6 +79,16 @@ def promise_tile(threshold: Threshold) -> tuple[str, str, str]:
     """Return what pages say of the rate that a threshold promises."""
     promised = f"{100 * threshold.expected_false_positive_rate:.1f} %"
     return "false alarms promised", promised, f"95 % interval {interval_of(threshold)}"
+
+
+def binomial_interval(counts: np.ndarray, total: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact intervals of the rates `counts` `(K,)` of `total` independent images (Clopper, Pearson 1934)."""
+    from scipy.stats import beta
+
+    counts, tail = np.asarray(counts), (1 - level) / 2
+    low = np.where(counts == 0, 0.0, beta.ppf(tail, np.maximum(counts, 1), total - counts + 1))
+    high = np.where(counts == total, 1.0, beta.ppf(1 - tail, counts + 1, np.maximum(total - counts, 1)))
+    return low, high
 
 
 def rate_intervals(total: int) -> list[list[float]]:
