@@ -13,6 +13,8 @@ from kdad.detectors.registry import SYSTEMS
 PROJECT = Path(__file__).resolve().parents[1]
 #: The systems that have rows of the baselines and of the papers' tables without being named.
 STANDING = [name for name, known in SYSTEMS.items() if known.Settings.stands_among_baselines]
+#: The figures of a run, each for pages and for papers.
+FIGURES = [f"{name}.{kind}" for name in ("roc", "pro", "score_histogram", "loss") for kind in ("png", "svg")]
 #: Textures of few images: 12 to train on, 5 held out, 4 good ones and one of each defect to test.
 FEW = {"train_images": 12, "validation_images": 5, "test_normal": 4, "test_per_defect": 1}
 #: The same for `--params`.

@@ -58,9 +58,10 @@ def test_a_run_of_missing_outputs_reads_what_it_finds(look):
 def test_a_step_without_what_comes_before_it_names_the_pipeline_that_makes_it(project, run):
     with pytest.raises(KedroCliError) as error:
         run(pipeline="reporting", to_nodes=["mkd_draw_score_histogram"])
-    scores, threshold = str(error.value).splitlines()[1:]
-    assert scores.endswith("textures/brick/mkd/scores.csv: `kedro run` makes it")
-    assert threshold.endswith("textures/brick/mkd/threshold.json: `kedro run` makes it")
+    missing = str(error.value).splitlines()[1:]
+    assert len(missing) == 3
+    for name, line in zip(("fitted", "scores.csv", "threshold.json"), sorted(missing), strict=True):
+        assert line.endswith(f"textures/brick/mkd/{name}: `kedro run` makes it")
     assert logged_runs(project) == []  # it came before a run of MLflow was opened
 
 

@@ -15,7 +15,7 @@ from interruptions import train_killed_at
 from kdad.detectors.opening import open_detector
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
-from projects import FEW, SMALL, artifacts_of, copy_project, half_written, kept_by, logged_runs, run_pipeline
+from projects import FEW, FIGURES, SMALL, artifacts_of, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 RUN = SMALL | {"cloner": {"training": {"epochs": 3, "checkpoint_every": 1}}}
 METHODS = ["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
@@ -77,7 +77,7 @@ def test_threshold_comes_from_held_out_normal_images_only(report, metrics):
     assert set(metrics["threshold"]) == {
         *("value", "rule", "wanted", "expected_false_positive_rate", "false_positive_rate_bound"),
         *("false_positive_rate_low", "false_positive_rate_high"),
-        *("normal_images", "anomalous_images", "group_scores"),
+        *("normal_images", "anomalous_images", "group_scores", "group_score", "group_value", "group_means"),
     }
     assert metrics["threshold"]["normal_images"] == len(validation)
     assert metrics["threshold"]["anomalous_images"] == 0
@@ -94,9 +94,8 @@ def test_maps_have_the_images_size(finished):
 
 def test_figures_are_there_and_nothing_is_left_half_written(finished, report):
     assert {path.name for path in report.iterdir()} == {
-        "metrics.json", "scores.csv", "roc.png", "pro.png", "score_histogram.png", "loss.png", "heatmaps.png",
-        "report.html",
-    }  # fmt: skip
+        *("metrics.json", "scores.csv", "heatmaps.png", "report.html", *FIGURES)
+    }
     assert not half_written(finished)
 
 
@@ -159,7 +158,7 @@ def test_loss_history_metrics_and_figures_are_logged(finished, logged, metrics):
     assert [point.step for point in history] == [0, 1, 2]
     assert logged.data.metrics["image_auroc"] == metrics["image_auroc"]
     assert logged.data.metrics["pro_auc.gradients"] == metrics["localisation"]["gradients"]["pro_auc"]
-    files = {"metrics.json", "scores.csv", "heatmaps.png", "roc.png", "pro.png", "loss.png", "report.html"}
+    files = {"metrics.json", "scores.csv", "heatmaps.png", "roc.svg", "pro.svg", "loss.svg", "report.html"}
     assert files <= artifacts_of(finished, logged)
     assert kept_by(finished, logged) == {"detector.json", "learnt.safetensors"}
 

@@ -69,7 +69,7 @@ def test_a_detector_of_this_version_opens(detector_folder):
 def test_a_detector_of_another_version_says_both(tmp_path, detector_folder, monkeypatch):
     facts = json.loads((detector_folder / "detector.json").read_text())
     (tmp_path / "detector.json").write_text(json.dumps(facts | {"format": 2, "package": "9.8.7"}))
-    with pytest.raises(InputError, match=r"logged by kdad 9\.8\.7, and this is kdad 0\.1\.0, which cannot read it"):
+    with pytest.raises(InputError, match=r"logged by kdad 9\.8\.7, and this is kdad 0\.2\.0, which cannot read it"):
         open_logged(tmp_path)
     (tmp_path / "detector.json").write_text(json.dumps(facts | {"format": 2}))
     with pytest.raises(InputError, match=r"^(?!.*logged by)"):
