@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from kdad.compute import Compute
@@ -20,6 +21,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.scoring.threshold import quantile_threshold
 from kdad.storage.content_store import ContentStore
 from memory_images import PARTS, MemoryImages, split_of
+from projects import once_a_session
 
 QUANTILE = 0.5
 
@@ -33,6 +35,12 @@ def wave_images() -> VerificationImages:
     """Return those of `waves` that an export is checked on."""
     images = waves()
     return of_run(images, split_of(images))
+
+
+def made_detector(factory: pytest.TempPathFactory) -> Detector:
+    """Return the detector of `make_detector`, which one worker of a session makes for all."""
+    torch.set_num_threads(1)
+    return open_detector(once_a_session(factory, "detector to export", make_detector) / "detector", "cpu")
 
 
 def make_detector(folder: Path) -> Detector:

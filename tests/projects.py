@@ -1,10 +1,13 @@
 """Projects of their own for tests: this configuration and code, with outputs and MLflow runs elsewhere."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import kedro.framework.project
 import mlflow
+import pytest
+from filelock import FileLock
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 
@@ -21,6 +24,20 @@ FEW = {"train_images": 12, "validation_images": 5, "test_normal": 4, "test_per_d
 FEW_GIVEN = ",".join(f"dataset.textures.{name}={count}" for name, count in FEW.items())
 #: What makes a run small beyond the environment `test`: few images, and few of them on a sheet.
 SMALL = {"dataset": {"textures": FEW}, "reporting": {"sheet_rows": 1, "case_sheet_rows": 1}}
+
+
+def once_a_session(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first test that asks has filled by `make`, for all workers of a session; to be read."""
+    # Workers have folders beside each other; alone, a session has one.
+    base = factory.getbasetemp()
+    session = base.parent if base.name.startswith("popen-gw") else base
+    with FileLock(session / f"{name}.lock"):
+        if not (session / name).exists():
+            unfinished = session / f"{name}.tmp"
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(session / name)
+    return session / name
 
 
 def copy_project(folder: Path, database: Path) -> Path:

@@ -48,6 +48,7 @@ def test_weights_round_trip_through_files(tmp_path, timm_state, file_name):
     assert all(torch.equal(tensor, timm_state[key]) for key, tensor in loaded.items())
 
 
+@pytest.mark.long
 def test_vgg16_weights_load_with_and_without_the_classifier(tmp_path, vgg16):
     layers = [layer for stage in vgg16.stages.values() for layer in stage]
     state = {

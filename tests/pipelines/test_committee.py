@@ -50,6 +50,7 @@ def metrics(finished) -> dict:
     return json.loads((finished / REPORTS / "committee/metrics.json").read_text())
 
 
+@pytest.mark.long
 def test_its_pipeline_leaves_one_detector_with_the_product_first_and_each_members_map(finished, metrics):
     assert list(metrics["localisation"]) == ["product", *MEMBERS]
     detector = open_detector(finished / "data/06_models/textures/brick/committee/detector")

@@ -38,6 +38,7 @@ def _found(project: Path, caplog) -> tuple[dict, str, list[logging.LogRecord]]:
     return metrics, (project / "predicted/predictions.html").read_text(), records
 
 
+@pytest.mark.long
 def test_like_images_are_no_drift(project, calibrated, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     table = predict(project, _write(tmp_path / "like"), calibrated)

@@ -52,6 +52,7 @@ def run(tmp_path, migrated_database):
     return run_on
 
 
+@pytest.mark.long
 def test_images_that_are_anomalous_as_a_whole_and_names_of_any_kind(tmp_path, run, caplog):
     base = tmp_path / "零件 a${b}"
     for number in range(8):

@@ -59,6 +59,7 @@ def calibrated(project, walls) -> Path:
     return next(project.glob("data/06_models/calibrated/*/normal-*/quantile_0.9_tiles_64_24/detector"))
 
 
+@pytest.mark.long
 def test_what_is_learnt_and_measured_are_tiles_and_those_of_an_image_stay_together(project):
     split = pd.read_csv(project / "data/03_primary/folder/wall_tiles_64_24/split.csv")
     images = split["id"].map(whole_name)
@@ -97,6 +98,7 @@ def test_whole_large_images_are_predicted_by_the_threshold_of_tiles(project, cal
     assert half_written(project) == []
 
 
+@pytest.mark.long
 def test_without_a_threshold_of_tiles_large_images_are_refused(project, walls):
     with pytest.raises(KedroCliError, match="the detector has no threshold for tiles of 64 x 64 with 24 pixels shared"):
         predict(project, walls / "wall/test", DETECTOR, tiles=TILES)

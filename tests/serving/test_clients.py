@@ -58,6 +58,7 @@ def test_python(tmp_path, port, expected):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (shutil.which("mcs") and shutil.which("mono")), reason="needs Mono and its compiler")
 def test_csharp(tmp_path, port, expected):
     (tmp_path / "client.cs").write_text(printed("csharp").replace(str(PORT), str(port)), encoding="utf-8")

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
-from exported_detectors import coloured_noise, export, make_detector
+from exported_detectors import coloured_noise, export, made_detector
 from kdad import detectors
 from kdad.detectors.exported.detector import exported_file, open_exported
 from kdad.parameters.blocks import ServingParameters
 from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app
-from projects import PROJECT
+from projects import PROJECT, once_a_session
 from serving_files import png, split, text
 from serving_process import ServingProcess
 
@@ -26,14 +26,14 @@ PLACES = {"onnxruntime": "", "openvino": "detector.onnx"}
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
     """A trained detector with a threshold."""
-    return make_detector(tmp_path_factory.mktemp("detector"))
+    return made_detector(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", pytest.param("openvino", marks=pytest.mark.long)])
 def place(request, detector, tmp_path_factory) -> Path:
     """What is to be served, for each runtime."""
-    folder = tmp_path_factory.mktemp(request.param)
-    export(detector, folder, request.param)
+    name = f"exported {request.param} float32"
+    folder = once_a_session(tmp_path_factory, name, lambda made: export(detector, made, request.param))
     return folder / PLACES[request.param]
 
 

@@ -1,4 +1,4 @@
-"""One small detector, and files that it was exported to: each is made once."""
+"""One small detector, and files that it was exported to: each is made once a session, for all workers."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from exported_detectors import export, make_detector
+from exported_detectors import export, made_detector
 from kdad.detectors.detector import Detector
+from projects import once_a_session
 
 
 @pytest.fixture(scope="session")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
     """A trained detector with a threshold."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    made = make_detector(tmp_path_factory.mktemp("exported_detector"))
-    torch.set_num_threads(before)
-    return made
+    return made_detector(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +24,8 @@ def exported(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     @cache
     def folder(runtime: str = "onnxruntime", precision: str = "float32") -> Path:
-        made = tmp_path_factory.mktemp(f"{runtime}_{precision}")
         torch.set_num_threads(1)
-        export(detector, made, runtime, precision)
-        return made
+        name = f"exported {runtime} {precision}"
+        return once_a_session(tmp_path_factory, name, lambda made: export(detector, made, runtime, precision))
 
     return folder
