@@ -39,7 +39,7 @@ mlflow: .venv/installed  ## compare runs at http://127.0.0.1:$(MLFLOW_PORT)
 serve: .venv/installed  ## DETECTOR (latest, a folder, an exported file, runs:/ID, models:/name@champion) at http://HOST:PORT
 	$(BIN)/python -m kdad.serving "$(DETECTOR)" --env=$(ENVIRONMENT) $(call asked,HOST,host) $(call asked,PORT,port)
 
-viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)
+viz: .venv/installed  ## the DAG at http://127.0.0.1:$(VIZ_PORT)/?types=nodes
 	$(BIN)/kedro viz run --no-browser --port=$(VIZ_PORT) --include-hooks
 
 benchmark: .venv/dev  ## measures everything and writes docs/lab/benchmarks.md; ANOMALIB=python of an environment that holds it

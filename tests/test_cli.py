@@ -83,7 +83,7 @@ MISTAKES = [
     ({}, ["--nodes=split_image"], ExitCode.WRONG_COMMAND, "did you mean 'split_images'"),
     ({}, ["--pipeline=ingestion", "--tags=trainin"], ExitCode.WRONG_COMMAND, "did you mean 'training'"),
     ({}, ["--tags=reporting", "--nodes=split_images"], ExitCode.WRONG_COMMAND, "leave something out"),
-    ({}, ["--namespaces=mkd"], ExitCode.WRONG_COMMAND, "no namespace 'mkd'; there is none"),
+    ({}, ["--namespaces=mkd"], ExitCode.WRONG_COMMAND, "no namespace 'mkd'; known: features, fit"),
     ({}, ["--to-outputs=mkd.metric"], ExitCode.WRONG_COMMAND, "did you mean 'mkd.metrics'"),
     ({}, ["--params=seed"], ExitCode.WRONG_COMMAND, "--params: 'seed' has no name"),
     ({}, ["--params=sede=1"], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),

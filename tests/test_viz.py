@@ -1,5 +1,7 @@
 """What Kedro-Viz shows of a plan: the experiment, on one screen."""
 
+import warnings
+
 import pytest
 from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
@@ -9,6 +11,7 @@ from kedro_viz.models.flowchart.nodes import GraphNode
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import register_pipelines
+from kdad.pipelines import BoxedNode
 from kdad.project.configuration import RunConfigLoader
 from projects import PROJECT
 
@@ -50,6 +53,27 @@ def test_the_papers_tables_have_a_box_a_system(registered):
     assert len(nodes) == 3 + len(SYSTEMS) + 2
     assert {f"paper_tables_run_{system}" for system in SYSTEMS} <= set(nodes)
     assert len(data) == 2 + 4 + len(SYSTEMS) + 4
+
+
+def test_a_pipeline_opens_as_a_few_boxes(registered):
+    boxes = {
+        "mkd": ["ingestion", "features", "report_images", "fit", "score", "report"],
+        "uninformed_students": ["ingestion", "teachers", "features", "report_images", "fit", "score", "report"],
+        "soft_target": ["ingestion", "sweeps", "fit", "report"],
+        **dict.fromkeys(("paper_tables", "mkd_ablation"), ["ingestion", "features", "fit_and_score", "report"]),
+    }
+    for name, expected in boxes.items():
+        assert {node.namespace or node.name for node in registered[name].nodes} == set(expected), name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Kedro warns of a box that begins anew after another has begun
+        for pipeline in registered.values():
+            Pipeline(pipeline.nodes)
+
+
+def test_a_node_in_a_box_has_its_plain_name_also_when_it_is_copied(registered):
+    assert not [node.name for pipeline in registered.values() for node in pipeline.nodes if "." in node.name]
+    (node,) = Pipeline([BoxedNode(len, "a", "b", name="count", namespace="fit")], tags="x").nodes
+    assert (node.name, node.namespace, node.tags) == ("count", "fit", {"x"})
 
 
 def test_the_code_of_a_step_is_shown(registered):

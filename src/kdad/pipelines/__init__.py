@@ -1,5 +1,26 @@
 """Wiring, and the functions that are nodes: a file a pipeline, or a step that several have."""
 
+from typing import Any
+
+from kedro.pipeline import Node
+
+
+class BoxedNode(Node):
+    """A node that Kedro-Viz draws in a box, its `namespace`; in commands, logs and metrics it has its plain name.
+
+    Kedro's own would be ``fit.mkd_fit_detector``, and another one whenever a node moves to another box.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name, without the namespace."""
+        return self.short_name
+
+    def _copy(self, **changed: Any) -> Node:
+        copied = super()._copy(**changed)
+        copied.__class__ = type(self)  # Kedro copies to a plain node
+        return copied
+
 
 def own(space: str, *names: str) -> dict[str, str]:
     """Return arguments that are the data sets of a system, plan or pipeline by the same names."""

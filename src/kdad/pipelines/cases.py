@@ -20,7 +20,7 @@ from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters, ReportingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import printable
-from kdad.pipelines import blocks, made, own, shared
+from kdad.pipelines import BoxedNode, blocks, made, own, shared
 from kdad.pipelines.detector import bind_first
 from kdad.pipelines.ingestion.nodes import split_images, validate_images
 from kdad.scoring.parameters import MeasuringParameters
@@ -105,10 +105,20 @@ def create_cases(name: str) -> Pipeline:
                 own(name, "plans") | shared("stores") | blocks("seed"),
                 made(name, "categories", "split_table"),
             ),
-            Node(extract_plan_features, images | machine, f"{name}.caches", name=f"{name}_extract_features"),
+            BoxedNode(
+                extract_plan_features,
+                images | machine,
+                f"{name}.caches",
+                name=f"{name}_extract_features",
+                namespace="features",
+            ),
             *(
-                Node(
-                    bind_first(run_cases, system), case_inputs, f"{name}.{system}.results", name=f"{name}_run_{system}"
+                BoxedNode(
+                    bind_first(run_cases, system),
+                    case_inputs,
+                    f"{name}.{system}.results",
+                    name=f"{name}_run_{system}",
+                    namespace="fit_and_score",
                 )
                 for system in planned.systems
             ),
@@ -117,7 +127,7 @@ def create_cases(name: str) -> Pipeline:
 
 
 def _node(plan: str, function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    return Node(function, inputs, outputs, name=f"{plan}_{function.__name__}")
+    return BoxedNode(function, inputs, outputs, name=f"{plan}_{function.__name__}", namespace="ingestion")
 
 
 def results_of(name: str) -> list[str]:
@@ -128,4 +138,4 @@ def results_of(name: str) -> list[str]:
 def report_missing(name: str) -> Node:
     """Return the node that ends the run with an error for missing cases, after the page is written."""
     inputs = [f"{name}.missing", f"{name}.page"]
-    return Node(stop_on_failures, inputs=inputs, outputs=None, name=f"{name}_report_missing")
+    return BoxedNode(stop_on_failures, inputs, None, name=f"{name}_report_missing", namespace="report")

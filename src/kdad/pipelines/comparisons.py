@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 from matplotlib.figure import Figure
 
 from kdad.detectors.registry import SYSTEMS
@@ -15,7 +15,7 @@ from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, ablation_of
 from kdad.experiments.tables import axis_headline, axis_table, category_table, compare_pairs
 from kdad.parameters.dataset import DatasetParameters
-from kdad.pipelines import blocks, made, own
+from kdad.pipelines import BoxedNode, blocks, made, own
 from kdad.pipelines.cases import create_cases, describe_origin, describe_root, report_missing, results_of
 from kdad.seeding import numpy_generator
 
@@ -33,17 +33,19 @@ def create_ablation(system: str) -> Pipeline:
     """Run every case, summarise and draw their results, and end with an error for missing ones."""
     name = ablation_of(system)
     plan = own(name, "plans") | {"ablation": f"params:{name}"}
-    summary = Node(
+    summary = BoxedNode(
         summarise_variants,
         plan | {"results": f"{name}.{system}.results"},
         made(name, "summary", "summary_csv", "pairs", "missing", "origin"),
         name=f"{name}_summarise_variants",
+        namespace="report",
     )
-    page = Node(
+    page = BoxedNode(
         write_page,
         plan | own(name, "summary", "pairs", "missing", "origin") | blocks("dataset"),
         made(name, "figures", "page", "headline"),
         name=f"{name}_draw",
+        namespace="report",
     )
     return create_cases(name) + Pipeline([summary, page, report_missing(name)])
 
@@ -103,11 +105,12 @@ def describe_bases(plan: Plan) -> str:
 
 def create_baselines() -> Pipeline:
     """Run every baseline, and every system that stands among them, and compare them."""
-    summary = Node(
+    summary = BoxedNode(
         compare_baselines,
         inputs=["baselines.plans", "params:dataset", *results_of("baselines")],
         outputs=made("baselines", "table", "metrics_by_method", "sheets", "page", "missing", "detectors"),
         name="baselines_compare",
+        namespace="report",
     )
     return create_cases("baselines") + Pipeline([summary, report_missing("baselines")])
 
@@ -137,7 +140,7 @@ def compare_baselines(
 
 def create_paper_tables() -> Pipeline:
     """Run the cases of every system that has a method, and compare them with the papers."""
-    compared = Node(
+    compared = BoxedNode(
         compare_with_papers,
         inputs=[
             *("paper_tables.plans", "paper_results", "params:paper_tables", "params:dataset"),
@@ -145,6 +148,7 @@ def create_paper_tables() -> Pipeline:
         ],
         outputs=made("paper_tables", "cells", "page", "excerpt", "missing"),
         name="compare_with_papers",
+        namespace="report",
     )
     return create_cases("paper_tables") + Pipeline([compared, report_missing("paper_tables")])
 

@@ -21,7 +21,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import blocks, ingestion, made, own, reporting, shared
+from kdad.pipelines import BoxedNode, blocks, ingestion, made, own, reporting, shared
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.threshold import Threshold
 from kdad.storage.content_store import Stores
@@ -157,13 +157,14 @@ _MACHINE = shared("stores") | blocks("compute")
 def create_frozen(system: str) -> Pipeline:
     """Check the inputs and make the frozen networks ready."""
     inputs = _IMAGES | _MACHINE | blocks("seed")
-    return Pipeline([_settings_node(prepare_frozen, system, inputs, f"{system}.frozen")])
+    return Pipeline([_settings_node("features", prepare_frozen, system, inputs, f"{system}.frozen")])
 
 
 def create_features(system: str) -> Pipeline:
     """Run the frozen networks over every image, once."""
     inputs = _IMAGES | _MACHINE | own(system, "frozen")
-    return Pipeline([_settings_node(compute_features, system, inputs, made(system, "features", "feature_cost"))])
+    outputs = made(system, "features", "feature_cost")
+    return Pipeline([_settings_node("features", compute_features, system, inputs, outputs)])
 
 
 def create_fitting(system: str) -> Pipeline:
@@ -171,7 +172,7 @@ def create_fitting(system: str) -> Pipeline:
     inputs = _IMAGES | _MACHINE | blocks("seed") | own(system, "frozen")
     inputs |= {"reported": "data_report_table", "feature_caches": f"{system}.features"}
     outputs = made(system, "fitted", "loss_history", "fitting_cost")
-    return Pipeline([_settings_node(fit_detector, system, inputs, outputs)])
+    return Pipeline([_settings_node("fit", fit_detector, system, inputs, outputs)])
 
 
 def create_scoring(system: str) -> Pipeline:
@@ -192,19 +193,27 @@ def create_scoring(system: str) -> Pipeline:
     ]
     return Pipeline(
         [
-            Node(function, fitted | inputs, outputs, name=f"{system}_{function.__name__}", tags=["inference"])
+            BoxedNode(
+                function,
+                fitted | inputs,
+                outputs,
+                name=f"{system}_{function.__name__}",
+                tags=["inference"],
+                namespace="score",
+            )
             for function, inputs, outputs in steps_of_scoring
         ]
     )
 
 
-def _settings_node(function, system: str, inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    return Node(
+def _settings_node(box: str, function, system: str, inputs: dict[str, str], outputs: str | list[str]) -> Node:
+    return BoxedNode(
         bind_first(function, system),
         blocks(*SYSTEMS[system].Settings.model_fields) | inputs,
         outputs,
         name=f"{system}_{function.__name__}",
         tags=["training"],
+        namespace=box,
     )
 
 

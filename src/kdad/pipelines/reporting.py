@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 from matplotlib.figure import Figure
 
 from kdad.detectors.detector import Detector
@@ -21,7 +21,7 @@ from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import PixelCurves
 from kdad.parameters.blocks import ReportingParameters
 from kdad.parameters.written_names import printable
-from kdad.pipelines import blocks, made, own, shared
+from kdad.pipelines import BoxedNode, blocks, made, own, shared
 from kdad.reporting import curves as drawing
 from kdad.reporting.heat_maps import draw_test_sheet
 from kdad.reporting.threshold_remarks import threshold_remarks
@@ -257,12 +257,13 @@ def create_pipeline(system: str) -> Pipeline:
     ]
     return Pipeline(
         [
-            Node(
+            BoxedNode(
                 function,
                 own(system, *names) | others,
                 f"{system}.{outputs}" if isinstance(outputs, str) else made(system, *outputs),
                 name=f"{system}_{function.__name__}",
                 tags=["reporting"],
+                namespace="report",
             )
             for function, names, others, outputs in nodes
         ]

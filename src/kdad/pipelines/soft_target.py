@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
@@ -27,7 +27,7 @@ from kdad.images.published.one_class import classified_images
 from kdad.images.splits import Split
 from kdad.metrics.ranking import classification_metrics, image_auroc
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import ingestion
+from kdad.pipelines import BoxedNode, ingestion
 from kdad.progress import counted
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 from kdad.scoring.parameters import MeasuringParameters
@@ -244,23 +244,30 @@ def create_pipeline() -> Pipeline:
     drawn = {name: tables[name] for name in ("teachers", "sweep", "labels")}
     kept = {**_SHARED, "split_table": "split_table", "measuring": "params:measuring"}
     steps = [
-        (on_distillation(train_teachers), _SHARED, ["teachers", "teacher_loss_history"], "train_soft_teachers"),
-        (on_distillation(sweep_temperatures), _SHARED, "sweep", "sweep_temperatures"),
-        (on_distillation(sweep_labels), _SHARED, "labels", "sweep_labels"),
-        (on_distillation(omit_class), _SHARED, "omission", "omit_class"),
-        (on_distillation(score_disagreement), _SHARED, "anomaly", "score_disagreement"),
-        (draw_soft_targets, _SHARED | drawn, "figures", "draw_soft_targets"),
-        (summarise_soft_targets, tables, "summary", "summarise_soft_targets"),
-        (keep_student, kept, "detector", "keep_student"),
+        (
+            on_distillation(train_teachers),
+            _SHARED,
+            ["teachers", "teacher_loss_history"],
+            "train_soft_teachers",
+            "sweeps",
+        ),
+        (on_distillation(sweep_temperatures), _SHARED, "sweep", "sweep_temperatures", "sweeps"),
+        (on_distillation(sweep_labels), _SHARED, "labels", "sweep_labels", "sweeps"),
+        (on_distillation(omit_class), _SHARED, "omission", "omit_class", "sweeps"),
+        (on_distillation(score_disagreement), _SHARED, "anomaly", "score_disagreement", "sweeps"),
+        (draw_soft_targets, _SHARED | drawn, "figures", "draw_soft_targets", "report"),
+        (summarise_soft_targets, tables, "summary", "summarise_soft_targets", "report"),
+        (keep_student, kept, "detector", "keep_student", "fit"),
     ]
     return ingestion.create_pipeline() + Pipeline(
         [
-            Node(
+            BoxedNode(
                 function,
                 inputs=inputs,
                 outputs=f"soft_target.{made}" if isinstance(made, str) else [f"soft_target.{name}" for name in made],
                 name=name,
+                namespace=box,
             )
-            for function, inputs, made, name in steps
+            for function, inputs, made, name, box in steps
         ]
     )

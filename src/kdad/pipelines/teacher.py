@@ -1,7 +1,7 @@
 """Uninformed Students: teachers of each receptive field, pretrained on natural images, then students as any system."""
 
 import pandas as pd
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import TrainContext
@@ -18,7 +18,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import blocks, ingestion, reporting, shared
+from kdad.pipelines import BoxedNode, blocks, ingestion, reporting, shared
 from kdad.pipelines.detector import create_features, create_fitting, create_scoring
 from kdad.reporting.curves import draw_loss_curves
 from kdad.storage.content_store import ContentStore, Stores
@@ -62,8 +62,22 @@ def create_teachers() -> Pipeline:
     figure = f"{_SYSTEM}.teacher_loss_figure"
     return Pipeline(
         [
-            Node(train_teachers, inputs, [f"{_SYSTEM}.frozen", history], name="train_teachers", tags=["training"]),
-            Node(draw_loss_curves, {"history": history}, figure, name="draw_teacher_losses", tags=["reporting"]),
+            BoxedNode(
+                train_teachers,
+                inputs,
+                [f"{_SYSTEM}.frozen", history],
+                name="train_teachers",
+                tags=["training"],
+                namespace="teachers",
+            ),
+            BoxedNode(
+                draw_loss_curves,
+                {"history": history},
+                figure,
+                name="draw_teacher_losses",
+                tags=["reporting"],
+                namespace="teachers",
+            ),
         ]
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from kdad.pipelines import blocks, shared
+from kdad.pipelines import BoxedNode, blocks, shared
 from kdad.pipelines.ingestion.nodes import (
     report_images,
     sample_teacher_patches,
@@ -28,7 +28,7 @@ def create_report(system: str) -> Pipeline:
     """Leave a page of what images there are and what is odd about them, once the frozen networks of `system` ran."""
     inputs = shared("image_set", "image_table", "split_table") | {"feature_caches": f"{system}.features"}
     outputs = ["data_report", "data_report_table", "duplicates"]
-    return Pipeline([_node(report_images, inputs | blocks("dataset"), outputs)])
+    return Pipeline([Node(report_images, inputs | blocks("dataset"), outputs, name="report_images", tags="training")])
 
 
 def create_patches() -> Pipeline:
@@ -37,4 +37,4 @@ def create_patches() -> Pipeline:
 
 
 def _node(function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    return Node(function, inputs, outputs, name=function.__name__, tags="training")
+    return BoxedNode(function, inputs, outputs, name=function.__name__, tags="training", namespace="ingestion")
