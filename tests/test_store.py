@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.storage.content_store import ContentStore
 from kdad.storage.replacing import ProcessLock
-from kdad.store import detector_rows, entries, freed_by, main, outputs_of, removable, remove, size_of
+from kdad.store import detector_rows, entries, main, outputs_of, removable, remove, size_of
 
 DAY = 86400
 
@@ -85,8 +85,8 @@ def test_room_is_freed_only_by_files_that_have_no_other_name(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "one/file").write_bytes(b"123")
     os.link(tmp_path / "one/file", tmp_path / "two/file")
-    assert freed_by([tmp_path / "one"]) == 0
-    assert freed_by([tmp_path / "one", tmp_path / "two"]) == size_of(tmp_path) == 3
+    assert size_of(tmp_path / "one", freed=True) == 0
+    assert size_of(tmp_path / "one", tmp_path / "two", freed=True) == size_of(tmp_path) == 3
 
 
 def test_the_latest_and_the_best_detector_are_said(project):

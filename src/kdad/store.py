@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,11 +52,11 @@ def entries(project: Path) -> list[Entry]:
     data = project / DATA
     naming = [(place, text) for output in outputs_of(project) for place, text in _naming(project / output)]
     found = []
-    for store in STORES:
-        for folder in (path for path in (data / store).glob("*") if path.is_dir()):
-            needed = {place for place, text in naming if folder.name in text}
+    for store, kind in STORES.items():
+        for folder in filter(Path.is_dir, (data / store).glob("*")):
+            needed = sorted({place for place, text in naming if folder.name in text})
             made_by = _read(folder / MADE_BY).get("command", "")
-            found.append(Entry(folder, _what(folder, STORES[store]), made_by, _used(folder), (*sorted(needed),)))
+            found.append(Entry(folder, _what(folder, kind), made_by, _used(folder), tuple(needed)))
     return sorted(found, key=lambda entry: entry.used)
 
 
@@ -70,20 +71,15 @@ def removable(found: Iterable[Entry], older_than: float) -> list[Entry]:
     return [entry for entry in found if not entry.needed_by and time.time() - entry.used > older_than]
 
 
-def freed_by(folders: Iterable[Path]) -> int:
-    """Return the bytes that the disk has when these folders go: files with another name elsewhere stay."""
-    links: dict[tuple[int, int], tuple[int, int, int]] = {}
-    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
-        facts = path.stat()
-        seen = links.get((facts.st_dev, facts.st_ino), (0, 0, 0))[0]
-        links[facts.st_dev, facts.st_ino] = seen + 1, facts.st_nlink, facts.st_size
-    return sum(size for seen, names, size in links.values() if seen == names)
+def size_of(*folders: Path, freed: bool = False) -> int:
+    """Return the bytes of the folders' files, each once whatever names it has.
 
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of a folder's files, each once whatever names it has."""
-    facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    return sum({(fact.st_dev, fact.st_ino): fact.st_size for fact in facts}.values())
+    With `freed` those that the disk has when the folders go: files with another name elsewhere stay.
+    """
+    facts = [path.stat() for folder in folders for path in folder.rglob("*") if path.is_file()]
+    names = Counter((one.st_dev, one.st_ino) for one in facts)
+    files = {(one.st_dev, one.st_ino): one for one in facts}
+    return sum(one.st_size for key, one in files.items() if not freed or names[key] == one.st_nlink)
 
 
 def remove(chosen: Iterable[Entry], project: Path) -> None:
@@ -117,10 +113,8 @@ def _what(folder: Path, kind: str) -> str:
     if folder.name.startswith("source_"):
         return "weights of a source from a file"
     if "network" in facts:
-        height, width = facts["image_size"]
-        return (
-            f"outputs of {facts['network'].get('name', 'a teacher')} for {facts['count']} images of {height} x {width}"
-        )
+        name, size = facts["network"].get("name", "a teacher"), " x ".join(map(str, facts["image_size"]))
+        return f"outputs of {name} for {facts['count']} images of {size}"
     case = _read(folder / "result.json")
     if case:
         return f"case: {case['system']}, {case['axis']} {case['variant']}, {case['category']}, seed {case['seed']}"
@@ -130,33 +124,29 @@ def _what(folder: Path, kind: str) -> str:
 
 def _used(folder: Path) -> float:
     """Return when a folder was last asked for, as far as the disk notes it: its checksums are read each time."""
-    path = folder / CHECKSUMS
-    facts = (path if path.is_file() else folder).stat()
+    facts = (folder / CHECKSUMS if (folder / CHECKSUMS).is_file() else folder).stat()
     return max(facts.st_atime, facts.st_mtime)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def detector_rows(project: Path, output: str) -> list[tuple[str, str, str, str]]:
     """Return each detector below `output`: its folder, what it is, the run that made it, and its remarks."""
-    models = project / output / "06_models"
     try:
         latest: Path | None = find_latest(project / output, project)[0]
     except InputError:  # none, or several, which `latest` itself says
         latest = None
     rows = []
-    for path in sorted(models.rglob("detector/detector.json")):
+    for path in sorted((project / output / "06_models").rglob("detector/detector.json")):
         folder, facts = path.parent, _read(path)
         made_by, is_kept = facts.get("made_by", {}), folder.parent.parent.name == RUNS
         remarks = ["latest"] if folder == latest else ["kept"] if is_kept else []
-        if _is_best(folder, is_kept):
-            remarks.append("best")
+        remarks += ["best"] if _is_best(folder, is_kept) else []
         auroc = made_by.get("metrics", {}).get("image_auroc")
         what = f"{facts.get('system', 'unreadable')}" + ("" if auroc is None else f", image AUROC {auroc:.3f}")
         run = f"{made_by.get('made', '')[:16]} {(made_by.get('mlflow_run') or '')[:8]}"
@@ -170,8 +160,7 @@ def _is_best(folder: Path, is_kept: bool) -> bool:
         return False
     if not is_kept:
         return better_than(folder) is None
-    newest = folder.parent.parent.parent / str(Result.read(folder).system) / "detector"
-    better = better_than(newest)
+    better = better_than(folder.parents[2] / str(Result.read(folder).system) / "detector")
     return better is not None and better.detector == folder
 
 
@@ -185,10 +174,10 @@ def _project() -> Path:
     return Path.cwd()
 
 
-def _show(entries_shown: list[Entry], project: Path, console: Console) -> None:
+def _show(shown: list[Entry], project: Path, console: Console) -> None:
     headers = (Column("store", overflow="fold"), "what", "made by", "last used", "size", "needed by")
     table = Table(*headers, title="Finished work, found by its key")
-    for entry in entries_shown:
+    for entry in shown:
         used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
         needed = ", ".join(entry.needed_by) or "nothing: safe to remove"
         place = entry.folder.relative_to(project / DATA).as_posix()
@@ -205,13 +194,8 @@ def main() -> None:
 def list_all() -> None:
     """List detectors, which is latest and best, and each entry of the stores with what needs it."""
     project, console = _project(), Console()
-    table = Table(
-        Column("detector", overflow="fold"),
-        "what",
-        "made",
-        "",
-        title="Detectors, which are never cleaned",
-    )
+    headers = (Column("detector", overflow="fold"), "what", "made", "")
+    table = Table(*headers, title="Detectors, which are never cleaned")
     for output in outputs_of(project):
         for row in detector_rows(project, output):
             table.add_row(*map(escape, row))
@@ -228,7 +212,7 @@ def size() -> None:
         if (project / DATA / store).is_dir():
             table.add_row(f"{DATA}/{store}", _megabytes(size_of(project / DATA / store)), f"store of {what}")
     table.add_row(DATA, _megabytes(size_of(project / DATA)), "all, stores too")
-    free = freed_by(entry.folder for entry in removable(entries(project), 0))
+    free = size_of(*(entry.folder for entry in removable(entries(project), 0)), freed=True)
     table.add_row("", _megabytes(free), "of it nothing needs: `clean --older-than 0d`")
     Console().print(table)
 
@@ -243,7 +227,7 @@ def clean(older_than: str, yes: bool) -> None:
         raise CommandLineError(f"--older-than: '{older_than}' is no age; give 12h, 30d or 8w", ExitCode.WRONG_COMMAND)
     project = _project()
     chosen = removable(entries(project), int(match[1]) * _SECONDS[match[2]])
-    freed = _megabytes(freed_by(entry.folder for entry in chosen))
+    freed = _megabytes(size_of(*(entry.folder for entry in chosen), freed=True))
     if chosen:
         _show(chosen, project, Console())
     if yes:

@@ -17,7 +17,6 @@ from kdad.features.cache import open_cache, overall_sd
 from kdad.features.extraction import (
     ExtractionOptions,
     FeatureSet,
-    obtain_class_features,
     obtain_features,
     read_images,
 )
@@ -307,7 +306,8 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
     for normal in (0, 1):
         images, split = _one_class(normal)
         passes.clear()
-        found = obtain_class_features(shared, _network(images, split, weights), images, split, ExtractionOptions(4))
+        given = (shared, _network(images, split, weights), images, split, ExtractionOptions(4))
+        found = obtain_features(*given, shares_classes=True)
         assert passes == ([4, 4, 3] if normal == 0 else [])  # all eleven images, once
         alone = obtain_features(
             ContentStore(tmp_path / f"alone{normal}"),
@@ -325,16 +325,17 @@ def test_classes_share_one_pass_and_have_the_outputs_and_statistics_of_their_own
             np.testing.assert_allclose(statistics["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(statistics["sd"], expected["sd"], rtol=1e-4, atol=1e-6)
         assert found.points == alone.points
-        assert obtain_class_features(
-            shared, _network(images, split, weights), images, split, ExtractionOptions(4)
-        ).reused
+        assert obtain_features(*given, shares_classes=True).reused
 
 
-def test_classes_do_not_share_what_is_not_kept(tmp_path):
+def test_classes_do_not_share_what_is_not_kept(tmp_path, passes):
     images, split = _one_class(0)
     network = _network(images, split, ContentStore(tmp_path / "weights"))
-    found = obtain_class_features(ContentStore(tmp_path), network, images, split, ExtractionOptions(4, keep=False))
-    alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, ExtractionOptions(4, keep=False))
+    options = ExtractionOptions(4, keep=False)
+    passes.clear()
+    found = obtain_features(ContentStore(tmp_path), network, images, split, options, shares_classes=True)
+    assert sum(passes) == len(split)  # the class alone, once
+    alone = obtain_features(ContentStore(tmp_path / "alone"), network, images, split, options)
     assert not found.kept
     assert found.manifest == alone.manifest
 

@@ -70,7 +70,7 @@ def test_each_way_of_asking_gives_what_the_file_gives_in_process(client, place):
 def test_the_score_is_that_of_the_whole_file_its_resize_included(client, place):
     file = open_exported(exported_file(place))
     picture = coloured_noise(90, 60)
-    (score,), _ = file.score_pixels(picture[None])
+    (score,), _ = file.runtime.run_pixels(picture[None])
     spread = np.ptp(file.validation_scores)
     assert client.post("/predict", content=png(picture)).json()["score"] == pytest.approx(score, abs=1e-4 * spread)
 

@@ -14,7 +14,7 @@ from kdad.compute import Compute
 from kdad.detectors.detector import Detector, Outputs
 from kdad.detectors.predictor import colour_limits_of
 from kdad.errors import InputError
-from kdad.features.extraction import FeatureSet, obtain_class_features, obtain_features
+from kdad.features.extraction import FeatureSet, obtain_features
 from kdad.features.network import FrozenNetwork, NetworkReference
 from kdad.images.splits import Split
 from kdad.metrics.measure import MapSet
@@ -45,14 +45,13 @@ def extract_features(
     What `feature_set` has already is taken where it is of the same networks. With `shares_classes` the classes of
     a labelled set share one pass.
     """
-    obtain = obtain_class_features if shares_classes else obtain_features
     options = detector.extraction_options(settings, feature_set.images.size)
     features = {}
     for name, reference in references.items():
         known = feature_set.features.get(name)
         if known is None or known.manifest["network"] != reference.identity:
             network = FrozenNetwork(reference, compute)
-            known = obtain(store, network, feature_set.images, feature_set.split, options)
+            known = obtain_features(store, network, feature_set.images, feature_set.split, options, shares_classes)
         features[name] = known
     return replace(feature_set, features=features)
 

@@ -78,35 +78,31 @@ def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:
 
 
 def obtain_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, options: ExtractionOptions
+    store: ContentStore,
+    network: FrozenNetwork,
+    images: ImageSet,
+    split: Split,
+    options: ExtractionOptions,
+    shares_classes: bool = False,
 ) -> FeatureCache:
     """Run a network once over every image of `split`, in its order, or open what an earlier run has kept.
 
-    Mean and standard deviation of each channel are streamed over the training images. Where some of these are unused,
-    and outputs are kept, the network runs once for all such splits.
+    Mean and standard deviation of each channel are streamed over the training images. Where outputs are kept, the
+    network runs once for all splits that leave other training images unused, and with `shares_classes` once for all
+    classes of a labelled set.
     """
     wanted = _describe(network, images, split.images_digest, split.training_digest, options)
+    if options.keep is not False and shares_classes:
+        every = EveryClass(images)
+        described = _describe(network, every, every.digest(), "all", options)
+        whole = _obtain(store, described, network, every, np.ones(len(every.samples), dtype=bool), options)
+        if whole.kept:
+            return _select(store, wanted | {"of": "every class"}, whole, every.rows_of(split.table), split)
     if options.keep is not False and split.is_part("unused").any():
         whole = obtain_features(store, network, images, split.with_all_training, options)
         if whole.kept:
             return _select(store, wanted | {"of": "every training image"}, whole, np.arange(len(split)), split)
     return _obtain(store, wanted, network, images, split.is_part("train"), options)
-
-
-def obtain_class_features(
-    store: ContentStore, network: FrozenNetwork, images: ImageSet, split: Split, options: ExtractionOptions
-) -> FeatureCache:
-    """Run a network once over all classes of a labelled set, and pick the images of one class's split.
-
-    The statistics are those of its own training images, as if the network had run on them alone.
-    """
-    every = EveryClass(images)
-    described = _describe(network, every, every.digest(), "all", options)
-    whole = _obtain(store, described, network, every, np.ones(len(every.samples), dtype=bool), options)
-    if not whole.kept:
-        return obtain_features(store, network, images, split, options)
-    wanted = _describe(network, images, split.images_digest, split.training_digest, options)
-    return _select(store, wanted | {"of": "every class"}, whole, every.rows_of(split.table), split)
 
 
 def _select(

@@ -18,21 +18,15 @@ _SHIFT = 0.05  # of a side, at most
 class AugmentedSet(WrappedSet):
     """Another set, after whose images come `augment_copies` copies of each that trains.
 
-    What is held out has none: the threshold is of images as they come. `seed` is the run's, by which that is.
+    What is held out has none: the threshold is of images as they come. `seed` is the run's, which decides what that is.
     """
 
     def __init__(self, images: ImageSet, parameters: DatasetParameters, seed: int = 0) -> None:
-        self._images, self._augment, self._times, self._seed = (
-            images,
-            parameters.augment,
-            parameters.augment_copies,
-            seed,
-        )
+        self._images, self._augment, self._seed = images, parameters.augment, seed
         self.name, self.category, self.size = images.name, parameters.category_name, images.size
-        parts = split_set(images.samples, parameters, seed)
-        self._training = [row for row, part in enumerate(parts) if part == "train"]
+        training = [row for row, part in enumerate(split_set(images.samples, parameters, seed)) if part == "train"]
         #: The row of each copy's image, and the copy's number from 1 on.
-        self._copies = [(row, number) for row in self._training for number in range(1, self._times + 1)]
+        self._copies = [(row, number) for row in training for number in range(1, parameters.augment_copies + 1)]
         self.samples = images.samples + [
             replace(images.samples[row], id=copy_name(images.samples[row].id, number), has_mask=False)
             for row, number in self._copies
@@ -73,23 +67,20 @@ class AugmentedSet(WrappedSet):
         return self._images.facts(index) if index < len(self._images.samples) else None
 
     def own_pixels(self, index: int) -> np.ndarray:
-        copied = index >= len(self._images.samples)
-        return super().own_pixels(index) if copied else self._images.own_pixels(index)
+        return (self._images if index < len(self._images.samples) else super()).own_pixels(index)
 
     def fingerprint(self, index: int) -> str:
         images, row = self._at(index)
         own = images.fingerprint(row)
-        return (
-            own
-            if index == row
-            else hash_content(f"{own} {self._augment} {self.samples[index].id} {self._seed}".encode())
-        )
+        made = f"{own} {self._augment} {self.samples[index].id} {self._seed}"
+        return own if index == row else hash_content(made.encode())
 
     def remarks(self) -> list[tuple[str, str]]:
         """Say what was understood of the set, and what the copies cost."""
         megabytes = 12 * self.size[0] * self.size[1] * len(self._copies) / 1e6
+        times = max((number for _, number in self._copies), default=1)
         said = (
-            f"{len(self._copies)} copies ({self._augment}) of {len(self._training)} training images, {megabytes:,.0f} "
-            f"MB of images; training, and what frozen networks keep for it, take {self._times + 1} times as much"
+            f"{len(self._copies)} copies ({self._augment}) of {len(self._copies) // times} training images, "
+            f"{megabytes:,.0f} MB of images; training, and what frozen networks keep for it, take {times + 1} times as much"
         )
         return [*super().remarks(), ("augment", said)]

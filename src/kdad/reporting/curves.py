@@ -25,8 +25,6 @@ from kdad.scoring.threshold import Threshold
 
 #: A curve by the name of its localisation method: x and y values.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
-
-
 #: Of lines that may lie on each other.
 _DASHES = ("-", "--", "-.", (0, (1, 2)))
 
@@ -62,7 +60,7 @@ def _draw_image_roc(axes: Axes, test: pd.DataFrame, measured: dict[str, Any]) ->
     fpr, tpr, _ = roc_curve(label, test["score"], drop_intermediate=False)
     low, high = binomial_interval(np.rint(tpr * anomalous), anomalous)
     axes.fill_between(fpr, low, high, color=CYCLE[0], alpha=0.15, linewidth=0)
-    area = f"{METRICS['image_auroc'].text(measured['image_auroc'])}"
+    area = METRICS["image_auroc"].text(measured["image_auroc"])
     if measured["image_auroc_low"] is not None:
         area += f" [{measured['image_auroc_low']:.3f}, {measured['image_auroc_high']:.3f}]"
     names = ("Detection: images", "of normal images", "true positive rate, share of anomalous images")

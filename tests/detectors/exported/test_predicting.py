@@ -72,7 +72,7 @@ def test_a_file_keeps_the_thresholds_of_categories(exported, detector, tmp_path,
 @pytest.mark.parametrize("size", [(1, 32, 48), (3, 77, 101), (2, 5, 200)])
 def test_pixels_of_any_size_and_number_are_predicted_by_the_file_itself(runtime, size, exported, detector):
     pixels = coloured_noise(*size)
-    scores, maps = open_exported(exported() / "detector.onnx", runtime).score_pixels(pixels)
+    scores, maps = open_exported(exported() / "detector.onnx", runtime).runtime.run_pixels(pixels)
     expected = [detector.predict(one) for one in pixels]
     assert scores.shape == (size[0],)
     assert maps.shape == (size[0], 32, 48)
@@ -111,7 +111,7 @@ def test_what_loses_digits_has_a_threshold_of_its_own_and_says_what_it_lost(runt
     predictor, images = load(exported(runtime, precision)), waves()
     parts = np.array([sample.subset for sample in images.samples])
     pixels = np.stack([images.own_pixels(row) for row in range(len(parts))])
-    scores = np.array([predictor.score_pixels(one[None])[0][0] for one in pixels], dtype=np.float64)
+    scores = np.array([predictor.runtime.run_pixels(one[None])[0][0] for one in pixels], dtype=np.float64)
     exact = np.array([detector.predict(one).score for one in pixels])
     validation = scores[parts == "validation"]
     assert predictor.threshold == quantile_threshold(validation, 0.5)
@@ -141,7 +141,7 @@ def test_a_file_keeps_a_threshold_that_it_is_given_later(exported, detector, tmp
     assert again.threshold.value == 8
     assert (again.facts.threshold_set_by, again.colour_limits) == ("runtime", (0.0, 2.0))
     pixels = coloured_noise(1, 40, 40)
-    assert again.score_pixels(pixels)[0] == pytest.approx(predictor.score_pixels(pixels)[0])
+    assert again.runtime.run_pixels(pixels)[0] == pytest.approx(predictor.runtime.run_pixels(pixels)[0])
 
 
 def test_a_file_that_is_overwritten_changes_nothing_of_what_was_opened(exported, tmp_path):
@@ -232,9 +232,9 @@ def test_a_file_leaves_out_what_lies_outside_of_the_region(detector, tmp_path):
         first = coloured_noise(2, 40, 64)
         second = first.copy()
         second[:, 28:] = coloured_noise(2, 12, 64)[:, ::-1]
-        for one, other in zip(predictor.score_pixels(first), predictor.score_pixels(second), strict=True):
+        for one, other in zip(predictor.runtime.run_pixels(first), predictor.runtime.run_pixels(second), strict=True):
             np.testing.assert_array_equal(one, other)
-        scores, maps = predictor.score_pixels(first)
+        scores, maps = predictor.runtime.run_pixels(first)
         for image, score, shown in zip(first, scores, maps, strict=True):
             expected = detector.predict(image)
             assert score == pytest.approx(expected.score, rel=1e-4)

@@ -172,7 +172,7 @@ def test_a_model_that_its_runtime_cannot_run_is_refused(exported, tmp_path):
     write_model(model, facts.model_copy(update={"sha256": ""}).texts(), tmp_path / "detector.onnx")  # as once
     for runtime in ("onnxruntime", "openvino"):
         with pytest.raises(InputError, match=r"cannot be read as ONNX .*undamaged copy"):
-            open_exported(tmp_path / "detector.onnx", runtime).score_pixels(coloured_noise(1, 32, 48))
+            open_exported(tmp_path / "detector.onnx", runtime).runtime.run_pixels(coloured_noise(1, 32, 48))
 
 
 def test_a_file_of_another_program_is_refused(exported, tmp_path):

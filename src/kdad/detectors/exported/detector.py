@@ -41,11 +41,6 @@ class ExportedDetector(Predictor):
         scores, *maps = self.runtime.run_prepared(np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32))
         return scores, maps[0] if maps else None
 
-    def score_pixels(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return scores `(B,)` and maps `(B, h, w)` of uint8 RGB `(B, H, W, 3)` of any size: all by the file itself."""
-        scores, *maps = self.runtime.run_pixels(np.ascontiguousarray(image))
-        return scores, maps[0] if maps else None
-
     def save(self, folder: str | Path) -> Path:
         """Write the file with the threshold that it has now to a folder, which then holds it alone."""
         changed = {
