@@ -203,11 +203,7 @@ def set_threshold(
 
 
 def set_pixel_threshold(
-    detector: Detector,
-    feature_set: FeatureSet,
-    anomaly_maps: dict[str, np.ndarray],
-    quantile: float,
-    min_area: int,
+    detector: Detector, feature_set: FeatureSet, anomaly_maps: dict[str, np.ndarray], quantile: float, min_area: int
 ) -> None:
     """Give `detector` its threshold on maps, of normal validation images; none without maps of them."""
     if not detector.methods or detector.is_costly(detector.methods[0]):

@@ -73,8 +73,7 @@ class Case:
 def code_of(system: str) -> str:
     """Return a digest of the code behind a system's results: its own, and that of fitting, mapping and measuring."""
     return code_digest(
-        *(SYSTEMS[system].module, "kdad.detectors.evaluation"),
-        *("kdad.metrics.measure", "kdad.features.extraction"),
+        *(SYSTEMS[system].module, "kdad.detectors.evaluation"), *("kdad.metrics.measure", "kdad.features.extraction")
     )
 
 

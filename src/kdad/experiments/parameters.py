@@ -91,10 +91,7 @@ class PaperMethodParameters(StrictModel):
     tables: list[str] = Field(["all"], description="tables that show it, or all")
     paper: list[str] = Field(default_factory=list, description="its names in the papers' tables")
     settings: Overrides = Field(default_factory=dict, description="what differs from the run's own blocks")
-    image_size: int | list[int] | None = Field(
-        None,
-        description="a size of its own, instead of dataset.image_size",
-    )
+    image_size: int | list[int] | None = Field(None, description="a size of its own, instead of dataset.image_size")
     by_default: bool = Field(True, description="whether `chosen: all` has it; else it is run when it is named")
 
     @field_validator("image_size", mode="before")

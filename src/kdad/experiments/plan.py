@@ -52,12 +52,12 @@ def ablation_of(system: str) -> str:
     return next((name for name, varied in _SYSTEM_OF.items() if varied == system), system + SUFFIX)
 
 
-def plan_ablation(parameters: dict[str, Any], name: str, block: dict[str, Any] | None = None) -> Plan:
-    """Lay every variant of an ablation over the run's own parameters; `block` instead of the parameters' own one.
+def plan_ablation(parameters: dict[str, Any], name: str) -> Plan:
+    """Lay every variant of an ablation over the run's own parameters.
 
     Raises `InputError`, naming axis and variant, when the result is not valid.
     """
-    ablation = AblationParameters.model_validate(parameters[name] if block is None else block)
+    ablation = AblationParameters.model_validate(parameters[name])
     system = system_of(name)
     datasets = category_datasets(parameters["dataset"], ablation.categories, name)
     own = {field: parameters[field] for field in SYSTEMS[system].Settings.model_fields}

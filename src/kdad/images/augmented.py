@@ -81,6 +81,7 @@ class AugmentedSet(WrappedSet):
         times = max((number for _, number in self._copies), default=1)
         said = (
             f"{len(self._copies)} copies ({self._augment}) of {len(self._copies) // times} training images, "
-            f"{megabytes:,.0f} MB of images; training, and what frozen networks keep for it, take {times + 1} times as much"
+            f"{megabytes:,.0f} MB of images; training, and what frozen networks keep for it, take {times + 1} times as "
+            "much"
         )
         return [*super().remarks(), ("augment", said)]

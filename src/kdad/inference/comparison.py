@@ -147,11 +147,7 @@ def measure_comparison(table: pd.DataFrame) -> dict[str, Any]:
         "only_b_is_right": alone[1] if labelled else None,
         "mcnemar_p_value": mcnemar(*alone) if labelled else None,
         **{
-            name: {
-                "anomalous": int(decisions[name].sum()),
-                "false_alarms": count(name, 0),
-                "missed": count(name, 1),
-            }
+            name: {"anomalous": int(decisions[name].sum()), "false_alarms": count(name, 0), "missed": count(name, 1)}
             for name in NAMES
         },
     }

@@ -139,8 +139,7 @@ class CalibrationParameters(StrictModel):
         None, description="the threshold is of images that are predicted by these tiles; null: of whole ones"
     )
     output: str | None = Field(
-        None,
-        description="results; null: data/06_models/calibrated/<detector>/<images>-<digest>/<rule>_<value>",
+        None, description="results; null: data/06_models/calibrated/<detector>/<images>-<digest>/<rule>_<value>"
     )
     batch_size: int = Field(8, ge=1, description="images, or tiles of one, in memory at once")
 

@@ -69,8 +69,8 @@ def compare_detectors(
         rows.append(table_row(name, label, pair, units, by))
         pictures.consider(rows[-1], pair)
         del pair  # a large image is not kept while the next is predicted
-    kinds = {"label": "Int64", "decision_a": "Int64", "decision_b": "Int64", "seen": "string"}
-    table = pd.DataFrame(rows).astype(kinds)
+    types = {"label": "Int64", "decision_a": "Int64", "decision_b": "Int64", "seen": "string"}
+    table = pd.DataFrame(rows).astype(types)
     metrics = measure_comparison(table)
     for name, detector, predictor in zip(NAMES, detectors, predictors, strict=True):
         metrics[name] |= {"detector": detector.record.get("folder"), "digest": detector.digest}
@@ -101,11 +101,10 @@ def _describe(
     about = dict(describe_images(images, detectors[0], "these are compared without", sizes))
     shown = ("Images", "Labels", "Left out") if sizes is None else ("Images", "Sizes", "Labels", "Left out")
     facts += [(key, about[key]) for key in shown]
-    counts = [sum(name.upper() in (by or "") for by in seen) for name in NAMES]
     facts += [
         ("Seen", f"{count} images that {name.upper()} was trained or calibrated on are shown, and not counted")
-        for name, count in zip(NAMES, counts, strict=True)
-        if count
+        for name in NAMES
+        if (count := sum(name.upper() in (by or "") for by in seen))
     ]
     unit = (
         "how far a score is above its own threshold: 0 at the threshold, -1 at the median of the normal validation "

@@ -20,12 +20,7 @@ RECORD = "root.txt"
 DATA = "data"
 
 #: What results lie below, by pipeline.
-RESULTS = {
-    "inference": "inference",
-    "comparison": "compared",
-    "calibration": "calibrated",
-    "export": "exported",
-}
+RESULTS = {"inference": "inference", "comparison": "compared", "calibration": "calibrated", "export": "exported"}
 
 #: The name of the detector that was made last.
 LATEST = "latest"

@@ -168,10 +168,7 @@ class _Pictures:
     """Thumbnails of images and their masks, each drawn once; all together take what a page may."""
 
     def __init__(
-        self,
-        images: pd.DataFrame,
-        image: Callable[[int], np.ndarray],
-        mask: Callable[[int], np.ndarray | None],
+        self, images: pd.DataFrame, image: Callable[[int], np.ndarray], mask: Callable[[int], np.ndarray | None]
     ) -> None:
         self._images, self._image, self._mask = images, image, mask
         self._side = min(picture_side(len(images)), _SIDE)

@@ -52,8 +52,8 @@ def meaning_of(source: str) -> str:
     return ast.dump(tree)
 
 
-def imported_modules(source: str, package: str = _PACKAGE) -> set[str]:
-    """Return the modules of `package` that a source imports, by their full names."""
+def imported_modules(source: str) -> set[str]:
+    """Return the modules of this package that a source imports, by their full names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -63,7 +63,7 @@ def imported_modules(source: str, package: str = _PACKAGE) -> set[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        found |= {name for name in names if name.split(".")[0] == package and _path_of(name) is not None}
+        found |= {name for name in names if name.split(".")[0] == _PACKAGE and _path_of(name) is not None}
     return found
 
 

@@ -29,11 +29,7 @@ from kdad.storage.provenance import code_version
 
 
 def export_detector(
-    detector: Detector,
-    made_in: str,
-    images: VerificationImages,
-    runtime: RuntimeName,
-    precision: ExportPrecision,
+    detector: Detector, made_in: str, images: VerificationImages, runtime: RuntimeName, precision: ExportPrecision
 ) -> tuple[ExportedFacts, Any]:
     """Return what a file of a detector, which computes in float32, says of itself, and its ONNX model.
 

@@ -26,14 +26,7 @@ from kdad.images.layouts.layout import (
     speaks_of_parts,
     words_of,
 )
-from kdad.images.layouts.lists import (
-    find_dagm,
-    find_real_iad,
-    read_csv_list,
-    read_dagm,
-    read_real_iad,
-    read_rows,
-)
+from kdad.images.layouts.lists import find_dagm, find_real_iad, read_csv_list, read_dagm, read_real_iad, read_rows
 from kdad.images.layouts.masks import label_by_marks, masks_beside
 
 _TEST_SHARE = 0.2
@@ -67,11 +60,7 @@ def read_layout(base: Path, vocabulary: Vocabulary, groups: str | None = None, r
 
 
 def read_list(
-    file: Path,
-    category: str | None,
-    vocabulary: Vocabulary,
-    groups: str | None = None,
-    region: Path | None = None,
+    file: Path, category: str | None, vocabulary: Vocabulary, groups: str | None = None, region: Path | None = None
 ) -> Layout:
     """Understand a CSV list, whose paths begin from its own folder; raises `InputError` as `read_csv_list` does."""
     if not file.is_file():
