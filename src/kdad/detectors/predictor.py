@@ -47,7 +47,7 @@ class Prediction:
         return None if self.map is None or np.isfinite(self.map).all() else "map"
 
     def as_placed(self, placement: Placement) -> "Prediction":
-        """Return it with the map as the image itself lies, which was turned."""
+        """Return the prediction with its map turned back to how the image itself lies."""
         turns = self.map is not None and placement.turned
         return replace(self, map=placement.turn_back(self.map)) if turns else self
 

@@ -28,10 +28,8 @@ def draw_axis(table: pd.DataFrame, title: str) -> Figure:
     for axes, metric, colour in zip(grid, metrics, CYCLE, strict=False):
         _draw_points(axes, table, metric, colour)
     seeds = table["seeds"].max() if "seeds" in table else 1
-    said = (
-        "bars: standard deviation over seeds" if seeds > 1 else "bars: 95 % interval over test images, of image AUROC"
-    )
-    figure.supxlabel(said, x=0.01, ha="left", fontsize=8, color=MUTED)
+    said = "standard deviation over seeds" if seeds > 1 else "95 % interval over test images, of image AUROC"
+    figure.supxlabel(f"bars: {said}", x=0.01, ha="left", fontsize=8, color=MUTED)
     return figure
 
 
@@ -68,12 +66,8 @@ def split_filter_name(variant: str) -> tuple[str, float, bool]:
 
 def draw_filter(table: pd.DataFrame, title: str) -> Figure:
     """Draw localisation over the Gaussian's sigma by method; crosses have an opening, rings are the paper's figures."""
-    parts = [split_filter_name(name) for name in table["variant"]]
-    table = table.assign(
-        method=[method for method, _, _ in parts],
-        sigma=[sigma for _, sigma, _ in parts],
-        opening=[opening for _, _, opening in parts],
-    )
+    parts = list(map(split_filter_name, table["variant"]))
+    table = table.assign(**pd.DataFrame(parts, table.index, ["method", "sigma", "opening"]))
     metrics = [name for name in ("pixel_auroc", "pixel_auroc_mkd_protocol", "pro_auc") if name in table]
     if not metrics:
         return draw_message(f"{title}: there are no masks to measure localisation against")

@@ -52,10 +52,6 @@ def _summary(name: str, summary: pd.DataFrame) -> Table:
     return frame_table(_title(name), wide, {**_CASE, **_METRICS})
 
 
-def _baselines(name: str, table: pd.DataFrame) -> Table:
-    return frame_table("Baselines", table, {"method": "method", **_METRICS, "fit_seconds": "fit, s"})
-
-
 def _cells(name: str, cells: pd.DataFrame) -> Table:
     """Return what is ours of the papers' cells, of several categories their means."""
     ours = cells[cells["ours"].notna()]
@@ -85,10 +81,6 @@ def _losses(name: str, history: pd.DataFrame) -> Table:
     return frame_table(f"{_title(name)}, last epoch", last, {"split": "images", "term": "loss", "value": "value"})
 
 
-def _threshold(name: str, threshold: Any) -> Table:
-    return numbers_table(_title(name), {"threshold": threshold.value, "promise": threshold.statement()})
-
-
 def _title(name: str) -> str:
     return name.replace(".", ": ").replace("_", " ")
 
@@ -98,7 +90,9 @@ _RESULTS: dict[str, Show] = {
     "metrics": _metrics,
     "summary": _summary,
     "soft_target.summary": lambda name, found: numbers_table("Soft targets", flatten(found)),
-    "baselines.table": _baselines,
+    "baselines.table": lambda name, table: frame_table(
+        "Baselines", table, {"method": "method", **_METRICS, "fit_seconds": "fit, s"}
+    ),
     "paper_tables.cells": _cells,
     "calibration.threshold": _calibrated,
     "export.report": lambda name, found: numbers_table("Exported", found),
@@ -109,7 +103,9 @@ _STEPS: dict[str, Show] = {
     "feature_cost": lambda name, cost: numbers_table(_title(name), flatten(cost)),
     "loss_history": _losses,
     "teacher_loss_history": _losses,
-    "threshold": _threshold,
+    "threshold": lambda name, found: numbers_table(
+        _title(name), {"threshold": found.value, "promise": found.statement()}
+    ),
 }
 
 

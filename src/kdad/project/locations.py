@@ -26,8 +26,7 @@ _MODEL = re.compile(r"[^/@:]+(@[\w-]+|/\d+)|m-[0-9a-f]+")
 def find_detector(location: str, project: Path, tracking: str | None = None, outputs: str = DATA) -> tuple[Path, str]:
     """Return the folder of a detector and how it was found; raises `InputError` when there is none at this location.
 
-    Runs are those of the MLflow at
-    `tracking`, by default the one that this process has chosen.
+    Runs are those of the MLflow at `tracking`, by default the one that this process has chosen.
     """
     if location.startswith(_RUNS):
         run = location.removeprefix(_RUNS).strip("/").removesuffix("/detector")

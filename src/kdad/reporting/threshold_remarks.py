@@ -81,14 +81,15 @@ def promise_tile(threshold: Threshold) -> tuple[str, str, str]:
     return "false alarms promised", promised, f"95 % interval {interval_of(threshold)}"
 
 
-def binomial_interval(counts: np.ndarray, total: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exact intervals of the rates `counts` `(K,)` of `total` independent images (Clopper, Pearson 1934)."""
-    from scipy.stats import beta
+def binomial_interval(counts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact 95 % intervals of rates, `counts` `(K,)` of `total` independent images (Clopper, Pearson 1934).
 
-    counts, tail = np.asarray(counts), (1 - level) / 2
-    low = np.where(counts == 0, 0.0, beta.ppf(tail, np.maximum(counts, 1), total - counts + 1))
-    high = np.where(counts == total, 1.0, beta.ppf(1 - tail, counts + 1, np.maximum(total - counts, 1)))
-    return low, high
+    `scipy.stats.binomtest` gives the same, one count in 10 ms.
+    """
+    from scipy.stats import beta  # NaN at either end
+
+    low, high = beta.ppf(0.025, counts, total - counts + 1), beta.ppf(0.975, counts + 1, total - counts)
+    return np.nan_to_num(low), np.nan_to_num(high, nan=1.0)
 
 
 def rate_intervals(total: int) -> list[list[float]]:

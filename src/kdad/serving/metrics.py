@@ -30,7 +30,7 @@ class ScoreCounts:
 
     def __init__(self, predictor: Predictor, name: str) -> None:
         normal, threshold = predictor.validation_scores, predictor.threshold
-        #: By what its metrics are told from those of the detector before it.
+        #: What tells its metrics from those of the detector before it.
         self.labels = (name, predictor.digest[:12])
         quantiles = np.quantile(normal, [0, 0.25, 0.5, 0.75, 0.9, 1]) if normal.size else []
         self._bounds = [*sorted({*map(float, quantiles), threshold.value}), float("inf")]

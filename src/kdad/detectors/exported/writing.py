@@ -33,10 +33,10 @@ def export_detector(
 ) -> tuple[ExportedFacts, Any]:
     """Return what a file of a detector, which computes in float32, says of itself, and its ONNX model.
 
-    `made_in` is the number format that its threshold was set in. Unless both that and the file's are float32, the file
-    gets thresholds of its own by the same rules, on normal validation images through its runtime, of categories on
-    theirs; without any image it has none. Raises `InputError` for a system that cannot be exported, for answers of a
-    float32 file that are not the detector's, and without the images that another precision or a category takes.
+    `made_in` is the number format that its threshold was set in. Unless that and the file's are float32, the file gets
+    thresholds of its own: by the same rules, on its scores of normal validation images, each category's on its own.
+    Without such images it has none. Raises `InputError` for a system that cannot be exported, for answers of a float32
+    file that are not the detector's, and without the images that another precision or a category takes.
     """
     validation = images.part(validation=True)
     if precision != "float32" and not validation:
