@@ -1,6 +1,6 @@
 import base64
 
-from kdad.reporting.html import embedded_figure, embedded_png
+from kdad.reporting.html import embedded, embedded_figure
 from kdad.reporting.style import DARK, INK, NORMAL, new_figure, plain_axes
 
 
@@ -33,4 +33,4 @@ def test_equal_figures_are_equal_files():
 
 
 def test_a_png_is_embedded_as_it_is():
-    assert embedded_png(b"picture") == "data:image/png;base64,cGljdHVyZQ=="
+    assert embedded(b"picture") == "data:image/png;base64,cGljdHVyZQ=="

@@ -1,7 +1,6 @@
 """Images that a run reads: the set of the ``dataset:`` block, files to predict, a folder in which files arrive."""
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import unescape_placeholders
+from kdad.reporting.overlays import encode_picture
 from kdad.storage.content_store import ContentStore
 
 _PREVIEWED = 8
@@ -44,9 +44,8 @@ class ImageSetDataset(ReadOnlyDataset):
         """Return the first images of the set side by side, for Kedro-Viz."""
         images = self.load()
         strip = [_small(images.image(row)) for row in range(min(_PREVIEWED, len(images.samples)))]
-        buffer = io.BytesIO()
-        Image.fromarray(np.concatenate(strip, axis=1)).save(buffer, format="PNG")
-        return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
+        content = encode_picture(Image.fromarray(np.concatenate(strip, axis=1)))
+        return ImagePreview(base64.b64encode(content).decode())
 
 
 def _small(image: np.ndarray) -> np.ndarray:

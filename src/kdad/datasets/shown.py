@@ -14,6 +14,7 @@ from PIL import Image
 
 from kdad.datasets.place import PlaceDataset
 from kdad.reporting.html import svg_of
+from kdad.reporting.overlays import encode_picture
 from kdad.storage.replacing import replace_text
 
 
@@ -97,9 +98,7 @@ def _stack(pictures: list[bytes]) -> bytes:
     for one in opened:
         stacked.paste(one, (0, top))
         top += one.height
-    buffer = io.BytesIO()
-    stacked.save(buffer, format="png")
-    return buffer.getvalue()
+    return encode_picture(stacked)
 
 
 class TidyTableDataset(CSVDataset):

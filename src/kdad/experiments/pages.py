@@ -11,7 +11,7 @@ from kdad.experiments.case import Case, CaseResult
 from kdad.experiments.figures import draw_axis
 from kdad.experiments.tables import COSTS
 from kdad.metrics.names import COMPARED, MAIN, METRICS, labels
-from kdad.reporting.html import embedded_figure, embedded_png, render_html
+from kdad.reporting.html import embedded, embedded_figure, render_html
 
 _PAIRS = ("variant", "against", "metric", "difference", "95 % interval", "p")
 
@@ -162,7 +162,7 @@ def render_baselines(
         figure=embedded_figure(_draw_methods(table, title)),
         columns=_COLUMNS,
         rows=table_cells(table),
-        sheets=[{"name": name.replace("_", " "), "picture": embedded_png(png)} for name, png in sheets.items()],
+        sheets=[{"name": name.replace("_", " "), "picture": embedded(png)} for name, png in sheets.items()],
     )
 
 

@@ -5,7 +5,6 @@ seen before (or missing), and of each detector (`a`, `b`) score, margin (above i
 """
 
 import heapq
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,8 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from kdad.detectors.predictor import FilePrediction, colour_limits_of
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.written_names import printable
-from kdad.reporting.html import embedded_figure, embedded_png, render_html
-from kdad.reporting.overlays import overlay_placed, thumbnail_size
+from kdad.reporting.html import embedded, embedded_figure, render_html
+from kdad.reporting.overlays import encode_picture, overlay_placed, thumbnail_size
 from kdad.reporting.predictions import WORDS, path_parts
 from kdad.reporting.style import ANOMALOUS, MUTED, NORMAL, draw_message, new_figure, plain_axes
 
@@ -66,9 +65,7 @@ def _draw(predicted: FilePrediction, limits: tuple[float, float] | None) -> byte
         limits = (0.0, 1.0) if anomaly_map is None else colour_limits_of(anomaly_map)
     small = resize_image(image, (height, width))
     picture = overlay_placed(small, anomaly_map, limits, placement and placement.of_size(height, width))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
+    return encode_picture(picture)
 
 
 def render_comparison(
@@ -153,7 +150,7 @@ def _row(record: dict[str, Any], drawn: list[bytes] | None, has_labels: bool) ->
         right = "A is right" if decisions[0] == label else "B is right"
     return {
         **path_parts(record),
-        "pictures": [embedded_png(content) for content in drawn or ()],
+        "pictures": [embedded(content) for content in drawn or ()],
         "kind": "flip" if flip else "same",
         "label": "" if label is None else WORDS[label],
         "right": right,

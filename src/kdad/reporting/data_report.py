@@ -5,7 +5,6 @@ frames, deep, low, high and two_values (empty for images that lie in no file eac
 outlyingness (empty but for normal images that train or are held out).
 """
 
-import io
 from collections.abc import Callable
 from functools import cache
 from pathlib import PurePosixPath
@@ -20,7 +19,7 @@ from kdad.images.checks import across_parts, contradicting, told_by_files
 from kdad.images.splits import PARTS, whole_name
 from kdad.parameters.written_names import printable
 from kdad.reporting.html import embedded, render_html
-from kdad.reporting.overlays import thumbnail
+from kdad.reporting.overlays import encode_picture, thumbnail
 from kdad.reporting.training_report import picture_side
 
 _SHOWN_PAIRS = 200
@@ -190,7 +189,5 @@ class _Pictures:
         pixels = np.rint(self._image(row).transpose(1, 2, 0) * 255).astype(np.uint8)
         picture = thumbnail(Image.fromarray(pixels), self._side)
         mask = self._mask(row) if self._images["mask_pixels"].iloc[row] > 0 else None
-        buffer = io.BytesIO()
         picture = picture if mask is None else outline(picture, mask)
-        picture.save(buffer, format="JPEG", quality=85, subsampling=0)
-        return embedded(buffer.getvalue(), "jpeg")
+        return embedded(encode_picture(picture, "JPEG", quality=85, subsampling=0), "jpeg")

@@ -44,12 +44,7 @@ def embedded_svg(content: bytes) -> str:
     return embedded(_follow_colour_scheme(content.decode()).encode(), "svg+xml")
 
 
-def embedded_png(content: bytes) -> str:
-    """Return a PNG as the source of an `img`."""
-    return embedded(content, "png")
-
-
-def embedded(content: bytes, kind: str) -> str:
+def embedded(content: bytes, kind: str = "png") -> str:
     """Return a picture of a kind (``png``, ``jpeg``, ``svg+xml``) as the source of an `img`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 

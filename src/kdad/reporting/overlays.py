@@ -1,6 +1,8 @@
 """Anomaly maps laid over their images, and thumbnails of them; what a server shows, without Matplotlib."""
 
+import io
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +17,13 @@ THUMBNAIL_SIDE = 160
 _PIXELS_AT_ONCE = 1 << 17  # of an overlay; as many as stay in a processor's cache
 _COLOURS = 256
 _UNSEEN = 0.5  # of the brightness of what a detector was not shown
+
+
+def encode_picture(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    """Return a picture as the content of a file, of a format and with options that Pillow knows."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
 
 
 def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float]) -> Image.Image:

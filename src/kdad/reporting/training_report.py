@@ -1,7 +1,6 @@
 """The page of a training: verdict, curves with a threshold that can be moved, every test image, and what made it."""
 
 import base64
-import io
 import json
 import math
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from PIL import Image
 from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable
 from kdad.reporting.html import embedded_svg, render_html
-from kdad.reporting.overlays import heat_table, thumbnail
+from kdad.reporting.overlays import encode_picture, heat_table, thumbnail
 from kdad.reporting.threshold_remarks import metric_tiles, missed_most, promise_tile, rate_intervals
 from kdad.scoring.threshold import Threshold
 
@@ -142,9 +141,7 @@ def _mask_file(mask: np.ndarray, side: int) -> str:
 
 
 def _encode(picture: Image.Image, form: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format=form, optimize=True, **options)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(encode_picture(picture, form, optimize=True, **options)).decode()
 
 
 def _script_json(data: dict[str, Any]) -> Markup:

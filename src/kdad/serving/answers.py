@@ -1,7 +1,6 @@
 """What is said of an image: numbers, and its map as a picture."""
 
 import base64
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from PIL import Image
 from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement
+from kdad.reporting.overlays import encode_picture
 
 
 @contextmanager
@@ -55,6 +55,4 @@ def map_picture(anomaly_map: np.ndarray, predictor: Predictor, placement: Placem
 
 def base64_png(picture: Image.Image) -> str:
     """Return a picture as a PNG in base64 text."""
-    content = io.BytesIO()
-    picture.save(content, "PNG", compress_level=1)
-    return base64.b64encode(content.getvalue()).decode("ascii")
+    return base64.b64encode(encode_picture(picture, compress_level=1)).decode("ascii")

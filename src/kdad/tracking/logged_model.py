@@ -1,7 +1,6 @@
 """A detector as a model of MLflow: a folder that MLflow loads by code, with its signature, needs and metadata."""
 
 import base64
-import io
 import json
 import logging
 import shutil
@@ -25,6 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 import kdad
+from kdad.reporting.overlays import encode_picture
 from kdad.tracking.prediction_needs import CHAMPION, MODEL, MODEL_FORMAT
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is no news beside that of the run
@@ -167,6 +167,5 @@ def _built(
 
 
 def _grey_png(height: int, width: int) -> str:
-    content = io.BytesIO()
-    Image.fromarray(np.full((height, width, 3), 128, np.uint8)).save(content, "PNG")
-    return base64.b64encode(content.getvalue()).decode("ascii")  # text, as a request has it
+    content = encode_picture(Image.fromarray(np.full((height, width, 3), 128, np.uint8)))
+    return base64.b64encode(content).decode("ascii")  # text, as a request has it
