@@ -1,6 +1,5 @@
 """What lies in `data`, which run made it, and what may go: ``python -m kdad.store list | size | clean``."""
 
-import json
 import re
 import shutil
 import time
@@ -9,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
@@ -22,7 +20,7 @@ from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.kept_results import RUNS, Result, better_than
 from kdad.project.places import DATA, find_latest
 from kdad.storage.content_store import CHECKSUMS, MADE_BY
-from kdad.storage.replacing import ProcessLock
+from kdad.storage.replacing import ProcessLock, read_facts
 
 #: The stores of finished work below `data`, and what each holds.
 STORES = {
@@ -55,7 +53,7 @@ def entries(project: Path) -> list[Entry]:
     for store, kind in STORES.items():
         for folder in filter(Path.is_dir, (data / store).glob("*")):
             needed = sorted({place for place, text in naming if folder.name in text})
-            made_by = _read(folder / MADE_BY).get("command", "")
+            made_by = read_facts(folder / MADE_BY).get("command", "")
             found.append(Entry(folder, _what(folder, kind), made_by, _used(folder), tuple(needed)))
     return sorted(found, key=lambda entry: entry.used)
 
@@ -105,7 +103,7 @@ def _naming(outputs: Path) -> Iterator[tuple[str, str]]:
 
 
 def _what(folder: Path, kind: str) -> str:
-    facts = _read(folder / "manifest.json")
+    facts = read_facts(folder / "manifest.json")
     if folder.suffix == ".partial":
         return "half built: the same run again goes on with it"
     if folder.name.startswith("images_"):
@@ -115,7 +113,7 @@ def _what(folder: Path, kind: str) -> str:
     if "network" in facts:
         name, size = facts["network"].get("name", "a teacher"), " x ".join(map(str, facts["image_size"]))
         return f"outputs of {name} for {facts['count']} images of {size}"
-    case = _read(folder / "result.json")
+    case = read_facts(folder / "result.json")
     if case:
         return f"case: {case['system']}, {case['axis']} {case['variant']}, {case['category']}, seed {case['seed']}"
     maps = sorted(path.stem for path in folder.glob("*.npy"))
@@ -128,13 +126,6 @@ def _used(folder: Path) -> float:
     return max(facts.st_atime, facts.st_mtime)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError):
-        return {}
-
-
 def detector_rows(project: Path, output: str) -> list[tuple[str, str, str, str]]:
     """Return each detector below `output`: its folder, what it is, the run that made it, and its remarks."""
     try:
@@ -143,7 +134,7 @@ def detector_rows(project: Path, output: str) -> list[tuple[str, str, str, str]]
         latest = None
     rows = []
     for path in sorted((project / output / "06_models").rglob("detector/detector.json")):
-        folder, facts = path.parent, _read(path)
+        folder, facts = path.parent, read_facts(path)
         made_by, is_kept = facts.get("made_by", {}), folder.parent.parent.name == RUNS
         remarks = ["latest"] if folder == latest else ["kept"] if is_kept else []
         remarks += ["best"] if _is_best(folder, is_kept) else []

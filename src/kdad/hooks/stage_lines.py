@@ -18,7 +18,7 @@ from kdad.errors import InputError
 from kdad.hooks.current_run import CurrentRun
 from kdad.logs import PLAIN
 from kdad.progress import format_duration, progress_bar
-from kdad.storage.replacing import replace_text
+from kdad.storage.replacing import read_facts, replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class StageLinesHook:
         # How many of them are left out is not known here.
         self._total = "" if run_params.get("only_missing_outputs") else f"/{len(pipeline.nodes)}"
         self.close()
-        self._seconds = _read_seconds(self._current.project / SECONDS)
+        self._seconds = read_facts(self._current.project / SECONDS)
         if "SequentialRunner" in str(run_params.get("runner")) and self._total:
             self._bar = progress_bar(amount=TaskProgressColumn())
             self._task = self._bar.add_task("", total=sum(self._weight(node.name) for node in pipeline.nodes))
@@ -151,13 +151,6 @@ class StageLinesHook:
         if run is not None:
             loading, saving = times.called - times.began, ended - times.returned
             run.node(node.name, seconds, loading, saving, times.made)
-
-
-def _read_seconds(path: Path) -> dict[str, float]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no run has ended here
-        return {}
 
 
 _SHORT = 200  # characters of what is quoted

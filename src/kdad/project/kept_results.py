@@ -5,7 +5,6 @@ A kept result is a folder ``<data set>/<category>/runs/<when it was made>_<syste
 """
 
 import filecmp
-import json
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdad.metrics.names import METRICS
-from kdad.storage.replacing import link_or_copy, replacing
+from kdad.storage.replacing import link_or_copy, read_facts, replacing
 
 RUNS = "runs"
 _DETECTOR, _REPORTS, _FACTS = "detector", "reports", "detector.json"
@@ -126,8 +125,5 @@ def _substance(detector: Path) -> dict[str, Any] | None:
 
 
 def _read(detector: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads((detector / _FACTS).read_text(encoding="utf-8"))
-        return facts if isinstance(facts.get("made_by"), dict) else {}
-    except (OSError, ValueError, AttributeError):  # which is said where a detector is opened
-        return {}
+    facts = read_facts(detector / _FACTS)  # what is wrong with it is said where a detector is opened
+    return facts if isinstance(facts.get("made_by"), dict) else {}

@@ -1,7 +1,6 @@
 """Where results lie below ``data/``, and whose they are: those of roots of equal names do not overwrite each other."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from kdad.parameters.dataset import DatasetParameters, tiles_suffix
 from kdad.parameters.strict import as_list
 from kdad.parameters.written_names import folder_name, plain_name
 from kdad.scoring.parameters import RULES_WITHOUT_VALUE
-from kdad.storage.replacing import replace_text
+from kdad.storage.replacing import read_facts, replace_text
 
 RECORD = "root.txt"
 #: The folder of a project that results are written below, unless the global `outputs` says otherwise.
@@ -227,10 +226,7 @@ def _written(path: Path) -> int:
 
 
 def _record_of(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("made_by", {})
-    except (OSError, ValueError, AttributeError):  # which is said when it is opened
-        return {}
+    return read_facts(path).get("made_by", {})  # what is wrong with it is said when it is opened
 
 
 def _detector_parts(location: str) -> list[str]:

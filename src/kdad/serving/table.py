@@ -14,6 +14,7 @@ from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
 from kdad.serving.answers import answer, naming_row
 from kdad.serving.intake import ImageInput
+from kdad.storage.replacing import read_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,20 +33,13 @@ def open_logged(folder: str | Path) -> Predictor:
     try:
         return detectors.load(folder)
     except InputError as error:
-        logged = _package_of(Path(folder))
+        logged = read_facts(Path(folder) / FACTS).get("package")
         if logged in (None, __version__):
             raise
         raise InputError(
             f"the model was logged by kdad {logged}, and this is kdad {__version__}, which cannot read it ({error}); "
             f"use kdad {logged}, or log the detector again by a run of this version"
         ) from error
-
-
-def _package_of(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / FACTS).read_text(encoding="utf-8")).get("package")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def predict_table(

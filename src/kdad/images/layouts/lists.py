@@ -29,6 +29,7 @@ from kdad.images.layouts.layout import (
 )
 from kdad.parameters.dataset import is_pattern
 from kdad.parameters.strict import first_message, nearest_name
+from kdad.storage.replacing import read_facts
 
 _NUMBERS = {"0": NORMAL, "1": "anomaly", "0.0": NORMAL, "1.0": "anomaly", "false": NORMAL, "true": "anomaly"}
 _ORDER = {"train": 0, "validation": 1, "test": 2}
@@ -348,16 +349,9 @@ def find_real_iad(base: Path) -> Path | None:
     folders = [folder for place in (base.parent, base.parent.parent) for folder in sorted(place.glob("realiad_jsons*"))]
     folders += [inner for folder in folders for inner in sorted(folder.glob("realiad_jsons*"))]
     listed = (folder / name for folder in folders if (folder / name).is_file())
-    other = (file for file in (base / name, base.parent / name) if file.is_file() and _is_real_iad(file))
+    parts = {"meta", "train", "test"}
+    other = (file for file in (base / name, base.parent / name) if read_facts(file).keys() >= parts)
     return next(listed, None) or next(other, None)
-
-
-def _is_real_iad(file: Path) -> bool:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and content.keys() >= {"meta", "train", "test"}
 
 
 def read_real_iad(file: Path) -> list[Row]:
