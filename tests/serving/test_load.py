@@ -109,3 +109,31 @@ def test_clients_that_send_headers_slowly_are_closed_and_honest_ones_answered(pr
                 for _ in range(100):
                     endless.sendall(b"X-More: " + b"x" * 1000 + b"\r\n" if _ else head + b"\r\n")
             assert endless.recv(200).startswith(b"HTTP/1.1 431 ")
+
+
+def test_who_is_refused_before_the_body_is_there_has_one_answer_and_keeps_the_connection(predictor, monkeypatch):
+    """The rest of a body that nobody reads is no header; once it is late, the connection is closed in silence."""
+    monkeypatch.setattr(arriving, "_HEAD_SECONDS", 0.3)
+    head, live = (
+        b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x",
+    )
+    with (
+        served_here(create_app(predictor, ServingParameters())) as address,
+        socket.create_connection(address, timeout=10) as client,
+    ):
+        client.sendall(head % 1_000_000)
+        assert client.recv(1000).startswith(b"HTTP/1.1 404 ")
+        client.sendall(b"x" * 1_000_000)
+        client.sendall(live + b"\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        client.sendall(head % 10)
+        assert client.recv(1000).startswith(b"HTTP/1.1 404 ")
+        client.sendall(b"x" * 10)
+        client.sendall(live)  # a header that never ends is refused here too
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+        with socket.create_connection(address, timeout=10) as late:
+            late.sendall(head % 10)
+            assert late.recv(1000).startswith(b"HTTP/1.1 404 ")
+            late.sendall(b"x")
+            assert late.recv(1000) == b""

@@ -47,7 +47,7 @@ class BoundedHeaders(AutoHTTPProtocol):
             self._end_wait()
             return
         self._wait()
-        self._received += len(data)
+        self._received += 0 if self._is_answered else len(data)
         if self._received > _HEAD_BYTES:
             self._refuse("431 Request Header Fields Too Large")
 
@@ -55,6 +55,12 @@ class BoundedHeaders(AutoHTTPProtocol):
         """Wait no longer."""
         self._end_wait()
         super().connection_lost(exc)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether what comes is the rest of a body that nobody reads, as its request was refused before."""
+        cycle = self.cycle
+        return cycle is not None and cycle.response_complete and cycle.more_body and cycle.scope is self.scope
 
     def _wait(self) -> None:
         if self._timer is None:
@@ -66,7 +72,9 @@ class BoundedHeaders(AutoHTTPProtocol):
         self._timer, self._received = None, 0
 
     def _refuse(self, status: str) -> None:
-        self.transport.write(f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        if not self._is_answered:  # a second answer would be taken for that of the next request
+            answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            self.transport.write(answer.encode())
         self.transport.close()
 
 
