@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -35,7 +36,11 @@ def project(tmp_path, monkeypatch) -> Path:
     make("04_feature/store", f"images_{'b' * 16}", 40)
     make("06_models/store", "c" * 16, 40)
     make("06_models/store", "d" * 16, 2)
-    _write(tmp_path, "data/test/04_feature/textures/brick/mkd/features.json", {"source": f"../../store/{'a' * 16}"})
+    _write(
+        tmp_path,
+        "data/test/04_feature/textures/brick/mkd/features.json",
+        {"source": f"../../../../../04_feature/store/{'a' * 16}"},
+    )
     _write(tmp_path, "conf/test/globals.yml", {"outputs": "data/test"})
     _keep(tmp_path, "textures/brick/runs/2026_mkd/detector", 0.9, learnt="c" * 16)
     _keep(tmp_path, "textures/brick/mkd/detector", 0.8)
@@ -78,6 +83,27 @@ def test_nothing_goes_while_a_run_is_going_on(project):
     lock.free()
     assert caught.value.exit_code == ExitCode.OCCUPIED
     assert len(entries(project)) == 4
+
+
+def test_nothing_goes_once_a_run_has_begun_meanwhile(project, monkeypatch):
+    lock, remove_tree = ProcessLock(project / "data/.locks/textures_brick.lock"), shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: (remove_tree(folder), lock.take(wait=False)))
+    with pytest.raises(CommandLineError, match="a run is going on"):
+        remove(entries(project), project)
+    lock.free()
+    assert len(entries(project)) == 3
+
+
+def test_what_a_needed_selection_of_rows_is_of_is_needed(project):
+    """A class's features are rows of those of every class (`kdad.features.cache.write_selection`)."""
+    _write(project, f"data/04_feature/store/{'a' * 16}/manifest.json", {"selected_from": f"../images_{'b' * 16}"})
+    assert {entry.folder.name[:1] for entry in removable(entries(project), 0)} == {"d"}
+
+
+def test_a_project_or_a_category_may_be_called_store(project):
+    (project / "data/06_models/textures/brick").rename(project / "data/06_models/textures/store")
+    moved = project.rename(project.with_name("store"))
+    assert {entry.folder.name[:1] for entry in removable(entries(moved), 0)} == {"i", "d"}
 
 
 def test_room_is_freed_only_by_files_that_have_no_other_name(tmp_path):

@@ -82,24 +82,35 @@ def size_of(*folders: Path, freed: bool = False) -> int:
 
 def remove(chosen: Iterable[Entry], project: Path) -> None:
     """Remove entries; raises `CommandLineError` while a run is going on, which may read them."""
-    for output in outputs_of(project):
-        for path in sorted((project / output / ".locks").glob("*.lock")):
-            lock = ProcessLock(path)
-            if not lock.take(wait=False):
-                raise CommandLineError(f"a run is going on: {lock.holder()}. Wait until it ends", ExitCode.OCCUPIED)
-            lock.free()
+    _refuse_while_running(project)
     for entry in chosen:
+        _refuse_while_running(project)  # the entries before may have been large
         lock = ProcessLock(entry.folder.with_name(f"{entry.folder.name.removesuffix('.partial')}.lock"))
         if lock.take(wait=False):  # else another process is building it
             shutil.rmtree(entry.folder)
             lock.free()
 
 
+def _refuse_while_running(project: Path) -> None:
+    for output in outputs_of(project):
+        for path in sorted((project / output / ".locks").glob("*.lock")):
+            lock = ProcessLock(path)
+            if not lock.take(wait=False):
+                raise CommandLineError(f"a run is going on: {lock.holder()}. Wait until it ends", ExitCode.OCCUPIED)
+            lock.free()
+
+
 def _naming(outputs: Path) -> Iterator[tuple[str, str]]:
     """Yield the place of each file that names entries, and its text."""
-    for path in (path for pattern in _NAMING for path in sorted(outputs.glob(pattern)) if "store" not in path.parts):
+    for path in (path for pattern in _NAMING for path in sorted(outputs.glob(pattern))):
         parts = path.parent.relative_to(outputs).parts[1:]
-        yield "/".join(part for part in parts if part not in ("detector", "fitted")), path.read_text(encoding="utf-8")
+        if parts[:1] == ("store",):  # of the layer; a folder or category may be named so too
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.name == "features.json":  # its entries may be rows of others, which their manifests name
+            manifests = [path.parent / str(place) / "manifest.json" for place in _read(path).values()]
+            text += "".join(one.read_text(encoding="utf-8") for one in manifests if one.is_file())
+        yield "/".join(part for part in parts if part not in ("detector", "fitted")), text
 
 
 def _what(folder: Path, kind: str) -> str:
