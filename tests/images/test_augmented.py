@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from kdad.images.files.alignment import turn
+from kdad.images.files.fitting import fit_image
 from kdad.images.registry import open_image_set
 from kdad.images.splits import original_name, split_set, whole_name
 from kdad.parameters.dataset import DatasetParameters
+from kdad.seeding import numpy_generator
 from layout_trees import numbered, open_set, write, write_all
 
 
@@ -73,6 +76,22 @@ def test_copies_by_hand(tmp_path):
     np.testing.assert_array_equal(turned.image(count), again.image(count))
     assert turned.facts(count) is None
     assert turned.facts(first) is not None
+
+
+def test_copies_of_stretched_images_are_as_turned_parts_would_be(tmp_path):
+    """A part of 40 x 80 pixels, turned before it is resized to 40 x 40; corners aside, which come from outside."""
+    down, across = np.mgrid[-20:20, -40:40] + 0.5
+    part = 120 + 60 * np.sin(across / 6) + 40 * np.cos(down / 5)
+    whole = np.repeat(np.floor(part)[None] / 255, 3, axis=0).astype(np.float32)
+    inside = np.hypot(down[:, 20:60], across[:, 20:60]) < 8
+    for number in range(3):
+        write(tmp_path / f"good/{number}.png", part.astype(np.uint8), (40, 80))
+    for fit in ("resize", "letterbox", "centre_crop"):
+        images = open_set(tmp_path, image_size=40, augment="rotations", augment_copies=1, fit=fit)
+        copy = len(images.samples) - 1
+        angle = numpy_generator(0, "augment", images.samples[copy].id).uniform(0, 360)
+        expected = fit_image(turn(whole, angle), (40, 40), fit)
+        assert np.abs(images.image(copy) - expected)[:, inside].mean() < 0.02, fit
 
 
 def _offset(whole, shifted):

@@ -46,12 +46,13 @@ class AugmentedSet(WrappedSet):
         copied = index - len(self._images.samples)
         if copied < 0:
             return image
-        number = self._copies[copied][1]
+        row, number = self._copies[copied]
         if self._augment == "flips":
             return np.ascontiguousarray(image[:, :: -1 if number > 1 else 1, :: -1 if number != 2 else 1])
         generator = numpy_generator(self._seed, "augment", self.samples[index].id)
         if self._augment == "rotations":
-            return turn(image, generator.uniform(0, 360))
+            height, width = self._images.own_size(row)  # turned as its part would be, and then stretched
+            return turn(image, generator.uniform(0, 360), self.size[1] * height / (self.size[0] * width))
         most = [max(round(_SHIFT * side), 1) for side in self.size]
         top, left = (generator.integers(0, 2 * by + 1) for by in most)
         wide = np.pad(image, [(0, 0), *((by, by) for by in most)], mode="edge")
