@@ -49,3 +49,18 @@ def test_a_mistake_in_the_configuration_is_a_line(conf):
     (conf / "test/parameters.yml").write_text("sede: 1\n")
     assert "did you mean 'seed'" in stops(conf)["configuration"]
     assert "there is no environment 'tset'" in stops(conf, "tset")["configuration"]
+    for text, said in (
+        ("compute: {device: cdua}", "compute.device: Input should be"),
+        ("compute: cpu", "compute:"),
+        ("source: {wieghts: random}", "did you mean 'weights'"),
+    ):
+        (conf / "test/parameters.yml").write_text(text)
+        assert said in stops(conf)["configuration"], text
+    assert "give --conf-source" in stops(conf / "nowhere")["configuration"]
+
+
+def test_a_source_that_there_is_not_is_a_line_though_its_weights_would_be_fetched(conf):
+    for name, said in (("resnet81", "did you mean 'resnet18'"), ("timm:resnet_18", "timm"), ("resnet18", None)):
+        (conf / "test/parameters.yml").write_text(f"source: {{name: '{name}'}}")
+        found = stops(conf)
+        assert found == {} if said is None else said in found["weights"], name

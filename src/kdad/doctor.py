@@ -19,6 +19,7 @@ from rich.table import Table
 from kdad import __version__
 from kdad.compute import bfloat16_is_native, choose_compute, limit_threads, usable_cores
 from kdad.errors import InputError
+from kdad.networks.source import build_source
 from kdad.networks.weights import load_source
 from kdad.project import LOADER_ARGS
 from kdad.project.command_line import CommandLineError
@@ -44,11 +45,16 @@ def findings(conf: Path, env: str | None) -> Iterator[Finding]:
     yield from _packages()
     yield from _machine()
     yield _disk(conf.resolve().parent)
+    if not (conf / "base").is_dir():
+        note = "there is no such configuration; go to the project's folder, or give --conf-source"
+        yield Finding("configuration", str(conf), note, stops=True)
+        return
     try:
-        from kdad.project.configuration import RunConfigLoader  # late: it takes Kedro
+        from kdad.project.configuration import RunConfigLoader, block_model, check_values  # late: it takes Kedro
 
         loader = RunConfigLoader(str(conf), env=env, **LOADER_ARGS)
         parameters, mlflow = loader["parameters"], loader["mlflow"]
+        check_values({name: block_model(name) for name in ("compute", "source")}, parameters)
     except (CommandLineError, ImportError) as error:
         yield Finding("configuration", str(conf), getattr(error, "message", str(error)), stops=True)
         return
@@ -112,8 +118,10 @@ def _tracking(mlflow: dict[str, Any], parameters: dict[str, Any]) -> Finding:
     return Finding("MLflow", f"{destination.uri}: {reason}", "" if stops else "runs go on without it", stops)
 
 
-def _weights(name: str, weights: str | None, **_: Any) -> str:
-    if weights in (None, "pretrained") and not name.startswith("efficientnet_lite"):
+def _weights(name: str, weights: str, **_: Any) -> str:
+    if weights == "pretrained" and not name.startswith("efficientnet_lite"):
+        with torch.device("meta"):  # whether there is such a network
+            build_source(name)
         return f"of {name}: fetched by the first run that needs them, where they are not cached"
     load_source(name, weights)
     return f"of {name}: found"
