@@ -147,6 +147,8 @@ def test_a_variant_may_be_one_detector_of_all_categories_measured_on_each(parame
         ("unified", "grass", "brick_and_grass", "grass"),
     ]
     assert plan.datasets["brick_and_grass"].category == ["brick", "grass"]
+    copied = changed(changed(given, "mkd_ablation.categories", ["brick", "grass"]), "dataset.augment", "flips")
+    assert [case.member for case in plan_mkd(copied).cases] == ["", "", "brick", "grass"]
 
 
 def test_an_ablation_is_of_its_system():

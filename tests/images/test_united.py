@@ -10,7 +10,7 @@ from kdad.images.checks import check_images
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.value_range import ValueRange
 from kdad.images.registry import open_image_set
-from kdad.images.splits import split_set
+from kdad.images.splits import member_of, split_set
 from kdad.images.united import UnitedSet
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
@@ -57,6 +57,18 @@ def test_each_category_is_split_as_if_alone():
     assert split.count("train") == 3 * 2
 
 
+def test_categories_are_called_as_they_are_whatever_is_made_of_their_images():
+    """By these names a detector of several is asked for one, and an ablation measures each."""
+    given = block(["gravel", "brick"], augment="flips", max_train_images=4)
+    united = open_image_set(given)
+    assert united.category == "gravel_and_brick_train_4_flips_3"
+    assert set(member_of([sample.id for sample in united.samples])) == {"gravel", "brick"}
+    plain = open_image_set(block(["gravel", "brick"]))
+    parts = dict(zip([one.id for one in united.samples], split_set(united.samples, given, 3), strict=True))
+    whole = dict(zip([one.id for one in plain.samples], split_set(plain.samples, given, 3), strict=True))
+    assert {name: parts[name] for name in whole} == whole
+
+
 @pytest.mark.parametrize(
     ("category", "said"),
     [
@@ -78,7 +90,7 @@ def test_a_root_of_one_set_has_no_categories_to_unite(tmp_path):
 
 def test_values_that_are_read_in_two_ways_are_one_message():
     members = [open_image_set(block(name)) for name in ("brick", "grass")]
-    united = UnitedSet(members, block("all"))
+    united = UnitedSet(members, block(["brick", "grass"]))
     assert united.preparation == Preparation()
 
     class Wide(type(members[1])):
@@ -86,7 +98,7 @@ def test_values_that_are_read_in_two_ways_are_one_message():
 
     members[1].__class__ = Wide
     with pytest.raises(InputError, match=r"'brick' .* 'grass' .*give dataset\.value_range"):
-        UnitedSet(members, block("all")).images_of(np.arange(2))
+        UnitedSet(members, block(["brick", "grass"])).images_of(np.arange(2))
 
 
 def test_opening_decodes_nothing_and_what_is_wrong_is_said_of_every_category(tmp_path):

@@ -80,7 +80,7 @@ def plan_ablation(parameters: dict[str, Any], name: str) -> Plan:
             has_paper = questions.paper_metric is not None and variant in questions.paper
             paper = {questions.paper_metric: questions.paper[variant]} if has_paper else {}
             for category, one in images.items():
-                varied, member = _values(settings, one, names), datasets[category].category if is_united else ""
+                varied, member = _values(settings, one, names), datasets[category].plain_name if is_united else ""
                 rest = flatten(overrides), varied, paper, one.category_name, member
                 cases += [Case(axis, variant, category, seed, system, settings, *rest) for seed in ablation.seeds]
     base = bind_settings(system, shared, f"{name}.base")

@@ -43,15 +43,15 @@ class UnitedSet(ForwardingSet):
     """
 
     def __init__(self, members: list[ImageSet], parameters: DatasetParameters) -> None:
-        self._members = members
+        self._members, self._names = members, [one.plain_name for one in member_datasets(parameters)]
         self.name, self.category, self.size = parameters.name, parameters.category_name, members[0].size
         self.samples = [
             replace(
                 sample,
-                id=f"{member.category}/{sample.id}",
-                group=None if sample.group is None else f"{member.category}/{sample.group}",
+                id=f"{name}/{sample.id}",
+                group=None if sample.group is None else f"{name}/{sample.group}",
             )
-            for member in members
+            for name, member in zip(self._names, members, strict=True)
             for sample in member.samples
         ]
         self._ends = list(accumulate(len(member.samples) for member in members))
@@ -66,7 +66,7 @@ class UnitedSet(ForwardingSet):
 
     @property
     def preparation(self) -> Preparation:
-        found = {member.category: member.preparation for member in self._members}
+        found = {name: member.preparation for name, member in zip(self._names, self._members, strict=True)}
         first, *others = found.items()
         for name, preparation in others:
             if preparation != first[1]:
@@ -87,13 +87,14 @@ class UnitedSet(ForwardingSet):
     def problems(self, keep: Keep | None = None) -> list[str]:
         starts = [0, *self._ends[:-1]]
         return [
-            f"{member.category}: {problem}"
-            for member, start in zip(self._members, starts, strict=True)
+            f"{name}: {problem}"
+            for name, member, start in zip(self._names, self._members, starts, strict=True)
             for problem in member.problems(_shifted(keep, start))
         ]
 
     def remarks(self) -> list[tuple[str, str]]:
-        return [(f"{title} of {member.category}", said) for member in self._members for title, said in member.remarks()]
+        named = zip(self._names, self._members, strict=True)
+        return [(f"{title} of {name}", said) for name, member in named for title, said in member.remarks()]
 
 
 def _shifted(keep: Keep | None, start: int) -> Keep | None:

@@ -310,7 +310,7 @@ class DatasetParameters(StrictModel):
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
-        name = self._own_name()
+        name = self.plain_name
         if self.tiles is not None:
             name += tiles_suffix(self.tiles.size, self.tiles.overlap)
         if self.max_train_images is not None:
@@ -324,7 +324,9 @@ class DatasetParameters(StrictModel):
         moved = "_by_test" if self.contamination_by == "test" else ""
         return f"{name}_contaminated_{100 * self.contamination:g}{moved}"
 
-    def _own_name(self) -> str:
+    @property
+    def plain_name(self) -> str:
+        """The same whatever is made of its images: what a category is called in a detector of several."""
         if self.name == "elpv" and self.category is None:
             return "_and_".join(CELLS)
         if isinstance(self.category, list):
