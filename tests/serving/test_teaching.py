@@ -92,6 +92,7 @@ def test_what_is_no_good_image_is_refused_and_nothing_is_kept(client, folder, pr
         (teach(client, png(1), "a\nb"), 400, "who: "),
         (teach(client, png(1), ""), 400, "who: "),
         (client.post("/good", content=png(1), headers=_BEARER), 400, "who: "),
+        (client.post("/good?who=O'Neil", content=png(1), headers=_BEARER), 400, "who: 1 to 80 letters, digits, spaces"),
         (client.post("/detectors/none/good?who=Ada", content=png(1), headers=_BEARER), 404, "no detector 'none'"),
     ):
         assert (answer.status_code, said in answer.json()["message"]) == (status, True), answer.text

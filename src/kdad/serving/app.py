@@ -51,7 +51,8 @@ _BODIES = {
     "/invocations": {_JSON: {"schema": {"type": "object"}}},
 }
 _BODIES["/good"] = _BODIES["/predict"]
-_Who = Annotated[str, Query(description="who says so", pattern=r"^\w[\w .@-]{0,79}$")]
+_NAME_TAKES = "1 to 80 letters, digits, spaces and . _ @ - are taken, the first a letter, a digit or _"
+_Who = Annotated[str, Query(description=f"who says so: {_NAME_TAKES}", pattern=r"^\w[\w .@-]{0,79}$")]
 
 
 def create_app(
@@ -277,7 +278,8 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def refuse_query(request: Request, error: RequestValidationError) -> JSONResponse:
         problem = error.errors()[0]
-        return _refusal(400, f"{problem['loc'][-1]}: {problem['msg']}")
+        is_pattern = problem["type"] == "string_pattern_mismatch"  # people see it on the page
+        return _refusal(400, f"{problem['loc'][-1]}: {_NAME_TAKES if is_pattern else problem['msg']}")
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> JSONResponse:
