@@ -29,6 +29,21 @@ def test_types_that_there_are():
     check_types({name: {"type": name} for name in (*known, "kdad.datasets.place.StoresDataset")}, [])
 
 
+def test_a_type_of_an_integrators_own_need_not_be_called_data_set(tmp_path, monkeypatch):
+    (tmp_path / "their_own.py").write_text("class Camera(AbstractDataset): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_types({"camera": {"type": "their_own.Camera"}}, [])
+    with pytest.raises(CommandLineError, match=r"there is no type 'their_own\.Camra'"):
+        check_types({"camera": {"type": "their_own.Camra"}}, [])
+
+
+def test_entries_without_a_type_are_named():
+    with pytest.raises(CommandLineError) as caught:
+        check_types({"a": 3, "b": {"filepath": "x"}, "c": {"type": ["MemoryDataset"]}, "_shared": {"x": 1}}, [])
+    said = [f"  catalog: '{name}' has no type; give one, such as pandas.CSVDataset" for name in "abc"]
+    assert str(caught.value).splitlines()[1:] == said
+
+
 def test_a_key_that_a_type_does_not_take_is_named_with_the_nearest():
     with pytest.raises(DatasetError) as caught:
         AbstractDataset.from_config("table", {"type": "kdad.datasets.shown.HtmlPageDataset", "filpath": "a"})

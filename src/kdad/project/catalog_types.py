@@ -17,6 +17,7 @@ from kdad.project.command_line import CommandLineError
 #: Where Kedro looks for a type, in this order.
 _PREFIXES = ("", "kedro.io.", "kedro_datasets.")
 _CLASS = re.compile(r"\b\w+Dataset\b")
+_NAME = re.compile(r"\w+")
 _UNKNOWN_KEY = re.compile(r"unexpected keyword argument '(\w+)'.*Dataset '(.+?)'.*constructor of '([\w.]+)'", re.DOTALL)
 
 
@@ -25,14 +26,15 @@ def check_types(catalog: dict[str, Any], folders: Iterable[Path]) -> None:
 
     The modules are read and not imported: they import pandas and torch.
     """
-    types = {entry.get("type") for entry in catalog.values() if isinstance(entry, dict)}
-    unknown = sorted(name for name in types if isinstance(name, str) and not _is_known(name))
-    if unknown:
+    types = {name: entry.get("type") if isinstance(entry, dict) else None for name, entry in catalog.items()}
+    without = [name for name, given in types.items() if not isinstance(given, str) and not name.startswith("_")]
+    unknown = sorted({given for given in types.values() if isinstance(given, str) and not _is_known(given)})
+    if unknown or without:
         known = _known_types()
         texts = {
             path: path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.y*ml"))
         }
-        lines = []
+        lines = [f"  catalog: '{name}' has no type; give one, such as pandas.CSVDataset" for name in without]
         for name in unknown:
             files = [str(path) for path, text in texts.items() if re.search(rf"\b{re.escape(name)}\b", text)]
             lines.append(f"  {', '.join(files) or 'catalog'}: there is no type '{name}'{nearest_name(name, known)}")
@@ -52,7 +54,8 @@ def wrong_entry(error: DatasetError) -> CommandLineError | None:
 
 def _is_known(type_name: str) -> bool:
     module, _, name = type_name.rpartition(".")
-    return any(name in _names_in(f"{prefix}{module}".rstrip(".")) for prefix in _PREFIXES)
+    # Whatever it is called: names need not end as those of Kedro do.
+    return any(name in _names_in(f"{prefix}{module}".rstrip("."), _NAME) for prefix in _PREFIXES)
 
 
 def _known_types() -> list[str]:
@@ -65,12 +68,12 @@ def _known_types() -> list[str]:
     return found
 
 
-def _names_in(module: str) -> set[str]:
-    """Return the names of data sets that a module's source has; none where there is no such module."""
+def _names_in(module: str, names: re.Pattern[str] = _CLASS) -> set[str]:
+    """Return the names, of data sets if not said otherwise, that a source has; none where there is no such module."""
     try:
         spec = find_spec(module) if module else None
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return set()
-    return set(_CLASS.findall(Path(spec.origin).read_text(encoding="utf-8")))
+    return set(names.findall(Path(spec.origin).read_text(encoding="utf-8")))
