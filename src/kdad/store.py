@@ -108,7 +108,7 @@ def _naming(outputs: Path) -> Iterator[tuple[str, str]]:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if path.name == "features.json":  # its entries may be rows of others, which their manifests name
-            manifests = [path.parent / str(place) / "manifest.json" for place in _read(path).values()]
+            manifests = [path.parent / str(place) / "manifest.json" for place in read_facts(path).values()]
             text += "".join(one.read_text(encoding="utf-8") for one in manifests if one.is_file())
         yield "/".join(part for part in parts if part not in ("detector", "fitted")), text
 
