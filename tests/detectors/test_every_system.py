@@ -244,7 +244,8 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
 _LONG = {
     *("stfpm_positions", "reverse_distillation_odd_sides", "efficient_ad_odd_sides", "committee_of_four"),
     *("mkd_total_loss", "mkd_not_standardised", "students_p17", "students_p17_recompute", "students_positions"),
-    *("efficient_ad_student_alone", "committee_of_one", "soft_target_grey", "baselines_vae", "baselines_auto_encoder"),
+    *("efficient_ad_student_alone", "committee_of_one", "soft_target_grey"),
+    *({f"baselines_{name}" for name in _baselines()} - {"baselines_memory_bank", "baselines_nearest_source"}),
     *(f"{name}_transformer" for name in ("students_p17", "efficient_ad", "committee", "baselines_memory_bank")),
 }
 

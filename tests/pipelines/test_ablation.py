@@ -206,6 +206,7 @@ def test_the_images_of_a_plan_are_data_sets_of_its_run(finished):
     assert {one.dataset.name for one in parent.inputs.dataset_inputs} == {"textures/brick"}
 
 
+@pytest.mark.long
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
     measure = kdad.experiments.run.measure
     calls = iter(range(100))

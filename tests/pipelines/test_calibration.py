@@ -157,6 +157,7 @@ def test_a_detector_that_has_no_threshold_yet_gets_one_and_colours(project, bric
     assert predict(project, bricks / "test", folder / "detector")["score"].notna().all()
 
 
+@pytest.mark.long
 def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
     block = {"detector": str(DETECTOR), "images": str(bricks / "test"), "rule": "true_positive_rate", "value": 0.5}
     run_pipeline(project, "test", "calibration", runtime_params={"calibration": block})

@@ -13,6 +13,8 @@ import kdad.features.extraction
 from kdad.detectors.opening import open_detector
 from projects import SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
+pytestmark = pytest.mark.long  # a committee's own tests, and those of every system, show the rest
+
 REPORTS = Path("data/08_reporting/textures/brick")
 MEMBERS = ["mkd", "position_gaussian"]
 RUN = SMALL | {"scoring": {"localisation": ["discrepancy"]}}
@@ -50,7 +52,6 @@ def metrics(finished) -> dict:
     return json.loads((finished / REPORTS / "committee/metrics.json").read_text())
 
 
-@pytest.mark.long
 def test_its_pipeline_leaves_one_detector_with_the_product_first_and_each_members_map(finished, metrics):
     assert list(metrics["localisation"]) == ["product", *MEMBERS]
     detector = open_detector(finished / "data/06_models/textures/brick/committee/detector")
@@ -68,7 +69,6 @@ def test_a_member_says_what_it_says_alone(finished, metrics):
     assert metrics["localisation"]["mkd"]["pixel_auroc"] == pytest.approx(own["pixel_auroc"], abs=1e-4)
 
 
-@pytest.mark.long
 def test_an_ablation_asks_who_should_sit_in_it(finished, metrics):
     variants = {"alone": {"committee": {"members": ["mkd"]}}, "both": {}}
     axis = {"question": "who?", "compare_with": "alone", "variants": variants}
@@ -81,7 +81,6 @@ def test_an_ablation_asks_who_should_sit_in_it(finished, metrics):
     assert found["alone"] == pytest.approx(own["pixel_auroc"], abs=1e-5)  # a geometric mean of one map
 
 
-@pytest.mark.long
 def test_members_that_train_in_no_epochs_leave_an_empty_history(finished):
     run = RUN | {"committee": {"members": ["position_gaussian"]}}
     run_pipeline(finished, "test", "committee", runtime_params=run)

@@ -56,6 +56,7 @@ def test_an_export_leaves_one_file_and_a_report_of_the_runs_own_images(project):
     assert report["pixel_auroc"] == pytest.approx(report["pixel_auroc_before"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_inference_by_the_file_is_inference_by_the_detector(project, tmp_path):
     images = project / "pictures/brick/test"
     by_file = predict(project, images, PLACE / "detector", output=str(tmp_path / "file"))

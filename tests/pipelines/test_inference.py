@@ -115,6 +115,7 @@ def _output_of(run) -> str:
     return run.data.params["inference.output"]
 
 
+@pytest.mark.long
 def test_the_detector_of_a_run_by_its_id_says_the_same(project, images, table):
     (training,) = [run for run in logged_runs(project) if run.info.run_name.startswith("stfpm")]
     again = predict(project, images, f"runs:/{training.info.run_id}")
@@ -131,6 +132,7 @@ def test_one_file_is_predicted_alone(project, images, table):
     assert np.isnan(alone.loc["003.png", "label"])
 
 
+@pytest.mark.long
 def test_results_lie_in_a_folder_named_after_the_images_unless_told_otherwise(project, images):
     run_pipeline(project, "test", "inference", runtime_params={"inference": {"images": str(images / "good")}})
     found = read_predictions(project / "data/08_reporting/inference/good")

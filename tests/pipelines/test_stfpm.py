@@ -46,6 +46,7 @@ def trained(monkeypatch) -> Counter:
     return counts
 
 
+@pytest.mark.long
 def test_its_pipeline_leaves_metrics_sheet_and_detector(finished, metrics):
     report = finished / f"data/08_reporting/{PLACE}/stfpm"
     assert {path.name for path in report.iterdir()} == {

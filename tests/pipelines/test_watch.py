@@ -121,6 +121,7 @@ def test_a_signal_ends_it_after_the_file_that_is_predicted(camera, tmp_path, wat
     assert watch().index.tolist() == [f"{count}.png" for count in range(6)]
 
 
+@pytest.mark.long
 def test_table_and_page_grow_while_it_runs(camera, tmp_path, watch):
     feature_set: list[int] = []
 

@@ -88,6 +88,7 @@ def test_a_run_that_ends_as_mlflow_answers_again_waits_for_slow_records(tmp_path
     uploader.stop()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("computes", [True, False])
 def test_what_computes_is_waited_for_and_what_is_silent_is_not(tmp_path, destination, monkeypatch, computes):
     run, uploader = begin_run(destination, tmp_path / "waiting", "busy", {}, None)
