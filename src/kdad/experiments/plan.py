@@ -18,7 +18,7 @@ from kdad.parameters.strict import first_message, flatten, merge, nearest_name
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}
 SUFFIX = "_ablation"
 #: What a variant may change of the images: test images are the same for all, or the tables would compare unlike things.
-_OF_IMAGES = ("contamination", "contamination_by", "max_train_images", "align", "augment", "augment_copies")
+_OF_IMAGES = ("contamination", "contamination_by", "max_train_images", "align")
 #: What a variant may set ``dataset.category`` to: one detector of all the ablation's categories, measured on each.
 UNITED = "all"
 

@@ -39,9 +39,9 @@ def find_suspicious(outlyingness: np.ndarray) -> np.ndarray:
     return beyond[np.argsort(-outlyingness[beyond], kind="stable")]
 
 
-def draw_thumbnails(images: ImageSet, rows: np.ndarray) -> np.ndarray:
-    """Return a grey thumbnail of these images, `(N, S, S)` in [0, 1]."""
-    read = images.images_of(rows)
+def draw_thumbnails(images: ImageSet) -> np.ndarray:
+    """Return a grey thumbnail of each image, `(N, S, S)` in [0, 1]."""
+    read = images.images_of(np.arange(len(images.samples)))
     small = (adaptive_avg_pool2d(torch.from_numpy(image.mean(axis=0)[None]), THUMBNAIL_SIDE)[0] for image in read)
     return np.stack([thumbnail.numpy() for thumbnail in small])
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from kdad.images.augmented import AugmentedSet
 from kdad.images.folder import CsvSet, FolderSet
 from kdad.images.image_set import ImageSet
 from kdad.images.prepared_set import PreparedSet
@@ -45,7 +44,5 @@ def open_image_set(parameters: DatasetParameters, seed: int = 0, store: ContentS
         images = PreparedSet(images, store)
     if parameters.contamination:
         images = ContaminatedSet(images, parameters, seed)
-    if parameters.augment != "none":
-        images = AugmentedSet(images, parameters, seed)
     images.root = parameters.origin
     return images

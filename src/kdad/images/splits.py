@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 #: In the name of a tile, between that of its image and where it lies.
 _MARK = "#tile="
-#: In the name of a copy of a training image, before its number.
-_COPY = "#copy="
 
 #: What each part of a split is called where a person reads it.
 PARTS: dict[Subset | Literal["unused"], str] = {
@@ -175,22 +173,12 @@ def tile_name(name: str, top: int, left: int) -> str:
 
 
 def whole_name(name: str) -> str:
-    """Return the name of the image that a tile or a copy is of; that of a whole image as it is."""
-    return original_name(name).partition(_MARK)[0]
-
-
-def copy_name(name: str, number: int) -> str:
-    """Return the name of a copy of an image or a tile: ``a.png#copy=1``."""
-    return f"{name}{_COPY}{number}"
-
-
-def original_name(name: str) -> str:
-    """Return the name of the image or tile that a copy is of; that of no copy as it is."""
-    return name.partition(_COPY)[0]
+    """Return the name of the image that a tile is of; that of a whole image as it is."""
+    return name.partition(_MARK)[0]
 
 
 def group_tiles(names: list[str]) -> dict[str, list[int]]:
-    """Return the places of names by the image that they are, or are a tile or a copy of, in the order of `names`."""
+    """Return the places of names by the image that they are, or are a tile of, in the order of `names`."""
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         groups.setdefault(whole_name(name), []).append(place)

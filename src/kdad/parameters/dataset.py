@@ -237,10 +237,6 @@ class DatasetParameters(StrictModel):
     align: Literal["none", "rotation"] = Field(
         "none", description="folder, csv: rotation: each image is turned about its middle to lie as training images do"
     )
-    augment: Literal["none", "rotations", "flips", "shifts"] = Field(
-        "none", description="what copies of the training images train too: turned, mirrored, or shifted by 5 % at most"
-    )
-    augment_copies: int = Field(3, ge=1, le=32, description="of each training image, if augment says of which kind")
     groups: str | None = Field(
         None,
         description="folder, csv: which images belong together, as a film's frames, and stay in one part: folder, a "
@@ -306,7 +302,7 @@ class DatasetParameters(StrictModel):
         """The category, fit to name a folder: the category, ``class_8``, or the last name of `root`.
 
         With contamination it is one of its own, such as ``brick_contaminated_5`` (per cent), and so it is with tiles,
-        with a part of the training images (``brick_train_8``), aligned ones, and copies (``brick_rotations_3``).
+        with a part of the training images (``brick_train_8``), and with aligned ones.
         """
         if self.name in CLASS_SETS:
             return f"class_{self.normal_class}"
@@ -317,8 +313,6 @@ class DatasetParameters(StrictModel):
             name += f"_train_{self.max_train_images}"
         if self.align != "none":
             name += "_aligned"
-        if self.augment != "none":
-            name += f"_{self.augment}_{self.augment_copies}"
         if not self.contamination:
             return name
         moved = "_by_test" if self.contamination_by == "test" else ""
@@ -374,8 +368,6 @@ class DatasetParameters(StrictModel):
                     )
             if self.is_united:
                 raise ValueError("align turns images of one category alike, and there are several; set align: none")
-        if self.augment == "flips" and self.augment_copies > 3:
-            raise ValueError(f"an image has 3 flips, and augment_copies is {self.augment_copies}; give 3 at most")
         return self
 
     @model_validator(mode="after")
@@ -404,8 +396,6 @@ class DatasetParameters(StrictModel):
                 raise ValueError(f"contamination does not go with {self.name}; set contamination: 0")
             if self.max_train_images is not None:
                 raise ValueError(f"max_train_images does not go with {self.name}; set max_train_images: null")
-            if self.augment != "none":
-                raise ValueError(f"augment does not go with {self.name}; set augment: none")
             if self.normal_class is None:
                 raise ValueError(f"{self.name} needs normal_class; the classes are 0..9")
             if not 0 <= self.normal_class <= 9:

@@ -27,7 +27,7 @@ from kdad.images.checks import (
 from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
 from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
-from kdad.images.splits import Split, original_name, split_columns, split_set
+from kdad.images.splits import Split, split_columns, split_set
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
@@ -129,14 +129,9 @@ def report_images(
     """
     split = Split(split_table)
     outlyingness = measure_outlyingness(split, feature_caches.values())
-    images = split_table.assign(mask_pixels=_count_mask_pixels(image_set, split), outlyingness=outlyingness)
-    # Copies of training images say nothing of the set.
-    rows = np.flatnonzero([original_name(name) == name for name in split_table["id"]])
-    images, image_table, split_table = (
-        table.iloc[rows].reset_index(drop=True) for table in (images, image_table, split_table)
-    )
-    images, outlyingness = images.join(image_table[_FACTS]), outlyingness[rows]
-    thumbnails = draw_thumbnails(image_set, rows)
+    images = split_table.join(image_table[_FACTS])
+    images = images.assign(mask_pixels=_count_mask_pixels(image_set, split), outlyingness=outlyingness)
+    thumbnails = draw_thumbnails(image_set)
     pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, thumbnails)], ignore_index=True)
     films = say_films(split_table, thumbnails)
     for said in films:
@@ -155,8 +150,7 @@ def report_images(
     facts = _report_facts(image_set, images.assign(subset=image_table["subset"]), dataset) + [
         ("Advice", said) for said in films
     ]
-    shown = (lambda row: image_set.image(int(rows[row])), lambda row: image_set.mask(int(rows[row])))
-    page = render_data_report(title, facts, images, pairs, suspicious, image_set.size, *shown)
+    page = render_data_report(title, facts, images, pairs, suspicious, image_set.size, image_set.image, image_set.mask)
     return page, images, pairs
 
 
