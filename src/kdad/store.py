@@ -158,11 +158,12 @@ def detector_rows(project: Path, output: str) -> list[tuple[str, str, str, str]]
 
 def _is_best(folder: Path, is_kept: bool) -> bool:
     """Tell whether a detector is the best of its system on its test images, of the newest and those kept."""
-    if Result.read(folder).image_auroc is None:
+    result = Result.read(folder)
+    if result.image_auroc is None:
         return False
     if not is_kept:
         return better_than(folder) is None
-    better = better_than(folder.parents[2] / str(Result.read(folder).system) / "detector")
+    better = better_than(folder.parents[2] / str(result.system) / "detector")
     return better is not None and better.detector == folder
 
 
@@ -207,7 +208,7 @@ def list_all() -> None:
 
 @main.command()
 def size() -> None:
-    """Say how large each part of `data` is; a file with several names counts where it is listed first."""
+    """Say how large each part of `data` is; in each a file with several names counts once."""
     project = _project()
     table = Table("folder", "size", "what")
     for store, what in STORES.items():

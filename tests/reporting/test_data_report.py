@@ -13,6 +13,7 @@ from kdad.reporting.data_report import (
     order_pairs,
     outline,
     render_data_report,
+    spaced_rows,
     warn_of,
 )
 
@@ -69,6 +70,14 @@ def test_outlines_are_the_border_of_a_mask_of_any_size():
     border[2, 2:4] = False
     assert ((drawn == (255, 64, 32)).all(-1) == border).all()
     assert (np.asarray(outline(Image.new("RGB", (12, 12)), mask))[2:8, 2:10] != 0).any(-1).sum() == 2 * (6 + 8) - 4
+
+
+def test_of_very_many_images_a_page_shows_evenly_spaced_ones_of_each_part_and_kind():
+    assert spaced_rows(pd.Index(range(3, 10)), 5000) == [3, 4, 5, 6, 7, 8, 9]
+    every_fourth = spaced_rows(pd.Index(range(20_000)), 20_000)
+    assert (len(every_fourth), every_fourth[0], every_fourth[-1]) == (5000, 0, 19_999)
+    assert set(np.diff(every_fourth)) == {4, 5}  # 19,999 rows in 4,999 steps
+    assert spaced_rows(pd.Index([7]), 1_000_000) == [7]
 
 
 def test_what_deserves_a_look_is_said():

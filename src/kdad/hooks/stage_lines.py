@@ -32,6 +32,7 @@ _TYPICAL = {
     "map_images": 15.0,
     "predict_images": 20.0,
 }
+_SHORT = 200  # characters of what is quoted
 
 
 @dataclass
@@ -151,9 +152,6 @@ class StageLinesHook:
         if run is not None:
             loading, saving = times.called - times.began, ended - times.returned
             run.node(node.name, seconds, loading, saving, times.made)
-
-
-_SHORT = 200  # characters of what is quoted
 
 
 def _describe(data: Any) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -26,7 +27,7 @@ from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
 from kdad.scoring.marked_regions import MarkedRegion
-from kdad.scoring.threshold import Threshold
+from kdad.scoring.threshold import Threshold, scores_of_groups
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,13 @@ class Groups:
 
     def add_to(self, rows: list[dict[str, Any]]) -> None:
         """Give each row of a table its group, with its score and decision; none where one of its files has no score."""
-        scores: dict[str, list[float]] = {}
-        for row, group in zip(rows, self.of_files, strict=True):
-            scores.setdefault(group, []).append(float(row["score"] or "nan"))
-        for row, group in zip(rows, self.of_files, strict=True):
-            row["group"], of_files = printable(group), np.array(scores[group])
-            if not np.isnan(of_files).any():
-                row["group_score"] = float(of_files.mean() if self.threshold.group_score == "mean" else of_files.max())
-                row["group_decision"] = int(row["group_score"] > self.threshold.group_value)
+        scores, groups = np.array([float(row["score"] or "nan") for row in rows]), np.array(self.of_files)
+        of_groups = scores_of_groups(scores, groups, self.threshold.group_score)
+        of_files = of_groups[np.unique(groups, return_inverse=True)[1]]
+        for row, group, score in zip(rows, self.of_files, of_files.tolist(), strict=True):
+            row["group"] = printable(group)
+            if not math.isnan(score):
+                row |= {"group_score": score, "group_decision": int(score > self.threshold.group_value)}
 
 
 @dataclass(frozen=True)

@@ -126,15 +126,14 @@ def _regions(
     images: ImageSet, sizes: Sequence[tuple[int, int]], ignored: Sequence[np.ndarray | None]
 ) -> list[np.ndarray] | None:
     """Return which pixels count of images of these sizes, None where all of all images do."""
-    of_all = [images.preparation.region_at(size) for size in sizes]
-    if all(region is None for region in of_all) and all(each is None for each in ignored):
+    whole = {size: images.preparation.region_at(size) for size in set(sizes)}
+    if all(region is None for region in whole.values()) and all(each is None for each in ignored):
         return None
+    # Images without ignored pixels share one array of their size.
+    whole = {size: np.ones(size, dtype=bool) if region is None else region for size, region in whole.items()}
     return [
-        np.logical_and(
-            np.ones(size, dtype=bool) if region is None else region,
-            True if each is None else ~resize_mask(each, size),
-        )
-        for region, size, each in zip(of_all, sizes, ignored, strict=True)
+        whole[size] if each is None else whole[size] & ~resize_mask(each, size)
+        for size, each in zip(sizes, ignored, strict=True)
     ]
 
 

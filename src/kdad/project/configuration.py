@@ -82,15 +82,16 @@ class RunConfigLoader(OmegaConfigLoader):
         self.project = Path(conf_source).resolve().parent
         #: Whose results the places are that this session may write to, known with its catalog.
         self.claims: list[OutputFolder] = []
-        self._parameters: dict[str, Any] | None = None
+        #: What several ask for, and is large.
+        self._loaded: dict[str, dict[str, Any]] = {}
         options["runtime_params"] = escape_placeholders(options.get("runtime_params"))
         super().__init__(conf_source, *arguments, **options)
         check_environment(self.env, Path(self.conf_source))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load a configuration; a mistake in names of blocks, or in a block of every run, ends it with one message."""
-        if key == "parameters" and self._parameters is not None:
-            return deepcopy(self._parameters)  # Kedro writes into what it is given
+        if key in self._loaded:
+            return deepcopy(self._loaded[key])  # Kedro writes into what it is given
         register_project(self.project)
         package = Path(__file__).parents[1]
         OmegaConf.register_resolver("package", lambda path: (package / path).as_posix(), replace=True)
@@ -114,7 +115,8 @@ class RunConfigLoader(OmegaConfigLoader):
             loaded = unescape_placeholders(loaded)
             check_names(loaded)
             check_values({name: block_model(name) for name in ("seed", "dataset", "tracking")}, loaded)
-            self._parameters = deepcopy(loaded)
+        if key in ("parameters", "catalog"):
+            self._loaded[key] = deepcopy(loaded)
         return loaded
 
     @property

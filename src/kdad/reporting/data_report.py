@@ -5,6 +5,7 @@ frames, deep, low, high and two_values (empty for images that lie in no file eac
 outlyingness (empty but for normal images that train or are held out).
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import PurePosixPath
@@ -23,6 +24,7 @@ from kdad.reporting.overlays import encode_picture, thumbnail
 from kdad.reporting.training_report import picture_side
 
 _SHOWN_PAIRS = 200
+_SHOWN_IMAGES = 5000  # of more, evenly spaced ones of each part and kind
 _VALUES = 3  # of a kind's files that are named
 _SIDE = 160
 _OUTLINE = (255, 64, 32)
@@ -39,7 +41,7 @@ def render_data_report(
     image: Callable[[int], np.ndarray],
     mask: Callable[[int], np.ndarray | None],
 ) -> str:
-    """Return the page as HTML, with every image and what `warn_of` says of them.
+    """Return the page as HTML, with every image (of very many those of `spaced_rows`) and what `warn_of` says of them.
 
     `images` is the table of images, `pairs` those that are there twice, `suspicious` the rows of normal images unlike
     the others. `image(row)` gives `(3, H, W)` in [0, 1], `mask(row)` `(H, W)` or None; each row is asked for once.
@@ -70,7 +72,11 @@ def render_data_report(
         pairs_left=max(len(pairs) - _SHOWN_PAIRS, 0),
         suspicious=[pictures.of(row, notes[row]) for row in suspicious.tolist()],
         sheet=[
-            {"name": f"{PARTS[part]}, {printable(kind)}", "rows": [pictures.of(row, notes[row]) for row in rows]}
+            {
+                "name": f"{PARTS[part]}, {printable(kind)}",
+                "count": len(rows),
+                "rows": [pictures.of(row, notes[row]) for row in spaced_rows(rows, len(images))],
+            }
             for (part, kind), rows in images.groupby(["split", "kind"], sort=False).groups.items()
         ],
     )
@@ -154,6 +160,12 @@ def order_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pairs.loc[serious], pairs.drop(serious)])
 
 
+def spaced_rows(rows: pd.Index, images: int) -> list[int]:
+    """Return which rows of a part and kind are shown, where a page has so many `images`: all, or evenly spaced ones."""
+    shown = min(math.ceil(len(rows) * _SHOWN_IMAGES / images), len(rows))
+    return rows[np.linspace(0, len(rows) - 1, shown).round().astype(int)].tolist()
+
+
 def outline(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     """Return the picture with the border of a mask `(H, W)`, of any size, drawn in it."""
     marked = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
@@ -170,7 +182,7 @@ class _Pictures:
         self, images: pd.DataFrame, image: Callable[[int], np.ndarray], mask: Callable[[int], np.ndarray | None]
     ) -> None:
         self._images, self._image, self._mask = images, image, mask
-        self._side = min(picture_side(len(images)), _SIDE)
+        self._side = min(picture_side(min(len(images), _SHOWN_IMAGES)), _SIDE)
         self._row_of = {name: row for row, name in enumerate(images["id"])}
 
     def of(self, row: int, note: str) -> dict[str, str]:
