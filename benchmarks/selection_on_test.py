@@ -42,7 +42,7 @@ from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import merge
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.smoothing import smooth_all
-from kdad.storage.content_store import ContentStore, Stores
+from kdad.storage.content_store import CHECKSUMS, MADE_BY, ContentStore, Stores
 from kdad.storage.replacing import replace_text
 from kdad.training.checkpoints import CheckpointFile
 from written_tables import heads, line, replace_part, spread, wrapped
@@ -118,9 +118,8 @@ def measured(system: str, name: str, seed: int, epochs: int | None, every: int, 
     """Return the test metrics of a training by epoch and setting, measured or found."""
     category, _, root = name.partition("=")
     own = {"checkpoint_every": every} | ({} if epochs is None else {"epochs": epochs})
-    blocks = {field: {} for field in SYSTEMS[system].Settings.model_fields}
-    blocks = merge(blocks, {_TRAINED[system]: {"training": own}})
-    total = getattr(SYSTEMS[system].Settings.model_validate(blocks), _TRAINED[system]).training.epochs
+    blocks = blocks_of(system, own)
+    total = blocks[_TRAINED[system]]["training"]["epochs"]
     run = work / f"{category}_{size}_{system}_{total}_{every}_{seed}"
     file = run.with_name(f"{run.name}.json")
     if not file.is_file():
@@ -130,6 +129,13 @@ def measured(system: str, name: str, seed: int, epochs: int | None, every: int, 
         replace_text(file, json.dumps(steps, indent=1))
         shutil.rmtree(run)
     return json.loads(file.read_text())
+
+
+def blocks_of(system: str, training: dict[str, Any]) -> dict[str, Any]:
+    """Return the shipped blocks of a system, with these values of its training in the place of their own."""
+    kind = SYSTEMS[system].Settings
+    shipped = kind.model_validate({field: {} for field in kind.model_fields}).model_dump(mode="json")
+    return merge(shipped, {_TRAINED[system]: {"training": training}})
 
 
 def _train_and_measure(system: str, blocks: dict[str, Any], dataset: DatasetParameters, seed: int, run: Path) -> Steps:
@@ -177,7 +183,7 @@ def _train_and_measure(system: str, blocks: dict[str, Any], dataset: DatasetPara
 
 def _copy(trained: Path, weights: Path, place: Path) -> None:
     for path in trained.iterdir():
-        if path.name != "checksums.json":
+        if path.name not in (CHECKSUMS, MADE_BY):  # the store writes both anew
             shutil.copy(path, place)
     shutil.copy(weights, place / "weights.safetensors")
 

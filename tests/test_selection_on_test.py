@@ -2,12 +2,15 @@
 
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from kdad.detectors.registry import SYSTEMS
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 from kdad.training.parameters import TrainingParameters
-from selection_on_test import SHIPPED, kept_steps, render
+from projects import PROJECT
+from selection_on_test import SETTINGS, SHIPPED, blocks_of, kept_steps, render
 
 
 def at(shipped: float, other: float) -> dict[str, dict[str, float]]:
@@ -21,6 +24,13 @@ def test_the_last_step_stands_beside_what_the_test_images_would_choose():
     # Last .8 and .7, best steps .9 and .7, the other setting's last .85 and .75, best of all .9 and .95.
     assert "| brick | mkd | 75.0 ± 7.1 | 80.0 ± 14.1 | 80.0 ± 7.1 | 92.5 ± 3.5 | other | 5, 10 |" in text
     assert "| brick | mkd | 37.5 ± 3.5 | 40.0 ± 7.1 | 40.0 ± 3.5 | 46.2 ± 1.8 | other | 5, 10 |" in text
+
+
+def test_a_training_is_the_shipped_one_but_for_what_is_given():
+    base = yaml.safe_load((PROJECT / "conf/base/parameters/cloner.yml").read_text())["cloner"]["training"]
+    assert blocks_of("mkd", {"checkpoint_every": 10})["cloner"]["training"] == base | {"checkpoint_every": 10}
+    for system in SETTINGS:
+        assert SYSTEMS[system].Settings.model_validate(blocks_of(system, {"epochs": 3}))
 
 
 def test_the_network_of_every_checkpoint_is_kept(tmp_path):
