@@ -75,15 +75,15 @@ def test_a_system_among_the_baselines_is_planned_without_being_named_and_once():
 
 def test_methods_that_are_named_are_all_that_runs():
     """By name those run too that do not by default, and those that stand there without a line."""
-    chosen = ["equals", "memory_bank", "stfpm", "efficient_ad"]
+    chosen = ["committee", "memory_bank", "stfpm", "efficient_ad"]
     found = plan(dataset={}, chosen=chosen)
     assert {case.variant for one in found for case in one.cases} == set(chosen)
-    (equals,) = {
-        tuple(case.settings.committee.members) for one in found for case in one.cases if case.variant == "equals"
+    (committee,) = {
+        tuple(case.settings.committee.members) for one in found for case in one.cases if case.variant == "committee"
     }
-    assert equals == ("mkd", "reverse_distillation")
-    with pytest.raises(ValueError, match="there is no method 'equal'; did you mean 'equals'"):
-        plan(chosen=["equal"])
+    assert committee == ("mkd", "reverse_distillation")
+    with pytest.raises(ValueError, match="there is no method 'comitee'; did you mean 'committee'"):
+        plan(chosen=["comitee"])
     with pytest.raises(ValueError, match="there is no method 'mkd'"):
         plan(chosen=["mkd"], mkd=None, stfpm={"system": "stfpm"})
 

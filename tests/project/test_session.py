@@ -1,5 +1,8 @@
+from types import SimpleNamespace
+
 import pytest
 from kedro.framework.project import configure_project, pipelines, settings
+from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Node, Pipeline
 from kedro_viz.models.flowchart.node_metadata import TaskNodeMetadata
@@ -45,9 +48,9 @@ def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name():
         ({"stfpm": {"training": {"epochs": 0}}}, "stfpm", "stfpm.training.epochs: "),
         ({"committee": {"members": "mkd mdk"}}, "committee", "parameters: committee.members names 'mdk'; did you mean"),
         (
-            {"committee": {"members": "mkd stfpm"}, "source": {"name": "vgg16"}},
+            {"committee": {"members": "mkd stfpm"}, "stfpm": {"source": {"name": "vgg16"}}},
             "committee",
-            "stfpm.source differs in name ('vgg16', and 'efficientnet_lite0' of stfpm); set it as source",
+            "stfpm.source differs in name ('efficientnet_lite0', and 'vgg16' of stfpm); set it as source",
         ),
         (
             {"source": {"name": "vgg16"}},
@@ -165,3 +168,19 @@ def test_sessions_of_one_process_have_parameters_of_their_own(project):
     second.load_context()
     first.run(pipeline_names=["mkd_ablation"], to_outputs=["mkd_ablation.split_table"])
     assert [path.name for path in (project / "data/03_primary/textures").iterdir()] == ["brick"]
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "expected"),
+    [
+        ("folder", {}, ["committee"]),
+        ("folder", {"pipeline_names": ["stfpm"]}, ["stfpm"]),
+        ("test", {}, ["mkd"]),
+        (None, {}, ["mkd"]),
+    ],
+)
+def test_a_run_that_names_no_pipeline_runs_that_of_its_environment(monkeypatch, env, given, expected):
+    context = SimpleNamespace(env=env, config_loader={"parameters": parameters(), "catalog": {}})
+    monkeypatch.setattr(CheckedSession, "load_context", lambda session: context)
+    monkeypatch.setattr(KedroSession, "run", lambda session, pipeline_names: pipeline_names)
+    assert CheckedSession.__new__(CheckedSession).run(**given) == expected

@@ -1,5 +1,6 @@
 """A session that checks the parameters of what it is asked to run, before a network is imported."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ from kdad.parameters.strict import nearest_name
 from kdad.project.catalog_types import wrong_entry
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.configuration import block_model, check_values
+
+logger = logging.getLogger(__name__)
 
 _MEASURED = ("compute", "measuring", "reporting")
 _OF = {name: tuple(system.Settings.model_fields) for name, system in SYSTEMS.items()}
@@ -38,6 +41,8 @@ _BLOCKS: dict[str, tuple[str, ...]] = {
     "ensemble_scoring": ("compute", "measuring"),
     "ensemble_reporting": ("measuring", "reporting"),
 }
+#: What a run trains that names no pipeline, by its environment; `mkd` elsewhere.
+DEFAULTS = {"folder": "committee"}
 #: Every pipeline that can be asked for.
 KNOWN = ("__default__", *SYSTEMS, *PLANNED, *_BLOCKS)
 
@@ -109,8 +114,11 @@ class CheckedSession(KedroSession):
         names = pipeline_names or ([pipeline_name] if pipeline_name else [])
         if not names and any(options.get(name) for name in (*_NODES, *_DATA, "namespaces")):
             names = [find_pipeline(options)]
-        loader = self.load_context().config_loader
-        meant = check_pipelines(names or ["__default__"], loader["parameters"])
+        context = self.load_context()
+        loader = context.config_loader
+        meant = check_pipelines(names or [DEFAULTS.get(context.env or "", "__default__")], loader["parameters"])
+        if not names:
+            logger.info("no pipeline is named, so %s runs", ", ".join(meant))
         loader["catalog"]  # a mistake in it is said before the pipelines are imported
         try:
             return super().run(pipeline_names=meant, **options)

@@ -92,12 +92,12 @@ def _ranking_table(metrics: dict) -> Table | Text:
     for metric in METRICS.values():
         if metric.kind != "decisions":
             by_title.setdefault(metric.title, {})[metric.kind] = metric
-    for title, of in by_title.items():
+    for row_title, of in by_title.items():
         cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in metrics["localisation"].values())]
         texts = ["" if metric is None else metric.text(found[metric.key]) for metric, found in cells]
         if set(texts) - {"", "-"}:
-            table.add_row(title, *texts)
-        if title == "AUROC" and low is not None:
+            table.add_row(row_title, *texts)
+        if row_title == "AUROC" and low is not None:
             table.add_row("95 % interval", f"{low:.3f} to {high:.3f}")
     if not table.rows:
         return Text.assemble((title, "bold"), "\nno ranking: that takes normal and anomalous test images, or masks")

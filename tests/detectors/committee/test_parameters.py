@@ -64,6 +64,13 @@ def test_members_look_through_one_source(settings):
     assert settings("mkd", source=other).source.name == "resnet18"  # stfpm is no member: its source is nothing to it
 
 
+def test_a_member_whose_source_is_the_default_follows_the_committees(settings):
+    given = {"training": {"epochs": 2, "batch_size": 4}}
+    made = settings("mkd", "reverse_distillation", reverse_distillation=given)
+    own = made.of_members["reverse_distillation"].reverse_distillation
+    assert (own.source, own.training.epochs) == (made.source, 2)
+
+
 def test_members_may_be_given_in_words():
     assert CommitteeParameters.model_validate({"members": "mkd stfpm"}).members == ["mkd", "stfpm"]
     assert "committee" in CommitteeSettings.model_fields

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kdad.detectors.baselines.detector import BaselineDetector
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
@@ -29,10 +27,17 @@ from kdad.storage.content_store import content_key
 _DETECTION = "detection"  # the product standardised at each position
 _KINDS: dict[type[SystemSettings], type[Detector]] = {
     MkdSettings: MkdDetector,
-    BaselineSettings: BaselineDetector,
     StfpmSettings: StfpmDetector,
     ReverseDistillationSettings: ReverseDistillationDetector,
 }
+
+
+def _detector_of(settings: SystemSettings) -> type[Detector]:
+    if isinstance(settings, BaselineSettings):
+        from kdad.detectors.baselines.detector import BaselineDetector  # late: its packages are not for predicting
+
+        return BaselineDetector
+    return _KINDS[type(settings)]
 
 
 class CommitteeDetector(SourceDetector):
@@ -49,7 +54,7 @@ class CommitteeDetector(SourceDetector):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.members = {
-            name: _KINDS[type(own)](own, self.references, self.compute)
+            name: _detector_of(own)(own, self.references, self.compute)
             for name, own in self.settings.of_members.items()
         }
         self.registered = nn.ModuleList(self.members.values())  # a list, since names may be no module's
@@ -57,22 +62,24 @@ class CommitteeDetector(SourceDetector):
     @classmethod
     def check_inputs(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
         for own in settings.of_members.values():
-            _KINDS[type(own)].check_inputs(own, feature_set)
+            _detector_of(own).check_inputs(own, feature_set)
 
     @classmethod
     def is_stochastic(cls, settings: CommitteeSettings) -> bool:
-        return any(_KINDS[type(own)].is_stochastic(own) for own in settings.of_members.values())
+        return any(_detector_of(own).is_stochastic(own) for own in settings.of_members.values())
 
     @classmethod
     def check(cls, settings: CommitteeSettings, feature_set: FeatureSet) -> None:
         for own in settings.of_members.values():
-            _KINDS[type(own)].check(own, feature_set)
+            _detector_of(own).check(own, feature_set)
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         self.size = feature_set.features["source"].size
         fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
         self.moments = self.measure_moments(feature_set, self._product, 0)
+        import pandas as pd  # late: predicting takes none
+
         histories = [
             fitting.history.assign(term=f"{name}." + fitting.history["term"])
             for name, fitting in fittings.items()
@@ -137,7 +144,7 @@ class CommitteeDetector(SourceDetector):
         for name, member in self.members.items():
             scores[f"{name}_score"], finished = member.score_and_map(images, moved)
             shown = finished[member.methods[0]]  # as distances from 0 on: those of an SVM begin below
-            maps[name] = shown - member.lowest if isinstance(member, BaselineDetector) else shown
+            maps[name] = shown - member.lowest if isinstance(member.settings, BaselineSettings) else shown
         maps[PRODUCT] = geometric_mean(list(maps.values()))
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[PRODUCT])

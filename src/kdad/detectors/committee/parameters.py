@@ -26,10 +26,10 @@ class CommitteeParameters(StrictModel):
     """The ``committee:`` block."""
 
     members: list[str] = Field(
-        ["mkd", "position_gaussian"],
+        ["mkd", "reverse_distillation"],
         min_length=1,
         description="mkd, stfpm, reverse_distillation, and methods of `baselines` that make maps, by name; each by the "
-        "run's own blocks",
+        "run's own blocks, on `source`",
     )
     top_fraction: float = Field(0.03, gt=0, le=1, description="share of pixels whose mean is an image's score")
 
@@ -59,7 +59,7 @@ class CommitteeSettings(SystemSettings):
 
     def _settings_of(self, name: str) -> SystemSettings:
         if name in _OF_ONE_BLOCK:
-            return _OF_ONE_BLOCK[name](**{name: getattr(self, name)})
+            return _OF_ONE_BLOCK[name](**{name: getattr(self, name).model_copy(update={"source": self.source})})
         shared: dict[str, Any] = {"source": self.source, "features": self.features}
         if name == "mkd":
             return MkdSettings(**shared, cloner=self.cloner, scoring=self.scoring)
@@ -84,12 +84,13 @@ class CommitteeSettings(SystemSettings):
     @model_validator(mode="after")
     def _members_share_a_source(self) -> "CommitteeSettings":
         for name in set(self.committee.members) & set(_OF_ONE_BLOCK):
-            pairs = zip(self.source, getattr(self, name).source, strict=True)
+            of_member, usual = getattr(self, name).source, type(getattr(self, name))().source
+            pairs = zip(self.source, of_member, strict=True)
             other = [f"{field} ({one!r}, and {two!r} of {name})" for (field, one), (_, two) in pairs if one != two]
-            if other:
+            if other and of_member != usual:
                 raise ValueError(
                     f"committee.members names {name}, but members look through one source, and {name}.source differs "
-                    f"in {', '.join(other)}; set it as source, or leave {name} out"
+                    f"in {', '.join(other)}; set it as source, or leave {name}.source as it is by default"
                 )
         return self
 
