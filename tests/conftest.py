@@ -1,6 +1,8 @@
 """Projects to run in, and the real data that some tests need."""
 
+import io
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
 from kdad.networks.source import Source
@@ -86,6 +89,20 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _texts_are_parsed_once() -> Iterator[None]:
+    # Hundreds of sessions read the same configuration.
+    load = OmegaConf.load
+    parsed = cache(lambda text: pickle.dumps(load(io.StringIO(text))))
+
+    def read(file: Any) -> Any:
+        return pickle.loads(parsed(file.read())) if hasattr(file, "read") else load(file)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OmegaConf, "load", staticmethod(read))
+        yield
 
 
 @pytest.fixture(scope="session")

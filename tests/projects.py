@@ -1,7 +1,9 @@
 """Projects of their own for tests: this configuration and code, with outputs and MLflow runs elsewhere."""
 
+import io
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import kedro.framework.project
@@ -10,6 +12,8 @@ import pytest
 from filelock import FileLock
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from kdad.detectors.registry import SYSTEMS
 
@@ -53,16 +57,35 @@ def copy_project(folder: Path, database: Path) -> Path:
     return folder
 
 
-def run_pipeline(project: Path, env: str = "test", pipeline: str = "__default__", **options) -> None:
+def run_pipeline(
+    project: Path, env: str = "test", pipeline: str = "__default__", drawn: bool = False, **options
+) -> None:
     """Run a pipeline of `project` in this process; `options` go to Kedro (``runtime_params``, or those of ``run``).
 
-    With the option ``pipeline_names`` these are run together instead.
+    With the option ``pipeline_names`` these are run together instead. Figures are made, and saved as one that stands
+    for all, unless they are to be `drawn`: that takes half of a small run.
     """
     if kedro.framework.project.PACKAGE_NAME is None:  # it is the same package for every project, and slow to read
         bootstrap_project(project)
     runtime = options.pop("runtime_params", {})
-    with settings.SESSION_CLASS.create(project_path=project, env=env, runtime_params=runtime) as session:
-        session.run(**({"pipeline_names": [pipeline]} | options))
+    with pytest.MonkeyPatch.context() as patched:
+        if not drawn:
+            patched.setattr(Figure, "savefig", _save_any)
+        with settings.SESSION_CLASS.create(project_path=project, env=env, runtime_params=runtime) as session:
+            session.run(**({"pipeline_names": [pipeline]} | options))
+
+
+@cache
+def _any_figure(kind: str) -> bytes:
+    figure, buffer = Figure((1, 1)), io.BytesIO()
+    figure.subplots()
+    FigureCanvasAgg(figure).print_figure(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def _save_any(figure: Figure, place: io.BytesIO | Path, format: str = "png", **options) -> None:
+    content = _any_figure(format)
+    place.write_bytes(content) if isinstance(place, Path) else place.write(content)
 
 
 def half_written(project: Path) -> list[Path]:

@@ -54,7 +54,7 @@ def first_run(tmp_path_factory, migrated_database) -> tuple[Path, Counter]:
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
     with pytest.MonkeyPatch.context() as patch:
         counts = count_work(patch)
-        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
+        run_pipeline(project, "test", "mkd_ablation", drawn=True, runtime_params=AXES)
     return project, counts
 
 

@@ -24,7 +24,7 @@ METHODS = ["discrepancy", "gradients", "smooth_grad", "guided_backprop"]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, migrated_database) -> Path:
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
-    run_pipeline(project, "test", runtime_params=RUN)
+    run_pipeline(project, "test", drawn=True, runtime_params=RUN)
     return project
 
 
