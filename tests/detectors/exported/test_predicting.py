@@ -167,6 +167,7 @@ for name in "kedro mlflow sklearn matplotlib pandas pyarrow captum skimage omega
     sys.modules[name] = None  # an import of it fails
 from pathlib import Path
 import kdad
+import kdad.detectors.committee.detector  # of members that are no baselines
 from kdad.parameters.blocks import ServingParameters
 from kdad.serving.__main__ import main, open_predictor
 from kdad.serving.app import create_app, render_page
