@@ -95,7 +95,7 @@ def _stfpm(**own: Any) -> dict[str, Any]:
 
 
 def _reverse(**own: Any) -> dict[str, Any]:
-    training = {"epochs": 10, "batch_size": 4}
+    training = {"epochs": 5, "batch_size": 4}
     return {"reverse_distillation": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
@@ -155,7 +155,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "efficient_ad": ("efficient_ad", _efficient_ad()),
     "efficient_ad_odd_sides": ("efficient_ad", _efficient_ad(hard_quantile=0.0, smoothing={"gaussian_sigma": 1.5})),
     "efficient_ad_student_alone": ("efficient_ad", _efficient_ad(autoencoder=False, penalty_weight=0.0)),
-    "committee": ("committee", _committee("mkd", "position_gaussian")),
+    "committee": ("committee", _committee("mkd", "reverse_distillation")),
+    "committee_with_baseline": ("committee", _committee("mkd", "position_gaussian")),
     "committee_of_four": ("committee", _committee("memory_bank", "stfpm", "mkd", "reverse_distillation")),
     "committee_of_one": ("committee", _committee("mkd")),
     "soft_target_grey": ("soft_target", _classifiers()),
@@ -244,7 +245,7 @@ def _scores(detector: Detector, feature_set: FeatureSet, rows: np.ndarray) -> np
 _LONG = {
     *("stfpm_positions", "reverse_distillation_odd_sides", "efficient_ad_odd_sides", "committee_of_four"),
     *("mkd_total_loss", "mkd_not_standardised", "students_p17", "students_p17_recompute", "students_positions"),
-    *("efficient_ad_student_alone", "committee_of_one", "soft_target_grey"),
+    *("efficient_ad_student_alone", "committee_of_one", "committee_with_baseline", "soft_target_grey"),
     *({f"baselines_{name}" for name in _baselines()} - {"baselines_memory_bank", "baselines_nearest_source"}),
     *(f"{name}_transformer" for name in ("students_p17", "efficient_ad", "committee", "baselines_memory_bank")),
 }
