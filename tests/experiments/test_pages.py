@@ -33,6 +33,7 @@ def test_missing_section_is_there_only_when_something_is_missing():
     assert "are missing" not in imagined_page()
 
 
+COSTS = {"train_seconds": 2.0, "milliseconds_an_image": 3.0, "kept_megabytes": 4.0, "peak_megabytes": 5.0}
 ROW = {
     "method": "nearest_source",
     "sees": "source",
@@ -77,6 +78,26 @@ def test_page_shows_the_methods_as_points_and_says_what_is_missing():
     assert "data:image/png;base64,cGljdHVyZQ==" in page
 
 
+def test_trained_detectors_have_rows_that_name_their_run_and_no_costs():
+    metrics = {"image_auroc": 0.9, "image_auroc_low": 0.8, "image_auroc_high": 1.0, "pixel_auroc": 0.7}
+    metrics |= {"pro_auc": None, "pixel_auroc_mkd_protocol": 0.6, "flops": 5}
+    record = {"metrics": metrics, "training_images": 7, "made": "2026-11-30T18:49:53+00:00", "commit": "abc"}
+    trained = {"mkd": record | {"mlflow_run": "0922272e3c59"}, "uninformed_students": record}
+    table = baseline_table([_case("nearest")], [result("nearest", 0, 1.0, costs=COSTS)], trained)
+    assert "flops" not in table
+    assert table_cells(table)[0][0] == "nearest"
+    cells = ["images", "0.9000 [0.8000, 1.0000]", "0.7000", "-", "0.6000", "-", "-", "-"]
+    assert table_cells(table)[1:] == [
+        ["mkd (run 0922272e, 2026-11-30 18:49)", *cells],
+        ["uninformed students (commit abc, 2026-11-30 18:49)", *cells],
+    ]
+    page = render_baselines("title", "facts", table, {}, pd.DataFrame())
+    assert "figures that their run kept" in page
+    page = render_baselines("title", "facts", baseline_table([], [], {"mkd": record}), {}, pd.DataFrame(), ["committee"])
+    assert "No row of committee" in page
+    assert "<code>kedro run --pipeline=committee</code>" in page
+
+
 def test_a_page_without_a_finished_method_can_be_written():
     table = baseline_table([_case("other")], [failed("other", "broken")])
     assert 'class="sortable baselines"' in render_baselines("title", "facts", table, {}, pd.DataFrame())
@@ -89,12 +110,11 @@ def _case(name: str) -> Case:
 
 
 def test_a_row_says_what_the_method_sees_and_what_it_costs():
-    costs = {"train_seconds": 2.0, "milliseconds_an_image": 3.0, "kept_megabytes": 4.0, "peak_megabytes": 5.0}
-    nearest = result("nearest", 0, 1.0, costs=costs, training_images=7)
+    nearest = result("nearest", 0, 1.0, costs=COSTS, training_images=7)
     table = baseline_table([_case("nearest"), _case("other")], [nearest, failed("other", "broken")])
     (row,) = table.to_dict("records")
     assert [row[name] for name in ("method", "detector", "sees", "training_images")] == ["nearest", "knn", "pixels", 7]
-    assert [row[name] for name in ("fit_seconds", *list(costs)[1:])] == [2, 3, 4, 5]
+    assert [row[name] for name in ("fit_seconds", *list(COSTS)[1:])] == [2, 3, 4, 5]
     assert row["image_auroc"] == nearest.metrics["image_auroc"]
 
 

@@ -26,6 +26,8 @@ SMOOTHED = {"smoothing": {"gaussian_sigma": 1.0}}
 RUN = SMALL | {"baselines": SMOOTHED | {"methods": dict.fromkeys(set(METHODS) - set(SOME))}}
 MAPPED = {"memory_bank", "position_gaussian", "l2_autoencoder", *STANDING}
 PLACE = Path("data/08_reporting/textures/brick/baselines")
+MODELS = Path("data/06_models/textures/brick")
+DETECTORS = MODELS / "baselines"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_baselines_that_map_have_a_sheet(finished):
 
 
 def test_every_baseline_leaves_its_detector(finished, table):
-    folders = {path.parent.name: path for path in (finished / "data/06_models/textures/brick").glob("*/detector")}
+    folders = {path.parent.name: path for path in (finished / DETECTORS).glob("*/detector")}
     assert set(folders) == set(table.index)
     for name, folder in folders.items():
         detector = open_detector(folder)
@@ -74,7 +76,7 @@ def test_every_baseline_leaves_its_detector(finished, table):
 
 
 def test_detection_by_maps_is_the_mean_of_their_largest_values(finished):
-    detector = open_detector(finished / "data/06_models/textures/brick/memory_bank/detector")
+    detector = open_detector(finished / DETECTORS / "memory_bank/detector")
     images = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64, textures=FEW))
     rows = [row for row, sample in enumerate(images.samples) if sample.subset == "test"]
     batch = torch.from_numpy(np.stack([images.image(row) for row in rows]))
@@ -109,12 +111,26 @@ def test_the_table_is_in_mlflow(finished, table):
     assert {found.data.tags["variant"] for found in runs if found != run} == set(table.index)
 
 
-def test_a_second_run_fits_nothing(finished, table, monkeypatch):
+def test_a_second_run_fits_nothing_and_shows_what_other_runs_have_trained(finished, table, monkeypatch):
     for system in (BaselineDetector, FeatureDistanceDetector):
         monkeypatch.setattr(system, "fit", None)
+    facts = json.loads((finished / DETECTORS / "memory_bank/detector/detector.json").read_text())
+    facts["made_by"]["metrics"]["image_auroc"] = 0.123
+    own = {system: finished / f"{MODELS}/{system}/detector/detector.json" for system in ("mkd", "stfpm")}
+    for system, path in own.items():  # of the same images
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(facts | {"system": system}))
     run_pipeline(finished, "test", "baselines", runtime_params=RUN)
     again = pd.read_csv(finished / PLACE / "baselines.csv").set_index("method")
-    pd.testing.assert_frame_equal(again, table)
+    assert again.index.tolist() == [*table.index, "mkd"]
+    assert again.loc["mkd", "image_auroc"] == 0.123
+    pd.testing.assert_frame_equal(again.drop("mkd").drop(columns="run"), table)
+    page = (finished / PLACE / "baselines.html").read_text()
+    assert f'<th scope="row">mkd ({again.loc["mkd", "run"]})</th>' in page
+    assert "No row of uninformed_students" in page
+    assert "No row of mkd" not in page
+    for system, path in own.items():  # a table replaces nobody's detector
+        assert json.loads(path.read_text()) == facts | {"system": system}
 
 
 @pytest.mark.sample(2)
@@ -158,13 +174,14 @@ def test_a_method_that_fails_ends_the_run_by_its_name_and_leaves_what_is_done(pr
         run(pipeline="baselines", runtime_params={"dataset": RUN["dataset"], "baselines": {"methods": methods}})
     assert pd.read_csv(project / PLACE / "baselines.csv")["method"].tolist() == ["kde_pca", *STANDING]
     assert pd.read_csv(project / PLACE / "missing.csv")["variant"].tolist() == ["gmm_pca"]
-    kept = {path.parent.name for path in (project / "data/06_models/textures/brick").glob("*/detector")}
+    kept = {path.parent.name for path in (project / DETECTORS).glob("*/detector")}
     assert kept == {"kde_pca", *STANDING}
     assert not half_written(project)
 
 
 def test_the_page_shows_the_table_and_every_sheet(finished, table):
     page = (finished / PLACE / "baselines.html").read_text()
+    assert "<code>kedro run --pipeline=mkd</code>" in page
     assert page.count("data:image/png;base64,") == len(MAPPED)
     for name in table.index:
         assert f'<th scope="row">{name.replace("_", " ")}</th>' in page

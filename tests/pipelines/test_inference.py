@@ -306,7 +306,7 @@ def without_maps(project) -> Path:
     methods = dict.fromkeys(_methods_but("nearest_source"))
     blocks = {"dataset": {"textures": FEW}, "baselines": {"methods": methods}}
     run_pipeline(project, "test", "baselines", runtime_params=blocks)
-    return project / "data/06_models/textures/brick/nearest_source/detector"
+    return project / "data/06_models/textures/brick/baselines/nearest_source/detector"
 
 
 def _methods_but(kept: str) -> list[str]:

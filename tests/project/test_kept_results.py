@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kdad.errors import InputError
-from kdad.project.kept_results import better_than, drop_if_remade, drop_if_untouched, keep_results
+from kdad.project.kept_results import better_than, drop_if_remade, drop_if_untouched, keep_results, newest_record
 from kdad.project.places import find_latest
 
 
@@ -72,6 +72,23 @@ def test_the_same_detector_made_again_and_one_that_a_failed_run_left_are_not_kep
     (place[1] / "metrics.json").write_text("half a run")
     assert not drop_if_untouched(kept, *place)
     assert (kept / "reports/metrics.json").read_text() == "figures of 02"
+
+
+def test_the_newest_of_the_same_images_and_split_is_found_the_latest_or_a_kept_one(place):
+    models, origin = place[0].parent.parent, {"images": "i", "test_images": "t", "seed": 0}
+    origin |= {"training_images": None, "validation_images": None}
+    assert newest_record(models, "mkd", origin) is None
+    _write(place, "01", 1.0)
+    keep_results(*place)
+    _write(place, "02", 0.9)
+    keep_results(*place)
+    _write(place, "03", 0.8)
+    assert newest_record(models, "mkd", origin)["metrics"]["image_auroc"] == 0.8
+    _write(place, "04", 0.7, test_images="others")
+    assert newest_record(models, "mkd", origin)["metrics"]["image_auroc"] == 0.9
+    assert newest_record(models, "uninformed_students", origin) is None
+    for name, other in (("images", "j"), ("seed", 1), ("training_images", 3), ("validation_images", 3)):
+        assert newest_record(models, "mkd", origin | {name: other}) is None
 
 
 def test_a_kept_result_is_not_the_latest(place, tmp_path):

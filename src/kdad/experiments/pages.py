@@ -20,6 +20,11 @@ _BASELINE_PROTOCOL = (
     "Brackets: 95 % bootstrap interval over test images. Memory: the fitted detector's size, and in brackets by how "
     "much the process grew while it was fitted and scored."
 )
+_TRAINED_PROTOCOL = (
+    "Rows that name a run are the newest detectors of systems' own pipelines on the same images and split, with the "
+    "figures that their run kept."
+)
+_FIGURES = {*METRICS, "image_auroc_low", "image_auroc_high"}
 _COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
 
 
@@ -128,8 +133,14 @@ def _count(value: float) -> str:
     return "" if pd.isna(value) else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataFrame:
-    """Return a row for each finished case: method, detector, sees, metrics and costs."""
+def baseline_table(
+    cases: Sequence[Case], results: list[CaseResult], trained: dict[str, dict[str, Any]] | None = None
+) -> pd.DataFrame:
+    """Return a row for each finished case: method, detector, sees, metrics and costs.
+
+    Below are the detectors that systems' own pipelines `trained`, from their records by system: with the metrics that
+    their run kept, no costs, and that run in the column ``run``.
+    """
     rows = []
     for case, result in zip(cases, results, strict=True):
         if not result.finished:
@@ -139,7 +150,17 @@ def baseline_table(cases: Sequence[Case], results: list[CaseResult]) -> pd.DataF
         }
         facts = {"method": case.variant, **case.detector.label(case.settings)}
         rows.append({**facts, **result.metrics, "training_images": result.training_images, **costs})
+    for system, record in (trained or {}).items():
+        metrics = {name: value for name, value in record["metrics"].items() if name in _FIGURES}
+        facts = {"method": system, "detector": system, "sees": "images", "run": _run_of(record)}
+        rows.append({**facts, **metrics, "training_images": record["training_images"]})
     return pd.DataFrame(rows, columns=None if rows else ["method", "detector", "sees"])
+
+
+def _run_of(record: dict[str, Any]) -> str:
+    """Say which run made a detector: when, by MLflow's first digits or else by its commit."""
+    run, when = record.get("mlflow_run"), record["made"][:16].replace("T", " ")
+    return f"run {run[:8]}, {when}" if run else f"commit {record.get('commit') or 'unknown'}, {when}"
 
 
 def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
@@ -149,15 +170,24 @@ def sheets_of(results: list[CaseResult]) -> dict[str, bytes]:
 
 
 def render_baselines(
-    title: str, facts: str, table: pd.DataFrame, sheets: dict[str, bytes], missing: pd.DataFrame
+    title: str,
+    facts: str,
+    table: pd.DataFrame,
+    sheets: dict[str, bytes],
+    missing: pd.DataFrame,
+    untrained: Sequence[str] = (),
 ) -> str:
-    """Return the page as HTML: a row for each method of `table`, what is `missing`, the sheets (PNG) by method."""
+    """Return the page as HTML: a row for each method of `table`, what is `missing`, the sheets (PNG) by method.
+
+    It says how those systems get a row that are `untrained`, on the images of the table.
+    """
     return render_html(
         "kdad.experiments",
         "baselines",
         title=title,
         facts=facts,
-        protocol=_BASELINE_PROTOCOL,
+        protocol=_BASELINE_PROTOCOL + (f" {_TRAINED_PROTOCOL}" if "run" in table else ""),
+        untrained=untrained,
         missing=missing.to_dict("records"),
         figure=embedded_figure(_draw_methods(table, title)),
         columns=_COLUMNS,
@@ -177,16 +207,21 @@ def table_cells(table: pd.DataFrame) -> list[list[str]]:
     """Return the table's cells as text, in the order of the page's columns; what was not measured is a dash."""
     return [
         [
-            row["method"].replace("_", " "),
+            row["method"].replace("_", " ") + (f" ({row['run']})" if pd.notna(row.get("run")) else ""),
             row["sees"],
             METRICS["image_auroc"].text(row["image_auroc"]) + _interval(row),
             *(METRICS[name].text(row[name]) for name in COMPARED[1:]),
-            f"{row['fit_seconds']:.2f}",
-            f"{row['milliseconds_an_image']:.1f}",
-            f"{row['kept_megabytes']:.2f} [{row['peak_megabytes']:.0f}]",
+            *_costs(row),
         ]
         for row in table.to_dict("records")
     ]
+
+
+def _costs(row: dict[str, Any]) -> tuple[str, str, str]:
+    if pd.isna(row.get("fit_seconds")):  # of a run of its own, on whatever else the machine did
+        return ("-",) * 3
+    memory = f"{row['kept_megabytes']:.2f} [{row['peak_megabytes']:.0f}]"
+    return f"{row['fit_seconds']:.2f}", f"{row['milliseconds_an_image']:.1f}", memory
 
 
 def _interval(row: dict[str, Any]) -> str:

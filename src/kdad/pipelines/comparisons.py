@@ -13,10 +13,13 @@ from kdad.experiments.pages import axis_section, baseline_table, render_ablation
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, ablation_of
+from kdad.experiments.steps import record_of
 from kdad.experiments.tables import axis_headline, axis_table, category_table, compare_pairs
+from kdad.features.extraction import FeatureSet
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines import BoxedNode, blocks, made, own
 from kdad.pipelines.cases import create_cases, describe_origin, describe_root, report_missing, results_of
+from kdad.project.kept_results import newest_record
 from kdad.seeding import numpy_generator
 
 _ABLATION_PROTOCOL = (
@@ -26,6 +29,8 @@ _ABLATION_PROTOCOL = (
 )
 _TITLES = {"mkd_ablation": "MKD ablation", "students_ablation": "Uninformed Students ablation"}
 
+#: What baselines are compared with, where a run of its own has trained it.
+_COMPARED_WITH = ("mkd", "uninformed_students")
 _PAPER_NAMES = {"digits": "mnist"}
 
 
@@ -107,7 +112,10 @@ def create_baselines() -> Pipeline:
     """Run every baseline, and every system that stands among them, and compare them."""
     summary = BoxedNode(
         compare_baselines,
-        inputs=["baselines.plans", "params:dataset", *results_of("baselines")],
+        inputs=[
+            *("baselines.plans", "baselines.categories", "baselines.place", "params:dataset"),
+            *results_of("baselines"),
+        ],
         outputs=made("baselines", "table", "metrics_by_method", "sheets", "page", "missing", "detectors"),
         name="baselines_compare",
         namespace="report",
@@ -116,15 +124,23 @@ def create_baselines() -> Pipeline:
 
 
 def compare_baselines(
-    plans: list[Plan], dataset: DatasetParameters, *results: list[CaseResult]
+    plans: list[Plan],
+    categories: dict[str, FeatureSet],
+    place: Path,
+    dataset: DatasetParameters,
+    *results: list[CaseResult],
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]], dict[str, bytes], str, pd.DataFrame, dict[str, Path]]:
     """Return a row a baseline with its metrics and cost, its numbers, its sheets, the page, what is missing, detectors.
 
-    Detectors are the folders where their cases keep them.
+    Detectors are the folders where their cases keep them. Those that other pipelines have trained on the same images
+    lie in `place`; they are read, and have a row each.
     """
-    (plan,) = plans
+    (plan,), (images,) = plans, categories.values()
+    origin = record_of(images, plan.cases[0].seed)
+    records = {system: newest_record(place, system, origin) for system in _COMPARED_WITH}
+    trained = {system: record for system, record in records.items() if record is not None}
     current = in_plan_order(plan.cases, [result for found in results for result in found])
-    table = baseline_table(plan.cases, current)
+    table = baseline_table(plan.cases, current, trained)
     numbers = table.set_index("method").select_dtypes("number")
     sheets = sheets_of(current)
     facts = (
@@ -132,7 +148,9 @@ def compare_baselines(
         f"seed {plan.cases[0].seed}; {describe_origin(made_by(current))}"
     )
     absent = missing(current)
-    page = render_baselines(f"Baselines: {dataset.name} / {dataset.category_name}", facts, table, sheets, absent)
+    untrained = [system for system in _COMPARED_WITH if system not in trained]
+    title = f"Baselines: {dataset.name} / {dataset.category_name}"
+    page = render_baselines(title, facts, table, sheets, absent, untrained)
     kept = {result.variant: Path(result.folder) / "detector" for result in current if result.finished}
     metrics = {name: row.dropna().to_dict() for name, row in numbers.iterrows()}
     return table, metrics, {f"{name}.png": png for name, png in sheets.items()}, page, absent, kept

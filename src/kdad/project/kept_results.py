@@ -19,6 +19,8 @@ _DETECTOR, _REPORTS, _FACTS = "detector", "reports", "detector.json"
 #: Of what made a detector: what it was made from. When, by which commit and in which run makes no other detector.
 _ORIGIN = ("dataset", "category", "root", "images", "test_images", "seed")
 _MADE_ANEW = ("made_by", "sha256", "package")
+#: What detectors share whose figures stand in one table: the images by content, and how they are split.
+_COMPARED_BY = ("images", "test_images", "training_images", "validation_images", "seed")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,22 @@ def better_than(detector: Path) -> Result | None:
         and (result.image_auroc or 0.0) > latest.image_auroc
     ]
     return max(better, key=lambda result: result.image_auroc or 0.0, default=None)
+
+
+def newest_record(place: Path, system: str, origin: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the newest detector of a system remembers, the latest or a kept one; None where there is none.
+
+    `place` is ``06_models/<data set>/<category>``. The detector must be of the same images and split as `origin`, which
+    is such a record too, and have its figures.
+    """
+    folders = [place / system / _DETECTOR, *place.glob(f"{RUNS}/*_{system}*/{_DETECTOR}")]
+    records = [facts["made_by"] for facts in map(_read, folders) if facts.get("system") == system]
+    same = [
+        record
+        for record in records
+        if all(record.get(name) == origin[name] for name in _COMPARED_BY) and record.get("metrics")
+    ]
+    return max(same, key=lambda record: record["made"], default=None)
 
 
 def _drop(kept: Path) -> None:
