@@ -83,7 +83,7 @@ def test_kinds_are_listed_those_that_are_missed_most_first():
     assert (
         lines.index("hole 2 of 8 0.6250 -") < lines.index("dent 4 of 4 1.0000 0.7500") < lines.index("(normal) 3 of 60")
     )
-    assert "remark: more than half is missed of hole (2 of 8 found), of 2 kinds of defects" in " ".join(lines)
+    assert "remark: most images are missed of 1 of the 2 kinds of defects: hole (2 of 8 found)" in " ".join(lines)
     assert "hole" not in rendered({**base, "by_kind": {"hole": kinds["hole"]}})  # one kind is the whole
 
 

@@ -89,6 +89,8 @@ def test_it_opens_at_the_detectors_threshold_which_is_exceeded_by_larger_scores_
 
 def test_buttons_and_kinds_choose_images(page):
     assert len(_cards(page)) == 14
+    ratio = "return getComputedStyle(document.querySelector('#gallery canvas')).aspectRatio"
+    assert page.execute_script(ratio) == "24 / 24"  # that of the images, so that cards keep their size when painted
     for name, count in (("mistakes", 4), ("missed", 3), ("false alarms", 1), ("borderline", 10), ("all", 14)):
         page.find_element("css selector", f'[data-show="{name}"]').click()
         wait_for(page, lambda count=count: len(_cards(page)) == count)

@@ -106,7 +106,7 @@ def _missed(metrics: dict[str, Any]) -> str | None:
     ]
     if len(kinds) < _SEVERAL or not missed:
         return None
-    return f"more than half is missed of {first_of(missed, 5)}, of {len(kinds)} kinds of defects"
+    return f"most images are missed of {len(missed)} of the {len(kinds)} kinds of defects: {first_of(missed, 5)}"
 
 
 def _out_of_reach(threshold: Threshold) -> str | None:

@@ -59,6 +59,7 @@ def render_training_report(
     """
     threshold = Threshold.model_validate(metrics["threshold"])
     test = scores[scores["split"] == "test"].reset_index(drop=True)
+    height, width = pictures.image(0).shape[1:] if len(test) else (1, 1)
     return render_html(
         "kdad.reporting",
         "training_report",
@@ -70,6 +71,7 @@ def render_training_report(
         test_normal=metrics["test_normal"],
         has_masks=metrics["localisation_left_out"] is None,
         has_maps=pictures.maps is not None,
+        aspect=f"{width} / {height}",  # cards keep their size when their pictures are painted
         data=_script_json(_data(scores, test, threshold, pictures)),
         threshold=threshold.value,
         has_groups=bool(threshold.group_scores),
