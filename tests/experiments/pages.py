@@ -14,7 +14,8 @@ from kdad.experiments.pages import axis_section, render_ablation, render_baselin
 from kdad.experiments.papers import compare, render_tables
 from kdad.experiments.tables import axis_table, category_table, compare_pairs
 
-METHODS = ("nearest", "memory_bank", "vae")
+RUN = "run 0922272e, 2026-11-30 18:49"
+METHODS = ("nearest", "memory_bank", "vae", "mkd")
 
 
 def imagined_page(missing: list[dict] | None = None) -> str:
@@ -28,13 +29,14 @@ def imagined_page(missing: list[dict] | None = None) -> str:
 
 
 def imagined_baselines() -> str:
-    """Return a page of three methods, of which the last does not map, with a sheet of 1900 pixels."""
+    """Return a page of three methods, of which one does not map, and a trained detector, with a sheet of 1900 pixels."""
     rows = [
         {"method": name, "sees": "source", "image_auroc": auroc, "image_auroc_low": auroc - 0.05}
         | {"image_auroc_high": auroc + 0.05, "pixel_auroc": pixel, "pro_auc": pixel, "pixel_auroc_mkd_protocol": pixel}
         | {"fit_seconds": 12.0, "milliseconds_an_image": 2.0, "kept_megabytes": 1.0, "peak_megabytes": 9.0}
-        for name, auroc, pixel in zip(METHODS, (0.7, 0.9, 0.8), (0.85, 0.95, np.nan), strict=True)
+        for name, auroc, pixel in zip(METHODS, (0.7, 0.9, 0.8, 0.75), (0.85, 0.95, np.nan, 0.9), strict=True)
     ]
+    rows[-1] |= {"run": RUN, "fit_seconds": np.nan}
     sheet = io.BytesIO()
     Image.new("RGB", (1900, 900), "navy").save(sheet, format="png")
     return render_baselines("Baselines", "textures", pd.DataFrame(rows), {"nearest": sheet.getvalue()}, pd.DataFrame())

@@ -1,13 +1,14 @@
 """Pages as people use them: with a keyboard, on a phone, in the dark."""
 
 import pytest
-from pages import METHODS, imagined_baselines, imagined_page, imagined_papers
+from pages import METHODS, RUN, imagined_baselines, imagined_page, imagined_papers
 from selenium.webdriver.common.keys import Keys
 
 from browsing import barriers_of
 
 pytestmark = pytest.mark.browser
 
+MKD = f"mkd ({RUN})"
 PAGES = {"ablation": imagined_page, "baselines": imagined_baselines, "papers": imagined_papers}
 
 
@@ -56,6 +57,9 @@ def test_the_page_shows_its_tables_and_figures_without_a_complaint(show):
 def test_a_page_fits_its_screen_and_wide_tables_scroll_by_themselves(show, name, width):
     page = show(name, width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    if (name, width) == ("baselines", 1280):  # headings are broken into lines before columns are out of sight
+        box = page.find_element("css selector", ".scroll")
+        assert page.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", box) <= 0
     if width == 375:
         moved = page.execute_script("""
             const box = document.querySelector(".scroll"), cells = box.querySelectorAll("tbody tr:first-child > *");
@@ -71,8 +75,9 @@ def test_a_column_is_sorted_by_the_keyboard_and_returns_to_its_order(show):
     page = show("baselines")
     head = head_of(page, "image AUROC")
     button = head.find_element("css selector", "button")
-    own = [name.replace("_", " ") for name in METHODS]  # of AUROC 0.7, 0.9, 0.8
-    for state, expected in (("descending", [1, 2, 0]), ("ascending", [0, 2, 1]), ("none", [0, 1, 2])):
+    own = names(page)  # of AUROC 0.7, 0.9, 0.8, 0.75
+    assert own == [*(name.replace("_", " ") for name in METHODS[:-1]), MKD]
+    for state, expected in (("descending", [1, 2, 3, 0]), ("ascending", [0, 3, 2, 1]), ("none", [0, 1, 2, 3])):
         button.send_keys(Keys.ENTER)
         assert head.get_attribute("aria-sort") == state
         assert names(page) == [own[place] for place in expected]
@@ -81,7 +86,7 @@ def test_a_column_is_sorted_by_the_keyboard_and_returns_to_its_order(show):
 def test_what_was_not_measured_stays_below(show):
     page = show("baselines")
     button = head_of(page, "pixel AUROC").find_element("css selector", "button")
-    for expected in (["memory bank", "nearest", "vae"], ["nearest", "memory bank", "vae"]):
+    for expected in (["memory bank", MKD, "nearest", "vae"], ["nearest", MKD, "memory bank", "vae"]):
         button.click()
         assert names(page) == expected
 
@@ -92,7 +97,7 @@ def test_one_column_is_sorted_at_a_time_and_words_begin_with_the_first(show):
         head_of(page, text).find_element("css selector", "button").click()
         sorted_by = page.find_elements("css selector", 'th[aria-sort$="ending"]')
         assert [found.get_attribute("aria-sort") for found in sorted_by] == [expected]
-    assert names(page) == ["memory bank", "nearest", "vae"]
+    assert names(page) == ["memory bank", MKD, "nearest", "vae"]
 
 
 def test_the_mean_stays_below_and_every_single_figure_can_be_sorted_by(show):

@@ -80,11 +80,12 @@ def test_page_shows_the_methods_as_points_and_says_what_is_missing():
 
 def test_trained_detectors_have_rows_that_name_their_run_and_no_costs():
     metrics = {"image_auroc": 0.9, "image_auroc_low": 0.8, "image_auroc_high": 1.0, "pixel_auroc": 0.7}
-    metrics |= {"pro_auc": None, "pixel_auroc_mkd_protocol": 0.6, "flops": 5}
+    metrics |= {"pro_auc": None, "pixel_auroc_mkd_protocol": 0.6, "flops": 5, "test_normal": 4}
     record = {"metrics": metrics, "training_images": 7, "made": "2026-11-30T18:49:53+00:00", "commit": "abc"}
     trained = {"mkd": record | {"mlflow_run": "0922272e3c59"}, "uninformed_students": record}
     table = baseline_table([_case("nearest")], [result("nearest", 0, 1.0, costs=COSTS)], trained)
     assert "flops" not in table
+    assert table.loc[1, "test_normal"] == 4
     assert table_cells(table)[0][0] == "nearest"
     cells = ["images", "0.9000 [0.8000, 1.0000]", "0.7000", "-", "0.6000", "-", "-", "-"]
     assert table_cells(table)[1:] == [
@@ -93,7 +94,9 @@ def test_trained_detectors_have_rows_that_name_their_run_and_no_costs():
     ]
     page = render_baselines("title", "facts", table, {}, pd.DataFrame())
     assert "figures that their run kept" in page
-    page = render_baselines("title", "facts", baseline_table([], [], {"mkd": record}), {}, pd.DataFrame(), ["committee"])
+    page = render_baselines(
+        "title", "facts", baseline_table([], [], {"mkd": record}), {}, pd.DataFrame(), ["committee"]
+    )
     assert "No row of committee" in page
     assert "<code>kedro run --pipeline=committee</code>" in page
 

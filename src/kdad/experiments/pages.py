@@ -24,7 +24,8 @@ _TRAINED_PROTOCOL = (
     "Rows that name a run are the newest detectors of systems' own pipelines on the same images and split, with the "
     "figures that their run kept."
 )
-_FIGURES = {*METRICS, "image_auroc_low", "image_auroc_high"}
+#: Of a detector's figures beside its metrics: the interval, and what of the test images was counted.
+_COUNTED = ("image_auroc_", "test_", "anomalous_images_")
 _COLUMNS = ("method", "sees", *labels(COMPARED).values(), "fit, s", "score, ms an image", "memory, MB")
 
 
@@ -151,7 +152,9 @@ def baseline_table(
         facts = {"method": case.variant, **case.detector.label(case.settings)}
         rows.append({**facts, **result.metrics, "training_images": result.training_images, **costs})
     for system, record in (trained or {}).items():
-        metrics = {name: value for name, value in record["metrics"].items() if name in _FIGURES}
+        metrics = {
+            name: value for name, value in record["metrics"].items() if name in METRICS or name.startswith(_COUNTED)
+        }
         facts = {"method": system, "detector": system, "sees": "images", "run": _run_of(record)}
         rows.append({**facts, **metrics, "training_images": record["training_images"]})
     return pd.DataFrame(rows, columns=None if rows else ["method", "detector", "sees"])
