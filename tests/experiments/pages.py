@@ -29,7 +29,7 @@ def imagined_page(missing: list[dict] | None = None) -> str:
 
 
 def imagined_baselines() -> str:
-    """Return a page of three methods, of which one does not map, and a trained detector, with a sheet of 1900 pixels."""
+    """Return a page of three methods, one of which does not map, a trained detector, and a sheet of 1900 pixels."""
     rows = [
         {"method": name, "sees": "source", "image_auroc": auroc, "image_auroc_low": auroc - 0.05}
         | {"image_auroc_high": auroc + 0.05, "pixel_auroc": pixel, "pro_auc": pixel, "pixel_auroc_mkd_protocol": pixel}

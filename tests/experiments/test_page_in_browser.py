@@ -60,6 +60,7 @@ def test_a_page_fits_its_screen_and_wide_tables_scroll_by_themselves(show, name,
     if (name, width) == ("baselines", 1280):  # headings are broken into lines before columns are out of sight
         box = page.find_element("css selector", ".scroll")
         assert page.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", box) <= 0
+    assert page.find_elements("css selector", ".scroll:not([tabindex])") == []  # the keyboard reaches all that scrolls
     if width == 375:
         moved = page.execute_script("""
             const box = document.querySelector(".scroll"), cells = box.querySelectorAll("tbody tr:first-child > *");

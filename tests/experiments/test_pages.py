@@ -2,11 +2,13 @@ import re
 
 import pandas as pd
 from pages import imagined_page
-from synthetic import failed, result
+from synthetic import AXIS, failed, result
 
 from kdad.detectors.baselines.parameters import BaselineSettings
-from kdad.experiments.case import Case
-from kdad.experiments.pages import baseline_table, render_baselines, sheets_of, table_cells
+from kdad.experiments.case import Case, CaseResult, tidy
+from kdad.experiments.figures import draw_axis
+from kdad.experiments.pages import axis_section, baseline_table, render_baselines, sheets_of, table_cells
+from kdad.experiments.tables import axis_table, category_table
 
 
 def test_page_holds_tables_figures_and_settings():
@@ -20,6 +22,26 @@ def test_page_needs_nothing_from_elsewhere():
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
     assert "http" not in page
     assert "@import" not in page
+
+
+def test_a_tile_names_the_best_variant_by_a_metric_in_which_they_differ():
+    assert "<dd>b<small>image AUROC 0.8050 ± 0.0071, the highest of 2</small></dd>" in imagined_page()
+    alike = {"image_auroc": 0.9, "pixel_auroc": 0.7, "pro_auc": None, "pixel_auroc_mkd_protocol": 0.7}
+    found = [result("a", 0, 0.2, metrics=alike | {"pixel_auroc": 0.8}), result("b", 0, 0.2, metrics=alike)]
+    assert axis_tile(found) == (AXIS.question, "a", "pixel AUROC 0.8000, the highest of 2")
+    alike |= {"image_auroc": None, "pixel_auroc": None}
+    assert axis_tile([result("a", 0, 0.2, metrics=alike)]) is None
+
+
+def axis_tile(found: list[CaseResult]) -> tuple[str, str, str] | None:
+    table = axis_table(tidy(found), "form", AXIS)
+    parts = (
+        pd.DataFrame({"low": [], "high": []}),
+        draw_axis(table, "title"),
+        {},
+        category_table(tidy(found), "form", AXIS),
+    )
+    return axis_section("form", AXIS.question, table, *parts)["tile"]
 
 
 def test_settings_and_errors_are_escaped():

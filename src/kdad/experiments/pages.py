@@ -102,12 +102,17 @@ def _categories(means: pd.DataFrame, differences: pd.DataFrame) -> dict[str, Any
 
 
 def _best(question: str, records: list[dict[str, Any]]) -> tuple[str, str, str] | None:
-    """Return the variant of the highest image AUROC as a tile; None where it was not measured."""
-    measured = [record for record in records if pd.notna(record.get("image_auroc"))]
-    if not measured:
+    """Return the variant of the highest image AUROC as a tile; None where nothing was measured.
+
+    An axis of maps alone, whose variants detect alike, is told by pixel AUROC or PRO.
+    """
+    values = {metric: [record[metric] for record in records if pd.notna(record.get(metric))] for metric in MAIN}
+    metric = next((name for name, found in values.items() if len(set(found)) > 1), "image_auroc")
+    if not values[metric]:
         return None
-    best = max(measured, key=lambda record: record["image_auroc"])
-    said = f"image AUROC {_with_spread(best['image_auroc'], best['image_auroc_sd'])}, the highest of {len(measured)}"
+    best = max(records, key=lambda record: -1.0 if pd.isna(record.get(metric)) else record[metric])
+    figure = _with_spread(best[metric], best[f"{metric}_sd"])
+    said = f"{METRICS[metric].label} {figure}, the highest of {len(values[metric])}"
     return question, best["variant"].replace("_", " "), said
 
 
