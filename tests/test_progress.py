@@ -33,6 +33,13 @@ def test_a_terminal_has_a_bar_which_is_taken_away(console_of):
         assert bar.live.transient
 
 
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_a_notebook_has_a_bar_where_it_has_widgets(monkeypatch, has_widgets):
+    monkeypatch.setattr("rich._console", Console(file=io.StringIO(), force_jupyter=True))
+    monkeypatch.setattr("kdad.progress.find_spec", lambda name: "found" if has_widgets else None)
+    assert progress_bar().disable is not has_widgets
+
+
 def test_the_time_left_is_said_once_something_is_done_at_the_pace_of_all_of_it(console_of):
     console_of(True)
     now = [0.0]

@@ -1,6 +1,7 @@
 """Progress bars: on a terminal, and gone when their work is done; a log has lines instead. And durations as text."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
 
 from rich import get_console
@@ -29,8 +30,9 @@ def progress_bar(*more: ProgressColumn, amount: ProgressColumn | None = None) ->
     """
     columns = (TextColumn("{task.description}"), BarColumn(), amount or MofNCompleteColumn(), TimeLeftColumn(), *more)
     console = get_console()
-    # Elsewhere rich would leave an empty line for each bar.
-    return Progress(*columns, transient=True, disable=not (console.is_terminal or console.is_jupyter))
+    # Elsewhere rich would leave an empty line for each bar, in a notebook without its widgets a warning.
+    is_shown = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    return Progress(*columns, transient=True, disable=not is_shown)
 
 
 def counted(items: Sequence[Item], description: str) -> Iterator[Item]:

@@ -18,4 +18,5 @@ def test_the_notebook_runs_and_finds_its_spots(monkeypatch):
     texts = [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs]
     assert sum("of new normal images are expected above it" in text for text in texts) == 2
     assert any("'image_auroc': 1.0" in text or "'image_auroc': 0.9" in text for text in texts)
+    assert not any('install "ipywidgets"' in text for text in texts)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1

@@ -98,5 +98,6 @@ def plain_axes(axes: Axes, title: str, x_label: str, y_label: str) -> Axes:
 def draw_message(message: str) -> Figure:
     """Return a figure that says why there is nothing to draw."""
     figure = new_figure(5.2, 2.2)
+    figure.subplots().set_axis_off()  # a notebook shows no figure without axes
     figure.text(0.5, 0.5, message, ha="center", va="center", wrap=True, color=MUTED, fontsize=11)
     return figure
