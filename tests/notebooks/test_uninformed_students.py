@@ -31,7 +31,9 @@ def test_the_notebook_draws_patches_descriptors_and_maps(tmp_path, migrated_data
     parameters = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(parameters | {"dataset": parameters["dataset"] | {"textures": FEW}}))
     run_pipeline(project, "test", "uninformed_students")
-    drawn = images(execute(project, monkeypatch))
+    book = execute(project, monkeypatch)
+    assert "Loading data" not in nbformat.writes(book)  # Kedro's log
+    drawn = images(book)
     assert len(drawn) == 3
     for image in drawn:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
