@@ -172,8 +172,9 @@ async function paint(canvas, image, how) {
 // Marks the mask's border in white.
 function outline(data, mask, width) {
   for (let at = 0; at < data.length; at += 4) {
+    if (mask[at] <= 127) continue;
     const around = [at - 4, at + 4, at - 4 * width, at + 4 * width];
-    if (mask[at] > 127 && around.some(next => !(mask[next] > 127))) data.fill(255, at, at + 3);
+    if (around.some(next => !(mask[next] > 127))) data.fill(255, at, at + 3);
   }
 }
 for (const bar of document.querySelectorAll("canvas.bar")) {
