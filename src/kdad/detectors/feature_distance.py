@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
 from kdad.features.extraction import FeatureSet
+from kdad.networks.fusion import for_predicting
 from kdad.networks.source import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
@@ -126,7 +127,7 @@ class FeatureDistanceDetector(SourceDetector):
     def _take_student(self, state: dict[str, Tensor]) -> None:
         self.student = self.new_student()
         self.student.load_state_dict(state)
-        self.compute.place(self.student).eval()
+        self._predicting = for_predicting(self.compute.place(self.student).eval(), self.compute)
 
     @property
     def methods(self) -> list[str]:
@@ -159,7 +160,7 @@ class FeatureDistanceDetector(SourceDetector):
         images = self.compute.move(images)
         source = self._chosen((self.outputs(images) if outputs is None else outputs)["source"])
         with self.compute.autocast():
-            student = self.imitate(self.student, images, source)
+            student = self.imitate(self._predicting, images, source)
         return self.distance(source, student)
 
     @property

@@ -18,6 +18,7 @@ from kdad.errors import InputError
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.images.statistics import measure_channels
+from kdad.networks.fusion import for_predicting
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source
 from kdad.networks.weights import fingerprint_state, fingerprint_weights, load_source, read_state
@@ -108,7 +109,7 @@ class FrozenNetwork:
 
     @cached_property
     def _running(self) -> Callable[[Tensor], Sequence[Tensor]]:
-        return self.compute.compiled(self.module)
+        return for_predicting(self.module, self.compute)
 
 
 _PUBLISHED = ("pretrained", "random")

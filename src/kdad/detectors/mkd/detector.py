@@ -17,6 +17,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.mkd.training import train_cloner
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
+from kdad.networks.fusion import for_predicting
 from kdad.networks.source import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
@@ -168,7 +169,7 @@ class MkdDetector(SourceDetector):
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
         source = [self.compute.move(one / scale) for one, scale in zip(raw, self.scales, strict=True)]
         with self.compute.autocast():
-            return source, self.cloner(self.compute.move(images))
+            return source, self._predicting(self.compute.move(images))
 
     def _forward_map(self, source: list[Tensor], cloner: list[Tensor]) -> Tensor:
         chosen, rule = self._choose("forward_map"), self.settings.scoring.forward_map
@@ -208,4 +209,4 @@ class MkdDetector(SourceDetector):
     def _take_cloner(self, state: dict[str, Tensor]) -> None:
         self.cloner = self._new_cloner()
         self.cloner.load_state_dict(state)
-        self.compute.place(self.cloner).eval()
+        self._predicting = for_predicting(self.compute.place(self.cloner).eval(), self.compute)
