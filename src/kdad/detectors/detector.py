@@ -202,9 +202,14 @@ class Detector(nn.Module, Predictor):
         """The frozen networks, loaded when first used."""
         return {name: FrozenNetwork(reference, self.compute) for name, reference in self.references.items()}
 
-    def outputs(self, images: Tensor) -> FrozenOutputs:
-        """Run the frozen networks on images `(B, 3, H, W)`."""
-        return {name: network.outputs(images) for name, network in self.frozen.items()}
+    @property
+    def depth(self) -> int | None:
+        """How many outputs of the source, from the first on, a prediction takes; None for all."""
+        return None
+
+    def outputs(self, images: Tensor, depth: int | None = None) -> FrozenOutputs:
+        """Run the frozen networks on images `(B, 3, H, W)`; a source to a `depth`, None for all of it."""
+        return {name: network.outputs(images, depth) for name, network in self.frozen.items()}
 
     def describe_itself(self) -> str:
         """Name the kind of detector in a message."""
@@ -243,6 +248,8 @@ class Detector(nn.Module, Predictor):
 
     def score_and_map(self, images: Tensor, outputs: FrozenOutputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that scoring them takes."""
+        if outputs is None and self.depth is not None:
+            outputs = self.outputs(images, self.depth)
         raw = self.maps(images, outputs, self.needed_methods)
         region = self.region
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name), region) for name in self.needed_methods}

@@ -137,6 +137,10 @@ class FeatureDistanceDetector(SourceDetector):
     def image_score(self) -> ImageScore:
         return ImageScore(_MAP, self.block.score, self.block.top_fraction)
 
+    @property
+    def depth(self) -> int:
+        return 1 + max(self.chosen_points)
+
     def smoothing(self, method: str) -> SmoothingParameters:
         return self.block.smoothing
 

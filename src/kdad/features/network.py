@@ -102,13 +102,17 @@ class FrozenNetwork:
         if self.reference.in_a_file:
             self.module  # noqa: B018
 
-    def outputs(self, images: Tensor) -> list[Tensor]:
-        """Return the outputs `(B, C_i, h_i, w_i)` of images `(B, 3, H, W)`, float32, with gradients where asked for."""
+    def outputs(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the outputs `(B, C_i, h_i, w_i)` of images `(B, 3, H, W)`, float32, with gradients where asked for.
+
+        `depth` is how many outputs of a source are wanted, from the first on; None means all.
+        """
+        given = [self.compute.move(images)] if depth is None else [self.compute.move(images), depth]
         with self.compute.autocast():
-            return [found.float() for found in self._running(self.compute.move(images))]
+            return [found.float() for found in self._running(*given)]
 
     @cached_property
-    def _running(self) -> Callable[[Tensor], Sequence[Tensor]]:
+    def _running(self) -> Callable[..., Sequence[Tensor]]:
         return for_predicting(self.module, self.compute)
 
 

@@ -39,22 +39,22 @@ class Fused:
         self.network = network
         self.twin: tuple[Any, nn.Module] = None, network  # and the shapes that it is for
 
-    def __call__(self, inputs: Tensor | list[Tensor]) -> list[Tensor]:
+    def __call__(self, inputs: Tensor | list[Tensor], *depth: int) -> list[Tensor]:
         """Return the network's outputs; in training, with gradients and while it is traced by the network itself."""
         if torch.is_grad_enabled() or self.network.training or torch.compiler.is_compiling():
-            return self.network(inputs)
+            return self.network(inputs, *depth)
         several = isinstance(inputs, list)
-        shapes = [one.shape[1:] for one in (inputs if several else [inputs])]
+        shapes = *depth, *(one.shape[1:] for one in (inputs if several else [inputs]))
         made_for, twin = self.twin
         if made_for != shapes:
-            twin = fuse(self.network, [one[:1] for one in inputs] if several else inputs[:1])
+            twin = fuse(self.network, [one[:1] for one in inputs] if several else inputs[:1], *depth)
             self.twin = shapes, twin
-        return twin(inputs)
+        return twin(inputs, *depth)
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def fuse(network: nn.Module, sample: Tensor | list[Tensor]) -> nn.Module:
+def fuse(network: nn.Module, sample: Tensor | list[Tensor], *depth: int) -> nn.Module:
     """Return a copy with fused convolutions, for inputs of the `sample`'s size; itself where the copy's outputs differ."""
     twin, calls = deepcopy(network), []
     for module in twin.modules():
@@ -62,7 +62,7 @@ def fuse(network: nn.Module, sample: Tensor | list[Tensor]) -> nn.Module:
             module.inplace = False  # by which a tensor would have two makers
     leaves = [module for module in twin.modules() if not module._modules]
     hooks = [leaf.register_forward_hook(lambda *call: calls.append(_Call(*call))) for leaf in leaves]
-    expected = twin(sample)
+    expected = twin(sample, *depth)
     for hook in hooks:
         hook.remove()
     replaced: dict[nn.Module, nn.Module] = {}
@@ -71,7 +71,7 @@ def fuse(network: nn.Module, sample: Tensor | list[Tensor]) -> nn.Module:
         replaced |= {module: nn.Identity() for module in following}
     for parent in list(twin.modules()):
         parent._modules.update({name: replaced[one] for name, one in parent._modules.items() if one in replaced})
-    pairs = zip(expected, twin(sample), strict=True)
+    pairs = zip(expected, twin(sample, *depth), strict=True)
     return twin if all((one - two).abs().max() <= _TOLERANCE * one.abs().max() for one, two in pairs) else network
 
 

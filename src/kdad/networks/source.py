@@ -102,15 +102,19 @@ class Source(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def activations(self, images: Tensor) -> list[Tensor]:
-        """Return the activations `(B, C_i, H_i, W_i)` at each selected critical point for images `(B, 3, H, W)`."""
+    def activations(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the activations `(B, C_i, H_i, W_i)` at each selected critical point for images `(B, 3, H, W)`.
+
+        `depth` says at how many of them, from the first on; None at all.
+        """
+        wanted = self.critical_points[:depth]
         x = (images - self.mean) / self.sd
         found = []
         for name, stage in self.stages.items():
             x = stage(x)
-            if name in self.critical_points:
+            if name in wanted:
                 found.append(x)
-            if len(found) == len(self.critical_points):
+            if len(found) == len(wanted):
                 break
         return found
 
@@ -220,9 +224,9 @@ class TimmSource(Source):
         super().__init__({point: nn.Identity() for point in points}, mean, sd)
         self.pyramid = network
 
-    def activations(self, images: Tensor) -> list[Tensor]:
+    def activations(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
         maps = zip(self.stages, self.pyramid((images - self.mean) / self.sd), strict=True)
-        return [activation for name, activation in maps if name in self.critical_points]
+        return [activation for name, activation in maps if name in self.critical_points[:depth]]
 
     forward = activations
 
@@ -241,8 +245,8 @@ class TransformerSource(TimmSource):
         """Height and width of a patch in pixels."""
         return self.pyramid.patch_embed.patch_size
 
-    def activations(self, images: Tensor) -> list[Tensor]:
-        chosen = [index for index, name in enumerate(self.stages) if name in self.critical_points]
+    def activations(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
+        chosen = [index for index, name in enumerate(self.stages) if name in self.critical_points[:depth]]
         given = (images - self.mean) / self.sd
         return self.pyramid.forward_intermediates(given, indices=chosen, stop_early=True, intermediates_only=True)
 

@@ -119,6 +119,11 @@ class CommitteeDetector(SourceDetector):
     def image_score(self) -> ImageScore:
         return ImageScore(_DETECTION, "map_top_mean", self.settings.committee.top_fraction)
 
+    @property
+    def depth(self) -> int | None:
+        depths = [member.depth for member in self.members.values()]
+        return None if None in depths else max(depths)
+
     def map_settings(self, methods: Sequence[str]) -> dict[str, Any]:
         return {"members": {name: _prediction_settings(member) for name, member in self.members.items()}}
 

@@ -48,8 +48,11 @@ class Cloner(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.register_buffer("sd", torch.ones(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the activations `(B, C_i, H_i, W_i)` at the critical points for images `(B, 3, H, W)`."""
+    def forward(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the activations `(B, C_i, H_i, W_i)` at the critical points for images `(B, 3, H, W)`.
+
+        `depth` says at how many of them, from the first on; None at all.
+        """
         x = (images - self.mean) / self.sd
         if tuple(x.shape[-2:]) != self.size:
             x = interpolate(x, self.size, mode="bilinear", align_corners=False)
@@ -58,6 +61,8 @@ class Cloner(nn.Module):
             x = block(x)
             if is_critical:
                 found.append(x)
+            if len(found) == depth:
+                break
         return found
 
 

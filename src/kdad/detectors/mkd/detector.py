@@ -113,6 +113,11 @@ class MkdDetector(SourceDetector):
             return ImageScore(_SCORE, "raw")
         return ImageScore(_DETECTION if self._at_positions else _FORWARD, rule.score, rule.top_fraction)
 
+    @property
+    def depth(self) -> int:
+        blocks = ["forward_map", "detection"] if self.image_score.rule == "raw" else ["forward_map"]
+        return 1 + max(point for block in blocks for point in self._choose(block))
+
     def smoothing(self, method: str) -> SmoothingParameters:
         named = _FORWARD if method == _DETECTION else method
         return self.settings.scoring.smoothing.get(named, SmoothingParameters())
@@ -139,7 +144,7 @@ class MkdDetector(SourceDetector):
     def maps(
         self, images: Tensor, outputs: FrozenOutputs | None = None, methods: Sequence[str] | None = None
     ) -> Outputs:
-        """Return L_total as ``total_loss``, and maps by the methods."""
+        """Return L_total as ``total_loss``, where outputs reach its points, and maps by the methods."""
         methods = self.needed_methods if methods is None else methods
         images = self.compute.move(images)
         forward = [method for method in methods if not self.is_costly(method)]
@@ -154,22 +159,22 @@ class MkdDetector(SourceDetector):
         self, images: Tensor, outputs: FrozenOutputs | None, methods: Sequence[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         source, cloner = self._activations(images, outputs)
-        scored = self._choose("detection")
-        loss = self.settings.cloner.loss
-        total = discrepancy_terms([source[i] for i in scored], [cloner[i] for i in scored], loss)["total"]
-        maps = {}
+        scored, scores, maps = self._choose("detection"), {}, {}
+        if max(scored) < len(source):
+            pairs = [source[i] for i in scored], [cloner[i] for i in scored]
+            scores[_SCORE] = discrepancy_terms(*pairs, self.settings.cloner.loss)["total"]
         if methods:
             maps[_FORWARD] = self._forward_map(source, cloner)
         if _DETECTION in methods:
             maps[_DETECTION] = self.moments.normalise(maps[_FORWARD])
-        return {_SCORE: total}, maps
+        return scores, maps
 
     def _activations(self, images: Tensor, outputs: FrozenOutputs | None) -> tuple[list[Tensor], list[Tensor]]:
         """Return the activations `(B, C_i, h_i, w_i)` of the scaled source and of the cloner."""
         raw = (self.outputs(images) if outputs is None else outputs)["source"]
-        source = [self.compute.move(one / scale) for one, scale in zip(raw, self.scales, strict=True)]
+        source = [self.compute.move(one / scale) for one, scale in zip(raw, self.scales, strict=False)]
         with self.compute.autocast():
-            return source, self._predicting(self.compute.move(images))
+            return source, self._predicting(self.compute.move(images), len(source))
 
     def _forward_map(self, source: list[Tensor], cloner: list[Tensor]) -> Tensor:
         chosen, rule = self._choose("forward_map"), self.settings.scoring.forward_map
