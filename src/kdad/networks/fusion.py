@@ -35,11 +35,11 @@ def for_predicting(network: nn.Module, compute: Compute) -> Callable[..., Any]:
 
 
 class Fused:
-    """A network with a fused copy, which is made when outputs without gradients are first asked for."""
+    """A network with a fused copy, which is made when outputs of inputs without gradients are first asked for."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.copy: tuple[tuple[Any, ...], nn.Module] = (), network  # and what it was made for
+        self.copies: dict[tuple[Any, ...], nn.Module] = {}  # by depth and the inputs' sizes: those of a detector are few
 
     def __call__(self, inputs: Tensor | list[Tensor], *depth: int) -> list[Tensor]:
         """Return the network's outputs; in training, for gradients and while it is traced, by the network itself."""
@@ -47,11 +47,10 @@ class Fused:
             return self.network(inputs, *depth)
         several = isinstance(inputs, list)
         wanted = *depth, *(one.shape[1:] for one in (inputs if several else [inputs]))
-        made_for, fused = self.copy
-        if made_for != wanted:
-            fused = fuse(self.network, [one[:1] for one in inputs] if several else inputs[:1], *depth)
-            self.copy = wanted, fused
-        return fused(inputs, *depth)
+        if wanted not in self.copies:
+            sample = [one[:1] for one in inputs] if several else inputs[:1]
+            self.copies[wanted] = fuse(self.network, sample, *depth)
+        return self.copies[wanted](inputs, *depth)
 
 
 @torch.inference_mode(False)
