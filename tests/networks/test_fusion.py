@@ -1,5 +1,7 @@
 """A fused copy of a network against the network itself."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -68,6 +70,7 @@ def test_it_goes_as_deep_as_is_asked(network):
         for depth in (1, 2, 1):
             _assert_same(fused(_images(1), depth), network(_images(1))[:depth])
     assert len(fused.copies) == 2
+    assert not deepcopy(fused).copies
 
 
 @pytest.mark.parametrize("network", ["efficientnet_lite0"], indirect=True)

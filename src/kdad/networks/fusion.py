@@ -39,7 +39,12 @@ class Fused:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.copies: dict[tuple[Any, ...], nn.Module] = {}  # by depth and the inputs' sizes: those of a detector are few
+        self.copies: dict[
+            tuple[Any, ...], nn.Module
+        ] = {}  # by depth and the inputs' sizes: those of a detector are few
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fused, (self.network,)  # weights as oneDNN lays them out can be neither copied nor pickled
 
     def __call__(self, inputs: Tensor | list[Tensor], *depth: int) -> list[Tensor]:
         """Return the network's outputs; in training, for gradients and while it is traced, by the network itself."""
@@ -78,7 +83,7 @@ def fuse(network: nn.Module, sample: Tensor | list[Tensor], *depth: int) -> nn.M
 
 
 class _Call:
-    """What a layer was given and made; by `source` and `end` tensors are known, as they are before a change in place."""
+    """What a layer was given and made; `source` and `end` name the tensors, until they are changed in place."""
 
     def __init__(self, layer: nn.Module, inputs: tuple[Tensor, ...], made: Tensor) -> None:
         self.layer, self.given, self.made = layer, inputs[0], made
@@ -138,7 +143,7 @@ class _Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layers give for `(B, C, H, W)`."""
-        if self.matrix is None or len(x) > 1:
+        if self.matrix is None or x.shape[0] > 1:
             given = x, self.weight, self.bias, self.padding, *self.form, self.activation, self.bounds, ""
             return torch.ops.mkldnn._convolution_pointwise(*given)
         pixels = x.permute(0, 2, 3, 1)  # of one image a product costs less than a call of oneDNN
