@@ -330,3 +330,11 @@ def test_a_size_that_is_no_multiple_of_the_patch_is_an_input_error_that_names_so
 def test_an_unknown_source_is_an_input_error_that_offers_the_nearest(name, message):
     with pytest.raises(InputError, match=message):
         build_source(name)
+
+
+def test_a_source_runs_no_deeper_than_is_asked():
+    source = Source({"a": nn.Conv2d(3, 4, 1), "b": nn.ReLU(), "c": nn.Conv2d(4, 2, 1)})
+    images = torch.rand(1, 3, 5, 5)
+    first, second, _ = source(images)
+    source.stages["c"].forward = None  # whoever calls it fails
+    assert [torch.equal(*pair) for pair in zip(source(images, 2), (first, second), strict=True)] == [True, True]

@@ -217,6 +217,20 @@ def test_one_forward_pass_serves_both_rules(fitted, monkeypatch):
         np.testing.assert_array_equal(detector.maps(seen.batch(rows), seen.outputs(rows), [name]).maps[name], maps)
 
 
+def test_a_prediction_runs_the_cloner_no_deeper_than_its_points(fitted):
+    detector, seen = fitted(forward_map={"points": "first 2"}, detection={"score": "map_maximum"})
+    images = seen.batch(seen.split.scored[:3])
+    expected = detector.score_and_show(images, seen.outputs(seen.split.scored[:3]))
+    detector.cloner.blocks[-1].forward = None  # whoever calls it fails
+    for found, known in zip(detector.score_and_show(images), expected, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-6)
+
+
+def test_the_total_loss_takes_its_own_points(fitted):
+    detector, _ = fitted(detection={"score": "total_loss", "points": "last 1"})
+    assert detector.depth == 4
+
+
 def test_a_method_that_smoothing_does_not_name_passes_as_it_is(fitted):
     detector, _ = fitted(localisation=["gradients"], smoothing={"gradients": {"gaussian_sigma": 3}})
     assert detector.smoothing("gradients").gaussian_sigma == 3
