@@ -15,6 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdad.compute import Compute
 
+#: Of oneDNN, and not public in torch: a build without them computes by the network itself.
+_OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight")
 #: How oneDNN names an activation, and its bounds.
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -31,7 +33,8 @@ def for_predicting(network: nn.Module, compute: Compute) -> Callable[..., Any]:
     Its weights must not change after the first call.
     """
     exact = compute.device.type == "cpu" and compute.dtype == torch.float32 and not compute.compile
-    return Fused(network) if exact and torch.backends.mkldnn.is_available() else compute.compiled(network)
+    known = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
+    return Fused(network) if exact and known else compute.compiled(network)
 
 
 class Fused:
@@ -39,9 +42,8 @@ class Fused:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.copies: dict[
-            tuple[Any, ...], nn.Module
-        ] = {}  # by depth and the inputs' sizes: those of a detector are few
+        #: By depth and the inputs' sizes: those of a detector are few.
+        self.copies: dict[tuple[Any, ...], nn.Module] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fused, (self.network,)  # weights as oneDNN lays them out can be neither copied nor pickled
