@@ -47,10 +47,10 @@ def counted(monkeypatch, root) -> dict[str, Counter]:
             counts["files"][Path(file.filename).relative_to(root).as_posix()] += 1
         return decode(file)
 
-    def counting_outputs(network, images):
+    def counting_outputs(network, images, *depth):
         for image in images:
             counts["images"][image.numpy().tobytes()] += 1
-        return outputs(network, images)
+        return outputs(network, images, *depth)
 
     def counting_rank(*given):
         counts["rankings"]["pixels"] += 1

@@ -70,9 +70,9 @@ def test_the_source_runs_once_over_an_image_for_all_members_and_never_over_known
     made = fit(CommitteeDetector, settings(*MEMBERS))
     rows, passes, outputs = made.feature_set.split.rows("test"), Counter(), FrozenNetwork.outputs
 
-    def counting(network, images):
+    def counting(network, images, *depth):
         passes["images"] += len(images)
-        return outputs(network, images)
+        return outputs(network, images, *depth)
 
     monkeypatch.setattr(FrozenNetwork, "outputs", counting)
     made.detector.maps(made.feature_set.batch(rows), made.feature_set.outputs(rows))
