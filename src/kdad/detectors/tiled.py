@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import FilePrediction, Prediction, TiledThreshold, rank_score, read_or_say
-from kdad.images.files.fitting import fit_image
+from kdad.images.files.fitting import Placement, fit_image
 from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.found import require_batch_size
 from kdad.images.tiling import TileGrid
@@ -38,7 +38,7 @@ class TiledPredictor:
     def predict(self, image: AnyImage) -> Prediction:
         """Predict one image: a path, a PIL image or an array `(H, W)` or `(H, W, 3)`; its map is of its own size."""
         preparation = self.detector.preparation
-        return self._predict(read_image(image, preparation.values, preparation.bands))
+        return self._predict(read_image(image, preparation.values, preparation.bands))[0]
 
     def predict_files(
         self, paths: Iterable[Path], batch_size: int = 8, with_images: bool = True
@@ -50,19 +50,19 @@ class TiledPredictor:
             if image is None:
                 yield FilePrediction(path, None, None, 1000 * (perf_counter() - started), problem)
                 continue
-            prediction, own = self._predict(image), image.shape[1:]
-            placement = self.detector.placement_of(image) if self.tiling.hold_whole(own) else None
+            prediction, placement = self._predict(image)
             milliseconds = 1000 * (perf_counter() - started)
             shown = image if with_images else None
             yield FilePrediction(path, shown, prediction, milliseconds, None, placement).checked()
             del image, shown, prediction  # before the next is read
 
-    def _predict(self, image: np.ndarray) -> Prediction:
+    def _predict(self, image: np.ndarray) -> tuple[Prediction, Placement | None]:
         if self.tiling.hold_whole(image.shape[1:]):
-            return self.detector.predict_batch(torch.from_numpy(self.detector.fitted(image))[None])[0]
+            fitted, placement = self.detector.placed(image)
+            return self.detector.predict_batch(torch.from_numpy(fitted)[None])[0], placement
         score, shown = self.score_and_map(image)
         value = self.threshold.value
-        return Prediction(score, value, score > value, rank_score(score, self.validation_scores), shown)
+        return Prediction(score, value, score > value, rank_score(score, self.validation_scores), shown), None
 
     @torch.no_grad()
     def score_and_map(self, image: np.ndarray) -> tuple[float, np.ndarray | None]:

@@ -15,7 +15,7 @@ from kdad.errors import InputError
 from kdad.images.files.alignment import Alignment
 from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
-from kdad.images.files.fitting import Preparation, fit_mask, frame_of
+from kdad.images.files.fitting import Placement, Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.region import Region, read_region, region_within
@@ -66,6 +66,8 @@ class FileSet(ImageSet):
         self._parameters, self._seed = parameters, seed
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
+        #: Of images that were made: how each was turned.
+        self._placements: dict[int, Placement] = {}
         self._bands = None if parameters.bands is None else tuple(parameters.bands)
         self._region = self._read_region(parameters)
         self._raw = RawValues(self._bands)
@@ -142,7 +144,12 @@ class FileSet(ImageSet):
             return [sample.subset for sample in self.samples]
 
     def image(self, index: int) -> np.ndarray:
-        return self.preparation.fitted(self.whole_image(index), self.size)
+        return self._placed(index, self.whole_image(index))
+
+    def _placed(self, index: int, image: np.ndarray) -> np.ndarray:
+        known = self._placements.get(index)
+        fitted, self._placements[index] = self.preparation.placed(image, self.size, known)
+        return fitted
 
     def whole_image(self, index: int) -> np.ndarray:
         """Return the image `(3, H, W)` at its own size, without its ignored pixels."""
@@ -204,9 +211,12 @@ class FileSet(ImageSet):
         return self._framed(self._turned_mask(index))
 
     def _turned_mask(self, index: int) -> np.ndarray | None:
-        mask, preparation = self.whole_mask(index), self.preparation
-        turns = mask is not None and preparation.alignment is not None
-        return preparation.turned_mask(mask, self.whole_image(index)) if turns else mask
+        mask = self.whole_mask(index)
+        if mask is None or self._parameters.align == "none":
+            return mask
+        if index not in self._placements:
+            self.image(index)
+        return self._placements[index].turn_mask(mask)
 
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file, fitted without scaling."""
@@ -312,7 +322,8 @@ class FileSet(ImageSet):
 
     def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
         """Return row, image and masks, fitted, of a whole image and its mask."""
-        fitted, mask = self.preparation.fitted(image, self.size), self.preparation.turned_mask(mask, image)
+        fitted = self._placed(index, image)
+        mask = None if mask is None else self._placements[index].turn_mask(mask)
         return [(index, fitted, self._framed(mask), self._resized(mask))]
 
     def content(self) -> str:

@@ -56,7 +56,16 @@ class Placement:
         if not self.turned:
             return anomaly_map
         across, down = self.shown.width / self.seen.width, self.shown.height / self.seen.height
-        return turn(anomaly_map[None], -self.turned, across / down, fill=float(anomaly_map.min()))[0]
+        # The image's middle, which is half a pixel off the map's where a margin is wider than its opposite.
+        middle = (
+            self.shown.left + (self.own[1] / 2 - self.seen.left) * across - 0.5,
+            self.shown.top + (self.own[0] / 2 - self.seen.top) * down - 0.5,
+        )
+        return turn(anomaly_map[None], -self.turned, across / down, middle, fill=float(anomaly_map.min()))[0]
+
+    def turn_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Return the mask `(H, W)` of the image turned with it; what comes from outside is not anomalous."""
+        return turn(mask[None], self.turned, nearest=True, fill=0.0)[0] if self.turned else mask
 
     def own_box(self, rows: slice, columns: slice) -> tuple[int, int, int, int]:
         """Return x0, y0, x1, y1 in the image's own pixels of a box of the part of the map where it is shown."""
@@ -127,28 +136,22 @@ class Preparation:
     region: Region | None = field(default=None, repr=False)
     alignment: Alignment | None = field(default=None, repr=False)
 
-    def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
-        """Return an image `(3, H, W)` of `size`, with one grey outside of the region.
+    def placed(self, image: np.ndarray, size: Size, known: Placement | None = None) -> tuple[np.ndarray, Placement]:
+        """Return an image `(3, H, W)` of `size`, with one grey outside of the region, and where it lies in that.
 
-        Raises `InputError` for an image of another size than the region's.
+        A `known` placement is the image's own. Raises `InputError` for an image of another size than the region's.
         """
         # Before anything is resized, which would mix pixels on either side of the border.
         image = image if self.region is None else self.region.apply(image)
-        return fit_image(image if self.alignment is None else turn(image, self.angle(image)), size, self.fit)
+        placement = known or place(image.shape[1:], size, self.fit)
+        if self.alignment is not None:
+            placement = known or replace(placement, turned=self.alignment.angle(image))
+            image = turn(image, placement.turned)
+        return fit_image(image, size, self.fit), placement
 
-    def angle(self, image: np.ndarray) -> float:
-        """Return by how many degrees anticlockwise an image `(3, H, W)` is turned."""
-        return 0.0 if self.alignment is None else self.alignment.angle(image)
-
-    def turned_mask(self, mask: np.ndarray | None, image: np.ndarray) -> np.ndarray | None:
-        """Return the mask `(H, W)` of an image turned with it; what comes from outside is not anomalous."""
-        if mask is None or self.alignment is None:
-            return mask
-        return turn(mask[None], self.angle(image), nearest=True, fill=0.0)[0]
-
-    def placement(self, image: np.ndarray, size: Size) -> Placement:
-        """Return where an image `(3, H, W)` lies in one of `size`."""
-        return replace(place(image.shape[1:], size, self.fit), turned=self.angle(image))
+    def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
+        """Return the image alone, as `placed` does."""
+        return self.placed(image, size)[0]
 
     def region_at(self, size: Size) -> np.ndarray | None:
         """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""
