@@ -43,15 +43,13 @@ def predict_by_tiles(detector: Predictor, tiles: TileParameters, batch_size: int
 def check_has_raw_maps(detector: Predictor) -> None:
     """Raise `InputError` for a file that a detector was exported to: its maps are smoothed before they are blended.
 
-    So it does for a detector of a region, or of images that are turned.
+    So it does for a detector of images that are turned.
     """
     if not isinstance(detector, Detector):
         raise InputError(
             "tiles take a detector's own folder, since an exported file has no maps before smoothing; give that "
             "folder, or leave tiles out (null)"
         )
-    if detector.preparation.region is not None:
-        raise InputError("the detector's region is of whole images, and tiles are parts of them; leave tiles out")
     if detector.preparation.alignment is not None:
         raise InputError("the detector turns whole images, and tiles are parts of them; leave tiles out")
 

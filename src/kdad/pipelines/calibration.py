@@ -238,7 +238,6 @@ def score_images(
     `InputError` for files that cannot be read: a threshold is not set on part of the images.
     """
     labels = [label or 0 for label in images.labels]
-    region = predictor.region if isinstance(predictor, Predictor) else None
     scores, problems, maps, levels = [], [], [], []
     for label, predicted in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
         if predicted.prediction is None:
@@ -250,7 +249,7 @@ def score_images(
             levels.append(level_of(predicted.prediction.map, least_pixels(min_area, own, predictor.size)))
         if label == 0 and predicted.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
             anomaly_map = predicted.prediction.map  # a large one in part: many do not fit into memory
-            anomaly_map = anomaly_map if region is None else anomaly_map[region]
+            anomaly_map = anomaly_map if predictor.region is None else anomaly_map[predictor.region]
             maps.append(anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy())
     if problems:
         raise InputError(

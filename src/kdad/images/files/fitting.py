@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from kdad.errors import InputError
 from kdad.images.files.alignment import Alignment, turn
 from kdad.images.files.decoding import resize_image, resize_mask
 from kdad.images.files.region import Region
@@ -127,7 +128,8 @@ class Preparation:
     """How files become images: the fit, which values are 0 and 1 (None: the type's limits), which bands are taken.
 
     Of all images only the pixels of a `region` count, where there is one; with an `alignment` each is turned first. It
-    belongs to a set of images, and to each detector that was made of them.
+    belongs to a set of images, and to each detector that was made of them. With `in_tiles` these are tiles, and the
+    region is of the images that they are parts of.
     """
 
     fit: Fit = "resize"
@@ -135,12 +137,19 @@ class Preparation:
     bands: tuple[int, ...] | None = None
     region: Region | None = field(default=None, repr=False)
     alignment: Alignment | None = field(default=None, repr=False)
+    in_tiles: bool = field(default=False, repr=False)
 
     def placed(self, image: np.ndarray, size: Size, known: Placement | None = None) -> tuple[np.ndarray, Placement]:
         """Return an image `(3, H, W)` of `size`, with one grey outside of the region, and where it lies in that.
 
-        A `known` placement is the image's own. Raises `InputError` for an image of another size than the region's.
+        A `known` placement is the image's own. Raises `InputError` for an image of another size than the region's, and
+        where a region is of images that are seen in tiles alone.
         """
+        if self.in_tiles:
+            raise InputError(
+                "the detector has learnt tiles of a region, so that it predicts by tiles alone; give inference.tiles, or "
+                "calibration.tiles"
+            )
         # Before anything is resized, which would mix pixels on either side of the border.
         image = image if self.region is None else self.region.apply(image)
         placement = known or place(image.shape[1:], size, self.fit)
@@ -154,8 +163,8 @@ class Preparation:
         return self.placed(image, size)[0]
 
     def region_at(self, size: Size) -> np.ndarray | None:
-        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""
-        return None if self.region is None else _fitted_region(self.region, tuple(size), self.fit)
+        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do, or each differs."""
+        return None if self.region is None or self.in_tiles else _fitted_region(self.region, tuple(size), self.fit)
 
 
 @lru_cache(maxsize=16)
