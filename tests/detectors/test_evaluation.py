@@ -28,6 +28,8 @@ from kdad.images.files.fitting import place
 from kdad.images.files.region import Region
 from kdad.images.found import FoundImages
 from kdad.images.splits import Split
+from kdad.inference.parameters import InferenceParameters
+from kdad.pipelines import inference
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
@@ -246,6 +248,8 @@ def test_the_highest_share_is_of_the_region(tmp_path):
     assert open_detector(detector.save(tmp_path / "kept"), "cpu").preparation == tiles
     with pytest.raises(InputError, match=r"has learnt tiles of a region, so that it predicts by tiles alone"):
         detector.predict(np.zeros((*detector.size, 3), np.uint8))
+    with pytest.raises(InputError, match="predicts by tiles alone"):
+        inference._by_tiles(detector, InferenceParameters())
     with pytest.raises(InputError, match="has learnt tiles of a region is not exported"):
         export_detector(detector, "float32", of_folder(FoundImages(tmp_path, [], [])), "onnxruntime", "float32")
 

@@ -172,8 +172,9 @@ def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, 
 def test_pixels_outside_of_a_region_change_no_tile(tmp_path):
     roots = [_regional(tmp_path / str(seed), seed) for seed in (1, 2)]
     tiles = {"size": 32, "overlap": 8}
+    blocks = _SMALL | {"cloner": {"architecture": {"hidden_width": 4}, "training": {"epochs": 1, "batch_size": 8}}}
     first, second = (
-        kdad.fit(root, image_size=32, dataset={"region": str(root / "region.png"), "tiles": tiles}, **_SMALL)
+        kdad.fit(root, image_size=32, dataset={"region": str(root / "region.png"), "tiles": tiles}, **blocks)
         for root in roots
     )
     assert first.threshold == second.threshold

@@ -133,8 +133,8 @@ class TiledSet(WrappedSet):
         self._region = images.region
         if self._region and self.tiling.hold_whole((self._region.height, self._region.width)):
             raise InputError(
-                f"dataset.tiles: one tile of {self.tiling} holds the {self._region.height} x {self._region.width} pixels "
-                "of dataset.region; give smaller tiles, or set dataset.tiles=null"
+                f"dataset.tiles: one tile of {self.tiling} holds the {self._region.height} x {self._region.width} "
+                "pixels of dataset.region; give smaller tiles, or set dataset.tiles=null"
             )
         for row in range(len(images.samples)):
             self._add(row)

@@ -80,11 +80,14 @@ def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
 def describe_tiles(found: TiledThreshold) -> list[tuple[str, str]]:
     """Say which tiles there are, and what their threshold promises."""
     threshold = found.threshold
-    return [
+    facts = [
         ("Tiles", f"{found.tiling} or more; an image that one tile holds is predicted whole, by the threshold above"),
         ("Tiles' threshold", f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"),
         ("Tiles calibrated on", found.calibrated_on),
     ]
+    if threshold.group_value is not None:
+        facts.append(("Tiles' groups", f"{threshold.group_value:.6g}, of the {threshold.group_score} of their images"))
+    return facts
 
 
 def describe_sizes(images: FoundImages, tiling: Tiling, found: TiledThreshold | None = None) -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ def calibrate(
         scores, measured = _score(detector, images, calibration, tiling, min_area)
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
-    groups = _groups_of(images, calibration, before)
+    groups = _groups_of(images, calibration, detector.threshold)
     if images is None and before is not None:
         threshold = threshold_again(calibration.rule, calibration.wanted, before, values)
     else:
@@ -160,7 +160,7 @@ def _groups_of(
     images: FoundImages | None, calibration: CalibrationParameters, before: Threshold | None
 ) -> tuple[np.ndarray | None, GroupScore | None]:
     """Return the group of each image, and how groups get their scores, None where they are not decided on."""
-    group_score = None if before is None or calibration.tiles is not None else before.group_score
+    group_score = None if before is None else before.group_score
     if images is None or calibration.groups is None:
         if images is not None and group_score is not None:
             logger.warning(

@@ -143,13 +143,9 @@ class Preparation:
         """Return an image `(3, H, W)` of `size`, with one grey outside of the region, and where it lies in that.
 
         A `known` placement is the image's own. Raises `InputError` for an image of another size than the region's, and
-        where a region is of images that are seen in tiles alone.
+        as `require_whole`.
         """
-        if self.in_tiles:
-            raise InputError(
-                "the detector has learnt tiles of a region, so that it predicts by tiles alone; give inference.tiles, or "
-                "calibration.tiles"
-            )
+        self.require_whole()
         # Before anything is resized, which would mix pixels on either side of the border.
         image = image if self.region is None else self.region.apply(image)
         placement = known or place(image.shape[1:], size, self.fit)
@@ -158,12 +154,19 @@ class Preparation:
             image = turn(image, placement.turned)
         return fit_image(image, size, self.fit), placement
 
+    def require_whole(self) -> None:
+        """Raise `InputError` where a region is of images that are seen in tiles alone."""
+        if self.in_tiles:
+            raise InputError(
+                "the detector has learnt tiles of a region, so that it predicts by tiles alone; give inference.tiles"
+            )
+
     def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
         """Return the image alone, as `placed` does."""
         return self.placed(image, size)[0]
 
     def region_at(self, size: Size) -> np.ndarray | None:
-        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do, or each differs."""
+        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do, or of tiles."""
         return None if self.region is None or self.in_tiles else _fitted_region(self.region, tuple(size), self.fit)
 
 

@@ -251,7 +251,11 @@ def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
     columns: dict[str, int] = {}
     for place, title in enumerate(head):
         name = next((name for name, names in COLUMNS.items() if title.strip().lower() in names), None)
-        if title.strip() == group and name in ("split", "mask", "ignore"):  # what the parameters say of a column comes first
+        if title.strip() == group and name in (
+            "split",
+            "mask",
+            "ignore",
+        ):  # what the parameters say of a column comes first
             continue
         if name in columns:
             raise InputError(f"{file}: has two columns of the {name}, '{head[columns[name]]}' and '{title}'; leave one")
