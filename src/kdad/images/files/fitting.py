@@ -158,7 +158,8 @@ class Preparation:
         """Raise `InputError` where a region is of images that are seen in tiles alone."""
         if self.in_tiles:
             raise InputError(
-                "the detector has learnt tiles of a region, so that it predicts by tiles alone; give inference.tiles"
+                "the detector has learnt tiles of a region, so that it predicts by tiles alone: in the pipeline "
+                "inference, by inference.tiles"
             )
 
     def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
