@@ -93,9 +93,9 @@ class TiledPredictor:
         smoothed = {
             name: smooth(torch.from_numpy(blended.pop(name))[None], self._steps(name), self.region) for name in wanted
         }
-        rule, one, counted = self.detector.image_score, grid.boxes[0], grid.own[0] * grid.own[1]
-        most = counted if self.region is None else int(self.region.sum())
-        share = min(one.height * one.width, most) / counted
+        rule, one, pixels = self.detector.image_score, grid.boxes[0], grid.own[0] * grid.own[1]
+        counting = pixels if self.region is None else int(self.region.sum())
+        share = min(one.height * one.width, counting) / pixels
         score = replace(rule, top_fraction=rule.top_fraction * share).of_images(highest, smoothed).item()
         return score, smoothed[self.detector.methods[0]][0].numpy() if self.detector.methods else None
 

@@ -76,7 +76,7 @@ def test_maps_are_turned_back_in_any_fit(fit):
     assert placed.turned == pytest.approx(290, abs=2)
     assert placed.of_size(20, 30).turned == placed.turned
     # Where the turned image goes back to, the image itself lies.
-    seen, (unturned, _, _) = fitted[0], Preparation(fit).fitted(image, size)
+    seen, (unturned, _, _) = fitted[0], Preparation(fit).placed(image, size)[0]
     back = placed.turn_back(seen)
     y, x = np.indices(size) - 23.5
     inner = np.hypot(y, x) < 14

@@ -162,10 +162,6 @@ class Preparation:
                 "inference, by inference.tiles"
             )
 
-    def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
-        """Return the image alone, as `placed` does."""
-        return self.placed(image, size)[0]
-
     def region_at(self, size: Size) -> np.ndarray | None:
         """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do, or of tiles."""
         return None if self.region is None or self.in_tiles else _fitted_region(self.region, tuple(size), self.fit)
