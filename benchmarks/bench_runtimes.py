@@ -109,7 +109,7 @@ class Way:
         torch.set_num_threads(self.threads)
         began, worked = perf_counter(), process_time()
         one = self.predictor
-        prepared = [one.fitted(read_image(image, one.preparation.values)) for image in images]
+        prepared = [one.placed(read_image(image, one.preparation.values))[0] for image in images]
         one.predict_batch(torch.from_numpy(np.stack(prepared)))
         self.seconds.append((perf_counter() - began) / len(images))
         self.processor.append((process_time() - worked) / len(images))

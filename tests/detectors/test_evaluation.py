@@ -16,6 +16,8 @@ from kdad.detectors.evaluation import (
     threshold_scores,
     thresholds_by_category,
 )
+from kdad.detectors.exported.verification import of_folder
+from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
@@ -24,9 +26,10 @@ from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.images.files.fitting import place
 from kdad.images.files.region import Region
+from kdad.images.found import FoundImages
 from kdad.images.splits import Split
-from kdad.inference.tiling import predict_by_tiles
-from kdad.parameters.dataset import TileParameters
+from kdad.inference.parameters import InferenceParameters
+from kdad.pipelines import inference
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
@@ -239,8 +242,16 @@ def test_the_highest_share_is_of_the_region(tmp_path):
     assert detector.region_score == rule
     detector.preparation = dataclasses.replace(detector.preparation, region=Region.of(np.indices(detector.size)[0] < 8))
     assert detector.region_score == dataclasses.replace(rule, top_fraction=rule.top_fraction * 8 / 32)
-    with pytest.raises(InputError, match="the detector's region is of whole images, and tiles are parts of them"):
-        predict_by_tiles(detector, TileParameters(), 8)
+    tiles = dataclasses.replace(detector.preparation, in_tiles=True)
+    detector.preparation = tiles  # the region is of what tiles are parts of, each of which has another
+    assert detector.region_score == rule
+    assert open_detector(detector.save(tmp_path / "kept"), "cpu").preparation == tiles
+    with pytest.raises(InputError, match=r"has learnt tiles of a region, so that it predicts by tiles alone"):
+        detector.predict(np.zeros((*detector.size, 3), np.uint8))
+    with pytest.raises(InputError, match="predicts by tiles alone"):
+        inference._by_tiles(detector, InferenceParameters())
+    with pytest.raises(InputError, match="has learnt tiles of a region is not exported"):
+        export_detector(detector, "float32", of_folder(FoundImages(tmp_path, [], [])), "onnxruntime", "float32")
 
 
 def test_with_groups_the_threshold_is_of_their_highest_images(scored_split):

@@ -14,6 +14,8 @@ from kdad.detectors.predictor import TiledThreshold, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.features.network import NetworkReference
+from kdad.images.files.fitting import Preparation
+from kdad.images.files.region import Region
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore
@@ -217,3 +219,63 @@ def test_a_batch_of_no_image_is_refused_at_once(image):
             _detector().predict_files([], size)
         with pytest.raises(InputError, match=f"batch_size is {size}; give a whole number from 1 on"):
             _predict(_detector(), batch_size=size)
+
+
+# --- A region: what lies outside changes nothing, and tiles outside of it are not looked at.
+
+_INSIDE = np.indices((83, 101))[1] < 46
+
+
+def _regional(detector, inside=_INSIDE):
+    detector.preparation = Preparation(region=Region.of(inside))
+    return detector
+
+
+@pytest.mark.parametrize("sigma", [0.0, 4.0])
+def test_of_a_region_the_map_is_that_of_the_whole_image_and_its_pixels_alone_are_scored(image, sigma):
+    detector = _regional(_detector(sigma=sigma))
+    looked_at = []
+    detector.maps = lambda tiles, *more: looked_at.append(len(tiles)) or _Convolutions.maps(detector, tiles, *more)
+    found = _predict(detector, overlap=4 * REACH).predict(image)
+    grey = np.where(_INSIDE[..., None], image, np.float32(0.5))
+    whole = _whole(detector, grey)
+    expected = ndimage.gaussian_filter(whole, sigma, mode="reflect") if sigma else whole
+    np.testing.assert_allclose(found.map[_INSIDE], expected[_INSIDE], atol=1e-5)
+    assert (found.map[~_INSIDE] == found.map[_INSIDE].min()).all()
+    count = round(0.05 * 32 * 32)
+    assert found.score == pytest.approx(np.sort(found.map[_INSIDE])[-count:].mean(), rel=1e-6)
+    # Columns start at 0, 17, 34, 52 and 69: three of five, and the fourth where smoothing's reach is 16.
+    assert sum(looked_at) == 4 * (4 if sigma else 3)
+    other = np.where(_INSIDE[..., None], image, np.random.default_rng(1).random(image.shape).astype(np.float32))
+    again = _predict(detector, overlap=4 * REACH).predict(other)
+    assert again.score == found.score
+    np.testing.assert_array_equal(again.map, found.map)
+    with pytest.raises(InputError, match="the image is 83 x 100, and the region that counts 83 x 101"):
+        _predict(detector).predict(image[:, :100])
+
+
+def test_of_a_small_region_no_other_pixel_is_scored_and_a_raw_score_is_of_its_tiles(image):
+    few = np.zeros(image.shape[:2], bool)
+    few[60:63, 50:53] = True  # fewer than a twentieth of a tile's pixels
+    found = _predict(_regional(_detector(), few)).predict(image)
+    assert found.score == pytest.approx(np.sort(found.map[few])[-1:].mean())  # round(0.05 * 9) is none: the highest
+    bright = np.where(few[..., None], np.float32(0.1), np.float32(0.9)) + 0 * image
+    # Tiles lie apart, so that one alone holds the region: grey but for nine pixels.
+    raw = _predict(_regional(_detector(rule="raw", sigma=9.0), few), overlap=0).predict(bright)
+    share = 9 / 32**2
+    assert raw.score == pytest.approx(0.5 * (1 - share) + 0.1 * share, rel=1e-5)
+
+
+def test_ignored_pixels_have_the_lowest_value_of_the_others():
+    detector, generator = _detector(sigma=1.0), np.random.default_rng(2)
+    images = torch.from_numpy(generator.random((3, 3, 32, 32)).astype(np.float32))
+    ignored, everything = np.indices((32, 32))[0] < 20, np.ones((32, 32), bool)
+    with torch.no_grad():
+        scores, maps = detector.score_and_map(images, None, [ignored, None, everything])
+        plain_scores, plain = detector.score_and_map(images)
+    np.testing.assert_array_equal(maps["map"][1:], plain["map"][1:])
+    np.testing.assert_array_equal(scores[1:], plain_scores[1:])
+    first = maps["map"][0].numpy()
+    np.testing.assert_array_equal(first[~ignored], plain["map"][0].numpy()[~ignored])
+    assert (first[ignored] == first[~ignored].min()).all()
+    assert scores[0].item() == pytest.approx(np.sort(first[~ignored])[-round(0.05 * 32 * 32) :].mean(), rel=1e-6)

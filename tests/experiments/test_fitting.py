@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 import kdad
+from kdad.detectors.predictor import TiledThreshold
 from kdad.detectors.registry import SYSTEMS
+from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 
 _SMALL = {
@@ -164,6 +166,37 @@ def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, 
     Image.fromarray(np.zeros((40, 64), np.uint8)).save(tmp_path / "kept_small.png")
     (predicted,) = kept.predict_files([tmp_path / "kept_small.png"])
     assert predicted.prediction is None
+
+
+@pytest.mark.long
+def test_pixels_outside_of_a_region_change_no_tile(tmp_path):
+    roots = [_regional(tmp_path / str(seed), seed) for seed in (1, 2)]
+    tiles = {"size": 32, "overlap": 8}
+    blocks = _SMALL | {"cloner": {"architecture": {"hidden_width": 4}, "training": {"epochs": 1, "batch_size": 8}}}
+    first, second = (
+        kdad.fit(root, image_size=32, dataset={"region": str(root / "region.png"), "tiles": tiles}, **blocks)
+        for root in roots
+    )
+    assert first.threshold == second.threshold
+    assert first.metrics == second.metrics
+    assert first.metrics["pixel_auroc"] > 0.9
+    assert (first.pixel_threshold, first.colour_limits) == (second.pixel_threshold, second.colour_limits)
+    for name, tensor in first.state_dict().items():
+        np.testing.assert_array_equal(tensor, second.state_dict()[name])
+    kept = kdad.load(second.save(tmp_path / "kept"))
+    known = TiledThreshold(
+        **tiles | {"size": (32, 32)},
+        threshold=first.threshold,
+        validation_scores=[0.0],
+        pixels=(1, 1),
+        calibrated_on="here",
+    )
+    for name in ("test/good/0.png", "test/hole/0.png"):
+        one, other = (
+            TiledPredictor(of, known).predict(root / name) for of, root in zip((first, kept), roots, strict=True)
+        )
+        assert one.score == other.score
+        np.testing.assert_array_equal(one.map, other.map)
 
 
 def _with_ignored(root, inside_of: int):

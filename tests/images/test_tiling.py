@@ -14,6 +14,7 @@ from kdad.images.registry import open_image_set
 from kdad.images.splits import split_samples, whole_name
 from kdad.images.tiling import TileGrid, Tiling
 from kdad.parameters.dataset import DatasetParameters, TileParameters
+from kdad.storage.content_store import ContentStore
 
 
 @settings(deadline=None, max_examples=150)
@@ -116,10 +117,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def _open(folder, **given):
+def _open(folder, store=None, **given):
     tiles = {"size": SIZE, "overlap": OVERLAP}
     block = {"name": "folder", "root": str(folder), "category": "sheet", "image_size": SIZE, "tiles": tiles}
-    return open_image_set(DatasetParameters(**block | given))
+    return open_image_set(DatasetParameters(**block | given), store=store)
 
 
 def test_tiles_are_the_image_in_parts(root):
@@ -217,3 +218,57 @@ def test_tiles_have_a_place_of_their_own(root):
     assert DatasetParameters(**block, tiles={"size": 64, "overlap": 8}).category_name == "sheet_tiles_64_8"
     assert DatasetParameters(**block, tiles={}).category_name == "sheet_tiles"
     assert DatasetParameters(**block).category_name == "sheet"
+
+
+@pytest.fixture
+def regional(root):
+    """The same with a region of the left half, and the lower two thirds of a training image ignored."""
+    counts, lower = np.indices((60, 80))[1] < 40, np.indices((60, 80))[0] >= 20
+    _save(root / "region.png", counts.astype(np.uint8) * 255)
+    _save(root / "sheet/ignore/train/good/1.png", lower.astype(np.uint8) * 255)
+    (root / "sheet/train/good/small.png").unlink()
+    mask = np.zeros((60, 80), np.uint8)
+    mask[50:55, 30:75] = 255
+    _save(root / "sheet/ground_truth/hole/0_mask.png", mask)
+    return root
+
+
+def test_each_tile_takes_its_part_of_a_region(regional):
+    images = _open(regional, region=str(regional / "region.png"))
+    assert not images.problems()
+    by_image: dict[str, list[str]] = {}
+    for sample in images.samples:
+        by_image.setdefault(whole_name(sample.id), []).append(sample.id.split("=")[1])
+    # Rows start at 0, 14 and 28, columns at 0, 24 and 48, where nothing counts; nor do rows from 28 of image 1.
+    six = [f"{top},{left}" for top in (0, 14, 28) for left in (0, 24)]
+    assert by_image.pop("train/good/1.png") == six[:4]
+    assert set(map(tuple, by_image.values())) == {tuple(six)}
+    said = dict(images.remarks())["tiles"]
+    assert "20 of which no pixel counts are left out" in said  # 6 images of 3, and 2 more
+    rows = {sample.id: row for row, sample in enumerate(images.samples)}
+    with Image.open(regional / "sheet/test/hole/0.png") as file:
+        pixels = np.asarray(file).transpose(2, 0, 1).astype(np.float32) / 255
+    row = rows["test/hole/0.png#tile=28,24"]
+    inside = np.indices((SIZE, SIZE))[1] < 16
+    np.testing.assert_allclose(images.image(row)[:, inside], pixels[:, 28:60, 24:40].reshape(3, -1), atol=1e-6)
+    assert (images.image(row)[:, ~inside] == 0.5).all()
+    marked = np.zeros((SIZE, SIZE), bool)
+    marked[22:27, 6:16] = True  # the defect's mask ends at the region
+    np.testing.assert_array_equal(images.mask(row), marked)
+    for ignored in (images.ignored(row), images.own_ignored(row)):
+        np.testing.assert_array_equal(ignored, ~inside)
+    row = rows["train/good/1.png#tile=14,24"]
+    np.testing.assert_array_equal(images.own_ignored(row), ~(inside & (np.indices((SIZE, SIZE))[0] < 6)))
+    assert images.preparation.in_tiles and images.preparation.region_at(images.size) is None
+    kept = _open(regional, region=str(regional / "region.png"), store=ContentStore(regional / "store"))
+    for row in range(len(images.samples)):
+        np.testing.assert_array_equal(kept.image(row), images.image(row))
+        np.testing.assert_array_equal(kept.mask(row), images.mask(row))
+
+
+def test_a_region_that_one_tile_holds_or_of_another_size(regional):
+    with pytest.raises(InputError, match=r"one tile of 80 x 80 with 8 pixels shared holds the 60 x 80 pixels of"):
+        _open(regional, region=str(regional / "region.png"), tiles={"size": 80, "overlap": OVERLAP})
+    _save(regional / "region.png", np.full((60, 81), 255, np.uint8))
+    problems = _open(regional, region=str(regional / "region.png")).problems()
+    assert any("dataset.region: 7 of 7 images are of another size" in problem for problem in problems)

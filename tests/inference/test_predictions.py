@@ -14,6 +14,7 @@ from kdad.inference.predictions import (
     GROUP_COLUMNS,
     Groups,
     Predictions,
+    count_groups,
     read_predictions,
     write_predictions,
 )
@@ -202,18 +203,41 @@ def test_a_link_to_the_results_stays_a_link(folder, tmp_path):
 
 
 def test_groups_have_a_score_and_a_decision_where_all_their_files_have_one(folder):
-    files = [*FILES[:2], ("alone.png", predicted(0.7), None), FILES[2]]
+    # FILES are predicted by a threshold of 0.5.
     threshold = quantile_threshold(np.array([0.1, 0.4, 0.2]), 0.5, np.array(["a", "a", "b"]), "mean")
+    threshold = threshold.model_copy(update={"value": 0.5})
     assert threshold.group_value == 0.25
-    for of_files, scores in ((list("ppqr"), [0.5, 0.5, 0.7]), (list("pqrp"), [np.nan, 0.9, 0.7])):
-        write_predictions(folder, iter(files), groups=Groups(of_files, threshold))
+    for of_files, scores in (("ppq4", [0.5, 0.5, 0.7]), ("p23p", [np.nan, 0.9, 0.7])):
+        predictions = (FILES[0][1], FILES[1][1], predicted(0.7), FILES[2][1])
+        names = [f"{group}_{number}.png" for number, group in enumerate(of_files)]
+        files = [(name, prediction, None) for name, prediction in zip(names, predictions, strict=True)]
+        write_predictions(folder, iter(files), groups=Groups("^([pq])_", [threshold]))
         table = read_predictions(folder).table
         assert tuple(table.columns) == COLUMNS + GROUP_COLUMNS
-        assert table["group"].tolist() == of_files
+        alone = [name if name[0].isdigit() else name[0] for name in names]
+        assert table["group"].tolist() == alone
         assert table["group_score"].tolist() == pytest.approx([*scores, np.nan], nan_ok=True)
         decisions = [score if np.isnan(score) else float(score > 0.25) for score in (*scores, np.nan)]
         assert table["group_decision"].tolist() == pytest.approx(decisions, nan_ok=True)
         assert table["score"].tolist()[:2] == [0.1, 0.9]
+
+
+def test_a_group_that_is_in_tiles_in_part_is_not_decided_on():
+    whole, tiles = (
+        quantile_threshold(np.array([0.1, 0.2, 0.3]) + more, 0.5, np.array(list("abc")), "max") for more in (0, 1)
+    )
+    groups = Groups("folder", [tiles, whole])
+    rows = [("a/1", 0.15, 0.2), ("a/2", 0.25, 0.2), ("b/1", 1.5, 1.2), ("b/2", 0.25, 0.2), ("c/1", 1.1, 1.2)]
+    rows = [dict(zip(("path", "score", "threshold"), row, strict=True)) for row in rows]
+    for row in rows:
+        groups.take(row)
+    decisions = {row["path"][0]: groups.decide(row).get("group_decision") for row in rows}
+    assert decisions == {"a": 1, "b": None, "c": 0}
+    said, counts = count_groups(decisions)
+    assert said == (
+        "1 of 3 groups anomalous (a), 1 not decided on, as a file could not be read or only some are in tiles"
+    )
+    assert counts == {"groups": 3, "anomalous_groups": 1}
 
 
 def test_marked_regions_are_listed_by_box_and_area(folder):

@@ -16,8 +16,10 @@ from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.images.found import look_for_images
 from kdad.inference.description import describe_detector
-from kdad.inference.parameters import CalibrationParameters
+from kdad.inference.parameters import CalibrationParameters, InferenceParameters
 from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.dataset import TileParameters
+from kdad.pipelines import inference
 from kdad.pipelines.calibration import calibrate as calibrate_detector
 from kdad.scoring.threshold import quantile_threshold
 from kept_detectors import DETECTOR, REPORT, nothing_new, predict, train_on_bricks, write_crop
@@ -255,6 +257,19 @@ def test_images_that_belong_together_are_one_draw(tmp_path, caplog):
     _, new, _ = calibrate_detector(made, images, by_name, ComputeParameters())
     assert new.threshold.group_value == sorted([scores[:2].mean(), scores[2:4].mean(), scores[4]])[1]
     assert "decides on images alone" not in caplog.text
+    # So it is with the threshold for tiles, by which files are then decided on in groups.
+    by_tiles = by_name.model_copy(update={"tiles": TileParameters(size=24)})
+    table, new, _ = calibrate_detector(made, images, by_tiles, ComputeParameters())
+    scores = table["score"].to_numpy()
+    by_tiles = InferenceParameters(tiles=TileParameters(size=24), groups="^(.)_")
+    predictor, _ = inference._by_tiles(new, by_tiles)
+    assert predictor.threshold.group_value == sorted([scores[:2].mean(), scores[2:4].mean(), scores[4]])[1]
+    groups = inference._groups_of(new, predictor, by_tiles.groups)
+    groups.take(row := {"path": "d_1.png", "score": 9.0, "threshold": predictor.threshold.value})
+    assert groups.decide(row) == {"group": "d", "group_score": 9.0, "group_decision": 1}
+    predictor.threshold = predictor.threshold.model_copy(update={"group_value": None})
+    with pytest.raises(InputError, match=r"set the tiles' threshold anew with calibration\.groups, or leave"):
+        inference._groups_of(new, predictor, by_tiles.groups)
     calibrate_detector(made, images, CalibrationParameters(images="new", value=0.5), ComputeParameters())
     assert "The detector decided on groups, and the new threshold decides on images alone" in caplog.text
 

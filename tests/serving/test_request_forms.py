@@ -78,6 +78,10 @@ def test_what_is_refused_is_a_sentence_by_both(servers):
             {"inputs": [base64.b64encode(png(_PICTURES[0])).decode()], "params": {"category": "pill"}},
             "no threshold of the category 'pill'",
         ),
+        (
+            {"inputs": [base64.b64encode(png(_PICTURES[0])).decode()], "params": {"group": True}},
+            "the detector decides on images alone; train with measuring.group_score",
+        ),
         ({"inputs": ["/etc/passwd"]}, "row 0: it is not base64 text; a path is not opened here"),
         ({"instances": [{"image": "bm8gaW1hZ2U="}]}, "row 0: it is no image that can be read"),
         ({"dataframe_split": {"columns": ["imag"], "data": [["x"]]}}, "image"),

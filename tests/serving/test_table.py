@@ -6,10 +6,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from starlette.testclient import TestClient
 
 import kdad
 from kdad import detectors
 from kdad.errors import InputError
+from kdad.parameters.blocks import ServingParameters
+from kdad.scoring.threshold import quantile_threshold
+from kdad.serving.app import create_app
 from kdad.serving.table import open_logged, parse_invocation, predict_table
 from serving_files import png, text
 
@@ -92,7 +96,7 @@ def test_a_detector_of_another_version_says_both(tmp_path, detector_folder, monk
 @pytest.mark.parametrize(("params", "with_map"), [({}, False), ({"map": False}, False), ({"map": True}, True)])
 def test_every_form_of_mlflows_gives_the_images_in_order(content, params, with_map):
     body = json.dumps(content | {"params": params}).encode()
-    assert parse_invocation(body) == (["a", "b"], (with_map, None))
+    assert parse_invocation(body) == (["a", "b"], (with_map, None, False))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_every_form_of_mlflows_gives_the_images_in_order(content, params, with_m
         (b'{"inputs": ["a"], "instances": ["a"]}', "has 2 of"),
         (b'{"input": ["a"]}', "unknown field 'input'"),
         (b'{"inputs": ["a"], "params": {"maps": true}}', "'params' takes {"),
-        (b'{"inputs": ["a"], "params": {"map": 1}}', "'map' of 'params' is true or false, and 'category' is text"),
+        (b'{"inputs": ["a"], "params": {"map": 1}}', "'map' and 'group' of 'params' are true or false, and 'category'"),
         (b'{"inputs": ["a"], "params": {"category": 1}}', "'category' is text or null"),
         (b'{"inputs": ["a"], "params": []}', "'params' takes {"),
         (b'{"inputs": []}', "table is empty"),
@@ -134,3 +138,22 @@ def test_what_is_wrong_with_a_body_is_one_sentence(body, said):
     with pytest.raises(InputError, match=said) as caught:
         parse_invocation(body)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("group_score", "score"), [("mean", 0.6), ("max", 0.8)])
+def test_images_of_one_part_get_one_decision(predictor, group_score, score):
+    groups = np.array(list("aabb"))
+    known = quantile_threshold(np.array([0.1, 0.5, 0.6, 0.7]), 0.5, groups, group_score)
+    assert (known.value, known.group_value) == (0.7, pytest.approx(0.65 if group_score == "mean" else 0.7))
+    predictor.calibrated(known, np.array([0.1, 0.5, 0.6, 0.7]), (0.0, 1.0))
+    found = predict_table(predictor, pd.DataFrame({"image": [png(102), png(204)]}), group=True)
+    assert found["decision"].tolist() == [0, 1]
+    assert found["group_score"].tolist() == pytest.approx([score] * 2, rel=1e-6)
+    assert found["group_decision"].tolist() == [int(score > known.group_value)] * 2
+    with TestClient(create_app(predictor, ServingParameters())) as client:
+        for params in ({}, {"params": {"group": True}}):
+            body = {"inputs": [text(102), text(204)]} | params
+            rows = client.post("/invocations", json=body).json()["predictions"]
+            expected = found.columns.tolist() if params else ["score", "threshold", "decision"]
+            assert all(list(row) == expected for row in rows)
+        assert [row["group_decision"] for row in rows] == found["group_decision"].tolist()

@@ -23,7 +23,7 @@ from kdad.networks.source import Source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import PixelStats, measure_smoothed
-from kdad.scoring.smoothing import smooth
+from kdad.scoring.smoothing import lower_ignored, smooth
 from kdad.scoring.threshold import Calibration
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
@@ -246,13 +246,21 @@ class Detector(nn.Module, Predictor):
         scores, smoothed = self.score_and_map(images, outputs)
         return scores.cpu().numpy(), smoothed[self.methods[0]].cpu().numpy() if self.methods else None
 
-    def score_and_map(self, images: Tensor, outputs: FrozenOutputs | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that scoring them takes."""
+    def score_and_map(
+        self, images: Tensor, outputs: FrozenOutputs | None = None, ignored: Sequence[np.ndarray | None] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scores `(B,)` of images `(B, 3, H, W)`, and by name the smoothed maps that scoring them takes.
+
+        The `ignored` pixels `(H, W)` of each image, where there are some, have the lowest value of its others.
+        """
         if outputs is None and self.depth is not None:
             outputs = self.outputs(images, self.depth)
         raw = self.maps(images, outputs, self.needed_methods)
         region = self.region
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name), region) for name in self.needed_methods}
+        if any(mask is not None for mask in ignored):
+            for maps in smoothed.values():
+                lower_ignored(maps, ignored)
         return self.region_score.of_images(raw.scores, smoothed), smoothed
 
     def float32_twin(self) -> Self | None:

@@ -245,8 +245,12 @@ def calibrate_float32(
     if twin is None:
         return
     rows = feature_set.split.rows("validation")
-    batches = [rows[i : i + _FLOAT32_BATCH] for i in range(0, len(rows), _FLOAT32_BATCH)]
-    scores = np.concatenate([twin.score_and_show(feature_set.batch(batch))[0] for batch in batches]).astype(np.float64)
+    parts = []
+    for start in range(0, len(rows), _FLOAT32_BATCH):
+        batch = rows[start : start + _FLOAT32_BATCH]
+        ignored = [feature_set.images.ignored(int(row)) for row in batch]
+        parts.append(twin.score_and_map(feature_set.batch(batch), None, ignored)[0].cpu().numpy())
+    scores = np.concatenate(parts).astype(np.float64)
     groups = _groups_of(feature_set.split.table.iloc[rows])
     detector.in_float32 = Calibration.of(quantile_threshold(scores, quantile, groups, group_score), scores)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,18 @@ class ImageFacts(StrictModel):
     bands: tuple[int, ...] | None = Field(None, description="of files with more than three, those that are taken")
     region: Region | None = Field(None, description="the pixels that count, of images of its size alone; null: all")
     alignment: Alignment | None = Field(None, description="what each image is turned to first; null: none is")
+    in_tiles: bool = Field(False, description="whether these are tiles, and the region is of what they are parts of")
 
     @classmethod
     def describe(cls, size: tuple[int, int], preparation: Preparation) -> "ImageFacts":
         """Return the facts of images of a `size` that are made in this way."""
-        known = {name: getattr(preparation, name) for name in ("fit", "values", "bands", "region", "alignment")}
+        known = {field.name: getattr(preparation, field.name) for field in fields(Preparation)}
         return cls(size=size, resize=_RESIZED[preparation.fit], **known)
 
     @property
     def preparation(self) -> Preparation:
         """How files become such images."""
-        return Preparation(self.fit, self.values, self.bands, self.region, self.alignment)
+        return Preparation(**{field.name: getattr(self, field.name) for field in fields(Preparation)})
 
 
 class DetectorFacts(StrictModel):

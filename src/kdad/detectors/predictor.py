@@ -195,7 +195,8 @@ class Predictor(ABC):
         Raises `InputError` when score or map is not finite.
         """
         whole = read_image(image, self.preparation.values, self.preparation.bands)
-        found = self.predict_batch(torch.from_numpy(self.fitted(whole))[None])[0].as_placed(self.placement_of(whole))
+        fitted, placement = self.placed(whole)
+        found = self.predict_batch(torch.from_numpy(fitted)[None])[0].as_placed(placement)
         found.require_finite()
         return found
 
@@ -233,26 +234,24 @@ class Predictor(ABC):
     ) -> Iterator[FilePrediction]:
         """Yield files with the predictions of what was read of them (`read_or_say`), which took `seconds`."""
         started = perf_counter() - seconds
-        resized = [self.fitted(image) for image, _ in read if image is not None]
-        found = iter(self.predict_batch(torch.from_numpy(np.stack(resized))) if resized else [])
+        placed = [self.placed(image) for image, _ in read if image is not None]
+        together = np.stack([fitted for fitted, _ in placed]) if placed else None
+        found = iter([] if together is None else self.predict_batch(torch.from_numpy(together)))
+        placements = iter([placement for _, placement in placed])
         share = 1000 * (perf_counter() - started) / len(paths)
         for path, (image, problem) in zip(paths, read, strict=True):
             if image is None:
                 yield FilePrediction(path, None, None, share, problem)
                 continue
-            shown, placement = image if with_images else None, self.placement_of(image)
+            shown, placement = image if with_images else None, next(placements)
             yield FilePrediction(path, shown, next(found).as_placed(placement), share, None, placement).checked()
 
-    def fitted(self, image: np.ndarray) -> np.ndarray:
-        """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`.
+    def placed(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
+        """Return an image `(3, H, W)` of any size as it is predicted, `(3, h, w)`, and where it lies in that.
 
         Raises `InputError` where a region counts alone, and the image is of another size.
         """
-        return self.preparation.fitted(image, self.size)
-
-    def placement_of(self, image: np.ndarray) -> Placement:
-        """Return where an image `(3, H, W)` lies in what is predicted of it."""
-        return self.preparation.placement(image, self.size)
+        return self.preparation.placed(image, self.size)
 
     def regions(self, prediction: Prediction, placement: Placement) -> list[MarkedRegion] | None:
         """Return what of an image exceeds the pixel threshold, the largest first; None without map or threshold."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
@@ -33,7 +34,7 @@ from kdad.metrics.measure import PixelCurves, measure_categories, numbers_of
 from kdad.metrics.measure import measure as measure_maps
 from kdad.parameters.dataset import DatasetParameters
 from kdad.scoring.parameters import MeasuringParameters
-from kdad.scoring.smoothing import smooth_all
+from kdad.scoring.smoothing import lower_ignored, smooth_all
 from kdad.scoring.threshold import Threshold
 from kdad.storage.content_store import ContentStore, Stores
 from kdad.storage.provenance import code_version
@@ -120,12 +121,10 @@ def smooth_maps(made: Detector, feature_set: FeatureSet, raw_maps: dict[str, np.
     scored = feature_set.split.scored
     for place, row in enumerate(scored):
         ignored = feature_set.images.ignored(int(row))
-        if ignored is None or not ignored.any():
-            continue
         for stack in smoothed.values():
             at = place - (len(scored) - len(stack))  # a costly method's are of test images alone, which come last
-            if at >= 0 and not ignored.all():
-                stack[at][ignored] = stack[at][~ignored].min()
+            if at >= 0:
+                lower_ignored(torch.from_numpy(stack[at : at + 1]), [ignored])
     return smoothed
 
 

@@ -15,7 +15,7 @@ from kdad.errors import InputError
 from kdad.images.files.alignment import Alignment
 from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
-from kdad.images.files.fitting import Preparation, fit_mask, frame_of
+from kdad.images.files.fitting import Placement, Preparation, fit_mask, frame_of
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
 from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.region import Region, read_region, region_within
@@ -66,8 +66,10 @@ class FileSet(ImageSet):
         self._parameters, self._seed = parameters, seed
         self._facts: dict[int, FileFacts] = {}
         self._mask_facts: dict[int, MaskFacts] = {}
+        #: Of images that were made: how each was turned.
+        self._placements: dict[int, Placement] = {}
         self._bands = None if parameters.bands is None else tuple(parameters.bands)
-        self._region = self._read_region(parameters)
+        self.region = self._read_region(parameters)
         self._raw = RawValues(self._bands)
         self.samples = [
             Sample(
@@ -104,7 +106,7 @@ class FileSet(ImageSet):
         values = find_range(
             training, self._range_rule, lambda path: self._counted(self._raw.decode(path), ignored[path])
         )
-        return Preparation(self._fit, values, self._bands, self._region, self._align(training, values))
+        return Preparation(self._fit, values, self._bands, self.region, self._align(training, values))
 
     def _align(self, training: list[Path], values: ValueRange | None) -> Alignment | None:
         if self._parameters.align == "none":
@@ -114,22 +116,22 @@ class FileSet(ImageSet):
         return Alignment.of(images)
 
     def _check_region(self) -> None:
-        if self._region is None:
+        if self.region is None:
             return
         unlike = [(file.path, size) for file in self._files if (size := known_size(file.path)) and self._differs(size)]
         if unlike:
             path, size = unlike[0]
             raise InputError(
                 f"dataset.region: {len(unlike)} of {len(self._files)} images are of another size, the first: {path} "
-                f"{self._region.difference(size)}; give a region of the images' size, and images of one size"
+                f"{self.region.difference(size)}; give a region of the images' size, and images of one size"
             )
 
     def _differs(self, size: tuple[int, int]) -> bool:
-        return self._region.difference(size) is not None
+        return self.region.difference(size) is not None
 
     def _counted(self, raw: RawImage, ignored: Path | None) -> RawImage:
         """Return an image's own values where they count, in a row, or all of them."""
-        counts = np.ones(raw.pixels.shape[:2], dtype=bool) if self._region is None else self._region.mask
+        counts = np.ones(raw.pixels.shape[:2], dtype=bool) if self.region is None else self.region.mask
         mask = None if ignored is None else read_mask(ignored)
         if mask is not None and mask.shape == counts.shape:  # another is named
             counts = counts & ~mask
@@ -142,7 +144,12 @@ class FileSet(ImageSet):
             return [sample.subset for sample in self.samples]
 
     def image(self, index: int) -> np.ndarray:
-        return self.preparation.fitted(self.whole_image(index), self.size)
+        return self._placed(index, self.whole_image(index))
+
+    def _placed(self, index: int, image: np.ndarray) -> np.ndarray:
+        known = self._placements.get(index)
+        fitted, self._placements[index] = self.preparation.placed(image, self.size, known)
+        return fitted
 
     def whole_image(self, index: int) -> np.ndarray:
         """Return the image `(3, H, W)` at its own size, without its ignored pixels."""
@@ -156,7 +163,7 @@ class FileSet(ImageSet):
             return image
         from scipy.ndimage import distance_transform_edt  # late: few sets have ignored pixels
 
-        unknown = ignored if self._region is None else ignored | ~self._region.mask
+        unknown = ignored if self.region is None else ignored | ~self.region.mask
         rows, columns = distance_transform_edt(unknown, return_distances=False, return_indices=True)
         return np.where(ignored, image[:, rows, columns], image)
 
@@ -180,9 +187,9 @@ class FileSet(ImageSet):
         ignored = None if mask is None else self.whole_ignored(index)
         if ignored is not None and ignored.shape == mask.shape:  # another is named
             mask = mask & ~ignored
-        if mask is None or self._region is None or self._differs(mask.shape):  # which is named
+        if mask is None or self.region is None or self._differs(mask.shape):  # which is named
             return mask
-        return mask & self._region.mask
+        return mask & self.region.mask
 
     def whole_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file."""
@@ -204,9 +211,12 @@ class FileSet(ImageSet):
         return self._framed(self._turned_mask(index))
 
     def _turned_mask(self, index: int) -> np.ndarray | None:
-        mask, preparation = self.whole_mask(index), self.preparation
-        turns = mask is not None and preparation.alignment is not None
-        return preparation.turned_mask(mask, self.whole_image(index)) if turns else mask
+        mask = self.whole_mask(index)
+        if mask is None or self._parameters.align == "none":
+            return mask
+        if index not in self._placements:
+            self.image(index)
+        return self._placements[index].turn_mask(mask)
 
     def own_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image's file, fitted without scaling."""
@@ -289,13 +299,13 @@ class FileSet(ImageSet):
                 f"{file.ignored}: is {ignored.shape[0]} x {ignored.shape[1]}, its image {own[0]} x {own[1]} (height x "
                 "width); make them equal"
             )
-        counts = ~ignored if self._region is None or self._differs(own) else ~ignored & self._region.mask
+        counts = ~ignored if self.region is None or self._differs(own) else ~ignored & self.region.mask
         if not counts.any():
             raise InputError(f"{file.ignored}: ignores the whole image; leave the image out by dataset.layout.ignore")
 
     def _measure(self, file: ImageFile, raw: RawImage) -> FileFacts:
         facts = measure_file(file.path, raw)
-        if self._region is not None and self._differs((facts.height, facts.width)):
+        if self.region is not None and self._differs((facts.height, facts.width)):
             return facts
         counted = self._counted(raw, file.ignored)
         if counted is raw:
@@ -312,7 +322,8 @@ class FileSet(ImageSet):
 
     def fitted(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> list[tuple]:
         """Return row, image and masks, fitted, of a whole image and its mask."""
-        fitted, mask = self.preparation.fitted(image, self.size), self.preparation.turned_mask(mask, image)
+        fitted = self._placed(index, image)
+        mask = None if mask is None else self._placements[index].turn_mask(mask)
         return [(index, fitted, self._framed(mask), self._resized(mask))]
 
     def content(self) -> str:
@@ -324,7 +335,7 @@ class FileSet(ImageSet):
             self._fit,
             self._range_rule,
             self._bands,
-            self._region and self._region.model_dump(),
+            self.region and self.region.model_dump(),
             self._parameters.align,
             self._names.anomalous_in_masks,
             self._vocabulary,
@@ -346,7 +357,7 @@ class FileSet(ImageSet):
         values = known["values"]
         values = None if values is None else ValueRange(**values)
         alignment = None if known["alignment"] is None else Alignment(**known["alignment"])
-        self.preparation = Preparation(self._fit, values, self._bands, self._region, alignment)
+        self.preparation = Preparation(self._fit, values, self._bands, self.region, alignment)
         self._facts = {int(row): FileFacts(**one) for row, one in known["images"].items()}
         self._mask_facts = {int(row): MaskFacts(**one) for row, one in known["masks"].items()}
 
@@ -357,10 +368,10 @@ class FileSet(ImageSet):
         if ignored:
             parts = ", ".join(f"{count} {PARTS[part]}" for part, count in ignored.items())
             said.append(("ignored", f"pixels of {parts} images, by their masks in '{IGNORED}'; new images have none"))
-        if self._region is not None:
+        if self.region is not None:
             outside = sum(not facts.share for facts in self._mask_facts.values())
             lost = f"; {outside} masks mark nothing in it, so that these images look normal" if outside else ""
-            share = f"{self._region.share():.1%} of the {self._region.height} x {self._region.width} pixels count"
+            share = f"{self.region.share():.1%} of the {self.region.height} x {self.region.width} pixels count"
             said.append(("region", f"{share}, by {_region_file(self._parameters) or 'dataset.region'}{lost}"))
         if self._parameters.align != "none":
             said.append(("alignment", "each image is turned about its middle, as the mean of training images lies"))

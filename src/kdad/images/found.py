@@ -28,6 +28,11 @@ def kinds_by_folder(names: Sequence[str]) -> list[str | None]:
     return [NORMAL if kind is not None and _is_normal(kind) else kind for kind in kinds]
 
 
+def group_of_name(name: str, by: str) -> str:
+    """Return the group of a file, `name` with slashes, by a rule of ``dataset.groups``; its name where it has none."""
+    return group_of(Path(name), Path(), by) or name
+
+
 def mask_folder(path: Path, base: Path) -> str | None:
     """Return the name of the folder of masks in `base` (``ground_truth``, ``masks``, ...) that a file lies below."""
     return next(filter(_WORDS.holds_masks, path.relative_to(base).parts[:-1]), None)
@@ -67,8 +72,7 @@ class FoundImages:
 
     def groups(self, by: str) -> list[str]:
         """Return the group of each file by a rule of ``dataset.groups``, its own where it has none."""
-        paths = zip(self.paths, self.names, strict=True)
-        return [group_of(path, self.base, by) or name for path, name in paths]
+        return [group_of_name(name, by) for name in self.names]
 
     @cached_property
     def sizes(self) -> list[tuple[int, int] | None]:

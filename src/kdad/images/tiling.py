@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Box, Size, fit_image, fit_mask
+from kdad.images.files.fitting import Box, Preparation, Size, fit_image, fit_mask
 from kdad.images.folder import FileSet
 from kdad.images.image_set import ImageSet, Keep, Sample, WrappedSet, hash_content
 from kdad.images.layouts.layout import NORMAL
@@ -129,7 +129,13 @@ class TiledSet(WrappedSet):
         self.samples: list[Sample] = []
         #: The row of each tile's image, and its grid and number there; no grid for whole images.
         self._tiles: list[tuple[int, TileGrid | None, int]] = []
-        self._left_out = 0
+        self._left_out = self._outside = 0
+        self._region = images.region
+        if self._region and self.tiling.hold_whole((self._region.height, self._region.width)):
+            raise InputError(
+                f"dataset.tiles: one tile of {self.tiling} holds the {self._region.height} x {self._region.width} "
+                "pixels of dataset.region; give smaller tiles, or set dataset.tiles=null"
+            )
         for row in range(len(images.samples)):
             self._add(row)
         self._of_row: dict[int, list[int]] = {}
@@ -144,8 +150,9 @@ class TiledSet(WrappedSet):
         try:
             grid = TileGrid(self._images.whole_size(row), self.tiling)
             mask = self._images.whole_mask(row) if sample.label else None
+            ignored = self._whole_ignored(row, grid)
         except InputError:  # it is among the problems
-            grid, mask = None, None
+            grid, mask, ignored = None, None, None
         if grid is None or self.tiling.hold_whole(grid.own):
             self.samples.append(sample)
             self._tiles.append((row, None, 0))
@@ -155,6 +162,9 @@ class TiledSet(WrappedSet):
             return
         for number in grid:
             box = grid.boxes[number]
+            if ignored is not None and fit_mask(self._part_of(ignored, grid, number, True), self.size, "resize").all():
+                self._outside += 1
+                continue
             marked = mask is not None and bool(box.cut(mask).any())
             kind, name = sample.kind if marked else NORMAL, tile_name(sample.id, box.top, box.left)
             self.samples.append(replace(sample, id=name, label=int(marked), kind=kind, has_mask=marked))
@@ -167,9 +177,18 @@ class TiledSet(WrappedSet):
 
     def image(self, index: int) -> np.ndarray:
         row, grid, number = self._tiles[index]
-        if grid is None:
-            return self._images.image(row)
-        return fit_image(grid.cut(self._whole_image(row), number), self.size, "resize")
+        return self._images.image(row) if grid is None else self._tile(self._whole_image(row), grid, number)
+
+    def _tile(self, image: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
+        """Return a tile of a whole image at the model's size, with one grey outside of the region."""
+        image = image if self._region is None else self._region.apply(image)
+        return fit_image(grid.cut(image, number), self.size, "resize")
+
+    @property
+    def preparation(self) -> Preparation:
+        """That of the images; a region is theirs, of which each tile has another part."""
+        known = self._images.preparation
+        return known if known.region is None else replace(known, in_tiles=True)
 
     def mask(self, index: int) -> np.ndarray | None:
         row, grid, _ = self._tiles[index]
@@ -192,11 +211,22 @@ class TiledSet(WrappedSet):
         row, grid, number = self._tiles[index]
         if grid is None:
             return super().own_ignored(index)
-        ignored = self._images.whole_ignored(row)
-        return None if ignored is None else self._part_of(ignored, grid, number)
+        ignored = self._whole_ignored(row, grid)
+        return None if ignored is None else self._part_of(ignored, grid, number, beyond=True)
 
-    def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int) -> np.ndarray:
-        part = np.zeros(self.tiling.size, dtype=bool)  # beyond the image nothing is anomalous
+    def _whole_ignored(self, row: int, grid: TileGrid) -> np.ndarray | None:
+        """Return which pixels of an image do not count, by its own mask and the region; raises `InputError`."""
+        ignored = self._images.whole_ignored(row)
+        if ignored is not None and ignored.shape != grid.own:
+            raise InputError("the mask of ignored pixels has another size than its image")
+        if self._region is None:
+            return ignored
+        if problem := self._region.difference(grid.own):
+            raise InputError(problem)
+        return ~self._region.mask if ignored is None else ~self._region.mask | ignored
+
+    def _part_of(self, mask: np.ndarray, grid: TileGrid, number: int, beyond: bool = False) -> np.ndarray:
+        part = np.full(self.tiling.size, beyond)  # beyond the image nothing is anomalous
         box = grid.boxes[number]
         part[: box.height, : box.width] = box.cut(mask)
         return part
@@ -222,7 +252,7 @@ class TiledSet(WrappedSet):
                 continue
             own = self._part_of(mask, grid, number) if self.samples[index].has_mask else None
             resized = None if own is None else fit_mask(own, self.size, "resize")
-            made.append((index, fit_image(grid.cut(image, number), self.size, "resize"), own, resized))
+            made.append((index, self._tile(image, grid, number), own, resized))
         return made
 
     def content(self) -> str:
@@ -233,6 +263,8 @@ class TiledSet(WrappedSet):
         cut = {row for row, grid, _ in self._tiles if grid is not None}
         tiles = sum(grid is not None for _, grid, _ in self._tiles)
         said = f"{len(cut)} images in {tiles} of {self.tiling} or more; tiles of an anomalous image are by its mask"
+        if self._outside:
+            said += f"; {self._outside} of which no pixel counts are left out"
         if self._left_out:
             said += f"; {self._left_out} anomalous images without a mask are left out"
         return [*self._images.remarks(), ("tiles", said)]

@@ -44,7 +44,7 @@ class InferenceParameters(StrictModel):
     groups: str | None = Field(
         None,
         description="of a detector that decides on groups: which images are of one part, folder or a pattern of names "
-        "as in dataset.groups; null: images alone are decided on",
+        "as in dataset.groups, in a watch by those that have come; null: images alone are decided on",
     )
     output: str | None = Field(
         None, description="where results go; null: data/08_reporting/inference/<last name of images>"
@@ -67,13 +67,6 @@ class InferenceParameters(StrictModel):
     sheet_images: int = Field(40, ge=1, le=200, description="images on the contact sheet, highest scores first")
 
     _groups_of_files = field_validator("groups")(check_groups_of_files)
-
-    @model_validator(mode="after")
-    def _groups_are_complete_and_whole(self) -> "InferenceParameters":
-        if self.groups is not None and (self.watch or self.tiles is not None):
-            what = "a watch predicts files one by one" if self.watch else "tiles have a threshold of images alone"
-            raise ValueError(f"groups are decided on together, and {what}; set groups: null")
-        return self
 
     @model_validator(mode="after")
     def _maps_of_one_size_and_number(self) -> "InferenceParameters":

@@ -17,17 +17,17 @@ from rich.progress import TextColumn
 
 from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
-from kdad.errors import InputError
+from kdad.errors import InputError, first_of
 from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
 from kdad.images.folder import hash_file
-from kdad.images.found import FoundImages
+from kdad.images.found import FoundImages, group_of_name
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
 from kdad.scoring.marked_regions import MarkedRegion
-from kdad.scoring.threshold import Threshold, scores_of_groups
+from kdad.scoring.threshold import Threshold
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)
@@ -54,22 +54,45 @@ _MAPS = "maps.npy"
 _REPLACED = ("heat_maps", "thumbnails", _MAPS, TABLE, PAGE, "contact_sheet.png", "metrics.json")
 
 
-@dataclass(frozen=True)
 class Groups:
-    """The group of each file, in their order, and the threshold that groups are decided on by."""
+    """Which files are of one part by a rule of ``dataset.groups``, and what is decided of those that are there.
 
-    of_files: list[str]
-    threshold: Threshold
+    `thresholds` are those by which files are predicted: that of whole images, and of tiles.
+    """
 
-    def add_to(self, rows: list[dict[str, Any]]) -> None:
-        """Give each row of a table its group, with its score and decision; none where one of its files has no score."""
-        scores, groups = np.array([float(row["score"] or "nan") for row in rows]), np.array(self.of_files)
-        of_groups = scores_of_groups(scores, groups, self.threshold.group_score)
-        of_files = of_groups[np.unique(groups, return_inverse=True)[1]]
-        for row, group, score in zip(rows, self.of_files, of_files.tolist(), strict=True):
-            row["group"] = printable(group)
-            if not math.isnan(score):
-                row |= {"group_score": score, "group_decision": int(score > self.threshold.group_value)}
+    def __init__(self, by: str, thresholds: Iterable[Threshold]) -> None:
+        self._by, self._thresholds = by, {one.value: one for one in thresholds if one.group_value is not None}
+        #: Of each group the score and the threshold of each file, NaN twice where it could not be read.
+        self._known: dict[str, dict[str, tuple[float, float]]] = {}
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Take in the row of a file, in place of an earlier one of its name."""
+        said = (row.get(name) for name in ("score", "threshold"))
+        numbers = tuple(math.nan if value in (None, "") else float(value) for value in said)
+        self._known.setdefault(group_of_name(row["path"], self._by), {})[row["path"]] = numbers
+
+    def decide(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the group of a file that was taken in, with the score and decision by its files so far.
+
+        None where one of them could not be read, or where some are predicted whole and some by tiles.
+        """
+        group = group_of_name(row["path"], self._by)
+        scores, values = np.array(list(self._known[group].values())).T
+        said: dict[str, Any] = {"group": printable(group)}
+        if values[0] not in self._thresholds or (values != values[0]).any():
+            return said
+        score, is_anomalous = self._thresholds[values[0]].of_group(scores)
+        return said | {"group_score": score, "group_decision": int(is_anomalous)}
+
+
+def count_groups(decisions: dict[str, float | None]) -> tuple[str, dict[str, int]]:
+    """Say which groups are anomalous by their decisions, and how many are not decided on; and return the counts."""
+    anomalous = [group for group, decision in decisions.items() if decision == 1]
+    unknown = sum(pd.isna(decision) for decision in decisions.values())
+    names = f" ({first_of(anomalous, 20)})" if anomalous else ""
+    left = f", {unknown} not decided on, as a file could not be read or only some are in tiles" if unknown else ""
+    counts = {"groups": len(decisions), "anomalous_groups": len(anomalous)}
+    return f"{len(anomalous)} of {len(decisions)} groups anomalous{names}{left}", counts
 
 
 @dataclass(frozen=True)
@@ -184,11 +207,11 @@ class PredictedFiles:
 
 
 @contextmanager
-def open_table(path: Path, mode: str) -> Iterator["csv.DictWriter[str]"]:
+def open_table(path: Path, mode: str, with_groups: bool = False) -> Iterator["csv.DictWriter[str]"]:
     """Open a table of predictions to write (``w``, with its first line) or to append (``a``), flushed row by row."""
     # Names that are no UTF-8 are written with escapes, so that every program can read the table.
     with path.open(mode, buffering=1, newline="", encoding="utf-8", errors="backslashreplace") as file:
-        table = csv.DictWriter(file, COLUMNS)
+        table = csv.DictWriter(file, COLUMNS + (GROUP_COLUMNS if with_groups else ()))
         if mode == "w":
             table.writeheader()
         yield table
@@ -272,11 +295,10 @@ def _add_groups(path: Path, groups: Groups) -> None:
     """Write a finished table anew, with groups."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    groups.add_to(rows)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, (*COLUMNS, *GROUP_COLUMNS))
-        table.writeheader()
-        table.writerows(rows)
+    for row in rows:
+        groups.take(row)
+    with open_table(path, "w", with_groups=True) as table:
+        table.writerows(row | groups.decide(row) for row in rows)
 
 
 def _append_map(stack: IO[bytes], predicted: FilePrediction, size: tuple[int, int]) -> None:

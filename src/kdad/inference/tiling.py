@@ -43,15 +43,13 @@ def predict_by_tiles(detector: Predictor, tiles: TileParameters, batch_size: int
 def check_has_raw_maps(detector: Predictor) -> None:
     """Raise `InputError` for a file that a detector was exported to: its maps are smoothed before they are blended.
 
-    So it does for a detector of a region, or of images that are turned.
+    So it does for a detector of images that are turned.
     """
     if not isinstance(detector, Detector):
         raise InputError(
             "tiles take a detector's own folder, since an exported file has no maps before smoothing; give that "
             "folder, or leave tiles out (null)"
         )
-    if detector.preparation.region is not None:
-        raise InputError("the detector's region is of whole images, and tiles are parts of them; leave tiles out")
     if detector.preparation.alignment is not None:
         raise InputError("the detector turns whole images, and tiles are parts of them; leave tiles out")
 
@@ -82,11 +80,14 @@ def check_larger_than_tiles(images: FoundImages, tiling: Tiling) -> None:
 def describe_tiles(found: TiledThreshold) -> list[tuple[str, str]]:
     """Say which tiles there are, and what their threshold promises."""
     threshold = found.threshold
-    return [
+    facts = [
         ("Tiles", f"{found.tiling} or more; an image that one tile holds is predicted whole, by the threshold above"),
         ("Tiles' threshold", f"{threshold.value:.6g}, by {threshold.rule}: {threshold.statement()}"),
         ("Tiles calibrated on", found.calibrated_on),
     ]
+    if threshold.group_value is not None:
+        facts.append(("Tiles' groups", f"{threshold.group_value:.6g}, of the {threshold.group_score} of their images"))
+    return facts
 
 
 def describe_sizes(images: FoundImages, tiling: Tiling, found: TiledThreshold | None = None) -> list[tuple[str, str]]:

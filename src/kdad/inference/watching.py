@@ -23,9 +23,11 @@ from kdad.inference.predictions import (
     PAGE,
     TABLE,
     AnyPredictor,
+    Groups,
     PredictedFiles,
     Predictions,
     check_apart,
+    count_groups,
     open_table,
     read_predictions,
 )
@@ -50,6 +52,7 @@ class WatchReport:
         window = inference.drift.window
         self._scores: deque[float] = deque(maxlen=window + window // 2)
         self._compared = 0
+        self._groups: dict[str, float | None] = {}
         self._said = "unchanged"
         self.files = self.predicted = self.anomalous = self.seen = 0
 
@@ -57,6 +60,8 @@ class WatchReport:
         """Take in a row of the table."""
         self._latest.append(row)
         self.files += 1
+        if row.get("group"):
+            self._groups[row["group"]] = row.get("group_decision")
         if row.get("score") is None or pd.isna(row["score"]):
             return
         self.predicted += 1
@@ -76,13 +81,19 @@ class WatchReport:
         """The latest look; None before the first."""
         return latest_look(np.array(self._scores), self._compared, self._reference, self._inference.drift)
 
+    @property
+    def found(self) -> str:
+        """How many files were predicted, and how many are anomalous; of groups the same."""
+        found = f"{self.predicted} predicted, {self.anomalous} anomalous, {self.files - self.predicted} unreadable"
+        return f"{found}; {count_groups(self._groups)[0]}" if self._groups else found
+
     def page(self) -> str:
         """Return the page; when drift has begun, say so in the log."""
         drift = self.drift
         if drift is not None and drift.verdict != self._said:
             self._said = drift.verdict
             log_drift(drift, f" after {self._compared} images")
-        found = f"{self.predicted} predicted, {self.anomalous} anomalous, {self.files - self.predicted} unreadable"
+        found = self.found
         if self.files > len(self._latest):
             found += f"; shown are the latest {len(self._latest)}, all are in {TABLE}"
         step = self._inference.drift.window // 2
@@ -93,7 +104,7 @@ class WatchReport:
     def metrics(self) -> dict[str, Any]:
         """Return counts, and numbers of drift."""
         counts = {"images": self.files, "unreadable": self.files - self.predicted, "anomalous": self.anomalous}
-        counts["seen"] = self.seen
+        counts |= {"seen": self.seen} | (count_groups(self._groups)[1] if self._groups else {})
         drift = self.drift
         numbers = {} if drift is None else drift.numbers()
         return counts | {f"drift_{name}": value for name, value in numbers.items()}
@@ -168,7 +179,8 @@ class Watch:
     """Predicts what arrives in a folder, and leaves a table, pictures, a page and a journal in `output`.
 
     The journal is what counts: a file is done when its line is on the disk. The table is made of it anew when a watch
-    begins, then grows with it. `heading` says what all predictions of a journal have in common.
+    begins, then grows with it. `heading` says what all predictions of a journal have in common. The row of a file of
+    one of the `groups` has what is decided of it by the files that have come.
     """
 
     def __init__(
@@ -180,9 +192,10 @@ class Watch:
         report: WatchReport,
         inference: InferenceParameters,
         seen: frozenset[str] = frozenset(),
+        groups: Groups | None = None,
     ) -> None:
         self._output, self._folder, self._predictor, self._heading = output, folder, predictor, heading
-        self._report, self._inference = report, inference
+        self._report, self._inference, self._groups = report, inference, groups
         mark = predictor.regions if isinstance(predictor, Predictor) else None
         self._pictures = PredictedFiles(output, predictor.colour_limits, inference.heat_maps, seen, mark)
         self._page_due, self._page_is_old = 0.0, True
@@ -208,13 +221,15 @@ class Watch:
     def _run(self, journal: Journal, is_stopped: Callable[[], bool]) -> None:
         incoming = IncomingFiles(self._folder, self._take_up(journal), self._inference.watching)
         logger.info("Results: %s", printable(str(self._output)), extra=PLAIN)
-        with open_table(self._output / TABLE, "a") as table:
+        with open_table(self._output / TABLE, "a", self._groups is not None) as table:
             for arrived in predict_arrivals(self._predictor, incoming, self._inference, is_stopped):
                 if arrived is not None:
                     arrival, predicted = arrived
-                    row = self._pictures.add(
-                        arrival.name, predicted
-                    )  # pictures first, then the journal, then the table
+                    # Pictures first, then the journal, then the table.
+                    row = self._pictures.add(arrival.name, predicted)
+                    if self._groups is not None:
+                        self._groups.take(row)
+                        row |= self._groups.decide(row)
                     journal.append({"row": row, "stamp": arrival.stamp})
                     self._report.add(row)
                     self._page_is_old = True
@@ -226,9 +241,11 @@ class Watch:
         """Make the table of what the journal holds; return what is done."""
         partial = self._output / f"{TABLE}.tmp"
         done: dict[str, Stamp] = {}
-        with open_table(partial, "w") as table:
+        with open_table(partial, "w", self._groups is not None) as table:
             for entry in journal.earlier:
                 row = entry["row"]
+                if self._groups is not None:
+                    self._groups.take(row)
                 table.writerow(row)
                 done[row["path"]] = tuple(entry["stamp"])
                 self._pictures.take_up(row)

@@ -348,9 +348,7 @@ class DatasetParameters(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _region_is_of_whole_images(self) -> "DatasetParameters":
-        if self.region is not None and self.tiles is not None:
-            raise ValueError("region is of whole images, and there are tiles; set tiles: null, or region: null")
+    def _region_has_no_drawn_defects(self) -> "DatasetParameters":
         if self.region is not None and self.contamination and self.contamination_by == "drawn":
             raise ValueError(
                 "drawn defects may lie outside of the region; set contamination: 0, or contamination_by: test"

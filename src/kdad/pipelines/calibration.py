@@ -76,7 +76,7 @@ def calibrate(
         scores, measured = _score(detector, images, calibration, tiling, min_area)
         limits = measured if tiling is not None else limits or measured
     labels, values = scores["label"].to_numpy(dtype=int), scores["score"].to_numpy(dtype=np.float64)
-    groups = _groups_of(images, calibration, before)
+    groups = _groups_of(images, calibration, detector.threshold)
     if images is None and before is not None:
         threshold = threshold_again(calibration.rule, calibration.wanted, before, values)
     else:
@@ -160,7 +160,7 @@ def _groups_of(
     images: FoundImages | None, calibration: CalibrationParameters, before: Threshold | None
 ) -> tuple[np.ndarray | None, GroupScore | None]:
     """Return the group of each image, and how groups get their scores, None where they are not decided on."""
-    group_score = None if before is None or calibration.tiles is not None else before.group_score
+    group_score = None if before is None else before.group_score
     if images is None or calibration.groups is None:
         if images is not None and group_score is not None:
             logger.warning(
@@ -238,7 +238,6 @@ def score_images(
     `InputError` for files that cannot be read: a threshold is not set on part of the images.
     """
     labels = [label or 0 for label in images.labels]
-    region = predictor.region if isinstance(predictor, Predictor) else None
     scores, problems, maps, levels = [], [], [], []
     for label, predicted in zip(labels, predict_found(predictor, images, batch_size, with_images=False), strict=True):
         if predicted.prediction is None:
@@ -250,7 +249,7 @@ def score_images(
             levels.append(level_of(predicted.prediction.map, least_pixels(min_area, own, predictor.size)))
         if label == 0 and predicted.prediction.map is not None and len(maps) < _MAPS_FOR_LIMITS:
             anomaly_map = predicted.prediction.map  # a large one in part: many do not fit into memory
-            anomaly_map = anomaly_map if region is None else anomaly_map[region]
+            anomaly_map = anomaly_map if predictor.region is None else anomaly_map[predictor.region]
             maps.append(anomaly_map.reshape(-1)[:: max(anomaly_map.size // _VALUES_OF_A_MAP, 1)].copy())
     if problems:
         raise InputError(

@@ -10,11 +10,18 @@ from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
-from kdad.errors import IncompleteError, InputError, first_of
+from kdad.errors import IncompleteError, InputError
 from kdad.images.found import FoundImages
 from kdad.inference.description import Facts, as_lines, describe_detector, describe_images, describe_seen
 from kdad.inference.parameters import InferenceParameters
-from kdad.inference.predictions import AnyPredictor, Groups, Predictions, predict_labelled, write_predictions
+from kdad.inference.predictions import (
+    AnyPredictor,
+    Groups,
+    Predictions,
+    count_groups,
+    predict_labelled,
+    write_predictions,
+)
 from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_tiles
 from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
@@ -27,7 +34,6 @@ from kdad.reporting.curves import draw_score_histogram
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
 from kdad.scoring.parameters import MeasuringParameters
-from kdad.scoring.threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +92,7 @@ def predict_images(
     if not detector.methods:
         understood.append(("Maps", f"none: a detector of '{detector.system}' scores whole images"))
     logger.info(as_lines("Predicting", understood), extra=PLAIN)
-    groups = _groups_of(images, inference.groups, predictor.threshold)
+    groups = _groups_of(detector, predictor, inference.groups)
     files = predict_labelled(predictor, images, inference.batch_size)
     map_shape = (len(images.paths), *detector.size) if inference.maps else None
     with RaiseOnSignal():
@@ -98,15 +104,18 @@ def predict_images(
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
 
 
-def _groups_of(images: FoundImages, by: str | None, threshold: Threshold) -> Groups | None:
+def _groups_of(detector: Predictor, predictor: AnyPredictor, by: str | None) -> Groups | None:
+    """Return what decides on groups; raises `InputError` where the threshold is of images alone."""
     if by is None:
         return None
-    if threshold.group_value is None:
+    if predictor.threshold.group_value is None:
+        how = "train with measuring.group_score=max or mean"
+        if detector.threshold.group_value is not None:
+            how = "set the tiles' threshold anew with calibration.groups"
         raise InputError(
-            "inference.groups is given, and the detector decides on images alone; train with measuring.group_score=max "
-            "or mean, or leave inference.groups out"
+            f"inference.groups is given, and the detector decides on images alone; {how}, or leave inference.groups out"
         )
-    return Groups(images.groups(by), threshold)
+    return Groups(by, [predictor.threshold, detector.threshold])
 
 
 def _of_category(detector: Predictor, category: str | None) -> Predictor:
@@ -116,6 +125,7 @@ def _of_category(detector: Predictor, category: str | None) -> Predictor:
 
 def _by_tiles(detector: Predictor, inference: InferenceParameters) -> tuple[AnyPredictor, Facts]:
     if inference.tiles is None:
+        detector.preparation.require_whole()
         return detector, describe_detector(detector)
     predictor = predict_by_tiles(detector, inference.tiles, inference.batch_size)
     return predictor, describe_detector(detector) + describe_tiles(predictor.found)
@@ -149,9 +159,8 @@ def report_predictions(
     log_drift(drift)
     counts = f"{len(predicted)} predicted, {metrics['anomalous']} anomalous, {metrics['unreadable']} unreadable"
     if "group" in table:
-        groups = table.drop_duplicates("group")
-        counts += f"; {_count_groups(groups)}"
-        metrics |= {"groups": len(groups), "anomalous_groups": int(groups["group_decision"].sum())}
+        found, numbers = count_groups(dict(zip(table["group"], table["group_decision"], strict=True)))
+        counts, metrics = f"{counts}; {found}", metrics | numbers
     logger.info("Found: %s", counts)
     for _, text in seen:
         logger.warning("%s", text)
@@ -162,14 +171,6 @@ def report_predictions(
     figure = draw_score_histogram(scores, reference.threshold, title) if len(rows) else None
     facts = [*understood, *seen, ("Found", counts), ("Drift", drift.statement())]
     return sheet, render_predictions(title, facts, table, metrics if len(labelled) else None, figure), metrics
-
-
-def _count_groups(groups: pd.DataFrame) -> str:
-    """Say which groups are anomalous, and how many are not decided on."""
-    anomalous, unknown = groups[groups["group_decision"] == 1], int(groups["group_decision"].isna().sum())
-    names = f" ({first_of(anomalous['group'].tolist(), 20)})" if len(anomalous) else ""
-    left = f", {unknown} not decided on, as a file of theirs could not be read" if unknown else ""
-    return f"{len(anomalous)} of {len(groups)} groups anomalous{names}{left}"
 
 
 def stop_on_unreadable(predictions: Predictions, page: str) -> None:
@@ -201,13 +202,13 @@ def watch_folder(
     understood.append(("Watching", printable(str(folder))))
     logger.info(as_lines("Predicting what arrives, until Ctrl-C", understood), extra=PLAIN)
     heading = {"format": 1, "folder": str(folder.resolve()), "detector": detector.key}
-    heading |= {"threshold": detector.threshold.value, "tiles": by_tiles}
+    heading |= {"threshold": detector.threshold.value, "tiles": by_tiles, "groups": inference.groups}
+    groups = _groups_of(detector, predictor, inference.groups)
     reference = NormalReference(predictor.threshold, predictor.validation_scores)
     report = WatchReport(understood, reference, inference)
     with StopRequested() as stop:
-        predictions = Watch(output, folder, predictor, heading, report, inference, detector.seen).run(
-            lambda: stop.requested
-        )
+        watch = Watch(output, folder, predictor, heading, report, inference, detector.seen, groups)
+        predictions = watch.run(lambda: stop.requested)
     return predictions, understood, reference
 
 
@@ -219,7 +220,7 @@ def report_watch(
     for row in predictions.table.to_dict("records"):
         report.add(row)
     latest = report.table
-    logger.info("Found: %d files, %d anomalous", report.files, report.anomalous)
+    logger.info("Found: %s", report.found)
     sheet = _draw_sheet(latest[latest["score"].notna()].reset_index(drop=True), predictions, inference)
     return sheet, report.page(), report.metrics()
 

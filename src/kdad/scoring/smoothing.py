@@ -47,6 +47,14 @@ def _of_region(maps: Tensor, region: np.ndarray | None) -> Tensor:
     return values.index_select(1, torch.from_numpy(np.flatnonzero(region)).to(maps.device))
 
 
+def lower_ignored(maps: Tensor, ignored: Sequence[np.ndarray | None]) -> None:
+    """Give the `ignored` pixels `(H, W)` of each of the maps `(B, H, W)` its lowest value of the others, in place."""
+    for one, mask in zip(maps, ignored, strict=True):
+        if mask is not None and mask.any() and not mask.all():
+            counts = torch.from_numpy(~mask).to(one.device)
+            one[~counts] = one[counts].min()
+
+
 def smooth_all(maps: np.ndarray, steps: SmoothingParameters, region: np.ndarray | None = None) -> np.ndarray:
     """Return maps `(N, H, W)` after the steps as `smooth` does; many lie in a file (`large_arrays`)."""
     smoothed = zeros(maps.shape, np.float32)

@@ -100,6 +100,18 @@ class Threshold(StrictModel):
         low, high = betabinom.ppf(_TAILS, count, above, self.draws + 1 - above)
         return int(low), int(high)
 
+    def of_group(self, scores: np.ndarray) -> tuple[float, bool]:
+        """Return the score of a group by its images' `scores` `(N,)`, and whether it is anomalous.
+
+        Raises `InputError` for a threshold that decides on images alone.
+        """
+        if self.group_value is None:
+            raise InputError(
+                "the detector decides on images alone; train with measuring.group_score=max or mean, and dataset.groups"
+            )
+        (score,) = scores_of_groups(scores, np.zeros(len(scores)), self.group_score)
+        return float(score), bool(score > self.group_value)
+
 
 class Calibration(StrictModel):
     """A threshold and the normal scores that it was set on, by a detector in one number format."""

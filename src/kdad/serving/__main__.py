@@ -157,6 +157,7 @@ def open_predictor(location: str, project: Path, tracking: str | None, outputs: 
 
     predictor = open_found(*find_detector(location, project, tracking, outputs))
     predictor.require_threshold()
+    predictor.preparation.require_whole()
     predictor.predict_batch(torch.full((1, 3, *predictor.size), 0.5))
     return predictor
 

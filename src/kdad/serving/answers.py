@@ -12,6 +12,7 @@ from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
 from kdad.images.files.fitting import Placement
 from kdad.reporting.overlays import encode_picture
+from kdad.scoring.threshold import Threshold
 
 
 @contextmanager
@@ -34,6 +35,16 @@ def answer(prediction: Prediction, predictor: Predictor, placement: Placement, w
     if with_map:
         said["map"] = None if prediction.map is None else base64_png(map_picture(prediction.map, predictor, placement))
     return said
+
+
+def add_group(rows: list[dict[str, Any]], threshold: Threshold) -> None:
+    """Give the answers for all images of one part the score and the decision of that, ``group_score`` and the like.
+
+    Raises `InputError` where the threshold decides on images alone.
+    """
+    score, is_anomalous = threshold.of_group(np.array([row["score"] for row in rows]))
+    for row in rows:
+        row |= {"group_score": score, "group_decision": int(is_anomalous)}
 
 
 def map_picture(anomaly_map: np.ndarray, predictor: Predictor, placement: Placement) -> Image.Image:

@@ -56,11 +56,11 @@ class ImageInput:
         Raises `TooLargeError` before memory is taken, and `InputError` for what cannot be read.
         """
         image, content, suffix = self._read(value, paths)
-        placement, digest = self.predictor.placement_of(image), None
+        (fitted, placement), digest = self.predictor.placed(image), None
         if self.with_digests or keep:
             digest = hashlib.sha256(content).hexdigest()
         kept = (image, digest, content, suffix) if keep else (None, digest)
-        return Prepared(self.predictor.fitted(image), placement, *kept)
+        return Prepared(fitted, placement, *kept)
 
     def _read(self, value: Any, paths: bool) -> tuple[np.ndarray, bytes | memoryview, str]:
         """Return the image `(3, H, W)`, its file or values, and how a file of this kind ends."""

@@ -16,7 +16,8 @@ class LoggedDetector(PythonModel):
     """A detector that takes a table with the column ``image`` and gives ``score``, ``threshold`` and ``decision``.
 
     ``params={"map": True}`` adds the column ``map``: a PNG as base64 text. ``params={"category": NAME}`` decides by the
-    threshold of one of the categories that the detector has learnt.
+    threshold of one of the categories that the detector has learnt. ``params={"group": True}`` says that all images are
+    of one part, and adds ``group_score`` and ``group_decision``.
     """
 
     def load_context(self, context: Any) -> None:
@@ -33,12 +34,13 @@ class LoggedDetector(PythonModel):
         from kdad.serving.table import predict_table
 
         wanted = params or {}
-        with_map, category = bool(wanted.get("map", False)), wanted.get("category")
+        with_map, group = bool(wanted.get("map", False)), bool(wanted.get("group", False))
+        asked = {"category": wanted.get("category"), "group": group}
         if "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ:
-            return predict_table(self._predictor, model_input, with_map, category=category)
+            return predict_table(self._predictor, model_input, with_map, **asked)
         try:
             # In MLflow's own server a text is base64: a path would be one of the server's files.
-            return predict_table(self._predictor, model_input, with_map, False, category)
+            return predict_table(self._predictor, model_input, with_map, False, **asked)
         except InputError as error:  # anything else is answered with a traceback
             raise MlflowException(str(error), BAD_REQUEST) from error
 

@@ -20,11 +20,11 @@ from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.overlays import overlay_placed, thumbnail_size
-from kdad.serving.answers import answer, base64_png, naming_row
+from kdad.serving.answers import add_group, answer, base64_png, naming_row
 from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.metrics import ScoreCounts
-from kdad.serving.table import parse_invocation
+from kdad.serving.table import Wanted, parse_invocation
 from kdad.serving.teaching import keep_good
 
 logger = logging.getLogger(__name__)
@@ -163,9 +163,9 @@ class Service:
 
     async def invoke(self, body: bytes) -> list[dict[str, Any]]:
         """Answer the rows of a body of MLflow's."""
-        prepared, decider, with_map = await self._threads.decode(self._prepare_rows, body)
+        prepared, decider, wanted = await self._threads.decode(self._prepare_rows, body)
         found = await self._predict(prepared, decider)
-        return await self._threads.decode(self._answer_rows, found, prepared, with_map)
+        return await self._threads.decode(self._answer_rows, found, prepared, wanted, decider or self.predictor)
 
     async def predict_file(
         self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None = None
@@ -201,10 +201,10 @@ class Service:
         """Return what decides by a category's threshold; raises `InputError` for one that the detector has not."""
         return None if category is None else self.predictor.for_category(category)
 
-    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor | None, bool]:
+    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor | None, Wanted]:
         """Parse a body and make its images ready, so that of all that wait one at a time is unpacked.
 
-        Returned with them are what decides on them, and whether maps are wanted.
+        Returned with them are what decides on them, and what is wanted.
         """
         until = monotonic() + self._limits.seconds
         values, wanted = parse_invocation(body)
@@ -220,13 +220,17 @@ class Service:
                 raise TimeoutError
             with naming_row(number):
                 prepared.append(self._intake.prepare(value))
-        return prepared, decider, wanted.map
+        return prepared, decider, wanted
 
-    def _answer_rows(self, found: list[Prediction], prepared: list[Prepared], with_map: bool) -> list[dict[str, Any]]:
+    def _answer_rows(
+        self, found: list[Prediction], prepared: list[Prepared], wanted: Wanted, decider: Predictor
+    ) -> list[dict[str, Any]]:
         answers = []
         for number, (prediction, one) in enumerate(zip(found, prepared, strict=True)):
             with naming_row(number):
-                answers.append(answer(prediction, self.predictor, one.placement, with_map))
+                answers.append(answer(prediction, self.predictor, one.placement, wanted.map))
+        if wanted.group:
+            add_group(answers, decider.threshold)
         for prediction, one in zip(found, prepared, strict=True):
             self._note(prediction, one)
         return answers

@@ -12,7 +12,7 @@ from kdad.detectors.folder import FACTS
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import nearest_name
-from kdad.serving.answers import answer, naming_row
+from kdad.serving.answers import add_group, answer, naming_row
 from kdad.serving.intake import ImageInput
 from kdad.storage.replacing import read_facts
 
@@ -43,13 +43,19 @@ def open_logged(folder: str | Path) -> Predictor:
 
 
 def predict_table(
-    predictor: Predictor, given: Any, with_map: bool = False, paths: bool = True, category: str | None = None
+    predictor: Predictor,
+    given: Any,
+    with_map: bool = False,
+    paths: bool = True,
+    category: str | None = None,
+    group: bool = False,
 ) -> "pd.DataFrame":
     """Predict a table with the column ``image``, or an array `(B, H, W, 3)` uint8; a few images in memory at once.
 
     The table that is returned has the given one's index and ``score``, ``threshold``, ``decision``, and ``map`` where
-    that is asked for. `paths` says whether a text may be one, `category` by whose threshold is decided. Raises
-    `InputError` naming the row that cannot be scored, and for a category that the detector has not.
+    that is asked for. `paths` says whether a text may be one, `category` by whose threshold is decided. With `group`
+    all images are of one part, whose ``group_score`` and ``group_decision`` each row has. Raises `InputError` naming
+    the row that cannot be scored, for a category that the detector has not, and for one that decides on images alone.
     """
     import pandas as pd  # late: a server answers without
 
@@ -65,6 +71,8 @@ def predict_table(
         for row, (prediction, one) in enumerate(zip(found, prepared, strict=True), start):
             with naming_row(row):
                 rows.append(answer(prediction, predictor, one.placement, with_map))
+    if group:
+        add_group(rows, predictor.threshold)
     return pd.DataFrame(rows, index=index)
 
 
@@ -107,10 +115,11 @@ def check_columns(names: list[str]) -> None:
 
 
 class Wanted(NamedTuple):
-    """What a request asks for besides scores: maps, and decisions by the threshold of a category."""
+    """What a request asks for besides scores: maps, decisions by the threshold of a category, and one on the part."""
 
     map: bool = False
     category: str | None = None
+    group: bool = False
 
 
 def parse_invocation(body: bytes) -> tuple[list[Any], Wanted]:
@@ -142,10 +151,11 @@ def parse_invocation(body: bytes) -> tuple[list[Any], Wanted]:
 
 def _wanted_by(params: Any) -> Wanted:
     if not isinstance(params, dict) or not params.keys() <= {*Wanted._fields}:
-        raise InputError('\'params\' takes {"map": true or false, "category": a name}, either or both')
+        raise InputError('\'params\' takes {"map": true or false, "category": a name, "group": true or false}')
     wanted = Wanted(**params)
-    if not isinstance(wanted.map, bool) or not isinstance(wanted.category, str | None):
-        raise InputError("'map' of 'params' is true or false, and 'category' is text or null")
+    flags = isinstance(wanted.map, bool) and isinstance(wanted.group, bool)
+    if not flags or not isinstance(wanted.category, str | None):
+        raise InputError("'map' and 'group' of 'params' are true or false, and 'category' is text or null")
     return wanted
 
 

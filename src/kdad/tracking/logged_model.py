@@ -45,7 +45,11 @@ _SIGNATURE = ModelSignature(
         ]
     ),
     params=ParamSchema(
-        [ParamSpec("map", DataType.boolean, default=False), ParamSpec("category", DataType.string, default=None)]
+        [
+            ParamSpec("map", DataType.boolean, default=False),
+            ParamSpec("category", DataType.string, default=None),
+            ParamSpec("group", DataType.boolean, default=False),
+        ]
     ),
 )
 

@@ -255,7 +255,11 @@ def test_a_detector_that_turns_images_keeps_how_and_takes_no_tiles_and_no_export
     assert again.preparation == detector.preparation
     image = coloured_noise(40, 64)
     Image.fromarray(image).save(tmp_path / "image.png")
-    found, (of_file,) = again.predict(image), again.predict_folder(tmp_path / "image.png")
+    with monkeypatch.context() as patched:
+        asked, angle = [], Alignment.angle
+        patched.setattr(Alignment, "angle", lambda self, image: asked.append(image) or angle(self, image))
+        found, (of_file,) = again.predict(image), again.predict_folder(tmp_path / "image.png")
+        assert len(asked) == 2  # once for each
     assert found.score == of_file.prediction.score
     np.testing.assert_array_equal(found.map, of_file.prediction.map)
     with pytest.raises(InputError, match=r"turns images \(dataset\.align\) is not exported; use its folder"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from skimage.transform import rotate
 
 from kdad.images.checks import check_images
 from kdad.images.files.alignment import Alignment, turn
-from kdad.images.files.fitting import Preparation
+from kdad.images.files.fitting import Preparation, place
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
@@ -71,16 +72,36 @@ def test_maps_are_turned_back_in_any_fit(fit):
     image = part(1, 70, (SIDE, SIDE + 24))
     preparation = Preparation(fit, alignment=alignment)
     size = (48, 48)
-    placed = preparation.placement(image, size)
+    fitted, placed = preparation.placed(image, size)
     assert placed.turned == pytest.approx(290, abs=2)
     assert placed.of_size(20, 30).turned == placed.turned
     # Where the turned image goes back to, the image itself lies.
-    seen, unturned = preparation.fitted(image, size)[0], Preparation(fit).fitted(image, size)[0]
+    seen, (unturned, _, _) = fitted[0], Preparation(fit).placed(image, size)[0]
     back = placed.turn_back(seen)
     y, x = np.indices(size) - 23.5
     inner = np.hypot(y, x) < 14
     assert np.abs(back - unturned)[inner].mean() < 0.03 < np.abs(seen - unturned)[inner].mean()
-    assert Preparation(fit).placement(image, size).turn_back(seen) is seen
+    assert Preparation(fit).placed(image, size)[1].turn_back(seen) is seen
+
+
+@pytest.mark.parametrize(
+    ("fit", "own", "column"),
+    [
+        # Columns 1 to 5 of 8 show the image: 2 is its second, of which the half turn makes its fourth.
+        ("letterbox", (8, 5), 4),
+        ("letterbox", (16, 10), 4),
+        # Its columns 1 to 8 of 11 are shown: 2 is its column 3, of which the half turn makes 7.
+        ("centre_crop", (8, 11), 6),
+        ("resize", (8, 5), 5),
+    ],
+)
+def test_maps_are_turned_back_about_the_images_middle(fit, own, column):
+    seen = np.zeros((8, 8), np.float32)
+    seen[1, 2] = 1
+    back = replace(place(own, (8, 8), fit), turned=180.0).turn_back(seen)
+    expected = np.zeros((8, 8))
+    expected[6, column] = 1
+    np.testing.assert_allclose(back, expected, atol=1e-5)
 
 
 def write_parts(base, folder: str, count: int, start: int, marked: bool = False) -> None:
@@ -99,7 +120,7 @@ def write_parts(base, folder: str, count: int, start: int, marked: bool = False)
         Image.fromarray(np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)).save(path)
 
 
-def test_a_set_is_turned_with_its_masks_and_so_it_is_when_it_was_kept(tmp_path):
+def test_a_set_is_turned_with_its_masks_and_so_it_is_when_it_was_kept(tmp_path, monkeypatch):
     write_parts(tmp_path, "train/good", 6, 0)
     write_parts(tmp_path, "test/good", 2, 20)
     write_parts(tmp_path, "test/spot", 3, 40, marked=True)
@@ -134,6 +155,13 @@ def test_a_set_is_turned_with_its_masks_and_so_it_is_when_it_was_kept(tmp_path):
             assert np.median(image[mask]) > 0.95
             assert images.own_mask(row).shape == (SIDE, SIDE)
             assert (mask != plain.mask(row)).any()
+    asked = []
+    monkeypatch.setattr(Alignment, "angle", lambda self, image: asked.append(image) or 90.0)
+    for one in (again := open_image_set(aligned), kept[0]):
+        for made in (one.mask, one.own_mask, one.image):
+            made(rows[-1])
+    assert len(asked) == 1
+    np.testing.assert_array_equal(again.own_mask(rows[-1]), np.rot90(plain.own_mask(rows[-1])))
     assert kept[0].preparation == kept[1].preparation == images.preparation
     assert images.content() != plain.content()
 

@@ -243,3 +243,32 @@ def test_folders_and_patterns_of_names_say_groups_in_lists_too(tmp_path):
     file = write_list(tmp_path, *(f"{name},0" for name in names), head="path,label")
     assert groups_of(open_set(file, name="csv", groups="folder")) == {name: name[0] for name in names}
     assert groups_of(open_set(file, name="csv", groups="^(v[0-9]+)_")) == {name: name[2:4] for name in names}
+
+
+def test_a_column_names_masks_of_ignored_pixels(tmp_path):
+    names = numbered("x", 6)
+    write_all(tmp_path, *names)
+    for name, rows in (("a.png", slice(10, 20)), ("b.png", slice(0, 4)), ("bad.png", slice(2, 18))):
+        write_mask(tmp_path / "masks" / name, rows)
+    cells = ["", "", "masks/a.png", "", "", "masks/a.png"]
+    rows = [f"{name},{int(name == names[5])},{cell}" for name, cell in zip(names, cells, strict=True)]
+    rows[5] += ",masks/bad.png"
+    file = write_list(tmp_path, *(row + "," * (row != rows[5]) for row in rows), head="path,label,Ignore,mask")
+    images = open_set(file, name="csv", image_size=[20, 30])
+    check_images(images)
+    ignored = {sample.id: images.ignored(row) for row, sample in enumerate(images.samples)}
+    assert {name for name, mask in ignored.items() if mask is not None} == {names[2], names[5]}
+    assert ignored[names[2]].sum() == 10 * 5
+    bad = next(row for row, sample in enumerate(images.samples) if sample.label)
+    assert images.mask(bad).sum() == 8 * 5  # of rows 2 to 17 the first eight
+    assert dict(images.remarks())["not used"] == "1 x not in the list, such as masks/b.png"
+    wrong = write_list(tmp_path, *(f"{name},0,{int(name == names[3])}" for name in names), head="path,label,ignore")
+    with pytest.raises(InputError, match=r"list\.csv, line 2: the mask of ignored pixels '0' is no file below"):
+        check_images(open_set(wrong, name="csv"))
+    # One of an image of another category is no file that the list does not name.
+    rows = [*(f"{name},0,a," for name in names[:5]), f"{names[5]},0,b,masks/b.png"]
+    images = open_set(
+        write_list(tmp_path, *rows, head="path,label,category,ignore"), name="csv", category="a",
+        layout={"ignore": ["a.png", "bad.png"]},
+    )  # fmt: skip
+    assert "2 x of another category of the list" in dict(images.remarks())["not used"]

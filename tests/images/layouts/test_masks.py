@@ -225,3 +225,17 @@ def test_a_mask_of_ignored_pixels_that_is_not_certain_is_named(tmp_path):
         "ignore/bad/001.png: is 9 x 9, its image 20 x 30 (height x width); make them equal",
     ):
         assert problem in problems
+
+
+def test_masks_of_ignored_pixels_where_masks_stand_beside_images(tmp_path):
+    write_kolektor(tmp_path)
+    for name in ("ignore/kos00/Part0.png", "ignore/kos01/Part3_mask.png", "ground_truth/kos00/Part0.png"):
+        write_mask(tmp_path / name, slice(0, 20))
+    images = open_set(tmp_path, image_size=list(SHAPE))
+    check_images(images)
+    ignored = {sample.id for row, sample in enumerate(images.samples) if images.ignored(row) is not None}
+    assert ignored == {"kos00/Part0.jpg", "kos01/Part3.jpg"}
+    assert images.remarks()[0] == (
+        "not used",
+        "1 x in a folder of masks, where masks lie beside images, such as ground_truth/kos00/Part0.png",
+    )

@@ -16,7 +16,7 @@ from kdad.images.files.value_range import EIGHT_BITS
 class Pixels(nn.Module):
     """Images `(B, H, W, 3)`, uint8 RGB of any size, to float32 `(B, 3, h, w)` in [0, 1] of one `size`.
 
-    The same as `Preparation.fitted` after `read_image`, to float32's last digits; where a region counts, of its size
+    The same as `Preparation.placed` after `read_image`, to float32's last digits; where a region counts, of its size
     alone. Raises `InputError` for a detector of files of
     more than 8 bits.
     """

@@ -161,7 +161,7 @@ class Answers:
 
 def prepared(detector: Detector, image: CheckedImage) -> np.ndarray:
     """Return an image as the detector takes it, `(3, h, w)`."""
-    return detector.fitted(read_image(image.pixels(), detector.preparation.values))
+    return detector.placed(read_image(image.pixels(), detector.preparation.values))[0]
 
 
 def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) -> Answers:

@@ -46,6 +46,8 @@ def export_detector(
         )
     if detector.preparation.alignment is not None:
         raise InputError("a detector that turns images (dataset.align) is not exported; use its folder")
+    if detector.preparation.in_tiles:
+        raise InputError("a detector that has learnt tiles of a region is not exported; use its folder")
     if precision == "int8" and detector.preparation.region is not None:
         raise InputError("a detector of a region is not exported in int8; give export.precision float32 or bfloat16")
     own_threshold = (

@@ -55,19 +55,26 @@ class Alignment(StrictModel):
 
 
 def turn(
-    planes: np.ndarray, degrees: float, stretch: float = 1.0, *, nearest: bool = False, fill: float | None = None
+    planes: np.ndarray,
+    degrees: float,
+    stretch: float = 1.0,
+    middle: tuple[float, float] | None = None,
+    *,
+    nearest: bool = False,
+    fill: float | None = None,
 ) -> np.ndarray:
     """Return `(C, H, W)` turned anticlockwise about its middle; what comes from outside is `fill`, None: its border.
 
     `stretch` is how much wider its pixels make things than taller, of a picture that was resized to other proportions.
+    Another `middle` (x, y) counts from the first pixel's centre.
     """
     from skimage.transform import warp
 
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    middle = (np.array(planes.shape[:0:-1]) - 1) / 2  # x, y
+    about = (np.array(planes.shape[:0:-1]) - 1) / 2 if middle is None else np.array(middle)
     back = np.array([[cos, -sin * stretch], [sin / stretch, cos]])
     matrix = np.eye(3)
-    matrix[:2, :2], matrix[:2, 2] = back, middle - back @ middle
+    matrix[:2, :2], matrix[:2, 2] = back, about - back @ about
     given = {"order": 0 if nearest else 1, "mode": "edge" if fill is None else "constant", "cval": fill or 0.0}
     turned = [warp(plane.astype(np.float32), matrix, preserve_range=True, **given) for plane in planes]
     return np.stack(turned).astype(planes.dtype)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from kdad.errors import InputError
 from kdad.images.files.alignment import Alignment, turn
 from kdad.images.files.decoding import resize_image, resize_mask
 from kdad.images.files.region import Region
@@ -56,7 +57,16 @@ class Placement:
         if not self.turned:
             return anomaly_map
         across, down = self.shown.width / self.seen.width, self.shown.height / self.seen.height
-        return turn(anomaly_map[None], -self.turned, across / down, fill=float(anomaly_map.min()))[0]
+        # The image's middle, which is half a pixel off the map's where a margin is wider than its opposite.
+        middle = (
+            self.shown.left + (self.own[1] / 2 - self.seen.left) * across - 0.5,
+            self.shown.top + (self.own[0] / 2 - self.seen.top) * down - 0.5,
+        )
+        return turn(anomaly_map[None], -self.turned, across / down, middle, fill=float(anomaly_map.min()))[0]
+
+    def turn_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Return the mask `(H, W)` of the image turned with it; what comes from outside is not anomalous."""
+        return turn(mask[None], self.turned, nearest=True, fill=0.0)[0] if self.turned else mask
 
     def own_box(self, rows: slice, columns: slice) -> tuple[int, int, int, int]:
         """Return x0, y0, x1, y1 in the image's own pixels of a box of the part of the map where it is shown."""
@@ -118,7 +128,8 @@ class Preparation:
     """How files become images: the fit, which values are 0 and 1 (None: the type's limits), which bands are taken.
 
     Of all images only the pixels of a `region` count, where there is one; with an `alignment` each is turned first. It
-    belongs to a set of images, and to each detector that was made of them.
+    belongs to a set of images, and to each detector that was made of them. With `in_tiles` these are tiles, and the
+    region is of the images that they are parts of.
     """
 
     fit: Fit = "resize"
@@ -126,33 +137,34 @@ class Preparation:
     bands: tuple[int, ...] | None = None
     region: Region | None = field(default=None, repr=False)
     alignment: Alignment | None = field(default=None, repr=False)
+    in_tiles: bool = field(default=False, repr=False)
 
-    def fitted(self, image: np.ndarray, size: Size) -> np.ndarray:
-        """Return an image `(3, H, W)` of `size`, with one grey outside of the region.
+    def placed(self, image: np.ndarray, size: Size, known: Placement | None = None) -> tuple[np.ndarray, Placement]:
+        """Return an image `(3, H, W)` of `size`, with one grey outside of the region, and where it lies in that.
 
-        Raises `InputError` for an image of another size than the region's.
+        A `known` placement is the image's own. Raises `InputError` for an image of another size than the region's, and
+        as `require_whole`.
         """
+        self.require_whole()
         # Before anything is resized, which would mix pixels on either side of the border.
         image = image if self.region is None else self.region.apply(image)
-        return fit_image(image if self.alignment is None else turn(image, self.angle(image)), size, self.fit)
+        placement = known or place(image.shape[1:], size, self.fit)
+        if self.alignment is not None:
+            placement = known or replace(placement, turned=self.alignment.angle(image))
+            image = turn(image, placement.turned)
+        return fit_image(image, size, self.fit), placement
 
-    def angle(self, image: np.ndarray) -> float:
-        """Return by how many degrees anticlockwise an image `(3, H, W)` is turned."""
-        return 0.0 if self.alignment is None else self.alignment.angle(image)
-
-    def turned_mask(self, mask: np.ndarray | None, image: np.ndarray) -> np.ndarray | None:
-        """Return the mask `(H, W)` of an image turned with it; what comes from outside is not anomalous."""
-        if mask is None or self.alignment is None:
-            return mask
-        return turn(mask[None], self.angle(image), nearest=True, fill=0.0)[0]
-
-    def placement(self, image: np.ndarray, size: Size) -> Placement:
-        """Return where an image `(3, H, W)` lies in one of `size`."""
-        return replace(place(image.shape[1:], size, self.fit), turned=self.angle(image))
+    def require_whole(self) -> None:
+        """Raise `InputError` where a region is of images that are seen in tiles alone."""
+        if self.in_tiles:
+            raise InputError(
+                "the detector has learnt tiles of a region, so that it predicts by tiles alone: in the pipeline "
+                "inference, by inference.tiles"
+            )
 
     def region_at(self, size: Size) -> np.ndarray | None:
-        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do."""
-        return None if self.region is None else _fitted_region(self.region, tuple(size), self.fit)
+        """Return which pixels count of images, or maps, of `size`, bool `(h, w)`; None where all do, or of tiles."""
+        return None if self.region is None or self.in_tiles else _fitted_region(self.region, tuple(size), self.fit)
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,6 @@ from kdad.images.image_set import Subset
 from kdad.images.layouts.annotations import Annotations
 from kdad.images.layouts.layout import (
     ANOMALOUS_NAMES,
-    IGNORED,
     MASK_WORDS,
     NO_PICTURES,
     NORMAL,
@@ -137,7 +136,7 @@ def _sort_out(
         names = tuple(name for name in kinds if name and not part_of(name) and plain(name) not in WRAPPERS)
         if any(plain(name) in UNLABELLED for name in inside):
             unused.append(Unused(path, "of a part whose labels are not published"))
-        elif any(plain(name) == IGNORED and vocabulary.holds_masks(name) for name in inside):
+        elif vocabulary.holds_ignored(inside):
             ignored.append(path)
         elif any(map(vocabulary.holds_masks, inside)):
             masks.append(PlacedMask(path, _lower(names)))

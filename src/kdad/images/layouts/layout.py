@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,6 +102,10 @@ class Vocabulary:
         if word in map(plain, self.normal + self.anomalous):
             return False
         return word in MASK_NAMES or word in map(plain, self.masks)
+
+    def holds_ignored(self, folders: Iterable[str]) -> bool:
+        """Tell whether one of these folders holds masks of pixels that are ignored."""
+        return any(plain(name) == IGNORED and self.holds_masks(name) for name in folders)
 
 
 def part_of(name: str) -> Subset | None:

@@ -40,6 +40,7 @@ COLUMNS = {
     "mask": ("mask", "mask_path", "mask_file", "mask_name", "ground_truth", "gt"),
     "split": ("split", "part", "subset", "set", "usage", "partition"),
     "category": ("category", "object", "product"),
+    "ignore": ("ignore", "ignore_mask"),
 }
 
 
@@ -54,6 +55,7 @@ class Row:
     split: str = ""
     category: str | None = None
     group: str | None = None
+    ignore: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,12 @@ def read_rows(
         kind, wrong_label = _kind(row.label, vocabulary)
         part, wrong_part = _part(row.split, kind)
         masks = [_place(cell.strip(), base, "mask") for cell in row.mask.split(";") if cell.strip()]
-        named |= {mask for mask, _ in masks if mask is not None}
+        ignored, wrong_ignored = _place(row.ignore, base, "mask of ignored pixels") if row.ignore else (None, [])
+        named |= {mask for mask in (ignored, *(mask for mask, _ in masks)) if mask is not None}
         if row.group == "":
             wrong.append("says no group in the column of dataset.groups; write one in each row")
         wrong = [*wrong, *wrong_label, *wrong_part, *(problem for _, problems in masks for problem in problems)]
+        wrong += wrong_ignored
         if path is not None and row.path in seen:
             wrong.append(f"names {row.path} again, as {seen[row.path]} does; leave one of them")
         seen.setdefault(row.path, row.where)
@@ -111,7 +115,7 @@ def read_rows(
         if not wrong:
             marks = () if kind == NORMAL else tuple(mask for mask, _ in masks)
             layout.masks_of_normal += [(path, mask) for mask, _ in masks if kind == NORMAL]
-            layout.images.append(ImageFile(path, kind, part, row.label or None, marks, group=row.group))
+            layout.images.append(ImageFile(path, kind, part, row.label or None, marks, None, row.group, ignored))
     named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
     of_others = {_below(base, cell) for cell in elsewhere or ()}
     layout.unused += [
@@ -190,14 +194,16 @@ def read_csv_list(file: Path, category: str | None, prefix: str = "", groups: st
     if category is not None and known:
         if category not in known:
             raise InputError(f"dataset.category: {file} has no category '{category}'{nearest_name(category, known)}")
-        others = [cell for row in rows if row.category != category for cell in (row.path, *row.mask.split(";"))]
+        others = [row for row in rows if row.category != category]
+        others = [cell for row in others for cell in (row.path, *row.mask.split(";"), row.ignore) if cell.strip()]
         rows = [row for row in rows if row.category == category]
     if not rows:
         raise InputError(f"{file}: lists no images; add a row for each")
     if prefix:
         masks = [";".join(name.strip().removeprefix(prefix) for name in row.mask.split(";")) for row in rows]
         rows = [
-            replace(row, path=row.path.removeprefix(prefix), mask=mask) for row, mask in zip(rows, masks, strict=True)
+            replace(row, path=row.path.removeprefix(prefix), mask=mask, ignore=row.ignore.removeprefix(prefix))
+            for row, mask in zip(rows, masks, strict=True)
         ]
     return replace(listed, rows=rows, elsewhere=[cell.strip() for cell in others])
 
@@ -245,7 +251,11 @@ def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
     columns: dict[str, int] = {}
     for place, title in enumerate(head):
         name = next((name for name, names in COLUMNS.items() if title.strip().lower() in names), None)
-        if title.strip() == group and name in ("split", "mask"):  # what the parameters say of a column comes first
+        if title.strip() == group and name in (
+            "split",
+            "mask",
+            "ignore",
+        ):  # what the parameters say of a column comes first
             continue
         if name in columns:
             raise InputError(f"{file}: has two columns of the {name}, '{head[columns[name]]}' and '{title}'; leave one")
@@ -256,7 +266,7 @@ def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
             titles = [title.strip() for title in head if title.strip()]
             raise InputError(
                 f"{file}: has no column '{name}'{nearest_name(name, titles)}; the first line names the columns: path, "
-                "label, and where there are some mask, split, category"
+                "label, and where there are some mask, split, category, ignore"
             )
     return columns
 

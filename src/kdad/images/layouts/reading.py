@@ -27,7 +27,7 @@ from kdad.images.layouts.layout import (
     words_of,
 )
 from kdad.images.layouts.lists import find_dagm, find_real_iad, read_csv_list, read_dagm, read_real_iad, read_rows
-from kdad.images.layouts.masks import label_by_marks, masks_beside
+from kdad.images.layouts.masks import label_by_marks, masks_beside, pair_ignored
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"
@@ -156,8 +156,13 @@ def _by_images(
             )
         marked = [ImageFile(path, "defect", "test", masks=tuple(masks)) for path, masks in sorted(beside.items())]
         layout = Layout("masks beside images, which say what is normal (as Kolektor)", marked, unused=files.unused)
+        in_folders = set(files.images) - set(images)
+        ignored = sorted(path for path in in_folders if vocabulary.holds_ignored(files.inside(path)))
+        reason = "in a folder of masks, where masks lie beside images"
+        layout.unused += [Unused(path, reason, True) for path in sorted(in_folders - set(ignored))]
         parts = {path: next(filter(None, map(part_of, files.inside(path))), None) for path in beside}
         label_by_marks(layout, vocabulary, parts, lambda path: False, lambda path: path.parent.name)
+        pair_ignored(layout, ignored, files.inside)
         return layout
     layout = read_folders(files, vocabulary, annotations)
     normal = [image.path for image in layout.images if image.is_normal]
