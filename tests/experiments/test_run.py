@@ -276,7 +276,11 @@ def test_only_outputs_of_another_network_are_computed(feature_set, bench, monkey
 def test_a_failed_case_says_what_it_died_of():
     case = mkd(seed=2)
     found = failed_case(case, "OSError: the disk is full")
-    assert (found.status, found.error, found.place) == ("failed", "OSError: the disk is full", case.place)
+    assert (found.status, found.error, found.place) == (
+        "failed",
+        "OSError: the disk is full",
+        tuple(case.head.values()),
+    )
     assert found.overrides == case.overrides
 
 

@@ -55,9 +55,9 @@ class Case:
         return {"axis": self.axis, "variant": self.variant, "category": self.category, "seed": self.seed}
 
     @property
-    def place(self) -> tuple[str, str, str, int]:
-        """Axis, variant, category and seed."""
-        return self.axis, self.variant, self.category, self.seed
+    def facts(self) -> dict[str, Any]:
+        """What a result takes from it: whose it is, how it differs, and the paper's figures."""
+        return self.head | {"overrides": self.overrides, "varied": self.varied, "paper": self.paper}
 
     @property
     def name(self) -> str:
@@ -119,15 +119,7 @@ class CaseResult(StrictModel):
 
 def failed_case(case: Case, error: str) -> CaseResult:
     """Return the result of a case that failed."""
-    return CaseResult(
-        **case.head,
-        system=case.system,
-        status="failed",
-        error=error,
-        overrides=case.overrides,
-        varied=case.varied,
-        paper=case.paper,
-    )
+    return CaseResult(**case.facts, system=case.system, status="failed", error=error)
 
 
 def histograms_of(result: CaseResult) -> tuple[np.ndarray, np.ndarray] | None:
@@ -180,7 +172,7 @@ def made_by(results: list[CaseResult]) -> str:
 def in_plan_order(cases: Sequence[Case], results: list[CaseResult]) -> list[CaseResult]:
     """Return the result of each case."""
     by_place = {result.place: result for result in results}
-    return [by_place[case.place] for case in cases]
+    return [by_place[tuple(case.head.values())] for case in cases]
 
 
 class CaseListener(Protocol):

@@ -99,16 +99,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
-    return found.model_copy(
-        update={
-            **case.head,
-            "overrides": case.overrides,
-            "varied": case.varied,
-            "paper": case.paper,
-            "folder": str(folder),
-            "reused": reused,
-        }
-    )
+    return found.model_copy(update=case.facts | {"folder": str(folder), "reused": reused})
 
 
 def _measure_into(
