@@ -1,11 +1,11 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 
 import numpy as np
 import psutil
@@ -35,36 +35,30 @@ from kdad.storage.content_store import content_key
 _INTERVAL = 0.01  # seconds between looks
 
 
-class ResidentRise:
-    """Around a block: `peak` is the most by which resident memory rose above its start, in bytes.
+@contextmanager
+def resident_rise() -> Iterator[list[int]]:
+    """Yield a list whose one number is the most bytes by which resident memory has risen above the block's start.
 
     Looked at every 10 ms by a thread, so what is freed sooner may be missed, as is what fits into memory freed before.
     """
+    process, ended = psutil.Process(), threading.Event()
+    start, peak = process.memory_info().rss, [0]
 
-    def __init__(self) -> None:
-        self.peak = 0
-        self._process = psutil.Process()
-        self._ended = threading.Event()
+    def look() -> None:
+        peak[0] = max(peak[0], process.memory_info().rss - start)
 
-    def __enter__(self) -> "ResidentRise":
-        self._start = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+    def watch() -> None:
+        while not ended.wait(_INTERVAL):
+            look()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._look()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_INTERVAL):
-            self._look()
-
-    def _look(self) -> None:
-        self.peak = max(self.peak, self._process.memory_info().rss - self._start)
+    thread = threading.Thread(target=watch, name="resident memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+        look()
 
 
 def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:
@@ -92,10 +86,10 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     )
 
     def build(folder: Path) -> None:
-        with ResidentRise() as resident:
+        with resident_rise() as peak:
             made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
             raw = map_images(made, scored, made.methods[:1], context)
-        _measure_into(folder, case, made, fitting, raw, resident.peak, scored, truth, context)
+        _measure_into(folder, case, made, fitting, raw, peak[0], scored, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())

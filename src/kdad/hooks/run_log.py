@@ -38,14 +38,9 @@ class RunLogHook:
         self._catalog: Any = None
 
     @hook_impl
-    def after_catalog_created(self, catalog: Any) -> None:
-        """Keep the catalog, whose entries say what they are."""
-        self._catalog = catalog
-
-    @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Note the time, and the command."""
-        self._began, self._command = time.perf_counter(), command_of(run_params)
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+        """Note the time, the command, and the catalog, whose entries say what they are."""
+        self._began, self._command, self._catalog = time.perf_counter(), command_of(run_params), catalog
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
