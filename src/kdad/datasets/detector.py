@@ -66,7 +66,8 @@ class LocatedDetectorDataset(ReadOnlyDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(location=location, metadata=metadata)
-        self._location, self._project, self._tracking = location, Path(project), tracking
+        self._location: Any = location
+        self._project, self._tracking = Path(project), tracking
         self._successor, self._outputs, self._several = successor, outputs, several
 
     def load(self) -> Predictor | list[Predictor]:
