@@ -99,7 +99,7 @@ def _varied_images(dataset: DatasetParameters, block: dict[str, Any], who: str) 
         if field not in _OF_IMAGES and not (field == "category" and isinstance(value, list)):
             may = f"{', '.join(_OF_IMAGES)}, and category to {UNITED}"
             raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {may}")
-    return bind(DatasetParameters, dataset.model_dump() | block, who) if block else dataset
+    return bind(DatasetParameters, dataset.model_dump() | block, f"{who}: dataset") if block else dataset
 
 
 def _values(settings: SystemSettings, dataset: DatasetParameters, names: list[str]) -> dict[str, Any]:
