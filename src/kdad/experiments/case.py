@@ -172,7 +172,7 @@ def made_by(results: list[CaseResult]) -> str:
 def in_plan_order(cases: Sequence[Case], results: list[CaseResult]) -> list[CaseResult]:
     """Return the result of each case."""
     by_place = {result.place: result for result in results}
-    return [by_place[tuple(case.head.values())] for case in cases]
+    return [by_place[case.axis, case.variant, case.category, case.seed] for case in cases]
 
 
 class CaseListener(Protocol):
