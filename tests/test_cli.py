@@ -49,7 +49,7 @@ def test_parameters_of_a_configuration_file_are_a_dictionary_already(tmp_path):
 MISTAKES = [
     ({"test/parameters.yml": "sede: 1\n"}, [], ExitCode.WRONG_PARAMETERS, "did you mean 'seed'"),
     ({"test/parameters.yml": "cloner: {trainin: {}}\n"}, [], ExitCode.WRONG_PARAMETERS, "did you mean 'training'"),
-    ({"test/parameters.yml": "seed: 1\nseed: 2\n"}, [], ExitCode.WRONG_PARAMETERS, r"duplicate key seed in .* line 2"),
+    ({"test/parameters.yml": "seed: 1\nseed: 2\n"}, [], ExitCode.WRONG_PARAMETERS, r"twice, in lines 1 and 2"),
     ({"test/parameters.yml": "seed: [1\n"}, [], ExitCode.WRONG_PARAMETERS, r"test/parameters\.yml: "),
     ({"test/parameters.yml": "- seed\n"}, [], ExitCode.WRONG_PARAMETERS, r"parameters\.yml: holds a list"),
     ({"test/parameters.yml": "seed: one\n"}, [], ExitCode.WRONG_PARAMETERS, r"seed: .*\(given: 'one'\)"),

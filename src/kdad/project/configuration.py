@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kdad.detectors.exported.parameters import ExportParameters
@@ -154,17 +154,32 @@ class RunConfigLoader(OmegaConfigLoader):
             OmegaConf.register_resolver(name, resolver, replace=True)
 
 
+class _LoaderOnce(yaml.SafeLoader):
+    """YAML's safe loader, which does not take the last of two equal keys in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        marks: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":  # which may merge several mappings
+                continue
+            first, mark = marks.setdefault(key.value, key.start_mark), key.start_mark
+            if first.index != mark.index:
+                lines = f"{first.line + 1} and {mark.line + 1}"
+                raise ValueError(f"'{key.value}' is there twice, in lines {lines}; keep one")
+        return super().construct_mapping(node, deep)
+
+
 def unreadable_files(folders: Iterable[Path]) -> list[str]:
     """Return a line for each YAML file below `folders` that is none, or no mapping of names to values."""
     lines = []
     for path in [path for folder in folders for path in sorted(folder.rglob("*.y*ml"))]:
         try:
-            content = OmegaConf.load(path)  # which names keys that are there twice
+            content = _LoaderOnce(path.read_bytes()).get_single_data()
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             lines.append(f"  {path}: {' '.join(str(error).split())}")
             continue
-        if not isinstance(content, DictConfig):
-            lines.append(f"  {path}: holds a list; write names and values, such as `seed: 0`")
+        if content is not None and not isinstance(content, dict):
+            lines.append(f"  {path}: holds a {type(content).__name__}; write names and values, such as `seed: 0`")
     return lines
 
 
