@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from kdad.detectors.detector import Detector, FitResult
-from kdad.detectors.evaluation import RawMaps, maps_to_measure
+from kdad.detectors.evaluation import RawMaps, map_images, maps_to_measure
 from kdad.experiments.case import Case, CaseResult, code_of
 from kdad.experiments.steps import (
     RunContext,
@@ -19,7 +19,6 @@ from kdad.experiments.steps import (
     decide,
     extract_features,
     fit_detector,
-    map_images,
     measure,
     prepare_frozen,
     smooth_maps,
@@ -88,7 +87,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     def build(folder: Path) -> None:
         with resident_rise() as peak:
             made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
-            raw = map_images(made, scored, made.methods[:1], context)
+            raw = map_images(made, scored, made.methods[:1], context.cases)
         _measure_into(folder, case, made, fitting, raw, peak[0], scored, truth, context)
 
     folder, reused = context.cases.obtain(key, build)

@@ -12,7 +12,6 @@ from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector, FitResult, TrainContext
 from kdad.detectors.evaluation import (
-    RawMaps,
     calibrate_float32,
     maps_to_measure,
     set_pixel_threshold,
@@ -20,7 +19,6 @@ from kdad.detectors.evaluation import (
     threshold_scores,
     thresholds_by_category,
 )
-from kdad.detectors.evaluation import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
@@ -109,11 +107,6 @@ def fit_detector(
     return made, fitting
 
 
-def map_images(made: Detector, feature_set: FeatureSet, methods: list[str], context: RunContext) -> RawMaps:
-    """Score normal validation and test images, and map them; maps of costly methods are of test images alone."""
-    return map_known_images(made, feature_set, methods, context.cases)
-
-
 def smooth_maps(made: Detector, feature_set: FeatureSet, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say; ignored pixels have the lowest value of the others."""
     smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw_maps.items()}
@@ -193,7 +186,7 @@ def fit_folder(
     feature_set, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
     feature_set = extract_features(detector, settings, feature_set, frozen, context)
     made, _ = fit_detector(detector, settings, feature_set, frozen, context.train_context())
-    raw = map_images(made, feature_set, made.methods, context)
+    raw = evaluation.map_images(made, feature_set, made.methods, context.cases)
     smoothed = smooth_maps(made, feature_set, raw.stacks)
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
@@ -203,7 +196,12 @@ def fit_folder(
 
 
 def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
-    """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later."""
+    """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later.
+
+    What was `seen` are digests of the files that it learns from, or sets its threshold on.
+    """
+    rows = [*feature_set.split.rows("train"), *feature_set.split.rows("validation")]
+    seen = {digest for row in rows if (digest := feature_set.images.file_digest(int(row))) is not None}
     return {
         "dataset": feature_set.images.name,
         "category": feature_set.images.category,
@@ -216,11 +214,5 @@ def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
         "commit": code_version(Path.cwd()),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "metrics": {},
-        "seen": " ".join(sorted(_digests_seen(feature_set))),
+        "seen": " ".join(sorted(seen)),
     }
-
-
-def _digests_seen(feature_set: FeatureSet) -> set[str]:
-    """Return the digests of files that a detector learns from, or sets its threshold on."""
-    rows = [*feature_set.split.rows("train"), *feature_set.split.rows("validation")]
-    return {digest for row in rows if (digest := feature_set.images.file_digest(int(row))) is not None}

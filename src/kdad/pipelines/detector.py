@@ -11,6 +11,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from kdad.compute import prepare_compute
+from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
@@ -116,7 +117,7 @@ def map_images(
     Maps of costly methods are of test images alone.
     """
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
-    raw = steps.map_images(detector, feature_set, detector.methods, _context(stores, compute))
+    raw = evaluation.map_images(detector, feature_set, detector.methods, _context(stores, compute).cases)
     return raw.scores, raw.stacks, raw.seconds
 
 
@@ -134,10 +135,7 @@ def calibrate_threshold(
     anomaly_maps: dict[str, np.ndarray],
     measuring: MeasuringParameters,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold on normal validation scores; decide on every scored image.
-
-    The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
-    """
+    """Set the threshold on normal validation scores; decide on every scored image (`steps.decide`)."""
     return steps.decide(detector, Split(split_table), raw_scores, anomaly_maps, measuring)
 
 
