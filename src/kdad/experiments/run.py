@@ -12,17 +12,8 @@ import psutil
 
 from kdad.detectors.detector import Detector, FitResult
 from kdad.detectors.evaluation import RawMaps, map_images, maps_to_measure
+from kdad.experiments import steps
 from kdad.experiments.case import Case, CaseResult, code_of
-from kdad.experiments.steps import (
-    RunContext,
-    calibrate,
-    decide,
-    extract_features,
-    fit_detector,
-    measure,
-    prepare_frozen,
-    smooth_maps,
-)
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
@@ -60,15 +51,15 @@ def resident_rise() -> Iterator[list[int]]:
         look()
 
 
-def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:
+def run_case(case: Case, feature_set: FeatureSet, context: steps.RunContext) -> CaseResult:
     """Fit, map and measure a case, or find it done; raises `InputError` for settings that cannot be used.
 
     The result's folder holds detector, heat maps, scores, loss history, and what the pixel bootstrap needs.
     """
     detector, settings = case.detector, case.settings
     train_context = context.train_context(case.seed)
-    feature_set, references = prepare_frozen(detector, settings, feature_set, train_context)
-    feature_set = extract_features(detector, settings, feature_set, references, context)
+    feature_set, references = steps.prepare_frozen(detector, settings, feature_set, train_context)
+    feature_set = steps.extract_features(detector, settings, feature_set, references, context)
     scored = replace(feature_set, split=feature_set.split.of_member(case.member)) if case.member else feature_set
     truth = read_ground_truth(scored.split, feature_set.images, context.measuring.resolution)
     key = content_key(
@@ -86,7 +77,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
 
     def build(folder: Path) -> None:
         with resident_rise() as peak:
-            made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
+            made, fitting = steps.fit_detector(detector, settings, feature_set, references, train_context)
             raw = map_images(made, scored, made.methods[:1], context.cases)
         _measure_into(folder, case, made, fitting, raw, peak[0], scored, truth, context)
 
@@ -104,15 +95,15 @@ def _measure_into(
     peak: int,
     feature_set: FeatureSet,
     truth: GroundTruth,
-    context: RunContext,
+    context: steps.RunContext,
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    smoothed = smooth_maps(detector, feature_set, raw.stacks)
-    table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
+    smoothed = steps.smooth_maps(detector, feature_set, raw.stacks)
+    table, threshold = steps.decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
-    measured, curves = measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
+    measured, curves = steps.measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
     metrics = numbers_of(measured)
     maps = maps_to_measure(detector, feature_set.split, raw.stacks, shown)
     for method, found in maps.items():
@@ -128,7 +119,7 @@ def _measure_into(
     test[["id", "label", "kind", "score", "threshold", "decision"]].to_csv(folder / "scores.csv", index=False)
     if fitting.history is not None:
         fitting.history.to_csv(folder / "loss_history.csv", index=False)
-    kept = calibrate(detector, feature_set, table, threshold, smoothed, measured, context.measuring)
+    kept = steps.calibrate(detector, feature_set, table, threshold, smoothed, measured, context.measuring)
     kept.save(folder / "detector")
     state = detector.state_dict().values()
     result = CaseResult(

@@ -11,14 +11,6 @@ import pandas as pd
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector, FitResult, TrainContext
-from kdad.detectors.evaluation import (
-    calibrate_float32,
-    maps_to_measure,
-    set_pixel_threshold,
-    set_threshold,
-    threshold_scores,
-    thresholds_by_category,
-)
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
@@ -133,7 +125,9 @@ def decide(
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    return threshold_scores(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile, measuring.group_score)
+    return evaluation.threshold_scores(
+        made, split, raw_scores, anomaly_maps, measuring.threshold_quantile, measuring.group_score
+    )
 
 
 def measure(
@@ -150,9 +144,9 @@ def measure(
     Returns the metrics, and by method the curves behind those of pixels.
     """
     test = scores[scores["split"] == "test"].reset_index(drop=True)
-    maps = maps_to_measure(made, split, raw_maps, anomaly_maps)
+    maps = evaluation.maps_to_measure(made, split, raw_maps, anomaly_maps)
     measured, curves = measure_maps(test, maps, truth, measuring)
-    own = thresholds_by_category(scores, measuring.threshold_quantile)
+    own = evaluation.thresholds_by_category(scores, measuring.threshold_quantile)
     cuts = {name: calibration.threshold.value for name, calibration in own.items()}
     return measured | ({"categories": measure_categories(test, maps, truth, measuring, cuts)} if own else {}), curves
 
@@ -167,9 +161,9 @@ def calibrate(
     measuring: MeasuringParameters,
 ) -> Detector:
     """Give a detector its thresholds, the normal scores that others are ranked among, and its metrics."""
-    set_pixel_threshold(made, feature_set, anomaly_maps, measuring.threshold_quantile, measuring.min_area)
+    evaluation.set_pixel_threshold(made, feature_set, anomaly_maps, measuring.threshold_quantile, measuring.min_area)
     made.record = made.record | {"metrics": numbers_of(measured)}
-    return set_threshold(made, scores, threshold, anomaly_maps)
+    return evaluation.set_threshold(made, scores, threshold, anomaly_maps)
 
 
 def fit_folder(
@@ -191,7 +185,7 @@ def fit_folder(
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
-    calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
+    evaluation.calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
     return calibrate(made, feature_set, scores, threshold, smoothed, measured, context.measuring)
 
 
