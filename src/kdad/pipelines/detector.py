@@ -176,18 +176,12 @@ def create_fitting(system: str) -> Pipeline:
 def create_scoring(system: str) -> Pipeline:
     """Map images, smooth the maps, calibrate the threshold."""
     fitted = {"detector": f"{system}.fitted"}
+    mapped = _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"}
+    scored = shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring")
     steps_of_scoring = [
-        (
-            map_images,
-            _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"},
-            made(system, "raw_scores", "raw_maps", "mapping_cost"),
-        ),
+        (map_images, mapped, made(system, "raw_scores", "raw_maps", "mapping_cost")),
         (smooth_maps, _IMAGES | own(system, "raw_maps"), f"{system}.anomaly_maps"),
-        (
-            calibrate_threshold,
-            shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring"),
-            made(system, "scores", "threshold"),
-        ),
+        (calibrate_threshold, scored, made(system, "scores", "threshold")),
     ]
     return Pipeline(
         [
