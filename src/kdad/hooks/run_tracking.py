@@ -48,6 +48,7 @@ class RunTrackingHook:
         """Keep what the session is configured with; its configuration may lie outside its project."""
         context.config_loader.project = Path(context.project_path)
         self._configuration = context.config_loader["mlflow"]
+        self._current.ui = self._configuration.get("ui", {})
         self._current.parameters = context.config_loader["parameters"]  # plain: the context has bound its own to models
         self._current.project = Path(context.project_path)
         self._current.settings = TrackingParameters.model_validate(self._current.parameters.get("tracking", {}))
