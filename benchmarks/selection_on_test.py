@@ -23,13 +23,13 @@ import pandas as pd
 from safetensors.torch import save_file
 
 from kdad.compute import choose_compute, limit_threads
+from kdad.detectors.evaluation import map_images
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.steps import (
     RunContext,
     decide,
     extract_features,
     fit_detector,
-    map_images,
     measure,
     prepare_frozen,
 )
@@ -169,7 +169,7 @@ def _train_and_measure(system: str, blocks: dict[str, Any], dataset: DatasetPara
                 at_step, fitting = fit_detector(detector, own, feature_set, frozen, here.train_context(seed))
                 if not fitting.reused:
                     raise SystemExit(f"'{name}' of {system} changes the training; leave it out of SETTINGS")
-                raw = map_images(at_step, feature_set, at_step.methods[:1], here)
+                raw = map_images(at_step, feature_set, at_step.methods[:1], here.cases)
                 smoothed = {
                     method: smooth_all(stack, at_step.smoothing(method), at_step.region)
                     for method, stack in raw.stacks.items()

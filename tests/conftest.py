@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
@@ -25,6 +26,9 @@ from tracking_server import TrackingServer
 
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+# An example that took 0.3 s beside other work is no failure.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 SHARED = PROJECT.parent / "shared"
 _WHOLE_RUNS = ("pipelines", "notebooks", "hooks", "serving", "tracking", "exported")

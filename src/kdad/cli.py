@@ -11,7 +11,8 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import pipelines, settings
 from kedro.pipeline import Pipeline
 
-from kdad.hooks import RunTrackingHook, StageLinesHook
+from kdad.hooks.run_tracking import RunTrackingHook
+from kdad.hooks.stage_lines import StageLinesHook
 from kdad.project.command_line import CommandLineError, ExitCode, check_choices, check_runner, check_some_node
 from kdad.project.given_parameters import parse_parameters
 from kdad.project.interruption import RaiseOnSignal

@@ -1,14 +1,18 @@
-"""Progress bars: on a terminal, and gone when their work is done; a log has lines instead. And durations as text."""
+"""Progress bars: on a terminal, and gone when their work is done (a log has lines); who hears of losses; durations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 Item = TypeVar("Item")
+
+#: Told of each epoch as it ends: what a network's losses are called (``cloner.{split}.{term}``), and its rows of the
+#: history. What logs them is above whatever trains, and not known to it.
+loss_listeners: list[Callable[[str, list[dict[str, Any]]], None]] = []
 
 
 class TimeLeftColumn(ProgressColumn):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from kdad.compute import Compute
+from kdad.detectors.evaluation import map_images
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments import steps
 from kdad.features.extraction import FeatureSet
@@ -123,7 +124,7 @@ def predict(case: str, root: Path, stores: Path) -> tuple[Split, dict[str, np.nd
     feature_set = steps.extract_features(detector, settings, feature_set, frozen, context)
     made, _ = steps.fit_detector(detector, settings, feature_set, frozen, place)
     cheap = [method for method in made.methods if not made.is_costly(method)]
-    raw = steps.map_images(made, feature_set, cheap, context)
+    raw = map_images(made, feature_set, cheap, context.cases)
     smoothed = {name: smooth_all(stack, made.smoothing(name)) for name, stack in raw.stacks.items()}
     scores, _ = steps.decide(made, split, raw.scores, smoothed, context.measuring)
     numbers = {name: scores[name].to_numpy() for name in ("score", *(name for name in raw.scores if name != "row"))}

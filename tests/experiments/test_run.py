@@ -1,5 +1,6 @@
 import json
 import mmap
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
 from kdad.experiments.case import Case, CaseResult, failed_case, histograms_of, history_of
-from kdad.experiments.run import ResidentRise, run_case
+from kdad.experiments.run import resident_rise, run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
@@ -276,7 +277,11 @@ def test_only_outputs_of_another_network_are_computed(feature_set, bench, monkey
 def test_a_failed_case_says_what_it_died_of():
     case = mkd(seed=2)
     found = failed_case(case, "OSError: the disk is full")
-    assert (found.status, found.error, found.place) == ("failed", "OSError: the disk is full", case.place)
+    assert (found.status, found.error, found.place) == (
+        "failed",
+        "OSError: the disk is full",
+        tuple(case.head.values()),
+    )
     assert found.overrides == case.overrides
 
 
@@ -285,14 +290,14 @@ def test_a_case_has_a_name():
 
 
 def test_a_large_array_is_seen():
-    with ResidentRise() as resident:
+    with resident_rise() as peak:
         held = mmap.mmap(-1, 64_000_000)  # pages of its own, and not what earlier tests have freed
         np.frombuffer(held, dtype=np.uint8)[:] = 1
         time.sleep(0.2)  # many looks: what is freed before the first would be missed
-    assert resident.peak == pytest.approx(64e6, rel=0.25)
+    assert peak[0] == pytest.approx(64e6, rel=0.25)
 
 
 def test_the_watcher_ends_when_the_block_fails():
-    with pytest.raises(ValueError, match="inside"), ResidentRise() as resident:
+    with pytest.raises(ValueError, match="inside"), resident_rise():
         raise ValueError("inside")
-    assert not resident._thread.is_alive()
+    assert "resident memory" not in [thread.name for thread in threading.enumerate()]

@@ -5,8 +5,8 @@ from sklearn.metrics import roc_auc_score
 
 from kdad.experiments.case import CaseResult
 from kdad.experiments.parameters import AxisParameters
-from kdad.experiments.statistics import draw_weights
 from kdad.experiments.tables import PAIR_COLUMNS, axis_table, category_table, compare_pairs, reference_pairs
+from kdad.metrics.ranking import draw_groups
 
 
 def axis(variants: str, compare_with: str | dict[str, str], **more) -> AxisParameters:
@@ -165,7 +165,7 @@ def test_both_variants_seeds_and_categories_go_through_the_same_resamples():
     ]
     (row,) = compare(results, axis("a b", "b"), resamples=60, seed=7).to_dict("records")
     generator = np.random.default_rng(7)
-    weights = {category: draw_weights(LABELS, 60, generator) for category in ("brick", "grass")}
+    weights = {category: draw_groups(LABELS, np.arange(LABELS.size), 60, generator) for category in ("brick", "grass")}
     differences = []
     for resample in range(60):
         total = 0.0

@@ -14,7 +14,7 @@ import pytest
 
 from kdad.errors import ClusterError, InputError
 from kdad.experiments import workers
-from kdad.experiments.case import Case, failed_case, listen, stop_listening
+from kdad.experiments.case import Case, case_listeners, failed_case
 from kdad.experiments.workers import Cluster, Site, check_scheduler, open_cluster, run_tasks
 from kdad.parameters.blocks import WorkersParameters
 
@@ -65,9 +65,9 @@ class Heard:
 @pytest.fixture
 def heard():
     listener = Heard()
-    listen(listener)
+    case_listeners.append(listener)
     yield listener
-    stop_listening(listener)
+    case_listeners.remove(listener)
 
 
 def where(variant: str, site: Site):

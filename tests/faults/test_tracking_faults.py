@@ -17,6 +17,8 @@ pytestmark = pytest.mark.faults
 
 _PARAMETERS = f"{FEW_GIVEN},scoring.localisation=discrepancy,tracking.patience=3"
 _MOMENTS = 10
+_TRIES = 5
+_TIMEOUT = 900  # seconds; a run takes 20 where nothing else does
 
 
 def _start(project: Path, uri: str | None, seed: int) -> subprocess.Popen:
@@ -29,9 +31,14 @@ def _start(project: Path, uri: str | None, seed: int) -> subprocess.Popen:
     )
 
 
-def _send(project: Path) -> str:
+def _send(project: Path) -> None:
+    """Send what waits. On a busy machine a server may not answer within the seconds that are given to it at a time."""
     command = [sys.executable, "-m", "kdad.tracking"]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+    for _ in range(_TRIES):
+        sent = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        if sent.returncode == 0:
+            return
+    raise AssertionError(sent.stdout + sent.stderr)
 
 
 def _content(uri: str, seed: int) -> dict[str, object]:
@@ -55,6 +62,7 @@ def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, tra
     whole = _start(project, tracking_server.uri, 1000)
     assert whole.wait() == 0, whole.stdout.read()
     seconds = time.monotonic() - began
+    _send(project)  # what a busy machine was too slow for
     expected = _content(tracking_server.uri, 1000)
     assert expected["status"] == "FINISHED" and expected["models"] == ["READY"]
     draw = random.Random(0)
@@ -62,7 +70,7 @@ def test_the_server_is_killed_at_random_moments(tmp_path, migrated_database, tra
         running = _start(project, tracking_server.uri, seed)
         time.sleep(draw.uniform(0.2, 1.0) * seconds)
         tracking_server.kill()
-        output, _ = running.communicate(timeout=300)
+        output, _ = running.communicate(timeout=_TIMEOUT)
         assert running.returncode == 0, output
         assert "Traceback" not in output
         tracking_server.start()
@@ -78,6 +86,7 @@ def test_the_database_is_locked_at_random_moments(tmp_path, migrated_database):
     whole = _start(project, None, 1000)
     assert whole.wait() == 0, whole.stdout.read()
     seconds = time.monotonic() - began
+    _send(project)  # what a busy machine was too slow for
     expected = _content(uri, 1000)
     draw = random.Random(0)
     for seed in range(_MOMENTS):
@@ -85,7 +94,7 @@ def test_the_database_is_locked_at_random_moments(tmp_path, migrated_database):
         time.sleep(draw.uniform(0.2, 0.9) * seconds)
         lock = sqlite3.connect(project / "mlflow.db", isolation_level=None, timeout=30)
         lock.execute("BEGIN EXCLUSIVE")
-        output, _ = running.communicate(timeout=300)
+        output, _ = running.communicate(timeout=_TIMEOUT)
         lock.rollback()
         lock.close()
         assert running.returncode == 0, output

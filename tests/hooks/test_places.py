@@ -17,7 +17,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner
 
 from kdad.datasets.results import ThresholdDataset
-from kdad.hooks.places import PlaceLockHook, PlaceOwnerHook, places_of
+from kdad.hooks.places import PlacesHook, places_of
 from kdad.project.command_line import ExitCode
 from kdad.project.places import OutputFolder, find_owner
 from projects import SMALL, logged_runs, run_pipeline
@@ -57,7 +57,7 @@ def session(tmp_path):
 
     class Session:
         def __init__(self, *others, hook=None):
-            self.hook = hook or PlaceLockHook()
+            self.hook = hook or PlacesHook()
             self._manager = _create_hook_manager()
             _register_hooks(self._manager, (*others, self.hook))
 
@@ -131,7 +131,7 @@ def test_a_place_is_free_when_its_run_has_ended(session, ending):
 
 @pytest.mark.parametrize("ending", ["begin", "end", "fail"])
 def test_a_place_is_free_when_another_hook_fails(session, ending):
-    hook = PlaceLockHook()
+    hook = PlacesHook()
     first = session(Failing(), hook=hook) if ending == "begin" else session(hook=hook)
     if ending == "begin":
         with pytest.raises(RuntimeError, match="no server"):
@@ -145,7 +145,7 @@ def test_a_place_is_free_when_another_hook_fails(session, ending):
 
 
 def test_what_an_interrupted_session_holds_is_the_next_ones(session):
-    hook = PlaceLockHook()
+    hook = PlacesHook()
     session(hook=hook).begin("brick", "grass")  # and neither ends nor fails
     session(hook=hook).begin("brick")
     with pytest.raises(KedroCliError, match="textures/brick"):
@@ -158,7 +158,7 @@ def test_a_worker_neither_frees_the_places_nor_is_refused(session):
     holding.begin("brick")
     worker = os.fork()
     if worker == 0:
-        session(hook=PlaceLockHook())  # as Kedro does there
+        session(hook=PlacesHook())  # as Kedro does there
         os._exit(0)
     os.waitpid(worker, 0)
     with pytest.raises(KedroCliError, match=f"process {os.getpid()} "):
@@ -198,10 +198,10 @@ def test_a_refused_run_is_not_logged_and_sessions_of_one_process_follow_each_oth
 _HOLDER = """
 import sys
 from pathlib import Path
-from kdad.hooks.places import PlaceLockHook
+from kdad.hooks.places import PlacesHook
 
-hook, data = PlaceLockHook(), Path(sys.argv[1]) / "data"
-hook._take("textures/grass", data / ".locks")
+hook, data = PlacesHook(), Path(sys.argv[1]) / "data"
+hook._lock("textures/grass", data / ".locks")
 print("held", flush=True)
 sys.stdin.readline()
 """
@@ -269,10 +269,11 @@ def test_an_interrupted_session_does_not_block_the_next_of_its_process(project, 
 
 @pytest.fixture
 def run(tmp_path):
-    """Begin a run that writes to places, with claims."""
+    """Begin a run that writes to places, with claims, and let it fail or end."""
 
-    def begin(places: list[str], *claims: OutputFolder) -> PlaceOwnerHook:
-        hook = PlaceOwnerHook()
+    def begin(places: list[str], *claims: OutputFolder, left: tuple[str, str] | None = None, fails=False) -> None:
+        hook, manager = PlacesHook(), _create_hook_manager()
+        _register_hooks(manager, (hook,))
         hook.after_context_created(SimpleNamespace(config_loader=SimpleNamespace(claims=claims, outputs="data")))
         names = {f"out{number}": place for number, place in enumerate(places)}
         catalog = DataCatalog(
@@ -282,8 +283,16 @@ def run(tmp_path):
             }
         )
         nodes = [Node(abs, "in", name, name=name) for name in names]
-        hook.before_pipeline_run({"project_path": str(tmp_path)}, Pipeline(nodes), catalog)
-        return hook
+        given = {"run_params": {"project_path": str(tmp_path)}, "pipeline": Pipeline(nodes), "catalog": catalog}
+        manager.hook.before_pipeline_run(**given)
+        if left is not None:
+            folder = tmp_path / "data" / left[0] / places[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / left[1]).write_text("")
+        if fails:
+            manager.hook.on_pipeline_error(**given, error=ValueError())
+        else:
+            manager.hook.after_pipeline_run(**given, run_result={})
 
     return begin
 
@@ -298,7 +307,7 @@ def test_the_places_that_a_run_writes_to_are_recorded_and_no_others(run, tmp_pat
 
 def test_an_embedded_set_leaves_no_record(run, tmp_path):
     run(["textures/brick"], OutputFolder("textures/brick", ""))
-    assert not (tmp_path / "data").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".locks"]
 
 
 def test_a_place_of_another_name_is_said(run, caplog):
@@ -317,25 +326,20 @@ def test_a_place_that_another_root_has_taken_since_is_refused(run):
 
 
 @pytest.mark.parametrize(
-    ("layer", "left", "owner"),
+    ("left", "owner"),
     [
-        (None, None, None),
-        ("02_intermediate", "images.csv", "/screw/[1]/images"),
-        ("05_model_input", "teacher_patches.parquet", None),  # of natural images
+        (None, None),
+        (("02_intermediate", "images.csv"), "/screw/[1]/images"),
+        (("05_model_input", "teacher_patches.parquet"), None),  # of natural images
     ],
 )
-def test_a_new_place_is_given_back_when_a_failed_run_left_nothing_of_the_root(run, tmp_path, layer, left, owner):
+def test_a_new_place_is_given_back_when_a_failed_run_left_nothing_of_the_root(run, tmp_path, left, owner):
     place = "folder/[1]"
-    hook = run([place], OutputFolder(place, "/screw/[1]/images"))
-    if left is not None:
-        folder = tmp_path / "data" / layer / place
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / left).write_text("")
-    hook.on_pipeline_error()
+    run([place], OutputFolder(place, "/screw/[1]/images"), left=left, fails=True)
     assert find_owner(tmp_path / "data", place) == owner
 
 
 def test_a_place_that_was_its_own_before_is_not_given_back(run, tmp_path):
     run(["folder/images"], OutputFolder("folder/images", "/screw/images"))
-    run(["folder/images"], OutputFolder("folder/images", "/screw/images")).on_pipeline_error()
+    run(["folder/images"], OutputFolder("folder/images", "/screw/images"), fails=True)
     assert find_owner(tmp_path / "data", "folder/images") == "/screw/images"

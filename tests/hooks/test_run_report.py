@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kdad.errors import IncompleteError, InputError
-from kdad.hooks import CurrentRun
+from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.run_report import RunReportHook
 from kdad.hooks.run_results import tables_of
 from kdad.tracking.destination import Destination

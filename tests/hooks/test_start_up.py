@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdad.hooks import StartUpHook
+from kdad.hooks.start_up import StartUpHook
 from projects import PROJECT, copy_project
 
 

@@ -16,7 +16,7 @@ from kedro.framework.cli.utils import KedroCliError
 from PIL import Image
 
 import kdad.detectors.mkd.detector
-import kdad.experiments.run
+import kdad.experiments.steps
 import kdad.features.extraction
 from kdad.detectors.opening import open_detector
 from kdad.parameters.strict import flatten
@@ -208,7 +208,7 @@ def test_the_images_of_a_plan_are_data_sets_of_its_run(finished):
 
 @pytest.mark.long
 def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
-    measure = kdad.experiments.run.measure
+    measure = kdad.experiments.steps.measure
     calls = iter(range(100))
 
     def failing(*arguments):
@@ -217,7 +217,7 @@ def test_one_failed_variant_does_not_lose_the_others(project, monkeypatch):
         return measure(*arguments)
 
     shutil.rmtree(project / "data/07_model_output")
-    monkeypatch.setattr(kdad.experiments.run, "measure", failing)
+    monkeypatch.setattr(kdad.experiments.steps, "measure", failing)
     with pytest.raises(KedroCliError, match=r"(?s)1 cases are missing.*no memory left"):
         run_pipeline(project, "test", "mkd_ablation", runtime_params=ONE_AXIS)
     assert mlflow.active_run() is None

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 import kdad.detectors
 from kdad.detectors.detector import Detector
-from kdad.hooks import RunTrackingHook
+from kdad.hooks.run_tracking import RunTrackingHook
 from kdad.project.command_line import ExitCode
 from kept_detectors import DETECTOR, REPORT, nothing_new, predict, read_predictions, train_on_bricks, write_crop
 from projects import FEW, half_written, logged_runs, run_pipeline

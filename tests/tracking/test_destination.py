@@ -19,7 +19,6 @@ from kdad.tracking.destination import (
     Destination,
     axis_link,
     destination_of,
-    experiment_link,
     place_of_ui,
     run_link,
     unreachable,
@@ -122,16 +121,17 @@ def test_a_server_that_is_down():
     assert "refused" in unreachable(Destination(f"http://127.0.0.1:{port}", "kdad", None))
 
 
-def test_links_of_a_run_and_of_an_experiment():
+def test_the_link_of_a_run():
     assert (
         run_link("http://there:1/", "7", "abc")
         == "http://there:1/#/experiments/7/runs/abc?workflowType=machine_learning"
     )
-    assert experiment_link("", "7") == "#/experiments/7/runs?workflowType=machine_learning"
 
 
 def test_an_axis_is_filtered_and_sorted_by_a_metric():
-    options = parse_qs(axis_link("", "7", "abc", "loss_terms").partition("?")[2])
+    place, _, query = axis_link("", "7", "abc", "loss_terms").partition("?")
+    assert place == "#/experiments/7/runs"
+    options = parse_qs(query)
     assert options["searchFilter"] == ["tags.axis = 'loss_terms' and tags.mlflow.parentRunId = 'abc'"]
     assert options["orderByKey"] == ["metrics.`image_auroc`"]
     assert options["workflowType"] == ["machine_learning"]

@@ -5,19 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from kdad.training import loss_listeners
+from kdad.progress import loss_listeners
 from kdad.training.checkpoints import CheckpointFile
 from kdad.training.loop import TrainingTask, train
 from kdad.training.parameters import TrainingParameters
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told():
     """What a listener is told, each epoch with how many had begun by then."""
-    monkeypatch.setattr(loss_listeners, "_listeners", [])
     heard = []
-    loss_listeners.listen(lambda metric, rows: heard.append((metric, {row["epoch"] for row in rows}, len(rows))))
-    return heard
+    loss_listeners.append(lambda metric, rows: heard.append((metric, {row["epoch"] for row in rows}, len(rows))))
+    yield heard
+    loss_listeners.pop()
 
 
 @pytest.mark.parametrize("metric", ["student.{split}.{term}", None])

@@ -1,4 +1,4 @@
-"""Detectors as Kedro data sets: a folder that is written, copies of several, and one by where it lies."""
+"""Detectors as Kedro data sets: a folder that is written, copies of several, and kept ones by where they lie."""
 
 import shutil
 from pathlib import Path
@@ -51,56 +51,38 @@ class LocatedDetectorDataset(ReadOnlyDataset):
 
     A run's is its artifact ``detector``; `tracking` is the MLflow that runs and models are looked for in.
     `successor` is where a detector made from it will be kept, which must be elsewhere. ``latest`` is looked for below
-    `outputs`, a folder of the project.
+    `outputs`, a folder of the project. With `several`, the name of the setting, `location` is a list.
     """
 
     def __init__(
         self,
         *,
-        location: str,
+        location: str | list[str] | None,
         project: str,
         tracking: str | None = None,
         successor: str | None = None,
         outputs: str = DATA,
+        several: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(location=location, metadata=metadata)
-        self._location, self._project, self._tracking = location, Path(project), tracking
-        self._successor, self._outputs = successor, outputs
+        self._location: Any = location
+        self._project, self._tracking = Path(project), tracking
+        self._successor, self._outputs, self._several = successor, outputs, several
 
-    def load(self) -> Predictor:
-        """Open the detector; its record says where it was found."""
-        folder, how = find_detector(self._location, self._project, self._tracking, self._outputs)
+    def load(self) -> Predictor | list[Predictor]:
+        """Open the detector, or all of several; its record says where it was found."""
+        if self._several is None:
+            return self._open(self._location)
+        if not self._location:
+            raise InputError(f"{self._several} is not given; name the detectors, as [FOLDER, models:/NAME@ALIAS]")
+        return [self._open(location) for location in as_list(self._location, list[str])]
+
+    def _open(self, location: str) -> Predictor:
+        folder, how = find_detector(location, self._project, self._tracking, self._outputs)
         if self._successor is not None:
             check_successor(folder, self._project / self._successor)
         return open_found(folder, how)
-
-
-class LocatedDetectorsDataset(ReadOnlyDataset):
-    """Several kept detectors, each as `LocatedDetectorDataset` finds one. `setting` is what names them."""
-
-    def __init__(
-        self,
-        *,
-        locations: list[str] | None,
-        setting: str,
-        project: str,
-        tracking: str | None = None,
-        outputs: str = DATA,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(locations=locations, metadata=metadata)
-        self._locations, self._setting = locations, setting
-        self._project, self._tracking, self._outputs = Path(project), tracking, outputs
-
-    def load(self) -> list[Predictor]:
-        """Open the detectors; raises `InputError` where none are given."""
-        if not self._locations:
-            raise InputError(f"{self._setting} is not given; name the detectors, as [FOLDER, models:/NAME@ALIAS]")
-        locations = as_list(self._locations, list[str])
-        return [
-            open_found(*find_detector(location, self._project, self._tracking, self._outputs)) for location in locations
-        ]
 
 
 def check_successor(folder: Path, successor: Path) -> None:

@@ -71,12 +71,8 @@ class ImageFilesDataset(ReadOnlyDataset):
         return None
 
 
-class WatchedFolderDataset(ReadOnlyDataset):
-    """A folder in which image files arrive; it may be empty still. `setting` is what names it."""
-
-    def __init__(self, *, place: str | None, setting: str, metadata: dict[str, Any] | None = None) -> None:
-        super().__init__(place=place, metadata=metadata)
-        self._place, self._setting = place, setting
+class WatchedFolderDataset(ImageFilesDataset):
+    """A folder in which image files arrive; it may be empty still."""
 
     def load(self) -> Path:
         """Return the folder; raises `InputError` when none is given, or none is there."""

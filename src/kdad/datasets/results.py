@@ -18,7 +18,7 @@ from kdad.features.network import NetworkReference
 from kdad.inference.predictions import Predictions, read_predictions
 from kdad.scoring.threshold import Threshold
 from kdad.storage.disk_space import create_map
-from kdad.storage.replacing import link_or_copy, replace_text
+from kdad.storage.replacing import link_or_copy, replace_text, replacing_file
 
 
 class MapStackDataset(PlaceDataset):
@@ -37,23 +37,14 @@ class MapStackDataset(PlaceDataset):
         for name, stack in data.items():
             target = self._filepath / f"{name}.npy"
             if not _link(stack, target):
-                _write(stack, target)
+                with replacing_file(target) as temporary:
+                    written = create_map(temporary, np.float32, stack.shape)
+                    written[...] = stack
+                    written.flush()
+                    del written  # a file that is open has no other name on Windows
         for path in self._filepath.glob("*.npy"):
             if path.stem not in data:
                 path.unlink()
-
-
-def _write(stack: np.ndarray, target: Path) -> None:
-    """Write a file whole: an interruption, or a disk without room for it, leaves an older one as it was."""
-    temporary = target.with_suffix(".tmp")
-    try:
-        written = create_map(temporary, np.float32, stack.shape)
-        written[...] = stack
-        written.flush()
-        del written  # a file that is open has no other name on Windows
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _link(stack: np.ndarray, target: Path) -> bool:

@@ -17,6 +17,7 @@ from kdad.detectors.folder import FORMAT, DetectorFacts, ImageFacts, write_folde
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
+from kdad.features.cache import Storage
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference, SourceReference, reference_source
 from kdad.networks.source import Source
@@ -330,7 +331,8 @@ class SourceDetector(Detector):
 
     @classmethod
     def extraction_options(cls, settings: SystemSettings, size: tuple[int, int]) -> ExtractionOptions:
-        return ExtractionOptions.of(cls.source_settings(settings).features)
+        found = cls.source_settings(settings).features
+        return ExtractionOptions(found.batch_size, storage=Storage(found.outputs_on_disk, found.images_on_disk))
 
     @classmethod
     def describe(cls, settings: SystemSettings) -> str:

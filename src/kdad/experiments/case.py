@@ -55,9 +55,9 @@ class Case:
         return {"axis": self.axis, "variant": self.variant, "category": self.category, "seed": self.seed}
 
     @property
-    def place(self) -> tuple[str, str, str, int]:
-        """Axis, variant, category and seed."""
-        return self.axis, self.variant, self.category, self.seed
+    def facts(self) -> dict[str, Any]:
+        """What a result takes from it: whose it is, how it differs, and the paper's figures."""
+        return self.head | {"overrides": self.overrides, "varied": self.varied, "paper": self.paper}
 
     @property
     def name(self) -> str:
@@ -119,15 +119,7 @@ class CaseResult(StrictModel):
 
 def failed_case(case: Case, error: str) -> CaseResult:
     """Return the result of a case that failed."""
-    return CaseResult(
-        **case.head,
-        system=case.system,
-        status="failed",
-        error=error,
-        overrides=case.overrides,
-        varied=case.varied,
-        paper=case.paper,
-    )
+    return CaseResult(**case.facts, system=case.system, status="failed", error=error)
 
 
 def histograms_of(result: CaseResult) -> tuple[np.ndarray, np.ndarray] | None:
@@ -180,13 +172,13 @@ def made_by(results: list[CaseResult]) -> str:
 def in_plan_order(cases: Sequence[Case], results: list[CaseResult]) -> list[CaseResult]:
     """Return the result of each case."""
     by_place = {result.place: result for result in results}
-    return [by_place[case.place] for case in cases]
+    return [by_place[case.axis, case.variant, case.category, case.seed] for case in cases]
 
 
 class CaseListener(Protocol):
     """Is told of each case once, in the process that was begun by hand, whichever process runs it.
 
-    What logs cases to MLflow is above this room, and not known to it.
+    It is one of `case_listeners`. What logs cases to MLflow is above this room, and not known to it.
     """
 
     def case_begins(self, case: Case) -> None:
@@ -196,28 +188,4 @@ class CaseListener(Protocol):
         """Take note of a case's result, finished or failed."""
 
 
-_listeners: list[CaseListener] = []
-
-
-def listen(listener: CaseListener) -> None:
-    """Tell `listener` of every case from now on."""
-    if listener not in _listeners:
-        _listeners.append(listener)
-
-
-def stop_listening(listener: CaseListener) -> None:
-    """Tell `listener` nothing more."""
-    if listener in _listeners:
-        _listeners.remove(listener)
-
-
-def tell_begin(case: Case) -> None:
-    """Tell all listeners that a case is begun."""
-    for listener in _listeners:
-        listener.case_begins(case)
-
-
-def tell_end(case: Case, result: CaseResult) -> None:
-    """Tell all listeners a case's result."""
-    for listener in _listeners:
-        listener.case_ends(case, result)
+case_listeners: list[CaseListener] = []

@@ -5,13 +5,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from pydantic import ValidationError
-
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
-from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.strict import bind, nearest_name
 from kdad.storage.content_store import Stores
 
 if TYPE_CHECKING:
@@ -47,8 +45,8 @@ def fit(
         if name not in known:
             raise InputError(f"{system} has no parameter block '{name}'{nearest_name(name, list(known))}")
     wanted = {"name": "folder", "root": str(folder), "category": category, "image_size": image_size}
-    images = _checked(DatasetParameters, wanted | (dataset or {}), "dataset")
-    settings = _checked(SYSTEMS[system].Settings, {name: blocks.get(name, {}) for name in known}, system)
+    images = bind(DatasetParameters, wanted | (dataset or {}), "dataset")
+    settings = bind(SYSTEMS[system].Settings, {name: blocks.get(name, {}) for name in known}, system)
     from kdad.experiments.steps import fit_folder  # here, since torch comes with it
 
     temporary = TemporaryDirectory(prefix="kdad-") if stores is None else None
@@ -57,10 +55,3 @@ def fit(
     if temporary is not None:  # weights that came from a file lie in it, as long as the detector is there
         finalize(made, temporary.cleanup)
     return made
-
-
-def _checked(model: Any, values: dict[str, Any], block: str) -> Any:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise InputError("\n".join(["parameters cannot be used:", *every_message(error, block)])) from None

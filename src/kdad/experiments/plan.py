@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
@@ -12,7 +10,7 @@ from kdad.experiments.case import Case
 from kdad.experiments.parameters import AblationParameters
 from kdad.images.united import every_category
 from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
-from kdad.parameters.strict import first_message, flatten, merge, nearest_name
+from kdad.parameters.strict import bind, flatten, merge, nearest_name
 
 #: Ablations whose name is not that of their system.
 _SYSTEM_OF = {"students_ablation": "uninformed_students"}
@@ -101,7 +99,7 @@ def _varied_images(dataset: DatasetParameters, block: dict[str, Any], who: str) 
         if field not in _OF_IMAGES and not (field == "category" and isinstance(value, list)):
             may = f"{', '.join(_OF_IMAGES)}, and category to {UNITED}"
             raise InputError(f"{who} changes 'dataset.{field}'; of the images it may change {may}")
-    return _bind_dataset(dataset.model_dump() | block, who) if block else dataset
+    return bind(DatasetParameters, dataset.model_dump() | block, f"{who}: dataset") if block else dataset
 
 
 def _values(settings: SystemSettings, dataset: DatasetParameters, names: list[str]) -> dict[str, Any]:
@@ -113,10 +111,7 @@ def _values(settings: SystemSettings, dataset: DatasetParameters, names: list[st
 def bind_settings(system: str, blocks: dict[str, Any], where: str) -> SystemSettings:
     """Bind a system's parameter blocks; raises `InputError` that names the field below `where`."""
     model = SYSTEMS[system].Settings
-    try:
-        return model.model_validate({name: blocks[name] for name in model.model_fields})
-    except ValidationError as error:
-        raise InputError(f"{where}{first_message(error)}") from None
+    return bind(model, {name: blocks[name] for name in model.model_fields}, where)
 
 
 def category_datasets(
@@ -124,7 +119,7 @@ def category_datasets(
 ) -> dict[str, DatasetParameters]:
     """Return each category's dataset block by its name; `name` says in errors whose categories they are."""
     if categories is None:
-        bound = _bind_dataset(dataset, "dataset")
+        bound = bind(DatasetParameters, dataset, "dataset")
         return {bound.category_name: bound}
     if categories == ["all"]:
         categories = _every_category(dataset)
@@ -132,7 +127,8 @@ def category_datasets(
     found = {}
     for category in categories:
         is_number = field == "normal_class" and str(category).isdigit()
-        bound = _bind_dataset(dataset | {field: int(category) if is_number else category}, f"{name}.categories")
+        given = dataset | {field: int(category) if is_number else category}
+        bound = bind(DatasetParameters, given, f"{name}.categories")
         found[bound.category_name] = bound
     return found
 
@@ -144,13 +140,6 @@ def shares_classes(datasets: dict[str, DatasetParameters], settings: SystemSetti
     source = getattr(settings, "source", None)
     alike = source is None or source.input_normalisation != "dataset"
     return len(datasets) > 1 and labelled and alike
-
-
-def _bind_dataset(dataset: dict[str, Any], where: str) -> DatasetParameters:
-    try:
-        return DatasetParameters.model_validate(dataset)
-    except ValidationError as error:
-        raise InputError(f"{where}: {first_message(error)}") from None
 
 
 def _every_category(dataset: dict[str, Any]) -> list[str | int]:

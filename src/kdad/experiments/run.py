@@ -1,29 +1,19 @@
 """A case is run: fitted, mapped, measured, or found done."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 
 import numpy as np
 import psutil
 
 from kdad.detectors.detector import Detector, FitResult
-from kdad.detectors.evaluation import RawMaps, maps_to_measure
+from kdad.detectors.evaluation import RawMaps, map_images, maps_to_measure
+from kdad.experiments import steps
 from kdad.experiments.case import Case, CaseResult, code_of
-from kdad.experiments.steps import (
-    RunContext,
-    calibrate,
-    decide,
-    extract_features,
-    fit_detector,
-    map_images,
-    measure,
-    prepare_frozen,
-    smooth_maps,
-)
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
@@ -35,47 +25,41 @@ from kdad.storage.content_store import content_key
 _INTERVAL = 0.01  # seconds between looks
 
 
-class ResidentRise:
-    """Around a block: `peak` is the most by which resident memory rose above its start, in bytes.
+@contextmanager
+def resident_rise() -> Iterator[list[int]]:
+    """Yield a list whose one number is the most bytes by which resident memory has risen above the block's start.
 
     Looked at every 10 ms by a thread, so what is freed sooner may be missed, as is what fits into memory freed before.
     """
+    process, ended = psutil.Process(), threading.Event()
+    start, peak = process.memory_info().rss, [0]
 
-    def __init__(self) -> None:
-        self.peak = 0
-        self._process = psutil.Process()
-        self._ended = threading.Event()
+    def look() -> None:
+        peak[0] = max(peak[0], process.memory_info().rss - start)
 
-    def __enter__(self) -> "ResidentRise":
-        self._start = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+    def watch() -> None:
+        while not ended.wait(_INTERVAL):
+            look()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._look()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_INTERVAL):
-            self._look()
-
-    def _look(self) -> None:
-        self.peak = max(self.peak, self._process.memory_info().rss - self._start)
+    thread = threading.Thread(target=watch, name="resident memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
+        look()
 
 
-def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseResult:
+def run_case(case: Case, feature_set: FeatureSet, context: steps.RunContext) -> CaseResult:
     """Fit, map and measure a case, or find it done; raises `InputError` for settings that cannot be used.
 
     The result's folder holds detector, heat maps, scores, loss history, and what the pixel bootstrap needs.
     """
     detector, settings = case.detector, case.settings
     train_context = context.train_context(case.seed)
-    feature_set, references = prepare_frozen(detector, settings, feature_set, train_context)
-    feature_set = extract_features(detector, settings, feature_set, references, context)
+    feature_set, references = steps.prepare_frozen(detector, settings, feature_set, train_context)
+    feature_set = steps.extract_features(detector, settings, feature_set, references, context)
     scored = replace(feature_set, split=feature_set.split.of_member(case.member)) if case.member else feature_set
     truth = read_ground_truth(scored.split, feature_set.images, context.measuring.resolution)
     key = content_key(
@@ -92,23 +76,14 @@ def run_case(case: Case, feature_set: FeatureSet, context: RunContext) -> CaseRe
     )
 
     def build(folder: Path) -> None:
-        with ResidentRise() as resident:
-            made, fitting = fit_detector(detector, settings, feature_set, references, train_context)
-            raw = map_images(made, scored, made.methods[:1], context)
-        _measure_into(folder, case, made, fitting, raw, resident.peak, scored, truth, context)
+        with resident_rise() as peak:
+            made, fitting = steps.fit_detector(detector, settings, feature_set, references, train_context)
+            raw = map_images(made, scored, made.methods[:1], context.cases)
+        _measure_into(folder, case, made, fitting, raw, peak[0], scored, truth, context)
 
     folder, reused = context.cases.obtain(key, build)
     found = CaseResult.model_validate_json((folder / "result.json").read_text())
-    return found.model_copy(
-        update={
-            **case.head,
-            "overrides": case.overrides,
-            "varied": case.varied,
-            "paper": case.paper,
-            "folder": str(folder),
-            "reused": reused,
-        }
-    )
+    return found.model_copy(update=case.facts | {"folder": str(folder), "reused": reused})
 
 
 def _measure_into(
@@ -120,15 +95,15 @@ def _measure_into(
     peak: int,
     feature_set: FeatureSet,
     truth: GroundTruth,
-    context: RunContext,
+    context: steps.RunContext,
 ) -> None:
     """Smooth, score, decide and measure, and leave everything in `folder`; `peak` is in bytes."""
     started = perf_counter()
-    smoothed = smooth_maps(detector, feature_set, raw.stacks)
-    table, threshold = decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
+    smoothed = steps.smooth_maps(detector, feature_set, raw.stacks)
+    table, threshold = steps.decide(detector, feature_set.split, raw.scores, smoothed, context.measuring)
     test = table[table["split"] == "test"].reset_index(drop=True)
     shown = {method: smoothed[method] for method in detector.methods[:1]}
-    measured, curves = measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
+    measured, curves = steps.measure(detector, feature_set.split, table, raw.stacks, shown, truth, context.measuring)
     metrics = numbers_of(measured)
     maps = maps_to_measure(detector, feature_set.split, raw.stacks, shown)
     for method, found in maps.items():
@@ -144,7 +119,7 @@ def _measure_into(
     test[["id", "label", "kind", "score", "threshold", "decision"]].to_csv(folder / "scores.csv", index=False)
     if fitting.history is not None:
         fitting.history.to_csv(folder / "loss_history.csv", index=False)
-    kept = calibrate(detector, feature_set, table, threshold, smoothed, measured, context.measuring)
+    kept = steps.calibrate(detector, feature_set, table, threshold, smoothed, measured, context.measuring)
     kept.save(folder / "detector")
     state = detector.state_dict().values()
     result = CaseResult(

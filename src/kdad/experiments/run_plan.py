@@ -10,7 +10,7 @@ from kdad.compute import prepare_compute
 from kdad.detectors.evaluation import extract_features
 from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
-from kdad.experiments.case import Case, CaseResult, failed_case, tell_begin, tell_end
+from kdad.experiments.case import Case, CaseResult, case_listeners, failed_case
 from kdad.experiments.plan import Plan
 from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
@@ -117,7 +117,8 @@ class CaseReport:
         """Note the time, and tell that the case is begun."""
         if case.name not in self._began:  # one whose worker was lost begins again
             self._began[case.name] = perf_counter()
-            tell_begin(case)
+            for listener in case_listeners:
+                listener.case_begins(case)
 
     def end(self, case: Case, result: CaseResult) -> None:
         """Tell the result, and say how long the case took, and whether it was found done or failed."""
@@ -125,4 +126,5 @@ class CaseReport:
         seconds = format_duration(perf_counter() - self._began.pop(case.name))
         how = ", found done" if result.reused else "" if result.finished else ", failed"
         logger.info("Case %d/%d %s: %s%s", self._ended, self._total, case.name, seconds, how, extra=PLAIN)
-        tell_end(case, result)
+        for listener in case_listeners:
+            listener.case_ends(case, result)

@@ -1,42 +1,20 @@
 """Which differences between variants are real: the same test images, resampled for both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from kdad.metrics.ranking import draw_groups
 
+def summarise_difference(observed: float, resampled: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the difference, its 95 % percentile interval, and the two-sided p-value that there is none.
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference of AUROC, its 95 % percentile interval, and the two-sided p-value that there is none."""
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
-
-
-def draw_weights(
-    labels: np.ndarray, resamples: int, generator: np.random.Generator, groups: list[str] | None = None
-) -> np.ndarray:
-    """Return `(resamples, N)`: how often each image is drawn, each label resampled to its own count.
-
-    With `groups`, one an image, whole groups are drawn.
-    """
-    return draw_groups(labels, np.asarray(groups) if groups else np.arange(labels.size), resamples, generator)
-
-
-def summarise_difference(observed: float, resampled: np.ndarray) -> Difference:
-    """Return the difference with its percentile interval; p is twice the smaller share of resamples beyond 0.
-
-    It says whether other test images would show the difference, not whether other trainings would.
+    That is twice the smaller share of resamples beyond 0: whether other test images would show the difference, not
+    whether other trainings would.
     """
     low, high = np.quantile(resampled, [0.025, 0.975])
     beyond = min((resampled <= 0).mean(), (resampled >= 0).mean())
     smallest = 1 / (len(resampled) + 1)
-    return Difference(float(observed), float(low), float(high), float(min(max(2 * beyond, smallest), 1.0)))
+    return float(observed), float(low), float(high), float(min(max(2 * beyond, smallest), 1.0))
 
 
 def mcnemar(first_alone: int, second_alone: int) -> float:

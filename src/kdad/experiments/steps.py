@@ -12,16 +12,6 @@ import torch
 from kdad.compute import Compute, DeviceName, choose_compute
 from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector, FitResult, TrainContext
-from kdad.detectors.evaluation import (
-    RawMaps,
-    calibrate_float32,
-    maps_to_measure,
-    set_pixel_threshold,
-    set_threshold,
-    threshold_scores,
-    thresholds_by_category,
-)
-from kdad.detectors.evaluation import map_images as map_known_images
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.extraction import FeatureSet
@@ -110,11 +100,6 @@ def fit_detector(
     return made, fitting
 
 
-def map_images(made: Detector, feature_set: FeatureSet, methods: list[str], context: RunContext) -> RawMaps:
-    """Score normal validation and test images, and map them; maps of costly methods are of test images alone."""
-    return map_known_images(made, feature_set, methods, context.cases)
-
-
 def smooth_maps(made: Detector, feature_set: FeatureSet, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say; ignored pixels have the lowest value of the others."""
     smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw_maps.items()}
@@ -139,7 +124,9 @@ def decide(
 
     The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
     """
-    return threshold_scores(made, split, raw_scores, anomaly_maps, measuring.threshold_quantile, measuring.group_score)
+    return evaluation.threshold_scores(
+        made, split, raw_scores, anomaly_maps, measuring.threshold_quantile, measuring.group_score
+    )
 
 
 def measure(
@@ -156,9 +143,9 @@ def measure(
     Returns the metrics, and by method the curves behind those of pixels.
     """
     test = scores[scores["split"] == "test"].reset_index(drop=True)
-    maps = maps_to_measure(made, split, raw_maps, anomaly_maps)
+    maps = evaluation.maps_to_measure(made, split, raw_maps, anomaly_maps)
     measured, curves = measure_maps(test, maps, truth, measuring)
-    own = thresholds_by_category(scores, measuring.threshold_quantile)
+    own = evaluation.thresholds_by_category(scores, measuring.threshold_quantile)
     cuts = {name: calibration.threshold.value for name, calibration in own.items()}
     return measured | ({"categories": measure_categories(test, maps, truth, measuring, cuts)} if own else {}), curves
 
@@ -173,9 +160,9 @@ def calibrate(
     measuring: MeasuringParameters,
 ) -> Detector:
     """Give a detector its thresholds, the normal scores that others are ranked among, and its metrics."""
-    set_pixel_threshold(made, feature_set, anomaly_maps, measuring.threshold_quantile, measuring.min_area)
+    evaluation.set_pixel_threshold(made, feature_set, anomaly_maps, measuring.threshold_quantile, measuring.min_area)
     made.record = made.record | {"metrics": numbers_of(measured)}
-    return set_threshold(made, scores, threshold, anomaly_maps)
+    return evaluation.set_threshold(made, scores, threshold, anomaly_maps)
 
 
 def fit_folder(
@@ -192,17 +179,22 @@ def fit_folder(
     feature_set, frozen = prepare_frozen(detector, settings, FeatureSet(images, split, {}), context.train_context())
     feature_set = extract_features(detector, settings, feature_set, frozen, context)
     made, _ = fit_detector(detector, settings, feature_set, frozen, context.train_context())
-    raw = map_images(made, feature_set, made.methods, context)
+    raw = evaluation.map_images(made, feature_set, made.methods, context.cases)
     smoothed = smooth_maps(made, feature_set, raw.stacks)
     scores, threshold = decide(made, feature_set.split, raw.scores, smoothed, context.measuring)
     truth = read_ground_truth(feature_set.split, feature_set.images, context.measuring.resolution)
     measured, _ = measure(made, feature_set.split, scores, raw.stacks, smoothed, truth, context.measuring)
-    calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
+    evaluation.calibrate_float32(made, feature_set, context.measuring.threshold_quantile)
     return calibrate(made, feature_set, scores, threshold, smoothed, measured, context.measuring)
 
 
 def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
-    """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later."""
+    """Return what a detector remembers of how it was made: data, seed, commit, date; metrics come later.
+
+    What was `seen` are digests of the files that it learns from, or sets its threshold on.
+    """
+    rows = [*feature_set.split.rows("train"), *feature_set.split.rows("validation")]
+    seen = {digest for row in rows if (digest := feature_set.images.file_digest(int(row))) is not None}
     return {
         "dataset": feature_set.images.name,
         "category": feature_set.images.category,
@@ -215,11 +207,5 @@ def record_of(feature_set: FeatureSet, seed: int) -> dict[str, Any]:
         "commit": code_version(Path.cwd()),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "metrics": {},
-        "seen": " ".join(sorted(_digests_seen(feature_set))),
+        "seen": " ".join(sorted(seen)),
     }
-
-
-def _digests_seen(feature_set: FeatureSet) -> set[str]:
-    """Return the digests of files that a detector learns from, or sets its threshold on."""
-    rows = [*feature_set.split.rows("train"), *feature_set.split.rows("validation")]
-    return {digest for row in rows if (digest := feature_set.images.file_digest(int(row))) is not None}

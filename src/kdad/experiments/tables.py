@@ -7,9 +7,9 @@ import pandas as pd
 
 from kdad.experiments.case import CaseResult
 from kdad.experiments.parameters import AxisParameters
-from kdad.experiments.statistics import draw_weights, holm, summarise_difference
+from kdad.experiments.statistics import holm, summarise_difference
 from kdad.metrics.names import COMPARED
-from kdad.metrics.ranking import image_aurocs, pixel_aurocs
+from kdad.metrics.ranking import draw_groups, image_aurocs, pixel_aurocs
 
 COSTS = {"train_seconds": "training, s", "parameters": "weights", "flops": "FLOPs an image"}
 PAIR_COLUMNS = ["axis", "variant", "reference", "metric", "difference", "low", "high", "p", "p_holm", "real", "cases"]
@@ -97,8 +97,8 @@ def compare_pairs(
     """
     done = [result for result in results if result.axis == axis and result.finished]
     labels = {result.category: np.asarray(result.labels) for result in done}
-    groups = {result.category: result.groups for result in done}
-    weights = {name: draw_weights(found, resamples, generator, groups[name]) for name, found in labels.items()}
+    groups = {result.category: np.asarray(result.groups or range(len(result.labels))) for result in done}
+    weights = {name: draw_groups(found, groups[name], resamples, generator) for name, found in labels.items()}
     areas: dict[tuple[str, str], dict[Place, np.ndarray]] = {}
     for result in done:
         place, drawn = (result.category, result.seed), weights[result.category]
@@ -116,8 +116,7 @@ def compare_pairs(
             common = {place: first[place] - second[place] for place in first if place in second}
             if common:
                 difference = _average_places(common)
-                found = summarise_difference(difference[0], difference[1:])
-                values = [found.mean, found.low, found.high, found.p_value]
+                values = summarise_difference(difference[0], difference[1:])
                 rows.append([axis, variant, reference, metric, *values, len(common)])
     pairs = pd.DataFrame(rows, columns=[*PAIR_COLUMNS[:8], "cases"])
     pairs["p_holm"] = holm(pairs["p"].to_numpy()) if len(pairs) else []

@@ -26,7 +26,6 @@ from kdad.images.image_set import ImageSet
 from kdad.images.published.one_class import EveryClass
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
-from kdad.networks.parameters import FeatureParameters
 from kdad.progress import counted
 from kdad.storage.content_store import ContentStore, content_key
 
@@ -64,12 +63,6 @@ class ExtractionOptions:
     batch_size: int
     keep: bool | None = True
     storage: Storage = field(default_factory=Storage)
-
-    @classmethod
-    def of(cls, parameters: FeatureParameters) -> "ExtractionOptions":
-        """Return what a ``features:`` block says."""
-        storage = Storage(parameters.outputs_on_disk, parameters.images_on_disk)
-        return cls(parameters.batch_size, storage=storage)
 
 
 def read_images(images: ImageSet, rows: np.ndarray) -> Tensor:

@@ -20,6 +20,7 @@ class CurrentRun:
     settings: TrackingParameters = field(default_factory=TrackingParameters)
     parameters: dict[str, Any] = field(default_factory=dict)
     project: Path = Path()
+    ui: dict[str, str] = field(default_factory=dict)  # where MLflow's pages are shown
     in_case: bool = False  # of a plan
 
     @property

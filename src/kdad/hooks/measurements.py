@@ -1,12 +1,15 @@
-"""A run's results as MLflow's metrics: one name each, the same in all pipelines."""
+"""What MLflow holds of a run: results as metrics, one name each, the same in all pipelines, losses, and data sets."""
 
+import json
 import re
 import time
 from typing import Any
 
 import pandas as pd
 
+from kdad.images.splits import PARTS, Split
 from kdad.metrics.names import METRICS
+from kdad.parameters.dataset import DatasetParameters
 
 #: What `metrics.json` says beside results: whose they are, and what they cost.
 _NO_RESULTS = ("seed", "image_size", "seconds", "peak_memory_gb", "features_reused", "fitting_reused")
@@ -51,18 +54,51 @@ def facts_of(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: int(value) if float(value).is_integer() else value for name, value in known.items()}
 
 
-def loss_series(history: pd.DataFrame, network: str) -> list[tuple[str, float, int, int]]:
-    """Return a loss history (epoch, split, term, value) as ``network.split.term`` by epoch: name, value, time, step."""
-    return epoch_series(f"{network}.{{split}}.{{term}}", history.to_dict("records"))
-
-
-def epoch_series(metric: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
-    """Return rows of a loss history under the names that `metric` makes of split and term."""
+def loss_series(metric: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
+    """Return rows of a loss history (epoch, split, term, value) as `TrackedRun.series` takes them: name, value, time,
+    step. `metric` makes the names of split and term, as ``cloner.{split}.{term}``.
+    """
     now = int(time.time() * 1000)
     return [
         (metric.format(split=row["split"], term=row["term"]), float(row["value"]), now, int(row["epoch"]))
         for row in rows
     ]
+
+
+def data_inputs(table: pd.DataFrame, dataset: DatasetParameters) -> list[dict[str, Any]]:
+    """Return the images of each part of a split: name, digest, counts and context, as `TrackedRun.inputs` takes them.
+
+    A plan's table has a column ``category``, as it holds the splits of several.
+    """
+    if "category" not in table:
+        return _of_category(table, dataset, dataset.category_name)
+    parts = [_of_category(part, dataset, str(category)) for category, part in table.groupby("category", sort=False)]
+    return [inputs for part in parts for inputs in part]
+
+
+def _of_category(table: pd.DataFrame, dataset: DatasetParameters, category: str) -> list[dict[str, Any]]:
+    split = Split(table)
+    found = []
+    for part, context in PARTS.items():
+        rows = table.iloc[split.rows(part)]
+        if len(rows) == 0:
+            continue
+        counts = {"images": len(rows), **{str(kind): int(count) for kind, count in rows["kind"].value_counts().items()}}
+        digest = Split(rows).images_digest
+        source = {"dataset": dataset.name, "category": category, "root": dataset.origin or ""}
+        found.append(
+            {
+                "context": context,
+                "dataset": {
+                    "name": f"{dataset.name}/{category}",
+                    "digest": digest,
+                    "source_type": "kdad",
+                    "source": json.dumps(source),
+                    "profile": json.dumps(counts),
+                },
+            }
+        )
+    return found
 
 
 def _taken(name: str) -> str:

@@ -18,46 +18,44 @@ from kdad.storage.replacing import ProcessLock
 logger = logging.getLogger(__name__)
 
 _LOCKS = ".locks"
+#: The layer of patches of natural images, which no root has a part in.
+_OF_NO_ROOT = "05_model_input"
 
 
-class _PlaceHook:
-    """Knows the folder of the project that results are written below, and what they are named after."""
-
-    def __init__(self) -> None:
-        self._loader: Any = None
-
-    @hook_impl
-    def after_context_created(self, context: Any) -> None:
-        """Keep the loader, which knows both."""
-        self._loader = context.config_loader
-
-    @property
-    def _outputs(self) -> str:
-        return DATA if self._loader is None else self._loader.outputs
-
-
-class PlaceLockHook(_PlaceHook):
-    """Holds a lock on every place that a run writes to, from before its first node to its end.
+class PlacesHook:
+    """Locks every place that a run writes to, from before its first node to its end, and records whose results it has.
 
     A run that meets another one there ends with a message, before anything of it is logged or written. Kedro runs one
-    session at a time in a process: what an earlier session still holds, being interrupted, is the next one's.
+    session at a time in a process: what an earlier session still holds, being interrupted, is the next one's. Results
+    that go elsewhere than usual are said.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self._loader: Any = None
         self._held: list[ProcessLock] = []
+        self._new: list[tuple[Path, OutputFolder]] = []
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep the loader, which knows the folder that results are written below, and whose they are."""
+        self._loader = context.config_loader
 
     @hook_impl(wrapper=True, tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> Generator[None, Any, Any]:
-        """Take the locks; raises `CommandLineError` that names the process which holds one."""
+        """Take the places; raises `CommandLineError` that names the process, or the root, which has one."""
         self._free()
         data = Path(run_params["project_path"]) / self._outputs
         try:
-            for place in places_written(pipeline, catalog, data):
-                self._take(place, data / _LOCKS)
+            places = places_written(pipeline, catalog, data)
+            for place in places:
+                self._lock(place, data / _LOCKS)
+            # Of two runs begun at once on roots of one name the second has been refused.
+            for claim in self._loader.claims if self._loader is not None else []:
+                if claim.place in places:
+                    self._reserve(claim, data)
             return (yield)
         except BaseException:  # here or in another hook: the run does not begin
-            self._free()
+            self._give_back()
             raise
 
     @hook_impl(wrapper=True)
@@ -68,9 +66,19 @@ class PlaceLockHook(_PlaceHook):
         finally:
             self._free()
 
-    on_pipeline_error = after_pipeline_run  # of a failed run too
+    @hook_impl(wrapper=True)
+    def on_pipeline_error(self) -> Generator[None, Any, Any]:
+        """Give the places back."""
+        try:
+            return (yield)
+        finally:
+            self._give_back()
 
-    def _take(self, place: str, folder: Path) -> None:
+    @property
+    def _outputs(self) -> str:
+        return DATA if self._loader is None else self._loader.outputs
+
+    def _lock(self, place: str, folder: Path) -> None:
         lock = ProcessLock(folder / f"{_file_name(place)}.lock")
         try:
             taken = lock.take(wait=False)
@@ -84,7 +92,30 @@ class PlaceLockHook(_PlaceHook):
             )
         self._held.append(lock)
 
+    def _reserve(self, claim: OutputFolder, data: Path) -> None:
+        try:
+            if reserve(data, claim):
+                self._new.append((data, claim))
+        except InputError as error:  # another root has taken it since the catalog was made
+            raise CommandLineError(str(error), ExitCode.OCCUPIED) from None
+        if claim.taken is not None:
+            logger.info(
+                "Results of '%s' lie in %s/*/%s, as %s/*/%s holds those of another root of that name",
+                *(claim.root, self._outputs, claim.place, self._outputs, claim.taken),
+                extra=PLAIN,
+            )
+
+    def _give_back(self) -> None:
+        """Free the places, and forget new ones where nothing of the root was left: one that was mistyped, say."""
+        for data, claim in self._new:
+            layers = (layer for layer in data.iterdir() if layer.name != _OF_NO_ROOT)
+            files = (path for layer in layers for path in (layer / claim.place).rglob("*") if path.is_file())
+            if all(path.name == RECORD for path in files):
+                release(data, claim)
+        self._free()
+
     def _free(self) -> None:
+        self._new = []
         while self._held:
             self._held.pop().free()
 
@@ -117,49 +148,3 @@ def _file_name(place: str) -> str:
     """Return a readable file name that is of this place alone."""
     readable = "".join(letter if letter.isalnum() else "_" for letter in place)[-60:]
     return f"{readable}.{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
-#: The layer of patches of natural images, which no root has a part in.
-_OF_NO_ROOT = "05_model_input"
-
-
-class PlaceOwnerHook(_PlaceHook):
-    """Records the root of every place that a run writes to, and says when results go elsewhere than usual.
-
-    Runs once the places are locked, so that of two runs begun at once on roots of one name the second is refused.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._new: list[tuple[Path, OutputFolder]] = []
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Take the places; raises `CommandLineError` when another root has taken one since the catalog was made."""
-        data = Path(run_params["project_path"]) / self._outputs
-        written = set(places_written(pipeline, catalog, data))
-        self._new = []
-        for claim in self._loader.claims if self._loader is not None else []:
-            if claim.place not in written:
-                continue
-            try:
-                if reserve(data, claim):
-                    self._new.append((data, claim))
-            except InputError as error:
-                raise CommandLineError(str(error), ExitCode.OCCUPIED) from None
-            if claim.taken is not None:
-                logger.info(
-                    "Results of '%s' lie in %s/*/%s, as %s/*/%s holds those of another root of that name",
-                    *(claim.root, self._outputs, claim.place, self._outputs, claim.taken),
-                    extra=PLAIN,
-                )
-
-    @hook_impl
-    def on_pipeline_error(self) -> None:
-        """Give back new places where nothing of the root was left: one that was mistyped does not keep the name."""
-        for data, claim in self._new:
-            layers = (layer for layer in data.iterdir() if layer.name != _OF_NO_ROOT)
-            files = (path for layer in layers for path in (layer / claim.place).rglob("*") if path.is_file())
-            if all(path.name == RECORD for path in files):
-                release(data, claim)
-        self._new = []

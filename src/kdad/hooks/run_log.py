@@ -11,14 +11,13 @@ from kedro.framework.hooks import hook_impl
 
 from kdad.datasets.place import file_of
 from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.data_inputs import data_inputs
-from kdad.hooks.measurements import epoch_series, facts_of, headline, loss_series
+from kdad.hooks.measurements import data_inputs, facts_of, headline, loss_series
 from kdad.hooks.run_results import describe_run
 from kdad.hooks.run_tracking import command_of
 from kdad.parameters.dataset import DatasetParameters
+from kdad.progress import loss_listeners
 from kdad.tracking.prediction_needs import requirements_of
 from kdad.tracking.run import TrackedRun
-from kdad.training.loss_listeners import listen
 
 _FIRST = "image_auroc"
 _PREDICTOR = ("detectors.predictor", "Predictor")  # a detector, or a file that one was exported to
@@ -39,14 +38,9 @@ class RunLogHook:
         self._catalog: Any = None
 
     @hook_impl
-    def after_catalog_created(self, catalog: Any) -> None:
-        """Keep the catalog, whose entries say what they are."""
-        self._catalog = catalog
-
-    @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Note the time, and the command."""
-        self._began, self._command = time.perf_counter(), command_of(run_params)
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+        """Note the time, the command, and the catalog, whose entries say what they are."""
+        self._began, self._command, self._catalog = time.perf_counter(), command_of(run_params), catalog
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -67,7 +61,8 @@ class RunLogHook:
     @hook_impl
     def before_node_run(self) -> None:
         """Hear of losses, in whichever process the node runs."""
-        listen(self._log_losses)
+        if self._log_losses not in loss_listeners:
+            loss_listeners.append(self._log_losses)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -88,7 +83,7 @@ class RunLogHook:
     def _log_losses(self, metric: str, rows: list[dict[str, Any]]) -> None:
         run = self._current.tracked
         if run is not None and not self._current.in_case:  # a case's come after its results, with which charts begin
-            run.series(epoch_series(metric, rows))
+            run.series(loss_series(metric, rows))
             run.mark_begun()
 
     def _log_model(self, run: TrackedRun, folder: Path, system: str) -> None:
@@ -125,7 +120,8 @@ def _log(run: TrackedRun, kind: str, name: str, dataset: Any, data: Any) -> None
     elif kind == "methods":  # whose other metrics are those of their own runs
         run.metrics({f"{method}.{_FIRST}": found[_FIRST] for method, found in data.items() if _FIRST in found})
     elif kind == "history":
-        run.series(loss_series(data, data.attrs.get("network", name.removesuffix("_loss_history"))))
+        network = data.attrs.get("network", name.removesuffix("_loss_history"))
+        run.series(loss_series(f"{network}.{{split}}.{{term}}", data.to_dict("records")))
     elif kind == "tag":
         run.tags({name: data})
     if isinstance(data, dict) and not data:

@@ -30,12 +30,6 @@ class RunReportHook:
 
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
-        self._ui: dict[str, str] = {}
-
-    @hook_impl
-    def after_context_created(self, context: Any) -> None:
-        """Keep where MLflow's pages are shown."""
-        self._ui = context.config_loader["mlflow"].get("ui", {})
 
     @hook_impl(tryfirst=True)
     def after_pipeline_run(
@@ -78,7 +72,7 @@ class RunReportHook:
         experiment = tracked.experiment
         if experiment is None or run is None:
             return {"MLflow": f"run {run} is sent when it answers"}
-        place = place_of_ui(destination, self._ui)
+        place = place_of_ui(destination, self._current.ui)
         opened = "  (`make mlflow` opens it)" if destination.is_local else ""
         compared = {f"Compare {axis}": axis_link(place, experiment, run, axis) for axis in axes}
         return compared | {"MLflow run": run_link(place, experiment, run) + opened}

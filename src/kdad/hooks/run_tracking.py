@@ -5,13 +5,12 @@ import getpass
 import logging
 import os
 import shlex
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.errors import is_unusable_input
@@ -42,7 +41,6 @@ class RunTrackingHook:
     def __init__(self, current: CurrentRun) -> None:
         self._current = current
         self._configuration: dict[str, Any] = {}
-        self._before: Any = None
         atexit.register(self.close)
 
     @hook_impl
@@ -50,6 +48,7 @@ class RunTrackingHook:
         """Keep what the session is configured with; its configuration may lie outside its project."""
         context.config_loader.project = Path(context.project_path)
         self._configuration = context.config_loader["mlflow"]
+        self._current.ui = self._configuration.get("ui", {})
         self._current.parameters = context.config_loader["parameters"]  # plain: the context has bound its own to models
         self._current.project = Path(context.project_path)
         self._current.settings = TrackingParameters.model_validate(self._current.parameters.get("tracking", {}))
@@ -82,7 +81,6 @@ class RunTrackingHook:
         self._current.run, self._current.uploader, self._current.destination = run, uploader, destination
         run.parameters(self._parameters_of(pipeline))
         uploader.start()
-        self._catch_termination()
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -121,23 +119,13 @@ class RunTrackingHook:
         """Return every parameter that the pipeline takes, by dotted names."""
         blocks = {name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:")}
         chosen = sorted(name for name in blocks if name.partition(".")[0] not in _MACHINERY)
-        found = {name: _resolve(self._current.parameters, name) for name in chosen}
-        return flatten({name: value for name, value in found.items() if value is not None})
-
-    def _catch_termination(self) -> None:
-        """Let SIGTERM end the process in order, as Ctrl-C does: children, workers and partial folders too."""
-        default = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM)
-        if default is signal.SIG_DFL:
-            self._before = default
-            signal.signal(signal.SIGTERM, _terminate)
+        found = {name: resolve_nested_dict_path(self._current.parameters, name) for name in chosen}
+        return flatten({name: value for name, value in found.items() if value not in (_MISSING, None)})
 
     def _end(self, status: str, wait: bool = True) -> None:
         run, uploader = self._current.run, self._current.uploader
         self._current.run = self._current.uploader = None
         forget_run()
-        if self._before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
         destination = self._current.destination
         if run is None or uploader is None or destination is None:
             return
@@ -207,13 +195,3 @@ def _active_run() -> str | None:
         return None
     logger.info("this run is logged as a child of the active MLflow run '%s'", active.info.run_name)
     return active.info.run_id
-
-
-def _resolve(values: Any, name: str) -> Any:
-    for part in name.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)

@@ -25,13 +25,7 @@ logger = logging.getLogger(__name__)
 #: Below the project: the seconds of each node when it last ran, by which the next run's bar weighs it.
 SECONDS = Path("mlruns") / "node_seconds.json"
 #: Seconds of nodes that have never run here and are long, by what is in their names, on the embedded textures.
-_TYPICAL = {
-    "fit_detector": 60.0,
-    "train_teachers": 300.0,
-    "_run_": 300.0,
-    "map_images": 15.0,
-    "predict_images": 20.0,
-}
+_TYPICAL = {"fit_detector": 60.0, "train_teachers": 300.0, "_run_": 300.0, "map_images": 15.0, "predict_images": 20.0}
 _SHORT = 200  # characters of what is quoted
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kedro.framework.hooks import hook_impl
 
-from kdad.experiments.case import Case, CaseResult, history_of, listen, stop_listening
+from kdad.experiments.case import Case, CaseResult, case_listeners, history_of
 from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.measurements import facts_of, headline, loss_series
 from kdad.tracking.prediction_needs import requirements_of
@@ -27,17 +27,19 @@ class VariantLogHook:
     def before_pipeline_run(self) -> None:
         """Hear of the cases from now on."""
         self._children.clear()
-        listen(self)
+        if self not in case_listeners:
+            case_listeners.append(self)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Hear of no more."""
-        stop_listening(self)
+        if self in case_listeners:
+            case_listeners.remove(self)
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
         """Close as FAILED what a run leaves open."""
-        stop_listening(self)
+        self.after_pipeline_run()
         for child in self._children.values():
             child.end("FAILED")
         self._children.clear()
@@ -79,7 +81,7 @@ def _log_result(child: TrackedRun, result: CaseResult, lock: Path) -> None:
     child.metrics(headline(result.metrics | {"threshold": result.threshold}) | costs | paper)
     history = history_of(result)
     if history is not None:
-        child.series(loss_series(history, result.network))
+        child.series(loss_series(f"{result.network}.{{split}}.{{term}}", history.to_dict("records")))
     folder = Path(result.folder)
     made = {"reused": result.reused, "method": result.method, "commit": result.commit or "unknown", "made": result.made}
     child.tags({**made, "detector": folder / "detector"})

@@ -13,6 +13,7 @@ from kdad.storage.disk_space import zeros
 #: A stack `(N, H, W)`, or N images `(H, W)` of sizes of their own.
 Pictures = np.ndarray | Sequence[np.ndarray]
 _CHUNK = 1 << 20  # values looked at at once
+_POINTS = 500  # of a curve that is drawn
 
 
 def split_values(
@@ -129,16 +130,13 @@ def pixel_ap(ranking: PixelRanking) -> float:
     return total / anomalous.size
 
 
-def pixel_roc(ranking: PixelRanking, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Return false and true positive rates of at most `points` (3 or more) exact points of the ROC curve, for a plot.
+def pixel_roc(ranking: PixelRanking) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true positive rates of at most 500 exact points of the ROC curve, for a plot.
 
-    They are spaced evenly by either rate, run from (0, 0) to (1, 1) and never fall. Raises `InputError` for fewer
-    points.
+    They are spaced evenly by either rate, run from (0, 0) to (1, 1) and never fall.
     """
-    if points < 3:
-        raise InputError(f"points is {points}; a thinned ROC curve needs 3 or more")
     normal, anomalous = ranking.normal, ranking.anomalous
-    each = (points - 1) // 2
+    each = (_POINTS - 1) // 2
     chosen = [values[np.linspace(0, values.size - 1, each).astype(int)] for values in (normal, anomalous)]
     thresholds = np.unique(np.concatenate(chosen))[::-1]
     rates = (_count_from(values, thresholds) / values.size for values in (normal, anomalous))

@@ -69,23 +69,23 @@ def auroc_interval(
             units = np.arange(labels.size) if groups is None else groups
             bound = edge_bound(*(np.unique(units[labels == label]).size for label in (0, 1)), level)
             return (0.0, 1 - bound) if mirror else (bound, 1.0)
-    distinct, ranks = np.unique(scores, return_inverse=True)
-    if groups is not None:
-        areas = _areas_by_groups(labels, ranks, groups, resamples, generator)
-        low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
-    normal, anomalous = ranks[labels == 0], ranks[labels == 1]
-    block = max(_DRAWS // ranks.size, 1)
-    areas = []
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        below = _resampled_counts(normal, distinct.size, rows, generator)
-        drawn = _resampled_counts(anomalous, distinct.size, rows, generator)
-        # An anomalous score wins against each normal one below it and half of those it ties with.
-        wins = np.cumsum(below, axis=1) - below / 2
-        areas.append(np.einsum("rd,rd->r", drawn, wins) / (normal.size * anomalous.size))
-    low, high = np.quantile(np.concatenate(areas), [(1 - level) / 2, (1 + level) / 2])
+    block = max(_DRAWS // labels.size, 1)
+    drawn = (_draw(labels, groups, min(block, resamples - start), generator) for start in range(0, resamples, block))
+    areas = np.concatenate([image_aurocs(labels, scores, weights) for weights in drawn])
+    low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _draw(labels: np.ndarray, groups: np.ndarray | None, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Return `(rows, N)`: how often each image is drawn, each label, or kind of group, to its own count."""
+    if groups is not None:
+        return draw_groups(labels, groups, rows, generator)
+    weights = np.empty((rows, labels.size), dtype=np.int64)
+    for label in (0, 1):
+        own = np.flatnonzero(labels == label)
+        drawn = generator.integers(own.size, size=(rows, own.size)) + own.size * np.arange(rows)[:, None]
+        weights[:, own] = np.bincount(drawn.ravel(), minlength=rows * own.size).reshape(rows, own.size)
+    return weights
 
 
 def edge_bound(normal: int, anomalous: int, level: float = 0.95) -> float:
@@ -120,17 +120,6 @@ def draw_groups(labels: np.ndarray, groups: np.ndarray, resamples: int, generato
         own = np.flatnonzero(held == stratum)
         drawn[:, own] = generator.multinomial(own.size, np.full(own.size, 1 / own.size), resamples)
     return drawn[:, member]
-
-
-def _areas_by_groups(
-    labels: np.ndarray, ranks: np.ndarray, groups: np.ndarray, resamples: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Return AUROC `(resamples,)` of images whose groups are drawn with replacement."""
-    block = max(_DRAWS // ranks.size, 1)
-    drawn = (
-        draw_groups(labels, groups, min(block, resamples - start), generator) for start in range(0, resamples, block)
-    )
-    return np.concatenate([image_aurocs(labels, ranks, weights) for weights in drawn])
 
 
 def image_aurocs(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -183,13 +172,6 @@ def detection_metrics(
     low, high = auroc_interval(labels, scores, resamples, generator, groups=groups)
     values = (image_auroc(labels, scores), low, high, image_ap(labels, scores), image_f1_max(labels, scores)[0])
     return dict(zip(names, values, strict=True))
-
-
-def _resampled_counts(ranks: np.ndarray, size: int, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """Return `(rows, size)`: how often each distinct score occurs in each resample of `ranks`."""
-    drawn = ranks[generator.integers(ranks.size, size=(rows, ranks.size))]
-    drawn += size * np.arange(rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
 
 
 def _check(labels: np.ndarray, scores: np.ndarray) -> None:

@@ -2,15 +2,16 @@
 
 import difflib
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from kdad.errors import first_of
+from kdad.errors import InputError, first_of
 
 #: Critical points by name, or ``all``, or ``first N`` / ``last N`` in the network's order.
 PointChoice = str | list[str]
 _LISTED = 40
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def nearest_name(name: str, known: list[str]) -> str:
@@ -75,6 +76,14 @@ class StrictModel(BaseModel):
             given = [(name, value, cls.model_fields[name].annotation) for name, value in values.items()]
             return {name: as_list(_worded(value, annotation), annotation) for name, value, annotation in given}
         return values
+
+
+def bind(model: type[Model], values: Any, block: str) -> Model:
+    """Bind values to their model; raises `InputError` that names each field of `block` that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError("\n".join(["parameters cannot be used:", *every_message(error, block)])) from None
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

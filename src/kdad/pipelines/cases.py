@@ -73,7 +73,7 @@ def stop_on_failures(missing: pd.DataFrame, page: str) -> None:
         lines = [
             f"  {row.axis}.{row.variant}, {row.category}, seed {row.seed}: {row.error}" for row in missing.itertuples()
         ]
-        raise IncompleteError(f"{len(missing)} cases are missing in {page_title(page)}:\n" + "\n".join(lines))
+        raise IncompleteError(f"{len(missing)} cases are missing:\n" + "\n".join(lines))
 
 
 def describe_origin(origin: str) -> str:
@@ -84,11 +84,6 @@ def describe_origin(origin: str) -> str:
 def describe_root(dataset: DatasetParameters) -> str:
     """Say where the images are from; nothing of an embedded set."""
     return f", from {printable(dataset.origin)}" if dataset.origin else ""
-
-
-def page_title(page: str) -> str:
-    """Return the title of an HTML page."""
-    return page.partition("<title>")[2].partition("</title>")[0] or "the summary"
 
 
 def create_cases(name: str) -> Pipeline:

@@ -11,6 +11,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from kdad.compute import prepare_compute
+from kdad.detectors import evaluation
 from kdad.detectors.detector import Detector
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
@@ -116,7 +117,7 @@ def map_images(
     Maps of costly methods are of test images alone.
     """
     feature_set = FeatureSet(image_set, Split(split_table), feature_caches)
-    raw = steps.map_images(detector, feature_set, detector.methods, _context(stores, compute))
+    raw = evaluation.map_images(detector, feature_set, detector.methods, _context(stores, compute).cases)
     return raw.scores, raw.stacks, raw.seconds
 
 
@@ -134,10 +135,7 @@ def calibrate_threshold(
     anomaly_maps: dict[str, np.ndarray],
     measuring: MeasuringParameters,
 ) -> tuple[pd.DataFrame, Threshold]:
-    """Set the threshold on normal validation scores; decide on every scored image.
-
-    The scores table has a row an image: id, label, kind, split, score, raw scores, threshold, decision (1 = anomalous).
-    """
+    """Set the threshold on normal validation scores; decide on every scored image (`steps.decide`)."""
     return steps.decide(detector, Split(split_table), raw_scores, anomaly_maps, measuring)
 
 
@@ -178,18 +176,12 @@ def create_fitting(system: str) -> Pipeline:
 def create_scoring(system: str) -> Pipeline:
     """Map images, smooth the maps, calibrate the threshold."""
     fitted = {"detector": f"{system}.fitted"}
+    mapped = _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"}
+    scored = shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring")
     steps_of_scoring = [
-        (
-            map_images,
-            _IMAGES | _MACHINE | {"feature_caches": f"{system}.features"},
-            made(system, "raw_scores", "raw_maps", "mapping_cost"),
-        ),
+        (map_images, mapped, made(system, "raw_scores", "raw_maps", "mapping_cost")),
         (smooth_maps, _IMAGES | own(system, "raw_maps"), f"{system}.anomaly_maps"),
-        (
-            calibrate_threshold,
-            shared("split_table") | own(system, "raw_scores", "anomaly_maps") | blocks("measuring"),
-            made(system, "scores", "threshold"),
-        ),
+        (calibrate_threshold, scored, made(system, "scores", "threshold")),
     ]
     return Pipeline(
         [

@@ -29,7 +29,7 @@ from kdad.metrics.measure import measure_detection
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
-from kdad.project.interruption import RaiseOnSignal, StopRequested
+from kdad.project.interruption import StopRequested
 from kdad.reporting.curves import draw_score_histogram
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores
@@ -95,12 +95,11 @@ def predict_images(
     groups = _groups_of(detector, predictor, inference.groups)
     files = predict_labelled(predictor, images, inference.batch_size)
     map_shape = (len(images.paths), *detector.size) if inference.maps else None
-    with RaiseOnSignal():
-        predictions = write_predictions(
-            *(output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen),
-            mark=detector.regions if inference.tiles is None else None,
-            groups=groups,
-        )
+    predictions = write_predictions(
+        *(output, files, images.place, predictor.colour_limits, inference.heat_maps, map_shape, detector.seen),
+        mark=detector.regions if inference.tiles is None else None,
+        groups=groups,
+    )
     return predictions, understood, NormalReference(predictor.threshold, predictor.validation_scores)
 
 

@@ -208,50 +208,30 @@ def _peak_memory() -> float | None:
     return int(line.split()[1]) / 1e6
 
 
-_FIGURES = ("roc_figure", "pro_figure", "loss_figure")
-
-
 def create_pipeline(system: str) -> Pipeline:
     """Measure detection and localisation, draw the figures, write the metrics, keep the detector."""
     images, fitted = shared("image_set", "split_table"), {"detector": f"{system}.fitted"}
-    features = {"feature_caches": f"{system}.features"}
+    measured = fitted | images | blocks("measuring")
+    drawn = fitted | images | blocks("reporting")
+    kept = images | {"feature_caches": f"{system}.features"} | blocks("measuring")
+    shown = "scores anomaly_maps ground_truth metrics roc_figure pro_figure loss_figure"
     # A function, what it takes of its own system, what else, and what it makes.
     nodes = [
-        (
-            measure_detector,
-            ("scores", "raw_maps", "anomaly_maps"),
-            fitted | images | blocks("measuring"),
-            ["measured", "curves", "ground_truth"],
-        ),
-        (write_metrics, ("measured", "threshold", "feature_cost", "fitting_cost", "mapping_cost"), fitted, "metrics"),
-        (draw_curves, ("scores", "measured", "curves"), fitted | blocks("measuring"), ["roc_figure", "pro_figure"]),
-        (draw_score_histogram, ("scores", "threshold"), fitted, "score_histogram_figure"),
-        (draw_loss_curves, ("loss_history",), fitted, "loss_figure"),
-        (
-            draw_heatmap_sheet,
-            ("scores", "anomaly_maps", "ground_truth"),
-            fitted | images | blocks("reporting"),
-            "heatmap_sheet",
-        ),
-        (
-            keep_detector,
-            ("fitted", "scores", "threshold", "anomaly_maps", "metrics"),
-            images | features | blocks("measuring"),
-            "detector",
-        ),
-        (
-            render_report,
-            ("detector", "scores", "anomaly_maps", "ground_truth", "metrics", *_FIGURES, "addresses"),
-            images,
-            "training_report",
-        ),
+        (measure_detector, "scores raw_maps anomaly_maps", measured, "measured curves ground_truth"),
+        (write_metrics, "measured threshold feature_cost fitting_cost mapping_cost", fitted, "metrics"),
+        (draw_curves, "scores measured curves", fitted | blocks("measuring"), "roc_figure pro_figure"),
+        (draw_score_histogram, "scores threshold", fitted, "score_histogram_figure"),
+        (draw_loss_curves, "loss_history", fitted, "loss_figure"),
+        (draw_heatmap_sheet, "scores anomaly_maps ground_truth", drawn, "heatmap_sheet"),
+        (keep_detector, "fitted scores threshold anomaly_maps metrics", kept, "detector"),
+        (render_report, f"detector {shown} addresses", images, "training_report"),
     ]
     return Pipeline(
         [
             BoxedNode(
                 function,
-                own(system, *names) | others,
-                f"{system}.{outputs}" if isinstance(outputs, str) else made(system, *outputs),
+                own(system, *names.split()) | others,
+                made(system, *outputs.split()) if " " in outputs else f"{system}.{outputs}",
                 name=f"{system}_{function.__name__}",
                 tags=["reporting"],
                 namespace="report",

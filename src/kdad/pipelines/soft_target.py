@@ -27,7 +27,7 @@ from kdad.images.published.one_class import classified_images
 from kdad.images.splits import Split
 from kdad.metrics.ranking import classification_metrics, image_auroc
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import BoxedNode, ingestion
+from kdad.pipelines import BoxedNode, blocks, ingestion, made, own, shared
 from kdad.progress import counted
 from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
 from kdad.scoring.parameters import MeasuringParameters
@@ -229,28 +229,17 @@ def _progress(description: str, *axes: Any) -> Iterator[tuple]:
     return counted(list(itertools.product(*axes)), description)
 
 
-_SHARED = {
-    "image_set": "image_set",
-    "soft_target": "params:soft_target",
-    "stores": "stores",
-    "compute": "params:compute",
-    "seed": "params:seed",
-}
+_SHARED = shared("image_set", "stores") | blocks("soft_target", "compute", "seed")
 
 
 def create_pipeline() -> Pipeline:
     """Train teachers, sweep temperature and labels, omit a class, detect anomalies, draw, keep a detector."""
-    tables = {name: f"soft_target.{name}" for name in ("teachers", "sweep", "labels", "omission", "anomaly")}
-    drawn = {name: tables[name] for name in ("teachers", "sweep", "labels")}
-    kept = {**_SHARED, "split_table": "split_table", "measuring": "params:measuring"}
+    drawn = own("soft_target", "teachers", "sweep", "labels")
+    tables = drawn | own("soft_target", "omission", "anomaly")
+    kept = _SHARED | shared("split_table") | blocks("measuring")
+    trained = ["teachers", "teacher_loss_history"]
     steps = [
-        (
-            on_distillation(train_teachers),
-            _SHARED,
-            ["teachers", "teacher_loss_history"],
-            "train_soft_teachers",
-            "sweeps",
-        ),
+        (on_distillation(train_teachers), _SHARED, trained, "train_soft_teachers", "sweeps"),
         (on_distillation(sweep_temperatures), _SHARED, "sweep", "sweep_temperatures", "sweeps"),
         (on_distillation(sweep_labels), _SHARED, "labels", "sweep_labels", "sweeps"),
         (on_distillation(omit_class), _SHARED, "omission", "omit_class", "sweeps"),
@@ -264,10 +253,10 @@ def create_pipeline() -> Pipeline:
             BoxedNode(
                 function,
                 inputs=inputs,
-                outputs=f"soft_target.{made}" if isinstance(made, str) else [f"soft_target.{name}" for name in made],
+                outputs=f"soft_target.{outputs}" if isinstance(outputs, str) else made("soft_target", *outputs),
                 name=name,
                 namespace=box,
             )
-            for function, inputs, made, name, box in steps
+            for function, inputs, outputs, name, box in steps
         ]
     )

@@ -1,17 +1,14 @@
 """Uninformed Students: teachers of each receptive field, pretrained on natural images, then students as any system."""
 
+from typing import Any
+
 import pandas as pd
 from kedro.pipeline import Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import TrainContext
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
-from kdad.detectors.uninformed_students.parameters import (
-    StudentParameters,
-    StudentScoringParameters,
-    TeacherParameters,
-    UninformedStudentsSettings,
-)
+from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
 from kdad.detectors.uninformed_students.teacher import join_histories, pretrain, reference_teacher
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
@@ -30,18 +27,17 @@ def train_teachers(
     image_set: ImageSet,
     split_table: pd.DataFrame,
     teacher_patches: pd.DataFrame,
-    teacher: TeacherParameters,
-    students: StudentParameters,
-    student_scoring: StudentScoringParameters,
     stores: Stores,
     compute: ComputeParameters,
     seed: int,
+    **given: Any,
 ) -> tuple[dict[str, NetworkReference], pd.DataFrame]:
     """Check the images, then train a teacher for each receptive field, or find it trained, whatever the images.
 
     Returns what names each, and the loss histories.
     """
-    settings = UninformedStudentsSettings(teacher=teacher, students=students, student_scoring=student_scoring)
+    settings = UninformedStudentsSettings.model_validate(given)
+    teacher, students = settings.teacher, settings.students
     UninformedStudentsDetector.check_inputs(settings, FeatureSet(image_set, Split(split_table), {}))
     train_context = TrainContext(prepare_compute(compute), seed, ContentStore(stores.models), seed)
     trained = pretrain(teacher, students.receptive_fields, train_context, teacher_patches)
@@ -57,7 +53,7 @@ def train_teachers(
 def create_teachers() -> Pipeline:
     """Train the teachers, once images and split are known to fit, and draw their losses."""
     inputs = shared("image_set", "split_table", "stores", "teacher_patches")
-    inputs |= blocks("teacher", "students", "student_scoring", "compute", "seed")
+    inputs |= blocks(*UninformedStudentsSettings.model_fields, "compute", "seed")
     history = f"{_SYSTEM}.teacher_loss_history"
     figure = f"{_SYSTEM}.teacher_loss_figure"
     return Pipeline(

@@ -70,19 +70,17 @@ def drop_if_remade(kept: Path, detector: Path) -> bool:
     return same
 
 
-def drop_if_untouched(kept: Path, detector: Path, reports: Path) -> bool:
-    """Remove a kept result when a run that failed has replaced nothing of it, and tell whether it has not."""
+def drop_if_untouched(kept: Path, detector: Path, reports: Path) -> None:
+    """Remove a kept result when a run that failed has replaced nothing of it."""
     pairs = {kept / _DETECTOR: detector, kept / _REPORTS: reports}
-    same = all(
+    if all(
         # By size and time where these are the same, as they are for copies and for second names of one file.
         (now / path.relative_to(before)).is_file() and filecmp.cmp(path, now / path.relative_to(before))
         for before, now in pairs.items()
         for path in before.rglob("*")
         if path.is_file()
-    )
-    if same:
+    ):
         _drop(kept)
-    return same
 
 
 def better_than(detector: Path) -> Result | None:

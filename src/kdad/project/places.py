@@ -51,20 +51,11 @@ def dataset_claims(data: Path, dataset: DatasetParameters, categories: Iterable[
     The places are ``<name>/<category>``, or ``<name>-<digest of the root>/<category>`` for all of them when any is of
     another root. Embedded sets have no root and claim nothing.
     """
-    plain, root = dataset.name, dataset.origin
-    names = [dataset.category_name, *categories]
+    root, names = dataset.origin, [dataset.category_name, *categories]
     if root is None:
-        return {name: OutputFolder(f"{plain}/{name}", "") for name in names}
-    apart = f"{plain}-{_digest(root)}"
-    is_known = any(find_owner(data, f"{apart}/{name}") == root for name in names)
-    if not is_known and all(_is_free(data, f"{plain}/{name}", root) for name in names):
-        return {name: OutputFolder(f"{plain}/{name}", root) for name in names}
-    return {
-        name: OutputFolder(
-            f"{apart}/{name}", root, None if _is_free(data, f"{plain}/{name}", root) else f"{plain}/{name}"
-        )
-        for name in names
-    }
+        return {name: OutputFolder(f"{dataset.name}/{name}", "") for name in names}
+    places = {name: (f"{dataset.name}/{name}", f"{dataset.name}-{_digest(root)}/{name}") for name in names}
+    return dict(zip(places, _claims(data, root, list(places.values())), strict=True))
 
 
 def folder_claim(data: Path, kind: str, folder: Path) -> OutputFolder:
@@ -73,10 +64,18 @@ def folder_claim(data: Path, kind: str, folder: Path) -> OutputFolder:
     `kind` is what all results of that kind lie below, such as ``inference``.
     """
     root, plain = str(folder), f"{kind}/{folder.name or 'root'}"
-    apart = f"{plain}-{_digest(root)}"
-    if find_owner(data, apart) != root and _is_free(data, plain, root):
-        return OutputFolder(plain, root)
-    return OutputFolder(apart, root, None if _is_free(data, plain, root) else plain)
+    return _claims(data, root, [(plain, f"{plain}-{_digest(root)}")])[0]
+
+
+def _claims(data: Path, root: str, places: list[tuple[str, str]]) -> list[OutputFolder]:
+    """Return the first place of each pair, or all second ones where a first is another root's, or a second its own."""
+    free = [find_owner(data, plain) in (None, root) for plain, _ in places]
+    if all(free) and not any(find_owner(data, apart) == root for _, apart in places):
+        return [OutputFolder(plain, root) for plain, _ in places]
+    return [
+        OutputFolder(apart, root, None if is_free else plain)
+        for (plain, apart), is_free in zip(places, free, strict=True)
+    ]
 
 
 def find_owner(data: Path, place: str) -> str | None:
@@ -107,10 +106,6 @@ def reserve(data: Path, claim: OutputFolder) -> bool:
 def release(data: Path, claim: OutputFolder) -> None:
     """Forget whose a place is: nothing has come of it."""
     _record(data, claim.place).unlink(missing_ok=True)
-
-
-def _is_free(data: Path, place: str, root: str) -> bool:
-    return find_owner(data, place) in (None, root)
 
 
 def _record(data: Path, place: str) -> Path:

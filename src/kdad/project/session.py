@@ -18,6 +18,7 @@ from kdad.parameters.strict import nearest_name
 from kdad.project.catalog_types import wrong_entry
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.configuration import block_model, check_values
+from kdad.project.interruption import RaiseOnSignal
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ class CheckedSession(KedroSession):
             logger.info("no pipeline is named, so %s runs", ", ".join(meant))
         loader["catalog"]  # a mistake in it is said before the pipelines are imported
         try:
-            return super().run(pipeline_names=meant, **options)
+            with RaiseOnSignal():  # children, workers and partial folders end in order
+                return super().run(pipeline_names=meant, **options)
         except DatasetError as error:
             wrong = wrong_entry(error)
             if wrong is None:

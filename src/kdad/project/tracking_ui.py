@@ -2,9 +2,8 @@
 
 import os
 import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 from kedro.config import OmegaConfigLoader
@@ -58,12 +57,10 @@ def serve(uri: str, host: str, port: str) -> NoReturn:
     from mlflow.cli import cli
 
     # MLflow's command starts its server as a child and then waits beside it, as large as the server itself.
-    vars(mlflow.server)["_exec_cmd"] = _become
+    vars(mlflow.server)["_exec_cmd"] = lambda command, extra_env, **_: os.execvpe(
+        command[0], list(command), os.environ | extra_env
+    )
     cli.main(["server", "--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"])
-
-
-def _become(command: Sequence[str], extra_env: dict[str, str], **_: Any) -> NoReturn:
-    os.execvpe(command[0], list(command), os.environ | extra_env)
 
 
 if __name__ == "__main__":

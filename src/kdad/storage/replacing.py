@@ -163,16 +163,26 @@ def _flush(path: Path) -> None:
         os.close(opened)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file under a temporary name, then rename it; a full disk is a `DiskFullError`."""
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name, whose file takes the place of `path` when all went well; else an older one stays.
+
+    A full disk is a `DiskFullError`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with disk_full_error(path):
-            temporary.write_text(text, encoding="utf-8")
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file as a whole; a full disk is a `DiskFullError`."""
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_facts(path: Path) -> dict[str, Any]:

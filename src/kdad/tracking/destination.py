@@ -112,11 +112,6 @@ def run_link(place: str, experiment: str, run: str) -> str:
     return f"{place}#/experiments/{experiment}/runs/{run}?{_VIEW}"
 
 
-def experiment_link(place: str, experiment: str) -> str:
-    """Return the link of an experiment's table of runs."""
-    return f"{place}#/experiments/{experiment}/runs?{_VIEW}"
-
-
 def axis_link(place: str, experiment: str, run: str, axis: str) -> str:
     """Return the link of the cases of an ablation's axis alone, the best first.
 
@@ -124,7 +119,8 @@ def axis_link(place: str, experiment: str, run: str, axis: str) -> str:
     """
     chosen = quote(f"tags.axis = '{axis}' and tags.mlflow.parentRunId = '{run}'", safe="")
     order = quote("metrics.`image_auroc`", safe="")
-    return f"{experiment_link(place, experiment)}&searchFilter={chosen}&orderByKey={order}&orderByAsc=false"
+    runs = f"{place}#/experiments/{experiment}/runs?{_VIEW}"
+    return f"{runs}&searchFilter={chosen}&orderByKey={order}&orderByAsc=false"
 
 
 def place_of_ui(destination: Destination, ui: dict[str, str]) -> str:

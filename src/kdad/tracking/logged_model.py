@@ -135,12 +135,8 @@ def describe_model(facts: dict[str, Any]) -> dict[str, Any]:
         "seed": made.get("seed"),
         "commit": made.get("commit") or "unknown",
         "made": made.get("made"),
-        "metrics": {name: value for name, value in made.get("metrics", {}).items() if _is_number(value)},
+        "metrics": {name: value for name, value in made.get("metrics", {}).items() if type(value) in (int, float)},
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdad.storage.disk_space import disk_full_error
+from kdad.storage.replacing import replacing_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,20 +28,14 @@ class CheckpointFile:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write to a temporary name, then rename: a kill, or a disk that is full, leaves the older checkpoint."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        try:
-            with disk_full_error(self.path), temporary.open("w+b") as file:
-                torch.save({"key": self.key, **state}, file)
-                file.seek(0)
-                digest = hashlib.file_digest(file, "sha256").digest()
-                file.seek(0, os.SEEK_END)
-                file.write(digest)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing_file(self.path) as temporary, temporary.open("w+b") as file:
+            torch.save({"key": self.key, **state}, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0, os.SEEK_END)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None when there is none or it belongs to a training with other settings.

@@ -13,10 +13,9 @@ from rich.progress import TextColumn
 from torch import Tensor, nn
 
 from kdad.errors import DivergedError, first_of
-from kdad.progress import progress_bar
+from kdad.progress import loss_listeners, progress_bar
 from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loss_listeners import tell_epoch
 from kdad.training.parameters import TrainingParameters
 
 if TYPE_CHECKING:
@@ -65,7 +64,8 @@ def train(task: TrainingTask, parameters: TrainingParameters, seed: int, checkpo
         for epoch in _progress(task.name, first_epoch, parameters.epochs, history):
             rows = _train_epoch(task, parameters, seed, epoch, optimiser, schedule)
             history += rows
-            tell_epoch(task.metric, rows)
+            for tell in loss_listeners if task.metric is not None else ():
+                tell(task.metric, rows)
             if (epoch + 1) % parameters.checkpoint_every == 0 and epoch + 1 < parameters.epochs:
                 checkpoint.save(_state(task, optimiser, schedule, epoch, history))
     task.module.eval()

@@ -204,7 +204,10 @@ def test_files_that_cannot_be_read_are_left_to_those_that_name_them(thermal, tmp
 
 def test_what_is_scaled_is_logged_and_bad_use_is_a_warning(caplog):
     with caplog.at_level(logging.INFO, logger="kdad"):
-        assert say_range(EIGHT_BITS, [(0, 250)]).startswith("8-bit values, of which training images use 0 to 250 ")
-        assert "use 11.8% of the range" in say_range(EIGHT_BITS, [(100, 130)])
-        assert say_range(None, []) == "each file by its type's limits (dataset.value_range)"
+        for values, limits in ((EIGHT_BITS, [(0, 250)]), (EIGHT_BITS, [(100, 130)]), (None, [])):
+            say_range(values, limits)
+    first, _, warned, by_type = caplog.messages
+    assert first.startswith("Pixel values: 8-bit values, of which training images use 0 to 250 ")
+    assert "use 11.8% of the range" in warned
+    assert by_type == "Pixel values: each file by its type's limits (dataset.value_range)"
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING", "INFO"]

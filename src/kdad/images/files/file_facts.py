@@ -189,8 +189,8 @@ def kind_by_header(path: Path) -> ValueKind:
         return "float" if file.mode == "F" else "integer" if is_wide(file.mode) else "8-bit"
 
 
-def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> str:
-    """Log what training images (whose files use `limits`) are scaled by, with advice where that is bad; return it."""
+def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> None:
+    """Log what training images (whose files use `limits`) are scaled by, with advice where that is bad."""
     summed = summed_limits(limits) if limits else (0.0, 1.0)
     if values is None:
         said, advice = "each file by its type's limits (dataset.value_range)", None
@@ -202,10 +202,8 @@ def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> s
             f"the training images hold nearly everywhere the one value {summed[0]:g}, so that nothing can be learnt "
             "from them; look at the files"
         )
-    if advice is None:
-        return said
-    logger.warning("Pixel values: %s", advice)
-    return f"{said}. {advice}"
+    if advice is not None:
+        logger.warning("Pixel values: %s", advice)
 
 
 class RawValues:

@@ -16,25 +16,10 @@ from kdad.images.files.value_range import EIGHT_BITS, ValueRange, kind_of
 
 EXTENSIONS = frozenset(
     f".{ending}"
-    for ending in [
-        "png",
-        "jpg",
-        "jpeg",
-        "jfif",
-        "jpe",
-        "bmp",
-        "tif",
-        "tiff",
-        "webp",
-        "gif",
-        "jp2",
-        "j2k",
-        "jpx",
-        "avif",
-        "pgm",
-        "ppm",
-        "npy",
-    ]
+    for ending in (
+        *("png", "jpg", "jpeg", "jfif", "jpe", "bmp", "tif", "tiff", "webp", "gif", "jp2", "j2k", "jpx", "avif"),
+        *("pgm", "ppm", "npy"),
+    )
 )
 _OF_SYSTEMS = ("@eadir", "#recycle", "__macosx", "$recycle.bin")
 EXTENSION_NAMES = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))

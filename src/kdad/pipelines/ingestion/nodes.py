@@ -11,19 +11,7 @@ from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.errors import first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
-from kdad.images.checks import (
-    MOST_COMPARED,
-    check_exact,
-    check_film_names,
-    check_groups,
-    check_images,
-    check_told_by_files,
-    exact_pairs,
-    near_pairs,
-    say_films,
-    say_pairs,
-    summarise_set,
-)
+from kdad.images import checks
 from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
 from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
@@ -48,8 +36,8 @@ def validate_images(image_set: ImageSet) -> pd.DataFrame:
     Columns: id, label, kind, subset, has_mask, fingerprint, group where there are some, and what is known of the files
     (`FileFacts`).
     """
-    check_images(image_set)
-    understood = summarise_set(image_set)
+    checks.check_images(image_set)
+    understood = checks.summarise_set(image_set)
     lines = [f"{understood.title}:", *(f"  {name}: {text}" for name, text in understood.facts())]
     logger.info("\n".join(map(printable, lines)), extra=PLAIN)
     table = pd.DataFrame([asdict(sample) for sample in image_set.samples], columns=_SAMPLE_COLUMNS)
@@ -60,7 +48,7 @@ def validate_images(image_set: ImageSet) -> pd.DataFrame:
     known = [dict.fromkeys(_FACTS) if found is None else asdict(found) for found in facts]
     table = table.assign(fingerprint=[image_set.fingerprint(row) for row in rows])
     table = pd.concat([table, pd.DataFrame(known, columns=_FACTS)], axis=1)
-    check_told_by_files(table)
+    checks.check_told_by_files(table)
     return table
 
 
@@ -84,10 +72,10 @@ def split_images(image_table: pd.DataFrame, dataset: DatasetParameters, seed: in
     columns = [name for name in _SAMPLE_COLUMNS if name in image_table]
     samples = [Sample(*row) for row in image_table[columns].itertuples(index=False)]
     table = split_columns(image_table.assign(split=split_set(samples, dataset, seed)), dataset.is_united)
-    check_exact(table, dataset.duplicates)
+    checks.check_exact(table, dataset.duplicates)
     if dataset.groups is None and dataset.name in ("folder", "csv") and not dataset.is_united:
-        check_film_names(table)
-    check_groups(table)
+        checks.check_film_names(table)
+    checks.check_groups(table)
     _say_split(table)
     return table
 
@@ -132,8 +120,8 @@ def report_images(
     images = split_table.join(image_table[_FACTS])
     images = images.assign(mask_pixels=_count_mask_pixels(image_set, split), outlyingness=outlyingness)
     thumbnails = draw_thumbnails(image_set)
-    pairs = pd.concat([exact_pairs(split_table), near_pairs(split_table, thumbnails)], ignore_index=True)
-    films = say_films(split_table, thumbnails)
+    pairs = pd.concat([checks.exact_pairs(split_table), checks.near_pairs(split_table, thumbnails)], ignore_index=True)
+    films = checks.say_films(split_table, thumbnails)
     for said in films:
         logger.warning("Films: %s", said, extra=PLAIN)
     suspicious = find_suspicious(outlyingness)
@@ -144,7 +132,7 @@ def report_images(
             first_of(images["id"].iloc[suspicious].tolist(), _NAMED),
             extra=PLAIN,
         )
-    for said in say_pairs(pairs[pairs["how"] == "near"]):
+    for said in checks.say_pairs(pairs[pairs["how"] == "near"]):
         logger.info("Duplicates: %s", said, extra=PLAIN)
     title = f"Data: {image_set.name} / {printable(image_set.category)}"
     facts = _report_facts(image_set, images.assign(subset=image_table["subset"]), dataset) + [
@@ -175,8 +163,8 @@ def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetPar
         advice = advise_on_range(values, limits)
         if advice is not None:
             facts.append(("Advice", advice))
-    if len(images) > MOST_COMPARED:
-        facts.append(("Near duplicates", f"not looked for among more than {MOST_COMPARED:,} images"))
+    if len(images) > checks.MOST_COMPARED:
+        facts.append(("Near duplicates", f"not looked for among more than {checks.MOST_COMPARED:,} images"))
     return facts
 
 
