@@ -227,7 +227,7 @@ def test_other_code_makes_the_case_again(run, counted, monkeypatch):
     assert not run(mkd()).reused
 
 
-@pytest.mark.parametrize("place", ["kdad.experiments.run.measure", "kdad.detectors.detector.Detector.save"])
+@pytest.mark.parametrize("place", ["kdad.experiments.steps.measure", "kdad.detectors.detector.Detector.save"])
 def test_failing_leaves_nothing(run, bench, monkeypatch, place):
     def fail(*_):
         raise OSError("the disk is full")

@@ -23,6 +23,7 @@ from kdad.features.extraction import (
 from kdad.features.network import FrozenNetwork, reference_source
 from kdad.images.published.one_class import LabelledImages, OneClassSet
 from kdad.images.splits import Split
+from kdad.networks.fusion import fuse
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
@@ -79,12 +80,23 @@ def case(tmp_path) -> _Case:
 
 
 @pytest.fixture
-def passes() -> Iterator[list[int]]:
-    """The batch sizes of all passes of a source over images; measuring its shapes on noise does not count."""
+def passes(monkeypatch) -> Iterator[list[int]]:
+    """The batch sizes of all passes of a source over images; neither measuring its shapes nor fusing it counts."""
     sizes: list[int] = []
-    hook = register_module_forward_hook(
-        lambda module, given, _: sizes.append(len(given[0])) if isinstance(module, Source) else None
-    )
+
+    def count(module, given, _) -> None:
+        if isinstance(module, Source) and not fusing:
+            sizes.append(len(given[0]))
+
+    def fuse_uncounted(*arguments):
+        fusing.append(True)
+        fused = fuse(*arguments)
+        fusing.clear()
+        return fused
+
+    fusing: list[bool] = []
+    monkeypatch.setattr("kdad.networks.fusion.fuse", fuse_uncounted)
+    hook = register_module_forward_hook(count)
     yield sizes
     hook.remove()
 

@@ -111,6 +111,15 @@ def test_the_table_is_in_mlflow(finished, table):
     assert {found.data.tags["variant"] for found in runs if found != run} == set(table.index)
 
 
+def test_the_page_shows_the_table_and_every_sheet(finished, table):
+    page = (finished / PLACE / "baselines.html").read_text()
+    assert "<code>kedro run --pipeline=mkd</code>" in page
+    assert page.count("data:image/png;base64,") == len(MAPPED)
+    for name in table.index:
+        assert f'<th scope="row">{name.replace("_", " ")}</th>' in page
+    assert f"{table.loc['memory_bank', 'pro_auc']:.4f}" in page
+
+
 def test_a_second_run_fits_nothing_and_shows_what_other_runs_have_trained(finished, table, monkeypatch):
     for system in (BaselineDetector, FeatureDistanceDetector):
         monkeypatch.setattr(system, "fit", None)
@@ -177,12 +186,3 @@ def test_a_method_that_fails_ends_the_run_by_its_name_and_leaves_what_is_done(pr
     kept = {path.parent.name for path in (project / DETECTORS).glob("*/detector")}
     assert kept == {"kde_pca", *STANDING}
     assert not half_written(project)
-
-
-def test_the_page_shows_the_table_and_every_sheet(finished, table):
-    page = (finished / PLACE / "baselines.html").read_text()
-    assert "<code>kedro run --pipeline=mkd</code>" in page
-    assert page.count("data:image/png;base64,") == len(MAPPED)
-    for name in table.index:
-        assert f'<th scope="row">{name.replace("_", " ")}</th>' in page
-    assert f"{table.loc['memory_bank', 'pro_auc']:.4f}" in page

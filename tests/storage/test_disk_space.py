@@ -104,7 +104,7 @@ def test_another_error_is_not_a_full_disk_and_leaves_no_file(tmp_path, monkeypat
 def test_a_stack_without_room_is_told_and_leaves_the_older_one(small_disk):
     stacks = MapStackDataset(filepath=str(small_disk))
     stacks.save({"one": np.ones((1, 16, 16))})
-    with pytest.raises(DatasetError, match=r"the disk is full: 'one\.tmp' needs 3\.1 MB"):
+    with pytest.raises(DatasetError, match=r"the disk is full: 'one\.npy\.tmp' needs 3\.1 MB"):
         stacks.save({"one": np.broadcast_to(np.float32(2), (3, 512, 512))})
     assert [path.name for path in small_disk.iterdir()] == ["one.npy"]
     assert np.load(small_disk / "one.npy").min() == 1
