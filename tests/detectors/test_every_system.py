@@ -247,7 +247,9 @@ _LONG = {
     *("mkd_total_loss", "mkd_not_standardised", "students_p17", "students_p17_recompute", "students_positions"),
     *("efficient_ad_student_alone", "committee_of_one", "committee_with_baseline", "soft_target_grey"),
     *({f"baselines_{name}" for name in _baselines()} - {"baselines_memory_bank", "baselines_nearest_source"}),
+    *(f"baselines_positions_{name}" for name in ("patch_ocsvm", "l2_autoencoder")),
     *(f"{name}_transformer" for name in ("students_p17", "efficient_ad", "committee", "baselines_memory_bank")),
+    *("stfpm_transformer", "reverse_distillation_transformer"),
 }
 
 

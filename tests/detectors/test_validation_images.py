@@ -144,6 +144,7 @@ def brighten(root: Path, name: str) -> None:
 
 
 @pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_held_out_file_ten_times_brighter_changes_nothing_of_others_and_one_that_trains_does(case, root, tmp_path):
     split, before = predict(case, root, tmp_path / "before")
