@@ -26,6 +26,13 @@ def test_the_default_is_mkd_and_an_inference_may_be_a_watch():
     assert check_pipelines(["inference"], parameters(inference={"watch": True})) == ["watch"]
 
 
+def test_two_systems_in_one_run_are_one_message():
+    with pytest.raises(CommandLineError, match="mkd and committee train a detector each") as caught:
+        check_pipelines(["__default__", "committee"], parameters())
+    assert caught.value.exit_code == ExitCode.WRONG_COMMAND
+    assert check_pipelines(["ingestion", "committee"], parameters()) == ["ingestion", "committee"]
+
+
 def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name():
     with pytest.raises(CommandLineError, match=r"no pipeline 'mkd_ablaton'; did you mean 'mkd_ablation'") as caught:
         check_pipelines(["mkd_ablaton"], parameters())

@@ -57,6 +57,11 @@ def check_pipelines(names: list[str], parameters: dict[str, Any]) -> list[str]:
     Ends the run with one message for a name that is unknown, or for what is wrong in the parameters of these pipelines.
     """
     meant = [_meant(name, parameters) for name in names]
+    systems = [name for name in meant if name in SYSTEMS]
+    if len(systems) > 1:  # their steps share names
+        raise CommandLineError(
+            f"{' and '.join(systems)} train a detector each; run one after the other", ExitCode.WRONG_COMMAND
+        )
     for name in meant:
         check_values({block: block_model(block) for block in checked_blocks(name)}, parameters)
         _check_groups(checked_blocks(name), parameters)
