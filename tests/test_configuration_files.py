@@ -73,6 +73,7 @@ def loader(request) -> RunConfigLoader:
     return RunConfigLoader(str(CONF), env=request.param, runtime_params=given, **settings.CONFIG_LOADER_ARGS)
 
 
+@pytest.mark.sample(3)
 def test_every_environment_binds(loader):
     parameters = loader["parameters"]
     check_names(parameters)

@@ -44,6 +44,7 @@ def left_alone() -> int:
     return found
 
 
+@pytest.mark.long
 def test_freed_tensors_are_used_again_without_being_fetched_anew(left_alone):
     assert _faults("keep") < left_alone / 50
 

@@ -72,6 +72,7 @@ def test_files_are_predicted_as_inference_predicts_them(project, camera, tmp_pat
     assert half_written(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_second_watch_goes_on_where_the_first_ended(camera, tmp_path, watch, caplog):
     write_crop(camera / "0.png", 1)
     first = watch()

@@ -8,6 +8,7 @@ from kdad.project.command_line import CommandLineError, ExitCode, check_choices,
 from projects import copy_project
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -58,6 +58,7 @@ def shown(browser, name: str) -> str:
     return browser.find_element(By.ID, name).text
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "picture", "verdict", "percentile", "share"),
     [("flat.png", FLAT, "normal", "50.0 %", 25), ("noise.png", NOISE, "anomalous", "100.0 %", 75)],

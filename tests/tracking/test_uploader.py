@@ -65,6 +65,7 @@ def test_a_locked_database_costs_nothing_and_is_said_once(tmp_path, destination,
     assert "answers again" in caplog.text
 
 
+@pytest.mark.long
 def test_a_run_that_ends_as_mlflow_answers_again_waits_for_slow_records(tmp_path, destination, monkeypatch):
     run, uploader = begin_run(destination, tmp_path / "waiting", "slow", {}, None)
     run.mark_begun()

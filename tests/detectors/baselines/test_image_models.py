@@ -64,6 +64,7 @@ def test_scores_are_scikit_learns(name, options):
     np.testing.assert_allclose(found, scikit_learn(name), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("name", "build", "options"),
     [

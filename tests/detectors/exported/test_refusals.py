@@ -136,6 +136,7 @@ def test_a_missing_package_is_named_with_what_installs_it(package, runtime, extr
         export(detector, tmp_path, runtime)
 
 
+@pytest.mark.long
 def test_a_file_in_float32_is_predicted_by_the_runtime_that_is_installed(exported, monkeypatch):
     assert load(exported()).runtime.package == "onnxruntime"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
