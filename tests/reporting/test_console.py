@@ -95,6 +95,11 @@ def test_of_what_cannot_be_measured_there_is_no_table_but_the_reason():
     assert "0." not in text
     assert "textures / brick, vgg16, seed 3\nno ranking: that takes normal and anomalous test images" in text
     assert "\u2502" not in text  # no cell
+    ranked = rendered(
+        {**HEAD, **DETECTION, "localisation": {"discrepancy": missing}, "localisation_left_out": "no masks"}
+    )
+    assert "discrepancy" not in ranked
+    assert "0.9877" in ranked
     kinds = {kind: {"images": 1, "found": 1, "image_auroc": None, "pro_auc": None} for kind in ("dent", "hole")}
     found = {**HEAD, **DETECTION, "localisation": {}, "localisation_left_out": None, "by_kind": kinds}
     normal_only = dict.fromkeys(DETECTION) | decided(19, 3 / 60, 0.5) | {"true_positive_rate": None}

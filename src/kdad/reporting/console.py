@@ -85,7 +85,13 @@ def _ranking_table(metrics: dict) -> Table | Text:
     title = f"{metrics['dataset']} / {metrics['category']}, {metrics['source']}, seed {metrics['seed']}"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
-    for name in ("images", *metrics["localisation"]):
+    of_pixels = [metric.key for metric in METRICS.values() if metric.kind == "pixel"]
+    maps = {
+        name: found
+        for name, found in metrics["localisation"].items()
+        if any(found.get(key) is not None for key in of_pixels)
+    }
+    for name in ("images", *maps):
         table.add_column(name.replace("_", " "), justify="right")
     low, high = metrics["image_auroc_low"], metrics["image_auroc_high"]
     by_title: dict[str, dict[str, Metric]] = {}
@@ -93,7 +99,7 @@ def _ranking_table(metrics: dict) -> Table | Text:
         if metric.kind != "decisions":
             by_title.setdefault(metric.title, {})[metric.kind] = metric
     for row_title, of in by_title.items():
-        cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in metrics["localisation"].values())]
+        cells = [(of.get("image"), metrics), *((of.get("pixel"), found) for found in maps.values())]
         texts = ["" if metric is None else metric.text(found[metric.key]) for metric, found in cells]
         if set(texts) - {"", "-"}:
             table.add_row(row_title, *texts)
