@@ -168,6 +168,16 @@ def test_pixels_outside_of_a_region_change_nothing(tmp_path, system, fit, wide, 
     assert predicted.prediction is None
 
 
+def _assert_same(first, second) -> None:
+    """Check that two detectors are one to the last digit, and localise."""
+    assert first.threshold == second.threshold
+    assert first.metrics == second.metrics
+    assert first.metrics["pixel_auroc"] > 0.9
+    assert (first.pixel_threshold, first.colour_limits) == (second.pixel_threshold, second.colour_limits)
+    for name, tensor in first.state_dict().items():
+        np.testing.assert_array_equal(tensor, second.state_dict()[name])
+
+
 @pytest.mark.long
 def test_pixels_outside_of_a_region_change_no_tile(tmp_path):
     roots = [_regional(tmp_path / str(seed), seed) for seed in (1, 2)]
@@ -177,12 +187,7 @@ def test_pixels_outside_of_a_region_change_no_tile(tmp_path):
         kdad.fit(root, image_size=32, dataset={"region": str(root / "region.png"), "tiles": tiles}, **blocks)
         for root in roots
     )
-    assert first.threshold == second.threshold
-    assert first.metrics == second.metrics
-    assert first.metrics["pixel_auroc"] > 0.9
-    assert (first.pixel_threshold, first.colour_limits) == (second.pixel_threshold, second.colour_limits)
-    for name, tensor in first.state_dict().items():
-        np.testing.assert_array_equal(tensor, second.state_dict()[name])
+    _assert_same(first, second)
     kept = kdad.load(second.save(tmp_path / "kept"))
     known = TiledThreshold(
         **tiles | {"size": (32, 32)},
@@ -233,12 +238,7 @@ def test_pixels_that_are_ignored_change_nothing(tmp_path):
     roots = [_with_ignored(tmp_path / str(seed), seed) for seed in (1, 2)]
     blocks = _SMALL | {"cloner": {"architecture": {"hidden_width": 4}, "training": {"epochs": 1, "batch_size": 4}}}
     first, second = (kdad.fit(root, image_size=[32, 40], **blocks) for root in roots)
-    assert first.threshold == second.threshold
-    assert first.metrics == second.metrics
-    assert first.metrics["pixel_auroc"] > 0.9
-    assert (first.pixel_threshold, first.colour_limits) == (second.pixel_threshold, second.colour_limits)
-    for name, tensor in first.state_dict().items():
-        np.testing.assert_array_equal(tensor, second.state_dict()[name])
+    _assert_same(first, second)
     images = open_image_set(DatasetParameters(name="folder", root=str(roots[0]), image_size=[32, 40]))
     assert dict(images.remarks())["ignored"] == (
         "pixels of 4 training, 6 test images, by their masks in 'ignore'; new images have none"

@@ -17,7 +17,7 @@ from kdad.images.files.reading import AnyImage, read_image
 from kdad.images.found import require_batch_size
 from kdad.images.tiling import TileGrid
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.smoothing import smooth
+from kdad.scoring.smoothing import reach_of, smooth
 
 
 class TiledPredictor:
@@ -73,7 +73,7 @@ class TiledPredictor:
         """Return the score of an image `(3, H, W)` by its tiles, and the map `(H, W)` to show, if there is one."""
         image = image if self.region is None else self.detector.preparation.region.apply(image)
         grid, wanted = TileGrid(image.shape[1:], self.tiling), self.detector.needed_methods
-        reach = max((_reach(self._steps(name)) for name in wanted), default=0)
+        reach = max((reach_of(self._steps(name)) for name in wanted), default=0)
         near = [number for number in grid if self._counts(grid.boxes[number], reach)]
         blended = {name: np.zeros(grid.own, np.float32) for name in wanted}
         highest: dict[str, Tensor] = {}
@@ -117,8 +117,3 @@ class TiledPredictor:
         steps, scale = self.detector.smoothing(name), self.tiling.size[0] / self.detector.size[0]
         opening = max(2 * round((steps.opening_size * scale - 1) / 2) + 1, 0) if steps.opening_size else 0
         return steps.model_copy(update={"gaussian_sigma": steps.gaussian_sigma * scale, "opening_size": opening})
-
-
-def _reach(steps: SmoothingParameters) -> int:
-    """Return how far, in pixels, a map's value is carried when it is smoothed."""
-    return int(4 * steps.gaussian_sigma + 0.5) + max(steps.opening_size - 1, 0)

@@ -105,13 +105,15 @@ def newest_record(place: Path, system: str, origin: dict[str, Any]) -> dict[str,
     is such a record too, and have its figures.
     """
     folders = [place / system / _DETECTOR, *place.glob(f"{RUNS}/*_{system}*/{_DETECTOR}")]
-    records: list[dict[str, Any]] = [facts["made_by"] for facts in map(_read, folders) if facts.get("system") == system]
+    records: list[dict[str, Any]] = [
+        facts.get("made_by", {}) for facts in map(_read, folders) if facts.get("system") == system
+    ]
     same = [
         record
         for record in records
         if all(record.get(name) == origin[name] for name in _COMPARED_BY) and record.get("metrics")
     ]
-    return max(same, key=lambda record: str(record["made"]), default=None)
+    return max(same, key=lambda record: str(record.get("made")), default=None)
 
 
 def _drop(kept: Path) -> None:

@@ -122,7 +122,7 @@ class CheckedSession(KedroSession):
             names = [find_pipeline(options)]
         context = self.load_context()
         loader = context.config_loader
-        meant = check_pipelines(names or [DEFAULTS.get(context.env or "", "__default__")], loader["parameters"])
+        meant = check_pipelines(names or [DEFAULTS.get(context.env or "", "mkd")], loader["parameters"])
         if not names:
             logger.info("no pipeline is named, so %s runs", ", ".join(meant))
         loader["catalog"]  # a mistake in it is said before the pipelines are imported

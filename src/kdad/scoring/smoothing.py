@@ -47,6 +47,11 @@ def _of_region(maps: Tensor, region: np.ndarray | None) -> Tensor:
     return values.index_select(1, torch.from_numpy(np.flatnonzero(region)).to(maps.device))
 
 
+def reach_of(steps: SmoothingParameters) -> int:
+    """Return how many pixels away a map's value is carried at most when it is smoothed."""
+    return _radius(steps.gaussian_sigma) + max(steps.opening_size - 1, 0)
+
+
 def lower_ignored(maps: Tensor, ignored: Sequence[np.ndarray | None]) -> None:
     """Give the `ignored` pixels `(H, W)` of each of the maps `(B, H, W)` its lowest value of the others, in place."""
     for one, mask in zip(maps, ignored, strict=True):
@@ -96,9 +101,13 @@ def gaussian_filter(maps: Tensor, sigma: float) -> Tensor:
     return filter_axes(maps, *(_gaussian_blocks(side, sigma) for side in maps.shape[1:])) if sigma else maps
 
 
+def _radius(sigma: float) -> int:
+    return int(4 * sigma + 0.5)
+
+
 @lru_cache(maxsize=64)
 def _gaussian_blocks(side: int, sigma: float) -> Blocks:
-    radius = int(4 * sigma + 0.5)
+    radius = _radius(sigma)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     sources = (np.arange(side)[:, None] + offsets) % (2 * side)  # of the map and its mirror image, which then repeat

@@ -115,7 +115,9 @@ def read_rows(
         if not wrong:
             marks = () if kind == NORMAL else tuple(mask for mask, _ in masks)
             layout.masks_of_normal += [(path, mask) for mask, _ in masks if kind == NORMAL]
-            layout.images.append(ImageFile(path, kind, part, row.label or None, marks, None, row.group, ignored))
+            layout.images.append(
+                ImageFile(path, kind, part, row.label or None, marks, group=row.group, ignored=ignored)
+            )
     named |= {image.path for image in layout.images} | {file.path for file in layout.unused}
     of_others = {_below(base, cell) for cell in elsewhere or ()}
     layout.unused += [
@@ -251,11 +253,8 @@ def _columns(file: Path, head: list[str], group: str | None) -> dict[str, int]:
     columns: dict[str, int] = {}
     for place, title in enumerate(head):
         name = next((name for name, names in COLUMNS.items() if title.strip().lower() in names), None)
-        if title.strip() == group and name in (
-            "split",
-            "mask",
-            "ignore",
-        ):  # what the parameters say of a column comes first
+        # What the parameters say of a column comes first.
+        if title.strip() == group and name in ("split", "mask", "ignore"):
             continue
         if name in columns:
             raise InputError(f"{file}: has two columns of the {name}, '{head[columns[name]]}' and '{title}'; leave one")
