@@ -1,6 +1,9 @@
 """Which normal images are unlike the others, by what a frozen network gave for them; thumbnails."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from kdad.compute import Compute
 from kdad.features.extraction import ExtractionOptions, obtain_features
 from kdad.features.network import FrozenNetwork, reference_source
 from kdad.features.survey import distance_from_medians, draw_thumbnails, find_suspicious, measure_outlyingness
+from kdad.images.splits import Split
 from kdad.networks.parameters import SourceParameters
 from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
@@ -63,6 +67,15 @@ def test_a_normal_image_that_is_unlike_the_others_is_found(store, network):
     assert find_suspicious(outlyingness)[:1].tolist() == [odd]
     normal = np.isin(split.table["split"], ("train", "validation"))
     assert np.isnan(outlyingness).tolist() == (~normal).tolist()
+
+
+def test_an_image_of_a_united_set_is_measured_among_its_own_category():
+    means = np.array([[0.0], [1], [2], [3], [4], [100], [102], [104], [106], [500], [0]])
+    table = pd.DataFrame({"split": [*["train"] * 9, "validation", "test"], "member": [*"aaaaabbbbba"]})
+    found = measure_outlyingness(Split(table), [SimpleNamespace(means=means)])
+    # of a: median 2, deviations 2 1 0 1 2; of b: median 104, deviations 4 2 0 2 396
+    expected = np.array([2, 1, 0, 1, 2, 2, 1, 0, 1, 198, np.nan]) / 1.4826
+    np.testing.assert_allclose(found, expected)
 
 
 def test_thumbnails_are_those_of_each_image():

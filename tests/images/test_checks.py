@@ -175,6 +175,15 @@ def test_blocks_of_rows_are_compared_with_all(monkeypatch):
     assert ids(near_pairs(table_of(*rows), thumbnails_of(images))) == [("2", "20"), ("19", "21")]
 
 
+def test_categories_of_a_united_set_are_compared_apart():
+    of_b = thumbnails_of(pictures(4, seed=1)) / 20  # as unlike each other as those of a, on a smaller scale
+    thumbnails = np.concatenate([thumbnails_of(pictures(30)), of_b])
+    rows = [(str(row), "good", "train", str(row)) for row in range(34)]
+    table = table_of(*rows)
+    assert len(near_pairs(table, thumbnails)) == 6  # every pair of b
+    assert near_pairs(table.assign(member=["a"] * 30 + ["b"] * 4), thumbnails).empty
+
+
 def test_two_images_or_too_many_are_not_compared(monkeypatch):
     rows = [(str(row), "good", "train", str(row)) for row in range(4)]
     same = thumbnails_of(pictures(1)[[0, 0, 0, 0]])

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from kdad.features.cache import FeatureCache
 from kdad.images.checks import THUMBNAIL_SIDE
 from kdad.images.image_set import ImageSet
-from kdad.images.splits import Split
+from kdad.images.splits import Split, rows_by_category
 
 _OUTLYING = 6.0  # robust standard deviations of the outlyingness itself
 _LEAST = 8  # images that say what is usual
@@ -20,11 +20,12 @@ _ROBUST_SD = 1.4826  # of a normal distribution, in median absolute deviations
 def measure_outlyingness(split: Split, features: Iterable[FeatureCache]) -> np.ndarray:
     """Return how far each normal image that trains or is held out is from the others, `(N,)`; NaN for other images.
 
-    It is measured by the mean of each channel of all networks' outputs.
+    It is measured by the mean of each channel of all networks' outputs; in a united set, among its own category.
     """
-    normal = np.isin(split.table["split"], ("train", "validation"))
+    means = np.concatenate([cache.means for cache in features], axis=1)
     outlyingness = np.full(len(split), np.nan)
-    outlyingness[normal] = distance_from_medians(np.concatenate([cache.means[normal] for cache in features], axis=1))
+    for rows in rows_by_category(split.table[split.table["split"].isin(("train", "validation"))]):
+        outlyingness[rows] = distance_from_medians(means[rows])
     return outlyingness
 
 

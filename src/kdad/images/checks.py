@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdad.errors import InputError, first_of
 from kdad.images.image_set import ImageSet, Subset
-from kdad.images.splits import PARTS, whole_name
+from kdad.images.splits import PARTS, rows_by_category, whole_name
 from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
@@ -89,18 +89,23 @@ def near_pairs(table: pd.DataFrame, thumbnails: np.ndarray) -> pd.DataFrame:
     """Return pairs of different files whose grey thumbnails `(N, S, S)` in [0, 1] are nearly the same.
 
     Brightness aside, they differ by less than 0.4 of what an image and its nearest neighbour differ by in the median
-    of the set: parts before one camera are all alike, and a fixed limit would take them for copies.
+    of the set: parts before one camera are all alike, and a fixed limit would take them for copies. Categories of a
+    united set are looked at one by one.
     """
-    unique = table.index[~table["fingerprint"].duplicated()].to_numpy()
-    if not 3 <= len(unique) <= MOST_COMPARED:
-        return _pairs(table, "near", unique[:0], unique[:0])
+    unique = table[~table["fingerprint"].duplicated()]
+    compared = rows_by_category(unique) if len(unique) <= MOST_COMPARED else []
+    pairs = [_near_rows(thumbnails, rows) for rows in compared if len(rows) > 2]
+    return _pairs(table, "near", *np.concatenate([np.empty((0, 2), int), *pairs]).T)
+
+
+def _near_rows(thumbnails: np.ndarray, unique: np.ndarray) -> np.ndarray:
+    """Return the pairs `(P, 2)` among these rows whose thumbnails are nearly the same."""
     vectors = thumbnails[unique].reshape(len(unique), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     usual = np.median(np.concatenate([block.min(axis=1) for _, block in _distances(vectors)]))
     found = [np.argwhere(block < _NEAR * usual) + np.array([start, 0]) for start, block in _distances(vectors)]
     pairs = np.concatenate(found)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    return _pairs(table, "near", unique[pairs[:, 0]], unique[pairs[:, 1]])
+    return unique[pairs[pairs[:, 0] < pairs[:, 1]]]
 
 
 def _distances(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -204,5 +204,11 @@ def split_columns(table: "pd.DataFrame", is_united: bool) -> "pd.DataFrame":
     return table.assign(member=member_of(table["id"])) if is_united else table
 
 
+def rows_by_category(table: "pd.DataFrame") -> list[np.ndarray]:
+    """Return the row numbers in a split table's index: those of each category of a united set, or all together."""
+    groups = table.groupby("member").groups.values() if "member" in table else [table.index]
+    return [rows.to_numpy() for rows in groups]
+
+
 def _digest(*columns: "pd.Series") -> str:
     return hash_content(b"".join("\n".join(column.astype(str)).encode() for column in columns))
