@@ -21,22 +21,28 @@ def fit_detector(folder: Path) -> MkdDetector:
 
     It has no threshold.
     """
+    images = MemoryImages()
+    return fit_to(FeatureSet(images, split_of(images), {}), folder)[0]
+
+
+def fit_to(feature_set: FeatureSet, folder: Path) -> tuple[MkdDetector, FeatureSet]:
+    """Return such a detector of other images, and these with what the source gave for them."""
     chosen = MkdSettings(
         source={"name": "timm:test_resnet", "weights": "random"},
         features={},
         cloner={"architecture": {"hidden_width": 4}, "loss": {}, "training": {"epochs": 1}},
         scoring={"localisation": ["discrepancy"], "smoothing": {"discrepancy": {}}},
     )
-    images = MemoryImages()
-    feature_set = FeatureSet(images, split_of(images), {})
     train_context = TrainContext(Compute(torch.device("cpu"), torch.float32), 0, ContentStore(folder / "models"))
     references = MkdDetector.frozen_networks(chosen, feature_set, train_context)
     network = FrozenNetwork(references["source"], train_context.compute)
-    options = MkdDetector.extraction_options(chosen, images.size)
-    cache = obtain_features(ContentStore(folder / "features"), network, images, feature_set.split, options)
+    options = MkdDetector.extraction_options(chosen, feature_set.images.size)
+    store = ContentStore(folder / "features")
+    cache = obtain_features(store, network, feature_set.images, feature_set.split, options)
+    feature_set = FeatureSet(feature_set.images, feature_set.split, {"source": cache})
     detector = MkdDetector(chosen, references, train_context.compute)
-    detector.fit(FeatureSet(images, feature_set.split, {"source": cache}), train_context)
-    return detector
+    detector.fit(feature_set, train_context)
+    return detector, feature_set
 
 
 def keep_detector(folder: Path) -> Path:

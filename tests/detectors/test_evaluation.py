@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from kdad.detectors.evaluation import (
     map_images,
@@ -16,13 +18,16 @@ from kdad.detectors.evaluation import (
     threshold_scores,
     thresholds_by_category,
 )
-from kdad.detectors.exported.verification import of_folder
+from kdad.detectors.exported.detector import ExportedDetector
+from kdad.detectors.exported.runtimes import OnnxRuntime
+from kdad.detectors.exported.verification import CheckedImage, VerificationImages, of_folder
 from kdad.detectors.exported.writing import export_detector
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
+from kdad.experiments.steps import smooth_maps
 from kdad.features.extraction import FeatureSet
 from kdad.images.files.fitting import place
 from kdad.images.files.region import Region
@@ -34,7 +39,7 @@ from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of
-from small_detector import fit_detector
+from small_detector import fit_detector, fit_to
 
 _SETTINGS = MkdSettings(
     source={"name": "timm:test_resnet", "weights": "random"},
@@ -234,6 +239,69 @@ def test_each_category_of_a_united_set_has_a_threshold_that_is_kept(tmp_path):
     assert opened.threshold == threshold
     with pytest.raises(InputError, match=r"no threshold of the category 'c'.* it has learnt: a, b"):
         opened.for_category("c")
+
+
+@pytest.fixture(scope="module")
+def united(tmp_path_factory):
+    """A detector of two categories, one twice as dark as the other; its images, and what they were scored."""
+    folder = tmp_path_factory.mktemp("united")
+    images = MemoryImages()
+    images.pixels[9:] /= 2
+    feature_set = FeatureSet(images, Split(split_of(images).table.assign(member=["a"] * 9 + ["b"] * 9)), {})
+    detector, feature_set = fit_to(feature_set, folder)
+    raw = map_images(detector, feature_set, detector.methods, ContentStore(folder / "cases"))
+    smoothed = smooth_maps(detector, feature_set, raw.stacks)
+    scores, threshold = threshold_scores(detector, feature_set.split, raw.scores, smoothed, 0.5)
+    set_threshold(detector, scores, threshold, smoothed)
+    return detector, images, scores
+
+
+def test_scores_of_a_category_are_by_its_own_moments(united, tmp_path):
+    detector, images, scores = united
+    assert detector.categories == ["a", "b"]
+    opened = open_detector(detector.save(tmp_path / "kept"), "cpu")
+    for row in scores.itertuples():
+        image = torch.from_numpy(images.image(int(row.id.removeprefix("image")))[None])
+        (common,) = opened.predict_batch(image)
+        (own,) = opened.for_category(row.member).predict_batch(image)
+        assert common.score == pytest.approx(row.score, rel=1e-4, abs=1e-5)
+        assert own.score == pytest.approx(row.category_score, rel=1e-4, abs=1e-5)
+        assert own.decision == (own.score > detector.by_category[row.member].threshold.value)
+    assert (scores["score"] != scores["category_score"]).all()
+    held_out = scores[(scores["split"] == "validation") & (scores["member"] == "b")]
+    assert detector.by_category["b"].validation_scores == sorted(held_out["category_score"])
+
+
+@pytest.mark.long
+def test_an_exported_file_scores_each_category_by_its_own_moments(united, tmp_path):
+    detector, images, scores = united
+    pixels = {
+        f"image{row:02d}": np.rint(255 * images.image(row)).astype(np.uint8).transpose(1, 2, 0) for row in range(18)
+    }
+    rows = [(row.label, row.split == "validation", row.member) for row in scores.itertuples()]
+    checked = VerificationImages(
+        [
+            CheckedImage(partial(pixels.get, name), label, is_validation, category=member)
+            for name, (label, is_validation, member) in zip(scores["id"], rows, strict=True)
+        ],
+        "of the run",
+    )
+    files = {
+        made_in: ExportedDetector(facts, OnnxRuntime(model, tmp_path, "float32"), tmp_path)
+        for made_in in ("float32", "bfloat16")
+        for facts, model in [export_detector(detector, made_in, checked, "onnxruntime", "float32")]
+    }
+    assert files["float32"].by_category == detector.by_category
+    for one in checked.images:
+        exact = detector.for_category(one.category).predict(one.pixels())
+        for made_in, file in files.items():
+            own = file.for_category(one.category)
+            found = own.predict(one.pixels())
+            assert found.score == pytest.approx(exact.score, rel=1e-3, abs=1e-3)
+            assert own.threshold.value == pytest.approx(exact.threshold, rel=1e-2, abs=1e-2), made_in
+        assert file.predict(one.pixels()).score == pytest.approx(
+            detector.predict(one.pixels()).score, rel=1e-3, abs=1e-3
+        )
 
 
 def test_the_highest_share_is_of_the_region(tmp_path):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kdad.images.splits import Split
 from kdad.images.statistics import ChannelStatistics
-from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, measured_rows
+from kdad.scoring.per_pixel import PixelStats, ZScore, measure_map, measure_moments, measured_rows, take_map_moments
 
 #: Maps of five images, `(5, 1, 2)`; the first two train, the others are held out or tested.
 _MAPS = torch.tensor([[[1.0, 6.0]], [[3.0, 6.0]], [[500.0, -3.0]], [[7.0, 7.0]], [[9.0, 0.0]]])
@@ -30,6 +30,21 @@ def test_by_hand_of_training_images_alone(batch_size):
     np.testing.assert_allclose(found["ten"].spread, [[10 + 10 * floor, 10 * floor]], rtol=1e-6)
     z = found["one"].normalise(torch.tensor([[[2.0, 7.0]]]))
     np.testing.assert_allclose(z, [[[0.0, 1 / floor]]], rtol=1e-6)
+
+
+def test_each_category_of_a_united_set_has_moments_by_its_own_training_images():
+    split = _split("train", "train", "validation", "train", "train")
+    united = Split(split.table.assign(member=["a", "b", "b", "b", "a"]))
+    found = measure_map(united, lambda rows: _MAPS[rows], 0, 2)
+    np.testing.assert_allclose(found.of_all.mean, [[5.0, 4.75]])  # of 1 3 7 9, and of 6 6 7 0
+    means = {name: one.mean.tolist() for name, one in found.by_category.items()}
+    assert means == {"a": [[5.0, 3.0]], "b": [[5.0, 6.5]]}
+    assert measure_map(split, lambda rows: _MAPS[rows], 0, 2).by_category == {}
+    torch.testing.assert_close(found.of_all.restore(found.normalise(_MAPS)), _MAPS)
+    torch.testing.assert_close(found.of("b").normalise(_MAPS), found.by_category["b"].normalise(_MAPS))
+    kept = take_map_moments(found.state("map"), "map", (1, 2), "per_pixel", "normalisation")
+    assert {name: one.mean.tolist() for name, one in kept.by_category.items()} == means
+    assert kept.of_all.spread.tolist() == found.of_all.spread.tolist()
 
 
 def test_large_values_that_hardly_differ_keep_their_spread():

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from kdad.features.network import FrozenNetwork, NetworkReference, SourceReferen
 from kdad.networks.source import Source
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, measure_smoothed
+from kdad.scoring.per_pixel import MapMoments, measure_map
 from kdad.scoring.smoothing import lower_ignored, smooth
 from kdad.scoring.threshold import Calibration
 from kdad.storage.content_store import ContentStore, content_key
@@ -85,6 +86,7 @@ class Detector(nn.Module, Predictor):
         self.settings, self.references, self.compute = settings, references, compute
         self.key = ""  # of the learnt half; names what is made of it
         self.in_float32: Calibration | None = None  # of one that computes in bfloat16
+        self.moments: MapMoments | None = None  # of one that standardises the map that its score is of
 
     # What it says of itself before anything is trained.
 
@@ -256,13 +258,44 @@ class Detector(nn.Module, Predictor):
         """
         if outputs is None and self.depth is not None:
             outputs = self.outputs(images, self.depth)
-        raw = self.maps(images, outputs, self.needed_methods)
+        return self.finish(self.maps(images, outputs, self.needed_methods), ignored)
+
+    def finish(self, raw: Outputs, ignored: Sequence[np.ndarray | None] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what `score_and_map` does, of raw scores and maps."""
         region = self.region
         smoothed = {name: smooth(raw.maps[name], self.smoothing(name), region) for name in self.needed_methods}
         if any(mask is not None for mask in ignored):
             for maps in smoothed.values():
                 lower_ignored(maps, ignored)
         return self.region_score.of_images(raw.scores, smoothed), smoothed
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories that have moments of their own."""
+        return [] if self.moments is None else list(self.moments.by_category)
+
+    def score_categories(self, raw: Outputs) -> dict[str, Tensor]:
+        """Return the scores `(B,)` by the moments of each of the `categories`, of raw maps by those of all."""
+        found, standardised = {}, self.image_score.of
+        for name in self.categories:
+            own = self.moments.by_category[name].normalise(self.moments.of_all.restore(raw.maps[standardised]))
+            found[name] = self.finish(Outputs(raw.scores, raw.maps | {standardised: own}))[0].float()
+        return found
+
+    def of_category(self, category: str) -> Self:
+        """Return the same detector, standardising by the moments of one of its `categories`; itself without such."""
+        if category not in self.categories:
+            return self
+        own = copy(self)
+        own.moments = self.moments.of(category)
+        return own
+
+    def for_category(self, category: str) -> Self:
+        """Return the same detector with the threshold, and the moments, of one of the categories that it has learnt.
+
+        Raises `InputError` for a category that it has not.
+        """
+        return super().for_category(category).of_category(category)
 
     def float32_twin(self) -> Self | None:
         """Return the same detector computing in float32, without a threshold; None for one that does so itself."""
@@ -341,17 +374,20 @@ class SourceDetector(Detector):
     @torch.no_grad()
     def measure_moments(
         self, feature_set: FeatureSet, map_of: Callable[[Tensor, FrozenOutputs | None], Tensor], sigma: float
-    ) -> PixelStats:
+    ) -> MapMoments:
         """Return what a map of training images is standardised by, after a Gaussian; `map_of` makes it as `maps`."""
 
         def of_rows(rows: np.ndarray) -> Tensor:
             return map_of(feature_set.batch(rows), feature_set.outputs(rows))
 
-        return measure_smoothed(feature_set.split, of_rows, sigma, self.batch_size())
+        return measure_map(feature_set.split, of_rows, sigma, self.batch_size())
 
 
 class DetectorGraph(nn.Module):
-    """Images `(B, 3, H, W)` in [0, 1] to scores `(B,)`, and finished maps `(B, H, W)` where there are some."""
+    """Images `(B, 3, H, W)` in [0, 1] to scores `(B,)`, and finished maps `(B, H, W)` where there are some.
+
+    Of a detector with moments of each category, its scores by each of them come last, `(B, categories)`.
+    """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -364,7 +400,11 @@ class DetectorGraph(nn.Module):
         _ = detector.region  # found out once: what traces the graph cannot follow how
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the scores, and the maps."""
+        """Return the scores, the maps, and the scores of the categories."""
+        detector = self.detector
         outputs = {name: [found.float() for found in network(images)] for name, network in self.networks.items()}
-        scores, maps = self.detector.score_and_map(images, outputs)
-        return (scores.float(), *(maps[name] for name in self.detector.methods[:1]))
+        raw = detector.maps(images, outputs, detector.needed_methods)
+        scores, maps = detector.finish(raw)
+        own = detector.score_categories(raw)
+        by_category = [torch.stack(list(own.values()), dim=1)] if own else []
+        return (scores.float(), *(maps[name] for name in detector.methods[:1]), *by_category)

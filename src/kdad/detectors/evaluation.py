@@ -24,10 +24,12 @@ from kdad.scoring.marked_regions import PixelThreshold, least_pixels, level_of
 from kdad.scoring.parameters import GroupScore
 from kdad.scoring.smoothing import chunks_of
 from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
-from kdad.storage.content_store import ContentStore
+from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.disk_space import create_map
 
 _SCORES, _COST = "raw_scores.csv", "cost.json"
+#: Of a united set: the map that scores are of, each image's by the moments of its own category; and that score.
+OF_CATEGORY, CATEGORY_SCORE = "of_category", "category_score"
 _FLOAT32_BATCH = 8
 
 
@@ -74,6 +76,8 @@ def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[st
     cheap = [name for name in methods if not detector.is_costly(name)]
     cheap += [name for name in detector.image_score.map_names if name not in cheap]
     raw = _obtain(detector, feature_set, cheap, feature_set.split.scored, store)
+    if detector.categories and feature_set.split.members:
+        raw.stacks[OF_CATEGORY] = _map_by_category(detector, feature_set, feature_set.split.scored, store)
     for method in [name for name in methods if detector.is_costly(name)]:
         more = _obtain(detector, feature_set, [method], feature_set.split.rows("test"), store)
         raw = RawMaps(raw.scores, raw.stacks | more.stacks, raw.seconds | more.seconds, raw.keys | more.keys)
@@ -119,6 +123,24 @@ def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows
     pd.concat(scores or [pd.DataFrame({"row": rows})]).to_csv(folder / _SCORES, index=False)
 
 
+def _map_by_category(detector: Detector, feature_set: FeatureSet, rows: np.ndarray, store: ContentStore) -> np.ndarray:
+    """Map images `(N, H, W)`, each by the moments of its own category, or find them mapped."""
+    method, members = detector.image_score.of, feature_set.split.table["member"].iloc[rows].to_numpy()
+
+    def build(folder: Path) -> None:
+        stack = create_map(folder / f"{OF_CATEGORY}.npy", np.float32, (len(rows), *detector.size))
+        for member in feature_set.split.members:
+            places = iter(np.flatnonzero(members == member))
+            own = detector.of_category(member)
+            for raw in run_over(own, feature_set, rows[members == member], [method]):
+                for one in raw.maps[method].cpu().numpy():
+                    stack[next(places)] = one
+        stack.flush()
+
+    folder, _ = store.obtain(content_key(of_category=detector.raw_key([method], feature_set)), build)
+    return np.load(folder / f"{OF_CATEGORY}.npy", mmap_mode="r")
+
+
 def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray) -> None:
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
@@ -158,12 +180,15 @@ def threshold_scores(
     columns = [name for name in ("id", "label", "kind", "split", "member", "group") if name in split.table]
     table = split.table.loc[raw_scores["row"], columns].reset_index(drop=True)
     rule = detector.region_score
-    if rule.rule == "raw":
-        scores = raw_scores[rule.of].to_numpy()
-    else:
-        maps = anomaly_maps[rule.of]
-        scores = torch.cat([rule.of_maps(torch.from_numpy(np.array(maps[rows]))) for rows in chunks_of(maps)]).numpy()
-    table["score"] = scores.astype(np.float64)  # what the file says is then what was decided on
+
+    def score(maps: np.ndarray) -> np.ndarray:
+        parts = [rule.of_maps(torch.from_numpy(np.array(maps[rows]))) for rows in chunks_of(maps)]
+        return torch.cat(parts).numpy().astype(np.float64)  # what the file says is then what was decided on
+
+    is_raw = rule.rule == "raw"
+    table["score"] = raw_scores[rule.of].to_numpy(dtype=np.float64) if is_raw else score(anomaly_maps[rule.of])
+    if OF_CATEGORY in anomaly_maps:
+        table[CATEGORY_SCORE] = score(anomaly_maps[OF_CATEGORY])
     for name in raw_scores.columns.drop("row"):
         if name not in table:
             table[name] = raw_scores[name].to_numpy()
@@ -216,15 +241,23 @@ def set_pixel_threshold(
     detector.pixel_threshold = PixelThreshold.of(threshold, levels, min_area=min_area)
 
 
+def own_scores(scores: pd.DataFrame) -> pd.Series:
+    """Return the scores of images of a united set by the moments of their own category, where there are some."""
+    return scores[CATEGORY_SCORE if CATEGORY_SCORE in scores else "score"]
+
+
 def thresholds_by_category(
     scores: pd.DataFrame, quantile: float, group_score: GroupScore | None = None
 ) -> dict[str, Calibration]:
-    """Return a threshold for each category of a united set, on its own validation scores; none for other sets."""
+    """Return a threshold for each category of a united set, on its own validation scores; none for other sets.
+
+    Scores are by the category's own moments, where there are some.
+    """
     if "member" not in scores:
         return {}
     held_out = scores[scores["split"] == "validation"]
     by_member = {
-        name: (rows["score"].to_numpy(), _groups_of(rows)) for name, rows in held_out.groupby("member", sort=False)
+        name: (own_scores(rows).to_numpy(), _groups_of(rows)) for name, rows in held_out.groupby("member", sort=False)
     }
     return {
         name: Calibration.of(quantile_threshold(own, quantile, groups, group_score), own)

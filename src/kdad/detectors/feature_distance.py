@@ -16,7 +16,7 @@ from kdad.networks.fusion import for_predicting
 from kdad.networks.source import choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import moments_state, take_map_moments
+from kdad.scoring.per_pixel import take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -114,7 +114,7 @@ class FeatureDistanceDetector(SourceDetector):
         return FitResult(trained.history, trained.seconds, trained.reused, "student")
 
     def state_dict(self) -> dict[str, Tensor]:
-        return state_of(self.student) | (moments_state({_MAP: self.moments}) if self.moments else {})
+        return state_of(self.student) | (self.moments.state(_MAP) if self.moments else {})
 
     def metadata(self) -> dict[str, Any]:
         return {}  # the source is named beside

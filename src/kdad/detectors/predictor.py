@@ -299,10 +299,6 @@ class Predictor(ABC):
         found = self.by_category[category]
         return own.calibrated(found.threshold, np.array(found.validation_scores), self.colour_limits)
 
-    def decide(self, prediction: Prediction) -> Prediction:
-        """Return the same score and map, decided and ranked by this one's threshold and validation scores."""
-        return self._prediction(prediction.score, prediction.map)
-
     def calibrated(
         self, threshold: Threshold, validation_scores: np.ndarray, colour_limits: tuple[float, float] | None = None
     ) -> Self:

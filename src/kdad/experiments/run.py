@@ -78,6 +78,7 @@ def run_case(case: Case, feature_set: FeatureSet, context: steps.RunContext) -> 
     def build(folder: Path) -> None:
         with resident_rise() as peak:
             made, fitting = steps.fit_detector(detector, settings, feature_set, references, train_context)
+            made = made.of_category(case.member) if case.member else made
             raw = map_images(made, scored, made.methods[:1], context.cases)
         _measure_into(folder, case, made, fitting, raw, peak[0], scored, truth, context)
 

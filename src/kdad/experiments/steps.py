@@ -102,7 +102,8 @@ def fit_detector(
 
 def smooth_maps(made: Detector, feature_set: FeatureSet, raw_maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Filter each method's maps as its parameters say; ignored pixels have the lowest value of the others."""
-    smoothed = {name: smooth_all(stack, made.smoothing(name), made.region) for name, stack in raw_maps.items()}
+    named = {name: made.image_score.of if name == evaluation.OF_CATEGORY else name for name in raw_maps}
+    smoothed = {name: smooth_all(raw_maps[name], made.smoothing(named[name]), made.region) for name in raw_maps}
     scored = feature_set.split.scored
     for place, row in enumerate(scored):
         ignored = feature_set.images.ignored(int(row))
@@ -147,7 +148,10 @@ def measure(
     measured, curves = measure_maps(test, maps, truth, measuring)
     own = evaluation.thresholds_by_category(scores, measuring.threshold_quantile)
     cuts = {name: calibration.threshold.value for name, calibration in own.items()}
-    return measured | ({"categories": measure_categories(test, maps, truth, measuring, cuts)} if own else {}), curves
+    if own:
+        by_own = test.assign(score=evaluation.own_scores(test))
+        measured["categories"] = measure_categories(by_own, maps, truth, measuring, cuts)
+    return measured, curves
 
 
 def calibrate(

@@ -59,6 +59,16 @@ class Split:
         """The rows that are scored: normal validation images, then test images."""
         return np.concatenate([self.rows("validation"), self.rows("test")])
 
+    @property
+    def members(self) -> list[str]:
+        """The categories of a united set; empty for any other."""
+        return list(self.table["member"].unique()) if "member" in self.table else []
+
+    def training_of(self, member: str) -> "Split":
+        """Return the same with the training images of one category of a united set alone."""
+        others = (self.table["member"] != member) & self.is_part("train")
+        return Split(self.table.assign(split=self.table["split"].mask(others, "unused")))
+
     def of_member(self, member: str) -> "Split":
         """Return the same with one category of a united set held out and tested alone; those of all train."""
         others = (self.table["member"] != member) & (self.table["split"] != "train")

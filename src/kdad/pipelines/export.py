@@ -78,6 +78,15 @@ def export(
         made_in = facts.precision
         exact.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
     checked = _images_of(exact, images, dataset).at_most(wanted.most_images)
+    if facts.precision != "float32" and facts.by_category:
+        if facts.by_category.keys() <= {image.category for image in checked.part(validation=True)}:
+            exact.by_category, made_in = facts.by_category, facts.precision
+        else:
+            logger.warning(
+                "The detector's thresholds of categories do not hold in float32, and are left out: setting them takes "
+                "validation images of each category. Give the dataset: block of its run",
+                extra=PLAIN,
+            )
     facts, model = export_detector(exact, made_in, checked, wanted.runtime, wanted.precision)
     size = model.ByteSize()
     logger.info(

@@ -7,7 +7,7 @@ new images.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -66,6 +66,10 @@ class PixelStats:
         """Return (x - mean) / spread of maps `(B, h, w)`."""
         return (maps - self.mean.to(maps.device)) / self.spread.to(maps.device)
 
+    def restore(self, maps: Tensor) -> Tensor:
+        """Return maps `(B, h, w)` as they were before `normalise`."""
+        return maps * self.spread.to(maps.device) + self.mean.to(maps.device)
+
     def check(self, size: tuple[int, int]) -> None:
         """Raise `ValueError` unless they are of maps of `size` (h, w), finite, and of spreads above 0."""
         for tensor in (self.mean, self.spread):
@@ -73,6 +77,26 @@ class PixelStats:
                 raise ValueError(f"it has moments of {tuple(tensor.shape)} for maps of {tuple(size)}")
         if not (torch.isfinite(self.mean).all() and torch.isfinite(self.spread).all() and (self.spread > 0).all()):
             raise ValueError("it has moments that are not finite, or spreads that are not above 0")
+
+
+@dataclass(frozen=True)
+class MapMoments:
+    """What a map is standardised by: moments of all training images, and of each category of a united set."""
+
+    of_all: PixelStats
+    by_category: dict[str, PixelStats] = field(default_factory=dict)
+
+    def normalise(self, maps: Tensor) -> Tensor:
+        """Return maps `(B, h, w)` standardised by the moments of all."""
+        return self.of_all.normalise(maps)
+
+    def of(self, category: str) -> "MapMoments":
+        """Return those of a category alone."""
+        return MapMoments(self.by_category[category])
+
+    def state(self, name: str) -> dict[str, Tensor]:
+        """Return them as tensors, by the map's name and the categories'."""
+        return moments_state({name: self.of_all} | {f"{name}/{own}": one for own, one in self.by_category.items()})
 
 
 def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
@@ -101,9 +125,13 @@ def measure_moments(
     return {name: PixelStats.of(measured, shapes[name]) for name, measured in statistics.items()}
 
 
-def measure_smoothed(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> PixelStats:
+def measure_map(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> MapMoments:
     """Return the moments of one map after a Gaussian filter; `map_of` gives that of images at some rows."""
-    return measure_moments(split, lambda rows: {"": gaussian_filter(map_of(rows), sigma)}, batch_size)[""]
+
+    def of(part: Split) -> PixelStats:
+        return measure_moments(part, lambda rows: {"": gaussian_filter(map_of(rows), sigma)}, batch_size)[""]
+
+    return MapMoments(of(split), {name: of(split.training_of(name)) for name in split.members})
 
 
 def moments_state(moments: dict[str, PixelStats]) -> dict[str, Tensor]:
@@ -125,9 +153,11 @@ def take_moments(state: dict[str, Tensor], size: tuple[int, int]) -> dict[str, P
 
 def take_map_moments(
     state: dict[str, Tensor], name: str, size: tuple[int, int], asked: str, where: str
-) -> PixelStats | None:
+) -> MapMoments | None:
     """Take the moments of a detector's one map; raises `ValueError` where they are not what was `asked` for `where`."""
-    found = take_moments(state, size).get(name)
-    if (found is not None) != (asked == "per_pixel"):
+    found = take_moments(state, size)
+    of_all = found.pop(name, None)
+    if (of_all is not None) != (asked == "per_pixel"):
         raise ValueError(f"its {where} is {asked}, and its moments differ")
-    return found
+    own = {key.removeprefix(f"{name}/"): one for key, one in found.items() if key.startswith(f"{name}/")}
+    return None if of_all is None else MapMoments(of_all, own)

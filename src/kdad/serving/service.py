@@ -126,13 +126,15 @@ class Service:
         self._seen = predictor.seen
         with_digests = limits.audit is not None or bool(self._seen)
         self._intake = ImageInput(predictor, int(limits.megapixels * 1e6), with_digests)
-        self._batcher = Batcher(predictor, limits.batch_size, threads)
+        self._deciders: dict[str, Predictor] = {}  # of the categories that were asked for
+        self._batchers = {predictor: Batcher(predictor, limits.batch_size, threads)}
         self._about = {"detector": name, "detector_digest": predictor.digest}
         self._inside, self._is_dropped = 0, False
 
     def start(self) -> None:
         """Begin to predict, in the running event loop."""
-        self._batcher.start()
+        for batcher in self._batchers.values():
+            batcher.start()
 
     def version(self) -> dict[str, Any]:
         """Return which detector it is, as JSON."""
@@ -142,7 +144,8 @@ class Service:
 
     async def stop(self) -> None:
         """End after what is being predicted."""
-        await self._batcher.stop()
+        for batcher in self._batchers.values():
+            await batcher.stop()
 
     async def drop(self) -> None:
         """End when the last request that began with it is answered."""
@@ -165,7 +168,7 @@ class Service:
         """Answer the rows of a body of MLflow's."""
         prepared, decider, wanted = await self._threads.decode(self._prepare_rows, body)
         found = await self._predict(prepared, decider)
-        return await self._threads.decode(self._answer_rows, found, prepared, wanted, decider or self.predictor)
+        return await self._threads.decode(self._answer_rows, found, prepared, wanted, decider)
 
     async def predict_file(
         self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None = None
@@ -176,7 +179,7 @@ class Service:
 
     async def teach(self, body: bytes, kind: str, who: str) -> dict[str, Any]:
         """Keep a body of one image file that somebody says is good; it counts as no prediction."""
-        prediction, prepared = await self._predict_body(body, kind, True, None)
+        prediction, prepared = await self._predict_body(body, kind, True, self.predictor)
         prediction.require_finite()
         said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
         facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, **said, **self._about}
@@ -186,22 +189,28 @@ class Service:
         return {"file": name, "new": is_new, **said}
 
     async def _predict_body(
-        self, body: bytes, kind: str, keep: bool, decider: Predictor | None
+        self, body: bytes, kind: str, keep: bool, decider: Predictor
     ) -> tuple[Prediction, Prepared]:
         content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
         prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=keep))
         (prediction,) = await self._predict([prepared], decider)
         return prediction, prepared
 
-    async def _predict(self, prepared: list[Prepared], decider: Predictor | None) -> list[Prediction]:
-        found = await self._batcher.predict([one.image for one in prepared])
-        return found if decider is None else [decider.decide(one) for one in found]
+    async def _predict(self, prepared: list[Prepared], decider: Predictor) -> list[Prediction]:
+        if decider not in self._batchers:
+            self._batchers[decider] = Batcher(decider, self._limits.batch_size, self._threads)
+            self._batchers[decider].start()
+        return await self._batchers[decider].predict([one.image for one in prepared])
 
-    def _decider(self, category: str | None) -> Predictor | None:
-        """Return what decides by a category's threshold; raises `InputError` for one that the detector has not."""
-        return None if category is None else self.predictor.for_category(category)
+    def _decider(self, category: str | None) -> Predictor:
+        """Return what predicts for a category; raises `InputError` for one that the detector has not."""
+        if category is None:
+            return self.predictor
+        if category not in self._deciders:
+            self._deciders.setdefault(category, self.predictor.for_category(category))
+        return self._deciders[category]
 
-    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor | None, Wanted]:
+    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor, Wanted]:
         """Parse a body and make its images ready, so that of all that wait one at a time is unpacked.
 
         Returned with them are what decides on them, and what is wanted.

@@ -16,7 +16,7 @@ from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
+from kdad.scoring.per_pixel import take_map_moments
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 
@@ -35,7 +35,6 @@ class BaselineDetector(SourceDetector):
         self.method: BaselineMethodParameters = self.settings.baselines.only
         kinds = {"images": AutoencoderModel, "patches": PatchMapModel}
         self.half: BaselineModel = kinds.get(self.method.seen, VectorModel)(self)
-        self.moments: PixelStats | None = None
 
     @classmethod
     def check_inputs(cls, settings: BaselineSettings, feature_set: FeatureSet) -> None:
@@ -105,7 +104,7 @@ class BaselineDetector(SourceDetector):
         return FitResult(history, perf_counter() - started, reused)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self.half.state() | (moments_state({MAP: self.moments}) if self.moments else {})
+        return self.half.state() | (self.moments.state(MAP) if self.moments else {})
 
     def metadata(self) -> dict[str, Any]:
         return {"points": self.points, "scales": self.scales, "seed": self.seed, **self.half.facts()}

@@ -20,7 +20,7 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
 from kdad.scoring.image_score import ImageScore
-from kdad.scoring.per_pixel import moments_state, take_map_moments
+from kdad.scoring.per_pixel import take_map_moments
 from kdad.scoring.smoothing import geometric_mean
 from kdad.storage.content_store import content_key
 
@@ -93,7 +93,7 @@ class CommitteeDetector(SourceDetector):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = moments_state({_DETECTION: self.moments})
+        state = self.moments.state(_DETECTION)
         for name, member in self.members.items():
             state |= prefixed(member.state_dict(), f"{name}.")
         return state

@@ -1,7 +1,7 @@
 """A detector that was exported, predicting through the runtime of its file; where such files lie."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -30,6 +30,7 @@ class ExportedDetector(Predictor):
             self.calibrated(facts.threshold, np.array(facts.validation_scores), facts.colour_limits)
         self.by_category, self.record = facts.by_category, facts.made_by
         self.pixel_threshold = facts.pixel_threshold
+        self._column: int | None = None  # of the category whose scores it gives
 
     @property
     def methods(self) -> list[str]:
@@ -39,7 +40,16 @@ class ExportedDetector(Predictor):
     def score_and_show(self, images: Tensor, outputs: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return scores and maps of prepared images; a file takes no outputs of frozen networks."""
         scores, *maps = self.runtime.run_prepared(np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32))
-        return scores, maps[0] if maps else None
+        return scores if self._column is None else maps[-1][:, self._column], maps[0] if maps else None
+
+    def for_category(self, category: str) -> Self:
+        """Return the same with the threshold of a category, and scores by its moments where the file has some.
+
+        Raises `InputError` for a category that it has not.
+        """
+        own = super().for_category(category)
+        own._column = self.facts.categories.index(category) if category in self.facts.categories else None
+        return own
 
     def save(self, folder: str | Path) -> Path:
         """Write the file with the threshold that it has now to a folder, which then holds it alone."""

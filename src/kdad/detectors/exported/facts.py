@@ -72,6 +72,7 @@ class ExportedFacts(StrictModel):
     validation_scores: list[float] = Field(description="of normal validation images, ascending")
     pixel_threshold: PixelThreshold | None = Field(None, description="of maps, by which regions are marked")
     by_category: dict[str, Calibration] = Field({}, description="thresholds of a detector of several categories")
+    categories: list[str] = Field([], description="by whose moments the columns of category_scores are")
     colour_limits: tuple[float, float] | None = Field(None, description="values that a heat map's colours run between")
     made_by: dict[str, Any] = Field(description="data, its digest (images), seed, commit, date and metrics")
     loss: ExportAgreement | None = None

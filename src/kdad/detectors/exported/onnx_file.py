@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from kdad.detectors.exported.pixels import Pixels
-from kdad.detectors.exported.runtimes import IMAGE, MAP, PREPARED, SCORE, require, unreadable
+from kdad.detectors.exported.runtimes import CATEGORY_SCORES, IMAGE, MAP, PREPARED, SCORE, require, unreadable
 from kdad.errors import InputError
 
 _EXTRA = "onnx"
@@ -38,7 +38,7 @@ def build_model(pixels: Pixels, graph: nn.Module, normal: np.ndarray | None) -> 
     free = {0: batch} | ({1: height, 2: width} if pixels.region is None else {})
     first = _traced(pixels, image, free, [IMAGE], [PREPARED])
     with torch.no_grad():
-        outputs = [SCORE, MAP][: len(graph(prepared))]
+        outputs = [SCORE, MAP, CATEGORY_SCORES][: len(graph(prepared))]
     second = _traced(graph, prepared, {0: batch}, [PREPARED], outputs)
     first = onnx.compose.add_prefix(first, "pixels.", rename_inputs=False, rename_outputs=False)
     model = onnx.compose.merge_models(first, second, [(PREPARED, PREPARED)])
@@ -107,7 +107,7 @@ def _tidy(model: Any) -> None:
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del part.metadata_props[:]
     del graph.value_info[:]  # shapes that the joined parts name differently; runtimes infer them
-    names = {IMAGE: ("batch", "height", "width"), SCORE: ("batch",), MAP: ("batch",)}
+    names = {IMAGE: ("batch", "height", "width"), SCORE: ("batch",), MAP: ("batch",), CATEGORY_SCORES: ("batch",)}
     for part in (*graph.input, *graph.output):
         for dimension, name in zip(part.type.tensor_type.shape.dim, names[part.name], strict=False):
             if not dimension.dim_value:  # those of a region are fixed

@@ -17,7 +17,7 @@ from kdad.errors import InputError
 logger = logging.getLogger(__name__)
 
 #: What the inputs and outputs of every file are called, and what joins its two parts.
-IMAGE, PREPARED, SCORE, MAP = "image", "prepared", "score", "map"
+IMAGE, PREPARED, SCORE, MAP, CATEGORY_SCORES = "image", "prepared", "score", "map", "category_scores"
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
@@ -37,7 +37,10 @@ class Runtime(ABC):
         self._parts: dict[tuple[int, str], Run] = {}  # by process: threads do not survive a fork
 
     def run_pixels(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return scores `(B,)`, and maps `(B, h, w)` where there are some, of uint8 RGB `(B, H, W, 3)` of any size."""
+        """Return scores `(B,)`, and maps `(B, h, w)` where there are some, of uint8 RGB `(B, H, W, 3)` of any size.
+
+        Of a detector with moments of each category, its scores by each of them come last, `(B, categories)`.
+        """
         return self._part(IMAGE)(image)
 
     def run_prepared(self, images: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -127,6 +127,7 @@ class Answers:
 
     before: np.ndarray
     after: np.ndarray
+    own: np.ndarray  # the file's, by the moments of each image's category where it has some
     labels: np.ndarray  # float, NaN for unknown
     validation: np.ndarray
     groups: np.ndarray  # None where there are none
@@ -166,12 +167,14 @@ def prepared(detector: Detector, image: CheckedImage) -> np.ndarray:
 
 def compare(detector: Detector, runtime: Runtime, images: list[CheckedImage]) -> Answers:
     """Have both predict the images one by one."""
+    columns = {name: column for column, name in enumerate(detector.categories)}
     rows, ranges, shown = [], [], []
     for image in images:
         (before,), maps = detector.score_and_show(torch.from_numpy(prepared(detector, image))[None])
         (after,), *own_maps = runtime.run_pixels(np.ascontiguousarray(image.pixels()[None]))
         label = np.nan if image.label is None else float(image.label)
-        rows.append((float(before), float(after), label, image.validation, image.group, image.category))
+        own = own_maps[-1][0, columns[image.category]] if image.category in columns else after
+        rows.append((float(before), float(after), float(own), label, image.validation, image.group, image.category))
         if maps is None:
             continue
         ranges.append((np.abs(own_maps[0][0] - maps[0]).max(), maps.min(), maps.max()))

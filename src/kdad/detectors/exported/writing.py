@@ -87,6 +87,7 @@ def export_detector(
         validation_scores=np.sort(normal_scores).tolist(),
         pixel_threshold=detector.pixel_threshold if made_in == precision == "float32" else None,
         by_category=by_category,
+        categories=detector.categories,
         colour_limits=detector.colour_limits,
         made_by={name: value for name, value in detector.record.items() if name not in ("folder", "found")},
         loss=_loss(answers, images.are, detector.threshold, threshold),
@@ -115,20 +116,21 @@ def _check(answers: Answers, precision: str, are: str) -> None:
 
 def _of_category(answers: Answers, category: str, before: Threshold) -> Calibration:
     own = answers.validation & (answers.categories == category)
-    return Calibration.of(_threshold_of(answers, before, own), answers.after[own])
+    return Calibration.of(_threshold_of(answers, before, own), answers.own[own])
 
 
 def _threshold_of(answers: Answers, before: Threshold, own: np.ndarray | None = None) -> Threshold:
-    """Return the threshold that the rule of the one before sets on the file's own scores, or some of these.
+    """Return the threshold that the rule of the one before sets on all scores of the file, or on a category's `own`.
 
     Raises `InputError` for a rule of labelled images without such, and as the rules do.
     """
-    used = own
+    used, scores = own, answers.own
     if used is None:
+        scores = answers.after
         used = ~np.isnan(answers.labels) if before.rule in LABELLED_RULES else answers.validation
     groups = answers.groups[used]
     return threshold_by_rule(
-        *(before.rule, before.wanted, answers.labels[used].astype(int), answers.after[used]),
+        *(before.rule, before.wanted, answers.labels[used].astype(int), scores[used]),
         groups=groups.astype(str) if all(groups) else None,
         group_score=before.group_score if all(groups) else None,
     )

@@ -21,7 +21,7 @@ from kdad.networks.fusion import for_predicting
 from kdad.networks.source import CriticalPoint, choose_points
 from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, moments_state, take_map_moments
+from kdad.scoring.per_pixel import take_map_moments
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -82,7 +82,7 @@ class MkdDetector(SourceDetector):
         return FitResult(trained.history, seconds, trained.reused, "cloner")
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = state_of(self.cloner) | (moments_state({_DETECTION: self.moments}) if self.moments else {})
+        state = state_of(self.cloner) | (self.moments.state(_DETECTION) if self.moments else {})
         return state if self.mean_image is None else state | {_MEAN_IMAGE: self.mean_image}
 
     def metadata(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class MkdDetector(SourceDetector):
 
     def _shape(self, points: list[CriticalPoint], size: tuple[int, int], scales: list[float], seed: int) -> None:
         self.points, self.size, self.scales, self.seed = points, size, scales, seed
-        self.moments: PixelStats | None = None
+        self.moments = None
         self.mean_image: Tensor | None = None
 
     @property
