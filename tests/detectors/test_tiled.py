@@ -14,8 +14,7 @@ from kdad.detectors.predictor import TiledThreshold, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.features.network import NetworkReference
-from kdad.images.files.fitting import Preparation
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Preparation, Region
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.image_score import ImageScore

@@ -16,8 +16,7 @@ from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files import decoding
-from kdad.images.files.fitting import Preparation
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Preparation, Region
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import look_for_images

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kdad.images.files.fitting import Preparation
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Preparation, Region
 from kdad.metrics import ground_truth
 from kdad.metrics.ground_truth import measured_pair, read_ground_truth
 from memory_images import MemoryImages, split_of

@@ -11,8 +11,7 @@ from PIL import Image
 
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
-from kdad.images.files.alignment import Alignment, turn
-from kdad.images.files.fitting import Preparation, place
+from kdad.images.files.fitting import Alignment, Preparation, place, turn
 from kdad.serving.answers import answer, map_picture, naming_row
 from kdad.serving.intake import ImageInput
 from kdad.serving.service import show

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from kdad.detectors.predictor import TiledThreshold
 from kdad.errors import InputError
-from kdad.images.files.alignment import Alignment
-from kdad.images.files.fitting import Fit, Preparation
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Alignment, Fit, Preparation, Region
 from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.marked_regions import PixelThreshold

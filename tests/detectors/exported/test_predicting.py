@@ -21,9 +21,7 @@ from kdad.detectors.exported.onnx_file import read_model
 from kdad.detectors.exported.verification import drawn
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
-from kdad.images.files.alignment import Alignment
-from kdad.images.files.fitting import Preparation
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Alignment, Preparation, Region
 from kdad.inference.tiling import check_has_raw_maps
 from kdad.scoring.threshold import Calibration, quantile_threshold
 

@@ -19,7 +19,7 @@ from kdad.detectors.exported.onnx_file import write_model
 from kdad.detectors.exported.verification import VerificationImages, drawn, of_run
 from kdad.detectors.exported.writing import export_detector
 from kdad.errors import InputError
-from kdad.images.files.region import Region
+from kdad.images.files.fitting import Region
 from kdad.scoring.threshold import Calibration, quantile_threshold
 from memory_images import split_of
 

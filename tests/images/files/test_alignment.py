@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from skimage.transform import rotate
 
 from kdad.images.checks import check_images
-from kdad.images.files.alignment import Alignment, turn
-from kdad.images.files.fitting import Preparation, place
+from kdad.images.files.fitting import Alignment, Preparation, place, turn
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
@@ -62,7 +61,7 @@ def test_parts_in_any_pose_come_to_lie_as_one():
     assert alignment.angle(np.full((3, 20, 20), 0.5, np.float32)) == 0
     assert Alignment(**json.loads(alignment.model_dump_json())) == alignment
     for wrong in ("no base64", alignment.packed[:40], "eJwDAAAAAAE="):
-        with pytest.raises(ValidationError, match="the alignment cannot be read"):
+        with pytest.raises(ValidationError, match=r"its text (cannot be read|has)"):
             Alignment(packed=wrong)
 
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
-from kdad.images.files.shapes import box
-from kdad.images.layouts.annotation_formats import _runs_of_text
+from kdad.images.files.annotation_files import _runs_of_text, box
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write_all
 
 #: Rows 2 to 5 and columns 3 to 7; and a triangle of the points (x, y) = (10, 4), (14, 4), (10, 8).

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.errors import InputError
-from kdad.images.files.fitting import Fit, Preparation
-from kdad.images.files.region import OUTSIDE
+from kdad.images.files.fitting import OUTSIDE, Fit, Preparation
 from kdad.images.files.value_range import EIGHT_BITS
 
 

@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from kdad.errors import InputError, first_line
-from kdad.images.files.shapes import Annotated, Shape
+from kdad.images.files.annotation_files import Annotated, Shape, parse
 from kdad.images.image_set import Subset
-from kdad.images.layouts.annotation_formats import parse
 from kdad.images.layouts.layout import WRAPPERS, FoundFiles, Unused, Vocabulary, composed, part_of, plain, words_of
 
 _ENDINGS = (".json", ".xml", ".txt")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from kdad.errors import InputError
+from kdad.images.files.annotation_files import Annotated
 from kdad.images.files.reading import is_hidden, is_image
-from kdad.images.files.shapes import Annotated
 from kdad.images.image_set import Subset
 from kdad.parameters.dataset import is_pattern
 from kdad.parameters.strict import nearest_name

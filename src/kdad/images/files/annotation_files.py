@@ -1,9 +1,14 @@
-"""Annotation files, a parser a format: Pascal VOC, LabelMe, COCO, YOLO; what is wrong is said with file and object."""
+"""Annotation files (Pascal VOC, LabelMe, COCO, YOLO), and what they draw as pixels that are anomalous.
+
+What is wrong is said with file and object.
+"""
 
 import base64
 import io
 import json
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +17,150 @@ import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.files.shapes import Annotated, Bitmap, Shape, Size, box, numbers, outline
+
+Size = tuple[int, int]
+Ring = tuple[tuple[float, float], ...]
+
+_BEYOND = 1.0  # pixels that a shape may reach beyond its image: tools round differently
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """Pixels of a box of an image, column by column: the lengths of runs that are not marked and marked by turns."""
+
+    top: int
+    left: int
+    size: Size
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object of a `kind`, and `where` it stands, for messages: a ring of points, a circle, or a bitmap.
+
+    Points (x, y) begin at the image's upper left corner, and are pixels, or where `relative` shares of its width and
+    height; the pixel in row r and column c reaches from (c, r) to (c + 1, r + 1). A circle is (x, y, radius).
+    """
+
+    where: str
+    kind: str
+    ring: Ring = ()
+    circle: tuple[float, float, float] | None = None
+    bitmap: Bitmap | None = None
+    relative: bool = False
+
+    def draw(self, size: Size) -> np.ndarray:
+        """Return bool `(H, W)`: pixels whose centre lies in the shape or on its border; one at least.
+
+        Raises `InputError` for a shape that reaches beyond the image.
+        """
+        from skimage.draw import polygon2mask  # late: few sets have annotations
+
+        mask = np.zeros(size, dtype=bool)
+        points = np.array(self._corners(), dtype=float)
+        if self.relative:
+            points *= [size[1], size[0]]
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        if min(left, top) < -_BEYOND or right > size[1] + _BEYOND or bottom > size[0] + _BEYOND:
+            raise InputError(
+                f"{self.where}: reaches from x {left:g}, y {top:g} to x {right:g}, y {bottom:g}, beyond its image, "
+                f"which is {size[1]} wide and {size[0]} high; correct or remove it"
+            )
+        if self.bitmap is not None:
+            height, width = self.bitmap.size
+            marked = np.repeat(np.arange(len(self.bitmap.runs)) % 2 == 1, self.bitmap.runs)
+            mask[self.bitmap.top :, self.bitmap.left :][:height, :width] = marked.reshape(width, height).T
+            return mask
+        if self.circle is not None:
+            x, y, radius = self.circle
+            rows, columns = np.ogrid[: size[0], : size[1]]
+            mask = (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= radius**2
+        else:
+            mask = polygon2mask(size, points[:, ::-1] - 0.5)  # its pixels' centres are whole numbers
+        if not mask.any():  # it lies between the centres of pixels
+            column, row = points.mean(axis=0).astype(int)
+            mask[min(max(row, 0), size[0] - 1), min(max(column, 0), size[1] - 1)] = True
+        return mask
+
+    def _corners(self) -> Ring:
+        if self.circle is not None:
+            x, y, radius = self.circle
+            return (x - radius, y - radius), (x + radius, y + radius)
+        if self.bitmap is not None:
+            (height, width), top, left = self.bitmap.size, self.bitmap.top, self.bitmap.left
+            return (left, top), (left + width, top + height)
+        return self.ring
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What an annotation says of one `image` (a name or path): its objects, and its size where that is said."""
+
+    file: Path
+    image: str
+    shapes: tuple[Shape, ...]
+    size: Size | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kinds of its objects, as one name."""
+        return "+".join(sorted({shape.kind for shape in self.shapes}))
+
+    @property
+    def content(self) -> str:
+        """What is drawn, wherever the file lies."""
+        return repr([self.size, *(replace(shape, where="") for shape in self.shapes)])
+
+    def draw(self, size: Size) -> np.ndarray:
+        """Return what its objects mark of an image of this size, bool `(H, W)`.
+
+        Raises `InputError` for an object beyond the image, and an image of another size than the annotation says.
+        """
+        if self.size not in (None, size):
+            raise InputError(
+                f"{self.file}: says that {self.image} is {self.size[0]} x {self.size[1]}, and it is {size[0]} x "
+                f"{size[1]} (height x width); annotate the image as it is"
+            )
+        mask = np.zeros(size, dtype=bool)
+        for shape in self.shapes:
+            mask |= shape.draw(size)
+        return mask
+
+
+def numbers(values: Iterable[object], where: str) -> list[float]:
+    """Return values as finite numbers; raises `InputError` for one that is none."""
+    found = []
+    for value in values:
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{where}: has the coordinate {value!r}, which is no number; correct or remove it")
+        found.append(number)
+    return found
+
+
+def outline(where: str, kind: str, points: Iterable[float], relative: bool = False) -> Shape:
+    """Return the outline through points x, y, x, y, ...; raises `InputError` for fewer than three, or without area."""
+    flat = list(points)
+    ring = tuple(zip(flat[::2], flat[1::2], strict=False))
+    if len(flat) % 2 or len(ring) < 3:
+        raise InputError(f"{where}: has {len(flat)} numbers; an outline has x and y of three points at least")
+    if np.linalg.matrix_rank(np.array(ring) - ring[0]) < 2:
+        raise InputError(f"{where}: has no area, since its points lie on a line; correct or remove it")
+    return Shape(where, kind, ring, relative=relative)
+
+
+def box(where: str, kind: str, left: float, top: float, right: float, bottom: float, relative: bool = False) -> Shape:
+    """Return a box; raises `InputError` for one without area."""
+    if not (left < right and top < bottom):
+        raise InputError(
+            f"{where}: has no area: it reaches from x {left:g}, y {top:g} to x {right:g}, y {bottom:g}; correct or "
+            "remove it"
+        )
+    return Shape(where, kind, ((left, top), (right, top), (right, bottom), (left, bottom)), relative=relative)
+
 
 #: What a file says of its images, and what is wrong with it.
 Parsed = tuple[list[Annotated], list[str]]
@@ -25,7 +173,7 @@ def parse(file: Path, classes: list[str] | None = None) -> tuple[str, Parsed] | 
     cannot be read.
     """
     if file.suffix.lower() == ".txt":
-        return "YOLO", _collect(_read_yolo(file, classes or []), file, "", None)
+        return "YOLO", _parse_yolo(file, classes or [])
     if file.suffix.lower() == ".xml":
         return _parse_xml(file)
     try:
@@ -41,13 +189,15 @@ def parse(file: Path, classes: list[str] | None = None) -> tuple[str, Parsed] | 
     return None
 
 
-def _collect(readers: Iterable[Callable[[], list[Shape]]], file: Path, image: str, size: Size | None) -> Parsed:
-    """Return an image with its objects, and the problems of those that cannot be read."""
+def _collect(
+    read: Callable[[int, Any], list[Shape]], objects: Iterable[Any], file: Path, image: str, size: Size | None
+) -> Parsed:
+    """Return an image with its objects, each read with its number, and the problems of those that cannot be."""
     shapes: list[Shape] = []
     problems = []
-    for read in readers:
+    for number, one in enumerate(objects, 1):
         try:
-            shapes += read()
+            shapes += read(number, one)
         except InputError as error:
             problems.append(str(error))
     return [Annotated(file, image, tuple(shapes), size)], problems
@@ -73,12 +223,8 @@ def _parse_xml(file: Path) -> tuple[str, Parsed] | None:
         left, top, right, bottom = numbers(sides, where)
         return [box(where, name, left - 1, top - 1, right, bottom)]
 
-    sides = [root.findtext(f"size/{side}") or "0" for side in ("height", "width")]
-    size = _size(sides, file)
-    objects = [
-        lambda number=number, node=node: read(number, node) for number, node in enumerate(root.iter("object"), 1)
-    ]
-    return "Pascal VOC", _collect(objects, file, (root.findtext("filename") or "").strip(), size)
+    size = _size([root.findtext(f"size/{side}") or "0" for side in ("height", "width")], file)
+    return "Pascal VOC", _collect(read, root.iter("object"), file, (root.findtext("filename") or "").strip(), size)
 
 
 def _parse_labelme(file: Path, content: dict[str, Any]) -> Parsed:
@@ -111,11 +257,9 @@ def _parse_labelme(file: Path, content: dict[str, Any]) -> Parsed:
             "or mask"
         )
 
-    shapes = [
-        lambda number=number, drawn=drawn: read(number, drawn) for number, drawn in enumerate(content["shapes"], 1)
-    ]
     size = _size([content.get("imageHeight") or 0, content.get("imageWidth") or 0], file)
-    return _collect(shapes, file, Path(str(content.get("imagePath") or "").replace("\\", "/")).name, size)
+    image = Path(str(content.get("imagePath") or "").replace("\\", "/")).name
+    return _collect(read, content["shapes"], file, image, size)
 
 
 def _bitmap_of(encoded: object, left: int, top: int, where: str) -> Bitmap:
@@ -218,7 +362,7 @@ def _runs_of_text(text: str) -> list[int]:
     return runs
 
 
-def _read_yolo(file: Path, classes: list[str]) -> list[Callable[[], list[Shape]]]:
+def _parse_yolo(file: Path, classes: list[str]) -> Parsed:
     """Read a line an object: its class, then centre, width and height of a box, or points; shares of the image."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -226,6 +370,8 @@ def _read_yolo(file: Path, classes: list[str]) -> list[Callable[[], list[Shape]]
         raise InputError(f"{file}: cannot be read ({error}); write it anew") from error
 
     def read(number: int, line: str) -> list[Shape]:
+        if not line.strip():
+            return []
         where = f"{file}, line {number}"
         first, *rest = line.split()
         if not first.isdecimal() or (classes and int(first) >= len(classes)):
@@ -245,7 +391,7 @@ def _read_yolo(file: Path, classes: list[str]) -> list[Callable[[], list[Shape]]
         sides = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return [box(where, name, *sides, relative=True)]
 
-    return [lambda number=number, line=line: read(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return _collect(read, lines, file, "", None)
 
 
 def _size(sides: list[object], file: Path) -> Size | None:
