@@ -70,17 +70,17 @@ def contaminated(parameters) -> dict:
             "tenth_short": {"dataset": {"contamination": 0.1}, "cloner": {"training": {"epochs": 3}}},
         },
     }
-    return changed(parameters, "mkd_ablation.variants.contamination", axis)
+    return changed(parameters, "mkd_ablation.variants.anomalous", axis)
 
 
 def test_an_axis_that_is_not_by_default_runs_when_it_is_named(contaminated):
     assert axes_of(contaminated) == ["loss_terms", "source_weights"]
-    assert axes_of(changed(contaminated, "mkd_ablation.axes", "contamination")) == ["contamination"]
+    assert axes_of(changed(contaminated, "mkd_ablation.axes", "anomalous")) == ["anomalous"]
     assert list(plan_mkd(contaminated).datasets) == ["brick"]
 
 
 def test_a_variant_may_contaminate_the_training_images_of_its_category(contaminated):
-    plan = plan_mkd(changed(contaminated, "mkd_ablation.axes", "contamination"))
+    plan = plan_mkd(changed(contaminated, "mkd_ablation.axes", "anomalous"))
     assert {case.variant: (case.category, case.prepared) for case in plan.cases} == {
         "clean": ("brick", "brick"),
         "tenth": ("brick", "brick_contaminated_10"),
@@ -96,16 +96,26 @@ def test_a_variant_may_contaminate_the_training_images_of_its_category(contamina
 
 
 def test_the_axis_of_poses_has_images_of_its_own(parameters):
-    shipped = OmegaConf.to_object(OmegaConf.load(PROJECT / "conf/base/parameters/ablation.yml"))["mkd_ablation"]
-    axis = shipped["variants"]["alignment"]
-    assert not axis["by_default"]
-    parameters = changed(parameters, "mkd_ablation.variants", {"alignment": axis})
     folder = {"name": "folder", "root": "parts", "category": None}
     of_files = changed(parameters | {"dataset": parameters["dataset"] | folder}, "mkd_ablation.axes", ["alignment"])
     assert {case.variant: case.prepared for case in plan_mkd(of_files).cases} == {
         "as_they_are": "parts",
         "rotation": "parts_aligned",
     }
+
+
+def test_every_ablation_has_the_axes_of_images(student_parameters):
+    axes = student_parameters["students_ablation"]["variants"]
+    for given in (axes, {}):
+        block = {"variants": given, "axes": ["learning_curve"]}
+        cases = plan_ablation(student_parameters | {"students_ablation": block}, "students_ablation").cases
+        assert [case.variant for case in cases] == [*(f"images_{2**power}" for power in range(6)), "all_images"]
+        assert [case.prepared for case in cases][::3] == ["brick_train_1", "brick_train_8", "brick"]
+    assert [case.axis for case in plan_ablation(student_parameters, "students_ablation").cases][-1] == "teacher_terms"
+    fewer = {"learning_curve": {"variants": {"images_32": None, "images_3": {"dataset": {"max_train_images": 3}}}}}
+    block = {"variants": axes | fewer, "axes": ["learning_curve"]}
+    cases = plan_ablation(student_parameters | {"students_ablation": block}, "students_ablation").cases
+    assert [case.variant for case in cases][-3:] == ["images_16", "all_images", "images_3"]
 
 
 @pytest.mark.parametrize(
@@ -116,18 +126,13 @@ def test_the_axis_of_poses_has_images_of_its_own(parameters):
     ],
 )
 def test_a_variant_changes_nothing_else_of_the_images(contaminated, block, message):
-    path = "mkd_ablation.variants.contamination.variants.tenth.dataset"
+    path = "mkd_ablation.variants.anomalous.variants.tenth.dataset"
     with pytest.raises(CommandLineError, match=message):
-        ask_for(changed(changed(contaminated, "mkd_ablation.axes", "contamination"), path, block))
+        ask_for(changed(changed(contaminated, "mkd_ablation.axes", "anomalous"), path, block))
 
 
 def test_a_variant_may_be_one_detector_of_all_categories_measured_on_each(parameters):
-    axis = {
-        "question": "What does one lose?",
-        "compare_with": "one_each",
-        "variants": {"one_each": {}, "unified": {"dataset": {"category": "all"}}},
-    }
-    given = changed(parameters, "mkd_ablation.variants", {"unified": axis})
+    given = changed(parameters, "mkd_ablation.axes", "unified")
     with pytest.raises(
         InputError, match=r"'unified' is one detector of several .* mkd_ablation\.categories two or more"
     ):
@@ -190,6 +195,7 @@ def test_a_variant_set_to_null_is_left_out(parameters):
     [
         ("mkd_ablation.axes", "loss_term", "there is no axis 'loss_term'; did you mean 'loss_terms'"),
         ("mkd_ablation.axes", " ", "axes is empty"),
+        ("mkd_ablation.variants", {}, "none is there by default; give names"),
         ("mkd_ablation.axes", "loss_terms loss_terms", "axes names a value twice"),
         ("mkd_ablation.variants.loss_terms.variants", {"both": {}, "value_0.1": {}}, "'value_0.1' cannot name"),
         ("mkd_ablation.seeds", [1, 2, 1], "seeds names a value twice"),

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.parameters.dataset import check_sides
-from kdad.parameters.strict import StrictModel, nearest_name
+from kdad.parameters.strict import StrictModel, merge, nearest_name
 
 Overrides = dict[str, Any]
 _VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]+")  # what Kedro allows between the dots of a namespace
@@ -39,8 +39,41 @@ class AxisParameters(StrictModel):
         return self
 
 
+#: Axes of the training images alone, which every ablation has beside its own; each is run when it is named.
+IMAGE_AXES: dict[str, dict[str, Any]] = {
+    "learning_curve": {
+        "question": "How many normal images are enough?",
+        "compare_with": "all_images",
+        "variants": {
+            **{f"images_{count}": {"dataset": {"max_train_images": count}} for count in (1, 2, 4, 8, 16, 32)},
+            "all_images": {},
+        },
+    },
+    "unified": {
+        "question": "What does one detector of all categories lose against one of each?",
+        "compare_with": "one_each",
+        "variants": {"one_each": {}, "unified": {"dataset": {"category": "all"}}},
+    },
+    "alignment": {
+        "question": "Does it help to turn each image as the training images lie?",
+        "compare_with": "as_they_are",
+        "variants": {"as_they_are": {}, "rotation": {"dataset": {"align": "rotation"}}},
+    },
+    "contamination": {
+        "question": "How far does it fall when anomalous images are among the training images?",
+        "compare_with": "clean",
+        "variants": {
+            "clean": {},
+            "one_percent": {"dataset": {"contamination": 0.01}},
+            "five_percent": {"dataset": {"contamination": 0.05}},
+            "ten_percent": {"dataset": {"contamination": 0.1}},
+        },
+    },
+}
+
+
 class AblationParameters(StrictModel):
-    """The block of an ablation."""
+    """The block of an ablation; to its axes are added those of the images."""
 
     axes: list[str] = Field(["all"], description="all, or the names of the axes to run")
     seeds: list[int] = Field([0], min_length=1, description="of initialisation and order; the split stays the run's")
@@ -49,7 +82,15 @@ class AblationParameters(StrictModel):
     )
     base: Overrides = Field(default_factory=dict, description="what all variants share, over the run's own blocks")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the test images for each pair")
-    variants: dict[str, AxisParameters] = Field(min_length=1, description="the axes, by name")
+    variants: dict[str, AxisParameters] = Field(
+        description="axes by name, beside learning_curve, unified, alignment and contamination"
+    )
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _have_axes_of_images(cls, variants: Any) -> Any:
+        common = {name: axis | {"by_default": False} for name, axis in IMAGE_AXES.items()}
+        return merge(common, variants) if isinstance(variants, dict) else variants
 
     @property
     def chosen(self) -> dict[str, AxisParameters]:
@@ -60,14 +101,14 @@ class AblationParameters(StrictModel):
 
     @model_validator(mode="after")
     def _names_are_known_once(self) -> "AblationParameters":
-        if not self.axes:
-            raise ValueError("axes is empty; give 'all' or names")
         for name in [*self.variants, *(variant for axis in self.variants.values() for variant in axis.variants)]:
             if not _VARIANT_NAME.fullmatch(name):
                 raise ValueError(f"'{name}' cannot name an axis or variant; use letters, digits, - and _")
         for name in self.axes if self.axes != ["all"] else []:
             if name not in self.variants:
                 raise ValueError(f"there is no axis '{name}'{nearest_name(name, list(self.variants))}")
+        if not self.chosen:
+            raise ValueError("axes is empty, or none is there by default; give names")
         for field, values in (("seeds", self.seeds), ("categories", self.categories or []), ("axes", self.axes)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names a value twice: {values}")
