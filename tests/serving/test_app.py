@@ -63,6 +63,8 @@ def test_a_category_decides_by_its_own_threshold(client, predictor):
     assert [(row["threshold"], row["decision"]) for row in rows] == [(0.2, 0), (0.2, 1)]
     assert client.get("/health").json()["categories"] == ["dim", "bright"]
     before = list(predictor.batches)
+    answer = ask(client, split(text(204), params={"group": True}))
+    assert (answer.status_code, "decides on images alone" in answer.json()["message"]) == (400, True)
     for answer in (
         client.post("/predict?category=brigt", content=png(204)),
         ask(client, split(text(204), params={"category": "brigt"})),

@@ -100,15 +100,19 @@ class Threshold(StrictModel):
         low, high = betabinom.ppf(_TAILS, count, above, self.draws + 1 - above)
         return int(low), int(high)
 
-    def of_group(self, scores: np.ndarray) -> tuple[float, bool]:
-        """Return the score of a group by its images' `scores` `(N,)`, and whether it is anomalous.
-
-        Raises `InputError` for a threshold that decides on images alone.
-        """
+    def require_groups(self) -> None:
+        """Raise `InputError` for a threshold that decides on images alone."""
         if self.group_value is None:
             raise InputError(
                 "the detector decides on images alone; train with measuring.group_score=max or mean, and dataset.groups"
             )
+
+    def of_group(self, scores: np.ndarray) -> tuple[float, bool]:
+        """Return the score of a group by its images' `scores` `(N,)`, and whether it is anomalous.
+
+        Raises `InputError` as `require_groups`.
+        """
+        self.require_groups()
         (score,) = scores_of_groups(scores, np.zeros(len(scores)), self.group_score)
         return float(score), bool(score > self.group_value)
 

@@ -218,6 +218,8 @@ class Service:
         until = monotonic() + self._limits.seconds
         values, wanted = parse_invocation(body)
         decider = self._decider(wanted.category)
+        if wanted.group:
+            decider.threshold.require_groups()
         if len(values) > self._limits.images:
             raise TooLargeError(
                 f"the request has {len(values)} images, and at most {self._limits.images} are taken; send "

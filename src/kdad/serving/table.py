@@ -60,6 +60,9 @@ def predict_table(
     import pandas as pd  # late: a server answers without
 
     predictor = predictor if category is None else predictor.for_category(category)
+    if group:
+        predictor.require_threshold()
+        predictor.threshold.require_groups()
     values, index = _column_of(given)
     intake, rows = ImageInput(predictor), []
     for start in range(0, len(values), _BATCH):
