@@ -67,6 +67,15 @@ def test_images_of_groups_have_no_interval_of_their_own():
     assert "too narrow" in page
 
 
+def test_each_category_of_a_united_set_has_a_row():
+    given = report()
+    of = {"image_auroc": 0.75, "false_positive_rate": 0.5, "true_positive_rate": 1.0}
+    page = render_training_report(**given | {"metrics": given["metrics"] | {"categories": {"<brick>": of, "mean": of}}})
+    for name in ("&lt;brick&gt;", "mean"):
+        assert f'<th scope="row">{name}</th><td>0.7500</td><td>0.5000</td><td>1.0000</td>' in page
+    assert "By category" not in render_training_report(**given)
+
+
 def test_pictures_of_many_images_are_smaller():
     assert [picture_side(count) for count in (0, 1, 100, 10**6)] == [256, 256, 256, 48]
     assert 190 < picture_side(1000) < 220

@@ -111,13 +111,22 @@ def _ranking_table(metrics: dict) -> Table | Text:
 
 
 def _category_table(categories: dict[str, dict]) -> Table:
-    """Return the main metrics of each category of one detector for several; rates are by its own threshold."""
+    heads, rows = category_rows(categories)
+    table = Table("", *(Column(head, justify="right") for head in heads))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def category_rows(categories: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
+    """Return the main metrics of each category of one detector for several: their labels, and rows of name and texts.
+
+    Rates are by the category's own threshold.
+    """
     keys = [*MAIN, "false_positive_rate", "true_positive_rate"]
     shown = [METRICS[key] for key in keys if any(found.get(key) is not None for found in categories.values())]
-    table = Table("", *(Column(metric.label, justify="right") for metric in shown))
-    for name, found in categories.items():
-        table.add_row(name, *(metric.text(found.get(metric.key)) for metric in shown))
-    return table
+    rows = [[name, *(metric.text(found.get(metric.key)) for metric in shown)] for name, found in categories.items()]
+    return [metric.label for metric in shown], rows
 
 
 def places_text(places: dict[str, Path | str]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable
+from kdad.reporting.console import category_rows
 from kdad.reporting.html import embedded_svg, render_html
 from kdad.reporting.overlays import encode_picture, heat_table, thumbnail
 from kdad.reporting.threshold_remarks import metric_tiles, missed_most, promise_tile, rate_intervals
@@ -68,6 +69,7 @@ def render_training_report(
         promise=threshold.statement(),
         remarks=metrics["remarks"],
         kinds=_kinds(metrics),
+        categories=category_rows(metrics.get("categories", {})),
         test_normal=metrics["test_normal"],
         has_masks=metrics["localisation_left_out"] is None,
         has_maps=pictures.maps is not None,
