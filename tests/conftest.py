@@ -1,31 +1,41 @@
 """Projects to run in, and the real data that some tests need."""
 
+import gc
 import io
 import os
 import pickle
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
+from kdad.tracking import uploader
 from postgres_cluster import PostgresCluster, postgres_programs
 from projects import PROJECT, copy_project, run_pipeline
 from small_detector import keep_detector
 from tracking_server import TrackingServer
 
+# Modules and tests are no garbage; to look for some among them takes a fifth of the time in which they are imported.
+gc.disable()
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+# Kedro asks for it at each of the 1,300 parameters of a session, and an absent module is looked for everywhere.
+if find_spec("ibis") is None:
+    sys.modules["ibis"] = None
 # An example that took 0.3 s beside other work is no failure.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
@@ -86,6 +96,12 @@ def _leave_to_long_tests(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.long)
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and not among what is imported."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     # Tensors are so small that a second thread costs more than it gives, tenfold on a busy machine.
@@ -93,6 +109,32 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _waits_for_mlflow_end_in_time() -> Iterator[None]:
+    # A run of a second would wait another tenth until it sees that all is written.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(uploader, "_LOOK", 0.02)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blocks_are_merged_once() -> Iterator[None]:
+    # Half of what it takes to read a configuration; of most blocks base and environment are as in other sessions.
+    merge = OmegaConfigLoader._soft_merge
+    merged = cache(lambda pair: pickle.dumps(merge(*pickle.loads(pair))))
+
+    def merge_each(base: dict[str, Any], environment: dict[str, Any], path: str | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in base | environment:
+            pair = tuple({name: given[name]} if name in given else {} for given in (base, environment))
+            found |= pickle.loads(merged(pickle.dumps(pair)))
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OmegaConfigLoader, "_soft_merge", staticmethod(merge_each))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

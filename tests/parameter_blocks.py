@@ -1,6 +1,7 @@
 """The parameters of `conf/base`, the least that a run needs, and how one of their values is changed."""
 
 import copy
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,6 +16,11 @@ BASE_FILES = sorted((PROJECT / "conf/base/parameters").glob("*.yml"))
 
 def base_parameters() -> dict[str, Any]:
     """Return all blocks of `conf/base`, each once."""
+    return copy.deepcopy(_read_base())
+
+
+@cache
+def _read_base() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in BASE_FILES:
         blocks = yaml.safe_load(path.read_text())

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -10,15 +11,27 @@ import kdad.detectors.mkd.training
 import kdad.training.loop
 from kdad.errors import InputError
 from kdad.hooks.run_tracking import command_of
-from projects import FEW, logged_runs, run_pipeline
+from projects import FEW, copy_project, logged_runs, run_pipeline
 
 
-@pytest.fixture
-def project(project):
-    """The test's own project, with few images."""
+def _with_few_images(project: Path) -> Path:
     parameters = project / "conf/test/parameters.yml"
     parameters.write_text(parameters.read_text().replace("dataset:\n", f"dataset:\n  textures: {json.dumps(FEW)}\n", 1))
     return project
+
+
+@pytest.fixture
+def project(project) -> Path:
+    """The test's own project, with few images."""
+    return _with_few_images(project)
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory, migrated_database) -> Path:
+    """A project whose images were ingested, by one run."""
+    made = _with_few_images(copy_project(tmp_path_factory.mktemp("ingested"), migrated_database))
+    run_pipeline(made, "test", pipeline="ingestion")
+    return made
 
 
 def runs(project) -> list[mlflow.entities.Run]:
@@ -135,10 +148,9 @@ def test_an_interrupted_run_is_killed_and_the_next_session_its_own(project, monk
     assert not list((project / "mlruns/waiting").iterdir())
 
 
-def test_nothing_to_do_leaves_no_run(project):
-    run_pipeline(project, "test", pipeline="ingestion")
-    run_pipeline(project, "test", pipeline="ingestion", only_missing_outputs=True)
-    assert len(runs(project)) == 1
+def test_nothing_to_do_leaves_no_run(ingested):
+    run_pipeline(ingested, "test", pipeline="ingestion", only_missing_outputs=True)
+    assert len(runs(ingested)) == 1
 
 
 def test_a_run_below_an_open_run_of_a_notebook_is_its_child(project, monkeypatch):
@@ -153,14 +165,13 @@ def test_a_run_below_an_open_run_of_a_notebook_is_its_child(project, monkeypatch
     assert made.data.tags["mlflow.parentRunId"] == mine.info.run_id
 
 
-def test_the_images_of_a_run_are_its_data_sets(project):
-    run_pipeline(project, "test", pipeline="ingestion")
-    (run,) = runs(project)
+def test_the_images_of_a_run_are_its_data_sets(ingested):
+    (run,) = runs(ingested)
     found = {one.tags[0].value: one.dataset for one in run.inputs.dataset_inputs}
     assert set(found) == {"training", "validation", "test"}
     assert {one.name for one in found.values()} == {"textures/brick"}
     assert len({one.digest for one in found.values()}) == 3
-    parts = pd.read_csv(project / "data/03_primary/textures/brick/split.csv")["split"].value_counts()
+    parts = pd.read_csv(ingested / "data/03_primary/textures/brick/split.csv")["split"].value_counts()
     assert json.loads(found["training"].profile)["images"] == parts["train"]
     assert json.loads(found["test"].profile)["images"] == parts["test"]
 

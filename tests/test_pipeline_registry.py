@@ -52,6 +52,14 @@ def registered() -> dict[str, Pipeline]:
     return register_pipelines()
 
 
+@pytest.fixture(scope="module")
+def resolver() -> CatalogConfigResolver:
+    """The entries of the catalog."""
+    configure_project("kdad")
+    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+    return CatalogConfigResolver(loader["catalog"], {})
+
+
 def names_of(pipeline: Pipeline) -> set[str]:
     return {node.name for node in pipeline.nodes}
 
@@ -156,20 +164,13 @@ def test_everything_that_is_made_is_read_or_is_what_users_are_told_of(registered
     assert registered[pipeline].outputs() == LEFT[pipeline]
 
 
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("pipeline", LEFT)
-def test_what_users_are_told_of_lies_in_a_file(pipeline):
-    configure_project("kdad")
-    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
-    resolver = CatalogConfigResolver(loader["catalog"], {})
+def test_what_users_are_told_of_lies_in_a_file(resolver, pipeline):
     assert all(resolver.resolve_pattern(name).get("filepath") for name in LEFT[pipeline])
 
 
-@pytest.mark.sample(6)
 @pytest.mark.parametrize("pipeline", sorted(NAMES))
-def test_a_pipeline_needs_nothing_but_catalog_entries(registered, pipeline):
-    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
-    resolver = CatalogConfigResolver(loader["catalog"], {})
+def test_a_pipeline_needs_nothing_but_catalog_entries(registered, resolver, pipeline):
     data = {name for name in registered[pipeline].inputs() if not name.startswith("params:")}
     assert [name for name in sorted(data) if not resolver.resolve_pattern(name)] == []
 

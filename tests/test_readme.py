@@ -44,6 +44,11 @@ def loader() -> RunConfigLoader:
     return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
 
 
+@pytest.fixture(scope="module")
+def pipelines() -> set[str]:
+    return set(register_pipelines())
+
+
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """A folder where a detector lies as `kedro run` leaves it, a part, and a folder of parts."""
@@ -66,12 +71,11 @@ def test_the_lines_of_python_predict_a_part_and_a_folder(trained, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_names_pipelines_environments_and_parameters_that_there_are(loader, command):
+def test_a_command_names_pipelines_environments_and_parameters_that_there_are(loader, pipelines, command):
     words = shlex.split(command)
     options = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    known = set(register_pipelines())
     for name in (options.get("pipeline") or options.get("pipelines") or "__default__").split(","):
-        assert name in known
+        assert name in pipelines
     if "env" in options:
         assert (PROJECT / "conf" / options["env"]).is_dir()
     given = words[words.index("--params") + 1] if "--params" in words else ""

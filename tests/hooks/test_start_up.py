@@ -13,9 +13,11 @@ from projects import PROJECT, copy_project
 
 @pytest.fixture
 def _collector_as_before():
-    was = gc.isenabled()
+    was, frozen = gc.isenabled(), gc.get_freeze_count()
     yield
     gc.unfreeze()
+    if frozen:
+        gc.freeze()
     (gc.enable if was else gc.disable)()
 
 
