@@ -9,8 +9,7 @@ from PIL import Image
 from synthetic import AXIS, results
 
 from kdad.experiments.case import tidy
-from kdad.experiments.figures import draw_axis
-from kdad.experiments.pages import axis_section, render_ablation, render_baselines
+from kdad.experiments.pages import axis_section, draw_axis, render_ablation, render_baselines
 from kdad.experiments.papers import compare, render_tables
 from kdad.experiments.tables import axis_table, category_table, compare_pairs
 

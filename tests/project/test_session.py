@@ -101,7 +101,7 @@ def test_everything_that_is_wrong_in_a_pipeline_is_said_at_once():
 
 def test_a_set_of_labels_has_cases_of_every_system_and_an_axis_of_contamination_is_asked_for():
     from kdad.detectors.registry import SYSTEMS
-    from kdad.experiments.paper_plan import PLANNED
+    from kdad.experiments.plan import PLANNED
 
     digits = parameters("digits", paper_tables={"seeds": "0", "categories": "3"})
     plans = PLANNED["paper_tables"].plan(digits)

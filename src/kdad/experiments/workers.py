@@ -20,7 +20,7 @@ from kdad.compute import usable_cores
 from kdad.errors import ClusterError, InputError, first_line
 from kdad.experiments.case import Case, CaseResult, failed_case
 from kdad.experiments.plan import Plan
-from kdad.experiments.run_plan import Caches, CaseReport, CaseSettings, run_one
+from kdad.experiments.run import Caches, CaseReport, CaseSettings, run_one
 from kdad.features.cache import open_cache
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
@@ -277,7 +277,7 @@ def _settle(site: Site) -> None:
 
 
 def _code_of_cases() -> str:
-    return code_digest("kdad.experiments.run_plan", "kdad.detectors.registry")
+    return code_digest("kdad.experiments.run", "kdad.detectors.registry")
 
 
 def _connect(address: str, seconds: float) -> "Client":

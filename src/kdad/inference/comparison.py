@@ -11,7 +11,7 @@ import pandas as pd
 from kdad.detectors.predictor import PIXELS_TOGETHER, FilePrediction, Predictor, Read, read_or_say
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
-from kdad.experiments.statistics import mcnemar
+from kdad.experiments.tables import mcnemar
 from kdad.images.files.decoding import decode_raw
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.reading import read_ahead, reading_threads

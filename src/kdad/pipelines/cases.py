@@ -10,9 +10,8 @@ from pydantic import BaseModel
 
 from kdad.errors import IncompleteError
 from kdad.experiments.case import CaseResult
-from kdad.experiments.paper_plan import PLANNED
-from kdad.experiments.plan import Plan
-from kdad.experiments.run_plan import Caches, CaseSettings, extract_plan_features, run_here
+from kdad.experiments.plan import PLANNED, Plan
+from kdad.experiments.run import Caches, CaseSettings, extract_plan_features, run_here
 from kdad.experiments.workers import check_scheduler, run_on_workers
 from kdad.features.extraction import FeatureSet
 from kdad.images.registry import open_image_set

@@ -8,8 +8,15 @@ from matplotlib.figure import Figure
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.case import CaseResult, histograms_of, in_plan_order, made_by, missing, tidy
-from kdad.experiments.figures import draw_axis, draw_filter
-from kdad.experiments.pages import axis_section, baseline_table, render_ablation, render_baselines, sheets_of
+from kdad.experiments.pages import (
+    axis_section,
+    baseline_table,
+    draw_axis,
+    draw_filter,
+    render_ablation,
+    render_baselines,
+    sheets_of,
+)
 from kdad.experiments.papers import compare, misprinted_means, our_figures, render_excerpt, render_tables
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import Plan, ablation_of

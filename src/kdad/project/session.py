@@ -12,8 +12,7 @@ from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
-from kdad.experiments.paper_plan import PLANNED
-from kdad.experiments.plan import bind_settings
+from kdad.experiments.plan import PLANNED, bind_settings
 from kdad.parameters.strict import nearest_name
 from kdad.project.catalog_types import wrong_entry
 from kdad.project.command_line import CommandLineError, ExitCode
