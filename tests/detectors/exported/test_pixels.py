@@ -4,8 +4,8 @@ import torch
 
 from kdad.detectors.exported.pixels import Pixels, resize_matrices
 from kdad.errors import InputError
+from kdad.images.files.decoding import read_image
 from kdad.images.files.fitting import Preparation, fit_image
-from kdad.images.files.reading import read_image
 from kdad.images.files.value_range import ValueRange
 
 SIZES = [(32, 48), (33, 47), (200, 150), (10, 7), (1, 90), (64, 96), (501, 32)]

@@ -8,7 +8,7 @@ import torch
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.patches import EMBEDDING, TRAINING, VALIDATION, part_of, sample_patches
 from kdad.errors import InputError
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 
 COUNTS = {"distillation": "patches", "patches_per_epoch": 6, "validation_patches": 4}
 CROPS = {

@@ -14,9 +14,9 @@ from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDet
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
-from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import take_map_moments
+from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

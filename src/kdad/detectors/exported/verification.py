@@ -9,8 +9,7 @@ import torch
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.runtimes import Runtime
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_raw
-from kdad.images.files.reading import read_image
+from kdad.images.files.decoding import decode_raw, read_image
 from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.errors import InputError
-from kdad.images.synthetic.natural_pool import PATCH_ZOOM, NaturalPool
+from kdad.images.natural_pool import PATCH_ZOOM, NaturalPool
 from kdad.seeding import numpy_generator
 
 if TYPE_CHECKING:
