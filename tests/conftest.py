@@ -6,18 +6,15 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
-from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
@@ -33,9 +30,6 @@ from tracking_server import TrackingServer
 gc.disable()
 os.environ["KEDRO_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
-# Kedro asks for it at each of the 1,300 parameters of a session, and an absent module is looked for everywhere.
-if find_spec("ibis") is None:
-    sys.modules["ibis"] = None
 # An example that took 0.3 s beside other work is no failure.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
@@ -116,24 +110,6 @@ def _waits_for_mlflow_end_in_time() -> Iterator[None]:
     # A run of a second would wait another tenth until it sees that all is written.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(uploader, "_LOOK", 0.02)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _blocks_are_merged_once() -> Iterator[None]:
-    # Half of what it takes to read a configuration; of most blocks base and environment are as in other sessions.
-    merge = OmegaConfigLoader._soft_merge
-    merged = cache(lambda pair: pickle.dumps(merge(*pickle.loads(pair))))
-
-    def merge_each(base: dict[str, Any], environment: dict[str, Any], path: str | None = None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name in base | environment:
-            pair = tuple({name: given[name]} if name in given else {} for given in (base, environment))
-            found |= pickle.loads(merged(pickle.dumps(pair)))
-        return found
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(OmegaConfigLoader, "_soft_merge", staticmethod(merge_each))
         yield
 
 

@@ -167,3 +167,4 @@ def test_the_split_of_one_class_holds_out_what_the_classifiers_hold_out(digits):
     assert ids[split.rows("test")].tolist() == [sample.id for sample in images.samples if sample.subset == "test"]
     assert (split.test_table["label"] == (digits.test.classes != 0)).all()
     assert split.table["fingerprint"].tolist()[:3] == [images.fingerprint(row) for row in range(3)]
+    assert "group" not in split.table  # there are none

@@ -40,7 +40,7 @@ def done(monkeypatch) -> Counter:
     places = {
         "trainings": (kdad.detectors.mkd.detector, "train_cloner"),
         "passages": (kdad.features.extraction, "_run"),
-        "cases": (kdad.experiments.run, "measure"),
+        "cases": (kdad.experiments.run, "_measure_into"),
     }
     for what, (module, name) in places.items():
         original = getattr(module, name)

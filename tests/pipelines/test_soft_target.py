@@ -15,8 +15,6 @@ from kdad.images import published
 from kdad.metrics.ranking import image_auroc
 from projects import copy_project, half_written, kept_by, logged_runs, run_pipeline
 
-pytestmark = pytest.mark.long
-
 DIGITS = {"dataset": {"name": "digits", "category": None, "normal_class": 0, "image_size": 32}}
 
 
@@ -82,6 +80,7 @@ def test_the_detector_on_the_runs_own_class_disagrees_as_the_table_says(finished
     assert not half_written(finished)
 
 
+@pytest.mark.long
 def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
     before = table(finished, "labels")
     monkeypatch.setattr(kdad.detectors.soft_target.distillation, "train_classifier", None)

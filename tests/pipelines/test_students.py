@@ -228,23 +228,6 @@ def test_teachers_killed_while_they_learn_go_on_to_the_same_weights(
 
 
 @pytest.mark.long
-def test_both_systems_in_one_run_leave_a_table_and_a_detector_each(tmp_path, migrated_database, metrics, capsys):
-    project = copy_project(tmp_path / "both", migrated_database)
-    few = SMALL | {"scoring": {"localisation": ["discrepancy"]}}
-    run_pipeline(project, "test", runtime_params=few, pipeline_names=["mkd", "uninformed_students"])
-    shown = capsys.readouterr().out
-    found = {}
-    for system in ("mkd", "uninformed_students"):
-        assert f"data/06_models/{PLACE}/{system}/detector" in shown.replace("\n", "")
-        assert open_detector(project / f"data/06_models/{PLACE}/{system}/detector").system == system
-        found[system] = json.loads((project / f"data/08_reporting/{PLACE}/{system}/metrics.json").read_text())
-    for source in ("efficientnet_lite0", "teacher of efficientnet_lite0"):
-        assert f"textures / brick, {source}, seed 0" in shown
-    assert list(found["mkd"]["localisation"]) == ["discrepancy"]
-    assert found["uninformed_students"]["image_auroc"] == metrics["image_auroc"]
-
-
-@pytest.mark.long
 def test_the_ablation_trains_equal_configurations_once(project, monkeypatch):
     trained = {"teachers": [], "ensembles": []}
     teachers = kdad.detectors.uninformed_students.teacher

@@ -36,9 +36,10 @@ def test_a_model_loads_where_only_its_requirements_are(tmp_path, detector_folder
     experiment = client.create_experiment("trial", (tmp_path / "mlruns").as_uri())
     run = client.create_run(experiment).info.run_id
     needs = requirements_of("mkd", PROJECT / "requirements.lock")
-    wanted = {"requirements": needs, "register": None, "champion": False, "file": "detector"}
-    logged = ModelLog(client, experiment, True).log(run, detector_folder, wanted, None, lambda model: None)
-    place = client.get_logged_model(logged).artifact_location.removeprefix("file://")
+    wanted = {"requirements": needs, "register": None, "champion": False, "folder": "detector"}
+    ModelLog(client, experiment, True).log(run, detector_folder, wanted)
+    (logged,) = client.search_logged_models([experiment])
+    place = logged.artifact_location.removeprefix("file://")
 
     generator, paths = np.random.default_rng(0), []
     for name in ("a", "b"):

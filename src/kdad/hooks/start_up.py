@@ -3,11 +3,16 @@
 import gc
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.cli.utils import LazyGroup
 from kedro.framework.hooks import hook_impl
+
+# Kedro asks for it at each of the 1,300 parameters of a run, and an absent module is looked for everywhere.
+if find_spec("ibis") is None:
+    sys.modules.update(ibis=cast(ModuleType, None))
 
 _COMMANDS = "kedro_mlflow.framework.cli.cli"
 #: The name by which Kedro finds kedro-mlflow's hook; one of that name that is there already is taken in its place.

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.images.image_set import ImageSet, Sample, hash_content
-from kdad.images.splits import Split, validation_count
+from kdad.images.splits import Split, table_of, validation_count
 from kdad.parameters.dataset import DatasetParameters
 from kdad.seeding import numpy_generator
 from kdad.storage.replacing import one_at_a_time
@@ -163,12 +163,9 @@ def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
 
 def one_class_split(images: OneClassSet, classified: ClassifiedImages) -> Split:
     """Return the split of one class as normal, its training images held out as a classifier's are."""
-    import pandas as pd
-
     validation = {f"train/{row:05d}" for row in classified.validation_rows}
-    table = pd.DataFrame([asdict(sample) for sample in images.samples]).rename(columns={"subset": "split"})
-    table.loc[table["id"].isin(validation), "split"] = "validation"
-    return Split(table.assign(fingerprint=[images.fingerprint(row) for row in range(len(table))]))
+    parts = ["validation" if sample.id in validation else sample.subset for sample in images.samples]
+    return Split(table_of(images, parts))
 
 
 def image_batch(images: LabelledImages, rows: np.ndarray) -> "Tensor":

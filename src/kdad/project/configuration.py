@@ -21,7 +21,7 @@ from kdad.inference.parameters import CalibrationParameters, ComparisonParameter
 from kdad.parameters.blocks import ComputeParameters, ReportingParameters, ServingParameters, WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
-from kdad.parameters.strict import every_message, nearest_name
+from kdad.parameters.strict import every_message, merge, nearest_name
 from kdad.parameters.written_names import escape_placeholders, unescape_placeholders
 from kdad.project import register_project
 from kdad.project.catalog_types import check_types
@@ -118,6 +118,11 @@ class RunConfigLoader(OmegaConfigLoader):
         if key in ("parameters", "catalog"):
             self._loaded[key] = deepcopy(loaded)
         return loaded
+
+    @staticmethod
+    def _soft_merge(config: dict[str, Any], env_config: dict[str, Any], env_path: str | None = None) -> dict[str, Any]:
+        """Lay an environment over the base as Kedro does, which makes nodes of OmegaConf of every value for that."""
+        return merge(config, env_config)
 
     @property
     def outputs(self) -> str:
