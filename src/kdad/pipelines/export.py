@@ -15,8 +15,7 @@ from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
 from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.exported.runtimes import RUNTIMES, require
-from kdad.detectors.exported.verification import VerificationImages, drawn, of_folder, of_run
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, drawn, export_detector, of_folder, of_run
 from kdad.detectors.folder import read_facts
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kdad.detectors.soft_target.losses import soften
+from kdad.detectors.soft_target.distillation import soften
 from kdad.images.published.one_class import LabelledImages
 from kdad.reporting.style import CYCLE, INK, MUTED, new_figure, plain_axes
 

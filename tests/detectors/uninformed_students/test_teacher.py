@@ -14,7 +14,6 @@ from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,
@@ -22,6 +21,7 @@ from kdad.detectors.uninformed_students.teacher import (
     reference_teacher,
     train_teacher,
 )
+from kdad.detectors.uninformed_students.teacher_losses import sample_patches
 from kdad.errors import InputError
 from kdad.features.network import prepare_source
 from kdad.images.synthetic.natural_pool import NaturalPool

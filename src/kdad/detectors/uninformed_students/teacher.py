@@ -12,8 +12,14 @@ from kdad.compute import Compute
 from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
-from kdad.detectors.uninformed_students.patches import EMBEDDING, part_of, patches_of, sample_patches
-from kdad.detectors.uninformed_students.teacher_losses import KnowledgeTarget, TeacherLoss
+from kdad.detectors.uninformed_students.teacher_losses import (
+    EMBEDDING,
+    KnowledgeTarget,
+    TeacherLoss,
+    part_of,
+    patches_of,
+    sample_patches,
+)
 from kdad.errors import InputError
 from kdad.features.network import NetworkReference, prepare_source
 from kdad.images.image_set import hash_content
