@@ -18,7 +18,7 @@ from kdad.detectors.mkd.parameters import ArchitectureParameters, ClonerParamete
 from kdad.errors import InputError
 from kdad.networks.source import CriticalPoint, choose_points
 from kdad.networks.weights import fingerprint_weights
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 _PLAIN = ([0.0] * 3, [1.0] * 3)
 _SIZES = [(32, 32), (64, 96), (33, 33), (65, 65), (47, 70), (101, 67)]

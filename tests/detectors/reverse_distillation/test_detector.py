@@ -5,8 +5,13 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from kdad.detectors.reverse_distillation.decoder import ReverseStudent, embedded_size
-from kdad.detectors.reverse_distillation.detector import ReverseDistillationDetector, reverse_loss, reverse_map
+from kdad.detectors.reverse_distillation.detector import (
+    ReverseDistillationDetector,
+    ReverseStudent,
+    embedded_size,
+    reverse_loss,
+    reverse_map,
+)
 from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSettings
 from kdad.errors import InputError
 from kdad.networks.source import CriticalPoint, build_source

@@ -26,7 +26,7 @@ from kdad.detectors.soft_target.distillation import (
 )
 from kdad.detectors.soft_target.parameters import ClassifierParameters
 from kdad.images.published.one_class import classified_images, image_batch
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 LOG_3 = math.log(3)
 

@@ -28,7 +28,7 @@ from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.weights import fingerprint_state, fingerprint_weights
 from kdad.storage.content_store import ContentStore
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 _SOURCE = {"name": "timm:test_resnet", "weights": "random"}

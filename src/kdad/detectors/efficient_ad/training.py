@@ -17,8 +17,7 @@ from kdad.features.network import FrozenNetwork
 from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.seeding import derive_seed, numpy_generator, torch_seed
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,7 @@ from kdad.detectors.mkd.parameters import ArchitectureParameters, ClonerParamete
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
 from kdad.networks.source import CriticalPoint, build_source
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,7 @@ from kdad.metrics.ranking import classification_metrics
 from kdad.seeding import derive_seed, torch_seed
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 from kdad.training.parameters import TrainingParameters
 
 UNLABELLED = -1

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.maps import (
+from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
+from kdad.detectors.uninformed_students.students import (
+    Standardisation,
     every_part,
     fuse_maps,
     images_in,
@@ -17,9 +19,8 @@ from kdad.detectors.uninformed_students.maps import (
     predictive_variance,
     regression_error,
     spread_grid,
+    train_students,
 )
-from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,

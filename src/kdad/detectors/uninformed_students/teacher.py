@@ -30,8 +30,7 @@ from kdad.networks.weights import fingerprint_state
 from kdad.seeding import derive_seed, torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 if TYPE_CHECKING:
     import pandas as pd
