@@ -11,12 +11,8 @@ from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
 from kdad.detectors.reverse_distillation.detector import ReverseStudent, reverse_loss, reverse_map
 from kdad.detectors.stfpm.detector import pyramid_loss, pyramid_map
-from kdad.detectors.uninformed_students.students import (
-    predictive_variance,
-    regression_error,
-    spread_grid,
-    student_errors,
-)
+from kdad.detectors.uninformed_students.maps import predictive_variance, regression_error, spread_grid
+from kdad.detectors.uninformed_students.students import student_errors
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.weights import load_source
 

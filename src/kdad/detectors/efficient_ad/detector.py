@@ -13,7 +13,8 @@ from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs,
 from kdad.detectors.efficient_ad.parameters import RECEPTIVE_FIELD, STRIDE, EfficientAdParameters, EfficientAdSettings
 from kdad.detectors.efficient_ad.training import crop_side, new_networks, train_networks
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.students import Standardisation, images_in, spread_grid
+from kdad.detectors.uninformed_students.maps import images_in, spread_grid
+from kdad.detectors.uninformed_students.students import Standardisation
 from kdad.detectors.uninformed_students.teacher import TeacherReference, pretrain, reference_teacher
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet

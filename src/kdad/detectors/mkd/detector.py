@@ -57,7 +57,7 @@ class MkdDetector(SourceDetector):
             scaling=settings.features.activation_scaling,
             cloner=settings.cloner.model_dump(),
             seed=train_context.seed,
-            code=code_digest("kdad.detectors.mkd.cloner", "kdad.detectors.mkd.cloner"),
+            code=code_digest("kdad.detectors.mkd.cloner"),
         )
         self._shape(cache.points, cache.size, scales, train_context.seed)
         positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.students import (
-    Standardisation,
+from kdad.detectors.uninformed_students.maps import (
     every_part,
     fuse_maps,
     images_in,
@@ -19,8 +17,9 @@ from kdad.detectors.uninformed_students.students import (
     predictive_variance,
     regression_error,
     spread_grid,
-    train_students,
 )
+from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
+from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,
