@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdad.errors import DivergedError
+from kdad.parameters.blocks import TrainingParameters
 from kdad.progress import loss_listeners
 from kdad.training.loop import CheckpointFile, TrainingTask, train
-from kdad.training.parameters import TrainingParameters
 
 _FIVE = np.arange(5)
 _TRAINING, _VALIDATION = np.arange(3, 20), np.array([0, 2, 21])

@@ -19,12 +19,17 @@ from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.parameters import AblationParameters, PaperTableParameters
 from kdad.experiments.plan import SUFFIX, system_of
 from kdad.inference.parameters import CalibrationParameters, ComparisonParameters, InferenceParameters
-from kdad.parameters.blocks import ComputeParameters, ReportingParameters, ServingParameters, WorkersParameters
+from kdad.parameters.blocks import (
+    ComputeParameters,
+    ExportParameters,
+    ReportingParameters,
+    ServingParameters,
+    WorkersParameters,
+)
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.former import former_lines
 from kdad.parameters.strict import every_message, nearest_name

@@ -17,10 +17,10 @@ from rich.progress import TextColumn
 from torch import Tensor, nn
 
 from kdad.errors import DivergedError, first_of
+from kdad.parameters.blocks import TrainingParameters
 from kdad.progress import loss_listeners, progress_bar
 from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
 from kdad.storage.replacing import replacing_file
-from kdad.training.parameters import TrainingParameters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,6 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import FILE
 from kdad.detectors.exported.facts import FORMAT, ExportAgreement, ExportedFacts
 from kdad.detectors.exported.onnx_file import Pixels, build_model
-from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.exported.runtimes import RUNTIMES, Runtime
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
@@ -24,6 +23,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.metrics.pixel_ranking import pixel_auroc, rank_pixels
 from kdad.metrics.ranking import image_auroc
+from kdad.parameters.blocks import ExportPrecision, RuntimeName
 from kdad.scoring.parameters import LABELLED_RULES
 from kdad.scoring.threshold import Calibration, Threshold, threshold_by_rule
 from kdad.storage.provenance import code_version

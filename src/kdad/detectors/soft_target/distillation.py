@@ -16,11 +16,11 @@ from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTarg
 from kdad.images.image_set import hash_content
 from kdad.images.published.one_class import ClassifiedImages, LabelledImages, image_batch
 from kdad.metrics.ranking import classification_metrics
+from kdad.parameters.blocks import TrainingParameters
 from kdad.seeding import derive_seed, torch_seed
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest
 from kdad.training.loop import CheckpointFile, TrainingTask, train
-from kdad.training.parameters import TrainingParameters
 
 UNLABELLED = -1
 
