@@ -66,8 +66,6 @@ class CheckpointFile:
         return state if state.get("key") == self.key else None
 
 
-logger = logging.getLogger(__name__)
-
 #: A batch's loss: the rows of the training set in, each term's value for every row out; ``total`` is minimised.
 BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]
 _NAMED = 5  # images in a message
