@@ -19,9 +19,16 @@ from kdad.detectors.baselines.parameters import (
     PositionGaussianOptions,
 )
 from kdad.detectors.baselines.patch_models import new_patch_model
-from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.smoothing import clip_peaks, elliptic_element, gaussian_filter, grey_opening, smooth_all, upsample
+from kdad.scoring.smoothing import (
+    ImageScore,
+    clip_peaks,
+    elliptic_element,
+    gaussian_filter,
+    grey_opening,
+    smooth_all,
+    upsample,
+)
 from timing import Work, in_turns
 
 _MAPS, _SIDES, _CHANNELS = 64, (128, 256), 448

@@ -40,8 +40,7 @@ def masked(number: int) -> np.ndarray:
 
 def measure(file: Path) -> None:
     """Measure as a run does, and print seconds."""
-    from kdad.metrics.pixel_ranking import pixel_auroc, rank_pixels
-    from kdad.metrics.region_overlap import pro_curve
+    from kdad.metrics.pixel_ranking import pixel_auroc, pro_curve, rank_pixels
 
     maps = np.load(file, mmap_mode="r")
     masks = zeros(maps.shape, bool)

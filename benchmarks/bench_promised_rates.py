@@ -28,10 +28,9 @@ from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.registry import SYSTEMS
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
-from kdad.images.image_set import ImageSet
+from kdad.images.image_set import ChannelStatistics, ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_samples
-from kdad.images.statistics import ChannelStatistics
 from kdad.metrics.ranking import image_auroc
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import DatasetParameters

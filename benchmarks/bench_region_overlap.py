@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from kdad.metrics.pixel_ranking import rank_pixels
-from kdad.metrics.region_overlap import pro_curve
+from kdad.metrics.pixel_ranking import pro_curve, rank_pixels
 
 
 def make_stack(images: int, side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -36,8 +36,8 @@ from kdad.detectors.exported.writing import VerificationImages, compare, drawn, 
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
+from kdad.images.files.decoding import read_image
 from kdad.images.files.fitting import fit_image
-from kdad.images.files.reading import read_image
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.export import find_run_images
 from kdad.scoring.threshold import quantile_threshold

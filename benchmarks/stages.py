@@ -18,8 +18,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.learnt import count_flops
 from kdad.detectors.uninformed_students.students import student_errors
 from kdad.features.cache import open_cache, write_cache
-from kdad.metrics.pixel_ranking import rank_pixels
-from kdad.metrics.region_overlap import pro_curve
+from kdad.metrics.pixel_ranking import pro_curve, rank_pixels
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import load_source

@@ -27,8 +27,7 @@ import torch
 from bench_region_overlap import make_stack
 from growth import Curve, curves
 from kdad.compute import limit_threads
-from kdad.metrics.pixel_ranking import rank_pixels
-from kdad.metrics.region_overlap import pro_curve
+from kdad.metrics.pixel_ranking import pro_curve, rank_pixels
 from kdad.storage.provenance import code_version
 from stages import Stage, stages
 from timing import PROJECT, Ceiling, fresh_project, in_turns, machine, run_process

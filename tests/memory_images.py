@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.images.image_set import ImageSet, Sample
-from kdad.images.published.one_class import LabelledImages, OneClassSet
+from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.images.splits import Split
 from kdad.parameters.dataset import DatasetParameters
 

@@ -125,7 +125,7 @@ def test_what_happens_in_a_node_has_the_exit_code_of_its_kind(kedro_run, monkeyp
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("kdad.images.synthetic.textures.TextureSet.image", fail)
+    monkeypatch.setattr("kdad.images.drawn.TextureSet.image", fail)
     found = kedro_run("--env=test", "--pipeline=ingestion")
     assert (found.exit_code, found.stderr.count(said)) == (code, 1)
     assert "Traceback" not in found.output

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,10 +173,18 @@ def test_images_of_another_size_are_refused(make):
         detector.predict_batch(torch.zeros(1, 3, 48, 32))
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Where the first test that asks saves a detector for the others."""
+    return tmp_path_factory.mktemp("saved") / "detector"
+
+
 @pytest.fixture
-def folder(make, tmp_path):
-    """A saved detector."""
-    return make()[0].save(tmp_path / "saved/detector")
+def folder(request, saved, tmp_path):
+    """A saved detector, to be changed."""
+    if not saved.exists():
+        request.getfixturevalue("make")()[0].save(saved)
+    return Path(shutil.copytree(saved, tmp_path / "saved/detector"))
 
 
 def _change(folder, change) -> None:

@@ -21,7 +21,7 @@ from kdad.features.extraction import (
     read_images,
 )
 from kdad.features.network import FrozenNetwork, reference_source
-from kdad.images.published.one_class import LabelledImages, OneClassSet
+from kdad.images.one_class import LabelledImages, OneClassSet
 from kdad.images.splits import Split
 from kdad.networks.fusion import fuse
 from kdad.networks.parameters import SourceParameters

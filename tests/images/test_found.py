@@ -91,6 +91,37 @@ def test_one_file(picture):
     assert (found.names, found.labels, found.left_out) == (["a.png"], [None], [])
 
 
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """Images at several depths, among other things."""
+    names = ("b.png", "a.JPG", "c/d/e.tiff", "c/a.webp", "notes.txt", ".hidden.png", ".cache/f.png", "c/.g/h.png", "x")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    return tmp_path
+
+
+def test_images_are_found_at_any_depth_in_order_without_hidden_ones(tree):
+    found = [path.relative_to(tree).as_posix() for path in look_for_images(tree).paths]
+    assert found == ["a.JPG", "b.png", "c/a.webp", "c/d/e.tiff"]
+
+
+def test_a_folder_below_a_hidden_one_is_searched_when_asked_for(tree):
+    assert [path.name for path in look_for_images(tree / ".cache").paths] == ["f.png"]
+
+
+def test_a_single_file_is_itself(tree):
+    assert look_for_images(tree / "x").paths == [tree / "x"]
+
+
+def test_nothing_there_and_no_images(tree):
+    with pytest.raises(InputError, match=r"there is no file or folder '.*none'"):
+        look_for_images(tree / "none")
+    with pytest.raises(InputError, match=r"folder\.png' holds no images \(avif, bmp, gif, j2k, .*, tiff, webp\)"):
+        look_for_images(tree / "folder.png")
+
+
 def test_what_is_left_out_is_said(tmp_path, picture):
     for name in (
         "a.png",
@@ -107,12 +138,14 @@ def test_what_is_left_out_is_said(tmp_path, picture):
     (base / "gone.png").symlink_to(base / "nowhere.png")
     (base / "elsewhere").symlink_to(tmp_path)
     assert look_for_images(base).left_out == [
-        "2 masks below 'ground_truth'",
-        "1 masks below 'mask'",
-        "3 files that are no images (.csv, .txt, without suffix)",
-        "2 hidden files and folders",
-        "1 links to folders, which are not followed",
-        "1 links to files that are not there",
+        "2 x masks below 'ground_truth'",
+        "1 x masks below 'mask'",
+        "2 x hidden",
+        "1 x no image (no extension)",
+        "1 x no image (.csv)",
+        "1 x a link to a folder, which is not followed",
+        "1 x a link to a file that is not there",
+        "1 x no image (.txt)",
     ]
 
 
@@ -127,7 +160,7 @@ def test_a_linked_file_is_an_image_and_a_linked_folder_can_be_given(tmp_path, pi
 def test_a_folder_that_cannot_be_opened_is_said(tmp_path, picture):
     picture("a.png")
     picture("closed/b.png").parent.chmod(0)
-    assert look_for_images(tmp_path / "pictures").left_out == ["1 folders that cannot be opened"]
+    assert look_for_images(tmp_path / "pictures").left_out == ["1 x cannot be opened (Permission denied)"]
     (tmp_path / "pictures/closed").chmod(0o755)
 
 

@@ -7,11 +7,10 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images import prepared_set
+from kdad.images import image_set
 from kdad.images.checks import check_images
 from kdad.images.files import file_facts, mask_files
-from kdad.images.image_set import ImageSet
-from kdad.images.prepared_set import PreparedSet
+from kdad.images.image_set import ImageSet, PreparedSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
@@ -121,7 +120,7 @@ def test_raw_values_without_room_are_decoded_again(root, tmp_path, decoded, monk
 
 
 def test_images_without_room_are_decoded_when_asked_for(root, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(prepared_set, "_MOST", 0.0)
+    monkeypatch.setattr(image_set, "_MOST", 0.0)
     images = open_image_set(_block(root), 0, ContentStore(tmp_path / "store"))
     check_images(images)
     assert images.images_file is None

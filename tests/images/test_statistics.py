@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kdad.images.statistics import ChannelStatistics, measure_channels
+from kdad.images.image_set import ChannelStatistics, measure_channels
 from memory_images import MemoryImages
 
 VALUES = arrays(

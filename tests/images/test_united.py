@@ -9,9 +9,8 @@ from kdad.errors import InputError
 from kdad.images.checks import check_images
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.value_range import ValueRange
-from kdad.images.registry import open_image_set
+from kdad.images.registry import UnitedSet, open_image_set
 from kdad.images.splits import member_of, split_set
-from kdad.images.united import UnitedSet
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore
 

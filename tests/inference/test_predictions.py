@@ -18,8 +18,7 @@ from kdad.inference.predictions import (
     read_predictions,
     write_predictions,
 )
-from kdad.scoring.marked_regions import MarkedRegion
-from kdad.scoring.threshold import quantile_threshold
+from kdad.scoring.threshold import MarkedRegion, quantile_threshold
 
 SIZE = (4, 6)
 

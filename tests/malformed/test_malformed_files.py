@@ -8,8 +8,8 @@ import torch
 
 from kdad.errors import InputError
 from kdad.features.cache import open_cache
-from kdad.images.published import idx
-from kdad.images.published.idx import read_idx
+from kdad.images import published
+from kdad.images.published import read_idx
 from kdad.images.registry import open_image_set
 from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters
@@ -62,7 +62,7 @@ def test_weights_of_another_floating_dtype_are_the_same_network(state, tmp_path,
 
 
 def test_malformed_idx_files_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(idx, "_MOST", 1 << 20)
+    monkeypatch.setattr(published, "_MOST", 1 << 20)
     for name, content in malformed_idx():
         path = tmp_path / name
         path.write_bytes(content)

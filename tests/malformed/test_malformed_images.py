@@ -13,8 +13,8 @@ from kdad.images.files.file_facts import kind_by_header, measure_file
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.mask_files import read_mask
 from kdad.images.found import look_for_images
+from kdad.images.natural_pool import NaturalPool
 from kdad.images.registry import open_image_set
-from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.parameters.dataset import DatasetParameters
 from malformed.image_files import (
     FORMATS,
@@ -134,7 +134,7 @@ def test_links_in_a_circle_are_no_images_and_end(tmp_path, name):
     (tmp_path / "deep/up").symlink_to(tmp_path)
     found = look_for_images(tmp_path)
     assert found.names == ["sound.png"]
-    assert "links to folders, which are not followed" in " ".join(found.left_out)
+    assert "a link to a folder, which is not followed" in " ".join(found.left_out)
     with pytest.raises(InputError):
         decode_image(tmp_path / "back")
 

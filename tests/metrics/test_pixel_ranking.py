@@ -18,10 +18,10 @@ from kdad.metrics.pixel_ranking import (
     pixel_ap,
     pixel_auroc,
     pixel_roc,
+    pro_curve,
     rank_pixels,
     split_values,
 )
-from kdad.metrics.region_overlap import pro_curve
 from kdad.storage import disk_space
 
 

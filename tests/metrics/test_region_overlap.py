@@ -7,8 +7,7 @@ from skimage.measure import label
 from sklearn.metrics import roc_curve
 
 from kdad.errors import InputError
-from kdad.metrics.pixel_ranking import mkd_protocol_auroc, rank_pixels
-from kdad.metrics.region_overlap import pro_curve
+from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pro_curve, rank_pixels
 
 # 2 x 3 pixels with two regions of one pixel. In falling order: region, normal, normal, region, normal, normal.
 MASKS = np.array([[[1, 0, 0], [0, 0, 1]]], dtype=bool)

@@ -6,8 +6,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from kdad.images.published import idx
-from kdad.images.published.one_class import LabelledImages
+from kdad.images import published
+from kdad.images.one_class import LabelledImages
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,5 +29,5 @@ def few_digits() -> Iterator[None]:
             pixels[row, 2 * number : 2 * number + 8, 5:23] += 180
         parts.append(LabelledImages(pixels, classes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idx, "_load_parts", lambda: tuple(parts))
+        patch.setattr(published, "_load_parts", lambda: tuple(parts))
         yield

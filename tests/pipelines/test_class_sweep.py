@@ -8,8 +8,8 @@ import pytest
 
 import kdad.features.extraction
 from kdad.features.cache import FeatureCache, open_cache, overall_sd
-from kdad.images.published import idx
-from kdad.images.published.one_class import LabelledImages
+from kdad.images import published
+from kdad.images.one_class import LabelledImages
 from projects import copy_project, run_pipeline
 
 pytestmark = pytest.mark.long
@@ -37,7 +37,7 @@ def _few_digits():
         pixels = generator.integers(0, 256, (len(classes), 28, 28), dtype=np.uint8) // 4 + (classes * 19)[:, None, None]
         parts.append(LabelledImages(pixels.astype(np.uint8), classes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idx, "_load_parts", lambda: tuple(parts))
+        patch.setattr(published, "_load_parts", lambda: tuple(parts))
         yield
 
 

@@ -16,7 +16,7 @@ from projects import SMALL, copy_project, half_written, kept_by, logged_runs, ru
 pytestmark = pytest.mark.long  # a committee's own tests, and those of every system, show the rest
 
 REPORTS = Path("data/08_reporting/textures/brick")
-MEMBERS = ["mkd", "position_gaussian"]
+MEMBERS = ["mkd", "reverse_distillation"]
 RUN = SMALL | {"scoring": {"localisation": ["discrepancy"]}}
 
 

@@ -172,14 +172,14 @@ def test_the_log_says_what_was_understood(project, said, tmp_path):
         "stretched, as they have another aspect ratio, 1 of them enlarged",
         "Labels: 26 normal (in 'good'), 6 anomalous (in folders beside it: 6 torn), 2 without label: these are "
         "predicted",
-        "Left out: 6 masks below 'ground_truth', 1 files that are no images (.txt)",
+        "Left out: 6 x masks below 'ground_truth', 1 x no image (.txt)",
         f"Results: {project / 'predicted'}",
         "Found: 34 predicted, ",
     ):
         assert part in text
     page = (project / "predicted/predictions.html").read_text()
     assert "pipeline made, of 1 below data/06_models" in page
-    assert "1 files that are no images (.txt)" in page
+    assert "1 x no image (.txt)" in page
 
 
 ODD_NAMES = ["a, b.png", 'say "no".png', "line\nbreak.png", "return\r.png", "50%25 #1?.png", "[/red] [b].png"]

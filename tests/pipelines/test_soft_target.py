@@ -11,7 +11,7 @@ import torch
 
 import kdad.detectors.soft_target.distillation
 from kdad.detectors.opening import open_detector
-from kdad.images.published import idx
+from kdad.images import published
 from kdad.metrics.ranking import image_auroc
 from projects import copy_project, half_written, kept_by, logged_runs, run_pipeline
 
@@ -73,7 +73,7 @@ def test_mlflow_has_the_summary_and_the_teachers_history(finished):
 
 def test_the_detector_on_the_runs_own_class_disagrees_as_the_table_says(finished, few_digits):
     detector = open_detector(finished / "data/06_models/digits/class_0/soft_target/detector")
-    test = idx._load_parts()[1]
+    test = published._load_parts()[1]
     images = torch.from_numpy(test.pixels)[:, None].expand(-1, 3, -1, -1) / 255
     scores = [found.score for found in detector.predict_batch(images)]
     found = table(finished, "anomaly").query("seed == 0 and normal_class == 0")["image_auroc"].item()

@@ -58,6 +58,13 @@ def calibrated(project, normal) -> Path:
     return next(project.glob("data/06_models/calibrated/*/large normal-*/quantile_0.8_tiles_24/detector"))
 
 
+@pytest.fixture(scope="module")
+def predicted(project, calibrated, large) -> Path:
+    """The results' folder of the large images and the small one."""
+    predict(project, large, calibrated, tiles=TILES, output=str(project / "by tiles"))
+    return project / "by tiles"
+
+
 @pytest.mark.long
 def test_the_refusal_says_the_command_that_then_works(project, normal, large, monkeypatch):
     with nothing_new(project), pytest.raises(KedroCliError) as refused:
@@ -74,8 +81,10 @@ def test_the_refusal_says_the_command_that_then_works(project, normal, large, mo
     assert len(predict(project, large, detector, tiles={"size": 64, "overlap": 20})) == 3
 
 
-def test_large_images_are_predicted_by_the_tiles_threshold_and_small_ones_as_ever(project, calibrated, large):
-    table = predict(project, large, calibrated, tiles=TILES)
+def test_large_images_are_predicted_by_the_tiles_threshold_and_small_ones_as_ever(
+    project, calibrated, large, predicted
+):
+    table = read_predictions(predicted)
     facts = json.loads((calibrated / "detector.json").read_text())
     (tiled,) = facts["tiled"]
     assert tiled["validation_scores"] == sorted(tiled["validation_scores"]) and len(tiled["validation_scores"]) == 9
@@ -100,18 +109,16 @@ def test_scores_are_those_that_the_threshold_was_set_on(project, calibrated, nor
     assert sorted(table["percentile"]) == pytest.approx([number / 9 for number in range(9)])
 
 
-def test_the_heat_map_is_hot_where_the_image_is_torn(project, calibrated, large):
-    predict(project, large, calibrated, tiles=TILES, output=str(project / "hot"))
-    table = read_predictions(project / "hot")
-    with Image.open(project / "hot" / table.loc["torn/0.png", "heat_map"]) as picture:
+def test_the_heat_map_is_hot_where_the_image_is_torn(predicted):
+    table = read_predictions(predicted)
+    with Image.open(predicted / table.loc["torn/0.png", "heat_map"]) as picture:
         assert picture.size == (WIDTH, HEIGHT)
         red = np.asarray(picture, dtype=float)[..., 0] - np.asarray(picture, dtype=float)[..., 2]
     assert red[20:36, 20:40].mean() > red.mean() + red.std()
 
 
-def test_the_page_says_what_the_tiles_are(project, calibrated, large):
-    predict(project, large, calibrated, tiles=TILES, output=str(project / "said"))
-    page = (project / "said/predictions.html").read_text()
+def test_the_page_says_what_the_tiles_are(predicted):
+    page = (predicted / "predictions.html").read_text()
     assert "64 x 64 with 24 pixels shared or more" in page
     assert (
         "2 of 150 x 200 in 20 tiles, 1 predicted whole" in page

@@ -30,6 +30,18 @@ def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
     return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
 
 
+@pytest.fixture(scope="module")
+def published() -> dict:
+    """The parameters of the environment `paper`."""
+    return loader("paper", **NEEDED["paper"])["parameters"]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> dict:
+    """The catalog of the environment `test`."""
+    return loader()["catalog"]
+
+
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("env", [*ENVIRONMENTS, "local"])
 def test_every_environment_gives_a_catalog_and_mlflow_settings(env):
@@ -51,10 +63,9 @@ def test_a_server_is_named_by_the_environment_server_or_beside_any_other_by_a_va
     assert tracking("server") == tracking("digits") == "http://tracking.example:5000"
 
 
-def test_the_published_settings_of_uninformed_students():
-    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+def test_the_published_settings_of_uninformed_students(published):
     found = SYSTEMS["uninformed_students"].Settings
-    found = found.model_validate({name: parameters[name] for name in found.model_fields})
+    found = found.model_validate({name: published[name] for name in found.model_fields})
     teacher, students = found.teacher, found.students
     assert teacher.training.epochs * teacher.patches_per_epoch // teacher.training.batch_size == 50_000
     assert teacher.distillation == "patches"
@@ -64,11 +75,10 @@ def test_the_published_settings_of_uninformed_students():
     assert students.training.epochs == 100
 
 
-def test_the_published_settings_of_reverse_distillation():
-    parameters = loader("paper", **NEEDED["paper"])["parameters"]
+def test_the_published_settings_of_reverse_distillation(published):
     found = (
         SYSTEMS["reverse_distillation"]
-        .Settings.model_validate({"reverse_distillation": parameters["reverse_distillation"]})
+        .Settings.model_validate({"reverse_distillation": published["reverse_distillation"]})
         .reverse_distillation
     )
     training = found.training
@@ -79,9 +89,8 @@ def test_the_published_settings_of_reverse_distillation():
     assert build_source(found.source.name).critical_points[:3] == ("stage1", "stage2", "stage3")  # layer1 to layer3
 
 
-def test_the_published_settings_of_efficient_ad():
-    parameters = loader("paper", **NEEDED["paper"])["parameters"]
-    settings = SYSTEMS["efficient_ad"].Settings.model_validate({"efficient_ad": parameters["efficient_ad"]})
+def test_the_published_settings_of_efficient_ad(published):
+    settings = SYSTEMS["efficient_ad"].Settings.model_validate({"efficient_ad": published["efficient_ad"]})
     found, teacher = settings.efficient_ad, settings.efficient_ad.teacher
     dense = teacher.dense
     assert (teacher.distillation, teacher.depth, teacher.width) == ("dense", 384, 1.0)
@@ -178,11 +187,8 @@ def test_a_mistake_in_a_block_is_one_message(given, said):
     assert said in str(caught.value)
 
 
-def test_every_catalog_entry_has_a_layer_but_those_which_are_places():
-    layers = {
-        name: (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer")
-        for name, entry in loader()["catalog"].items()
-    }
+def test_every_catalog_entry_has_a_layer_but_those_which_are_places(catalog):
+    layers = {name: (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer") for name, entry in catalog.items()}
     assert {name for name, layer in layers.items() if not layer} == {"stores", "{system}.addresses"}
 
 
@@ -236,8 +242,7 @@ def test_a_key_that_is_there_twice_is_named_with_its_file_and_lines(project):
     assert str(caught.value).splitlines()[1:] == [f"  {path}: 'epochs' is there twice, in lines 1 and 1; keep one"]
 
 
-def test_a_category_named_by_a_number_stays_a_name():
-    catalog = loader()["catalog"]
+def test_a_category_named_by_a_number_stays_a_name(catalog):
     for name in ("split_table", "{system}.scores"):
         assert catalog[name]["load_args"]["dtype"]["member"] == "str"
 

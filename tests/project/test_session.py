@@ -1,3 +1,6 @@
+import json
+from copy import deepcopy
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +18,14 @@ from projects import FEW, PROJECT
 
 
 def parameters(env: str = "test", **runtime_params) -> dict:
+    return deepcopy(_read(env, json.dumps(runtime_params)))
+
+
+@cache
+def _read(env: str, given: str) -> dict:
     configure_project("kdad")
     return RunConfigLoader(
-        str(PROJECT / "conf"), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
+        str(PROJECT / "conf"), env=env, runtime_params=json.loads(given), **settings.CONFIG_LOADER_ARGS
     )["parameters"]
 
 

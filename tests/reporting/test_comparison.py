@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kdad.detectors.predictor import FilePrediction, Prediction
-from kdad.reporting.comparison import ComparedPictures, draw_margins, render_comparison, say_comparison
+from kdad.reporting.predictions import ComparedPictures, draw_margins, render_comparison, say_comparison
 
 #: Path, label, margins by A and B.
 ROWS = [

@@ -6,10 +6,17 @@ import pytest
 import torch
 from matplotlib import font_manager, rc_context, rcParams
 
-from kdad.images.published.one_class import LabelledImages
+from kdad.images.one_class import LabelledImages
 from kdad.reporting import style
-from kdad.reporting.curves import draw_loss_curves, draw_pro, draw_roc, draw_score_histogram
-from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
+from kdad.reporting.curves import (
+    draw_label_counts,
+    draw_loss_curves,
+    draw_pro,
+    draw_roc,
+    draw_score_histogram,
+    draw_softened,
+    draw_sweep,
+)
 from kdad.scoring.threshold import Threshold
 
 

@@ -5,8 +5,7 @@ import pytest
 from scipy.ndimage import label
 from skimage.morphology import area_opening
 
-from kdad.scoring.marked_regions import PixelThreshold, find_regions, least_pixels, level_of
-from kdad.scoring.threshold import quantile_threshold
+from kdad.scoring.threshold import PixelThreshold, find_regions, least_pixels, level_of, quantile_threshold
 
 
 def test_regions_by_hand():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from kdad.images.image_set import ChannelStatistics
 from kdad.images.splits import Split
-from kdad.images.statistics import ChannelStatistics
 from kdad.scoring.per_pixel import PixelStats, ZScore, measure_map, measure_moments, measured_rows, take_map_moments
 
 #: Maps of five images, `(5, 1, 2)`; the first two train, the others are held out or tested.

@@ -12,10 +12,9 @@ from PIL import Image
 from kdad.detectors.predictor import Prediction
 from kdad.errors import InputError
 from kdad.images.files.fitting import Alignment, Preparation, place, turn
-from kdad.serving.answers import answer, map_picture, naming_row
 from kdad.serving.intake import ImageInput
 from kdad.serving.service import show
-from kdad.serving.table import predict_table
+from kdad.serving.table import answer, map_picture, naming_row, predict_table
 
 HALF = np.repeat([[0.0, 1.0]], 8, axis=0).repeat(4, axis=1)  # the right half anomalous
 

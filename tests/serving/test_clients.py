@@ -3,16 +3,17 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from kdad import detectors
+from kdad.parameters.blocks import ServingParameters
+from kdad.serving.app import create_app
 from projects import PROJECT
 from serving_files import png
-from serving_process import ServingProcess
+from serving_process import served_here
 
 PAGE = (PROJECT / "docs/how_to/serving.md").read_text(encoding="utf-8")
 PORT = 8080
@@ -25,12 +26,9 @@ def printed(kind: str) -> str:
 
 @pytest.fixture(scope="module")
 def port(detector_folder):
-    """The port of a server: the printed one, unless something else listens there."""
-    with socket.socket() as trial:
-        free = trial.connect_ex(("127.0.0.1", PORT)) != 0
-    server = ServingProcess(detector_folder, port=PORT if free else 0)
-    yield int(server.address.rpartition(":")[2])
-    server.end()
+    """The port of a server."""
+    with served_here(create_app(detectors.load(detector_folder), ServingParameters())) as (_, free):
+        yield free
 
 
 @pytest.fixture
@@ -71,6 +69,4 @@ def test_csharp(tmp_path, port, expected):
 @pytest.mark.long
 def test_bounds_are_printed_as_they_are_by_default():
     for name, value in re.findall(r"`(\w+): (\d+)`", PAGE):
-        from kdad.parameters.blocks import ServingParameters
-
         assert getattr(ServingParameters(), name) == float(value), name

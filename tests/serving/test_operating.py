@@ -17,9 +17,9 @@ from exported_detectors import coloured_noise
 from kdad import detectors
 from kdad.errors import InputError
 from kdad.parameters.blocks import ServingParameters
-from kdad.serving import audit
+from kdad.serving import records
 from kdad.serving.app import create_app
-from kdad.serving.served import share_frozen
+from kdad.serving.service import share_frozen
 from serving_files import png, sampled, split, text
 
 TOKEN = "a token of this test"
@@ -135,8 +135,8 @@ def test_pages_elsewhere_may_ask_where_they_are_named(predictor):
 
 
 def test_the_audit_log_has_a_line_an_image_and_rotates(predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "_BYTES", 600)
-    audit.open_audit(tmp_path / "logs/audit.jsonl")
+    monkeypatch.setattr(records, "_BYTES", 600)
+    records.open_audit(tmp_path / "logs/audit.jsonl")
     predictor.digest = "a" * 64
     try:
         with TestClient(create_app(predictor, ServingParameters(audit="x")), raise_server_exceptions=False) as client:
@@ -147,7 +147,7 @@ def test_the_audit_log_has_a_line_an_image_and_rotates(predictor, tmp_path, monk
             monkeypatch.setattr(logging.handlers.RotatingFileHandler, "shouldRollover", _fail)
             assert client.post("/predict", content=png(1)).status_code == 500  # what is not in the log is not answered
     finally:
-        audit.close_audit()
+        records.close_audit()
     files = [tmp_path / "logs/audit.jsonl.1", tmp_path / "first.jsonl"]
     lines = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
     assert len(lines) == 3 and files[0].exists()
@@ -157,7 +157,7 @@ def test_the_audit_log_has_a_line_an_image_and_rotates(predictor, tmp_path, monk
     assert first["score"] == pytest.approx(200 / 255, rel=1e-5)
     assert first["time"].endswith("+00:00")
     with pytest.raises(InputError, match=r"serving\.audit: .* cannot be written"):
-        audit.open_audit("/proc/none/audit.jsonl")
+        records.open_audit("/proc/none/audit.jsonl")
 
 
 def _fail(handler, record):

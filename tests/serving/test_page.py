@@ -1,14 +1,18 @@
 """A person drops an image, and sees score, threshold, decision and heat map: in a real browser, offline."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 
 from browsing import wait_for
 from kdad import detectors
+from kdad.parameters.blocks import ServingParameters
 from kdad.scoring.threshold import quantile_threshold
+from kdad.serving.app import create_app
 from serving_files import png
-from serving_process import ServingProcess
+from serving_process import served_here
 
 pytestmark = pytest.mark.browser
 
@@ -49,9 +53,9 @@ def taught(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(kept, taught):
-    made = ServingProcess(kept, f"--set=token={TOKEN}", f"--set=teach={taught}")
-    yield made
-    made.end()
+    app = create_app(detectors.load(kept), ServingParameters(token=TOKEN, teach=str(taught)))
+    with served_here(app) as (host, port):
+        yield SimpleNamespace(address=f"http://{host}:{port}")
 
 
 def shown(browser, name: str) -> str:

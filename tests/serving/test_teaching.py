@@ -18,7 +18,7 @@ from kdad.images.found import look_for_images
 from kdad.inference.parameters import CalibrationParameters
 from kdad.parameters.blocks import ComputeParameters, ServingParameters
 from kdad.pipelines.calibration import calibrate
-from kdad.serving import teaching
+from kdad.serving import records
 from kdad.serving.app import create_app
 from serving_files import png
 
@@ -110,7 +110,7 @@ def test_it_is_off_unless_asked_for(predictor):
     with pytest.raises(ValidationError, match=r"teach needs serving\.token"):
         ServingParameters(teach="taught")
     with pytest.raises(InputError, match=r"serving\.teach: .* cannot be written"):
-        teaching.open_folder(teaching.Path("/proc/none"))
+        records.open_folder(records.Path("/proc/none"))
 
 
 def test_a_full_disk_is_said_and_leaves_neither_file_nor_line(client, folder, monkeypatch):
@@ -125,9 +125,9 @@ def test_a_full_disk_is_said_and_leaves_neither_file_nor_line(client, folder, mo
             return super().write(content[:5])
 
     for place, name, broken in (
-        (teaching.os, "fsync", fail),
-        (teaching, "_append", fail),
-        (teaching.Path, "open", lambda path, mode, **_: (ShortFile if "a" in mode else io.FileIO)(path, mode)),
+        (records.os, "fsync", fail),
+        (records, "_append", fail),
+        (records.Path, "open", lambda path, mode, **_: (ShortFile if "a" in mode else io.FileIO)(path, mode)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, broken)

@@ -20,10 +20,9 @@ from kdad.images.splits import Split
 from kdad.metrics.measure import MapSet
 from kdad.parameters.strict import StrictModel
 from kdad.progress import counted
-from kdad.scoring.marked_regions import PixelThreshold, least_pixels, level_of
 from kdad.scoring.parameters import GroupScore
 from kdad.scoring.smoothing import chunks_of
-from kdad.scoring.threshold import Calibration, Threshold, quantile_threshold
+from kdad.scoring.threshold import Calibration, PixelThreshold, Threshold, least_pixels, level_of, quantile_threshold
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.disk_space import create_map
 

@@ -17,8 +17,7 @@ from kdad.errors import InputError
 from kdad.images.files.fitting import Alignment, Fit, Preparation, Region
 from kdad.images.files.value_range import ValueRange
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.marked_regions import PixelThreshold
-from kdad.scoring.threshold import Calibration, Threshold
+from kdad.scoring.threshold import Calibration, PixelThreshold, Threshold
 from kdad.storage.content_store import sha256_of
 from kdad.storage.replacing import is_taken, put_back, replacing
 

@@ -15,13 +15,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from kdad.errors import InputError
+from kdad.images.files.decoding import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.files.fitting import Placement, Preparation, frame_of
-from kdad.images.files.reading import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.found import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
-from kdad.scoring.marked_regions import MarkedRegion, PixelThreshold, find_regions, least_pixels
-from kdad.scoring.threshold import Calibration, Threshold
+from kdad.scoring.threshold import Calibration, MarkedRegion, PixelThreshold, Threshold, find_regions, least_pixels
 
 #: Of a batch of large photographs: 200 MB.
 PIXELS_TOGETHER = 1 << 24

@@ -10,7 +10,7 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.case import Case
 from kdad.experiments.parameters import AblationParameters, PaperMethodParameters, PaperTableParameters
-from kdad.images.united import every_category
+from kdad.images.layouts.lists import every_category
 from kdad.parameters.dataset import CLASS_SETS, DatasetParameters
 from kdad.parameters.strict import bind, flatten, merge, nearest_name
 

@@ -22,10 +22,9 @@ from kdad.features.cache import (
     write_statistics,
 )
 from kdad.features.network import FrozenNetwork
-from kdad.images.image_set import ImageSet
-from kdad.images.published.one_class import EveryClass
+from kdad.images.image_set import ChannelStatistics, ImageSet
+from kdad.images.one_class import EveryClass
 from kdad.images.splits import Split
-from kdad.images.statistics import ChannelStatistics
 from kdad.progress import counted
 from kdad.storage.content_store import ContentStore, content_key
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from kdad.compute import Compute
 from kdad.errors import InputError
-from kdad.images.image_set import ImageSet
+from kdad.images.image_set import ImageSet, measure_channels
 from kdad.images.splits import Split
-from kdad.images.statistics import measure_channels
 from kdad.networks.fusion import for_predicting
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.source import Source

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_size
+from kdad.images.files.decoding import RawImage, decode_raw, known_size, read_ahead, read_size, reading_threads
 from kdad.images.files.file_facts import FileFacts, RawValues, find_range, measure_file
 from kdad.images.files.fitting import (
     Alignment,
@@ -25,7 +25,6 @@ from kdad.images.files.fitting import (
     region_within,
 )
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
-from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample
 from kdad.images.layouts.layout import IGNORED, ImageFile, Layout, Vocabulary, find_category

@@ -1,6 +1,5 @@
 """The image files below a folder: how they are labelled by where they lie, and what is left out."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,8 @@ from numbers import Integral
 from pathlib import Path, PurePosixPath
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import known_size
-from kdad.images.files.reading import find_images, is_hidden, is_image
-from kdad.images.layouts.layout import NORMAL, Vocabulary, group_of
+from kdad.images.files.decoding import EXTENSION_NAMES, known_size
+from kdad.images.layouts.layout import NORMAL, Vocabulary, find_files, group_of
 
 _WORDS = Vocabulary()
 
@@ -85,39 +83,19 @@ def look_for_images(place: Path) -> FoundImages:
 
     Raises `InputError` when there is nothing to predict.
     """
-    found = find_images(place)
     if place.is_file():
-        return FoundImages(place, found, [])
-    folders = [mask_folder(path, place) for path in found]
-    images = [path for path, folder in zip(found, folders, strict=True) if folder is None]
-    masks = Counter(folder for folder in folders if folder is not None)
+        return FoundImages(place, [place], [])
+    if not place.is_dir():
+        raise InputError(f"there is no file or folder '{place}'; give the images that are to be predicted")
+    files = find_files(place, follow=False)
+    folders = [mask_folder(path, place) for path in files.images]
+    images = [path for path, folder in zip(files.images, folders, strict=True) if folder is None]
     if not images:
-        raise InputError(f"'{place}' holds no images but masks below '{next(iter(masks))}'; give a folder of images")
-    left_out = [f"{count} masks below '{folder}'" for folder, count in masks.items()]
-    return FoundImages(place, images, left_out + _count_others(place, set(found)))
-
-
-def _count_others(base: Path, found: set[Path]) -> list[str]:
-    """Say how many files and folders below `base` are not looked at, and why."""
-    closed: list[OSError] = []
-    hidden, linked, broken, suffixes = 0, 0, 0, Counter[str]()
-    for folder, folders, files in os.walk(base, onerror=closed.append):
-        hidden += sum(map(is_hidden, (*folders, *files)))
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        linked += sum(Path(folder, name).is_symlink() for name in folders)
-        for path in (Path(folder, name) for name in files if not is_hidden(name)):
-            if is_image(path):
-                broken += path not in found
-            else:
-                suffixes[path.suffix.lower() or "without suffix"] += 1
-    said = {
-        "files that are no images (" + ", ".join(sorted(suffixes)[:5]) + ")": suffixes.total(),
-        "hidden files and folders": hidden,
-        "links to folders, which are not followed": linked,
-        "links to files that are not there": broken,
-        "folders that cannot be opened": len(closed),
-    }
-    return [f"{count} {what}" for what, count in said.items() if count]
+        what = f"but masks below '{folders[0]}'" if folders else f"({EXTENSION_NAMES}), at any depth"
+        raise InputError(f"'{place}' holds no images {what}; give a folder of images")
+    left_out = Counter([f"masks below '{folder}'" for folder in folders if folder is not None])
+    left_out.update(file.reason for file in files.unused)
+    return FoundImages(place, images, [f"{count} x {reason}" for reason, count in left_out.items()])
 
 
 def require_batch_size(size: int) -> int:

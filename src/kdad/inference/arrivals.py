@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdad.errors import InputError
-from kdad.images.files.reading import is_image
+from kdad.images.files.decoding import is_image
 from kdad.images.found import mask_folder
 from kdad.inference.parameters import WatchingParameters
 

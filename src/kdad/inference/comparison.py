@@ -12,9 +12,8 @@ from kdad.detectors.predictor import PIXELS_TOGETHER, FilePrediction, Predictor,
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.experiments.tables import mcnemar
-from kdad.images.files.decoding import decode_raw
+from kdad.images.files.decoding import decode_raw, read_ahead, reading_threads
 from kdad.images.files.fitting import Preparation
-from kdad.images.files.reading import read_ahead, reading_threads
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
 from kdad.images.found import FoundImages, batches_of
@@ -114,11 +113,6 @@ def table_row(
     return row
 
 
-def is_flip(row: dict[str, Any] | pd.DataFrame) -> bool | pd.Series:
-    """Tell whether the detectors decide differently, of a row or of each row of a table."""
-    return row["decision_a"] != row["decision_b"]
-
-
 def measure_comparison(table: pd.DataFrame) -> dict[str, Any]:
     """Count what two detectors decide in a table of `table_row`; with labels, how often each is wrong, and McNemar's p.
 
@@ -141,7 +135,7 @@ def measure_comparison(table: pd.DataFrame) -> dict[str, Any]:
         "unreadable": int(problems.sum()),
         "seen": int(seen.sum()),
         **{f"seen_by_{name}": int(table["seen"].str.contains(name.upper()).sum()) for name in NAMES},
-        "flips": int(is_flip(predicted).sum()),
+        "flips": int((predicted["decision_a"] != predicted["decision_b"]).sum()),
         "labelled": len(labels),
         "only_a_is_right": alone[0] if labelled else None,
         "only_b_is_right": alone[1] if labelled else None,

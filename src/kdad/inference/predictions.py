@@ -26,8 +26,7 @@ from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
-from kdad.scoring.marked_regions import MarkedRegion
-from kdad.scoring.threshold import Threshold
+from kdad.scoring.threshold import MarkedRegion, Threshold
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,16 @@ import pandas as pd
 
 from kdad.metrics.ground_truth import GroundTruth, measured_pair
 from kdad.metrics.names import METRICS, PIXEL_METRICS
-from kdad.metrics.pixel_ranking import mkd_protocol_auroc, pixel_ap, pixel_auroc, pixel_roc, rank_pixels
+from kdad.metrics.pixel_ranking import (
+    ProCurve,
+    mkd_protocol_auroc,
+    pixel_ap,
+    pixel_auroc,
+    pixel_roc,
+    pro_curve,
+    rank_pixels,
+)
 from kdad.metrics.ranking import detection_metrics, image_auroc
-from kdad.metrics.region_overlap import ProCurve, pro_curve
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.seeding import numpy_generator
 

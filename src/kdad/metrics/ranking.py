@@ -31,19 +31,14 @@ def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(average_precision_score(labels, scores))
 
 
-def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Return the largest F1 over all thresholds, and the highest threshold (score >= threshold) that reaches it.
-
-    The threshold is chosen with the labels at hand: a bound on what any threshold can do, not one to decide with.
-    """
+def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the largest F1 over all thresholds: a bound on what any can do, as labels are at hand to choose it."""
     from sklearn.metrics import precision_recall_curve
 
     _check_both_labels(labels, scores)
-    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    precision, recall, _ = precision_recall_curve(labels, scores)
     precision, recall = precision[:-1], recall[:-1]  # scikit-learn's last point belongs to no threshold
-    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-    best = np.flatnonzero(f1 == f1.max())[-1]
-    return float(f1[best]), float(thresholds[best])
+    return float((2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)).max())
 
 
 def auroc_interval(
@@ -170,7 +165,7 @@ def detection_metrics(
     if np.unique(labels).size < 2:
         return dict.fromkeys(names)
     low, high = auroc_interval(labels, scores, resamples, generator, groups=groups)
-    values = (image_auroc(labels, scores), low, high, image_ap(labels, scores), image_f1_max(labels, scores)[0])
+    values = (image_auroc(labels, scores), low, high, image_ap(labels, scores), image_f1_max(labels, scores))
     return dict(zip(names, values, strict=True))
 
 

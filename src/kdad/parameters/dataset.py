@@ -340,23 +340,15 @@ class DatasetParameters(StrictModel):
         return str(Path(self.root).expanduser().resolve()) if self.root else "downloaded"
 
     @model_validator(mode="after")
-    def _tiles_are_clean(self) -> "DatasetParameters":
+    def _fields_go_together(self) -> "DatasetParameters":
         if self.tiles is not None and self.contamination:
             raise ValueError(
                 "contamination is of whole images, and there are tiles; set contamination: 0, or tiles: null"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _region_has_no_drawn_defects(self) -> "DatasetParameters":
         if self.region is not None and self.contamination and self.contamination_by == "drawn":
             raise ValueError(
                 "drawn defects may lie outside of the region; set contamination: 0, or contamination_by: test"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_images_are_turned(self) -> "DatasetParameters":
         if self.align != "none":
             for field, is_given in (("tiles", self.tiles), ("region", self.region)):
                 if is_given is not None:
@@ -366,15 +358,9 @@ class DatasetParameters(StrictModel):
                     )
             if self.is_united:
                 raise ValueError("align turns images of one category alike, and there are several; set align: none")
-        return self
-
-    @model_validator(mode="after")
-    def _groups_are_found(self) -> "DatasetParameters":
-        if self.groups is None:
-            return self
-        if self.name == "folder":
+        if self.groups is not None and self.name == "folder":
             check_groups_of_files(self.groups)
-        if self.max_train_images is not None:
+        if self.groups is not None and self.max_train_images is not None:
             raise ValueError("max_train_images counts single images, and there are groups; set max_train_images: null")
         return self
 

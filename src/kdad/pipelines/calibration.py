@@ -25,9 +25,16 @@ from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
-from kdad.scoring.marked_regions import PixelThreshold, least_pixels, level_of
 from kdad.scoring.parameters import LABELLED_RULES, GroupScore
-from kdad.scoring.threshold import Calibration, Threshold, threshold_again, threshold_by_rule
+from kdad.scoring.threshold import (
+    Calibration,
+    PixelThreshold,
+    Threshold,
+    least_pixels,
+    level_of,
+    threshold_again,
+    threshold_by_rule,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
 from kdad.pipelines.inference import listed
 from kdad.progress import counted
-from kdad.reporting.comparison import ComparedPictures, render_comparison
+from kdad.reporting.predictions import ComparedPictures, render_comparison
 
 logger = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from kdad.experiments.run import run_case
 from kdad.experiments.steps import RunContext
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
-from kdad.images.published.one_class import classified_images
+from kdad.images.one_class import classified_images
 from kdad.images.splits import Split
 from kdad.metrics.ranking import classification_metrics, image_auroc
 from kdad.parameters.blocks import ComputeParameters
 from kdad.pipelines import BoxedNode, blocks, ingestion, made, own, shared
 from kdad.progress import counted
-from kdad.reporting.soft_targets import draw_label_counts, draw_softened, draw_sweep
+from kdad.reporting.curves import draw_label_counts, draw_softened, draw_sweep
 from kdad.scoring.parameters import MeasuringParameters
 from kdad.storage.content_store import ContentStore, Stores
 

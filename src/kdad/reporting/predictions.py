@@ -1,14 +1,18 @@
-"""What a detector thinks of a folder of images: a contact sheet of the most anomalous, and a page of all.
+"""What a detector thinks of a folder of images: a sheet of the most anomalous, a page of all; and what two think.
 
 A table of predictions has a row a file: path (relative), score, threshold, decision (0 or 1), percentile (share of the
 normal validation images that score lower), height, width, milliseconds, problem, thumbnail and heat_map (paths relative
 to the page, or None), and perhaps label (0, 1, or NaN where it is unknown). A file that could not be read has a problem
 and no score.
+
+A table of comparisons has path, label, problem, by which detectors the file was seen before (or missing), and of each
+detector (`a`, `b`) score, margin (above its own threshold) and decision.
 """
 
+import heapq
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -16,13 +20,16 @@ from urllib.parse import quote
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from PIL import Image
 
+from kdad.detectors.predictor import FilePrediction, colour_limits_of
+from kdad.images.files.decoding import resize_image
 from kdad.parameters.written_names import printable, shorten_name
 from kdad.reporting.heat_maps import are_ratios
-from kdad.reporting.html import embedded_figure, render_html
-from kdad.reporting.overlays import thumbnail_size
-from kdad.reporting.style import ANOMALOUS, INK, NORMAL, draw_message, drawable, new_figure
+from kdad.reporting.html import embedded, embedded_figure, render_html
+from kdad.reporting.overlays import encode_picture, overlay_placed, thumbnail_size
+from kdad.reporting.style import ANOMALOUS, INK, MUTED, NORMAL, draw_message, drawable, new_figure, plain_axes
 from kdad.reporting.threshold_remarks import metric_tiles
 
 #: Decisions and labels in words.
@@ -143,3 +150,150 @@ def _text(value: str | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if pd.isna(value) else format(value, form)
+
+
+#: Pictures on the page at most, which is one file.
+_PICTURED = 100
+
+
+class ComparedPictures:
+    """Heat maps by both detectors, side by side, of the images that the page shows first; of others nothing is kept.
+
+    `limits` are the values that each detector's colours run between, None for those of a map itself.
+    """
+
+    def __init__(self, limits: Sequence[tuple[float, float] | None], most: int = _PICTURED) -> None:
+        self._limits, self._most = limits, most
+        self._kept: list[tuple[tuple[bool, float], int, list[bytes]]] = []
+        self._count = 0
+
+    def consider(self, row: dict[str, Any], pair: Sequence[FilePrediction]) -> None:
+        """Draw the next row of the table, if it stands among the first so far."""
+        number, self._count = self._count, self._count + 1
+        if row["problem"] is not None:
+            return
+        key, place = _importance(row), -number
+        if len(self._kept) == self._most and (key, place) < self._kept[0][:2]:
+            return
+        drawn = [_draw(one, limits) for one, limits in zip(pair, self._limits, strict=True)]
+        heapq.heappush(self._kept, (key, place, drawn))
+        if len(self._kept) > self._most:
+            heapq.heappop(self._kept)
+
+    def by_row(self) -> dict[int, list[bytes]]:
+        """Return the pictures of rows, as PNG, by the rows' positions."""
+        return {-place: drawn for _, place, drawn in self._kept}
+
+
+def _importance(row: Any) -> tuple[bool, float]:
+    """Return what a row is sorted by, the largest first: whether it is a flip, and how far its margins are apart."""
+    return bool(row["decision_a"] != row["decision_b"]), abs(row["margin_a"] - row["margin_b"])
+
+
+def _draw(predicted: FilePrediction, limits: tuple[float, float] | None) -> bytes:
+    image, anomaly_map, placement = predicted.image, predicted.prediction.map, predicted.placement
+    width, height = thumbnail_size(image.shape[2], image.shape[1])
+    if limits is None:
+        limits = (0.0, 1.0) if anomaly_map is None else colour_limits_of(anomaly_map)
+    small = resize_image(image, (height, width))
+    picture = overlay_placed(small, anomaly_map, limits, placement and placement.of_size(height, width))
+    return encode_picture(picture)
+
+
+def render_comparison(
+    title: str,
+    facts: list[tuple[str, str]],
+    table: pd.DataFrame,
+    metrics: dict[str, Any],
+    pictures: ComparedPictures,
+    in_units: bool,
+) -> str:
+    """Return the page of a table as HTML: flips first, then by how far the margins are apart.
+
+    `metrics` are of `measure_comparison`, `in_units` says that margins are in units of the detectors' own spread.
+    """
+    drawn, records = pictures.by_row(), table.to_dict("records")
+    predicted = [position for position, record in enumerate(records) if pd.isna(record["problem"])]
+    order = sorted(predicted, key=lambda position: _importance(records[position]), reverse=True)
+    unreadable = [record for record in records if pd.notna(record["problem"])]
+    has_labels = metrics["labelled"] > 0
+    return render_html(
+        "kdad.reporting",
+        "comparison",
+        title=title,
+        facts=facts,
+        statement=say_comparison(metrics),
+        figure=embedded_figure(draw_margins(table, in_units)),
+        has_labels=has_labels,
+        flips=sum(_importance(records[position])[0] for position in predicted),
+        pictured=len(drawn),
+        rows=[_row(records[position], drawn.get(position), has_labels) for position in order],
+        unreadable=[{**path_parts(record), "problem": printable(record["problem"])} for record in unreadable],
+    )
+
+
+def say_comparison(metrics: dict[str, Any]) -> str:
+    """Say in words how many decisions differ, and where there are labels, whose are right."""
+    new = " new" if metrics["seen"] else ""
+    said = f"{metrics['flips']} of {metrics['images']}{new} images are decided differently."
+    if not metrics["labelled"]:
+        return said
+    wrong = "; ".join(
+        f"{name.upper()} has {metrics[name]['false_alarms']} false alarms and misses {metrics[name]['missed']}"
+        for name in ("a", "b")
+    )
+    a, b = metrics["only_a_is_right"], metrics["only_b_is_right"]
+    return (
+        f"{said} Of {metrics['labelled']} labelled ones, {wrong}. Only A is right on {a}, only B on {b}: by McNemar's "
+        f"exact test, p = {metrics['mcnemar_p_value']:.3g} if both are wrong equally often."
+    )
+
+
+def draw_margins(table: pd.DataFrame, in_units: bool) -> Figure:
+    """Draw the images by their margins: A's across, B's upwards; between the lines of 0 both decide alike."""
+    predicted = table[table["problem"].isna()]
+    if predicted.empty:
+        return draw_message("no image to show")
+    figure = new_figure(5.6, 4.8)
+    what = "margin by {}" if in_units else "score less threshold, {}"
+    axes = plain_axes(figure.subplots(), "Scores against each other", what.format("A"), what.format("B"))
+    for label, colour, name in ((0, NORMAL, "normal"), (1, ANOMALOUS, "anomalous"), (None, MUTED, "without label")):
+        shown = predicted[predicted["label"].isna() if label is None else (predicted["label"] == label).fillna(False)]
+        if len(shown):
+            across, upwards = shown["margin_a"].astype(float), shown["margin_b"].astype(float)
+            # As one picture: many thousand points would be many megabytes of SVG.
+            axes.scatter(across, upwards, s=12, color=colour, alpha=0.6, label=name, rasterized=True)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=2)  # defects may lie a hundred times as far off as normal images
+    axes.set_yscale("symlog", linthresh=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _row(record: dict[str, Any], drawn: list[bytes] | None, has_labels: bool) -> dict[str, Any]:
+    label = int(record["label"]) if has_labels and pd.notna(record["label"]) else None
+    decisions = [int(record[f"decision_{name}"]) for name in ("a", "b")]
+    flip, right = decisions[0] != decisions[1], None
+    if flip and label is not None:
+        right = "A is right" if decisions[0] == label else "B is right"
+    return {
+        **path_parts(record),
+        "pictures": [embedded(content) for content in drawn or ()],
+        "kind": "flip" if flip else "same",
+        "label": "" if label is None else WORDS[label],
+        "right": right,
+        "seen": None if pd.isna(record["seen"]) else record["seen"],
+        "by": [
+            {
+                "decision": WORDS[decision],
+                "value": record[f"margin_{name}"],
+                "margin": f"{record[f'margin_{name}']:+.3g}",
+                "score": f"{record[f'score_{name}']:.4g}",
+            }
+            for name, decision in zip(("a", "b"), decisions, strict=True)
+        ],
+    }

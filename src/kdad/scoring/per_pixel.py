@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from kdad.images.image_set import ChannelStatistics
 from kdad.images.splits import Split
-from kdad.images.statistics import ChannelStatistics
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.smoothing import gaussian_filter
 

@@ -104,8 +104,7 @@ def serve(
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
     from kdad.compute import keep_freed_memory, limit_threads
     from kdad.serving.app import create_app
-    from kdad.serving.audit import open_audit
-    from kdad.serving.teaching import open_folder
+    from kdad.serving.records import open_audit, open_folder
 
     keep_freed_memory()
     limit_threads(limits.threads)

@@ -29,8 +29,7 @@ from kdad.parameters.strict import nearest_name
 from kdad.reporting.html import render_html
 from kdad.serving.arriving import RateLimit, RefusedError
 from kdad.serving.metrics import CountRequests, ServerMetrics
-from kdad.serving.served import Served
-from kdad.serving.service import ONLY, Service
+from kdad.serving.service import ONLY, Served, Service
 from kdad.storage.disk_space import DiskFullError
 
 logger = logging.getLogger(__name__)

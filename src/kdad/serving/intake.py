@@ -17,9 +17,8 @@ from PIL import Image
 
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
-from kdad.images.files.decoding import FORMATS, convert_pillow
+from kdad.images.files.decoding import FORMATS, convert_pillow, read_image
 from kdad.images.files.fitting import Placement
-from kdad.images.files.reading import read_image
 
 
 class TooLargeError(InputError):

@@ -1,8 +1,11 @@
-"""A predictor that many clients ask at once: images made ready in one thread, predicted in another, in batches."""
+"""Detectors that many clients ask at once: images made ready in one thread, predicted in another, in batches.
+
+A server has several by name, each with the one before it: loaded anew, and taken back, while others ask.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,16 +19,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
+from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
 from kdad.reporting.overlays import overlay_placed, thumbnail_size
-from kdad.serving.answers import add_group, answer, base64_png, naming_row
-from kdad.serving.audit import write_judgement
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.metrics import ScoreCounts
-from kdad.serving.table import Wanted, parse_invocation
-from kdad.serving.teaching import keep_good
+from kdad.serving.records import keep_good, write_judgement
+from kdad.serving.table import Wanted, add_group, answer, base64_png, naming_row, numbers_of, parse_invocation
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +184,7 @@ class Service:
         """Keep a body of one image file that somebody says is good; it counts as no prediction."""
         prediction, prepared = await self._predict_body(body, kind, True, self.predictor)
         prediction.require_finite()
-        said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
+        said = numbers_of(prediction)
         facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, **said, **self._about}
         name, folder = prepared.digest + prepared.suffix, Path(self._limits.teach)
         folder = folder if self._about["detector"] == ONLY else folder / self._about["detector"]
@@ -258,8 +261,7 @@ class Service:
         """Count a prediction that is going to be answered, and write it to the audit log where there is one."""
         digest = prepared.digest
         if self._limits.audit is not None:
-            said = {"score": prediction.score, "threshold": prediction.threshold, "decision": int(prediction.decision)}
-            write_judgement({"image_digest": digest, **said, **self._about})
+            write_judgement({"image_digest": digest, **numbers_of(prediction), **self._about})
         self.counts.add(prediction, digest is None or digest[:16] not in self._seen)
 
 
@@ -277,3 +279,99 @@ def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> di
         heat = prediction.as_placed(placement).map
         said["heat"] = base64_png(overlay_placed(small, heat, limits, placement))
     return said
+
+
+class Served:
+    """The services of detectors by name; the first answers where no name is given.
+
+    `reopen` opens the detector of a name anew, from where it was opened first. A request is answered by the service
+    that it began with, wholly; one that is no longer served ends when the last of them is answered.
+    """
+
+    def __init__(
+        self,
+        predictors: dict[str, Predictor],
+        limits: ServingParameters,
+        reopen: Callable[[str], Predictor] | None = None,
+    ) -> None:
+        self._limits, self._reopen = limits, reopen
+        self._threads = Threads()
+        share_frozen(list(predictors.values()))
+        self._current = {name: Service(one, limits, name, self._threads) for name, one in predictors.items()}
+        self._previous: dict[str, Service] = {}
+        self._changing = asyncio.Lock()
+        self.is_ready = False
+
+    def __iter__(self) -> Iterator[tuple[str, Service]]:
+        return iter(self._current.items())
+
+    def find(self, name: str) -> Service:
+        """Return the service of a name; raises `KeyError` for an unknown one."""
+        return self._current[name]
+
+    def start(self) -> None:
+        """Begin to predict, in the running event loop."""
+        for service in self._current.values():
+            service.start()
+        self.is_ready = True
+
+    async def stop(self) -> None:
+        """End after what is being predicted."""
+        self.is_ready = False
+        for service in [*self._current.values(), *self._previous.values()]:
+            await service.stop()
+        self._threads.stop()
+
+    async def reload(self, name: str) -> dict[str, Any]:
+        """Open a detector anew beside the one that is served, predict a known image by both, and swap them.
+
+        Returns what both say. Raises `InputError` for one that cannot be used: the old one goes on.
+        """
+        async with self._changing:
+            old = self._current[name]
+            try:
+                if self._reopen is None:
+                    raise InputError("this server does not know where its detector was opened")
+                predictor = await asyncio.to_thread(self._reopen, name)
+                share_frozen([predictor, *(service.predictor for service in self._current.values())])
+                new = Service(predictor, self._limits, name, self._threads)
+                said = {"before": await self._say(old), "after": await self._say(new)}
+            except InputError as error:
+                raise InputError(f"'{name}' is not loaded anew, and the one before goes on: {error}") from error
+            new.start()
+            self._current[name] = new
+            dropped, self._previous[name] = self._previous.get(name), old
+            if dropped is not None:
+                await dropped.drop()
+            logger.warning("'%s' was loaded anew: %s", name, said)
+            return said
+
+    async def rollback(self, name: str) -> dict[str, Any]:
+        """Swap a detector with the one that was served before; raises `InputError` where there is none."""
+        async with self._changing:
+            if name not in self._previous:
+                raise InputError(f"'{name}' has not been loaded anew since the server began, so that there is no other")
+            old, new = self._current[name], self._previous[name]
+            said = {"before": await self._say(old), "after": await self._say(new)}
+            self._current[name], self._previous[name] = new, old
+            logger.warning("'%s' was taken back: %s", name, said)
+            return said
+
+    async def _say(self, service: Service) -> dict[str, Any]:
+        """Return which detector a service has, and what it says of an image that is always the same."""
+        predictor = service.predictor
+        image = torch.rand((1, 3, *predictor.size), generator=torch.Generator().manual_seed(0))
+        (found,) = await self._threads.predict(predictor.predict_batch, image)
+        found.require_finite()
+        return {"digest": predictor.digest, "made": predictor.record.get("made"), **numbers_of(found)}
+
+
+def share_frozen(predictors: list[Predictor]) -> None:
+    """Let detectors whose frozen networks are the same have them in memory once."""
+    known: dict[str, Any] = {}
+    for predictor in predictors[::-1]:  # those that are served already come last
+        if not isinstance(predictor, Detector):
+            continue
+        for name, network in predictor.frozen.items():
+            key = repr((network.reference.identity, network.compute))
+            predictor.frozen[name] = known.setdefault(key, network)

@@ -20,8 +20,8 @@ from kdad.detectors.exported.detector import FILE, ExportedDetector, open_export
 from kdad.detectors.exported.onnx_file import Pixels, read_model, resize_matrices
 from kdad.detectors.exported.writing import drawn, export_detector
 from kdad.errors import InputError
+from kdad.images.files.decoding import read_image
 from kdad.images.files.fitting import Alignment, Preparation, Region, fit_image
-from kdad.images.files.reading import read_image
 from kdad.images.files.value_range import ValueRange
 from kdad.inference.tiling import check_has_raw_maps
 from kdad.scoring.threshold import Calibration, quantile_threshold

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
-from kdad.images.published.one_class import OneClassSet
+from kdad.images.one_class import OneClassSet
 from memory_images import labelled_bars
 
 

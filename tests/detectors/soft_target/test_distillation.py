@@ -25,7 +25,7 @@ from kdad.detectors.soft_target.distillation import (
     train_classifier,
 )
 from kdad.detectors.soft_target.parameters import ClassifierParameters
-from kdad.images.published.one_class import classified_images, image_batch
+from kdad.images.one_class import classified_images, image_batch
 from kdad.training.loop import CheckpointFile
 
 LOG_3 = math.log(3)

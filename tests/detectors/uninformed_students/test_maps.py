@@ -14,7 +14,7 @@ from kdad.detectors.uninformed_students.maps import (
     regression_error,
     spread_grid,
 )
-from kdad.images.statistics import ChannelStatistics
+from kdad.images.image_set import ChannelStatistics
 from kdad.scoring.per_pixel import ZScore
 
 #: Two students at one position of one image, three channels: means (2, 1, 0), halves of the differences (1, 1, 0).

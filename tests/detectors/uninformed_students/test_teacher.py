@@ -24,7 +24,7 @@ from kdad.detectors.uninformed_students.teacher import (
 from kdad.detectors.uninformed_students.teacher_losses import sample_patches
 from kdad.errors import InputError
 from kdad.features.network import prepare_source
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.weights import fingerprint_state, fingerprint_weights
 from kdad.storage.content_store import ContentStore

@@ -28,7 +28,7 @@ from kdad.detectors.uninformed_students.teacher_losses import (
 )
 from kdad.errors import InputError
 from kdad.features.network import prepare_source
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 from kdad.networks.parameters import SourceParameters
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import Source

@@ -11,8 +11,7 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images import tiling
-from kdad.images.files.decoding import decode_raw
-from kdad.images.files.reading import find_images, read_ahead, read_image, reading_threads
+from kdad.images.files.decoding import decode_raw, read_ahead, read_image, reading_threads
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 
@@ -118,37 +117,6 @@ def test_an_array_that_is_no_image(given, message):
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"none\.png"):
         read_image(tmp_path / "none.png")
-
-
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    """Images at several depths, among other things."""
-    names = ("b.png", "a.JPG", "c/d/e.tiff", "c/a.webp", "notes.txt", ".hidden.png", ".cache/f.png", "c/.g/h.png", "x")
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.png").mkdir()
-    return tmp_path
-
-
-def test_images_are_found_at_any_depth_in_order_without_hidden_ones(tree):
-    found = [path.relative_to(tree).as_posix() for path in find_images(tree)]
-    assert found == ["a.JPG", "b.png", "c/a.webp", "c/d/e.tiff"]
-
-
-def test_a_folder_below_a_hidden_one_is_searched_when_asked_for(tree):
-    assert [path.name for path in find_images(tree / ".cache")] == ["f.png"]
-
-
-def test_a_single_file_is_itself(tree):
-    assert find_images(tree / "x") == [tree / "x"]
-
-
-def test_nothing_there_and_no_images(tree):
-    with pytest.raises(InputError, match=r"there is no file or folder '.*none'"):
-        find_images(tree / "none")
-    with pytest.raises(InputError, match=r"folder\.png' holds no images \(avif, bmp, gif, j2k, .*, tiff, webp\)"):
-        find_images(tree / "folder.png")
 
 
 _PATIENCE = 20.0  # seconds that threads have to meet

@@ -7,7 +7,6 @@ from kdad.errors import InputError
 from kdad.images.files.value_range import (
     EIGHT_BITS,
     ValueRange,
-    advise_on_range,
     choose_range,
     describe_range,
     kind_of,
@@ -71,7 +70,7 @@ def test_one_single_value_is_refused():
 
 
 def test_what_is_said_names_the_values_and_the_parameter():
-    said = describe_range(ValueRange(kind="integer", low=51006, high=52416), (51241, 52181))
+    said, _ = describe_range(ValueRange(kind="integer", low=51006, high=52416), (51241, 52181))
     assert said == (
         "integer values, of which training images use 51,241 to 52,181 (the type: 0 to 65,535); 51,006 becomes 0 and "
         "52,416 becomes 1 (dataset.value_range)"
@@ -79,11 +78,12 @@ def test_what_is_said_names_the_values_and_the_parameter():
 
 
 def test_large_fractions_are_said_as_whole_numbers():
-    said = describe_range(ValueRange(kind="float", low=-0.5, high=2000.5), (0.25, 1500.5))
+    said, _ = describe_range(ValueRange(kind="float", low=-0.5, high=2000.5), (0.25, 1500.5))
     assert "use 0.25 to 1,500 (the type: 0 to 1); -0.5 becomes 0 and 2,000 becomes 1" in said
 
 
 def test_less_than_a_quarter_of_the_range_is_advised_upon():
-    assert advise_on_range(EIGHT_BITS, (100, 164)) is None  # 64 of 255 are more than a quarter
-    assert "use 24.7% of the range" in advise_on_range(EIGHT_BITS, (100, 163))
-    assert "dataset.value_range=data" in advise_on_range(EIGHT_BITS, (100, 163))
+    assert describe_range(EIGHT_BITS, (100, 164))[1] is None  # 64 of 255 are more than a quarter
+    advice = describe_range(EIGHT_BITS, (100, 163))[1]
+    assert "use 24.7% of the range" in advice
+    assert "dataset.value_range=data" in advice

@@ -7,7 +7,7 @@ from PIL import Image
 from kdad.errors import InputError
 from kdad.images.checks import check_images
 from kdad.images.found import look_for_images
-from kdad.images.layouts.masks import unmarked
+from kdad.images.layouts.marks import unmarked
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write, write_all, write_mask
 
 
@@ -206,7 +206,7 @@ def test_masks_of_ignored_pixels_lie_as_their_images_do(tmp_path):
     assert np.unique(pixels).size == 1  # filled by the nearest pixels
     assert images.fingerprint(row) != open_set(tmp_path, layout={"ignore": ["ignore"]}).fingerprint(row)
     # A folder of them is no folder of images to predict.
-    assert look_for_images(tmp_path).left_out == ["1 masks below 'ground_truth'", "4 masks below 'ignore'"]
+    assert look_for_images(tmp_path).left_out == ["1 x masks below 'ground_truth'", "4 x masks below 'ignore'"]
 
 
 def test_a_mask_of_ignored_pixels_that_is_not_certain_is_named(tmp_path):

@@ -19,13 +19,13 @@ from kdad.detectors.uninformed_students.teacher import TeacherReference, pretrai
 from kdad.errors import InputError
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
+from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split
-from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.networks.parameters import smallest_image
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import measured_rows
+from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

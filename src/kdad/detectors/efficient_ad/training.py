@@ -14,7 +14,7 @@ from kdad.detectors.efficient_ad.parameters import RECEPTIVE_FIELD, STRIDE, Effi
 from kdad.detectors.uninformed_students.students import Standardisation
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenNetwork
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.seeding import derive_seed, numpy_generator, torch_seed
 from kdad.training.loop import CheckpointFile, TrainingTask, train

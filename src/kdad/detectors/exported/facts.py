@@ -11,8 +11,7 @@ from kdad.images.files.value_range import EIGHT_BITS
 from kdad.metrics.names import METRICS
 from kdad.parameters.blocks import ExportPrecision, RuntimeName
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.marked_regions import PixelThreshold
-from kdad.scoring.threshold import Calibration, Threshold
+from kdad.scoring.threshold import Calibration, PixelThreshold, Threshold
 
 FORMAT = 3
 #: By which key all facts are found as one JSON; the other keys repeat a few of them for clients that need no more.

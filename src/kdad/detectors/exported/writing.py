@@ -16,8 +16,7 @@ from kdad.detectors.exported.onnx_file import Pixels, build_model
 from kdad.detectors.exported.runtimes import RUNTIMES, Runtime
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_raw
-from kdad.images.files.reading import read_image
+from kdad.images.files.decoding import decode_raw, read_image
 from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split

@@ -13,10 +13,10 @@ from kdad.detectors.soft_target.distillation import Classifier, Distillation, so
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference
-from kdad.images.published.one_class import classified_images, one_class_split
+from kdad.images.one_class import classified_images, one_class_split
 from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state
-from kdad.scoring.image_score import ImageScore
+from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

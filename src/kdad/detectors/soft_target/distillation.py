@@ -14,7 +14,7 @@ from kdad.compute import Compute
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.soft_target.parameters import ClassifierParameters, SoftTargetParameters
 from kdad.images.image_set import hash_content
-from kdad.images.published.one_class import ClassifiedImages, LabelledImages, image_batch
+from kdad.images.one_class import ClassifiedImages, LabelledImages, image_batch
 from kdad.metrics.ranking import classification_metrics
 from kdad.parameters.blocks import TrainingParameters
 from kdad.seeding import derive_seed, torch_seed

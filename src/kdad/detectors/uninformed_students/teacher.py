@@ -23,7 +23,7 @@ from kdad.detectors.uninformed_students.teacher_losses import (
 from kdad.errors import InputError
 from kdad.features.network import NetworkReference, prepare_source
 from kdad.images.image_set import hash_content
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state

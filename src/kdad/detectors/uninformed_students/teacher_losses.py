@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.errors import InputError
-from kdad.images.statistics import ChannelStatistics
-from kdad.images.synthetic.natural_pool import PATCH_ZOOM, NaturalPool
+from kdad.images.image_set import ChannelStatistics
+from kdad.images.natural_pool import PATCH_ZOOM, NaturalPool
 from kdad.networks.source import Source
 from kdad.seeding import numpy_generator
 

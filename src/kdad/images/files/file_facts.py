@@ -14,13 +14,19 @@ from typing import IO, Literal
 import numpy as np
 
 from kdad.errors import InputError, first_of
-from kdad.images.files.decoding import RawImage, band_file, decode_raw, is_wide, open_header
-from kdad.images.files.reading import read_ahead, reading_threads
+from kdad.images.files.decoding import (
+    RawImage,
+    band_file,
+    decode_raw,
+    is_wide,
+    open_header,
+    read_ahead,
+    reading_threads,
+)
 from kdad.images.files.value_range import (
     EIGHT_BITS,
     ValueKind,
     ValueRange,
-    advise_on_range,
     choose_range,
     describe_range,
     kind_of,
@@ -195,7 +201,7 @@ def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> N
     if values is None:
         said, advice = "each file by its type's limits (dataset.value_range)", None
     else:
-        said, advice = describe_range(values, summed), advise_on_range(values, summed)
+        said, advice = describe_range(values, summed)
     logger.info("Pixel values: %s", said)
     if summed[0] == summed[1]:
         raise InputError(

@@ -98,22 +98,18 @@ def choose_range(kind: ValueKind, limits: tuple[float, float], always: bool = Fa
     return ValueRange(kind=kind, low=below, high=above)
 
 
-def describe_range(values: ValueRange, limits: tuple[float, float]) -> str:
-    """Say what the training images use, and what becomes 0 and 1."""
+def describe_range(values: ValueRange, limits: tuple[float, float]) -> tuple[str, str | None]:
+    """Say what the training images use and what becomes 0 and 1; and a warning where they use less than a quarter."""
     least, most = TYPE_LIMITS[values.kind]
-    return (
+    said = (
         f"{values.kind} values, of which training images use {_said(limits[0])} to {_said(limits[1])} "
         f"(the type: {_said(least)} to {_said(most)}); {_said(values.low)} becomes 0 and {_said(values.high)} becomes "
         "1 (dataset.value_range)"
     )
-
-
-def advise_on_range(values: ValueRange, limits: tuple[float, float]) -> str | None:
-    """Return a warning where the training images use less than a quarter of the range; None where all is well."""
     share = (limits[1] - limits[0]) / (values.high - values.low)
     if share >= _BADLY_USED:
-        return None
-    return (
+        return said, None
+    return said, (
         f"the training images use {share:.1%} of the range that their values are scaled by ({_said(limits[0])} to "
         f"{_said(limits[1])} of {_said(values.low)} to {_said(values.high)}): what tells defects apart may be lost; "
         "dataset.value_range=data scales by what they use"

@@ -8,7 +8,6 @@ from typing import get_args
 
 from kdad.errors import InputError
 from kdad.images.image_set import Subset
-from kdad.images.layouts.annotations import Annotations
 from kdad.images.layouts.layout import (
     ANOMALOUS_NAMES,
     MASK_WORDS,
@@ -27,7 +26,7 @@ from kdad.images.layouts.layout import (
     subfolders,
     words_of,
 )
-from kdad.images.layouts.masks import PlacedMask, label_by_marks, pair_ignored, pair_masks, unmarked
+from kdad.images.layouts.marks import Annotations, PlacedMask, label_by_marks, pair_ignored, pair_masks, unmarked
 
 #: Words in the names of pictures that programs make of images.
 _DERIVED = {

@@ -12,7 +12,7 @@ from typing import Literal
 
 from kdad.errors import InputError
 from kdad.images.files.annotation_files import Annotated
-from kdad.images.files.reading import is_hidden, is_image
+from kdad.images.files.decoding import is_hidden, is_image
 from kdad.images.image_set import Subset
 from kdad.parameters.dataset import is_pattern
 from kdad.parameters.strict import nearest_name
@@ -186,8 +186,8 @@ class FoundFiles:
         return path.relative_to(self.base).parts[:-1]
 
 
-def find_files(base: Path, ignore: tuple[str, ...] = ()) -> FoundFiles:
-    """List what lies below `base`, at any depth; links are followed, but not in a circle.
+def find_files(base: Path, ignore: tuple[str, ...] = (), *, follow: bool = True) -> FoundFiles:
+    """List what lies below `base`, at any depth; links to folders are followed where asked for, but not in a circle.
 
     What `ignore` names is not used. Raises `InputError` when one of its patterns names nothing.
     """
@@ -198,7 +198,8 @@ def find_files(base: Path, ignore: tuple[str, ...] = ()) -> FoundFiles:
         met.update((pattern, 1) for pattern in matched)
         return bool(matched)
 
-    files = sorted(_walk(base, (os.path.realpath(base),), is_ignored), key=lambda file: file.path)
+    above = (os.path.realpath(base),) if follow else None
+    files = sorted(_walk(base, above, is_ignored), key=lambda file: file.path)
     for pattern in (pattern for pattern, found in met.items() if not found):
         raise InputError(f"dataset.layout.ignore: '{pattern}' names nothing below {base}; correct or remove it")
     return FoundFiles(base, [file.path for file in files if not file.reason], [file for file in files if file.reason])
@@ -226,8 +227,11 @@ def subfolders(folder: Path) -> list[str]:
         raise InputError(f"{folder}: cannot be opened ({error.strerror}); let it be read") from error
 
 
-def _walk(folder: Path, above: tuple[str, ...], is_ignored: Callable[[Path], bool]) -> Iterator[Unused]:
-    """Yield every file with the reason why it is not used, empty for an image; `above` are the real folders around."""
+def _walk(folder: Path, above: tuple[str, ...] | None, is_ignored: Callable[[Path], bool]) -> Iterator[Unused]:
+    """Yield every file with the reason why it is not used, empty for an image.
+
+    `above` are the real folders around; without it links to folders are not followed.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -241,10 +245,10 @@ def _walk(folder: Path, above: tuple[str, ...], is_ignored: Callable[[Path], boo
             reason = "named by dataset.layout.ignore"
         elif entry.is_dir():
             real = os.path.realpath(path)
-            if real not in above:
-                yield from _walk(path, (*above, real), is_ignored)
+            if (above is None and not entry.is_symlink()) or (above is not None and real not in above):
+                yield from _walk(path, above and (*above, real), is_ignored)
                 continue
-            reason = "a link in a circle"
+            reason = "a link to a folder, which is not followed" if above is None else "a link in a circle"
         elif not entry.is_file():
             reason = "a link to a file that is not there" if entry.is_symlink() else "no file"
         elif not is_image(path):

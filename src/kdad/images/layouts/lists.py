@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from kdad.errors import InputError
-from kdad.images.files.reading import EXTENSION_NAMES, is_image
+from kdad.images.files.decoding import EXTENSION_NAMES, is_image
 from kdad.images.image_set import Subset
 from kdad.images.layouts.layout import (
     NORMAL,
@@ -24,10 +24,11 @@ from kdad.images.layouts.layout import (
     composed,
     find_files,
     is_named,
+    list_categories,
     part_of,
     words_of,
 )
-from kdad.parameters.dataset import is_pattern
+from kdad.parameters.dataset import CELLS, TEXTURES, is_pattern
 from kdad.parameters.strict import first_message, nearest_name
 from kdad.storage.replacing import read_facts
 
@@ -216,6 +217,14 @@ def list_csv_categories(file: Path) -> list[str]:
         return sorted({row.category for row in _read_csv(file).rows if row.category is not None})
     except InputError:
         return []
+
+
+def every_category(name: str, root: str | None) -> list[str]:
+    """List what ``all`` means: every texture, type of cell, or category below `root`; empty where there is none."""
+    if name in ("textures", "elpv"):
+        return list(TEXTURES if name == "textures" else CELLS)
+    place = Path(root or "").expanduser()
+    return list_csv_categories(place) if name == "csv" else list_categories(place)
 
 
 def _read_csv(file: Path, groups: str | None = None) -> CsvList:

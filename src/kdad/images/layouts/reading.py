@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdad.errors import InputError, first_of
+from kdad.images.files.decoding import EXTENSION_NAMES, read_ahead, reading_threads
 from kdad.images.files.mask_files import MaskFacts
-from kdad.images.files.reading import EXTENSION_NAMES, read_ahead, reading_threads
-from kdad.images.layouts.annotations import Annotations, read_annotations
 from kdad.images.layouts.by_folder import quoted, read_folders
 from kdad.images.layouts.layout import (
     ANOMALOUS_NAMES,
@@ -27,7 +26,7 @@ from kdad.images.layouts.layout import (
     words_of,
 )
 from kdad.images.layouts.lists import find_dagm, find_real_iad, read_csv_list, read_dagm, read_real_iad, read_rows
-from kdad.images.layouts.masks import label_by_marks, masks_beside, pair_ignored
+from kdad.images.layouts.marks import Annotations, label_by_marks, masks_beside, pair_ignored, read_annotations
 
 _TEST_SHARE = 0.2
 _VISA = Path("split_csv") / "1cls.csv"

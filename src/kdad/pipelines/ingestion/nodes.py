@@ -13,10 +13,10 @@ from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.images import checks
 from kdad.images.files.file_facts import FileFacts, say_range, unusual_files
-from kdad.images.files.value_range import advise_on_range, describe_range, summed_limits
+from kdad.images.files.value_range import describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
+from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_columns, split_set
-from kdad.images.synthetic.natural_pool import NaturalPool
 from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import printable
@@ -159,8 +159,8 @@ def _report_facts(image_set: ImageSet, images: pd.DataFrame, dataset: DatasetPar
         facts.append(("Pixel values", "each file by its type's limits"))
     elif len(training):
         limits = summed_limits(training[["low", "high"]].itertuples(index=False, name=None))
-        facts.append(("Pixel values", describe_range(values, limits)))
-        advice = advise_on_range(values, limits)
+        said, advice = describe_range(values, limits)
+        facts.append(("Pixel values", said))
         if advice is not None:
             facts.append(("Advice", advice))
     if len(images) > checks.MOST_COMPARED:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.synthetic.natural_pool import NaturalPool
+from kdad.images.natural_pool import NaturalPool
 
 
 def _patches(pool, count, patch_size, generator):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 
-from kdad.images.synthetic.defects import blob_distance, draw_defect, nearest_points, soft_step
+from kdad.images.drawn import blob_distance, draw_defect, nearest_points, soft_step
 from kdad.parameters.dataset import DefectParameters
 
 

@@ -10,7 +10,7 @@ from torchvision.datasets import CIFAR10
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
-from kdad.images.published.cifar import CLASS_NAMES, CifarSet
+from kdad.images.published import CLASS_NAMES, CifarSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 
@@ -120,9 +120,9 @@ def test_a_batch_that_would_run_code_is_refused(tmp_path):
         (b"", "is not a batch of CIFAR-10"),
         (pickle.dumps([1, 2]), "is not a batch of CIFAR-10"),
         (pickled({"labels": []}), "is not a batch of CIFAR-10"),
-        (pickled({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}), r"\(2, 3072\) values and 1 labels"),
-        (pickled({"data": np.zeros((1, 100), np.uint8), "labels": [1]}), "instead of 3072 a label"),
-        (pickled({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}), "labels outside 0..9"),
+        (pickled({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}), r"\(2, 3072\) values of uint8 and 1 labels"),
+        (pickled({"data": np.zeros((1, 100), np.uint8), "labels": [1]}), "not 3072 bytes for each label"),
+        (pickled({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}), "for each label from 0 to 9"),
     ],
 )
 def test_a_damaged_batch_is_named(tmp_path, content, message):

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import decode_image, read_size
-from kdad.images.files.reading import EXTENSIONS
+from kdad.images.files.decoding import EXTENSIONS, decode_image, read_size
 from kdad.images.image_set import hash_content
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kdad.errors import InputError
-from kdad.images.synthetic import textures
-from kdad.images.synthetic.textures import REGIONS, TextureSet
+from kdad.images import drawn as drawn_images
+from kdad.images.drawn import REGIONS, TextureSet
 from kdad.parameters.dataset import TEXTURES, DatasetParameters
 
 #: The others take their turn in `make test-long`.
@@ -38,8 +38,8 @@ def test_default_counts():
 def test_no_pixel_is_shared_between_train_validation_and_test(monkeypatch, size):
     # Each pixel of the photograph is replaced by its own number, which float32 holds exactly.
     numbered = np.arange(512 * 512, dtype=np.float32).reshape(512, 512)
-    monkeypatch.setattr(textures, "_load_photograph", lambda name: numbered)
-    monkeypatch.setattr(textures, "draw_defect", lambda texture, *_: (texture, np.ones(texture.shape, bool)))
+    monkeypatch.setattr(drawn_images, "_load_photograph", lambda name: numbered)
+    monkeypatch.setattr(drawn_images, "draw_defect", lambda texture, *_: (texture, np.ones(texture.shape, bool)))
     images = open_textures(image_size=size)
     seen = {
         subset: set(np.concatenate([images.image(row)[0].ravel() for row in rows(images, subset)]).tolist())
@@ -100,7 +100,7 @@ def test_a_gaussian_at_each_pixel_does_not_find_the_defects(category):
 def test_defects_change_what_they_cover(monkeypatch, category):
     images = open_textures(category)
     drawn = {row: (images.image(row)[0], images.mask(row)) for row in rows(images, "test") if images.samples[row].label}
-    monkeypatch.setattr(textures, "draw_defect", lambda texture, *_: (texture, None))
+    monkeypatch.setattr(drawn_images, "draw_defect", lambda texture, *_: (texture, None))
     for row, (image, mask) in drawn.items():
         change = np.abs(image - images.image(row)[0])
         assert change[mask].mean() > 0.02, images.samples[row].id

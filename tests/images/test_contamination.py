@@ -6,9 +6,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from kdad.errors import InputError
+from kdad.images.drawn import ContaminatedSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import split_samples
-from kdad.images.synthetic.contamination import ContaminatedSet
 from kdad.parameters.dataset import DatasetParameters
 from memory_images import MemoryImages
 from projects import FEW

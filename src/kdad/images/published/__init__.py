@@ -1,1 +1,0 @@
-"""Sets with a layout of their own: CIFAR-10, MNIST, digits, ELPV."""

@@ -1,1 +1,0 @@
-"""Images that nobody took: drawn defects, embedded textures, natural photographs."""
