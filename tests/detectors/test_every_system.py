@@ -89,12 +89,12 @@ def _mkd(*localisation: str, **scoring: Any) -> dict[str, Any]:
 
 
 def _stfpm(**own: Any) -> dict[str, Any]:
-    training = {"epochs": 20, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
+    training = {"epochs": 5, "batch_size": 4, "optimiser": "sgd", "learning_rate": 0.1}
     return {"stfpm": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 
 def _reverse(**own: Any) -> dict[str, Any]:
-    training = {"epochs": 5, "batch_size": 4}
+    training = {"epochs": 2, "batch_size": 4}
     return {"reverse_distillation": {"source": _RANDOM, "points": "first 3", "training": training, **own}}
 
 

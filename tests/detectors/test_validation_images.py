@@ -143,7 +143,6 @@ def brighten(root: Path, name: str) -> None:
     Image.fromarray(10 * pixels).save(root / name)
 
 
-@pytest.mark.sample(8)
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("case", CASES)
 def test_a_held_out_file_ten_times_brighter_changes_nothing_of_others_and_one_that_trains_does(case, root, tmp_path):

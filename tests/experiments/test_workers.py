@@ -142,23 +142,6 @@ def sleep(file: str, site: Site):
     time.sleep(120)
 
 
-def test_after_an_interruption_no_worker_goes_on(scheduler, tmp_path, monkeypatch):
-    file = tmp_path / "sleeper"
-    look = workers._Health.look
-
-    def interrupted(health):
-        if file.exists() and file.read_text():
-            raise KeyboardInterrupt
-        look(health)
-
-    monkeypatch.setattr(workers._Health, "look", interrupted)
-    address = WorkersParameters(address=scheduler.scheduler_address)
-    with pytest.raises(KeyboardInterrupt), open_cluster(address, 9) as opened:
-        run(opened, a=partial(sleep, str(file)))
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(file.read_text()), 0)
-
-
 def test_a_cluster_without_workers_ends_the_run():
     with distributed.LocalCluster(n_workers=0, dashboard_address=_ANY, silence_logs=50) as empty:
         address = WorkersParameters(address=empty.scheduler_address)
@@ -203,6 +186,24 @@ def test_a_worker_that_cannot_make_the_same_numbers_refuses(cluster, tmp_path, m
     monkeypatch.setattr(Site, "here", lambda: other)
     with pytest.raises(InputError, match=message):
         run(cluster, a=partial(where, "a"))
+
+
+# The last on this cluster, whose workers it ends.
+def test_after_an_interruption_no_worker_goes_on(scheduler, tmp_path, monkeypatch):
+    file = tmp_path / "sleeper"
+    look = workers._Health.look
+
+    def interrupted(health):
+        if file.exists() and file.read_text():
+            raise KeyboardInterrupt
+        look(health)
+
+    monkeypatch.setattr(workers._Health, "look", interrupted)
+    address = WorkersParameters(address=scheduler.scheduler_address)
+    with pytest.raises(KeyboardInterrupt), open_cluster(address, 9) as opened:
+        run(opened, a=partial(sleep, str(file)))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
 
 
 def test_workers_of_this_machine_share_the_cores(monkeypatch):

@@ -4,8 +4,10 @@ import hashlib
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,26 +39,33 @@ def bricks(project) -> Path:
     return project / "pictures/brick"
 
 
+def _calibrate(project: Path, folder: Path, **block) -> tuple[Path, dict]:
+    wanted = {"detector": str(DETECTOR), "output": str(folder), **block}
+    run_pipeline(project, "test", "calibration", runtime_params={"calibration": wanted})
+    return folder, json.loads((folder / "threshold.json").read_text())
+
+
 @pytest.fixture
 def calibrate(project, tmp_path):
     """Run the pipeline `calibration` on the detector; return its results' folder and what it says of the threshold."""
+    return partial(_calibrate, project, tmp_path / "new")
 
-    def run(**block) -> tuple[Path, dict]:
-        wanted = {"detector": str(DETECTOR), "output": str(tmp_path / "new"), **block}
-        run_pipeline(project, "test", "calibration", runtime_params={"calibration": wanted})
-        folder = Path(wanted["output"])
-        return folder, json.loads((folder / "threshold.json").read_text())
 
-    return run
+@pytest.fixture(scope="module")
+def by_quantile(project, bricks, tmp_path_factory) -> tuple[Path, dict, mlflow.entities.Run]:
+    """The folder of a calibration on 20 normal images, what it says of the threshold, and its run."""
+    new, images = tmp_path_factory.mktemp("by quantile") / "new", str(bricks / "train/good")
+    with nothing_new(project):
+        made = _calibrate(project, new, images=images, rule="quantile", value=0.9)
+    return *made, logged_runs(project)[0]
 
 
 def _scores(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "calibration_scores.csv")
 
 
-def test_a_quantile_of_normal_images(project, bricks, calibrate):
-    with nothing_new(project):
-        folder, facts = calibrate(images=str(bricks / "train/good"), rule="quantile", value=0.9)
+def test_a_quantile_of_normal_images(project, by_quantile):
+    folder, facts, _ = by_quantile
     scores = np.sort(_scores(folder)["score"])
     assert len(scores) == 20
     assert facts["threshold"]["value"] == scores[18]  # the 19th of 20: ceil(21 * 0.9)
@@ -127,11 +136,10 @@ def test_without_images_the_scores_that_the_detector_remembers_are_taken(project
     np.testing.assert_allclose(np.sort(_scores(folder)["score"]), np.sort(validation), rtol=1e-12)
 
 
-def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibrate):
-    folder, _ = calibrate(images=str(bricks / "train/good"))
-    runs = logged_runs(project)
-    calibration = max((run for run in runs if run.info.run_name.startswith("calibration")), key=_start)
-    (training,) = [run for run in runs if run.info.run_name.startswith("stfpm")]
+def test_the_new_detector_remembers_where_it_comes_from(project, bricks, by_quantile):
+    folder, _, calibration = by_quantile
+    assert calibration.info.run_name.startswith("calibration")
+    (training,) = [run for run in logged_runs(project) if run.info.run_name.startswith("stfpm")]
     made = json.loads((folder / "detector/detector.json").read_text())["made_by"]
     assert made["calibrated_from"] == str(project / DETECTOR)
     assert made["calibrated_from_run"] == training.info.run_id
@@ -142,10 +150,6 @@ def test_the_new_detector_remembers_where_it_comes_from(project, bricks, calibra
     assert "folder" not in made
     assert calibration.data.tags["detector_run"] == training.info.run_id
     assert {"threshold", "before.value"} <= set(calibration.data.metrics)
-
-
-def _start(run) -> int:
-    return run.info.start_time
 
 
 @pytest.mark.long

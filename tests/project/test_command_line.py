@@ -23,13 +23,12 @@ from kdad.project.command_line import (
 from projects import copy_project
 
 
-@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         # Refused when parameters are bound, and by a node.
         ("dataset.imagesize=64", "unknown parameter 'imagesize'; did you mean 'image_size'"),
-        ("source.weights=nowhere.safetensors", "nowhere.safetensors"),
+        pytest.param("source.weights=nowhere.safetensors", "nowhere.safetensors", marks=pytest.mark.long),
     ],
 )
 def test_an_error_is_its_message_alone(tmp_path, migrated_database, parameters, message):

@@ -95,9 +95,9 @@ def test_what_computes_is_waited_for_and_what_is_silent_is_not(tmp_path, destina
     run.mark_begun()
 
     def log(self, run, kind, items):
-        until = time.monotonic() + 6
+        until = time.monotonic() + 4
         while time.monotonic() < until:
-            time.sleep(0.0 if computes else 6.0)
+            time.sleep(0.0 if computes else 4.0)
 
     monkeypatch.setattr("kdad.tracking.writer.MlflowWriter._log", log)
     uploader.start()
