@@ -12,8 +12,7 @@ from collections.abc import Callable
 import torch
 
 from cloner_step import new_cloner, training_step
-from kdad.compute import choose_compute, limit_threads
-from kdad.freed_memory import FREE_AT_END, LARGEST_KEPT, MMAP_THRESHOLD, TRIM_THRESHOLD
+from kdad.compute import FREE_AT_END, LARGEST_KEPT, MMAP_THRESHOLD, TRIM_THRESHOLD, choose_compute, limit_threads
 from kdad.networks.weights import load_source
 from timing import in_turns, machine
 

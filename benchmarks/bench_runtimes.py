@@ -32,8 +32,7 @@ from kdad.compute import Compute, choose_compute
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import FILE, open_exported, write_exported
 from kdad.detectors.exported.runtimes import Runtime
-from kdad.detectors.exported.verification import VerificationImages, compare, drawn
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, compare, drawn, export_detector
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError

@@ -13,8 +13,7 @@ import torch
 
 from cloner_step import new_cloner, training_step
 from kdad.compute import Compute, choose_compute
-from kdad.detectors.reverse_distillation.decoder import ReverseStudent
-from kdad.detectors.reverse_distillation.detector import reverse_loss
+from kdad.detectors.reverse_distillation.detector import ReverseStudent, reverse_loss
 from kdad.features.cache import open_cache, write_cache
 from kdad.networks.weights import load_source
 

@@ -44,7 +44,7 @@ from kdad.scoring.parameters import MeasuringParameters
 from kdad.scoring.smoothing import smooth_all
 from kdad.storage.content_store import CHECKSUMS, MADE_BY, ContentStore, Stores
 from kdad.storage.replacing import replace_text
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 from written_tables import heads, line, replace_part, spread, wrapped
 
 SHIPPED = "shipped"

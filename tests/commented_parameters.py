@@ -96,17 +96,17 @@ def schemas() -> dict[Path, str]:
 
 
 def _loosened(schema: Any) -> Any:
-    """Return a schema that takes what differs alone, and lists in words, as `StrictModel` does."""
+    """Return a schema that takes what differs alone, and lists in words, as `StrictModel` does; without titles."""
     if isinstance(schema, list):
         return [_loosened(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
-    loose = {name: _loosened(inner) for name, inner in schema.items() if not _is_requirement(name, inner)}
+    loose = {name: _loosened(inner) for name, inner in schema.items() if not _is_left_out(name, inner)}
     return {"anyOf": [loose, {"type": ["string", "number"]}]} if schema.get("type") == "array" else loose
 
 
-def _is_requirement(name: str, value: Any) -> bool:
-    return name == "required" and isinstance(value, list)
+def _is_left_out(name: str, value: Any) -> bool:
+    return (name == "required" and isinstance(value, list)) or (name == "title" and isinstance(value, str))
 
 
 def first_line(path: Path) -> str:

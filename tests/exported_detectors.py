@@ -11,8 +11,7 @@ from kdad.detectors.detector import Detector, TrainContext
 from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
-from kdad.detectors.exported.verification import VerificationImages, of_run
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, export_detector, of_run
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import colour_limits_of
 from kdad.detectors.stfpm.detector import StfpmDetector

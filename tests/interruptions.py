@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 
 def train_killed_at(monkeypatch: pytest.MonkeyPatch, epoch: int, train, *args, **named) -> None:

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "logs", "seeding"),
     ("parameters",),
     ("progress",),
-    ("storage", "freed_memory"),
+    ("storage",),
     ("compute",),
     ("images", "training", "networks"),
     ("scoring", "features"),
@@ -36,7 +36,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "logs", "seeding", "parameters", "progress", "storage", "compute", "freed_memory"),
+    *("errors", "logs", "seeding", "parameters", "progress", "storage", "compute"),
     *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "experiments"),
     "inference",
 )

@@ -63,7 +63,7 @@ MISTAKES = [
     ({"test/mlflow.yml": "ui: {port: []}\n"}, [], ExitCode.WRONG_PARAMETERS, r"ui\.port"),
     ({"test/catalog.yml": "table: {type: pandas.CSVDatset}\n"}, [], ExitCode.WRONG_PARAMETERS, "'pandas.CSVDataset'"),
     (
-        {"test/catalog.yml": "a: {type: kdad.dataset.shown.HtmlPageDataset}\n"},
+        {"test/catalog.yml": "a: {type: kdad.dataset.results.HtmlPageDataset}\n"},
         [],
         ExitCode.WRONG_PARAMETERS,
         "datasets",

@@ -7,7 +7,7 @@ import pytest
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.session import KedroSession
 
-import kdad.detectors.mkd.training
+import kdad.detectors.mkd.cloner
 import kdad.training.loop
 from kdad.errors import InputError
 from kdad.hooks.run_tracking import command_of
@@ -44,14 +44,14 @@ def test_a_failing_node_leaves_a_failed_run_with_the_error_and_the_next_session_
         raise RuntimeError("the disk is on fire")
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdad.detectors.mkd.training.train", fail)
+        patch.setattr("kdad.detectors.mkd.cloner.train", fail)
         with pytest.raises(RuntimeError, match="on fire"):
             run_pipeline(project, "test")
     assert mlflow.active_run() is None
     (failed,) = runs(project)
     assert failed.info.status == "FAILED"
     assert failed.data.tags["error"] == "RuntimeError: the disk is on fire"
-    assert kdad.detectors.mkd.training.train is not fail
+    assert kdad.detectors.mkd.cloner.train is not fail
 
     run_pipeline(project, "test", pipeline="ingestion")
     assert sorted(run.info.status for run in runs(project)) == ["FAILED", "FINISHED"]
@@ -80,7 +80,7 @@ def test_unusable_input_is_told_without_waiting_for_mlflow_and_the_next_run_logs
         raise AssertionError("MLflow was waited for")
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdad.detectors.mkd.training.train", fail)
+        patch.setattr("kdad.detectors.mkd.cloner.train", fail)
         patch.setattr("kdad.tracking.uploader.Uploader.finish", wait)
         with pytest.raises(KedroCliError, match="the weights are torn"):
             run_pipeline(project, "test")
@@ -137,7 +137,7 @@ def test_an_interrupted_run_is_killed_and_the_next_session_its_own(project, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdad.detectors.mkd.training.train", interrupted)
+        patch.setattr("kdad.detectors.mkd.cloner.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_pipeline(project, "test")
     run_pipeline(project, "test", pipeline="ingestion")

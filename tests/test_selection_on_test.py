@@ -6,9 +6,8 @@ import yaml
 from safetensors.torch import load_file
 
 from kdad.detectors.registry import SYSTEMS
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
-from kdad.training.parameters import TrainingParameters
+from kdad.parameters.blocks import TrainingParameters
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 from projects import PROJECT
 from selection_on_test import SETTINGS, SHIPPED, blocks_of, kept_steps, render
 

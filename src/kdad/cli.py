@@ -13,9 +13,15 @@ from kedro.pipeline import Pipeline
 
 from kdad.hooks.run_tracking import RunTrackingHook
 from kdad.hooks.stage_lines import StageLinesHook
-from kdad.project.command_line import CommandLineError, ExitCode, check_choices, check_runner, check_some_node
+from kdad.project.command_line import (
+    CommandLineError,
+    ExitCode,
+    RaiseOnSignal,
+    check_choices,
+    check_runner,
+    check_some_node,
+)
 from kdad.project.given_parameters import parse_parameters
-from kdad.project.interruption import RaiseOnSignal
 
 _PARAMS_HELP = (
     "Parameters as name=value, separated by commas; lists in brackets, other text as it is, in quotes where it holds "

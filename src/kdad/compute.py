@@ -1,7 +1,9 @@
 """Where and in which number format networks run: device, precision, memory layout, threads."""
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,6 @@ from typing import Any, Literal
 import torch
 
 from kdad.errors import InputError, first_line
-from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.blocks import ComputeParameters
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -201,3 +202,28 @@ def prepare_compute(parameters: ComputeParameters) -> Compute:
     keep_freed_memory()
     limit_threads(parameters.threads)
     return choose_compute(parameters.device, parameters.precision, parameters.compile)
+
+
+# Of glibc's <malloc.h>.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+#: Bytes of one tensor, and of all that is free at the end of the heap, beyond which memory is given back.
+LARGEST_KEPT, FREE_AT_END = 1 << 28, 1 << 29
+#: Who has set this knows better.
+_SET_BY_USER = "MALLOC_MMAP_THRESHOLD_"
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let glibc's malloc keep freed tensors of up to 256 MB for this process; tell whether it does.
+
+    By itself it gives back what is larger than 32 MB at once, and the next training step fetches it anew, page by page:
+    up to a third of a large step's processor time (docs/lab/performance.md). Elsewhere than with glibc, or where
+    ``MALLOC_MMAP_THRESHOLD_`` is set, nothing is changed.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get(_SET_BY_USER):
+        return False
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:
+        return False
+    wanted = {MMAP_THRESHOLD: LARGEST_KEPT, TRIM_THRESHOLD: FREE_AT_END}
+    return all(bool(set_option(option, value)) for option, value in wanted.items())

@@ -16,13 +16,12 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # MLflow asks the internet at each start whether it may send who uses what; Kedro's telemetry is off as well.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from kdad.hooks.current_run import CurrentRun  # noqa: E402
 from kdad.hooks.errors import MissingInputHook, RunErrorHook  # noqa: E402
 from kdad.hooks.kept_results import KeptResultsHook  # noqa: E402
 from kdad.hooks.places import PlacesHook  # noqa: E402
 from kdad.hooks.run_log import RunLogHook  # noqa: E402
 from kdad.hooks.run_report import RunReportHook  # noqa: E402
-from kdad.hooks.run_tracking import RunTrackingHook  # noqa: E402
+from kdad.hooks.run_tracking import CurrentRun, RunTrackingHook  # noqa: E402
 from kdad.hooks.stage_lines import StageLinesHook  # noqa: E402
 from kdad.hooks.start_up import StartUpHook, defer_commands  # noqa: E402
 from kdad.hooks.variant_log import VariantLogHook  # noqa: E402

@@ -14,7 +14,7 @@ from kdad.datasets.images import ImageFilesDataset
 from kdad.detectors.folder import FACTS
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.project.locations import find_detector
+from kdad.project.places import find_detector
 from memory_images import MemoryImages
 
 

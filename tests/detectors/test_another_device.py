@@ -9,8 +9,7 @@ from kdad.detectors.efficient_ad.training import hard_feature_loss, new_networks
 from kdad.detectors.mkd.cloner import build_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms
 from kdad.detectors.mkd.parameters import ArchitectureParameters, DiscrepancyParameters
-from kdad.detectors.reverse_distillation.decoder import ReverseStudent
-from kdad.detectors.reverse_distillation.detector import reverse_loss, reverse_map
+from kdad.detectors.reverse_distillation.detector import ReverseStudent, reverse_loss, reverse_map
 from kdad.detectors.stfpm.detector import pyramid_loss, pyramid_map
 from kdad.detectors.uninformed_students.maps import predictive_variance, regression_error, spread_grid
 from kdad.detectors.uninformed_students.students import student_errors

@@ -20,8 +20,7 @@ from kdad.detectors.evaluation import (
 )
 from kdad.detectors.exported.detector import ExportedDetector
 from kdad.detectors.exported.runtimes import OnnxRuntime
-from kdad.detectors.exported.verification import CheckedImage, VerificationImages, of_folder
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import CheckedImage, VerificationImages, export_detector, of_folder
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.opening import open_detector

@@ -17,8 +17,7 @@ from kdad.detectors import load
 from kdad.detectors.detector import Detector, Outputs, TrainContext
 from kdad.detectors.evaluation import extract_features
 from kdad.detectors.exported.detector import open_exported, write_exported
-from kdad.detectors.exported.verification import VerificationImages, drawn
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, drawn, export_detector
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Prediction
 from kdad.detectors.registry import SYSTEMS

@@ -52,7 +52,7 @@ class Counted:
         self.fitted = self.trained = self.mapped = 0
         self._count(monkeypatch, "kdad.detectors.mkd.detector.MkdDetector.fit", "fitted")
         self._count(monkeypatch, "kdad.detectors.baselines.detector.BaselineDetector.fit", "fitted")
-        self._count(monkeypatch, "kdad.detectors.mkd.training.train", "trained")
+        self._count(monkeypatch, "kdad.detectors.mkd.cloner.train", "trained")
         self._count(monkeypatch, "kdad.detectors.mkd.detector.MkdDetector.maps", "mapped")
 
     def _count(self, monkeypatch: pytest.MonkeyPatch, name: str, counter: str) -> None:

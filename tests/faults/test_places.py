@@ -84,7 +84,7 @@ def test_a_clock_that_was_set_back_changes_nothing(project, monkeypatch):
     day = 86_400
     monkeypatch.setattr(time, "time", lambda: now() - day)
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() - day * 10**9)
-    monkeypatch.setattr("kdad.detectors.mkd.training.train", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr("kdad.detectors.mkd.cloner.train", lambda *_: pytest.fail("it was trained again"))
     run_pipeline(project, runtime_params=SMALL)
     assert _numbers(project) == before
     assert [run.info.status for run in logged_runs(project)] == ["FINISHED"] * 2

@@ -99,6 +99,6 @@ def test_a_full_disk_after_the_training_does_not_cost_it(project, monkeypatch):
         patch.setattr(Detector, "save", fail)
         run_pipeline(project, runtime_params=SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr("kdad.detectors.mkd.training.train", lambda *_: pytest.fail("it was trained again"))
+        patch.setattr("kdad.detectors.mkd.cloner.train", lambda *_: pytest.fail("it was trained again"))
         run_pipeline(project, runtime_params=SMALL)
     assert not half_written(project)

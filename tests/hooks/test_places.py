@@ -261,7 +261,7 @@ def test_an_interrupted_session_does_not_block_the_next_of_its_process(project, 
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr("kdad.detectors.mkd.training.train", interrupted)
+        patch.setattr("kdad.detectors.mkd.cloner.train", interrupted)
         run_pipeline(project, pipeline="mkd", runtime_params=SMALL)
     mlflow.end_run("KILLED")  # as the end of the process does
     run_pipeline(project, pipeline="ingestion", runtime_params=SMALL)

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from kdad.errors import IncompleteError, InputError
-from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.run_report import RunReportHook
-from kdad.hooks.run_results import tables_of
+from kdad.hooks.run_results import headline, tables_of
+from kdad.hooks.run_tracking import CurrentRun
 from kdad.tracking.destination import Destination
 
 SUMMARY = pd.DataFrame(
@@ -134,3 +134,12 @@ def test_every_pipeline_and_every_step_has_a_table(data, rows):
 def test_a_pipeline_that_makes_nothing_to_show_has_no_table():
     catalog = Catalog(teacher_patches=pd.DataFrame())
     assert tables_of(pipeline_of(catalog), catalog) == []
+
+
+def test_kinds_have_names_that_mlflow_takes_and_no_counts_of_images():
+    kinds = {"dent+höle/2": {"images": 3, "found": 2, "image_auroc": 0.75, "pro_auc": None}}
+    assert headline({"image_auroc": 0.5, "by_kind": kinds, "seed": 1}) == {
+        "image_auroc": 0.5,
+        "by_kind.dent_höle/2.found": 2.0,
+        "by_kind.dent_höle/2.image_auroc": 0.75,
+    }

@@ -13,7 +13,7 @@ from kdad.images.published import read_idx
 from kdad.images.registry import open_image_set
 from kdad.networks.weights import load_source
 from kdad.parameters.dataset import DatasetParameters
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 from malformed.image_files import malformed_images
 from malformed.other_files import (
     DETECTOR_CHANGES,

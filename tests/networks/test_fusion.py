@@ -8,7 +8,7 @@ from torch import nn
 
 from kdad.compute import choose_compute
 from kdad.detectors.mkd.cloner import Cloner
-from kdad.detectors.reverse_distillation.decoder import ReverseStudent
+from kdad.detectors.reverse_distillation.detector import ReverseStudent
 from kdad.networks.fusion import Fused, for_predicting, fuse
 from kdad.networks.source import CriticalPoint, build_source
 from kdad.seeding import torch_stream

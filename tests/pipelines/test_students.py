@@ -17,7 +17,7 @@ from kdad.detectors.opening import open_detector
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 from projects import FEW, FIGURES, SMALL, copy_project, half_written, kept_by, logged_runs, run_pipeline
 
 PLACE = "textures/brick"

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from kdad import detectors
+from kdad.tracking.fetching import requirements_of
 from kdad.tracking.logged_model import ModelLog
-from kdad.tracking.prediction_needs import requirements_of
 from projects import PROJECT
 
 pytestmark = pytest.mark.long

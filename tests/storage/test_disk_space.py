@@ -17,7 +17,7 @@ from kdad.datasets.results import MapStackDataset
 from kdad.storage import disk_space
 from kdad.storage.disk_space import DiskFullError, create_map, disk_full_error, is_full, zeros
 from kdad.storage.replacing import replace_text, replacing
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 _MIB = 1 << 20
 

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from kdad import __version__, detectors
 from kdad.errors import InputError
-from kdad.project.locations import find_detector
+from kdad.project.places import find_detector
 from kdad.tracking.fetching import fetch_model_detector, fetch_run_detector
 from kdad.tracking.uploader import begin_run
 from kdad.tracking.writer import MlflowWriter

@@ -1,5 +1,6 @@
 """The training loop: what it draws, measures, saves and stops at."""
 
+import os
 import re
 import threading
 import time
@@ -13,9 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdad.errors import DivergedError
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
-from kdad.training.parameters import TrainingParameters
+from kdad.parameters.blocks import TrainingParameters
+from kdad.progress import loss_listeners
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 _FIVE = np.arange(5)
 _TRAINING, _VALIDATION = np.arange(3, 20), np.array([0, 2, 21])
@@ -360,3 +361,86 @@ def test_a_step_waits_for_the_device_once(tmp_path):
     steps, validations = len(_TRAINING) // 8 + 1, 1
     batches = steps + validations
     assert looks.count == 2 * batches  # whether it is finite
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> CheckpointFile:
+    """A checkpoint in a folder that is not there yet."""
+    return CheckpointFile(tmp_path / "checkpoints" / "cloner.checkpoint", "key")
+
+
+def test_round_trip(checkpoint):
+    assert checkpoint.load() is None
+    checkpoint.save({"epoch": 3, "module": {"weight": torch.arange(3.0)}, "history": [{"value": 0.1}]})
+    state = checkpoint.load()
+    assert (state["epoch"], state["history"]) == (3, [{"value": 0.1}])
+    assert state["module"]["weight"].tolist() == [0, 1, 2]
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["cloner.checkpoint"]
+
+
+def test_a_file_of_another_key_is_no_checkpoint(checkpoint):
+    checkpoint.save({"epoch": 3})
+    assert CheckpointFile(checkpoint.path, "other").load() is None
+    assert checkpoint.load()["epoch"] == 3
+
+
+def test_a_kill_while_saving_leaves_the_older_checkpoint(monkeypatch, checkpoint):
+    checkpoint.save({"epoch": 3})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save({"epoch": 4})
+    assert checkpoint.load()["epoch"] == 3
+
+
+def _flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"\xff" * 20,
+        lambda content: content[:-20],
+        lambda content: _flipped(content, len(content) // 2),
+        lambda content: _flipped(content, -1),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_not_used(checkpoint, caplog, damage):
+    checkpoint.save({"epoch": 3, "module": {"weight": torch.arange(1000.0)}})
+    checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
+    assert checkpoint.load() is None
+    (message,) = caplog.messages
+    assert message == f"The checkpoint '{checkpoint.path}' is damaged (its SHA-256 is another): training anew"
+
+
+@pytest.fixture
+def told():
+    """What a listener is told, each epoch with how many had begun by then."""
+    heard = []
+    loss_listeners.append(lambda metric, rows: heard.append((metric, {row["epoch"] for row in rows}, len(rows))))
+    yield heard
+    loss_listeners.pop()
+
+
+@pytest.mark.parametrize("metric", ["student.{split}.{term}", None])
+def test_each_epoch_is_told_as_it_ends(tmp_path, told, metric):
+    module, begun = nn.Linear(1, 1), []
+
+    def loss(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"total": module(torch.ones(len(rows), 1)).squeeze(1).square()}
+
+    def begin(epoch: int) -> None:
+        begun.append(epoch)
+        assert len(told) == (epoch if metric else 0)
+
+    task = TrainingTask("linear", module, loss, np.arange(4), np.arange(2), begin, metric=metric)
+    settings = TrainingParameters(epochs=3, batch_size=4, learning_rate=0.1)
+    train(task, settings, 0, CheckpointFile(tmp_path / "checkpoint", "key"))
+    assert begun == [0, 1, 2]
+    assert told == ([(metric, {epoch}, 2) for epoch in range(3)] if metric else [])

@@ -12,8 +12,7 @@ from kdad.detectors.opening import open_predictor
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.parameters.strict import as_list
-from kdad.project.locations import find_detector, open_found
-from kdad.project.places import DATA
+from kdad.project.places import DATA, find_detector, open_found
 from kdad.storage.replacing import is_taken, link_or_copy, replacing
 
 

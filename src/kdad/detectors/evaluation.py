@@ -67,7 +67,6 @@ class RawMaps:
     scores: pd.DataFrame
     stacks: dict[str, np.ndarray]
     seconds: dict[str, float]
-    keys: dict[str, str]
 
 
 def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[str], store: ContentStore) -> RawMaps:
@@ -79,7 +78,7 @@ def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[st
         raw.stacks[OF_CATEGORY] = _map_by_category(detector, feature_set, feature_set.split.scored, store)
     for method in [name for name in methods if detector.is_costly(name)]:
         more = _obtain(detector, feature_set, [method], feature_set.split.rows("test"), store)
-        raw = RawMaps(raw.scores, raw.stacks | more.stacks, raw.seconds | more.seconds, raw.keys | more.keys)
+        raw = RawMaps(raw.scores, raw.stacks | more.stacks, raw.seconds | more.seconds)
     return raw
 
 
@@ -99,7 +98,6 @@ def _obtain(
         pd.read_csv(folder / _SCORES),
         {method: np.load(folder / f"{method}.npy", mmap_mode="r") for method in methods},
         {name: json.loads((folder / _COST).read_text())["seconds"]},
-        {name: key},
     )
 
 

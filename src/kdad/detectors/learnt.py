@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdad.storage.content_store import ContentStore
-from kdad.training.checkpoints import CHECKPOINT, CheckpointFile
+from kdad.training.loop import CHECKPOINT, CheckpointFile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -175,17 +175,6 @@ def in_plan_order(cases: Sequence[Case], results: list[CaseResult]) -> list[Case
     return [by_place[case.axis, case.variant, case.category, case.seed] for case in cases]
 
 
-class CaseListener(Protocol):
-    """Is told of each case once, in the process that was begun by hand, whichever process runs it.
-
-    It is one of `case_listeners`. What logs cases to MLflow is above this room, and not known to it.
-    """
-
-    def case_begins(self, case: Case) -> None:
-        """Take note that a case is begun."""
-
-    def case_ends(self, case: Case, result: CaseResult) -> None:
-        """Take note of a case's result, finished or failed."""
-
-
-case_listeners: list[CaseListener] = []
+#: Told of each case once, in the process that was begun by hand, whichever process runs it: `case_begins(case)`, and
+#: `case_ends(case, result)`. What logs cases to MLflow is above this room, and not known to it.
+case_listeners: list[Any] = []

@@ -10,13 +10,11 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.datasets.place import file_of
-from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.measurements import data_inputs, facts_of, headline, loss_series
-from kdad.hooks.run_results import describe_run
-from kdad.hooks.run_tracking import command_of
+from kdad.hooks.run_results import data_inputs, describe_run, facts_of, headline, loss_series
+from kdad.hooks.run_tracking import CurrentRun, command_of
 from kdad.parameters.dataset import DatasetParameters
 from kdad.progress import loss_listeners
-from kdad.tracking.prediction_needs import requirements_of
+from kdad.tracking.fetching import requirements_of
 from kdad.tracking.run import TrackedRun
 
 _FIRST = "image_auroc"

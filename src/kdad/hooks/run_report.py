@@ -7,9 +7,9 @@ from rich.console import Console
 
 from kdad.datasets.place import file_of
 from kdad.errors import IncompleteError
-from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.errors import known_error_of
 from kdad.hooks.run_results import compared_axes, tables_of
+from kdad.hooks.run_tracking import CurrentRun
 from kdad.project.places import path_from_here
 from kdad.reporting.console import places_text
 from kdad.tracking.destination import axis_link, place_of_ui, run_link

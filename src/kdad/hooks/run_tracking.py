@@ -1,4 +1,4 @@
-"""A run is begun, named, and ended as what it was: FINISHED, FAILED or KILLED."""
+"""The run that hooks record to: begun, named, and ended as what it was, FINISHED, FAILED or KILLED."""
 
 import atexit
 import getpass
@@ -6,23 +6,53 @@ import logging
 import os
 import shlex
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.validation.utils import _MISSING, resolve_nested_dict_path
 
-from kdad.hooks.current_run import CurrentRun
 from kdad.hooks.errors import is_unusable_input
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import flatten
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.given_parameters import say_parameters
 from kdad.storage.provenance import code_version
-from kdad.tracking.destination import destination_of, unreachable
+from kdad.tracking.destination import Destination, destination_of, unreachable
 from kdad.tracking.parameters import TrackingParameters
-from kdad.tracking.run import forget_run
-from kdad.tracking.uploader import begin_run
+from kdad.tracking.run import TrackedRun, forget_run, run_of_parent
+from kdad.tracking.uploader import Uploader, begin_run
+
+
+@dataclass
+class CurrentRun:
+    """What the hooks share: the run, what uploads it, and what the session said of it."""
+
+    run: TrackedRun | None = None
+    uploader: Uploader | None = None
+    destination: Destination | None = None
+    settings: TrackingParameters = field(default_factory=TrackingParameters)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    project: Path = Path()
+    ui: dict[str, str] = field(default_factory=dict)  # where MLflow's pages are shown
+    in_case: bool = False  # of a plan
+
+    @property
+    def tracked(self) -> TrackedRun | None:
+        """The run to record to, in a worker process that of its parent; None when nothing is logged."""
+        return self.run if self.run is not None else run_of_parent()
+
+    @property
+    def identity(self) -> str | None:
+        """MLflow's ID of the run, for which MLflow is waited for while it answers, or else the run's own key."""
+        run = self.tracked
+        if run is None:
+            return None
+        if self.uploader is not None and self.uploader.trouble is None:
+            self.uploader.wait(lambda: run.experiment is not None, self.settings.patience)
+        return run.identity()
+
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +107,6 @@ class RunTrackingHook:
         if run.is_incomplete:  # nothing can be written there, which is said
             forget_run()
             return
-        uploader.system_metrics = self._current.settings.system_metrics
         self._current.run, self._current.uploader, self._current.destination = run, uploader, destination
         run.parameters(self._parameters_of(pipeline))
         uploader.start()

@@ -5,9 +5,9 @@ from pathlib import Path
 from kedro.framework.hooks import hook_impl
 
 from kdad.experiments.case import Case, CaseResult, case_listeners, history_of
-from kdad.hooks.current_run import CurrentRun
-from kdad.hooks.measurements import facts_of, headline, loss_series
-from kdad.tracking.prediction_needs import requirements_of
+from kdad.hooks.run_results import facts_of, headline, loss_series
+from kdad.hooks.run_tracking import CurrentRun
+from kdad.tracking.fetching import requirements_of
 from kdad.tracking.run import TrackedRun
 
 _COSTS = ("train_seconds", "milliseconds_an_image")

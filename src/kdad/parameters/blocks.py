@@ -1,4 +1,4 @@
-"""Small blocks: ``compute:``, ``workers:``, ``reporting:`` and ``serving:``."""
+"""Blocks that several rooms share: `compute:`, `workers:`, `reporting:`, `serving:`, `export:`, and any training."""
 
 from typing import Literal
 
@@ -86,4 +86,48 @@ class ServingParameters(StrictModel):
     def _teachers_have_a_token(self) -> "ServingParameters":
         if self.teach is not None and self.token is None:
             raise ValueError("teach needs serving.token, since anybody could teach without; set it in conf/local")
+        return self
+
+
+class TrainingParameters(StrictModel):
+    """How a network is trained."""
+
+    epochs: int = Field(ge=1, description="passes over the training images")
+    batch_size: int = Field(16, ge=1, description="images a step")
+    learning_rate: float = Field(3e-3, gt=0, description="the optimiser's rate; the peak of the one-cycle schedule")
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="what steps")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="of sgd, adam's first beta; one_cycle moves it from 0.95 to 0.85 and back instead"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+    schedule: Literal["one_cycle", "constant"] = Field("one_cycle", description="learning-rate schedule")
+    checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")
+
+
+RuntimeName = Literal["onnxruntime", "openvino"]
+ExportPrecision = Literal["float32", "bfloat16", "int8"]
+
+
+class ExportParameters(StrictModel):
+    """The ``export:`` block."""
+
+    detector: str = Field("latest", description="a folder, latest, or MLflow's runs:/ID or models:/NAME@ALIAS")
+    runtime: RuntimeName = Field(
+        "onnxruntime", description="what the file is checked with, and predicts by where it is installed"
+    )
+    precision: ExportPrecision = Field(
+        "float32", description="bfloat16 (openvino alone) and int8 are measured, and lose something"
+    )
+    output: str | None = Field(
+        None, description="folder of the results; null: data/06_models/exported/<detector>/onnx_<precision>"
+    )
+    images: str | None = Field(
+        None, description="folder of normal images, or of labelled ones, to check on; null: those of the detector's run"
+    )
+    most_images: int = Field(200, ge=1, description="of validation and of test images each, evenly spaced")
+
+    @model_validator(mode="after")
+    def _runtime_has_the_precision(self) -> "ExportParameters":
+        if self.precision == "bfloat16" and self.runtime != "openvino":
+            raise ValueError(f"{self.runtime} does not compute in bfloat16 on a CPU; give export.runtime=openvino")
         return self

@@ -13,10 +13,8 @@ from kdad.compute import limit_threads
 from kdad.detectors.detector import Detector
 from kdad.detectors.exported.detector import write_exported
 from kdad.detectors.exported.facts import ExportedFacts
-from kdad.detectors.exported.parameters import ExportParameters
 from kdad.detectors.exported.runtimes import RUNTIMES, require
-from kdad.detectors.exported.verification import VerificationImages, drawn, of_folder, of_run
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, drawn, export_detector, of_folder, of_run
 from kdad.detectors.folder import read_facts
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
@@ -27,7 +25,7 @@ from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_set, table_of
 from kdad.logs import PLAIN
-from kdad.parameters.blocks import ComputeParameters
+from kdad.parameters.blocks import ComputeParameters, ExportParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines import blocks, made, own
 

@@ -29,7 +29,7 @@ from kdad.metrics.measure import measure_detection
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own
-from kdad.project.interruption import StopRequested
+from kdad.project.command_line import StopRequested
 from kdad.reporting.curves import draw_score_histogram
 from kdad.reporting.predictions import draw_contact_sheet, render_predictions
 from kdad.scoring.drift import Drift, NormalReference, compare_scores

@@ -15,8 +15,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.evaluation import calibrate_float32
 from kdad.detectors.learnt import Trained
 from kdad.detectors.opening import open_detector
-from kdad.detectors.soft_target.distillation import Distillation, Lesson
-from kdad.detectors.soft_target.losses import best_offset, softened_divergence
+from kdad.detectors.soft_target.distillation import Distillation, Lesson, best_offset, softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetParameters, SoftTargetSettings
 from kdad.experiments.case import Case
 from kdad.experiments.run import run_case

@@ -14,10 +14,8 @@ from kdad.detectors.registry import SYSTEMS
 from kdad.errors import InputError
 from kdad.experiments.plan import PLANNED, bind_settings
 from kdad.parameters.strict import nearest_name
-from kdad.project.catalog_types import wrong_entry
-from kdad.project.command_line import CommandLineError, ExitCode
-from kdad.project.configuration import block_model, check_values
-from kdad.project.interruption import RaiseOnSignal
+from kdad.project.command_line import CommandLineError, ExitCode, RaiseOnSignal
+from kdad.project.configuration import block_model, check_values, wrong_entry
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from torch import Tensor
 
-from kdad.detectors.soft_target.losses import soften
+from kdad.detectors.soft_target.distillation import soften
 from kdad.images.one_class import LabelledImages
 from kdad.metrics.names import METRICS
 from kdad.reporting.style import (

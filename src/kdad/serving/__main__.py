@@ -10,7 +10,6 @@ import click
 from pydantic import ValidationError
 
 from kdad.errors import InputError
-from kdad.freed_memory import keep_freed_memory
 from kdad.parameters.blocks import ServingParameters
 from kdad.parameters.strict import every_message
 from kdad.project import LOADER_ARGS, register_project
@@ -103,7 +102,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(f'the server needs {error.name}; pip install "kdad[serve]"') from error
-    from kdad.compute import limit_threads
+    from kdad.compute import keep_freed_memory, limit_threads
     from kdad.serving.app import create_app
     from kdad.serving.records import open_audit, open_folder
 
@@ -152,7 +151,7 @@ def open_predictor(location: str, project: Path, tracking: str | None, outputs: 
     """Open a detector, and predict once, so that the first client does not wait for what is loaded late."""
     import torch
 
-    from kdad.project.locations import find_detector, open_found
+    from kdad.project.places import find_detector, open_found
 
     predictor = open_found(*find_detector(location, project, tracking, outputs))
     predictor.require_threshold()

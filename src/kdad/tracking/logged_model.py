@@ -25,7 +25,7 @@ from PIL import Image
 
 import kdad
 from kdad.reporting.overlays import encode_picture
-from kdad.tracking.prediction_needs import CHAMPION, MODEL, MODEL_FORMAT
+from kdad.tracking.fetching import CHAMPION, MODEL, MODEL_FORMAT
 
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # its progress is no news beside that of the run
 

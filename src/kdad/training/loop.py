@@ -1,11 +1,15 @@
-"""The one training loop: an optimiser, a schedule, a loss on normal validation images, checkpoints, loss history."""
+"""The one training loop: optimiser, schedule, a loss on normal validation images, checkpoints, loss history."""
 
+import hashlib
+import io
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,15 +17,54 @@ from rich.progress import TextColumn
 from torch import Tensor, nn
 
 from kdad.errors import DivergedError, first_of
+from kdad.parameters.blocks import TrainingParameters
 from kdad.progress import loss_listeners, progress_bar
 from kdad.seeding import COMMON_GENERATOR, derive_seed, numpy_generator
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.parameters import TrainingParameters
+from kdad.storage.replacing import replacing_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
 logger = logging.getLogger(__name__)
+
+#: The name of a training's checkpoint in the folder that it fills.
+CHECKPOINT = "training.checkpoint"
+_DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One file, replaced as a whole; its key says which training it belongs to, its last 32 bytes are its SHA-256."""
+
+    path: Path
+    key: str
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write to a temporary name, then rename: a kill, or a disk that is full, leaves the older checkpoint."""
+        with replacing_file(self.path) as temporary, temporary.open("w+b") as file:
+            torch.save({"key": self.key, **state}, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0, os.SEEK_END)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state, or None when there is none or it belongs to a training with other settings.
+
+        A file that was cut short or changed is named in a warning, and not used: the training begins anew.
+        """
+        if not self.path.exists():
+            return None
+        content = self.path.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            logger.warning("The checkpoint '%s' is damaged (its SHA-256 is another): training anew", self.path)
+            return None
+        state = torch.load(io.BytesIO(content[:-_DIGEST]), map_location="cpu", weights_only=True)
+        return state if state.get("key") == self.key else None
+
 
 #: A batch's loss: the rows of the training set in, each term's value for every row out; ``total`` is minimised.
 BatchLoss = Callable[[np.ndarray], dict[str, Tensor]]

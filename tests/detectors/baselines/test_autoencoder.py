@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 from kdad.compute import Compute
 from kdad.detectors.baselines.autoencoder import new_autoencoder, residual, train_autoencoder
 from kdad.detectors.baselines.parameters import AutoencoderOptions, VariationalOptions
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 

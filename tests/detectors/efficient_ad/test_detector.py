@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kdad.detectors.efficient_ad.detector import EfficientAdDetector, MapQuantiles, measure_quantiles
 from kdad.detectors.efficient_ad.parameters import EfficientAdSettings
-from kdad.detectors.efficient_ad.training import NaturalCrops, crop_side, hard_feature_loss
+from kdad.detectors.efficient_ad.training import DescriptorAutoencoder, NaturalCrops, crop_side, hard_feature_loss
 from kdad.detectors.uninformed_students.teacher import pretrain
 from kdad.errors import InputError
 from kdad.networks.weights import fingerprint_state
@@ -184,3 +184,22 @@ def test_images_and_crops_that_hold_no_patch_are_refused_before_training(prepare
         settings(teacher=small)
     sizes = [DatasetParameters(name="textures", category="brick", image_size=size) for size in (32, 64)]
     assert [settings().supports(size) for size in sizes] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((256, 256), (64, 64)), ((34, 45), (9, 12)), ((17, 17), (5, 5)), ((32, 300), (8, 75))]
+)
+def test_descriptors_of_any_image_come_from_64_numbers(size, grid):
+    network, seen = DescriptorAutoencoder(6, size, grid).eval(), []
+    network.encoder.register_forward_hook(lambda module, given, vector: seen.append(tuple(vector.shape)))
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, *size)).shape == (2, 6, *grid)
+    assert seen == [(2, 64, 1, 1)]
+
+
+def test_at_256_pixels_it_is_as_deep_as_the_published_one():
+    convolutions = [
+        layer for layer in DescriptorAutoencoder(6, (256, 256), (64, 64)).encoder if hasattr(layer, "weight")
+    ]
+    assert [layer.out_channels for layer in convolutions] == [32, 32, 64, 64, 64, 64]
+    assert convolutions[-1].kernel_size == (8, 8)

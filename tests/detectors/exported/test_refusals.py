@@ -16,8 +16,7 @@ from kdad.detectors.exported import writing
 from kdad.detectors.exported.detector import open_exported, write_exported
 from kdad.detectors.exported.facts import read_texts
 from kdad.detectors.exported.onnx_file import write_model
-from kdad.detectors.exported.verification import VerificationImages, drawn, of_run
-from kdad.detectors.exported.writing import export_detector
+from kdad.detectors.exported.writing import VerificationImages, drawn, export_detector, of_run
 from kdad.errors import InputError
 from kdad.images.files.fitting import Region
 from kdad.scoring.threshold import Calibration, quantile_threshold

@@ -1,5 +1,7 @@
 """Scores and maps of the MKD detector against the same worked out at once, from the source itself."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,12 @@ from kdad.detectors.evaluation import map_images, run_over
 from kdad.detectors.mkd.cloner import Cloner
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
+from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.images.splits import Split
 from kdad.scoring.threshold import quantile_threshold
+from parameter_blocks import changed
 
 _PLAIN = {"points": "all", "fusion": "sum"}
 _GRADIENTS = {"smooth_grad_samples": 2}
@@ -275,7 +279,7 @@ def test_stacks_are_of_held_out_and_test_images_and_of_test_images_alone_by_cost
     np.testing.assert_allclose(raw.stacks["discrepancy"], maps, rtol=1e-5, atol=1e-6)
     test = detector.maps(seen.batch(seen.split.rows("test")), None, ["gradients"]).maps["gradients"]
     np.testing.assert_allclose(raw.stacks["gradients"], test, rtol=1e-4, atol=1e-7)
-    assert set(raw.seconds) == set(raw.keys) == {"discrepancy", "gradients"}
+    assert set(raw.seconds) == {"discrepancy", "gradients"}
 
 
 def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, train_context, monkeypatch):
@@ -285,13 +289,12 @@ def test_maps_are_found_again_by_everything_that_they_depend_on(fitted, train_co
     with monkeypatch.context() as patch:
         patch.setattr(MkdDetector, "maps", lambda *_: 1 / 0)
         again = map_images(detector, seen, ["discrepancy"], train_context.models)
-    assert again.keys == before.keys
     np.testing.assert_array_equal(again.stacks["discrepancy"], before.stacks["discrepancy"])
     smoothed = {"smoothing": {"discrepancy": {"gaussian_sigma": 1}}}  # moments are those of smoothed maps
     for change in ({"detection": {"points": "last 2"}}, {"forward_map": _PLAIN}, smoothed):
         other, seen_again = fitted(**given | change)
         assert other.key == detector.key
-        assert map_images(other, seen_again, ["discrepancy"], train_context.models).keys != before.keys
+        assert other.raw_key(["discrepancy"], seen_again) != detector.raw_key(["discrepancy"], seen)
 
 
 def test_the_cost_is_of_the_cloner(fitted):
@@ -301,3 +304,60 @@ def test_the_cost_is_of_the_cloner(fitted):
     # The first convolution alone: 2 * 3 * 9 * channels at each of 32 x 48 pixels.
     first = detector.cloner.blocks[0][0]
     assert cost["flops"] > 2 * 27 * first.out_channels * 32 * 48
+
+
+_REMOVED = {
+    "cloner": {"count": 1},
+    "scoring": {
+        "choose": "none",
+        "choosing": {"trials": 4},
+        "forward_map": {"quantity": "discrepancy", "weighting": "equal", "normalisation": "none"},
+        "gradient_map": {"normalisation": "none"},
+    },
+}
+
+
+def _kept(settings, **detection) -> dict:
+    """Return the blocks of `settings` with all that was removed, at the values that change nothing."""
+    blocks = settings.model_dump(mode="json")
+    blocks["cloner"] |= _REMOVED["cloner"]
+    blocks["cloner"]["architecture"]["hidden_widths"] = None
+    for name, value in _REMOVED["scoring"].items():
+        block = blocks["scoring"].get(name)
+        blocks["scoring"][name] = block | value if isinstance(block, dict) else value
+    blocks["scoring"]["detection"] |= detection
+    return blocks
+
+
+def test_what_changes_nothing_is_left_out(settings):
+    for given in (settings(), settings(detection={"score": "map_maximum", "normalisation": "none"})):
+        assert MkdSettings.of_kept(_kept(given)) == given
+
+
+def test_a_map_has_no_part_in_total_loss_however_it_was_standardised(settings):
+    given = settings(detection={"score": "total_loss", "normalisation": "none"})
+    rules = {"normalisation": "validation", "term": "direction", "fusion": "sum", "weighting": "equal"}
+    assert MkdSettings.of_kept(_kept(given, **rules, quantity="both", smoothing={"gaussian_sigma": 4})) == given
+
+
+def test_a_detector_of_before_maps_could_be_standardised_has_one_that_is_not(settings):
+    kept = _kept(settings(detection={"normalisation": "none"}))
+    del kept["scoring"]["detection"]["normalisation"]
+    assert MkdSettings.of_kept(kept) == settings(detection={"normalisation": "none"})
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("cloner.count", 3),
+        ("cloner.architecture.hidden_widths", [8, 16]),
+        ("scoring.choose", "drawn"),
+        ("scoring.detection.term", "direction"),
+        ("scoring.forward_map.quantity", "both"),
+        ("scoring.forward_map.normalisation", "position"),
+        ("scoring.gradient_map.normalisation", "position"),
+    ],
+)
+def test_what_predicted_otherwise_is_refused(settings, place, value):
+    with pytest.raises(InputError, match=rf"^it predicts by {place}={re.escape(str(value))} \("):
+        MkdSettings.of_kept(changed(_kept(settings()), place, value))

@@ -17,7 +17,7 @@ from kdad.features.network import FrozenNetwork
 from kdad.networks.patch_descriptor import PatchDescriptor, StudentEnsemble
 from kdad.networks.weights import fingerprint_state
 from kdad.storage.content_store import ContentStore
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 from memory_images import MemoryImages, split_of
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)

@@ -14,7 +14,6 @@ from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import state_of
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.patches import sample_patches
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
     join_histories,
@@ -22,13 +21,14 @@ from kdad.detectors.uninformed_students.teacher import (
     reference_teacher,
     train_teacher,
 )
+from kdad.detectors.uninformed_students.teacher_losses import sample_patches
 from kdad.errors import InputError
 from kdad.features.network import prepare_source
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.patch_descriptor import PatchDescriptor
 from kdad.networks.weights import fingerprint_state, fingerprint_weights
 from kdad.storage.content_store import ContentStore
-from kdad.training.checkpoints import CheckpointFile
+from kdad.training.loop import CheckpointFile
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
 _SOURCE = {"name": "timm:test_resnet", "weights": "random"}

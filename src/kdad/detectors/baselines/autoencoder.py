@@ -10,8 +10,7 @@ from kdad.compute import Compute
 from kdad.detectors.baselines.parameters import AutoencoderOptions
 from kdad.features.extraction import FeatureSet
 from kdad.seeding import derive_seed, torch_seed
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 _SLOPE = 0.2
 

@@ -7,9 +7,9 @@ from pydantic import Field, ValidationError, model_validator
 from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
 from kdad.networks.parameters import FeatureParameters, SourceParameters
+from kdad.parameters.blocks import TrainingParameters
 from kdad.parameters.strict import StrictModel, nearest_name
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.training.parameters import TrainingParameters
 
 
 class MemoryBankOptions(StrictModel):

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from kdad.detectors.parameters import SystemSettings
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.networks.parameters import smallest_image
+from kdad.parameters.blocks import TrainingParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.training.parameters import TrainingParameters
 
 #: Pixels of the patch that a descriptor is of, and between descriptors: both are published.
 RECEPTIVE_FIELD, STRIDE = 33, 4

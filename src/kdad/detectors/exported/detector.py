@@ -8,10 +8,10 @@ from torch import Tensor
 
 from kdad.detectors.exported.facts import ExportedFacts, read_texts
 from kdad.detectors.exported.onnx_file import digest_of_graph, read_model, write_model
-from kdad.detectors.exported.parameters import RuntimeName
 from kdad.detectors.exported.runtimes import RUNTIMES, Runtime, choose_runtime
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
+from kdad.parameters.blocks import RuntimeName
 from kdad.storage.replacing import is_taken, replacing
 
 #: What an export's file is called.

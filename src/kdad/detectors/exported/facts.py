@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.images.files.value_range import EIGHT_BITS
 from kdad.metrics.names import METRICS
+from kdad.parameters.blocks import ExportPrecision, RuntimeName
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.threshold import Calibration, PixelThreshold, Threshold
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from kdad.detectors.exported.parameters import ExportPrecision, RuntimeName
 from kdad.errors import InputError
+from kdad.parameters.blocks import ExportPrecision, RuntimeName
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,25 @@
-"""The cloner: a small network that gives activations of the source's shapes at the source's critical points."""
+"""The cloner: a small network that learns the source's activations at its critical points, and its training."""
 
 from collections.abc import Sequence
 from math import log2
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from kdad.detectors.mkd.parameters import ArchitectureParameters
+from kdad.compute import Compute
+from kdad.detectors.mkd.discrepancy import discrepancy_terms
+from kdad.detectors.mkd.parameters import ArchitectureParameters, ClonerParameters
 from kdad.errors import InputError
+from kdad.features.extraction import FeatureSet
 from kdad.networks.source import CriticalPoint, build_source
+from kdad.training.loop import CheckpointFile, TrainingTask, train
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 _VGG16_WIDTHS = [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]
 
@@ -156,3 +165,33 @@ def _block(channels: int, widths: Sequence[int], pools: bool, ceil: bool, signed
     if not signed:
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def train_cloner(
+    cloner: nn.Module,
+    feature_set: FeatureSet,
+    scales: list[float],
+    positions: list[int],
+    parameters: ClonerParameters,
+    compute: Compute,
+    seed: int,
+    checkpoint: CheckpointFile,
+) -> "pd.DataFrame":
+    """Train `cloner` in place on the training images, validate it on validation ones; return the loss history.
+
+    Activations are divided by `scales`; the critical points at `positions` are in the loss. No image is augmented, so
+    the source's activations are constants and the cache is exact.
+    """
+    cache = feature_set.features["source"]
+    clone = compute.compiled(cloner)
+
+    def loss(rows: np.ndarray) -> dict[str, Tensor]:
+        source = [compute.move(found / scale) for found, scale in zip(cache.outputs(rows), scales, strict=True)]
+        with compute.autocast():
+            cloned = clone(compute.move(cache.images(rows)))
+        return discrepancy_terms([source[i] for i in positions], [cloned[i] for i in positions], parameters.loss)
+
+    parts = feature_set.split.rows("train"), feature_set.split.rows("validation")
+    metric = "cloner.{split}.{term}"
+    task = TrainingTask("cloner", cloner, loss, *parts, names=feature_set.split.name, metric=metric)
+    return train(task, parameters.training, seed, checkpoint)

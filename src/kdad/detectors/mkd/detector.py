@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from kdad.detectors.detector import FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
 from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
-from kdad.detectors.mkd.cloner import build_cloner
+from kdad.detectors.mkd.cloner import build_cloner, train_cloner
 from kdad.detectors.mkd.discrepancy import discrepancy_terms, forward_map
 from kdad.detectors.mkd.gradients import GRADIENT_METHODS, TotalDiscrepancy, gradient_maps, measure_mean_image
 from kdad.detectors.mkd.parameters import MkdSettings
-from kdad.detectors.mkd.training import train_cloner
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
 from kdad.networks.fusion import for_predicting
@@ -58,7 +57,7 @@ class MkdDetector(SourceDetector):
             scaling=settings.features.activation_scaling,
             cloner=settings.cloner.model_dump(),
             seed=train_context.seed,
-            code=code_digest("kdad.detectors.mkd.training", "kdad.detectors.mkd.cloner"),
+            code=code_digest("kdad.detectors.mkd.cloner"),
         )
         self._shape(cache.points, cache.size, scales, train_context.seed)
         positions = choose_points(settings.cloner.training_points, cache.names, "cloner.training_points")

@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
+from kdad.parameters.blocks import TrainingParameters
 from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.scoring.parameters import MappingParameters, SmoothingParameters
-from kdad.training.parameters import TrainingParameters
 
 LocalisationMethod = Literal["discrepancy", "gradients", "smooth_grad", "guided_backprop", "integrated_gradients"]
 _GRADIENTS = ("gradients", "smooth_grad", "guided_backprop", "integrated_gradients")

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
 from kdad.detectors.learnt import count_parameters, state_of
-from kdad.detectors.soft_target.distillation import Classifier, Distillation
-from kdad.detectors.soft_target.losses import softened_divergence
+from kdad.detectors.soft_target.distillation import Classifier, Distillation, softened_divergence
 from kdad.detectors.soft_target.parameters import SoftTargetSettings
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import NetworkReference

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from kdad.detectors.parameters import SystemSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
+from kdad.parameters.blocks import TrainingParameters
 from kdad.parameters.strict import PointChoice, StrictModel
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.training.parameters import TrainingParameters
 
 
 class StfpmParameters(StrictModel):

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from kdad.detectors.parameters import SystemSettings
 from kdad.errors import InputError
 from kdad.networks.parameters import SourceParameters, smallest_image
+from kdad.parameters.blocks import TrainingParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.strict import StrictModel
 from kdad.scoring.parameters import MappingParameters, SmoothingParameters
-from kdad.training.parameters import TrainingParameters
 
 RECEPTIVE_FIELDS = (17, 33, 65)
 

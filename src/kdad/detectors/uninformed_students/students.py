@@ -13,8 +13,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenNetwork
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.seeding import derive_seed
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 if TYPE_CHECKING:
     import pandas as pd

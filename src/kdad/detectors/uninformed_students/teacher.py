@@ -12,8 +12,14 @@ from kdad.compute import Compute
 from kdad.detectors.detector import TrainContext
 from kdad.detectors.learnt import Trained, train_once
 from kdad.detectors.uninformed_students.parameters import TeacherParameters, UninformedStudentsSettings
-from kdad.detectors.uninformed_students.patches import EMBEDDING, part_of, patches_of, sample_patches
-from kdad.detectors.uninformed_students.teacher_losses import KnowledgeTarget, TeacherLoss
+from kdad.detectors.uninformed_students.teacher_losses import (
+    EMBEDDING,
+    KnowledgeTarget,
+    TeacherLoss,
+    part_of,
+    patches_of,
+    sample_patches,
+)
 from kdad.errors import InputError
 from kdad.features.network import NetworkReference, prepare_source
 from kdad.images.image_set import hash_content
@@ -24,8 +30,7 @@ from kdad.networks.weights import fingerprint_state
 from kdad.seeding import derive_seed, torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
-from kdad.training.checkpoints import CheckpointFile
-from kdad.training.loop import TrainingTask, train
+from kdad.training.loop import CheckpointFile, TrainingTask, train
 
 if TYPE_CHECKING:
     import pandas as pd

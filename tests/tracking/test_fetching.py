@@ -7,7 +7,7 @@ import pytest
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.storage.provenance import _path_of, _reachable
-from kdad.tracking.prediction_needs import requirements_of
+from kdad.tracking.fetching import requirements_of
 from projects import PROJECT
 
 #: By the name that is imported, where it is another.
