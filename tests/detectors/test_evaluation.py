@@ -29,7 +29,7 @@ from kdad.errors import InputError
 from kdad.experiments.steps import smooth_maps
 from kdad.features.extraction import FeatureSet
 from kdad.images.files.fitting import Region, place
-from kdad.images.found import FoundImages
+from kdad.images.layouts.layout import FoundImages
 from kdad.images.splits import Split
 from kdad.inference.parameters import InferenceParameters
 from kdad.pipelines import inference

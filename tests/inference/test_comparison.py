@@ -19,7 +19,7 @@ from kdad.images.files import decoding
 from kdad.images.files.fitting import Preparation, Region
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.images.tiling import Tiling
 from kdad.inference import comparison
 from kdad.inference.comparison import (
@@ -30,8 +30,8 @@ from kdad.inference.comparison import (
     predict_both,
     table_row,
 )
+from kdad.inference.description import new_tiled
 from kdad.inference.parameters import ComparisonParameters
-from kdad.inference.tiling import new_tiled
 from kdad.parameters.blocks import ComputeParameters
 from kdad.pipelines.detector_comparison import compare_detectors
 from kdad.scoring.threshold import Calibration, quantile_threshold

@@ -12,7 +12,7 @@ from kdad.images.files.decoding import decode_image, decode_raw, read_size
 from kdad.images.files.file_facts import kind_by_header, measure_file
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.mask_files import read_mask
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters

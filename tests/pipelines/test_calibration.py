@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from kdad.detectors.opening import open_detector
 from kdad.errors import InputError
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.inference.description import describe_detector
 from kdad.inference.parameters import CalibrationParameters, InferenceParameters
 from kdad.parameters.blocks import ComputeParameters

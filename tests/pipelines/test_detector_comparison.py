@@ -8,7 +8,7 @@ import pytest
 
 import kdad.detectors
 from kdad.errors import InputError
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.inference.parameters import ComparisonParameters
 from kdad.parameters.blocks import ComputeParameters
 from kdad.pipelines.detector_comparison import compare_detectors

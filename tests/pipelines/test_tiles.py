@@ -15,9 +15,9 @@ import kdad.detectors
 from kdad.cli import run as run_command
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
+from kdad.inference.description import predict_by_tiles
 from kdad.inference.parameters import CalibrationParameters
-from kdad.inference.tiling import predict_by_tiles
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import TileParameters
 from kdad.pipelines.calibration import calibrate

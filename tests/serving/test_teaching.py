@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from kdad.errors import InputError
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.inference.parameters import CalibrationParameters
 from kdad.parameters.blocks import ComputeParameters, ServingParameters
 from kdad.pipelines.calibration import calibrate

@@ -5,8 +5,8 @@ from typing import Any
 
 from kdad.datasets.place import ReadOnlyDataset
 from kdad.errors import InputError
-from kdad.images.found import FoundImages, look_for_images
 from kdad.images.image_set import ImageSet
+from kdad.images.layouts.layout import FoundImages, look_for_images
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import unescape_placeholders

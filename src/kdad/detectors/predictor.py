@@ -17,7 +17,7 @@ from torch import Tensor
 from kdad.errors import InputError
 from kdad.images.files.decoding import AnyImage, read_ahead, read_image, reading_threads
 from kdad.images.files.fitting import Placement, Preparation, frame_of
-from kdad.images.found import batches_of, look_for_images, require_batch_size
+from kdad.images.layouts.layout import batches_of, look_for_images, require_batch_size
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel, nearest_name
 from kdad.scoring.threshold import Calibration, MarkedRegion, PixelThreshold, Threshold, find_regions, least_pixels

@@ -14,7 +14,7 @@ from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import FilePrediction, Prediction, TiledThreshold, rank_score, read_or_say
 from kdad.images.files.decoding import AnyImage, read_image
 from kdad.images.files.fitting import Box, Placement, fit_image
-from kdad.images.found import require_batch_size
+from kdad.images.layouts.layout import require_batch_size
 from kdad.images.tiling import TileGrid
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import reach_of, smooth

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdad.errors import InputError
 from kdad.images.files.decoding import is_image
-from kdad.images.found import mask_folder
+from kdad.images.layouts.layout import mask_folder
 from kdad.inference.parameters import WatchingParameters
 
 #: Files that are known to wait; more are found when these are done.

@@ -16,10 +16,10 @@ from kdad.images.files.decoding import decode_raw, read_ahead, reading_threads
 from kdad.images.files.fitting import Preparation
 from kdad.images.files.value_range import ValueRange
 from kdad.images.folder import hash_file
-from kdad.images.found import FoundImages, batches_of
+from kdad.images.layouts.layout import FoundImages, batches_of
+from kdad.inference.description import predict_by_tiles
 from kdad.inference.parameters import ComparisonParameters
 from kdad.inference.predictions import AnyPredictor
-from kdad.inference.tiling import predict_by_tiles
 from kdad.parameters.written_names import printable
 
 #: The detectors in tables: the one in use, and the one that may replace it.

@@ -21,7 +21,7 @@ from kdad.errors import InputError, first_of
 from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
 from kdad.images.folder import hash_file
-from kdad.images.found import FoundImages, group_of_name
+from kdad.images.layouts.layout import FoundImages, group_of_name
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar

@@ -200,18 +200,16 @@ class DatasetParameters(StrictModel):
     )
     validation_fraction: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "auto",
-        description="of normal images, where a set has no validation part; auto: a tenth, or 19 where "
-        "those are more, at "
-        "most half",
+        description="of normal images, where a set has no validation part; auto: a tenth, or 19 where those are more, "
+        "at most half",
     )
     fit: Literal["resize", "letterbox", "centre_crop"] = Field(
         "resize", description="folder, csv: resize (stretched), letterbox (filled with the border) or centre_crop (cut)"
     )
     tiles: TileParameters | None = Field(
         None,
-        description="folder, csv: {size, overlap}: learnt from, and tested, as tiles "
-        "(docs/how_to/large_images.md); null: as a "
-        "whole",
+        description="folder, csv: {size, overlap}: learnt from, and tested, as tiles (docs/how_to/large_images.md); "
+        "null: as a whole",
     )
     value_range: Literal["auto", "type", "data"] | list[float] = Field(
         "auto",

@@ -14,13 +14,19 @@ from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError
 from kdad.images.files.fitting import frame_of
 from kdad.images.folder import hash_file
-from kdad.images.found import FoundImages
-from kdad.images.layouts.layout import NORMAL
+from kdad.images.layouts.layout import NORMAL, FoundImages
 from kdad.images.tiling import Tiling
-from kdad.inference.description import as_lines, describe_detector, describe_images
+from kdad.inference.description import (
+    as_lines,
+    check_has_raw_maps,
+    check_larger_than_tiles,
+    describe_detector,
+    describe_images,
+    describe_sizes,
+    new_tiled,
+)
 from kdad.inference.parameters import CalibrationParameters
 from kdad.inference.predictions import AnyPredictor, predict_found
-from kdad.inference.tiling import check_has_raw_maps, check_larger_than_tiles, describe_sizes, new_tiled
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable

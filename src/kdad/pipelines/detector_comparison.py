@@ -10,7 +10,7 @@ from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import IncompleteError, InputError
-from kdad.images.found import FoundImages
+from kdad.images.layouts.layout import FoundImages
 from kdad.inference.comparison import (
     NAMES,
     choose_predictors,
@@ -20,10 +20,16 @@ from kdad.inference.comparison import (
     predict_both,
     table_row,
 )
-from kdad.inference.description import Facts, as_lines, describe_detector, describe_images
+from kdad.inference.description import (
+    Facts,
+    as_lines,
+    describe_detector,
+    describe_images,
+    describe_sizes,
+    describe_tiles,
+)
 from kdad.inference.parameters import ComparisonParameters
 from kdad.inference.predictions import AnyPredictor
-from kdad.inference.tiling import describe_sizes, describe_tiles
 from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable

@@ -20,8 +20,8 @@ from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
 from kdad.errors import InputError
 from kdad.features.extraction import FeatureSet
-from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
+from kdad.images.layouts.layout import FoundImages
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_set, table_of
 from kdad.logs import PLAIN

@@ -11,8 +11,17 @@ from matplotlib.figure import Figure
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
 from kdad.errors import IncompleteError, InputError
-from kdad.images.found import FoundImages
-from kdad.inference.description import Facts, as_lines, describe_detector, describe_images, describe_seen
+from kdad.images.layouts.layout import FoundImages
+from kdad.inference.description import (
+    Facts,
+    as_lines,
+    describe_detector,
+    describe_images,
+    describe_seen,
+    describe_sizes,
+    describe_tiles,
+    predict_by_tiles,
+)
 from kdad.inference.parameters import InferenceParameters
 from kdad.inference.predictions import (
     AnyPredictor,
@@ -22,7 +31,6 @@ from kdad.inference.predictions import (
     predict_labelled,
     write_predictions,
 )
-from kdad.inference.tiling import describe_sizes, describe_tiles, predict_by_tiles
 from kdad.inference.watching import Watch, WatchReport, log_drift
 from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection

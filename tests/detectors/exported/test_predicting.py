@@ -23,7 +23,7 @@ from kdad.errors import InputError
 from kdad.images.files.decoding import read_image
 from kdad.images.files.fitting import Alignment, Preparation, Region, fit_image
 from kdad.images.files.value_range import ValueRange
-from kdad.inference.tiling import check_has_raw_maps
+from kdad.inference.description import check_has_raw_maps
 from kdad.scoring.threshold import Calibration, quantile_threshold
 
 RUNTIMES = ["onnxruntime", "openvino"]

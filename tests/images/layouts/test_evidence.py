@@ -14,7 +14,7 @@ from images.test_checks import pictures, table_of, thumbnails_of
 from kdad.errors import InputError
 from kdad.images.checks import check_images, say_films
 from kdad.images.files.file_facts import find_damage
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines.ingestion.nodes import split_images, validate_images

@@ -6,7 +6,7 @@ from PIL import Image
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
-from kdad.images.found import look_for_images
+from kdad.images.layouts.layout import look_for_images
 from kdad.images.layouts.marks import unmarked
 from layout_trees import SHAPE, counted, masked, numbered, open_set, write, write_all, write_mask
 

@@ -17,8 +17,8 @@ from kdad.detectors.exported.runtimes import RUNTIMES, Runtime
 from kdad.detectors.folder import ImageFacts
 from kdad.errors import InputError
 from kdad.images.files.decoding import decode_raw, read_image
-from kdad.images.found import FoundImages
 from kdad.images.image_set import ImageSet
+from kdad.images.layouts.layout import FoundImages
 from kdad.images.splits import Split
 from kdad.metrics.pixel_ranking import pixel_auroc, rank_pixels
 from kdad.metrics.ranking import image_auroc

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.found import batches_of, kinds_by_folder, look_for_images, mask_folder
+from kdad.images.layouts.layout import batches_of, kinds_by_folder, look_for_images, mask_folder
 
 
 def test_images_in_a_folder_good_are_normal_and_those_beside_it_anomalous():
