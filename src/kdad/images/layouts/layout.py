@@ -246,6 +246,8 @@ def _walk(folder: Path, above: tuple[str, ...] | None, is_ignored: Callable[[Pat
             reason = "hidden" if entry.name.startswith(".") else f"a folder of the system ({entry.name})"
         elif is_ignored(path):
             reason = "named by dataset.layout.ignore"
+        elif entry.is_symlink() and not path.exists():  # nor where links lead to each other
+            reason = "a link to a file that is not there"
         elif entry.is_dir():
             real = os.path.realpath(path)
             if (above is None and not entry.is_symlink()) or (above is not None and real not in above):
@@ -253,7 +255,7 @@ def _walk(folder: Path, above: tuple[str, ...] | None, is_ignored: Callable[[Pat
                 continue
             reason = "a link to a folder, which is not followed" if above is None else "a link in a circle"
         elif not entry.is_file():
-            reason = "a link to a file that is not there" if entry.is_symlink() else "no file"
+            reason = "no file"
         elif not is_image(path):
             reason = f"no image ({path.suffix.lower() or 'no extension'})"
         yield Unused(path, reason)
