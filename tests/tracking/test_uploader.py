@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -133,3 +134,22 @@ def test_the_end_of_a_run_asks_a_server_that_is_away_once_more(tmp_path, monkeyp
     assert not uploader.finish(600)
     assert time.monotonic() - began < 60
     uploader.stop()
+
+
+def test_the_machines_use_is_logged_while_the_run_goes_on_and_no_longer(tmp_path, destination, logged, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    run, uploader = begin_run(destination, tmp_path / "waiting", "measured", {}, None)
+    uploader.system_metrics = True
+    run.mark_begun()
+    uploader.start()
+    wanted = {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"}
+    deadline = time.monotonic() + 60
+    while not (logged() and wanted <= logged()[0].data.metrics.keys()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    run.end("FINISHED")
+    assert uploader.finish(30)
+    uploader.stop()
+    (found,) = logged()
+    assert wanted <= found.data.metrics.keys()
+    assert found.info.status == "FINISHED"
+    assert not [thread for thread in threading.enumerate() if "SystemMetrics" in thread.name]

@@ -107,6 +107,7 @@ class RunTrackingHook:
         if run.is_incomplete:  # nothing can be written there, which is said
             forget_run()
             return
+        uploader.system_metrics = self._current.settings.system_metrics
         self._current.run, self._current.uploader, self._current.destination = run, uploader, destination
         run.parameters(self._parameters_of(pipeline))
         uploader.start()

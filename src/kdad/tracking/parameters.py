@@ -18,6 +18,7 @@ class TrackingParameters(StrictModel):
     patience: float = Field(
         10.0, gt=0, le=600, description="seconds without progress that the end of a run waits for MLflow"
     )
+    system_metrics: bool = Field(False, description="processor, memory and disk, in MLflow's tab of that name")
     register_model: str | None = Field(
         None,
         pattern=r"^\w[\w .-]*$",

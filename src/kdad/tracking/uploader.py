@@ -36,6 +36,7 @@ class Uploader:
         self._wanted = self._written = 0  # numbers of calls of `finish`
         self._awaited, self._left = False, True
         self.trouble: str | None = None
+        self.system_metrics = False
 
     def start(self) -> None:
         """Begin to write; a second call does nothing."""
@@ -91,12 +92,15 @@ class Uploader:
         from kdad.tracking.writer import MlflowWriter
 
         writer = MlflowWriter(self._destination, self._note_progress)
+        monitor = None
         while not self._stop.is_set() and self._run.head:  # which is gone where someone has cleared the project
             wanted, pause = self._wanted, _PAUSE
             try:
                 writer.write(self._run)
                 self._note_progress()
                 self._written = wanted
+                if self.system_metrics and monitor is None:
+                    monitor = self._monitor()
                 if self._left:
                     write_left_runs(self._waiting, writer)
                     self._left = False
@@ -105,6 +109,16 @@ class Uploader:
                 pause = _RETRY_LOCAL if self._awaited and self._destination.is_local else _RETRY
             self._wake.wait(pause)
             self._wake.clear()
+        if monitor is not None:
+            monitor.finish()
+
+    def _monitor(self) -> Any:
+        """Log the machine's use, from MLflow's own thread."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(self._run.sent["id"], tracking_uri=self._destination.uri)
+        monitor.start()
+        return monitor
 
     def _note_progress(self) -> None:
         """Note it at once: a run that ends meanwhile waits as long as there is progress."""
