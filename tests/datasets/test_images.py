@@ -1,3 +1,6 @@
+import base64
+import io
+
 import numpy as np
 import pytest
 from kedro.io import DatasetError
@@ -31,6 +34,12 @@ def test_a_folder_that_is_not_there_is_one_message(tmp_path):
 def test_images_are_never_written():
     with pytest.raises(DatasetError, match="never written"):
         ImageSetDataset(dataset=BRICK).save("anything")
+
+
+def test_the_preview_shows_the_first_images_side_by_side():
+    picture = Image.open(io.BytesIO(base64.b64decode(ImageSetDataset(dataset=BRICK).preview())))
+    assert (picture.height, picture.width) == (96, 8 * 96)
+    assert picture.getextrema()[0][0] < picture.getextrema()[0][1]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

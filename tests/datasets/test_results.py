@@ -1,4 +1,3 @@
-import io
 import json
 import shutil
 
@@ -6,19 +5,13 @@ import numpy as np
 import pytest
 import torch
 from kedro.io import DatasetError
-from matplotlib.figure import Figure
-from PIL import Image
 
 from kdad.datasets.place import OutputFolderDataset
 from kdad.datasets.results import (
     CaseResultsDataset,
     FeaturesDataset,
-    FigureDataset,
-    FiguresDataset,
     FrozenDataset,
-    HtmlPageDataset,
     MapStackDataset,
-    PngFilesDataset,
     PredictionsDataset,
     ThresholdDataset,
 )
@@ -208,55 +201,3 @@ def test_a_store_that_is_gone_says_what_to_do(tmp_path):
     (tmp_path / "features.json").write_text('{"source": "store/gone"}')
     with pytest.raises(DatasetError, match="gone"):
         FeaturesDataset(filepath=str(tmp_path / "features.json")).load()
-
-
-@pytest.fixture
-def page(tmp_path) -> HtmlPageDataset:
-    return HtmlPageDataset(filepath=str(tmp_path / "new/page.html"))
-
-
-def test_a_page_is_read_as_it_was_written(page):
-    assert not page.exists()
-    page.save("<p>größer ≥ 2</p>")
-    assert page.exists()
-    assert page.load() == "<p>größer ≥ 2</p>"
-    assert page._describe() == {"filepath": str(page._filepath)}
-
-
-def test_an_older_page_is_replaced_and_nothing_else_is_left(page):
-    page.save("older and longer")
-    page.save("newer")
-    assert page.load() == "newer"
-    assert [path.name for path in page._filepath.parent.iterdir()] == ["page.html"]
-
-
-def test_the_folder_holds_just_the_pictures_that_were_saved_last(tmp_path):
-    dataset = PngFilesDataset(filepath=str(tmp_path / "sheets"))
-    assert not dataset.exists()
-    dataset.save({"b.png": b"one", "a.png": b"two"})
-    (tmp_path / "sheets/notes.txt").touch()
-    assert dataset.load() == {"a.png": b"two", "b.png": b"one"}
-    dataset.save({"a.png": b"three"})
-    assert dataset.load() == {"a.png": b"three"}
-    assert (tmp_path / "sheets/notes.txt").exists()
-
-
-def test_figures_are_kept_as_pictures_and_earlier_ones_dropped(tmp_path):
-    dataset = FiguresDataset(filepath=str(tmp_path / "figures"))
-    dataset.save({"old.png": Figure(figsize=(1, 1), dpi=10)})
-    dataset.save({"new.png": Figure(figsize=(2, 1), dpi=10)})
-    (content,) = dataset.load().values()
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["new.png"]
-    width, height = Image.open(io.BytesIO(content)).size
-    assert width == 2 * height  # inches; tests may draw more coarsely
-
-
-def test_a_figure_loads_as_the_picture_that_it_was_saved_as(tmp_path):
-    figure = Figure(figsize=(2, 1), dpi=50)
-    dataset = FigureDataset(filepath=str(tmp_path / "figure.png"))
-    dataset.save(figure)
-    assert dataset.load().size == (100, 50)
-    dataset = FigureDataset(filepath=str(tmp_path / "sharp.svg"))
-    dataset.save(figure)
-    assert b"<svg" in dataset.load()
-    assert Image.open(tmp_path / "sharp.png").size == (100, 50)

@@ -253,7 +253,7 @@ def test_a_category_named_by_a_number_stays_a_name(catalog):
         ("pandas.CSVDatset", "did you mean 'pandas.CSVDataset'?"),
         ("pandsa.CSVDataset", "did you mean 'pandas.CSVDataset'?"),
         ("MemoryDatset", "did you mean 'MemoryDataset'?"),
-        ("kdad.datasets.results.HtmlPageDatset", "did you mean 'kdad.datasets.results.HtmlPageDataset'?"),
+        ("kdad.datasets.shown.HtmlPageDatset", "did you mean 'kdad.datasets.shown.HtmlPageDataset'?"),
     ],
 )
 def test_a_type_that_there_is_not_is_named_with_its_file_and_the_nearest(tmp_path, wrong, said):
@@ -286,7 +286,7 @@ def test_entries_without_a_type_are_named():
 
 def test_a_key_that_a_type_does_not_take_is_named_with_the_nearest():
     with pytest.raises(DatasetError) as caught:
-        AbstractDataset.from_config("table", {"type": "kdad.datasets.results.HtmlPageDataset", "filpath": "a"})
+        AbstractDataset.from_config("table", {"type": "kdad.datasets.shown.HtmlPageDataset", "filpath": "a"})
     said = str(wrong_entry(caught.value))
     assert said == "catalog: 'table' has an unknown key 'filpath'; did you mean 'filepath'?"
     assert wrong_entry(DatasetError("something else")) is None

@@ -1,7 +1,12 @@
 """Images that a run reads: the set of the ``dataset:`` block, files to predict, a folder in which files arrive."""
 
+import base64
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from kedro_datasets._typing import ImagePreview
+from PIL import Image
 
 from kdad.datasets.place import ReadOnlyDataset
 from kdad.errors import InputError
@@ -10,7 +15,11 @@ from kdad.images.layouts.layout import FoundImages, look_for_images
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import unescape_placeholders
+from kdad.reporting.overlays import encode_picture
 from kdad.storage.content_store import ContentStore
+
+_PREVIEWED = 8
+_SIDE = 96
 
 
 class ImageSetDataset(ReadOnlyDataset):
@@ -30,6 +39,18 @@ class ImageSetDataset(ReadOnlyDataset):
     def load(self) -> ImageSet:
         """Open the set; raises `InputError` when there is none."""
         return open_image_set(DatasetParameters.model_validate(self._told["dataset"]), self._seed, self._store)
+
+    def preview(self) -> ImagePreview:
+        """Return the first images of the set side by side, for Kedro-Viz."""
+        images = self.load()
+        strip = [_small(images.image(row)) for row in range(min(_PREVIEWED, len(images.samples)))]
+        content = encode_picture(Image.fromarray(np.concatenate(strip, axis=1)))
+        return ImagePreview(base64.b64encode(content).decode())
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray((image.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    return np.asarray(picture.resize((_SIDE, _SIDE)))
 
 
 class ImageFilesDataset(ReadOnlyDataset):

@@ -1,7 +1,5 @@
-"""What a step leaves for later ones and for people: maps, predictions, thresholds, cases, features, pages, figures."""
+"""What a step leaves for later ones: map stacks, predictions, thresholds, cases, frozen networks and their features."""
 
-import base64
-import io
 import json
 import os
 from pathlib import Path
@@ -10,9 +8,6 @@ from typing import Any
 
 import numpy as np
 from kedro.io import DatasetError
-from kedro_datasets._typing import ImagePreview
-from matplotlib.figure import Figure
-from PIL import Image
 
 from kdad.datasets.place import PlaceDataset
 from kdad.detectors.registry import SYSTEMS
@@ -21,7 +16,6 @@ from kdad.experiments.case import CaseResult
 from kdad.features.cache import FeatureCache, open_cache
 from kdad.features.network import NetworkReference
 from kdad.inference.predictions import Predictions, read_predictions
-from kdad.reporting.html import svg_of
 from kdad.scoring.threshold import Threshold
 from kdad.storage.disk_space import create_map
 from kdad.storage.replacing import link_or_copy, replace_text, replacing_file
@@ -142,71 +136,3 @@ def _read(dataset: PlaceDataset) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"'{path}' cannot be read ({error}); run the step that makes it again") from error
-
-
-class HtmlPageDataset(PlaceDataset):
-    """A self-contained HTML file; replaced as a whole."""
-
-    def load(self) -> str:
-        """Read the page."""
-        return self._filepath.read_text(encoding="utf-8")
-
-    def save(self, data: str) -> None:
-        """Write the page."""
-        replace_text(self._filepath, data)
-
-
-class FigureDataset(PlaceDataset):
-    """A figure as a PNG file; of a `filepath` that ends in ``.svg`` that too, which pages and papers show sharp."""
-
-    def load(self) -> Image.Image | bytes:
-        """Read the file of that name: a picture, or the text of an SVG."""
-        content = self._filepath.read_bytes()
-        return Image.open(io.BytesIO(content), formats=("PNG",)) if self._png == self._filepath else content
-
-    def save(self, data: Figure) -> None:
-        """Write the figure."""
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        self._png.write_bytes(_png(data))
-        if self._png != self._filepath:
-            self._filepath.write_bytes(svg_of(data))
-
-    def preview(self) -> ImagePreview:
-        """Return the PNG, base64."""
-        return ImagePreview(base64.b64encode(self._png.read_bytes()).decode())
-
-    @property
-    def _png(self) -> Path:
-        return self._filepath.with_suffix(".png")
-
-
-class PngFilesDataset(PlaceDataset):
-    """A folder of PNG files; it holds just what was saved last."""
-
-    def load(self) -> dict[str, bytes]:
-        """Read the files."""
-        return {path.name: path.read_bytes() for path in sorted(self._filepath.glob("*.png"))}
-
-    def save(self, data: dict[str, Any]) -> None:
-        """Write the files, and drop those of an earlier run; none leave no folder."""
-        if data:
-            self._filepath.mkdir(parents=True, exist_ok=True)
-        for name, content in data.items():
-            (self._filepath / name).write_bytes(content)
-        for path in self._filepath.glob("*.png"):
-            if path.name not in data:
-                path.unlink()
-
-
-class FiguresDataset(PngFilesDataset):
-    """A folder of figures as PNG files."""
-
-    def save(self, data: dict[str, Figure]) -> None:
-        """Write the figures, and drop those of an earlier run; none leave no folder."""
-        super().save({name: _png(figure) for name, figure in data.items()})
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

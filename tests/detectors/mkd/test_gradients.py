@@ -92,7 +92,7 @@ def real(networks):
 
 
 @pytest.fixture
-def images() -> torch.Tensor:
+def pair() -> torch.Tensor:
     """Two non-square images."""
     return torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(8))
 
@@ -123,11 +123,11 @@ def test_the_noise_has_the_standard_deviation_asked_for():
     assert found.std().item() == pytest.approx(0.05 * 3**0.5, rel=0.05)
 
 
-def test_noise_follows_the_seed_and_leaves_the_global_stream_alone(images):
+def test_noise_follows_the_seed_and_leaves_the_global_stream_alone(pair):
     torch.manual_seed(2)
     expected = torch.rand(3)
     torch.manual_seed(2)
-    first, again, other = (gradient_maps(_HalfSquare(), images, "smooth_grad", _FEW, seed) for seed in (0, 0, 1))
+    first, again, other = (gradient_maps(_HalfSquare(), pair, "smooth_grad", _FEW, seed) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -173,47 +173,47 @@ def test_total_divides_the_source_by_its_scale_at_the_chosen_points():
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0", "timm:test_vit"])
-def test_maps_agree_with_finite_differences(real, images, name):
+def test_maps_agree_with_finite_differences(real, pair, name):
     total = real(name)
-    found = gradient_maps(total, images, "gradients", _FEW, seed=0)
+    found = gradient_maps(total, pair, "gradients", _FEW, seed=0)
     row, column = divmod(int(found[0].argmax()), found.shape[2])
     slopes = []
     for channel in range(3):
-        step = torch.zeros_like(images[:1])
+        step = torch.zeros_like(pair[:1])
         step[0, channel, row, column] = 1e-2  # large, for float32
         with torch.no_grad():
-            slopes.append((total(images[:1] + step) - total(images[:1] - step)).item() / 2e-2)
+            slopes.append((total(pair[:1] + step) - total(pair[:1] - step)).item() / 2e-2)
     assert sum(map(abs, slopes)) == pytest.approx(found[0, row, column].item(), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "resnet18", "efficientnet_lite0"])
 @pytest.mark.parametrize("method", _METHODS)
-def test_maps_leave_networks_and_images_as_they_were(real, networks, images, name, method):
+def test_maps_leave_networks_and_images_as_they_were(real, networks, pair, name, method):
     source, cloner = networks[name]
-    before, given = {key: t.clone() for key, t in cloner.state_dict().items()}, images.clone()
-    found = gradient_maps(real(name), images, method, _FEW, seed=0)
+    before, given = {key: t.clone() for key, t in cloner.state_dict().items()}, pair.clone()
+    found = gradient_maps(real(name), pair, method, _FEW, seed=0)
     assert found.shape == (2, 32, 48)
     assert found.dtype == torch.float32
     assert (found >= 0).all()
     assert found.max() > 0
     assert not found.requires_grad
     assert _hooks(source, cloner) == 0
-    assert torch.equal(images, given)
-    assert not images.requires_grad
-    assert images.grad is None
+    assert torch.equal(pair, given)
+    assert not pair.requires_grad
+    assert pair.grad is None
     assert all(torch.equal(tensor, before[key]) for key, tensor in cloner.state_dict().items())
     assert all(parameter.grad is None for network in (source, cloner) for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("method", _METHODS)
-def test_an_images_map_does_not_depend_on_its_batch(real, images, method):
-    together = gradient_maps(real(), images, method, _FEW, seed=0)
-    alone = gradient_maps(real(), images[1:], method, _FEW, seed=0)
+def test_an_images_map_does_not_depend_on_its_batch(real, pair, method):
+    together = gradient_maps(real(), pair, method, _FEW, seed=0)
+    alone = gradient_maps(real(), pair[1:], method, _FEW, seed=0)
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-7)
 
 
-def test_guiding_changes_the_map(real, images):
-    guided, plain = (gradient_maps(real(), images, method, _FEW, 0) for method in ("guided_backprop", "gradients"))
+def test_guiding_changes_the_map(real, pair):
+    guided, plain = (gradient_maps(real(), pair, method, _FEW, 0) for method in ("guided_backprop", "gradients"))
     assert not torch.allclose(guided, plain)
 
 
