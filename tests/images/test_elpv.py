@@ -63,5 +63,5 @@ def test_one_type_other_probabilities_and_the_right_pixels(package):
 def test_without_the_package_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
     published._load_cells.cache_clear()
-    with pytest.raises(InputError, match=r"needs the package elpv-dataset; run: pip install"):
+    with pytest.raises(InputError, match=r"needs the package elpv-dataset, which is not installed; .*pip install"):
         open_cells()

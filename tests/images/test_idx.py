@@ -61,11 +61,11 @@ GOOD = idx_bytes(np.zeros((2, 3, 4)))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file of bytes in 3 dimensions"),
+        (b"", "is no IDX file of unsigned bytes in 3 dimensions"),
         (GOOD[:10], "is no IDX file"),
         (b"\x89PNG" + GOOD[4:], "is no IDX file"),
         (b"\0\0\x0d\3" + GOOD[4:], "is no IDX file"),
-        (idx_bytes(np.zeros(40)), "is no IDX file"),
+        (idx_bytes(np.zeros(40)), "is no IDX file .*labels are swapped"),
         (GOOD[:-1], "has 39 bytes where its header says 40"),
         (GOOD + b"\0", "has 41 bytes where its header says 40"),
         (b"\0\0\x08\3" + b"\xff" * 12 + b"\0", r"header says 79228162458924105385300197391"),  # (2^32 - 1)^3 + 16

@@ -134,7 +134,7 @@ def test_more_labels_than_there_are(digits):
 
 def test_a_set_without_classes():
     textures = open_image_set(DatasetParameters(name="textures", category="brick", image_size=64))
-    with pytest.raises(InputError, match="needs a set with classes, and textures has none"):
+    with pytest.raises(InputError, match="needs a labelled set, and textures has no classes"):
         classified_images(textures, 0)
 
 

@@ -142,7 +142,9 @@ def test_a_folder_that_holds_something_else_is_left_alone(folder):
     assert "thumbnails/000000.png" in names(folder)
 
 
-@pytest.mark.parametrize(("images", "message"), [("", "would lie among the images"), ("photos/raw", "lie in the")])
+@pytest.mark.parametrize(
+    ("images", "message"), [("", "among the images that are predicted"), ("photos/raw", "lie in the")]
+)
 def test_results_and_images_lie_apart(folder, images, message):
     place = folder.parent / images
     place.mkdir(parents=True)

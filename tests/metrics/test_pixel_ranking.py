@@ -163,7 +163,7 @@ def test_masks_of_0_and_255_are_read_as_booleans():
 @pytest.mark.parametrize(
     ("masks", "maps", "message"),
     [
-        (MASKS, MAPS[:, :1], r"masks \(1, 2, 3\) and maps \(1, 1, 3\) must be"),
+        (MASKS, MAPS[:, :1], r"masks have shape \(1, 2, 3\) and maps \(1, 1, 3\)"),
         (MASKS[0], MAPS[0], "must be"),
         (np.zeros_like(MASKS), MAPS, "no anomalous pixel"),
         (np.ones_like(MASKS), MAPS, "no normal pixel"),
@@ -281,7 +281,7 @@ def test_a_constant_map_ranks_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda masks, maps: (masks, maps[:1]), "masks .* must be"),
+        (lambda masks, maps: (masks, maps[:1]), "masks have shape"),
         (lambda masks, maps: (masks, np.where(np.arange(2)[:, None, None], np.nan, maps)), "map 1 .*not finite"),
         (lambda masks, maps: (masks & False, maps), "no anomalous pixel"),
     ],

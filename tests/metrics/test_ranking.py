@@ -137,7 +137,7 @@ def test_one_label_alone_leaves_every_metric_out(labels):
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [
-        (LABELS, SCORES[:3], r"labels \(4,\) and scores \(3,\) differ"),
+        (LABELS, SCORES[:3], r"shape \(4,\) and scores \(3,\)"),
         (LABELS + 1, SCORES, r"labels are \[1, 2\]"),
         (LABELS, np.array([0, 1, np.nan, np.inf]), "2 scores are not finite, the first at position 2"),
         (LABELS * 0, np.array([0, 1, 2, np.nan]), "not finite"),

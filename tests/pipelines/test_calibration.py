@@ -187,7 +187,7 @@ def test_results_lie_in_a_folder_named_after_images_and_rule(project, bricks):
             {"rule": "false_positive_rate", "value": 0.001},
             "at best, not 0.10%; give at least 999, or want a higher rate",
         ),
-        ({"rule": "false_positive_rate", "value": 0.95}, "is above 0.5; give calibration.value, as 0.01"),
+        ({"rule": "false_positive_rate", "value": 0.95}, "is above 0.5; give calibration.value, such as 0.01"),
         ({"rule": "quantile", "value": 1.5}, "quantile is 1.5; it must lie between 0 and 1"),
         ({"rule": "quantile", "value": None}, "needs a value"),
         ({"rule": "f1", "images": None}, "needs labelled images; give calibration.images"),

@@ -363,7 +363,7 @@ def test_a_damaged_detector_is_one_message(project, images, tmp_path, how, messa
         ({"images": None}, "images is not given"),
         ({"detector": "runs:/0123456789abcdef"}, "the run '0123456789abcdef' has no detector that could be fetched"),
         ({"detector": "runs:/"}, "is no ID of an MLflow run"),
-        ({"output": "{images}"}, "would lie among the images"),
+        ({"output": "{images}"}, "among the images that are predicted"),
         ({"output": "{project}/conf"}, "is there already and holds no predictions"),
         ({"heatmaps": True}, "unknown parameter 'heatmaps'; did you mean 'heat_maps'"),
     ],

@@ -89,6 +89,6 @@ def test_a_second_run_trains_nothing_and_agrees(finished, monkeypatch):
 
 
 def test_a_set_without_classes_stops_before_training(project, run):
-    with pytest.raises(Exception, match="soft_target needs a set with classes"):
+    with pytest.raises(Exception, match="soft_target needs a labelled set"):
         run(pipeline="soft_target")
     assert not (project / "data/06_models").exists()

@@ -208,7 +208,7 @@ def test_a_watch_of_another_detector_or_place_is_refused(project, camera, tmp_pa
         watch(detector=str(project / "other/detector"))
     with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds what a watch has predicted"):
         predict(project, camera, output=str(tmp_path / "out"))
-    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="would lie among the images"):
+    with nothing_new(tmp_path), pytest.raises(KedroCliError, match="among the images that are predicted"):
         watch(output=str(camera / "out"))
     predict(project, camera, output=str(tmp_path / "predicted"))
     with nothing_new(tmp_path), pytest.raises(KedroCliError, match="holds no watch's predictions"):

@@ -141,7 +141,10 @@ class ClassifiedImages:
 def classified_images(images: ImageSet, seed: int) -> ClassifiedImages:
     """Hold out a share of each class's training images; raises `InputError` for a set without classes."""
     if not isinstance(images, OneClassSet):
-        raise InputError(f"soft_target needs a set with classes, and {images.name} has none; use --env=digits")
+        raise InputError(
+            f"soft_target needs a labelled set, and {images.name} has no classes; use --env=digits, mnist, "
+            "fashion_mnist or cifar10"
+        )
     train, test = images.parts
     fraction = images.validation_fraction
     validation = []

@@ -111,7 +111,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         raise InputError(f"{path}: holds more than {_MOST >> 20} MB, unlike any set in this format; fetch it again")
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise InputError(f"{path}: is no IDX file of bytes in {dimensions} dimensions; fetch it again")
+        raise InputError(
+            f"{path}: is no IDX file of unsigned bytes in {dimensions} dimensions; fetch it again, or look whether "
+            "images and labels are swapped"
+        )
     shape = tuple(int(length) for length in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
     expected = start + math.prod(shape)
     if len(content) != expected:
@@ -268,6 +271,8 @@ def _load_cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         from elpv_dataset.utils import load_dataset
     except ImportError as error:
-        raise InputError("dataset.name elpv needs the package elpv-dataset; run: pip install elpv-dataset") from error
+        raise InputError(
+            "dataset.name elpv needs the package elpv-dataset, which is not installed; run: pip install elpv-dataset"
+        ) from error
     pixels, probabilities, types = load_dataset()
     return np.asarray(pixels), np.asarray(probabilities, dtype=float), np.asarray(types)

@@ -108,7 +108,9 @@ class Split:
         """Raise `InputError` when no normal image trains or is held out."""
         for part, use in (("train", "learn from"), ("validation", "set the threshold with")):
             if not self.is_part(part).any():
-                raise InputError(f"the split has no {part} image to {use}; add some, or raise validation_fraction")
+                raise InputError(
+                    f"the split has no {part} image to {use}; add normal images or raise validation_fraction"
+                )
 
 
 def validation_count(images: int, fraction: float | Literal["auto"]) -> int:

@@ -216,7 +216,9 @@ class FileEvents:
             self._observer.schedule(Handler(), str(folder), recursive=True)
             self._observer.start()
         except OSError as error:
-            raise InputError(f"'{folder}' cannot be watched ({error}); set inference.watching.polling=true") from error
+            raise InputError(
+                f"'{folder}' cannot be listened to ({error}); set inference.watching.polling=true"
+            ) from error
 
     def taken(self) -> list[tuple[Path, bool]]:
         """Return what was told since: paths, and whether the file was closed or moved there."""

@@ -155,7 +155,9 @@ class CalibrationParameters(StrictModel):
         if self.pixel_rule is None and self.min_area is not None:
             raise ValueError("min_area goes with pixel_rule, by which a threshold on maps is set; give it, or null")
         if self.images is None and self.tiles is not None:
-            raise ValueError("a threshold for tiles needs normal images; give calibration.images, or tiles: null")
+            raise ValueError(
+                "a threshold for tiles needs normal images that are cut alike; give calibration.images, or tiles: null"
+            )
         if self.value is None and self.rule not in RULES_WITHOUT_VALUE:
             raise ValueError(f"rule '{self.rule}' needs a value: the quantile, the wanted rate, or your own threshold")
         for rule, name in ((self.rule, "value"), (self.pixel_rule, "pixel_value")):
@@ -167,5 +169,7 @@ class CalibrationParameters(StrictModel):
                 )
             # The usual value is a quantile: as a rate it would call nearly every normal image anomalous.
             if rule == "false_positive_rate" and value > 0.5:
-                raise ValueError(f"a false positive rate of {value} is above 0.5; give calibration.{name}, as 0.01")
+                raise ValueError(
+                    f"a false positive rate of {value} is above 0.5; give calibration.{name}, such as 0.01"
+                )
         return self

@@ -309,9 +309,14 @@ def _append_map(stack: IO[bytes], predicted: FilePrediction, size: tuple[int, in
 def check_apart(folder: Path, images: Path) -> None:
     """Raise `InputError` when results would lie among the images, and be predicted next time, or replace them."""
     if images.is_dir() and folder.is_relative_to(images):
-        raise InputError(f"results in '{folder}' would lie among the images '{images}'; give another inference.output")
+        raise InputError(
+            f"results would lie in '{folder}', among the images that are predicted ('{images}'), and be taken for some "
+            "next time; give inference.output a folder elsewhere"
+        )
     if images.is_relative_to(folder):
-        raise InputError(f"the images '{images}' lie in the results' folder '{folder}'; give another inference.output")
+        raise InputError(
+            f"the images '{images}' lie in the results' folder '{folder}'; give inference.output a folder elsewhere"
+        )
 
 
 def _take_along(folder: Path, successor: Path) -> None:

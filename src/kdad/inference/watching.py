@@ -207,7 +207,9 @@ class Watch:
         """
         check_apart(self._output.resolve(), self._folder.resolve())
         if is_taken(self._output, JOURNAL):
-            raise InputError(f"'{self._output}' holds no watch's predictions; give another inference.output")
+            raise InputError(
+                f"'{self._output}' is there already and holds no watch's predictions; give inference.output another"
+            )
         with disk_full_error(self._output):
             journal = Journal(self._output / JOURNAL, self._heading)
             try:

@@ -62,7 +62,9 @@ def check_shapes(masks: Pictures, maps: Pictures) -> None:
         if len(masks) != len(maps):
             raise InputError(f"there are {len(masks)} masks and {len(maps)} maps; give as many of both")
     elif masks.ndim != 3 or masks.shape != maps.shape:
-        raise InputError(f"masks {masks.shape} and maps {maps.shape} must be (images, height, width), and the same")
+        raise InputError(
+            f"masks have shape {masks.shape} and maps {maps.shape}; both must be (images, height, width) and the same"
+        )
 
 
 def check_finite(anomaly_map: np.ndarray, position: int) -> None:

@@ -171,12 +171,16 @@ def detection_metrics(
 
 def _check(labels: np.ndarray, scores: np.ndarray) -> None:
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise InputError(f"labels {labels.shape} and scores {scores.shape} differ; give one of each an image")
+        raise InputError(
+            f"labels have shape {labels.shape} and scores {scores.shape}; give one label and score an image"
+        )
     if not np.isin(labels, (0, 1)).all():
         raise InputError(f"labels are {np.unique(labels).tolist()}; use 0 for normal and 1 for anomalous")
     wrong = np.flatnonzero(~np.isfinite(scores))
     if wrong.size:
-        raise InputError(f"{wrong.size} scores are not finite, the first at position {wrong[0]}; mend them")
+        raise InputError(
+            f"{wrong.size} scores are not finite, the first at position {wrong[0]}; make all of them numbers"
+        )
 
 
 def _check_both_labels(labels: np.ndarray, scores: np.ndarray) -> None:

@@ -102,7 +102,10 @@ class ElpvParameters(StrictModel):
     @model_validator(mode="after")
     def _apart(self) -> "ElpvParameters":
         if self.anomalous_from <= self.normal_up_to:
-            raise ValueError(f"anomalous_from {self.anomalous_from} must be above normal_up_to {self.normal_up_to}")
+            raise ValueError(
+                f"anomalous_from {self.anomalous_from} must be above normal_up_to {self.normal_up_to}: a cell is one "
+                "or the other"
+            )
         return self
 
 
@@ -122,7 +125,9 @@ class TileParameters(StrictModel):
     @model_validator(mode="after")
     def _half_at_most(self) -> "TileParameters":
         if self.size is not None and self.overlap is not None and 2 * self.overlap > self.size:
-            raise ValueError(f"overlap {self.overlap} is more than half of size {self.size}; give half at most")
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of size {self.size}; neighbours share half of a tile at most"
+            )
         return self
 
 
@@ -335,9 +340,13 @@ class DatasetParameters(StrictModel):
     @model_validator(mode="after")
     def _fields_go_together(self) -> "DatasetParameters":
         if self.tiles is not None and self.contamination:
-            raise ValueError("contamination is of whole images; set contamination: 0, or tiles: null")
+            raise ValueError(
+                "contamination is of whole images, and there are tiles; set contamination: 0, or tiles: null"
+            )
         if self.region is not None and self.contamination and self.contamination_by == "drawn":
-            raise ValueError("drawn defects may lie outside of the region; set contamination: 0")
+            raise ValueError(
+                "drawn defects may lie outside of the region; set contamination: 0, or contamination_by: test"
+            )
         if self.align != "none":
             for field, is_given in (("tiles", self.tiles), ("region", self.region)):
                 if is_given is not None:

@@ -104,7 +104,9 @@ class Threshold(StrictModel):
     def require_groups(self) -> None:
         """Raise `InputError` for a threshold that decides on images alone."""
         if self.group_value is None:
-            raise InputError("the detector decides on images alone; train with measuring.group_score")
+            raise InputError(
+                "the detector decides on images alone; train with measuring.group_score=max or mean, and dataset.groups"
+            )
 
     def of_group(self, scores: np.ndarray) -> tuple[float, bool]:
         """Return the score of a group by its images' `scores` `(N,)`, and whether it is anomalous.

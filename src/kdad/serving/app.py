@@ -143,7 +143,9 @@ def create_app(
                 return JSONResponse(await service.teach(body, kind, who))
             except (DiskFullError, OSError) as error:
                 logger.error("an image that is good was not kept: %s", error)
-                raise RefusedError(507, "the image was not kept: the server's disk takes no more") from error
+                raise RefusedError(
+                    507, "the image was not kept: the server's disk takes no more; see its log"
+                ) from error
 
     async def show_docs() -> HTMLResponse:
         page = get_swagger_ui_html(

@@ -77,7 +77,9 @@ class ImageInput:
             if paths and _is_file(value):
                 return Path(value).expanduser().read_bytes()
             if isinstance(value, Path):
-                raise InputError(f"there is no file '{value}'" if paths else "a path is not opened here; send bytes")
+                raise InputError(
+                    f"there is no file '{value}'" if paths else "a path is not opened here; send the bytes"
+                )
             return _decode(value, paths)
         raise InputError(f"it is {_kind(value)}; give an image file's bytes, or these as base64 text")
 
@@ -93,7 +95,9 @@ class ImageInput:
             held = _decode_bytes(content) if may_be_text else b""
             if held:
                 return self._open(held, may_be_text=False)
-            raise InputError(f"it is no image that can be read ({', '.join(FORMATS)}){_say_kind(content)}") from error
+            raise InputError(
+                f"it is no image that can be read: none of {', '.join(FORMATS)}{_say_kind(content)}"
+            ) from error
         self._check_size(image.height, image.width)
         return image, content
 

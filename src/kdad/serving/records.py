@@ -63,7 +63,9 @@ def open_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INDEX).open("ab").close()
     except OSError as error:
-        raise InputError(f"serving.teach: '{folder}' cannot be written ({error.strerror})") from error
+        raise InputError(
+            f"serving.teach: '{folder}' cannot be written ({error.strerror}); give another folder"
+        ) from error
 
 
 def keep_good(folder: Path, name: str, content: bytes, facts: dict[str, Any]) -> bool:

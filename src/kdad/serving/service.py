@@ -224,7 +224,10 @@ class Service:
         if wanted.group:
             decider.threshold.require_groups()
         if len(values) > self._limits.images:
-            raise TooLargeError(f"{len(values)} images, and at most {self._limits.images} are taken; send several")
+            raise TooLargeError(
+                f"the request has {len(values)} images, and at most {self._limits.images} are taken; send "
+                "several requests"
+            )
         prepared = []
         for number, value in enumerate(values):
             if monotonic() > until:  # its request is answered already, and others wait for this thread

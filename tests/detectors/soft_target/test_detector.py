@@ -113,7 +113,7 @@ def test_the_split_follows_its_own_seed(labelled, settings, prepare, train_conte
 
 
 def test_a_set_without_classes_is_refused(settings, prepare):
-    with pytest.raises(InputError, match="soft_target needs a set with classes, and memory has none"):
+    with pytest.raises(InputError, match="soft_target needs a labelled set, and memory has no classes"):
         prepare(SoftTargetDetector, settings)
 
 

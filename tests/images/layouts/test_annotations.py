@@ -240,11 +240,12 @@ BAD_FILES = {
     f"c.json|{coco(['a.png'], [{'category_id': 7, 'bbox': [3, 2, 5, 4]}])}": r"annotation 11: has the category 7",
     f"c.json|{coco(['a.png'], [{'image_id': 9, 'bbox': [3, 2, 5, 4]}])}": r"annotation 11: belongs to no image",
     f"c.json|{coco(['a.png'], [{}])}": r"annotation 11: has neither a segmentation nor a bbox of four numbers",
-    f"c.json|{coco(['a.png'], [{'bbox': [3, 2, 0, 4]}])}": r"annotation 11: has no area, x 3 to 3, y 2",
+    f"c.json|{coco(['a.png'], [{'bbox': [3, 2, 0, 4]}])}": r"annotation 11: has no area: it reaches from x 3, y 2",
     f"c.json|{coco(['a.png'], [{'segmentation': [[1, 2, 3, 4, 5]]}])}": r"annotation 11: has 5 numbers; an outline",
     f"c.json|{coco(['gone.png'], [])}": r"c\.json: annotates 'gone\.png', which is not there",
     'c.json|{"images": [{"id": 1}], "annotations": []}': r"c\.json, image 1: has no id or no file_name",
-    "c.json|" + coco(["a.png"], [{"segmentation": {"size": [20, 30], "counts": [5, 5]}}]): r"has runs of 10 pixels for",
+    "c.json|"
+    + coco(["a.png"], [{"segmentation": {"size": [20, 30], "counts": [5, 5]}}]): r"has runs of 10 pixels together",
     "c.json|"
     + coco(["a.png"], [{"segmentation": {"size": [2, 5], "counts": [5, 5]}}]): r"is encoded for 2 x 5, and its image",
     "c.json|"

@@ -80,7 +80,7 @@ def test_mvtec_ad_2_and_no_part_of_it_as_a_category(tmp_path):
     assert masked(images) == ["test_public/bad/000.png", "test_public/bad/001.png"]
     assert "6 x of a part whose labels are not published" in dict(images.remarks())["not used"]
     for name in ("test_public", "test_private"):
-        with pytest.raises(InputError, match=rf"'{name}' is a part of the set in .*, no category"):
+        with pytest.raises(InputError, match=rf"'{name}' is a part of the set in .*, and no category"):
             open_set(tmp_path / "can", name)
 
 
@@ -330,7 +330,7 @@ def test_an_alpha_of_0_everywhere_is_left_out_and_said(tmp_path, caplog):
 def test_training_images_of_one_value_end_the_run(tmp_path):
     for number in range(6):
         write(tmp_path / f"good/{number}.png", 255)
-    with pytest.raises(InputError, match=r"hold nearly everywhere the one value 255; look at the files"):
+    with pytest.raises(InputError, match=r"hold nearly everywhere the one value 255, so that nothing can be learnt"):
         table_of_set(tmp_path)
 
 

@@ -155,7 +155,10 @@ def outline(where: str, kind: str, points: Iterable[float], relative: bool = Fal
 def box(where: str, kind: str, left: float, top: float, right: float, bottom: float, relative: bool = False) -> Shape:
     """Return a box; raises `InputError` for one without area."""
     if not (left < right and top < bottom):
-        raise InputError(f"{where}: has no area, x {left:g} to {right:g}, y {top:g} to {bottom:g}; correct it")
+        raise InputError(
+            f"{where}: has no area: it reaches from x {left:g}, y {top:g} to x {right:g}, y {bottom:g}; correct or "
+            "remove it"
+        )
     return Shape(where, kind, ((left, top), (right, top), (right, bottom), (left, bottom)), relative=relative)
 
 
@@ -330,7 +333,9 @@ def _read_runs(drawn: dict[str, Any], where: str, size: Size | None) -> Bitmap:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{where}: has a run-length encoding that cannot be read; encode it anew") from error
     if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise InputError(f"{where}: has runs of {sum(runs)} pixels for {height} x {width}; encode it anew")
+        raise InputError(
+            f"{where}: has runs of {sum(runs)} pixels together, and its size is {height} x {width}; encode it anew"
+        )
     if size not in (None, (height, width)):
         raise InputError(
             f"{where}: is encoded for {height} x {width}, and its image is {size[0]} x {size[1]} (height x width); "
@@ -375,7 +380,9 @@ def _parse_yolo(file: Path, classes: list[str]) -> Parsed:
         name = classes[int(first)] if classes else f"class_{int(first)}"
         values = numbers(rest, where)
         if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise InputError(f"{where}: has {len(values)} numbers after its class; a box has 4, an outline 6 or more")
+            raise InputError(
+                f"{where}: has {len(values)} numbers after its class; a box has 4, an outline x and y of three points"
+            )
         if not all(0 <= value <= 1 for value in values):
             raise InputError(f"{where}: has {max(values, key=abs):g}, and numbers are shares of the image, 0 to 1")
         if len(values) > 4:

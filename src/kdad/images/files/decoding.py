@@ -98,7 +98,10 @@ def choose_bands(pixels: np.ndarray, bands: tuple[int, ...] | None, name: str) -
     count = pixels.shape[2]
     if bands is None and count not in (1, 3):
         example = "[0, 1, 2]" if count > 3 else "[0]"
-        raise InputError(f"{name}: has {count} bands; say which one or three are taken, as dataset.bands={example}")
+        raise InputError(
+            f"{name}: has {count} bands; say which one or three are taken, counted from 0, such as "
+            f"dataset.bands={example}"
+        )
     if bands is not None and max(bands) >= count:
         raise InputError(f"{name}: has {count} bands, and dataset.bands asks for number {max(bands)}, counted from 0")
     chosen = pixels if bands is None else pixels[..., list(bands)]
@@ -305,7 +308,10 @@ def _readable(name: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS / 1e6  # where Pillow stops
-        raise InputError(f"{name}: has more than the {most:.0f} million pixels that are decoded; cut it up") from error
+        raise InputError(
+            f"{name}: has more than the {most:.0f} million pixels that are decoded at once; make it smaller, or cut it "
+            "up"
+        ) from error
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
         raise InputError(f"{name}: cannot be read as an image ({error}); replace or remove the file") from error

@@ -204,7 +204,10 @@ def say_range(values: ValueRange | None, limits: list[tuple[float, float]]) -> N
         said, advice = describe_range(values, summed)
     logger.info("Pixel values: %s", said)
     if summed[0] == summed[1]:
-        raise InputError(f"the training images hold nearly everywhere the one value {summed[0]:g}; look at the files")
+        raise InputError(
+            f"the training images hold nearly everywhere the one value {summed[0]:g}, so that nothing can be learnt "
+            "from them; look at the files"
+        )
     if advice is not None:
         logger.warning("Pixel values: %s", advice)
 

@@ -187,7 +187,10 @@ def read_region(path: Path, size: tuple[int, int] | None = None) -> Region:
     for no file, for outlines beyond the image, and where no pixel counts.
     """
     if not path.is_file():
-        raise InputError(f"dataset.region: there is no file {path}; give a mask, white where pixels count, or outlines")
+        raise InputError(
+            f"dataset.region: there is no file {path}; give an image that is white where pixels count, or a JSON of "
+            "outlines"
+        )
     if path.suffix.lower() == ".json":
         return _read_outlines(path, size)
     mask = read_mask(path)
@@ -213,14 +216,18 @@ def region_within(points: object, size: tuple[int, int] | None, where: str = "da
     Raises `InputError` for fewer than three points, no area, and an outline beyond the image.
     """
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise InputError(f"{where}: is no outline, of LabelMe or of points, as [[10, 10], [90, 10], [50, 90]]")
+        raise InputError(
+            f"{where}: is no outline: neither of LabelMe nor points [x, y], such as [[10, 10], [90, 10], [50, 90]]"
+        )
     flat = numbers([value for x, y in points for value in (x, y)], where)
     return Region.of(outline(where, "region", flat).draw(_known(size, where)))
 
 
 def _known(size: tuple[int, int] | None, where: str) -> tuple[int, int]:
     if size is None:
-        raise InputError(f"{where}: cannot be drawn, as the size of no image can be read; look at the files")
+        raise InputError(
+            f"{where}: the size of no image can be read, so that no outline can be drawn; look at the files"
+        )
     return size
 
 

@@ -268,7 +268,10 @@ def find_category(root: Path, category: str | None) -> Path:
     if category is None:
         return root
     if speaks_of_parts(category) and any(map(part_of, set(subfolders(root)) - {category})):
-        raise InputError(f"dataset.category: '{category}' is a part of the set in {root}, no category; leave it out")
+        raise InputError(
+            f"dataset.category: '{category}' is a part of the set in {root}, and no category; leave "
+            "dataset.category out, and give the whole set"
+        )
     if not (root / category).is_dir():
         known = subfolders(root)
         for name in known:
