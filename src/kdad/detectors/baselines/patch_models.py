@@ -205,14 +205,14 @@ class PatchSvm(SampledModel):
         return -(self.arrays["weights"].sum() + self.arrays["intercept"]).item()
 
     def prepare(self) -> dict[str, np.ndarray]:
-        """Return the weights beside the support vectors."""
-        return super().prepare() | {"weights": self.arrays["weights"]}
+        """Return the weights too, negative: OpenVINO cannot open a vector's product that is negated afterwards."""
+        return super().prepare() | {"weights": -self.arrays["weights"]}
 
     def score_patches(self, patches: Tensor) -> Tensor:
         similarities, moved = self.compare(patches)
         squares = (moved.square().sum(2, keepdim=True) - 2 * similarities).clamp_min(0)
         kernel = (squares * -self.arrays["gamma"].item()).exp()
-        return -(kernel @ self.prepared(patches.device, "weights")[0] + self.arrays["intercept"].item())
+        return kernel @ self.prepared(patches.device, "weights")[0] - self.arrays["intercept"].item()
 
 
 class PositionGaussian(PatchModel):
