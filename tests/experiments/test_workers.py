@@ -189,6 +189,7 @@ def test_a_worker_that_cannot_make_the_same_numbers_refuses(cluster, tmp_path, m
 
 
 # The last on this cluster, whose workers it ends.
+@pytest.mark.long
 def test_after_an_interruption_no_worker_goes_on(scheduler, tmp_path, monkeypatch):
     file = tmp_path / "sleeper"
     look = workers._Health.look

@@ -68,7 +68,7 @@ def test_a_pipeline_that_there_is_not_is_one_message_with_the_nearest_name():
             "stfpm.source differs in name ('efficientnet_lite0', and 'vgg16' of stfpm); set it as source",
         ),
         (
-            {"source": {"name": "vgg16"}},
+            {"stfpm": {"source": {"name": "vgg16"}}},
             "committee_ablation",
             "committee_ablation.variants.members.variants.stfpm: committee.members names stfpm",
         ),
