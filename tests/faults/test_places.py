@@ -39,7 +39,7 @@ def test_a_store_that_may_not_be_written_is_one_message_that_names_it(project, m
     monkeypatch.setattr("kdad.storage.content_store.write_checksums", _refuse(number))
     with pytest.raises(KedroCliError, match=r"\.partial' may not be read or written \(.*\); change its rights"):
         run_pipeline(project, runtime_params=SMALL)
-    assert [run.info.status for run in logged_runs(project)] == ["FAILED"]
+    assert logged_runs(project) == []  # its first node was not done
     monkeypatch.undo()
     run_pipeline(project, runtime_params=SMALL)
     assert half_written(project) == []
