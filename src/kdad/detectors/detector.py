@@ -277,7 +277,7 @@ class Detector(nn.Module, Predictor):
         """Return the scores `(B,)` by the moments of each of the `categories`, of raw maps by those of all."""
         found, standardised = {}, self.image_score.of
         for name in self.categories:
-            own = self.moments.by_category[name].normalise(self.moments.of_all.restore(raw.maps[standardised]))
+            own = self.moments.again(raw.maps[standardised], name)
             found[name] = self.finish(Outputs(raw.scores, raw.maps | {standardised: own}))[0].float()
         return found
 

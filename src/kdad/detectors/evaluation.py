@@ -23,7 +23,7 @@ from kdad.progress import counted
 from kdad.scoring.parameters import GroupScore
 from kdad.scoring.smoothing import chunks_of
 from kdad.scoring.threshold import Calibration, PixelThreshold, Threshold, least_pixels, level_of, quantile_threshold
-from kdad.storage.content_store import ContentStore, content_key
+from kdad.storage.content_store import ContentStore
 from kdad.storage.disk_space import create_map
 
 _SCORES, _COST = "raw_scores.csv", "cost.json"
@@ -74,8 +74,6 @@ def map_images(detector: Detector, feature_set: FeatureSet, methods: Sequence[st
     cheap = [name for name in methods if not detector.is_costly(name)]
     cheap += [name for name in detector.image_score.map_names if name not in cheap]
     raw = _obtain(detector, feature_set, cheap, feature_set.split.scored, store)
-    if detector.categories and feature_set.split.members:
-        raw.stacks[OF_CATEGORY] = _map_by_category(detector, feature_set, feature_set.split.scored, store)
     for method in [name for name in methods if detector.is_costly(name)]:
         more = _obtain(detector, feature_set, [method], feature_set.split.rows("test"), store)
         raw = RawMaps(raw.scores, raw.stacks | more.stacks, raw.seconds | more.seconds)
@@ -94,21 +92,28 @@ def _obtain(
         (folder / _COST).write_text(json.dumps({"seconds": perf_counter() - started}))
 
     folder, _ = store.obtain(key, build)
+    files = {name: folder / f"{name}.npy" for name in [*methods, OF_CATEGORY]}
     return RawMaps(
         pd.read_csv(folder / _SCORES),
-        {method: np.load(folder / f"{method}.npy", mmap_mode="r") for method in methods},
+        {name: np.load(file, mmap_mode="r") for name, file in files.items() if file.is_file()},
         {name: json.loads((folder / _COST).read_text())["seconds"]},
     )
 
 
 def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows: np.ndarray, folder: Path) -> None:
-    shape = (len(rows), *detector.size)
-    stacks = {method: create_map(folder / f"{method}.npy", np.float32, shape) for method in methods}
+    shape, standardised = (len(rows), *detector.size), detector.image_score.of
+    is_united = bool(detector.categories and feature_set.split.members) and standardised in methods
+    names = [*methods, *([OF_CATEGORY] if is_united else [])]
+    stacks = {name: create_map(folder / f"{name}.npy", np.float32, shape) for name in names}
     scores: list[pd.DataFrame] = []
     done = 0
     for raw in run_over(detector, feature_set, rows, methods):
         arrays = {name: values.cpu().numpy() for name, values in (raw.maps | raw.scores).items()}
         batch = rows[done : done + len(next(iter(arrays.values())))]
+        if is_united:
+            members = feature_set.split.table["member"].iloc[batch]
+            pairs = zip(raw.maps[standardised], members, strict=True)
+            arrays[OF_CATEGORY] = torch.stack([detector.moments.again(one, name) for one, name in pairs]).cpu().numpy()
         for name, values in arrays.items():
             _check_finite(name, values, feature_set.split, batch)
         for method, stack in stacks.items():
@@ -118,24 +123,6 @@ def _write(detector: Detector, feature_set: FeatureSet, methods: list[str], rows
     for stack in stacks.values():
         stack.flush()
     pd.concat(scores or [pd.DataFrame({"row": rows})]).to_csv(folder / _SCORES, index=False)
-
-
-def _map_by_category(detector: Detector, feature_set: FeatureSet, rows: np.ndarray, store: ContentStore) -> np.ndarray:
-    """Map images `(N, H, W)`, each by the moments of its own category, or find them mapped."""
-    method, members = detector.image_score.of, feature_set.split.table["member"].iloc[rows].to_numpy()
-
-    def build(folder: Path) -> None:
-        stack = create_map(folder / f"{OF_CATEGORY}.npy", np.float32, (len(rows), *detector.size))
-        for member in feature_set.split.members:
-            places = iter(np.flatnonzero(members == member))
-            own = detector.of_category(member)
-            for raw in run_over(own, feature_set, rows[members == member], [method]):
-                for one in raw.maps[method].cpu().numpy():
-                    stack[next(places)] = one
-        stack.flush()
-
-    folder, _ = store.obtain(content_key(of_category=detector.raw_key([method], feature_set)), build)
-    return np.load(folder / f"{OF_CATEGORY}.npy", mmap_mode="r")
 
 
 def _check_finite(name: str, values: np.ndarray, split: Split, rows: np.ndarray) -> None:

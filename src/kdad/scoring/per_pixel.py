@@ -90,6 +90,10 @@ class MapMoments:
         """Return maps `(B, h, w)` standardised by the moments of all."""
         return self.of_all.normalise(maps)
 
+    def again(self, maps: Tensor, category: str) -> Tensor:
+        """Return maps standardised by the moments of all as those of a category standardise them."""
+        return self.by_category[category].normalise(self.of_all.restore(maps))
+
     def of(self, category: str) -> "MapMoments":
         """Return those of a category alone."""
         return MapMoments(self.by_category[category])
