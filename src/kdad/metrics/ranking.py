@@ -91,9 +91,9 @@ def edge_bound(normal: int, anomalous: int, level: float = 0.95) -> float:
     Newcombe (2006), Statistics in Medicine 25, 559-573, which holds its level up to the edge.
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z, mean = norm.ppf((1 + level) / 2), (normal + anomalous) / 2 - 1
+    z, mean = ndtri((1 + level) / 2), (normal + anomalous) / 2 - 1
 
     def excess(area: float) -> float:
         spread = area * (1 + mean * (1 - area) / (2 - area) + mean * area / (1 + area)) / (normal * anomalous)

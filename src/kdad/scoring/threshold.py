@@ -340,9 +340,9 @@ def _promise(value: float, rule: ThresholdRule, wanted: float | None, exceeding:
 
 def _quantile_of_beta(share: float, a: int, b: int) -> float:
     """Return the quantile of Beta(a, b), at its limits 0 for a = 0 and 1 for b = 0."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return 0.0 if a == 0 else 1.0 if b == 0 else float(beta.ppf(share, a, b))
+    return 0.0 if a == 0 else 1.0 if b == 0 else float(betaincinv(a, b, share))
 
 
 class PixelThreshold(Calibration):
