@@ -10,6 +10,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from kdad.errors import InputError
 from kdad.images.checks import check_images
@@ -192,6 +193,22 @@ def test_masks_are_resized_by_whole_pixels():
     enlarged = resize_mask(mask, (4, 6))
     assert enlarged.dtype == bool
     assert enlarged.tolist() == np.kron(mask, np.ones((2, 3), bool)).tolist()
+
+
+def test_the_size_of_a_png_takes_no_decoding_and_is_upright_wherever_it_says_so(tmp_path, monkeypatch):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter
+    picture = Image.new("L", (8, 5))
+    picture.save(tmp_path / "plain.png")
+    picture.save(tmp_path / "before.png", exif=turned)
+    plain, before = ((tmp_path / f"{name}.png").read_bytes() for name in ("plain", "before"))
+    start = before.index(b"eXIf") - 4
+    said = before[start : start + 12 + int.from_bytes(before[start : start + 4])]
+    end = plain.index(b"IEND") - 4
+    (tmp_path / "after.png").write_bytes(plain[:end] + said + plain[end:])  # as exiftool may write it
+    assert read_size(tmp_path / "after.png") == (8, 5) == decode_image(tmp_path / "after.png").shape[1:]
+    monkeypatch.setattr(PngImageFile, "load", None)
+    assert [read_size(tmp_path / f"{name}.png") for name in ("plain", "before")] == [(5, 8), (8, 5)]
 
 
 CUBE = np.random.default_rng(0).integers(0, 256, (8, 9, 6), dtype=np.uint8)

@@ -18,6 +18,8 @@ from kdad.errors import InputError
 from kdad.images.files.value_range import EIGHT_BITS, TYPE_LIMITS, ValueRange, kind_of
 
 _TIFF = (".tif", ".tiff")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # where a PNG says how it lies
 _ALPHA = (1, 2)  # of TIFF's extra samples; 0 says nothing
 
 
@@ -250,8 +252,21 @@ def read_size(path: Path) -> tuple[int, int]:
         return bands.shape[0], bands.shape[1]
     with open_header(path) as file:
         width, height = file.size
-        turned = file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
+        # Pillow decodes a PNG to see what follows its pixels.
+        silent = file.format == "PNG" and "exif" not in file.info and not _has_texts(path)
+        turned = not silent and file.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 lie on their sides
     return (width, height) if turned else (height, width)
+
+
+def _has_texts(path: Path) -> bool:
+    """Return whether a PNG file has texts or EXIF anywhere, by the kinds of its chunks: no pixel is decoded."""
+    with path.open("rb") as file:
+        file.seek(len(_PNG_SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            if head[4:] in _PNG_TEXTS:
+                return True
+            file.seek(int.from_bytes(head[:4]) + 4, 1)  # its content, and its checksum
+    return False
 
 
 def known_size(path: Path) -> tuple[int, int] | None:
