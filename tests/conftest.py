@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import settings
 from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
+from kdad.images import natural_pool
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
 from kdad.tracking import uploader
@@ -110,6 +111,21 @@ def _waits_for_mlflow_end_in_time() -> Iterator[None]:
     # A run of a second would wait another tenth until it sees that all is written.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(uploader, "_LOOK", 0.02)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_has_to_survive_a_power_cut() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("os.fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _photographs_are_decoded_once() -> Iterator[None]:
+    # Each pool of natural images keeps those that it has read; tests make many of the same few photographs.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(natural_pool, "decode_image", lru_cache(20)(natural_pool.decode_image))
         yield
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 import pytest
-from kedro.framework.project import configure_project, settings
 from pydantic import BaseModel
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
+from kdad.project import LOADER_ARGS
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
 from kdad.project.session import KNOWN, check_pipelines
 from parameter_blocks import base_parameters, inner_model
@@ -68,9 +68,8 @@ def test_every_block_of_every_system_has_a_place_in_the_base():
 @pytest.fixture(scope="module", params=[*ENVIRONMENTS, "local"])
 def loader(request) -> RunConfigLoader:
     """The configuration of each environment, read once."""
-    configure_project("kdad")
     given = NEEDED.get(request.param, {})
-    return RunConfigLoader(str(CONF), env=request.param, runtime_params=given, **settings.CONFIG_LOADER_ARGS)
+    return RunConfigLoader(str(CONF), env=request.param, runtime_params=given, **LOADER_ARGS)
 
 
 @pytest.mark.sample(3)

@@ -3,18 +3,17 @@
 from graphlib import TopologicalSorter
 
 import pytest
-from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
 
 from kdad.pipeline_registry import register_pipelines
+from kdad.project import LOADER_ARGS
 from kdad.project.configuration import RunConfigLoader
 from projects import PROJECT
 
 
 @pytest.fixture(scope="module")
 def loader() -> RunConfigLoader:
-    configure_project("kdad")
-    return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+    return RunConfigLoader(str(PROJECT / "conf"), env="test", **LOADER_ARGS)
 
 
 def layers_after(pipeline, layer_of) -> dict[str, set[str]]:

@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
 from kedro.pipeline import Pipeline
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.experiments.plan import ablation_of
 from kdad.pipeline_registry import register_pipelines
+from kdad.project import LOADER_ARGS
 from kdad.project.configuration import RunConfigLoader
 from kdad.project.session import KNOWN, PLANNED, checked_blocks
 from projects import PROJECT, STANDING
@@ -55,8 +55,7 @@ def registered() -> dict[str, Pipeline]:
 @pytest.fixture(scope="module")
 def resolver() -> CatalogConfigResolver:
     """The entries of the catalog."""
-    configure_project("kdad")
-    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+    loader = RunConfigLoader(str(PROJECT / "conf"), env="test", **LOADER_ARGS)
     return CatalogConfigResolver(loader["catalog"], {})
 
 

@@ -7,11 +7,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from kedro.framework.project import configure_project, settings
 from PIL import Image
 
 from kdad.parameters.strict import flatten
 from kdad.pipeline_registry import register_pipelines
+from kdad.project import LOADER_ARGS
 from kdad.project.configuration import RunConfigLoader, block_model
 from kdad.project.given_parameters import parse_parameters
 from kdad.scoring.threshold import quantile_threshold
@@ -40,8 +40,7 @@ COMMANDS = sorted(
 
 @pytest.fixture(scope="module")
 def loader() -> RunConfigLoader:
-    configure_project("kdad")
-    return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+    return RunConfigLoader(str(PROJECT / "conf"), env="test", **LOADER_ARGS)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import warnings
 
 import pytest
-from kedro.framework.project import configure_project, settings
 from kedro.io import CatalogConfigResolver
 from kedro.pipeline import Pipeline
 from kedro_viz.models.flowchart.node_metadata import TaskNodeMetadata
@@ -12,14 +11,14 @@ from kedro_viz.models.flowchart.nodes import GraphNode
 from kdad.detectors.registry import SYSTEMS
 from kdad.pipeline_registry import register_pipelines
 from kdad.pipelines import BoxedNode
+from kdad.project import LOADER_ARGS
 from kdad.project.configuration import RunConfigLoader
 from projects import PROJECT
 
 
 @pytest.fixture(scope="module")
 def loader() -> RunConfigLoader:
-    configure_project("kdad")
-    return RunConfigLoader(str(PROJECT / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)
+    return RunConfigLoader(str(PROJECT / "conf"), env="test", **LOADER_ARGS)
 
 
 @pytest.fixture(scope="module")

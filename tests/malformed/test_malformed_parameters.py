@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any
 
 import pytest
-from kedro.framework.project import configure_project, settings
 
+from kdad.project import LOADER_ARGS
 from kdad.project.command_line import CommandLineError
 from kdad.project.configuration import RunConfigLoader, block_model, check_names, check_values
 from parameter_blocks import base_parameters
@@ -122,8 +122,7 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path, content):
     (tmp_path / "conf/base").mkdir()
     (tmp_path / "conf/base/parameters.yml").write_text("seed: 0\n")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    configure_project("kdad")
     with pytest.raises(CommandLineError) as caught:
-        loader = RunConfigLoader(str(tmp_path / "conf"), env="broken", **settings.CONFIG_LOADER_ARGS)
+        loader = RunConfigLoader(str(tmp_path / "conf"), env="broken", **LOADER_ARGS)
         loader["parameters"]
     assert str(path) in str(caught.value)

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import yaml
 from kedro.framework.cli.utils import KedroCliError
-from kedro.framework.project import configure_project, settings
 from kedro.io import AbstractDataset, DatasetError
 
 from kdad.detectors.registry import SYSTEMS
 from kdad.networks.source import build_source
 from kdad.parameters.written_names import unescape_placeholders
+from kdad.project import LOADER_ARGS
 from kdad.project.command_line import CommandLineError
 from kdad.project.configuration import RunConfigLoader, block_model, check_types, check_values, wrong_entry
 from kdad.project.places import reserve
@@ -26,8 +26,7 @@ NEEDED = {
 
 
 def loader(env: str = "test", **runtime_params) -> RunConfigLoader:
-    configure_project("kdad")
-    return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS)
+    return RunConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **LOADER_ARGS)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +196,7 @@ def test_two_variants_of_one_name_are_an_error(project):
     text = path.read_text()
     path.write_text(text.replace("        last_2:\n", "        last_1:\n", 1))
     with pytest.raises(KedroCliError, match=r"ablation\.yml: 'last_1' is there twice, in lines"):
-        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+        RunConfigLoader(str(project / "conf"), env="test", **LOADER_ARGS)["parameters"]
 
 
 def test_parameters_changed_by_who_asked_for_them_are_not_the_sessions():
@@ -226,7 +225,7 @@ def test_a_dollar_and_a_brace_in_a_name_stand_for_themselves():
 def test_a_mistake_in_mlflow_yml_is_one_message(project, text, said):
     (project / "conf/test/mlflow.yml").write_text(text)
     with pytest.raises(KedroCliError, match=r"mlflow\.yml cannot be used") as caught:
-        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["mlflow"]
+        RunConfigLoader(str(project / "conf"), env="test", **LOADER_ARGS)["mlflow"]
     assert said in str(caught.value)
 
 
@@ -234,11 +233,11 @@ def test_a_key_that_is_there_twice_is_named_with_its_file_and_lines(project):
     path = project / "conf/test/parameters.yml"
     path.write_text("seed: 1\ncloner:\n  training: {epochs: 2}\n\nseed: 2\n")
     with pytest.raises(KedroCliError) as caught:
-        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+        RunConfigLoader(str(project / "conf"), env="test", **LOADER_ARGS)["parameters"]
     assert str(caught.value).splitlines()[1:] == [f"  {path}: 'seed' is there twice, in lines 1 and 5; keep one"]
     path.write_text("cloner: {training: {epochs: 2, epochs: 3}}\n")
     with pytest.raises(KedroCliError) as caught:
-        RunConfigLoader(str(project / "conf"), env="test", **settings.CONFIG_LOADER_ARGS)["parameters"]
+        RunConfigLoader(str(project / "conf"), env="test", **LOADER_ARGS)["parameters"]
     assert str(caught.value).splitlines()[1:] == [f"  {path}: 'epochs' is there twice, in lines 1 and 1; keep one"]
 
 

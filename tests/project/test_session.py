@@ -11,6 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_viz.models.flowchart.node_metadata import TaskNodeMetadata
 from kedro_viz.models.flowchart.nodes import GraphNode
 
+from kdad.project import LOADER_ARGS
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.configuration import RunConfigLoader
 from kdad.project.session import CheckedSession, check_pipelines, find_pipeline
@@ -23,10 +24,9 @@ def parameters(env: str = "test", **runtime_params) -> dict:
 
 @cache
 def _read(env: str, given: str) -> dict:
-    configure_project("kdad")
-    return RunConfigLoader(
-        str(PROJECT / "conf"), env=env, runtime_params=json.loads(given), **settings.CONFIG_LOADER_ARGS
-    )["parameters"]
+    return RunConfigLoader(str(PROJECT / "conf"), env=env, runtime_params=json.loads(given), **LOADER_ARGS)[
+        "parameters"
+    ]
 
 
 def test_the_default_is_mkd_and_an_inference_may_be_a_watch():
