@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from sqlalchemy import Engine, event
 
 from kdad.images import natural_pool
+from kdad.inference import arrivals
 from kdad.networks.source import Source
 from kdad.networks.weights import load_source
 from kdad.tracking import uploader
@@ -107,10 +108,11 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _waits_for_mlflow_end_in_time() -> Iterator[None]:
-    # A run of a second would wait another tenth until it sees that all is written.
+def _waits_end_in_time() -> Iterator[None]:
+    # A run of a second would wait another tenth until it sees that all is written, and a watch sleeps for a fifth.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(uploader, "_LOOK", 0.02)
+        patched.setattr(arrivals, "_LONGEST_SLEEP", 0.02)
         yield
 
 

@@ -19,7 +19,7 @@ def start(request, tmp_path):
     begun = []
 
     def watch(done=None, **parameters) -> IncomingFiles:
-        chosen = {"polling": request.param, "poll_seconds": 0.02, "settle_seconds": 0.15} | parameters
+        chosen = {"polling": request.param, "poll_seconds": 0.02, "settle_seconds": 0.1} | parameters
         begun.append(IncomingFiles(tmp_path, {} if done is None else done, WatchingParameters(**chosen)))
         return begun[-1]
 
@@ -40,7 +40,7 @@ def _take(arrivals: IncomingFiles, count: int, seconds: float = 5, finish: bool 
     return names
 
 
-def _none(arrivals: IncomingFiles, seconds: float = 0.5) -> bool:
+def _none(arrivals: IncomingFiles, seconds: float = 0.3) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if arrivals.take(3):
@@ -74,7 +74,7 @@ def test_what_comes_later_comes_in_its_order_and_once(tmp_path, start):
 
 
 def test_a_file_is_not_taken_while_it_is_written(tmp_path, start):
-    arrivals = start(settle_seconds=0.4)
+    arrivals = start(settle_seconds=0.3)
     with (tmp_path / "slow.png").open("wb", buffering=0) as file:
         for _ in range(6):
             file.write(b"part")
@@ -149,12 +149,12 @@ def test_a_file_that_is_gone_is_forgotten(tmp_path, start):
 
 
 def test_an_unreadable_file_is_tried_once_more(tmp_path, start):
-    path, arrivals = _write(tmp_path / "a.png"), start(patience_seconds=0.4)
+    path, arrivals = _write(tmp_path / "a.png"), start(patience_seconds=0.3)
     (found,) = _until(arrivals)
     before = time.monotonic()
     assert arrivals.try_again(found)
     (again,) = _until(arrivals)
-    assert time.monotonic() - before >= 0.4 and again == found
+    assert time.monotonic() - before >= 0.3 and again == found
     assert not arrivals.try_again(again)
     arrivals.finish(again)
     _write(path, b"whole")
