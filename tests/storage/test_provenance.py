@@ -1,4 +1,3 @@
-import importlib
 import os
 import subprocess
 import sys
@@ -65,6 +64,12 @@ def test_settings_let_others_look_for_git_quietly():
     assert os.environ["GIT_PYTHON_REFRESH"] == "quiet"
 
 
+def test_to_read_the_code_nothing_of_it_is_imported():
+    code = "import sys; from kdad.storage.provenance import code_digest; code_digest('kdad.detectors.mkd.detector'); "
+    code += "print(sorted({'torch', 'kdad.detectors'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
 _SOURCES = {
     "trial_top": "from kdad.trial_middle import mid\n\n\ndef top():\n    return mid() + 1\n",
     "trial_middle": "import math\n\ndef mid():\n    from kdad import trial_low as low\n    return low.LOW + math.pi\n",
@@ -79,11 +84,8 @@ def digest(tmp_path, monkeypatch):
     monkeypatch.setattr(kdad, "__path__", [*kdad.__path__, str(tmp_path)])
 
     def forget():
-        importlib.invalidate_caches()
-        provenance._path_of.cache_clear()
-        code_digest.cache_clear()
-        for name in _SOURCES:
-            sys.modules.pop(f"kdad.{name}", None)
+        for known in (provenance._path_of, provenance._parsed, code_digest):
+            known.cache_clear()
 
     def of(changed="trial_top", source=None):
         for name, own in _SOURCES.items():

@@ -2,8 +2,8 @@
 
 import ast
 import hashlib
+import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 _PACKAGE = __name__.partition(".")[0]
@@ -33,10 +33,9 @@ def code_digest(*modules: str) -> str:
     Every module that one of them imports, and those that these import, is parsed; names, values and statements count,
     comments, docstrings and layout do not. So a key that holds the digest changes with the code behind a result.
     """
-    sources = {name: _source_of(name) for name in sorted(_reachable(modules))}
     digest = hashlib.sha256()
-    for name, source in sources.items():
-        digest.update(f"{name}\n{meaning_of(source)}\n".encode())
+    for name in sorted(_reachable(modules)):
+        digest.update(f"{name}\n{_parsed(name)[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -63,7 +62,7 @@ def imported_modules(source: str) -> set[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        found |= {name for name in names if name.split(".")[0] == _PACKAGE and _path_of(name) is not None}
+        found |= {name for name in names if _path_of(name) is not None}
     return found
 
 
@@ -73,19 +72,27 @@ def _reachable(modules: tuple[str, ...]) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += imported_modules(_source_of(name))
+            waiting += _parsed(name)[1]
     return found
 
 
-def _source_of(name: str) -> str:
+@cache
+def _parsed(name: str) -> tuple[str, set[str]]:
+    """Return what a module says, and which modules of this package it imports."""
     path = _path_of(name)
-    return "" if path is None else path.read_text(encoding="utf-8")
+    source = "" if path is None else path.read_text(encoding="utf-8")
+    return meaning_of(source), imported_modules(source)
 
 
 @cache
 def _path_of(name: str) -> Path | None:
-    try:
-        spec = find_spec(name)
-    except (ModuleNotFoundError, AttributeError):
+    """Return the file of a module of this package; `find_spec` would import the folders above, and torch with some."""
+    package, *parts = name.split(".")
+    if package != _PACKAGE:
         return None
-    return Path(spec.origin) if spec and spec.origin else None
+    for root in sys.modules[_PACKAGE].__path__:
+        folder = Path(root, *parts)
+        for path in (folder / "__init__.py", folder.with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None
