@@ -54,7 +54,7 @@ def first_run(tmp_path_factory, migrated_database) -> tuple[Path, Counter]:
     project = copy_project(tmp_path_factory.mktemp("project"), migrated_database)
     with pytest.MonkeyPatch.context() as patch:
         counts = count_work(patch)
-        run_pipeline(project, "test", "mkd_ablation", drawn=True, runtime_params=AXES)
+        run_pipeline(project, "test", "mkd_ablation", runtime_params=AXES)
     return project, counts
 
 
@@ -94,7 +94,8 @@ def test_summary_has_every_variant_of_the_chosen_axes(finished):
     assert table.columns.tolist() == ["axis", "variant", "category", "seed", "metric", "value"]
     assert table.groupby("axis")["variant"].nunique().to_dict() == {"loss_terms": 5, "direction_form": 2, "fusion": 4}
     pd.testing.assert_frame_equal(table, pd.read_csv(report_of(finished) / "summary.csv"))
-    assert (report_of(finished) / "mkd_ablation.html").stat().st_size > 50_000
+    page = (report_of(finished) / "mkd_ablation.html").read_text()
+    assert all(name in page for name in {*table["axis"], *table["variant"]})
 
 
 def test_equal_configurations_train_once_and_the_source_sees_each_image_once(first_run):
