@@ -59,12 +59,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is long
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs data or programs that are not here, and say so; files of whole runs come first.
+    """Skip what needs data or programs that are not here, and say so; files of whole runs come first, by their names.
 
-    So the files that workers end with are short ones, and none is waited for by the others.
+    So the files that workers end with are short ones, and none is waited for by the others. Files of one folder, which
+    share what a session makes once, do not begin together on two workers.
     """
     _leave_to_long_tests(items)
-    items.sort(key=lambda item: item.path.parent.name not in _WHOLE_RUNS)
+    items.sort(key=lambda item: (item.path.parent.name not in _WHOLE_RUNS, item.path.name))
     missing = {
         "real_data": None if (SHARED / "weights").is_dir() else "needs ../shared",
         "browser": None
