@@ -17,10 +17,7 @@ def test_the_answers_are_each_ones_own_and_batches_are_bounded(predictor):
     async def ask() -> list[float]:
         batcher = Batcher(predictor, 4, Threads())
         asked = [batcher.predict([image(row / 100), image(row / 100 + 0.5)]) for row in range(10)]
-        tasks = [asyncio.create_task(one) for one in asked]
-        await asyncio.sleep(0)  # all wait before anything is predicted
-        batcher.start()
-        found = await asyncio.gather(*tasks)
+        found = await asyncio.gather(*asked)  # all wait before anything is predicted
         await batcher.stop()
         return [prediction.score for pair in found for prediction in pair]
 
@@ -33,7 +30,6 @@ def test_the_answers_are_each_ones_own_and_batches_are_bounded(predictor):
 def test_one_that_comes_alone_does_not_wait(predictor):
     async def ask() -> None:
         batcher = Batcher(predictor, 8, Threads())
-        batcher.start()
         for _ in range(3):
             await batcher.predict([image(0.1)])
         await batcher.stop()
@@ -53,7 +49,6 @@ def test_what_was_given_up_is_left_out(predictor):
 
     async def ask() -> None:
         batcher = Batcher(predictor, 8, Threads())
-        batcher.start()
         first = asyncio.create_task(batcher.predict([image(0.1)]))
         await asyncio.sleep(0.05)
         given_up = [asyncio.create_task(batcher.predict([image(0.2)] * 3)) for _ in range(2)]
@@ -81,7 +76,6 @@ def test_a_defect_reaches_those_who_wait_and_the_next_are_predicted(predictor):
 
     async def ask() -> float:
         batcher = Batcher(predictor, 8, Threads())
-        batcher.start()
         with pytest.raises(RuntimeError, match="no memory"):
             await batcher.predict([image(0.1), image(0.2)])
         (found,) = await batcher.predict([image(0.25)])

@@ -70,7 +70,7 @@ def create_app(
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        served.start()
+        served.is_ready = True
         with _reloading_on_signal(served):
             yield
         await served.stop()

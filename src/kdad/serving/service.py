@@ -62,18 +62,14 @@ class Threads:
 class Batcher:
     """Scores images `(3, H, W)` of many requests by one predictor in one thread, up to `size` at once, in their order.
 
-    Nothing is waited for: what has come while a batch was scored is the next one. An image whose request was given up
-    is left out.
+    It begins with the first request. Nothing is waited for: what has come while a batch was scored is the next one. An
+    image whose request was given up is left out.
     """
 
     def __init__(self, predictor: Predictor, size: int, threads: Threads) -> None:
-        self._predictor, self._size, self._threads = predictor, size, threads
+        self.predictor, self._size, self._threads = predictor, size, threads
         self._waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future]] = asyncio.Queue()
         self._task: asyncio.Task | None = None
-
-    def start(self) -> None:
-        """Begin to predict, in the running event loop."""
-        self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """End after the batch that is being predicted."""
@@ -83,6 +79,8 @@ class Batcher:
 
     async def predict(self, images: list[np.ndarray]) -> list[Prediction]:
         """Predict images of one request; raises what the predictor raised."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         predictions = [asyncio.get_running_loop().create_future() for _ in images]
         for one in zip(images, predictions, strict=True):
             self._waiting.put_nowait(one)
@@ -104,7 +102,7 @@ class Batcher:
     async def _predict_batch(self, batch: list[tuple[np.ndarray, asyncio.Future]]) -> None:
         images = torch.from_numpy(np.stack([image for image, _ in batch]))
         try:
-            found = await self._threads.predict(self._predictor.predict_batch, images)
+            found = await self._threads.predict(self.predictor.predict_batch, images)
         except Exception as error:
             logger.exception("a batch of %d images could not be predicted", len(batch))
             found = [error] * len(batch)
@@ -129,15 +127,9 @@ class Service:
         self._seen = predictor.seen
         with_digests = limits.audit is not None or bool(self._seen)
         self._intake = ImageInput(predictor, int(limits.megapixels * 1e6), with_digests)
-        self._deciders: dict[str, Predictor] = {}  # of the categories that were asked for
-        self._batchers = {predictor: Batcher(predictor, limits.batch_size, threads)}
+        self._batchers: dict[str | None, Batcher] = {}  # of the categories that were asked for; None: of all
         self._about = {"detector": name, "detector_digest": predictor.digest}
         self._inside, self._is_dropped = 0, False
-
-    def start(self) -> None:
-        """Begin to predict, in the running event loop."""
-        for batcher in self._batchers.values():
-            batcher.start()
 
     def version(self) -> dict[str, Any]:
         """Return which detector it is, as JSON."""
@@ -147,7 +139,7 @@ class Service:
 
     async def stop(self) -> None:
         """End after what is being predicted."""
-        for batcher in self._batchers.values():
+        for batcher in list(self._batchers.values()):
             await batcher.stop()
 
     async def drop(self) -> None:
@@ -169,20 +161,20 @@ class Service:
 
     async def invoke(self, body: bytes) -> list[dict[str, Any]]:
         """Answer the rows of a body of MLflow's."""
-        prepared, decider, wanted = await self._threads.decode(self._prepare_rows, body)
-        found = await self._predict(prepared, decider)
-        return await self._threads.decode(self._answer_rows, found, prepared, wanted, decider)
+        prepared, batcher, wanted = await self._threads.decode(self._prepare_rows, body)
+        found = await batcher.predict([one.image for one in prepared])
+        return await self._threads.decode(self._answer_rows, found, prepared, wanted, batcher.predictor)
 
     async def predict_file(
-        self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None = None
+        self, body: bytes, kind: str, with_map: bool, with_pictures: bool, category: str | None
     ) -> dict[str, Any]:
         """Answer a body of one image file, of the Content-Type `kind`; `with_pictures` adds what the page shows."""
-        prediction, prepared = await self._predict_body(body, kind, with_pictures, self._decider(category))
+        prediction, prepared = await self._predict_body(body, kind, with_pictures, self._batcher(category))
         return await self._threads.decode(self._answer_file, prediction, prepared, with_map, with_pictures)
 
     async def teach(self, body: bytes, kind: str, who: str) -> dict[str, Any]:
         """Keep a body of one image file that somebody says is good; it counts as no prediction."""
-        prediction, prepared = await self._predict_body(body, kind, True, self.predictor)
+        prediction, prepared = await self._predict_body(body, kind, True, self._batcher(None))
         prediction.require_finite()
         said = numbers_of(prediction)
         facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, **said, **self._about}
@@ -191,38 +183,29 @@ class Service:
         is_new = await self._threads.decode(keep_good, folder, name, prepared.content, facts)
         return {"file": name, "new": is_new, **said}
 
-    async def _predict_body(
-        self, body: bytes, kind: str, keep: bool, decider: Predictor
-    ) -> tuple[Prediction, Prepared]:
+    async def _predict_body(self, body: bytes, kind: str, keep: bool, batcher: Batcher) -> tuple[Prediction, Prepared]:
         content = file_of_form(body, kind) if kind.lower().startswith("multipart/") else body
         prepared = await self._threads.decode(partial(self._intake.prepare, content, keep=keep))
-        (prediction,) = await self._predict([prepared], decider)
+        (prediction,) = await batcher.predict([prepared.image])
         return prediction, prepared
 
-    async def _predict(self, prepared: list[Prepared], decider: Predictor) -> list[Prediction]:
-        if decider not in self._batchers:
-            self._batchers[decider] = Batcher(decider, self._limits.batch_size, self._threads)
-            self._batchers[decider].start()
-        return await self._batchers[decider].predict([one.image for one in prepared])
-
-    def _decider(self, category: str | None) -> Predictor:
+    def _batcher(self, category: str | None) -> Batcher:
         """Return what predicts for a category; raises `InputError` for one that the detector has not."""
-        if category is None:
-            return self.predictor
-        if category not in self._deciders:
-            self._deciders.setdefault(category, self.predictor.for_category(category))
-        return self._deciders[category]
+        if category not in self._batchers:
+            predictor = self.predictor if category is None else self.predictor.for_category(category)
+            self._batchers.setdefault(category, Batcher(predictor, self._limits.batch_size, self._threads))
+        return self._batchers[category]
 
-    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Predictor, Wanted]:
+    def _prepare_rows(self, body: bytes) -> tuple[list[Prepared], Batcher, Wanted]:
         """Parse a body and make its images ready, so that of all that wait one at a time is unpacked.
 
-        Returned with them are what decides on them, and what is wanted.
+        Returned with them are what predicts them, and what is wanted.
         """
         until = monotonic() + self._limits.seconds
         values, wanted = parse_invocation(body)
-        decider = self._decider(wanted.category)
+        batcher = self._batcher(wanted.category)
         if wanted.group:
-            decider.threshold.require_groups()
+            batcher.predictor.threshold.require_groups()
         if len(values) > self._limits.images:
             raise TooLargeError(
                 f"the request has {len(values)} images, and at most {self._limits.images} are taken; send "
@@ -234,7 +217,7 @@ class Service:
                 raise TimeoutError
             with naming_row(number):
                 prepared.append(self._intake.prepare(value))
-        return prepared, decider, wanted
+        return prepared, batcher, wanted
 
     def _answer_rows(
         self, found: list[Prediction], prepared: list[Prepared], wanted: Wanted, decider: Predictor
@@ -309,12 +292,6 @@ class Served:
         """Return the service of a name; raises `KeyError` for an unknown one."""
         return self._current[name]
 
-    def start(self) -> None:
-        """Begin to predict, in the running event loop."""
-        for service in self._current.values():
-            service.start()
-        self.is_ready = True
-
     async def stop(self) -> None:
         """End after what is being predicted."""
         self.is_ready = False
@@ -338,7 +315,6 @@ class Served:
                 said = {"before": await self._say(old), "after": await self._say(new)}
             except InputError as error:
                 raise InputError(f"'{name}' is not loaded anew, and the one before goes on: {error}") from error
-            new.start()
             self._current[name] = new
             dropped, self._previous[name] = self._previous.get(name), old
             if dropped is not None:
