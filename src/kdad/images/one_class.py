@@ -87,13 +87,6 @@ class EveryClass(OneClassSet):
             for (part, row), subset in zip(self._places, subsets, strict=True)
         ]
 
-    def table(self) -> "pd.DataFrame":
-        """Return a row an image: id, split (its part) and fingerprint."""
-        import pandas as pd  # late: predicting takes none
-
-        rows = [(sample.id, sample.subset, self.fingerprint(row)) for row, sample in enumerate(self.samples)]
-        return pd.DataFrame(rows, columns=["id", "split", "fingerprint"])
-
     def digest(self) -> str:
         """Return a hash of all images and classes as they were read: that of each image after resizing takes long."""
         return hash_content(b"".join(part.pixels.tobytes() + part.classes.tobytes() for part in self.parts))
