@@ -1,7 +1,6 @@
 """The natural images that a teacher learns from, and the patches and triplets that are cut from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +27,6 @@ _HELD = 256  # decoded images kept
 #: A patch of p pixels is cut after zooming the image's shorter side to this many times p, as in the published training.
 PATCH_ZOOM = (4.0, 16.0)
 _GREY_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Triplets:
-    """Patches `(B, 3, p, p)`: anchors, the same places slightly changed, and places in other images."""
-
-    anchors: Tensor
-    positives: Tensor
-    negatives: Tensor
 
 
 class NaturalPool:
@@ -89,8 +79,8 @@ class NaturalPool:
         """Cut the patches `(B, 3, p, p)` in [0, 1] that a table of `sample` says."""
         return self._cut(places, ("image", "side", "top", "left", "grey"), patch_size)
 
-    def cut_triplets(self, places: "pd.DataFrame", patch_size: int) -> Triplets:
-        """Cut the triplets that a table of `sample` says (Bergmann et al. 2020, section 3.1).
+    def cut_triplets(self, places: "pd.DataFrame", patch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut anchors, positives and negatives `(B, 3, p, p)` that a table says (Bergmann et al. 2020, section 3.1).
 
         A positive is its anchor moved a little, with other luminance and Gaussian noise; a negative comes from another
         image.
@@ -101,7 +91,7 @@ class NaturalPool:
         draws = np.stack([np.random.default_rng(seed).normal(0, 0.02, moved.shape[1:]) for seed in seeds])
         positives = (moved * gain + shift + torch.from_numpy(draws)).clamp(0, 1).float()
         other = ("other_image", "other_side", "other_top", "other_left", "other_grey")
-        return Triplets(self.cut(places, patch_size), positives, self._cut(places, other, patch_size))
+        return self.cut(places, patch_size), positives, self._cut(places, other, patch_size)
 
     def _places(self, rows: np.ndarray, generator: np.random.Generator, zoom: Sequence[float]) -> "pd.DataFrame":
         import pandas as pd  # late: predicting takes none

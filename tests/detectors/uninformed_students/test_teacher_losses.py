@@ -121,8 +121,7 @@ def test_a_table_read_from_a_file_gives_the_same_patches(pool, tmp_path):
     table.to_parquet(tmp_path / "patches.parquet")
     read = part_of(pd.read_parquet(tmp_path / "patches.parquet"), TRAINING, 2)
     first, second = (pool.cut_triplets(rows, 17) for rows in (part_of(table, TRAINING, 2), read))
-    for name in ("anchors", "positives", "negatives"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
+    assert all(map(torch.equal, first, second))
 
 
 _FLOAT32 = Compute(torch.device("cpu"), torch.float32)
@@ -406,9 +405,7 @@ def test_the_other_terms_are_those_of_all_positions():
     found = loss(rows)
     places = loss.places[(loss.places["use"] == "training") & (loss.places["epoch"] == 1)].iloc[rows]
     cut = loss.pool.cut_triplets(places, 24)
-    described = [
-        loss.networks["descriptor"].dense(crops, 4) for crops in (cut.anchors, cut.positives, cut.negatives)
-    ]  # (2, 4, 6, 6) each
+    described = [loss.networks["descriptor"].dense(crops, 4) for crops in cut]  # (2, 4, 6, 6) each
     for crop in range(2):
         each = [
             metric_loss(*(values[crop : crop + 1, :, row, column] for values in described), 3.0).item()

@@ -200,8 +200,7 @@ class TeacherLoss:
         weights = self.parameters
         places = (self._training if self.networks.training else part_of(self.places, VALIDATION)).iloc[rows]
         if weights.metric_weight:
-            cut = self.pool.cut_triplets(places, self.size)
-            images = torch.cat([cut.anchors, cut.positives, cut.negatives])
+            images = torch.cat(self.pool.cut_triplets(places, self.size))
         else:
             images = self.pool.cut(places, self.size)
         with self.compute.autocast():
