@@ -103,10 +103,5 @@ def test_a_kept_spread_that_nothing_can_be_divided_by_is_refused(sd):
         ZScore(mean=0, sd=sd)
 
 
-def test_no_value_is_no_standard():
-    with pytest.raises(ValueError):
-        ZScore.of(ChannelStatistics())
-
-
 def test_values_that_are_not_finite_are_no_error_here():
     assert np.isnan(_of(1.0, np.nan).normalise(np.ones(1)))

@@ -220,42 +220,26 @@ class ChannelStatistics:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mean: np.ndarray | None = None
-        self._squares: np.ndarray | None = None
+        #: Of each channel `(C,)`.
+        self.mean = self._squares = np.zeros(())
 
     def update(self, array: np.ndarray) -> None:
-        """Take in the values of `array` `(B, C, H, W)`; raises `ValueError` when C differs from earlier batches."""
+        """Take in the values of `array` `(B, C, H, W)`, as many channels as before."""
         axes = (0, *range(2, array.ndim))
         count = array.size // array.shape[1]
         if not count:
             return
         mean, squares = array.mean(axis=axes, dtype=np.float64), array.var(axis=axes, dtype=np.float64) * count
-        if self._mean is None:
-            self.count, self._mean, self._squares = count, mean, squares
-            return
-        if mean.shape != self._mean.shape:
-            raise ValueError(f"{len(mean)} channels cannot be combined with {len(self._mean)}")
         total = self.count + count
-        difference = mean - self._mean
-        self._mean = self._mean + difference * (count / total)
+        difference = mean - self.mean
+        self.mean = self.mean + difference * (count / total)
         self._squares = self._squares + squares + difference**2 * (self.count * count / total)
         self.count = total
 
     @property
-    def mean(self) -> np.ndarray:
-        """The mean of each channel `(C,)`; raises `ValueError` before any value was taken in."""
-        self._need_values()
-        return self._mean
-
-    @property
     def sd(self) -> np.ndarray:
-        """The standard deviation of each channel `(C,)`, dividing by the count; raises as `mean` does."""
-        self._need_values()
+        """The standard deviation of each channel `(C,)`, dividing by the count."""
         return np.sqrt(self._squares / self.count)
-
-    def _need_values(self) -> None:
-        if not self.count:
-            raise ValueError("no values were taken in")
 
 
 def measure_channels(images: ImageSet, rows: np.ndarray) -> dict[str, Any]:

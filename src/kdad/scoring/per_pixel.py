@@ -34,7 +34,7 @@ class ZScore(StrictModel):
 
     @classmethod
     def of(cls, values: ChannelStatistics) -> "ZScore":
-        """Return that of values taken in as one channel; raises `ValueError` where there was none."""
+        """Return that of values taken in as one channel."""
         # Unchecked: of values that are not finite it is not either, and whoever maps images names the one.
         return cls.model_construct(mean=values.mean.item(), sd=values.sd.item() or 1.0)
 
