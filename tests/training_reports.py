@@ -55,6 +55,7 @@ def report(maps: bool = True) -> dict[str, Any]:
             mask=lambda place: square if test["label"][place] else np.zeros_like(square),
             maps=stack if maps else None,
             limits=(1.0, 2.0) if maps else None,
+            size=(SIDE, SIDE),
         ),
         "figures": {"Losses by epoch": svg_of(draw_loss_curves(history))},
         "facts": [("seed", "0"), ("command", "kedro run <x>")],

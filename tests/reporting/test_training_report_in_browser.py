@@ -163,7 +163,8 @@ def test_a_thousand_images_open_within_three_seconds_and_scroll(browser, tmp_pat
     mask = np.zeros((side, side), bool)
     mask[40:90, 50:80] = True
     maps = np.repeat(gaussian_filter(rng.random((8, side, side), dtype=np.float32), (0, 6, 6)), count // 8, axis=0)
-    pictures = TestPictures(lambda n: rough[n % 8], lambda n: mask, maps, (float(maps.min()), float(maps.max())))
+    limits = float(maps.min()), float(maps.max())
+    pictures = TestPictures(lambda n: rough[n % 8], lambda n: mask, maps, limits, (side, side))
     file = tmp_path / "report.html"
     file.write_text(render_training_report(**given | {"scores": scores, "pictures": pictures}), encoding="utf-8")
     assert file.stat().st_size < 30e6

@@ -149,7 +149,8 @@ def render_report(
     rows = split.rows("test")
     maps = split.test_maps(anomaly_maps[methods[0]]) if methods else None
     limits = detector.colour_limits if methods else None
-    pictures = TestPictures(lambda position: image_set.image(rows[position]), ground_truth.shown, maps, limits)
+    shown = ground_truth.shown, maps, limits, image_set.size
+    pictures = TestPictures(lambda position: image_set.image(rows[position]), *shown)
     figures = {"Losses by epoch": loss_figure}
     if metrics["localisation"]:  # the curve of images alone is drawn by the page itself, as the threshold moves on it
         figures = {"ROC curves": roc_figure, "Per-region overlap": pro_figure} | figures

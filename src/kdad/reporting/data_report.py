@@ -20,7 +20,7 @@ from kdad.images.checks import across_parts, contradicting, told_by_files
 from kdad.images.splits import PARTS, whole_name
 from kdad.parameters.written_names import printable
 from kdad.reporting.html import embedded, render_html
-from kdad.reporting.overlays import encode_picture, thumbnail
+from kdad.reporting.overlays import encode_picture, picture_of, thumbnail
 from kdad.reporting.training_report import picture_side
 
 _SHOWN_PAIRS = 200
@@ -198,8 +198,7 @@ class _Pictures:
 
     @cache  # noqa: B019  # as long as the page is made
     def _source(self, row: int) -> str:
-        pixels = np.rint(self._image(row).transpose(1, 2, 0) * 255).astype(np.uint8)
-        picture = thumbnail(Image.fromarray(pixels), self._side)
+        picture = thumbnail(picture_of(self._image(row)), self._side)
         mask = self._mask(row) if self._images["mask_pixels"].iloc[row] > 0 else None
         picture = picture if mask is None else outline(picture, mask)
         return embedded(encode_picture(picture, "JPEG", quality=85, subsampling=0), "jpeg")

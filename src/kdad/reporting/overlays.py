@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
 
 #: Colours of anomaly maps: dark blue is normal, yellow is anomalous, even in luminance.
@@ -24,6 +25,11 @@ def encode_picture(picture: Image.Image, form: str = "PNG", **options: Any) -> b
     buffer = io.BytesIO()
     picture.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def picture_of(image: np.ndarray) -> Image.Image:
+    """Return an image `(3, H, W)` in [0, 1] as a picture."""
+    return Image.fromarray(np.rint(np.moveaxis(image, 0, -1) * 255).astype(np.uint8))
 
 
 def overlay_heat(image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float]) -> Image.Image:
@@ -61,6 +67,15 @@ def overlay_placed(
     whole = overlay_heat(image * np.float32(_UNSEEN), None, limits).convert("L").convert("RGB")
     whole.paste(predicted, (seen.left, seen.top))
     return whole
+
+
+def small_overlay(
+    image: np.ndarray, anomaly_map: np.ndarray | None, limits: tuple[float, float], placement: Placement | None
+) -> Image.Image:
+    """Return the same of the image reduced to a thumbnail."""
+    width, height = thumbnail_size(image.shape[2], image.shape[1])
+    placement = placement and placement.of_size(height, width)
+    return overlay_placed(resize_image(image, (height, width)), anomaly_map, limits, placement)
 
 
 def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

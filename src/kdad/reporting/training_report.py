@@ -16,7 +16,7 @@ from kdad.metrics.names import METRICS
 from kdad.parameters.written_names import printable
 from kdad.reporting.console import category_rows
 from kdad.reporting.html import embedded_svg, render_html
-from kdad.reporting.overlays import encode_picture, heat_table, thumbnail
+from kdad.reporting.overlays import encode_picture, heat_table, picture_of, thumbnail
 from kdad.reporting.threshold_remarks import metric_tiles, missed_most, promise_tile, rate_intervals
 from kdad.scoring.threshold import Threshold
 
@@ -31,7 +31,7 @@ _QUALITY = 80
 class TestPictures:
     """The test images of a page, by position: `image(i)` `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` bool or None.
 
-    `maps` `(N, H, W)` are the smoothed ones of the first method, None for a system without; `limits` are the values
+    Their `size` is (H, W). `maps` `(N, H, W)` are the smoothed ones of the first method, None for a system without; `limits` are the values
     that get the first and the last colour.
     """
 
@@ -41,6 +41,7 @@ class TestPictures:
     mask: Callable[[int], np.ndarray | None]
     maps: np.ndarray | None
     limits: tuple[float, float] | None
+    size: tuple[int, int]
 
 
 def render_training_report(
@@ -60,7 +61,7 @@ def render_training_report(
     """
     threshold = Threshold.model_validate(metrics["threshold"])
     test = scores[scores["split"] == "test"].reset_index(drop=True)
-    height, width = pictures.image(0).shape[1:] if len(test) else (1, 1)
+    height, width = pictures.size
     return render_html(
         "kdad.reporting",
         "training_report",
@@ -128,8 +129,7 @@ def picture_side(count: int) -> int:
 
 
 def _jpeg(image: np.ndarray, side: int) -> str:
-    pixels = np.rint(np.moveaxis(image, 0, -1) * 255).astype(np.uint8)
-    return _encode(thumbnail(Image.fromarray(pixels), side), "JPEG", quality=_QUALITY)
+    return _encode(thumbnail(picture_of(image), side), "JPEG", quality=_QUALITY)
 
 
 def _heat_file(anomaly_map: np.ndarray, limits: tuple[float, float]) -> str:

@@ -17,14 +17,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 
 from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import Prediction, Predictor, colour_limits_of
 from kdad.errors import InputError
 from kdad.images.files.decoding import resize_image
 from kdad.parameters.blocks import ServingParameters
-from kdad.reporting.overlays import overlay_placed, thumbnail_size
+from kdad.reporting.overlays import overlay_placed, picture_of, thumbnail_size
 from kdad.serving.intake import ImageInput, Prepared, TooLargeError, file_of_form
 from kdad.serving.metrics import ScoreCounts
 from kdad.serving.records import keep_good, write_judgement
@@ -254,8 +253,7 @@ def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> di
     height, width = original.shape[1:]
     across, down = thumbnail_size(width, height, _SIDE)
     small = resize_image(original, (down, across))
-    picture = Image.fromarray(np.rint(np.moveaxis(small, 0, -1) * 255).astype(np.uint8))
-    said = {"height": height, "width": width, "picture": base64_png(picture), "heat": None}
+    said = {"height": height, "width": width, "picture": base64_png(picture_of(small)), "heat": None}
     if prediction.map is not None:
         limits = predictor.colour_limits or colour_limits_of(prediction.map)
         placement = prepared.placement.of_size(down, across)
