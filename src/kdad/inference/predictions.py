@@ -18,14 +18,13 @@ from rich.progress import TextColumn
 from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
 from kdad.errors import InputError, first_of
-from kdad.images.files.decoding import resize_image
 from kdad.images.files.fitting import Placement
 from kdad.images.folder import hash_file
 from kdad.images.layouts.layout import FoundImages, group_of_name
 from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
-from kdad.reporting.overlays import overlay_placed, thumbnail, thumbnail_size
+from kdad.reporting.overlays import overlay_placed, small_overlay, thumbnail
 from kdad.scoring.threshold import MarkedRegion, Threshold
 from kdad.storage.replacing import is_taken, link_or_copy, put_back, replacing
 
@@ -183,9 +182,7 @@ class PredictedFiles:
             drawn.save(self._folder / heat_map, compress_level=_FAST)
             small = thumbnail(drawn)
         else:
-            width, height = thumbnail_size(image.shape[2], image.shape[1])
-            reduced, placement = resize_image(image, (height, width)), placement and placement.of_size(height, width)
-            small = overlay_placed(reduced, anomaly_map, self._limits, placement)
+            small = small_overlay(image, anomaly_map, self._limits, placement)
         (self._folder / "thumbnails").mkdir(exist_ok=True)
         small.save(self._folder / places["thumbnail"])
         return places

@@ -24,11 +24,10 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from PIL import Image
 
 from kdad.detectors.predictor import FilePrediction, colour_limits_of
-from kdad.images.files.decoding import resize_image
 from kdad.parameters.written_names import printable, shorten_name
 from kdad.reporting.heat_maps import are_ratios
 from kdad.reporting.html import embedded, embedded_figure, render_html
-from kdad.reporting.overlays import encode_picture, overlay_placed, thumbnail_size
+from kdad.reporting.overlays import encode_picture, small_overlay, thumbnail_size
 from kdad.reporting.style import ANOMALOUS, INK, MUTED, NORMAL, draw_message, drawable, new_figure, plain_axes
 from kdad.reporting.threshold_remarks import metric_tiles
 
@@ -106,7 +105,7 @@ def render_predictions(
         figure=figure and embedded_figure(figure),
         has_labels=has_labels,
         predicted=[_predicted(records[position], ratios, has_labels) for position in _by_score(table)],
-        unreadable=[{**path_parts(record), "problem": _text(record["problem"]) or "unknown"} for record in unreadable],
+        unreadable=[{**path_parts(record), "problem": printable(record["problem"])} for record in unreadable],
     )
 
 
@@ -142,10 +141,6 @@ def path_parts(record: dict[str, Any]) -> dict[str, str]:
 def _link(path: str | None) -> str | None:
     """Quote a relative path as it is on disk, also one whose bytes are no UTF-8; None where there is no file."""
     return None if pd.isna(path) else quote(os.fsencode(path))
-
-
-def _text(value: str | None) -> str:
-    return "" if pd.isna(value) else printable(value)
 
 
 def _number(value: float | None, form: str) -> str:
@@ -191,13 +186,10 @@ def _importance(row: Any) -> tuple[bool, float]:
 
 
 def _draw(predicted: FilePrediction, limits: tuple[float, float] | None) -> bytes:
-    image, anomaly_map, placement = predicted.image, predicted.prediction.map, predicted.placement
-    width, height = thumbnail_size(image.shape[2], image.shape[1])
+    anomaly_map = predicted.prediction.map
     if limits is None:
         limits = (0.0, 1.0) if anomaly_map is None else colour_limits_of(anomaly_map)
-    small = resize_image(image, (height, width))
-    picture = overlay_placed(small, anomaly_map, limits, placement and placement.of_size(height, width))
-    return encode_picture(picture)
+    return encode_picture(small_overlay(predicted.image, anomaly_map, limits, predicted.placement))
 
 
 def render_comparison(
