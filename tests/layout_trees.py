@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdad.images.folder import FileSet
+from kdad.images.folder import FolderSet
 from kdad.images.registry import open_image_set
 from kdad.parameters.dataset import DatasetParameters
 
@@ -40,13 +40,13 @@ def numbered(folder: str, count: int, ending: str = ".png") -> list[str]:
     return [f"{folder}/{number:03d}{ending}" for number in range(count)]
 
 
-def open_set(root: Path, category: str | None = None, name: str = "folder", **settings) -> FileSet:
+def open_set(root: Path, category: str | None = None, name: str = "folder", **settings) -> FolderSet:
     """Open the set at `root`, at 16 x 16 pixels."""
     block = {"name": name, "root": str(root), "category": category, "image_size": 16} | settings
     return open_image_set(DatasetParameters(**block))
 
 
-def counted(images: FileSet) -> dict[tuple[str, str], int]:
+def counted(images: FolderSet) -> dict[tuple[str, str], int]:
     """Return how many images there are of each part and kind."""
     found: dict[tuple[str, str], int] = {}
     for sample in images.samples:
@@ -55,6 +55,6 @@ def counted(images: FileSet) -> dict[tuple[str, str], int]:
     return found
 
 
-def masked(images: FileSet) -> list[str]:
+def masked(images: FolderSet) -> list[str]:
     """Return the ids of the images with a mask."""
     return [sample.id for sample in images.samples if sample.has_mask]

@@ -1,7 +1,6 @@
 """Images and masks from files: a folder of them, or a list."""
 
 import hashlib
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -27,7 +26,7 @@ from kdad.images.files.fitting import (
 from kdad.images.files.mask_files import MaskFacts, describe_mask, marks_anything, read_mask, read_masks
 from kdad.images.files.value_range import ValueRange, used_limits
 from kdad.images.image_set import ImageSet, Keep, Sample
-from kdad.images.layouts.layout import IGNORED, ImageFile, Layout, Vocabulary, find_category
+from kdad.images.layouts.layout import IGNORED, ImageFile, Vocabulary, find_category
 from kdad.images.layouts.reading import (
     ask_about_marks,
     ask_for_inverted,
@@ -50,9 +49,10 @@ Cut = Callable[[int, np.ndarray, np.ndarray | None], list[tuple]]
 _ALIGNED_BY = 64  # training images at most are what others are turned to
 
 
-class FileSet(ImageSet):
-    """The files of a layout; ids are paths from its base. `seed` is the run's, by which images are held out.
+class FolderSet(ImageSet):
+    """The files below `root` / `category` (`read_layout`), or those that the CSV file `root` lists (`read_list`).
 
+    Ids are paths from the folder. `seed` is the run's, by which images are held out.
     Raises `InputError` when the layout cannot be understood; what is wrong with single files is in `problems`. What
     reads a file raises `InputError` when it cannot be read.
     """
@@ -66,7 +66,14 @@ class FileSet(ImageSet):
         names = self._names
         words = map(tuple, (names.normal, names.anomalous, names.masks, names.ignore))
         self._vocabulary = Vocabulary(*words, names.anomalous_in_masks or "bright")
-        self._base, self._layout = self._read(parameters, self._vocabulary)
+        said = self._vocabulary, parameters.groups, _region_file(parameters)
+        root = Path(parameters.root).expanduser()
+        if parameters.name == "csv":
+            self._base = root.absolute().parent
+            self._layout = read_list(root.absolute(), parameters.category, *said)
+        else:
+            self._base = find_category(root, parameters.category).absolute()
+            self._layout = read_layout(self._base, *said)
         self._files = self._layout.images
         self._fit, self._range_rule = parameters.fit, parameters.value_range
         self._parameters, self._seed = parameters, seed
@@ -88,10 +95,6 @@ class FileSet(ImageSet):
             )
             for file in self._files
         ]
-
-    @abstractmethod
-    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
-        """Return the base and what lies below it."""
 
     def _read_region(self, parameters: DatasetParameters) -> Region | None:
         if parameters.region is None:
@@ -401,23 +404,6 @@ class FileSet(ImageSet):
 
     def file_digest(self, index: int) -> str:
         return hash_file(self._files[index].path)
-
-
-class FolderSet(FileSet):
-    """The files below `root` / `category` (layouts: `read_layout`)."""
-
-    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
-        base = find_category(Path(parameters.root).expanduser(), parameters.category).absolute()
-        return base, read_layout(base, vocabulary, parameters.groups, _region_file(parameters))
-
-
-class CsvSet(FileSet):
-    """The files that the CSV file `root` lists (columns: `read_csv_list`), of one category where it lists several."""
-
-    def _read(self, parameters: DatasetParameters, vocabulary: Vocabulary) -> tuple[Path, Layout]:
-        file = Path(parameters.root).expanduser().absolute()
-        said = parameters.groups, _region_file(parameters)
-        return file.parent, read_list(file, parameters.category, vocabulary, *said)
 
 
 def _region_file(parameters: DatasetParameters) -> Path | None:

@@ -10,7 +10,7 @@ import numpy as np
 from kdad.errors import InputError
 from kdad.images.drawn import ContaminatedSet, TextureSet
 from kdad.images.files.fitting import Preparation
-from kdad.images.folder import CsvSet, FolderSet
+from kdad.images.folder import FolderSet
 from kdad.images.image_set import ForwardingSet, ImageSet, Keep, PreparedSet
 from kdad.images.layouts.lists import every_category
 from kdad.images.published import CifarSet, DigitSet, ElpvSet, IdxSet
@@ -113,7 +113,7 @@ def open_image_set(parameters: DatasetParameters, seed: int = 0, store: ContentS
         "textures": TextureSet,
         "digits": DigitSet,
         "folder": partial(FolderSet, seed=seed),
-        "csv": partial(CsvSet, seed=seed),
+        "csv": partial(FolderSet, seed=seed),
         "elpv": ElpvSet,
         "mnist": IdxSet,
         "fashion_mnist": IdxSet,

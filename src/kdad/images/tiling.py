@@ -10,7 +10,7 @@ import numpy as np
 
 from kdad.errors import InputError
 from kdad.images.files.fitting import Box, Preparation, Size, fit_image, fit_mask
-from kdad.images.folder import FileSet
+from kdad.images.folder import FolderSet
 from kdad.images.image_set import ImageSet, Keep, Sample, WrappedSet, hash_content
 from kdad.images.layouts.layout import NORMAL
 from kdad.images.splits import tile_name
@@ -122,7 +122,7 @@ class TiledSet(WrappedSet):
 
     is_slow = True
 
-    def __init__(self, images: FileSet, parameters: TileParameters) -> None:
+    def __init__(self, images: FolderSet, parameters: TileParameters) -> None:
         self._images = images
         self.name, self.category, self.size = images.name, images.category, images.size
         self.tiling = Tiling.of(parameters, images.size)

@@ -31,8 +31,8 @@ _QUALITY = 80
 class TestPictures:
     """The test images of a page, by position: `image(i)` `(3, H, W)` in [0, 1], `mask(i)` `(H, W)` bool or None.
 
-    Their `size` is (H, W). `maps` `(N, H, W)` are the smoothed ones of the first method, None for a system without; `limits` are the values
-    that get the first and the last colour.
+    `maps` `(N, H, W)` are the smoothed ones of the first method, None for a system without; `limits` are the values
+    that get the first and the last colour. All are of one `size` (H, W).
     """
 
     __test__ = False  # pytest takes it for tests
