@@ -140,7 +140,9 @@ def split_samples(
     if has_validation and not training:
         raise InputError("there are no normal training images; add some")
     grouped = any(samples[position].group for position in training)
-    names = group_tiles([samples[position].group or samples[position].id for position in training])
+    names: dict[str, list[int]] = {}
+    for position in training:
+        names.setdefault(whole_name(samples[position].group or samples[position].id), []).append(position)
     if not has_validation and len(names) < 2:
         what = "groups of normal training images (dataset.groups)" if grouped else "normal training images"
         raise InputError(f"there are {len(names)} {what}; at least 2 are needed, one to hold out")
@@ -149,8 +151,8 @@ def split_samples(
     last = len(ordered) if max_train is None else held_out + max_train
     for part, chosen in (("validation", ordered[:held_out]), ("unused", ordered[last:])):
         for name in chosen:
-            for place in names[name]:
-                split[training[place]] = part
+            for position in names[name]:
+                split[position] = part
     return split
 
 
@@ -185,14 +187,6 @@ def tile_name(name: str, top: int, left: int) -> str:
 def whole_name(name: str) -> str:
     """Return the name of the image that a tile is of; that of a whole image as it is."""
     return name.partition(_MARK)[0]
-
-
-def group_tiles(names: list[str]) -> dict[str, list[int]]:
-    """Return the places of names by the image that they are, or are a tile of, in the order of `names`."""
-    groups: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        groups.setdefault(whole_name(name), []).append(place)
-    return groups
 
 
 def table_of(images: ImageSet, parts: Sequence[str], is_united: bool = False) -> "pd.DataFrame":
