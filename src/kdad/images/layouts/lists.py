@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -320,19 +319,6 @@ class _RealIad(BaseModel):
     train: list[_Image] = Field(min_length=1)
     test: list[_Image]
 
-    def rows(self, file: Path, part: Literal["train", "test"]) -> list[Row]:
-        normal = self.meta.normal_class
-        return [
-            Row(
-                f"{file}, {part} {number}",
-                image.image_path,
-                NORMAL if image.anomaly_class == normal else image.anomaly_class,
-                image.mask_path or "",
-                part,
-            )
-            for number, image in enumerate(getattr(self, part))
-        ]
-
 
 def find_dagm(base: Path) -> list[Path]:
     """Return the lists of DAGM 2007 in `base`: ``Train/Label/Labels.txt`` and the test's."""
@@ -380,4 +366,15 @@ def read_real_iad(file: Path) -> list[Row]:
         raise InputError(f"{file}: is no list of Real-IAD ({first_message(error)}); fetch it again") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read as JSON ({error}); fetch it again") from error
-    return listed.rows(file, "train") + listed.rows(file, "test")
+    normal = listed.meta.normal_class
+    return [
+        Row(
+            f"{file}, {part} {number}",
+            image.image_path,
+            NORMAL if image.anomaly_class == normal else image.anomaly_class,
+            image.mask_path or "",
+            part,
+        )
+        for part, images in (("train", listed.train), ("test", listed.test))
+        for number, image in enumerate(images)
+    ]
