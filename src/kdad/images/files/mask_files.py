@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kdad.errors import InputError
-from kdad.images.files.decoding import band_file, check_finite, open_upright
+from kdad.images.files.decoding import band_file, check_finite, is_wide, open_upright
 
 Anomalous = Literal["bright", "dark"]
 
@@ -85,7 +85,7 @@ def describe_mask(mask: np.ndarray, resized: np.ndarray) -> MaskFacts:
 
 
 def _marked(image: Image.Image, lossy: bool, path: Path) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
+    if is_wide(image.mode):
         pixels = np.asarray(image)
         check_finite(pixels, str(path))
         return pixels != 0

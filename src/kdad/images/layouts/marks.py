@@ -235,7 +235,7 @@ def read_annotations(files: FoundFiles, images: list[Path], vocabulary: Vocabula
     found = Annotations()
     by_stem: dict[str, list[Path]] = {}
     for path in images:
-        by_stem.setdefault(_stem(path), []).append(path)
+        by_stem.setdefault(_named(path.stem), []).append(path)
     others = [unused.path for unused in files.unused if unused.reason.startswith("no image")]
     named = [path for path in others if path.name.lower() in _CLASSES]
     taken = set(named)
@@ -248,12 +248,12 @@ def read_annotations(files: FoundFiles, images: list[Path], vocabulary: Vocabula
             taken.add(path)
             _read_parts(path, by_stem, found)
             continue
-        if path.suffix.lower() == ".txt" and "labels" not in inside and not (named and _stem(path) in by_stem):
+        if path.suffix.lower() == ".txt" and "labels" not in inside and not (named and _named(path.stem) in by_stem):
             continue
         try:
             parsed = parse(path, classes)
         except InputError as error:
-            if _stem(path) in by_stem or words_of(" ".join([*inside, path.stem])) & _SPEAKING:
+            if _named(path.stem) in by_stem or words_of(" ".join([*inside, path.stem])) & _SPEAKING:
                 found.problems.append(str(error))
                 taken.add(path)
             continue
@@ -267,15 +267,11 @@ def read_annotations(files: FoundFiles, images: list[Path], vocabulary: Vocabula
         for one in annotated:
             _add(one, name == "COCO", files, by_stem, vocabulary, found)
     for unused in files.unused:
-        beside = unused.path.suffix.lower() in _ENDINGS and _stem(unused.path) in by_stem
+        beside = unused.path.suffix.lower() in _ENDINGS and _named(unused.path.stem) in by_stem
         reason = f"not understood as an annotation ({unused.path.suffix.lower()})"
         if unused.path not in taken:
             found.unused.append(Unused(unused.path, reason, True) if beside else unused)
     return found
-
-
-def _stem(path: Path) -> str:
-    return composed(path.stem).lower()
 
 
 def _read_classes(named: list[Path], problems: list[str]) -> list[str]:
@@ -334,7 +330,7 @@ def _add(
 def _annotated_images(one: Annotated, by_path: bool, files: FoundFiles, by_stem: dict[str, list[Path]]) -> list[Path]:
     """Return the images that an annotation may be of; each sign that any of them has decides."""
     said = PurePosixPath(composed(one.image))
-    stem = said.stem.lower() if by_path else _stem(one.file)
+    stem = said.stem.lower() if by_path else _named(one.file.stem)
     wanted = _folders(files.inside(one.file))
     parts = {part_of(word) for word in words_of(one.file.stem)} - {None}
     near = by_stem.get(stem, [])
