@@ -66,7 +66,7 @@ def create_app(
     if isinstance(predictors, Predictor):
         predictors = {ONLY: predictors}
     served, door = Served(predictors, limits, reopen), RateLimit(limits)
-    metrics = ServerMetrics(lambda: door.inside, lambda: [service.counts for _, service in list(served)])
+    metrics = ServerMetrics(lambda: door.inside, lambda: [service.counts for service in list(served.current.values())])
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +89,7 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=limits.origins, allow_methods=["*"], allow_headers=["*"])
 
     def service_of(request: Request) -> Service:
-        return served.find(_known_name(request, served))
+        return served.current[_known_name(request, served)]
 
     async def show_page(request: Request) -> HTMLResponse:
         page = render_page(service_of(request).predictor, limits)
@@ -109,7 +109,7 @@ def create_app(
         return JSONResponse({"status": "ok"})
 
     async def say_version() -> dict[str, Any]:
-        return {"kdad": __version__, "detectors": {name: service.version() for name, service in served}}
+        return {"kdad": __version__, "detectors": {name: one.version() for name, one in served.current.items()}}
 
     async def say_metrics(request: Request) -> Response:
         # In a thread: what drift is tested by is imported when it is first asked for.
@@ -211,7 +211,7 @@ def _add(
 
 def _known_name(request: Request, served: Served) -> str:
     """Return the name of the detector that a path asks for; raises `RefusedError` (404) for an unknown one."""
-    known = [name for name, _ in served]
+    known = list(served.current)
     name = request.path_params.get("name", known[0])
     if name not in known:
         raise RefusedError(404, f"there is no detector '{name}'{nearest_name(name, known)}")
@@ -254,7 +254,7 @@ def _reloading_on_signal(served: Served) -> Iterator[None]:
     loop, tasks = asyncio.get_running_loop(), set()
 
     async def reload_all() -> None:
-        for name, _ in list(served):
+        for name in list(served.current):
             try:
                 await served.reload(name)
             except InputError as error:

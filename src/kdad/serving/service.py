@@ -5,7 +5,7 @@ A server has several by name, each with the one before it: loaded anew, and take
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -263,7 +263,7 @@ def show(prepared: Prepared, prediction: Prediction, predictor: Predictor) -> di
 
 
 class Served:
-    """The services of detectors by name; the first answers where no name is given.
+    """The `current` services of detectors by name; the first answers where no name is given.
 
     `reopen` opens the detector of a name anew, from where it was opened first. A request is answered by the service
     that it began with, wholly; one that is no longer served ends when the last of them is answered.
@@ -278,22 +278,15 @@ class Served:
         self._limits, self._reopen = limits, reopen
         self._threads = Threads()
         share_frozen(list(predictors.values()))
-        self._current = {name: Service(one, limits, name, self._threads) for name, one in predictors.items()}
+        self.current = {name: Service(one, limits, name, self._threads) for name, one in predictors.items()}
         self._previous: dict[str, Service] = {}
         self._changing = asyncio.Lock()
         self.is_ready = False
 
-    def __iter__(self) -> Iterator[tuple[str, Service]]:
-        return iter(self._current.items())
-
-    def find(self, name: str) -> Service:
-        """Return the service of a name; raises `KeyError` for an unknown one."""
-        return self._current[name]
-
     async def stop(self) -> None:
         """End after what is being predicted."""
         self.is_ready = False
-        for service in [*self._current.values(), *self._previous.values()]:
+        for service in [*self.current.values(), *self._previous.values()]:
             await service.stop()
         self._threads.stop()
 
@@ -303,17 +296,17 @@ class Served:
         Returns what both say. Raises `InputError` for one that cannot be used: the old one goes on.
         """
         async with self._changing:
-            old = self._current[name]
+            old = self.current[name]
             try:
                 if self._reopen is None:
                     raise InputError("this server does not know where its detector was opened")
                 predictor = await asyncio.to_thread(self._reopen, name)
-                share_frozen([predictor, *(service.predictor for service in self._current.values())])
+                share_frozen([predictor, *(service.predictor for service in self.current.values())])
                 new = Service(predictor, self._limits, name, self._threads)
                 said = {"before": await self._say(old), "after": await self._say(new)}
             except InputError as error:
                 raise InputError(f"'{name}' is not loaded anew, and the one before goes on: {error}") from error
-            self._current[name] = new
+            self.current[name] = new
             dropped, self._previous[name] = self._previous.get(name), old
             if dropped is not None:
                 await dropped.drop()
@@ -325,9 +318,9 @@ class Served:
         async with self._changing:
             if name not in self._previous:
                 raise InputError(f"'{name}' has not been loaded anew since the server began, so that there is no other")
-            old, new = self._current[name], self._previous[name]
+            old, new = self.current[name], self._previous[name]
             said = {"before": await self._say(old), "after": await self._say(new)}
-            self._current[name], self._previous[name] = new, old
+            self.current[name], self._previous[name] = new, old
             logger.warning("'%s' was taken back: %s", name, said)
             return said
 
