@@ -128,6 +128,7 @@ def test_loss_curves_of_many_terms_take_several_rows():
 def test_loss_curves_of_what_learns_without_epochs_say_so():
     figure = draw_loss_curves(pd.DataFrame(columns=["epoch", "split", "term", "value"]))
     assert [text.get_text() for text in figure.texts] == ["fitted without epochs: no loss"]
+    assert figure.axes  # a notebook shows no figure without
 
 
 def test_softened_distributions_have_a_column_a_temperature_and_a_red_bar_for_the_label():

@@ -118,9 +118,7 @@ def draw_loss_curves(history: pd.DataFrame, title: str = "") -> Figure:
     """
     terms = list(dict.fromkeys(history["term"]))
     if not terms:
-        figure = new_figure(3.9, 3.4)
-        figure.text(0.5, 0.5, "fitted without epochs: no loss", ha="center", va="center", color=INK)
-        return figure
+        return draw_message("fitted without epochs: no loss")
     columns = min(len(terms), _COLUMNS)
     rows = -(-len(terms) // columns)
     figure = titled_figure(3.9 * columns, 3.4 * rows, title)
