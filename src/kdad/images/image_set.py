@@ -193,8 +193,8 @@ class WrappedSet(ForwardingSet):
     def preparation(self) -> Preparation:
         return self._images.preparation
 
-    def problems(self, keep: Keep | None = None) -> list[str]:
-        return self._images.problems(keep)
+    def problems(self) -> list[str]:
+        return self._images.problems()
 
     def known(self) -> dict[str, Any]:
         return self._images.known()
@@ -361,7 +361,7 @@ class PreparedSet(WrappedSet):
         """Return the file's own pixels, decoded now: few are asked for."""
         return self._made_of.own_pixels(index)
 
-    def problems(self, keep: object = None) -> list[str]:
+    def problems(self) -> list[str]:
         """List what is wrong with the files; what is in the store has nothing wrong."""
         try:
             _ = self._kept

@@ -11,7 +11,7 @@ from kdad.errors import InputError
 from kdad.images.drawn import ContaminatedSet, TextureSet
 from kdad.images.files.fitting import Preparation
 from kdad.images.folder import FolderSet
-from kdad.images.image_set import ForwardingSet, ImageSet, Keep, PreparedSet
+from kdad.images.image_set import ForwardingSet, ImageSet, PreparedSet
 from kdad.images.layouts.lists import every_category
 from kdad.images.published import CifarSet, DigitSet, ElpvSet, IdxSet
 from kdad.images.tiling import TiledSet
@@ -78,24 +78,13 @@ class UnitedSet(ForwardingSet):
     def fingerprint(self, index: int) -> str:
         return self._ask("fingerprint", index)
 
-    def problems(self, keep: Keep | None = None) -> list[str]:
-        starts = [0, *self._ends[:-1]]
-        return [
-            f"{name}: {problem}"
-            for name, member, start in zip(self._names, self._members, starts, strict=True)
-            for problem in member.problems(_shifted(keep, start))
-        ]
+    def problems(self) -> list[str]:
+        named = zip(self._names, self._members, strict=True)
+        return [f"{name}: {problem}" for name, member in named for problem in member.problems()]
 
     def remarks(self) -> list[tuple[str, str]]:
         named = zip(self._names, self._members, strict=True)
         return [(f"{title} of {name}", said) for name, member in named for title, said in member.remarks()]
-
-
-def _shifted(keep: Keep | None, start: int) -> Keep | None:
-    """Return `keep` for the rows of a set that begins at `start`."""
-    if keep is None:
-        return None
-    return lambda row, *made: keep(row + start, *made)
 
 
 def open_image_set(parameters: DatasetParameters, seed: int = 0, store: ContentStore | None = None) -> ImageSet:
