@@ -35,7 +35,6 @@ class Arrival:
 class _Waiting:
     stamp: Stamp
     due: float  # when the file counts as complete, if it stays so
-    number: int
 
 
 class IncomingFiles:
@@ -47,9 +46,8 @@ class IncomingFiles:
 
     def __init__(self, folder: Path, done: dict[str, Stamp], parameters: WatchingParameters) -> None:
         self.folder, self._done, self._parameters = folder, done, parameters
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _Waiting] = {}  # in the order in which files were noticed
         self._tried: dict[str, Stamp] = {}
-        self._number = 0
         self._next_scan = 0.0
         self._overfull = False
         self._notices = None if parameters.polling else FileEvents(folder)
@@ -141,17 +139,17 @@ class IncomingFiles:
         self._put(name, stamp, now if closed else now + self._parameters.settle_seconds)
 
     def _put(self, name: str, stamp: Stamp, due: float) -> None:
-        self._number += 1
-        self._waiting[name] = _Waiting(stamp, due, self._number)
+        self._waiting.pop(name, None)
+        self._waiting[name] = _Waiting(stamp, due)
 
     def _complete(self, most: int) -> list[Arrival]:
         now = time.monotonic()
-        due = sorted((one.due, one.number, name) for name, one in self._waiting.items() if one.due <= now)
+        due = [(name, one) for name, one in self._waiting.items() if one.due <= now]
         found: list[Arrival] = []
-        for _, _, name in due:
+        for name, known in sorted(due, key=lambda each: each[1].due):
             if len(found) == most:
                 break
-            path, known = self.folder / name, self._waiting[name]
+            path = self.folder / name
             stamp = self._news(path)
             if stamp == known.stamp:
                 found.append(Arrival(path, name, stamp))
