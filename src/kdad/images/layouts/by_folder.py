@@ -95,13 +95,10 @@ def read_folders(files: FoundFiles, vocabulary: Vocabulary, annotations: Annotat
     if by_marks:
         parts = {file.path: annotations.parts.get(file.path, file.part) for file in listed}
 
-        def folder(path: Path) -> str:
-            return path.parent.name
-
         def is_normal(path: Path) -> bool:
-            return annotations.unmarked_is_normal or plain(folder(path)) in map(plain, vocabulary.normal)
+            return annotations.unmarked_is_normal or plain(path.parent.name) in map(plain, vocabulary.normal)
 
-        label_by_marks(layout, vocabulary, parts, is_normal, folder)
+        label_by_marks(layout, vocabulary, parts, is_normal)
     else:
         _take_annotations(layout, annotations)
     pair_ignored(layout, ignored, files.inside)

@@ -164,13 +164,12 @@ def label_by_marks(
     vocabulary: Vocabulary,
     parts: dict[Path, Subset | None],
     is_normal: Callable[[Path], bool],
-    folder: Callable[[Path], str],
 ) -> None:
     """Call each image of a layout what its masks and its annotation say: without a mark it is normal.
 
-    One without mask and annotation is normal where `is_normal` says so; `folder` is what an answer would name. Where
-    there are parts, anomalous images of the training part are not used; otherwise they are tested. Raises `InputError`
-    with a question about images of which nothing is known.
+    One without mask and annotation is normal where `is_normal` says so. Where there are parts, anomalous images of the
+    training part are not used; otherwise they are tested. Raises `InputError` with a question about images of which
+    nothing is known.
     """
     images, layout.images, silent = layout.images, [], []
     for image in images:
@@ -192,7 +191,7 @@ def label_by_marks(
         raise InputError(
             f"{silent[0]}: has no mask or annotation, as {len(silent) - 1} more of {len(images)} images, and lies "
             "in no folder that says what it is; is it normal? Add an empty one to each normal image or, if all that "
-            f"are not marked are normal, say it: dataset.layout.normal=['{folder(silent[0])}']"
+            f"are not marked are normal, say it: dataset.layout.normal=['{silent[0].parent.name}']"
         )
 
 

@@ -160,7 +160,7 @@ def _by_images(
         reason = "in a folder of masks, where masks lie beside images"
         layout.unused += [Unused(path, reason, True) for path in sorted(in_folders - set(ignored))]
         parts = {path: next(filter(None, map(part_of, files.inside(path))), None) for path in beside}
-        label_by_marks(layout, vocabulary, parts, lambda path: False, lambda path: path.parent.name)
+        label_by_marks(layout, vocabulary, parts, lambda path: False)
         pair_ignored(layout, ignored, files.inside)
         return layout
     layout = read_folders(files, vocabulary, annotations)
