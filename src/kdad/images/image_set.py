@@ -186,10 +186,6 @@ class WrappedSet(ForwardingSet):
         return self._images.most_readers
 
     @property
-    def images_file(self) -> Path | None:
-        return self._images.images_file
-
-    @property
     def preparation(self) -> Preparation:
         return self._images.preparation
 
