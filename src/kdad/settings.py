@@ -19,12 +19,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 from kdad.hooks.errors import MissingInputHook, RunErrorHook  # noqa: E402
 from kdad.hooks.kept_results import KeptResultsHook  # noqa: E402
 from kdad.hooks.places import PlacesHook  # noqa: E402
-from kdad.hooks.run_log import RunLogHook  # noqa: E402
+from kdad.hooks.run_log import RunLogHook, VariantLogHook  # noqa: E402
 from kdad.hooks.run_report import RunReportHook  # noqa: E402
 from kdad.hooks.run_tracking import CurrentRun, RunTrackingHook  # noqa: E402
 from kdad.hooks.stage_lines import StageLinesHook  # noqa: E402
 from kdad.hooks.start_up import StartUpHook, defer_commands  # noqa: E402
-from kdad.hooks.variant_log import VariantLogHook  # noqa: E402
 from kdad.project import LOADER_ARGS  # noqa: E402
 from kdad.project.configuration import RunConfigLoader  # noqa: E402
 from kdad.project.session import CheckedSession  # noqa: E402
