@@ -107,43 +107,30 @@ def create_cases(name: str) -> Pipeline:
     images, planned = own(name, "plans", "categories"), PLANNED[name]
     machine = shared("stores") | blocks("compute", "seed")
     case_inputs = images | machine | own(name, "caches") | blocks("measuring", "reporting", "workers")
+    prepared = own(name, "plans") | shared("stores") | blocks("seed")
+    nodes: list[tuple[str, str, Callable[..., Any], dict[str, str], str | list[str]]] = [
+        ("plan_cases", "ingestion", bind_first(plan_cases, name), blocks("workers", *planned.blocks), f"{name}.plans"),
+        ("prepare_images", "ingestion", prepare_images, prepared, made(name, "categories", "split_table")),
+        ("extract_features", "features", extract_plan_features, images | machine, f"{name}.caches"),
+        *(
+            (f"run_{system}", "fit_and_score", bind_first(run_cases, system), case_inputs, f"{name}.{system}.results")
+            for system in planned.systems
+        ),
+    ]
     return Pipeline(
         [
-            _node(name, bind_first(plan_cases, name), blocks("workers", *planned.blocks), f"{name}.plans"),
-            _node(
-                name,
-                prepare_images,
-                own(name, "plans") | shared("stores") | blocks("seed"),
-                made(name, "categories", "split_table"),
-            ),
-            BoxedNode(
-                extract_plan_features,
-                images | machine,
-                f"{name}.caches",
-                name=f"{name}_extract_features",
-                namespace="features",
-            ),
-            *(
-                BoxedNode(
-                    bind_first(run_cases, system),
-                    case_inputs,
-                    f"{name}.{system}.results",
-                    name=f"{name}_run_{system}",
-                    namespace="fit_and_score",
-                )
-                for system in planned.systems
-            ),
+            BoxedNode(function, inputs, outputs, name=f"{name}_{step}", namespace=box)
+            for step, box, function, inputs, outputs in nodes
         ]
     )
 
 
-def _node(plan: str, function: Callable[..., Any], inputs: dict[str, str], outputs: str | list[str]) -> Node:
-    return BoxedNode(function, inputs, outputs, name=f"{plan}_{function.__name__}", namespace="ingestion")
-
-
-def results_of(name: str) -> list[str]:
-    """Return the names of the data sets that hold the results of each system."""
-    return [f"{name}.{system}.results" for system in PLANNED[name].systems]
+def create_comparison(name: str, node: str, compare: Callable[..., Any], *others: str, makes: str) -> Pipeline:
+    """Run the cases, compare the results of every system in a node of that name, and end with an error for missing."""
+    results = [f"{name}.{system}.results" for system in PLANNED[name].systems]
+    inputs, outputs = [f"{name}.plans", *others, "params:dataset", *results], made(name, *makes.split())
+    compared = BoxedNode(compare, inputs, outputs, name=node, namespace="report")
+    return create_cases(name) + Pipeline([compared, report_missing(name)])
 
 
 def report_missing(name: str) -> Node:
@@ -240,17 +227,9 @@ def describe_bases(plan: Plan) -> str:
 
 def create_baselines() -> Pipeline:
     """Run every baseline, and every system that stands among them, and compare them."""
-    summary = BoxedNode(
-        compare_baselines,
-        inputs=[
-            *("baselines.plans", "baselines.categories", "baselines.place", "params:dataset"),
-            *results_of("baselines"),
-        ],
-        outputs=made("baselines", "table", "metrics_by_method", "sheets", "page", "missing", "detectors"),
-        name="baselines_compare",
-        namespace="report",
-    )
-    return create_cases("baselines") + Pipeline([summary, report_missing("baselines")])
+    makes = "table metrics_by_method sheets page missing detectors"
+    others = "baselines.categories", "baselines.place"
+    return create_comparison("baselines", "baselines_compare", compare_baselines, *others, makes=makes)
 
 
 def compare_baselines(
@@ -289,17 +268,8 @@ def compare_baselines(
 
 def create_paper_tables() -> Pipeline:
     """Run the cases of every system that has a method, and compare them with the papers."""
-    compared = BoxedNode(
-        compare_with_papers,
-        inputs=[
-            *("paper_tables.plans", "paper_results", "params:paper_tables", "params:dataset"),
-            *results_of("paper_tables"),
-        ],
-        outputs=made("paper_tables", "cells", "page", "excerpt", "missing"),
-        name="compare_with_papers",
-        namespace="report",
-    )
-    return create_cases("paper_tables") + Pipeline([compared, report_missing("paper_tables")])
+    others, makes = ("paper_results", "params:paper_tables"), "cells page excerpt missing"
+    return create_comparison("paper_tables", "compare_with_papers", compare_with_papers, *others, makes=makes)
 
 
 def compare_with_papers(
