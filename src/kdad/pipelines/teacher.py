@@ -15,7 +15,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
 from kdad.images.splits import Split
 from kdad.parameters.blocks import ComputeParameters
-from kdad.pipelines import BoxedNode, blocks, ingestion, reporting, shared
+from kdad.pipelines import BoxedNode, blocks, ingestion, made, reporting, shared
 from kdad.pipelines.detector import create_features, create_fitting, create_scoring
 from kdad.reporting.curves import draw_loss_curves
 from kdad.storage.content_store import ContentStore, Stores
@@ -54,26 +54,15 @@ def create_teachers() -> Pipeline:
     """Train the teachers, once images and split are known to fit, and draw their losses."""
     inputs = shared("image_set", "split_table", "stores", "teacher_patches")
     inputs |= blocks(*UninformedStudentsSettings.model_fields, "compute", "seed")
-    history = f"{_SYSTEM}.teacher_loss_history"
-    figure = f"{_SYSTEM}.teacher_loss_figure"
+    frozen, history, figure = made(_SYSTEM, "frozen", "teacher_loss_history", "teacher_loss_figure")
+    nodes = [
+        (train_teachers, inputs, [frozen, history], "train_teachers", "training"),
+        (draw_loss_curves, {"history": history}, figure, "draw_teacher_losses", "reporting"),
+    ]
     return Pipeline(
         [
-            BoxedNode(
-                train_teachers,
-                inputs,
-                [f"{_SYSTEM}.frozen", history],
-                name="train_teachers",
-                tags=["training"],
-                namespace="teachers",
-            ),
-            BoxedNode(
-                draw_loss_curves,
-                {"history": history},
-                figure,
-                name="draw_teacher_losses",
-                tags=["reporting"],
-                namespace="teachers",
-            ),
+            BoxedNode(function, given, outputs, name=name, tags=[tag], namespace="teachers")
+            for function, given, outputs, name, tag in nodes
         ]
     )
 
