@@ -184,7 +184,7 @@ class VariantLogHook:
         if parent is None:
             return
         tags = {name: str(value) for name, value in case.head.items()}
-        tags |= {name: value for name, value in parent.begun_with.items() if name in _INHERITED}
+        tags |= {name: value for name, value in parent.head.get("tags", {}).items() if name in _INHERITED}
         # The variant first: in MLflow's table long names lose their ends.
         name = f"{case.variant} {case.category} seed {case.seed} ({case.axis})"
         child = parent.child(name, tags)

@@ -69,8 +69,11 @@ class ModelLog:
         which no other model of the run has.
         """
         metadata = describe_model(json.loads((folder / "detector.json").read_text(encoding="utf-8")))
-        model = self._begun(run, wanted["folder"])
-        if model is None:
+        made_before = f"source_run_id = '{run}' AND tags.`{_KEY_TAG}` = '{wanted['folder']}'"  # was it answered or not
+        known = self.client.search_logged_models([self.experiment], made_before, max_results=1)
+        if known:
+            model = known[0]
+        else:
             facts = {name: str(value) for name, value in metadata.items() if name != "metrics"}
             tags = {_KEY_TAG: wanted["folder"]}
             model = self.client.create_logged_model(
@@ -86,12 +89,6 @@ class ModelLog:
             self.client.finalize_logged_model(model.model_id, "READY")
         if wanted["register"]:
             self._register(wanted["register"], model, run, wanted["champion"])
-
-    def _begun(self, run: str, folder: str) -> LoggedModel | None:
-        """Return the model that an attempt has made, whether or not its answer came."""
-        wanted = f"source_run_id = '{run}' AND tags.`{_KEY_TAG}` = '{folder}'"
-        known = self.client.search_logged_models([self.experiment], wanted, max_results=1)
-        return known[0] if known else None
 
     def _link_metrics(self, run: str, model: str) -> None:
         """Link the run's results with the model: the same values at the same times, so that the run has none twice."""

@@ -64,11 +64,6 @@ class TrackedRun:
         """Whether this process has begun it, and is no worker that was forked from it."""
         return self._process == os.getpid()
 
-    @property
-    def begun_with(self) -> dict[str, str]:
-        """The tags that it was begun with."""
-        return self.head.get("tags", {})
-
     def parameters(self, values: dict[str, Any]) -> None:
         """Record parameters; one that is too long for MLflow becomes a tag as far as it fits."""
         texts = {name: str(value) for name, value in values.items()}
@@ -232,10 +227,9 @@ class TrackedRun:
         last = max(path.stat().st_mtime for path in self.path.rglob("*.json*") if path.name != _SENT)
         self.end("KILLED", int(last * 1000))
 
-    @_guarded
     def give_up(self) -> None:
         """Leave what is not in MLflow to the next run, of this process or another."""
-        replace_text(self.path / _HEAD, json.dumps(self.head | {"owner": None}))
+        self._write_head(self.head | {"owner": None})
 
     def remove(self) -> None:
         """Remove the folder, but for what MLflow has refused."""
