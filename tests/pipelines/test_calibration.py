@@ -23,7 +23,7 @@ from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.dataset import TileParameters
 from kdad.pipelines import inference
 from kdad.pipelines.calibration import calibrate as calibrate_detector
-from kdad.scoring.threshold import quantile_threshold
+from kdad.scoring.threshold import Calibration, quantile_threshold
 from kept_detectors import DETECTOR, REPORT, nothing_new, predict, train_on_bricks, write_crop
 from projects import half_written, logged_runs, run_pipeline
 from small_detector import keep_detector
@@ -236,6 +236,20 @@ def test_a_threshold_of_ones_own_promises_nothing_and_says_so(tmp_path, caplog):
     # By the scores behind it any other rule can be had again.
     _, again, _ = calibrate_detector(kept, None, CalibrationParameters(value=0.9), ComputeParameters())
     assert again.threshold == quantile_threshold(np.linspace(0, 1, 30), 0.9)
+
+
+def test_each_category_gets_its_threshold_by_the_same_rule_or_the_run_says_that_it_stays(tmp_path, caplog):
+    made = open_detector(keep_detector(tmp_path))
+    scores = {"nut": np.arange(10.0), "pill": np.arange(20.0) + 100}
+    made.by_category = {name: Calibration.of(quantile_threshold(own, 0.9), own) for name, own in scores.items()}
+    kept = open_detector(made.save(tmp_path / "united"))
+    _, new, _ = calibrate_detector(kept, None, CalibrationParameters(value=0.5), ComputeParameters())
+    values = {name: new.for_category(name).threshold.value for name in scores}
+    assert values == {"nut": 5.0, "pill": 110.0}  # the 6th of 10, the 11th of 20: ceil((n + 1) / 2)
+    assert "keep their thresholds" not in caplog.text
+    calibrate_detector(new, None, CalibrationParameters(rule="value", value=0.3), ComputeParameters())
+    assert {name: new.for_category(name).threshold.value for name in scores} == values
+    assert "The categories nut, pill keep their thresholds" in caplog.text
 
 
 def test_a_threshold_of_ones_own_is_given():

@@ -109,6 +109,7 @@ def calibrate(
         if isinstance(detector, Detector):
             detector.in_float32 = _in_float32(detector, images, calibration, groups)
         detector.calibrated(threshold, normal, limits)
+        _set_categories(detector, calibration)
         detector.record |= {"calibrated_on": said}
     else:
         new = new_tiled(tiling, threshold, normal, images).model_copy(update={"colour_limits": limits})
@@ -182,6 +183,21 @@ def _groups_of(
             )
         return None, None
     return np.array(images.groups(calibration.groups)), group_score
+
+
+def _set_categories(detector: Predictor, calibration: CalibrationParameters) -> None:
+    """Set each category's threshold by the same rule on the scores that it remembers, or say that it stays."""
+    if calibration.images is None and calibration.rule != "value":
+        for name, kept in detector.by_category.items():
+            scores = np.array(kept.validation_scores)
+            again = threshold_again(calibration.rule, calibration.wanted, kept.threshold, scores)
+            detector.by_category[name] = Calibration.of(again, scores)
+    elif detector.by_category:
+        logger.warning(
+            "The categories %s keep their thresholds, and the new one is that of all together; a rule of normal images "
+            "without calibration.images sets each anew on the scores that it remembers",
+            ", ".join(detector.by_category),
+        )
 
 
 def _in_float32(
