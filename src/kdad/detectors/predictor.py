@@ -288,11 +288,10 @@ class Predictor(ABC):
         Raises `InputError` for a category that it has not.
         """
         if category not in self.by_category:
-            known = ", ".join(self.by_category)
+            known = nearest_name(category, [*self.by_category])
             raise InputError(
                 f"the detector has no threshold of the category '{category}'"
-                f"{nearest_name(category, [*self.by_category])}; "
-                + (f"it has learnt: {known}" if known else "it decides by one threshold, and takes no category")
+                + (known if self.by_category else "; it decides by one threshold, and takes no category")
             )
         own = copy(self)
         found = self.by_category[category]
