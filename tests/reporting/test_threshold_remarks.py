@@ -27,6 +27,7 @@ def metrics(count: int, false: float | None, true: float | None, auroc: float | 
         ((19, 0.05, 0.0, 0.6), []),  # ranked badly: a threshold could do no better
         ((19, None, None, None), []),
         ((2, 0.3, 1.0), ["2 normal scores cannot promise a false positive rate of 5.0%: the highest of them promises"]),
+        ((1, 0.3, 1.0), ["1 normal score cannot promise"]),
         ((19, 0.05, 0.0), ["the threshold finds 0 of 6 (0.0 %) anomalous ones: it is too high"]),
         # Of 60, 2.5 % at most exceed the largest of 19 more often than 11 times.
         ((19, 1.0, 1.0), ["60 of 60 (100.0 %) normal test images exceed", "60 of 60 (100.0 %) normal ones exceed"]),
