@@ -115,8 +115,8 @@ def _out_of_reach(threshold: Threshold) -> str | None:
     few, wanted = threshold.draws, 1 - threshold.wanted  # type: ignore[operator]
     what, more = ("group", "groups of normal images") if threshold.group_scores else ("score", "normal images")
     said = (
-        f"{few} normal {what}{'s' * (few > 1)} cannot promise a false positive rate of {wanted:.1%}: the highest of them "
-        f"promises {threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
+        f"{few} normal {what}{'s' * (few > 1)} cannot promise a false positive rate of {wanted:.1%}: the highest of "
+        f"them promises {threshold.expected_false_positive_rate:.1%} ({interval_of(threshold)}); "
     )
     return f"{said}hold out {threshold.draws_missing} more, by more {more} or a larger dataset.validation_fraction"
 
