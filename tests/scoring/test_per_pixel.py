@@ -21,7 +21,9 @@ def _split(*parts: str) -> Split:
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_by_hand_of_training_images_alone(batch_size):
     split = _split("train", "train", "validation", "test", "test")
-    found = measure_moments(split, lambda rows: {"one": _MAPS[rows], "ten": 10 * _MAPS[rows]}, batch_size)
+    found = measure_moments(
+        measured_rows(split), lambda rows: {"one": _MAPS[rows], "ten": 10 * _MAPS[rows]}, batch_size
+    )
     # At the left 1 and 3: mean 2, variance 1. At the right 6 and 6: mean 6, variance 0.
     # All four values have mean 4 and variance (9 + 1 + 4 + 4) / 4 = 4.5; a fifth of its root is added.
     floor = 0.2 * 4.5**0.5
@@ -35,7 +37,14 @@ def test_by_hand_of_training_images_alone(batch_size):
 def test_each_category_of_a_united_set_has_moments_by_its_own_training_images():
     split = _split("train", "train", "validation", "train", "train")
     united = Split(split.table.assign(member=["a", "b", "b", "b", "a"]))
-    found = measure_map(united, lambda rows: _MAPS[rows], 0, 2)
+    mapped = []
+
+    def map_of(rows):
+        mapped.extend(rows.tolist())
+        return _MAPS[rows]
+
+    found = measure_map(united, map_of, 0, 2)
+    assert mapped == [0, 1, 3, 4]  # each once, though "a" and all take in some of the same
     np.testing.assert_allclose(found.of_all.mean, [[5.0, 4.75]])  # of 1 3 7 9, and of 6 6 7 0
     means = {name: one.mean.tolist() for name, one in found.by_category.items()}
     assert means == {"a": [[5.0, 3.0]], "b": [[5.0, 6.5]]}
@@ -49,7 +58,7 @@ def test_each_category_of_a_united_set_has_moments_by_its_own_training_images():
 
 def test_large_values_that_hardly_differ_keep_their_spread():
     maps = 1e4 + torch.from_numpy(np.random.default_rng(0).normal(size=(500, 2, 2)).astype(np.float32))
-    found = measure_moments(_split(*["train"] * 500), lambda rows: {"map": maps[rows]}, 7)["map"]
+    found = measure_moments(np.arange(500), lambda rows: {"map": maps[rows]}, 7)["map"]
     expected = maps.double().std(0, correction=0) + 0.2 * maps.double().std(correction=0)
     np.testing.assert_allclose(found.spread, expected, rtol=1e-5)
 
@@ -63,7 +72,7 @@ def test_at_most_so_many_training_images_are_looked_at_evenly_spaced():
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_a_constant_map_stays_finite(value):
     maps = torch.full((3, 2, 2), value)
-    found = measure_moments(_split("train", "train", "train"), lambda rows: {"map": maps[rows]}, 2)["map"]
+    found = measure_moments(np.arange(3), lambda rows: {"map": maps[rows]}, 2)["map"]
     assert (found.normalise(torch.full((1, 2, 2), value)) == 0).all()
     assert (found.spread == 1).all()
 

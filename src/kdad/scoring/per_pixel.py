@@ -110,13 +110,12 @@ def measured_rows(split: Split, most: int = _TRAINING_IMAGES) -> np.ndarray:
 
 
 def measure_moments(
-    split: Split, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int, overall: bool = False
+    rows: np.ndarray, maps_of: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int, overall: bool = False
 ) -> dict[str, PixelStats] | dict[str, ZScore]:
     """Return the moments of maps by name, at each pixel or `overall`.
 
-    `maps_of` gives those of images at some rows, `(B, h, w)`.
+    `maps_of` gives those of images at some of the `rows`, `(B, h, w)`; a map may be of a part of them.
     """
-    rows = measured_rows(split)
     statistics: dict[str, ChannelStatistics] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(rows), batch_size):
@@ -130,12 +129,18 @@ def measure_moments(
 
 
 def measure_map(split: Split, map_of: Callable[[np.ndarray], Tensor], sigma: float, batch_size: int) -> MapMoments:
-    """Return the moments of one map after a Gaussian filter; `map_of` gives that of images at some rows."""
+    """Return the moments of one map after a Gaussian filter; `map_of` gives that of images at some rows.
 
-    def of(part: Split) -> PixelStats:
-        return measure_moments(part, lambda rows: {"": gaussian_filter(map_of(rows), sigma)}, batch_size)[""]
+    An image is mapped once, also where its category has moments beside those of all.
+    """
+    parts = {"": measured_rows(split)} | {name: measured_rows(split.training_of(name)) for name in split.members}
 
-    return MapMoments(of(split), {name: of(split.training_of(name)) for name in split.members})
+    def maps_of(rows: np.ndarray) -> dict[str, Tensor]:
+        maps = gaussian_filter(map_of(rows), sigma)
+        return {name: maps[torch.from_numpy(np.isin(rows, own)).to(maps.device)] for name, own in parts.items()}
+
+    own = measure_moments(np.unique(np.concatenate(list(parts.values()))), maps_of, batch_size)
+    return MapMoments(own.pop(""), own)
 
 
 def moments_state(moments: dict[str, PixelStats]) -> dict[str, Tensor]:

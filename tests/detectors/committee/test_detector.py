@@ -1,6 +1,7 @@
 """A committee against its members made alone: what is summed, what is shared, and what is kept."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.errors import InputError
 from kdad.features.network import FrozenNetwork
+from kdad.images.splits import Split
 from kdad.scoring.smoothing import smooth
 
 MEMBERS = ("mkd", "position_gaussian", "stfpm", "reverse_distillation")
@@ -224,3 +226,15 @@ def test_a_member_whose_source_is_the_default_follows_the_committees(settings):
 def test_members_may_be_given_in_words():
     assert CommitteeParameters.model_validate({"members": "mkd stfpm"}).members == ["mkd", "stfpm"]
     assert "committee" in CommitteeSettings.model_fields
+
+
+def test_of_a_united_set_the_committee_has_moments_of_each_category_and_members_have_those_of_all(
+    prepare, settings, train_context
+):
+    detector, feature_set = prepare(CommitteeDetector, settings("mkd"))
+    table = feature_set.split.table
+    united = Split(table.assign(member=np.where(np.arange(len(table)) % 2, "odd", "even")))
+    detector.fit(replace(feature_set, split=united), train_context)
+    assert detector.categories == ["even", "odd"]
+    assert detector.members["mkd"].moments is not None
+    assert detector.members["mkd"].categories == []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from kdad.detectors.reverse_distillation.parameters import ReverseDistillationSe
 from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
+from kdad.images.splits import Split
 from kdad.scoring.per_pixel import take_map_moments
 from kdad.scoring.smoothing import ImageScore, geometric_mean
 from kdad.storage.content_store import content_key
@@ -74,7 +76,10 @@ class CommitteeDetector(SourceDetector):
 
     def fit(self, feature_set: FeatureSet, train_context: TrainContext) -> FitResult:
         self.size = feature_set.features["source"].size
-        fittings = {name: member.fit(feature_set, train_context) for name, member in self.members.items()}
+        # Of a united set the committee alone has moments of each category: members' would never be looked at.
+        table = feature_set.split.table.drop(columns="member", errors="ignore")
+        undivided = replace(feature_set, split=Split(table))
+        fittings = {name: member.fit(undivided, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
         self.moments = self.measure_moments(feature_set, self._product, 0)
         import pandas as pd  # late: predicting takes none

@@ -33,7 +33,14 @@ from kdad.images.natural_pool import NaturalPool
 from kdad.networks.parameters import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.per_pixel import PixelStats, ZScore, measure_moments, moments_state, take_moments
+from kdad.scoring.per_pixel import (
+    PixelStats,
+    ZScore,
+    measure_moments,
+    measured_rows,
+    moments_state,
+    take_moments,
+)
 from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
@@ -90,7 +97,7 @@ class UninformedStudentsDetector(Detector):
         self.key = content_key(students=[trained.key for trained in found.values()])
         with torch.no_grad():
             self.constants = measure_moments(
-                feature_set.split,
+                measured_rows(feature_set.split),
                 lambda rows: self._grid_maps(feature_set.batch(rows), feature_set.outputs(rows)),
                 self.batch_size(),
                 overall=not self._at_positions,
