@@ -19,9 +19,9 @@ from kdad.detectors.uninformed_students.teacher import (
     join_histories,
     pretrain,
     reference_teacher,
+    sample_patches,
     train_teacher,
 )
-from kdad.detectors.uninformed_students.teacher_losses import sample_patches
 from kdad.errors import InputError
 from kdad.features.network import prepare_source
 from kdad.images.natural_pool import NaturalPool

@@ -12,19 +12,21 @@ from torch import nn
 
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.detectors.uninformed_students.teacher_losses import (
+from kdad.detectors.uninformed_students.teacher import (
     EMBEDDING,
     TRAINING,
     VALIDATION,
-    KnowledgeTarget,
     TeacherLoss,
+    part_of,
+    sample_patches,
+)
+from kdad.detectors.uninformed_students.teacher_losses import (
+    KnowledgeTarget,
     compactness_loss,
     grid_weights,
     knowledge_loss,
     metric_loss,
-    part_of,
     pool_to_grid,
-    sample_patches,
 )
 from kdad.errors import InputError
 from kdad.features.network import prepare_source

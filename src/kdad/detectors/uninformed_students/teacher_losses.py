@@ -1,77 +1,16 @@
-"""What a teacher sees and learns from (Bergmann et al. 2020, section 3.1): patches, or every position of crops."""
+"""The losses that a teacher learns by (Bergmann et al. 2020, section 3.1), and what L_k compares it with."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdad.compute import Compute
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
-from kdad.errors import InputError
 from kdad.images.image_set import ChannelStatistics
-from kdad.images.natural_pool import PATCH_ZOOM, NaturalPool
 from kdad.networks.source import Source
-from kdad.seeding import numpy_generator
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-TRAINING, VALIDATION, EMBEDDING = "training", "validation", "embedding"
-#: How many are behind the mean and standard deviation of what L_k compares with; a crop has many positions.
-_MEASURED = {"patches": 1024, "dense": 64}
-
-
-def sample_patches(pool: NaturalPool, parameters: TeacherParameters, receptive_fields: list[int]) -> "pd.DataFrame":
-    """Return the places of every patch, or crop: receptive_field, use, epoch, and the columns of `NaturalPool.sample`.
-
-    ``training`` ones are new in each epoch; ``validation`` ones are fixed (epoch 0), and so are those that the
-    source's ``embedding`` is standardised by. A positive of L_m is moved by up to (p - 1) / 4 pixels. Raises
-    `InputError` for crops smaller than a receptive field p.
-    """
-    import pandas as pd  # late: predicting takes none
-
-    zoom = parameters.dense.zoom if parameters.is_dense else PATCH_ZOOM
-    tables = []
-    for patch_size in receptive_fields:
-        parameters.require_field(patch_size)
-        moved_by = (patch_size - 1) / 4 / parameters.cut_size(patch_size) if parameters.metric_weight else None
-        for (use, epoch), count in _counts(parameters).items():
-            generator = numpy_generator(parameters.seed, "teacher", "patches", patch_size, use, epoch)
-            places = pool.sample(count, generator, zoom, None if use == EMBEDDING else moved_by)
-            tables.append(places.assign(receptive_field=patch_size, use=use, epoch=epoch))
-    joined = pd.concat(tables, ignore_index=True)
-    named = joined[["receptive_field", "use", "epoch"]].astype({"use": "category"})
-    return named.join(joined.drop(columns=list(named)))
-
-
-def patches_of(patches: "pd.DataFrame", parameters: TeacherParameters, receptive_field: int) -> "pd.DataFrame":
-    """Return the rows of one receptive field; raises `InputError` when they are not as many as the settings need."""
-    own, needed = patches[patches["receptive_field"] == receptive_field], _counts(parameters)
-    if own.groupby(["use", "epoch"], observed=True).size().to_dict() != needed:
-        raise InputError(
-            f"teacher_patches holds {len(own)} patches of receptive field {receptive_field}, and these settings need "
-            f"{sum(needed.values())}; sample them anew with the pipeline 'ingestion'"
-        )
-    return own
-
-
-def part_of(patches: "pd.DataFrame", use: str, epoch: int = 0) -> "pd.DataFrame":
-    """Return the rows of one use and epoch, in their order."""
-    return patches[(patches["use"] == use) & (patches["epoch"] == epoch)]
-
-
-def _counts(parameters: TeacherParameters) -> dict[tuple[str, int], int]:
-    """Return how many there are of each use and epoch, in the order of the table."""
-    measured = {(EMBEDDING, 0): _MEASURED[parameters.distillation]} if parameters.knowledge_weight else {}
-    epochs = range(parameters.training_in_use.epochs)
-    training = {(TRAINING, epoch): parameters.examples_per_epoch for epoch in epochs}
-    return measured | {(VALIDATION, 0): parameters.validation_examples} | training
-
 
 _MEASURED_AT_ONCE = {"patches": 64, "dense": 8}  # images
 
@@ -172,61 +111,3 @@ def grid_weights(length: int, side: int, stride: int) -> Tensor:
     reach = max(stride / side * length, 1.0)
     weights = (1 - distances / reach).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)
-
-
-@dataclass
-class TeacherLoss:
-    """L = lambda_k L_k + lambda_m L_m + lambda_c L_c of what an epoch has of its own in training, fixed in validation.
-
-    `places` is the table of `sample_patches`, of patches or crops of `size` pixels; a row of the training set is the
-    same row of each epoch's part of it. Of crops L_k and L_m are means over positions, L_c is of all positions of the
-    batch, so that correlations by chance are few.
-    """
-
-    networks: nn.ModuleDict
-    size: int
-    pool: NaturalPool
-    places: "pd.DataFrame"
-    parameters: TeacherParameters
-    target: KnowledgeTarget | None
-    compute: Compute
-
-    def begin(self, epoch: int) -> None:
-        """Take the patches or crops of an epoch, from 0."""
-        self._training = part_of(self.places, TRAINING, epoch)
-
-    def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return ``total`` and each term `(B,)`; one of weight 0 is left out, and what only it needs not computed."""
-        weights = self.parameters
-        places = (self._training if self.networks.training else part_of(self.places, VALIDATION)).iloc[rows]
-        if weights.metric_weight:
-            images = torch.cat(self.pool.cut_triplets(places, self.size))
-        else:
-            images = self.pool.cut(places, self.size)
-        with self.compute.autocast():
-            described = self._describe(self.compute.move(images))
-        described = described.float()  # (B or 3 B, d) of patches, (B or 3 B, d, h, w) of crops
-        own = described[: len(rows)]
-        terms: dict[str, Tensor] = {}
-        if weights.knowledge_weight:
-            with self.compute.autocast() if weights.is_dense else nullcontext():
-                decoded = self.networks["decoder"](own)
-            terms["knowledge"] = knowledge_loss(decoded.float(), self.target(images[: len(rows)]))
-        if weights.metric_weight:
-            each = metric_loss(*_one_by_one(described).chunk(3), weights.margin)
-            terms["metric"] = each.view(len(rows), -1).mean(dim=1)
-        if weights.compactness_weight:
-            terms["compactness"] = compactness_loss(_one_by_one(own), weights.compactness_form).expand(len(rows))
-        total = sum(getattr(weights, f"{name}_weight") * values for name, values in terms.items())
-        return {"total": total, **terms}
-
-    def _describe(self, images: Tensor) -> Tensor:
-        descriptor = self.networks["descriptor"]
-        return (
-            descriptor.dense(images, self.parameters.dense.stride) if self.parameters.is_dense else descriptor(images)
-        )
-
-
-def _one_by_one(described: Tensor) -> Tensor:
-    """Return descriptors `(B, d, ...)` as a row each, those of an image one after another `(N, d)`."""
-    return described.movedim(1, -1).reshape(-1, described.shape[1])

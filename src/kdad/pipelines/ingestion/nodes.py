@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
-from kdad.detectors.uninformed_students.teacher_losses import sample_patches
+from kdad.detectors.uninformed_students.teacher import sample_patches
 from kdad.errors import first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
