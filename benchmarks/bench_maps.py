@@ -20,8 +20,8 @@ from kdad.detectors.baselines.parameters import (
 )
 from kdad.detectors.baselines.patch_models import new_patch_model
 from kdad.scoring.parameters import SmoothingParameters
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.smoothing import (
-    ImageScore,
     clip_peaks,
     elliptic_element,
     gaussian_filter,

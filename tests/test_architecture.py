@@ -12,7 +12,7 @@ import kdad
 ROOT = Path(kdad.__file__).parent
 #: From low to high; those of one line do not know each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "logs", "seeding"),
+    ("errors", "seeding"),
     ("parameters",),
     ("progress",),
     ("storage",),
@@ -36,7 +36,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LATE = "kdad.detectors"
 #: Parts that are mathematics, and know neither the pipelines' framework nor the tracking of runs.
 MATHEMATICS = (
-    *("errors", "logs", "seeding", "parameters", "progress", "storage", "compute"),
+    *("errors", "seeding", "parameters", "progress", "storage", "compute"),
     *("images", "networks", "features", "training", "scoring", "metrics", "detectors", "reporting", "experiments"),
     "inference",
 )

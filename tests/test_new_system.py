@@ -18,7 +18,7 @@ from kdad.detectors.detector import FitResult, Outputs, SourceDetector
 from kdad.detectors.parameters import SystemSettings
 from kdad.networks.parameters import FeatureParameters, SourceParameters
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.smoothing import ImageScore
+from kdad.scoring.image_score import ImageScore
 from kdad.storage.content_store import content_key
 
 

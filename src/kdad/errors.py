@@ -1,5 +1,8 @@
 """Errors that end a run with one message, each of a kind with an exit code; how messages quote them, and list names."""
 
+#: As `extra` of a record of the log: brackets are text and no colours, since names of files may hold them.
+PLAIN = {"markup": False}
+
 
 class InputError(ValueError):
     """Input that a run cannot use; the message names the file, field or value and what to do."""

@@ -15,7 +15,7 @@ from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.splits import Split
 from kdad.parameters.strict import StrictModel
-from kdad.scoring.smoothing import ImageScore
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import quantile_threshold
 from memory_images import MemoryImages, split_of
 

@@ -33,7 +33,7 @@ from kdad.images.layouts.layout import FoundImages
 from kdad.images.splits import Split
 from kdad.inference.parameters import InferenceParameters
 from kdad.pipelines import inference
-from kdad.scoring.smoothing import ImageScore
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.threshold import Threshold, quantile_threshold
 from kdad.storage.content_store import ContentStore
 from memory_images import MemoryImages, split_of

@@ -17,8 +17,8 @@ from kdad.features.network import NetworkReference
 from kdad.images.files.fitting import Preparation, Region
 from kdad.images.tiling import Tiling
 from kdad.parameters.strict import StrictModel
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
-from kdad.scoring.smoothing import ImageScore
 from kdad.scoring.threshold import quantile_threshold
 
 #: Three layers of 3 x 3: a pixel of the map sees 3 pixels to each side.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdad.scoring.smoothing import ImageScore
+from kdad.scoring.image_score import ImageScore
 
 _LOSSES = torch.tensor([0.3, 0.7], dtype=torch.float64)
 # 10 pixels each; the largest of the first are 9, 8, 7, of the second 5, 4.5, 4

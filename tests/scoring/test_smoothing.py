@@ -8,9 +8,9 @@ from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from kdad.errors import InputError
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import (
-    ImageScore,
     band_blocks,
     clip_peaks,
     elliptic_element,

@@ -22,9 +22,10 @@ from kdad.features.cache import Storage
 from kdad.features.extraction import ExtractionOptions, FeatureSet
 from kdad.features.network import FrozenNetwork, NetworkReference, SourceReference, reference_source
 from kdad.networks.source import Source
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import MapMoments, measure_map
-from kdad.scoring.smoothing import ImageScore, lower_ignored, smooth
+from kdad.scoring.smoothing import lower_ignored, smooth
 from kdad.scoring.threshold import Calibration
 from kdad.storage.content_store import ContentStore, content_key
 from kdad.storage.provenance import code_digest

@@ -14,9 +14,9 @@ from kdad.detectors.learnt import count_flops, count_parameters, state_of, train
 from kdad.features.extraction import FeatureSet
 from kdad.networks.fusion import for_predicting
 from kdad.networks.source import choose_points
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import take_map_moments
-from kdad.scoring.smoothing import ImageScore
 from kdad.seeding import torch_seed
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest

@@ -16,7 +16,7 @@ from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector, FitResult
 from kdad.detectors.evaluation import RawMaps, extract_features, map_images, maps_to_measure
 from kdad.detectors.parameters import SystemSettings
-from kdad.errors import InputError
+from kdad.errors import PLAIN, InputError
 from kdad.experiments import steps
 from kdad.experiments.case import Case, CaseResult, case_listeners, code_of, failed_case
 from kdad.experiments.plan import Plan
@@ -24,7 +24,6 @@ from kdad.experiments.steps import RunContext
 from kdad.features.cache import FeatureCache
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import hash_content
-from kdad.logs import PLAIN
 from kdad.metrics.ground_truth import GroundTruth, read_ground_truth
 from kdad.metrics.measure import numbers_of
 from kdad.metrics.pixel_ranking import check_finite, check_shapes

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kdad.compute import usable_cores
-from kdad.errors import ClusterError, InputError, first_line
+from kdad.errors import PLAIN, ClusterError, InputError, first_line
 from kdad.experiments.case import Case, CaseResult, failed_case
 from kdad.experiments.plan import Plan
 from kdad.experiments.run import Caches, CaseReport, CaseSettings, run_one
@@ -26,7 +26,6 @@ from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split
-from kdad.logs import PLAIN
 from kdad.parameters.blocks import WorkersParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.storage.content_store import ContentStore

@@ -9,8 +9,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from kdad.datasets.place import file_of
-from kdad.errors import InputError
-from kdad.logs import PLAIN
+from kdad.errors import PLAIN, InputError
 from kdad.project.command_line import CommandLineError, ExitCode
 from kdad.project.places import DATA, RECORD, OutputFolder, release, reserve
 from kdad.storage.replacing import ProcessLock

@@ -14,9 +14,8 @@ import pandas as pd
 from kedro.framework.hooks import hook_impl
 from rich.progress import Progress, TaskID, TaskProgressColumn
 
-from kdad.errors import InputError
+from kdad.errors import PLAIN, InputError
 from kdad.hooks.run_tracking import CurrentRun
-from kdad.logs import PLAIN
 from kdad.progress import format_duration, progress_bar
 from kdad.storage.replacing import read_facts, replace_text
 

@@ -10,10 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from kdad.errors import InputError, first_of
+from kdad.errors import PLAIN, InputError, first_of
 from kdad.images.image_set import ImageSet, Subset
 from kdad.images.splits import PARTS, rows_by_category, whole_name
-from kdad.logs import PLAIN
 
 logger = logging.getLogger(__name__)
 

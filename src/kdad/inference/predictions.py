@@ -17,11 +17,10 @@ from rich.progress import TextColumn
 
 from kdad.detectors.predictor import FilePrediction, Prediction, Predictor
 from kdad.detectors.tiled import TiledPredictor
-from kdad.errors import InputError, first_of
+from kdad.errors import PLAIN, InputError, first_of
 from kdad.images.files.fitting import Placement
 from kdad.images.folder import hash_file
 from kdad.images.layouts.layout import FoundImages, group_of_name
-from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.progress import progress_bar
 from kdad.reporting.overlays import overlay_placed, small_overlay, thumbnail

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kdad.detectors.predictor import FilePrediction, Predictor
-from kdad.errors import InputError
+from kdad.errors import PLAIN, InputError
 from kdad.inference.arrivals import Arrival, IncomingFiles, Stamp
 from kdad.inference.description import describe_seen
 from kdad.inference.parameters import InferenceParameters
@@ -31,7 +31,6 @@ from kdad.inference.predictions import (
     open_table,
     read_predictions,
 )
-from kdad.logs import PLAIN
 from kdad.parameters.written_names import printable
 from kdad.reporting.predictions import render_predictions
 from kdad.scoring.drift import Drift, NormalReference, latest_look

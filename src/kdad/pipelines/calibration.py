@@ -11,7 +11,7 @@ from kdad.compute import prepare_compute
 from kdad.detectors.detector import Detector
 from kdad.detectors.predictor import Predictor, colour_limits_of, find_tiled, put_tiled
 from kdad.detectors.tiled import TiledPredictor
-from kdad.errors import InputError
+from kdad.errors import PLAIN, InputError
 from kdad.images.files.fitting import frame_of
 from kdad.images.folder import hash_file
 from kdad.images.layouts.layout import NORMAL, FoundImages
@@ -27,7 +27,6 @@ from kdad.inference.description import (
 )
 from kdad.inference.parameters import CalibrationParameters
 from kdad.inference.predictions import AnyPredictor, predict_found
-from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own

@@ -9,7 +9,7 @@ from kedro.pipeline import Node, Pipeline
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
 from kdad.detectors.tiled import TiledPredictor
-from kdad.errors import IncompleteError, InputError
+from kdad.errors import PLAIN, IncompleteError, InputError
 from kdad.images.layouts.layout import FoundImages
 from kdad.inference.comparison import (
     NAMES,
@@ -30,7 +30,6 @@ from kdad.inference.description import (
 )
 from kdad.inference.parameters import ComparisonParameters
 from kdad.inference.predictions import AnyPredictor
-from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable
 from kdad.pipelines import blocks, made, own

@@ -18,13 +18,12 @@ from kdad.detectors.exported.writing import VerificationImages, drawn, export_de
 from kdad.detectors.folder import read_facts
 from kdad.detectors.opening import open_detector
 from kdad.detectors.predictor import Predictor
-from kdad.errors import InputError
+from kdad.errors import PLAIN, InputError
 from kdad.features.extraction import FeatureSet
 from kdad.images.image_set import ImageSet
 from kdad.images.layouts.layout import FoundImages
 from kdad.images.registry import open_image_set
 from kdad.images.splits import Split, split_set, table_of
-from kdad.logs import PLAIN
 from kdad.parameters.blocks import ComputeParameters, ExportParameters
 from kdad.parameters.dataset import DatasetParameters
 from kdad.pipelines import blocks, made, own

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kdad.compute import prepare_compute
 from kdad.detectors.predictor import Predictor
-from kdad.errors import IncompleteError, InputError
+from kdad.errors import PLAIN, IncompleteError, InputError
 from kdad.images.layouts.layout import FoundImages
 from kdad.inference.description import (
     Facts,
@@ -32,7 +32,6 @@ from kdad.inference.predictions import (
     write_predictions,
 )
 from kdad.inference.watching import Watch, WatchReport, log_drift
-from kdad.logs import PLAIN
 from kdad.metrics.measure import measure_detection
 from kdad.parameters.blocks import ComputeParameters
 from kdad.parameters.written_names import printable

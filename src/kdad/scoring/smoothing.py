@@ -1,4 +1,4 @@
-"""Filters that anomaly maps `(B, H, W)` pass through, each alone, the mean of several, and the score of an image.
+"""Filters that anomaly maps `(B, H, W)` pass through, each alone, and the mean of several.
 
 Linear ones are products with banded matrices along rows and columns: processors and the runtimes of exported files
 multiply several times faster than they convolve or interpolate (docs/lab/performance.md).
@@ -6,7 +6,6 @@ multiply several times faster than they convolve or interpolate (docs/lab/perfor
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdad.errors import InputError
-from kdad.scoring.parameters import ScoreRule, SmoothingParameters
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.storage.disk_space import zeros
 
 #: Of each block of rows: the first and the past-the-last row that it takes in, and their weights.
@@ -197,29 +196,3 @@ def filter_axes(maps: Tensor, down: Blocks, across: Blocks) -> Tensor:
 def _filter_columns(maps: Tensor, blocks: Blocks) -> Tensor:
     parts = [torch.from_numpy(weights).to(maps.device) @ maps[:, first:end] for first, end, weights in blocks]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """How an image's score comes about: by `rule` from the raw score or the smoothed map of the name `of`."""
-
-    of: str
-    rule: ScoreRule
-    top_fraction: float = 0.01
-
-    @property
-    def map_names(self) -> tuple[str, ...]:
-        """The map that the score is taken of; none for a raw score."""
-        return () if self.rule == "raw" else (self.of,)
-
-    def of_images(self, raw_scores: dict[str, Tensor], maps: dict[str, Tensor]) -> Tensor:
-        """Return `(N,)` scores from raw scores `(N,)` or smoothed maps `(N, H, W)` by their names."""
-        return raw_scores[self.of] if self.rule == "raw" else self.of_maps(maps[self.of])
-
-    def of_maps(self, maps: Tensor) -> Tensor:
-        """Return `(N,)`: the maximum of each map (``map_maximum``), or the mean of its highest share."""
-        values = maps.flatten(1)
-        if self.rule == "map_maximum":
-            return values.amax(1)
-        count = max(round(self.top_fraction * values.shape[1]), 1)
-        return values.topk(count, dim=1, sorted=False).values.mean(1)

@@ -25,9 +25,10 @@ from kdad.detectors.learnt import prefixed, state_of, train_once, without_prefix
 from kdad.errors import InputError
 from kdad.features.cache import overall_sd
 from kdad.features.extraction import FeatureSet
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import take_map_moments
-from kdad.scoring.smoothing import ImageScore, upsample
+from kdad.scoring.smoothing import upsample
 from kdad.seeding import derive_seed, numpy_generator
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest

@@ -21,8 +21,9 @@ from kdad.detectors.stfpm.detector import StfpmDetector
 from kdad.detectors.stfpm.parameters import StfpmSettings
 from kdad.features.extraction import FeatureSet
 from kdad.images.splits import Split
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.per_pixel import take_map_moments
-from kdad.scoring.smoothing import ImageScore, geometric_mean
+from kdad.scoring.smoothing import geometric_mean
 from kdad.storage.content_store import content_key
 
 _DETECTION = "detection"  # the product standardised at each position

@@ -23,9 +23,9 @@ from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split
 from kdad.networks.parameters import smallest_image
 from kdad.parameters.strict import StrictModel
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import measured_rows
-from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

@@ -16,7 +16,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.one_class import classified_images, one_class_split
 from kdad.networks.source import CriticalPoint
 from kdad.networks.weights import fingerprint_state
-from kdad.scoring.smoothing import ImageScore
+from kdad.scoring.image_score import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

@@ -32,6 +32,7 @@ from kdad.features.network import NetworkReference
 from kdad.images.natural_pool import NaturalPool
 from kdad.networks.parameters import check_size
 from kdad.networks.patch_descriptor import StudentEnsemble
+from kdad.scoring.image_score import ImageScore
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.per_pixel import (
     PixelStats,
@@ -41,7 +42,6 @@ from kdad.scoring.per_pixel import (
     moments_state,
     take_moments,
 )
-from kdad.scoring.smoothing import ImageScore
 from kdad.storage.content_store import content_key
 from kdad.storage.provenance import code_digest
 

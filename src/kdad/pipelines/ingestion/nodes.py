@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdad.detectors.uninformed_students.parameters import StudentParameters, TeacherParameters
 from kdad.detectors.uninformed_students.teacher import sample_patches
-from kdad.errors import first_of
+from kdad.errors import PLAIN, first_of
 from kdad.features.cache import FeatureCache
 from kdad.features.survey import draw_thumbnails, find_suspicious, measure_outlyingness
 from kdad.images import checks
@@ -17,7 +17,6 @@ from kdad.images.files.value_range import describe_range, summed_limits
 from kdad.images.image_set import ImageSet, Sample
 from kdad.images.natural_pool import NaturalPool
 from kdad.images.splits import Split, split_columns, split_set
-from kdad.logs import PLAIN
 from kdad.parameters.dataset import DatasetParameters
 from kdad.parameters.written_names import printable
 from kdad.reporting.data_report import render_data_report
