@@ -19,8 +19,8 @@ from kdad.detectors.baselines.parameters import (
     PositionGaussianOptions,
 )
 from kdad.detectors.baselines.patch_models import new_patch_model
-from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.image_score import ImageScore
+from kdad.scoring.parameters import SmoothingParameters
 from kdad.scoring.smoothing import (
     clip_peaks,
     elliptic_element,

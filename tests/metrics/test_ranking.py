@@ -154,12 +154,6 @@ def test_single_metrics_refuse_one_label_alone(measure):
         measure(np.ones(3, int), np.arange(3.0))
 
 
-@pytest.mark.parametrize(("resamples", "level"), [(0, 0.95), (100, 0), (100, 1)])
-def test_interval_refuses_unusable_settings(resamples, level):
-    with pytest.raises(InputError, match="resamples is"):
-        auroc_interval(LABELS, SCORES, resamples, np.random.default_rng(0), level)
-
-
 def test_accuracy_and_calibration_by_hand():
     # Confidences .9, .9 and .6, .6; of the first two one is right, of the others both:
     # the gaps |.9 - .5| and |.6 - 1| are .4 each, half of the images each.

@@ -195,12 +195,6 @@ def test_maps_on_disk_give_the_same_area_and_stay_unchanged(tmp_path):
     np.testing.assert_array_equal(on_disk[0, 0], np.float32([0.9, 0.8, 0.1]))
 
 
-@pytest.mark.parametrize("max_fpr", [0, -0.1, 1.1, float("nan")])
-def test_limit_outside_0_to_1_is_refused(max_fpr):
-    with pytest.raises(InputError, match="max_fpr is"):
-        pro_curve(rank_pixels(MASKS, MAPS), max_fpr)
-
-
 def test_of_a_region_its_pixels_alone_are_ranked():
     """Against the same images cut to the region, which is a rectangle."""
     generator = np.random.default_rng(0)

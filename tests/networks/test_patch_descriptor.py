@@ -171,8 +171,3 @@ def test_an_ensemble_stacks_its_members_descriptors():
     assert found.shape == (2, 3, 4, 10, 11)
     for index, member in enumerate(ensemble.members):
         assert torch.equal(found[:, index], member.dense(images, 2))
-
-
-def test_an_ensemble_needs_a_member():
-    with pytest.raises(InputError, match=r"students\.count is 0"):
-        _ensemble(0)

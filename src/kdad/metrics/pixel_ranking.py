@@ -219,10 +219,7 @@ def pro_curve(ranking: PixelRanking, max_fpr: float = 0.3, counted: np.ndarray |
     A region is an 8-connected set of mask pixels; overlap is averaged over all regions of the stack, the false positive
     rate is that of all normal pixels of the stack. Values that tie are found together. `counted` `(N,)` says of which
     images regions are averaged, of all without it; the mean over kinds, by their regions, is then the whole curve's.
-    Raises `InputError` for another `max_fpr`.
     """
-    if not 0 < max_fpr <= 1:
-        raise InputError(f"max_fpr is {max_fpr}; it must be above 0 and at most 1")
     normal, inside = ranking.normal, ranking.anomalous
     # At the cutoff the false positive rate reaches max_fpr: no value below it can change the curve.
     cutoff = normal[normal.size - min(int(max_fpr * normal.size) + 1, normal.size)]

@@ -56,8 +56,6 @@ def auroc_interval(
     the whole, and the interval is `edge_bound` to 1, or 0 to its mirror image.
     """
     _check_both_labels(labels, scores)
-    if resamples < 1 or not 0 < level < 1:
-        raise InputError(f"resamples is {resamples} and level {level}; give 1 or more, and a level between 0 and 1")
     parts = [scores[labels == label] for label in (0, 1)]
     for (low_part, high_part), mirror in ((parts, False), (parts[::-1], True)):
         if low_part.max() < high_part.min():

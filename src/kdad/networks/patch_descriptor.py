@@ -112,14 +112,11 @@ class StudentEnsemble(nn.Module):
     """M networks of one form that share nothing but their input.
 
     They run one after another within a pass: as groups of one convolution they are slower
-    (``benchmarks/bench_students.py``). Member k starts from the same weights in an ensemble of any size. Raises
-    `InputError` for fewer than one member.
+    (``benchmarks/bench_students.py``). Member k starts from the same weights in an ensemble of any size.
     """
 
     def __init__(self, members: int, patch_size: int, depth: int, width: float, seed: int) -> None:
         super().__init__()
-        if members < 1:
-            raise InputError(f"students.count is {members}; at least one student is needed")
         self.patch_size = patch_size
         self.members = nn.ModuleList()
         for member in range(members):

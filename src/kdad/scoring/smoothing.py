@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdad.errors import InputError
 from kdad.scoring.parameters import SmoothingParameters
 from kdad.storage.disk_space import zeros
 
@@ -76,11 +75,8 @@ def chunks_of(maps: np.ndarray) -> list[slice]:
 def clip_peaks(maps: Tensor, quantile: float, region: np.ndarray | None = None) -> Tensor:
     """Return maps with values above the `quantile` of their own map, or its `region`, lowered to it; 1 changes nothing.
 
-    A gradient's few extreme pixels would otherwise outshine the rest after a Gaussian filter. Raises `InputError` for a
-    quantile outside (0, 1].
+    A gradient's few extreme pixels would otherwise outshine the rest after a Gaussian filter.
     """
-    if not 0 < quantile <= 1:
-        raise InputError(f"clip_quantile is {quantile}; it must be above 0 and at most 1 (1 clips nothing)")
     if quantile == 1:
         return maps
     values = _of_region(maps, region)
@@ -94,10 +90,8 @@ def clip_peaks(maps: Tensor, quantile: float, region: np.ndarray | None = None) 
 def gaussian_filter(maps: Tensor, sigma: float) -> Tensor:
     """Return maps filtered by a Gaussian of standard deviation `sigma` in pixels; 0 leaves them alone.
 
-    Borders are reflected and the kernel ends at 4 sigma. Raises `InputError` for a negative `sigma`.
+    Borders are reflected and the kernel ends at 4 sigma.
     """
-    if not sigma >= 0:
-        raise InputError(f"gaussian_sigma is {sigma}; it must be 0 (no filter) or a positive number of pixels")
     return filter_axes(maps, *(_gaussian_blocks(side, sigma) for side in maps.shape[1:])) if sigma else maps
 
 
@@ -142,10 +136,8 @@ def _dilate(maps: Tensor, size: int) -> Tensor:
 def elliptic_element(size: int) -> np.ndarray:
     """Return the disc of odd diameter `size` as `(size, size)` booleans, rasterised by rows as OpenCV's ellipse is.
 
-    3 gives the cross. Raises `InputError` when `size` is even or below 1.
+    3 gives the cross.
     """
-    if size < 1 or size % 2 == 0:
-        raise InputError(f"opening_size is {size}; it must be odd (0 leaves the opening out)")
     radius = size // 2
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.rint(np.sqrt(radius**2 - offsets**2))
