@@ -84,6 +84,14 @@ def train_once(
     return Trained(key, folder, reused)
 
 
+def join_histories(histories: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
+    """Return the loss histories of several networks as one, with the network's name before each term."""
+    import pandas as pd
+
+    named = [history.assign(term=f"{name}." + history["term"]) for name, history in histories.items()]
+    return pd.concat(named, ignore_index=True)
+
+
 def state_of(network: nn.Module) -> dict[str, Tensor]:
     """Return a network's tensors by name, on the CPU, as safetensors takes them."""
     return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

@@ -7,9 +7,10 @@ from kedro.pipeline import Pipeline
 
 from kdad.compute import prepare_compute
 from kdad.detectors.detector import TrainContext
+from kdad.detectors.learnt import join_histories
 from kdad.detectors.uninformed_students.detector import UninformedStudentsDetector
 from kdad.detectors.uninformed_students.parameters import UninformedStudentsSettings
-from kdad.detectors.uninformed_students.teacher import join_histories, pretrain, reference_teacher
+from kdad.detectors.uninformed_students.teacher import pretrain, reference_teacher
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import NetworkReference
 from kdad.images.image_set import ImageSet
@@ -45,7 +46,7 @@ def train_teachers(
         f"p{field}": reference_teacher(found, field, teacher, students.output_stride)
         for field, found in trained.items()
     }
-    history = join_histories({field: found.history for field, found in trained.items()})
+    history = join_histories({f"p{field}": found.history for field, found in trained.items()})
     history.attrs["network"] = "teacher"
     return references, history
 

@@ -11,12 +11,11 @@ from safetensors.torch import save_file
 from interruptions import train_killed_at
 from kdad.compute import Compute
 from kdad.detectors.detector import TrainContext
-from kdad.detectors.learnt import state_of
+from kdad.detectors.learnt import join_histories, state_of
 from kdad.detectors.uninformed_students import teacher as module
 from kdad.detectors.uninformed_students.parameters import TeacherParameters
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
-    join_histories,
     pretrain,
     reference_teacher,
     sample_patches,
@@ -198,8 +197,8 @@ def test_histories_are_joined_with_the_field_before_each_term():
     columns = ["epoch", "split", "term", "value"]
     found = join_histories(
         {
-            17: pd.DataFrame([(0, "training", "total", 1.0)], columns=columns),
-            65: pd.DataFrame([(0, "training", "total", 2.0)], columns=columns),
+            "p17": pd.DataFrame([(0, "training", "total", 1.0)], columns=columns),
+            "p65": pd.DataFrame([(0, "training", "total", 2.0)], columns=columns),
         }
     )
     assert found.to_numpy().tolist() == [[0, "training", "p17.total", 1.0], [0, "training", "p65.total", 2.0]]

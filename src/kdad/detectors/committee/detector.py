@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdad.detectors.baselines.parameters import BaselineSettings
 from kdad.detectors.committee.parameters import PRODUCT, CommitteeSettings
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, SourceDetector, TrainContext
-from kdad.detectors.learnt import prefixed, without_prefix
+from kdad.detectors.learnt import join_histories, prefixed, without_prefix
 from kdad.detectors.mkd.detector import MkdDetector
 from kdad.detectors.mkd.parameters import MkdSettings
 from kdad.detectors.parameters import SystemSettings
@@ -83,15 +83,9 @@ class CommitteeDetector(SourceDetector):
         fittings = {name: member.fit(undivided, train_context) for name, member in self.members.items()}
         self.key = content_key(members={name: member.key for name, member in self.members.items()})
         self.moments = self.measure_moments(feature_set, self._product, 0)
-        import pandas as pd  # late: predicting takes none
-
-        histories = [
-            fitting.history.assign(term=f"{name}." + fitting.history["term"])
-            for name, fitting in fittings.items()
-            if fitting.history is not None
-        ]
+        histories = {name: fitting.history for name, fitting in fittings.items() if fitting.history is not None}
         return FitResult(
-            pd.concat(histories, ignore_index=True) if histories else None,
+            join_histories(histories) if histories else None,
             sum(fitting.seconds for fitting in fittings.values()),
             all(fitting.reused for fitting in fittings.values()),
             "members",

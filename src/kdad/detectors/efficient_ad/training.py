@@ -5,13 +5,12 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from kdad.compute import Compute
 from kdad.detectors.efficient_ad.parameters import RECEPTIVE_FIELD, STRIDE, EfficientAdParameters
-from kdad.detectors.uninformed_students.students import Standardisation
+from kdad.detectors.uninformed_students.students import Standardisation, targets_of
 from kdad.features.extraction import FeatureSet
 from kdad.features.network import FrozenNetwork
 from kdad.images.natural_pool import NaturalPool
@@ -144,19 +143,15 @@ def train_networks(
     the autoencoder (``student_autoencoder``). Images are not jittered, unlike the published autoencoder's: so the
     teacher's descriptors are those that are kept.
     """
-    depth, name = parameters.teacher.depth, f"p{RECEPTIVE_FIELD}"
+    depth = parameters.teacher.depth
     predict = compute.compiled(networks["student"].dense)
     reconstruct = compute.compiled(networks["autoencoder"]) if parameters.autoencoder else None
     side = crop_side(parameters, feature_set.images.size)
     natural = NaturalCrops(parameters, len(feature_set.split), side, seed) if parameters.penalty_weight else None
 
-    def describe(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return teacher.outputs(images)[0]
-
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
-        images, kept = compute.move(feature_set.batch(rows)), feature_set.outputs(rows)
-        targets = standardise(describe(images) if kept is None else compute.move(kept[name][0]))
+        images = compute.move(feature_set.batch(rows))
+        targets = targets_of(teacher, feature_set, rows, images, standardise)
         with compute.autocast():
             predicted = predict(images, STRIDE)
             reconstructed = reconstruct(images) if reconstruct else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdad.detectors.detector import Detector, FitResult, FrozenOutputs, Outputs, TrainContext
-from kdad.detectors.learnt import count_flops, count_parameters, state_of, train_once
+from kdad.detectors.learnt import count_flops, count_parameters, join_histories, state_of, train_once
 from kdad.detectors.uninformed_students.maps import (
     every_part,
     fuse_maps,
@@ -22,7 +22,6 @@ from kdad.detectors.uninformed_students.parameters import UninformedStudentsSett
 from kdad.detectors.uninformed_students.students import Standardisation, train_students
 from kdad.detectors.uninformed_students.teacher import (
     TeacherReference,
-    join_histories,
     pretrain,
     reference_teacher,
     require_teachers,
@@ -103,7 +102,7 @@ class UninformedStudentsDetector(Detector):
                 overall=not self._at_positions,
             )
         return FitResult(
-            join_histories({field: trained.history for field, trained in found.items()}),
+            join_histories({f"p{field}": trained.history for field, trained in found.items()}),
             sum(trained.seconds for trained in found.values()),
             all(trained.reused for trained in found.values()),
             "students",

@@ -45,6 +45,19 @@ def student_errors(predictions: Tensor, targets: Tensor) -> Tensor:
     return (predictions - targets[:, None]).square().sum(dim=2).mean(dim=(2, 3))
 
 
+def targets_of(
+    teacher: FrozenNetwork, feature_set: FeatureSet, rows: np.ndarray, images: Tensor, standardise: Standardisation
+) -> Tensor:
+    """Return the standardised descriptors `(B, d, h, w)` of these rows' `images`: kept ones, or computed anew.
+
+    `feature_set` has those of one teacher alone.
+    """
+    kept = feature_set.outputs(rows)
+    with torch.no_grad():
+        found = teacher.outputs(images) if kept is None else next(iter(kept.values()))
+    return standardise(teacher.compute.move(found[0]))
+
+
 def train_students(
     students: StudentEnsemble,
     teacher: FrozenNetwork,
@@ -63,13 +76,9 @@ def train_students(
     field, stride = students.patch_size, parameters.output_stride
     predict = compute.compiled(students.dense)
 
-    def describe(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return teacher.outputs(images)[0]
-
     def loss(rows: np.ndarray) -> dict[str, Tensor]:
-        images, kept = compute.move(feature_set.batch(rows)), feature_set.outputs(rows)
-        targets = standardise(describe(images) if kept is None else compute.move(kept[f"p{field}"][0]))
+        images = compute.move(feature_set.batch(rows))
+        targets = targets_of(teacher, feature_set, rows, images, standardise)
         with compute.autocast():
             found = predict(images, stride)
         errors = student_errors(found.float(), targets)

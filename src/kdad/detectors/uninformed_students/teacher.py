@@ -229,14 +229,6 @@ def _keep_scale(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def join_histories(histories: dict[int, "pd.DataFrame"]) -> "pd.DataFrame":
-    """Return the loss histories of all receptive fields as one, with the field before each term."""
-    import pandas as pd
-
-    named = [history.assign(term=f"p{field}." + history["term"]) for field, history in histories.items()]
-    return pd.concat(named, ignore_index=True)
-
-
 class DenseTeacher(nn.Module):
     """Gives one output, the descriptors `(B, d, ceil(H / stride), ceil(W / stride))` of images `(B, 3, H, W)`."""
 
