@@ -35,9 +35,7 @@ class SoftTargetParameters(StrictModel):
     temperature: float = Field(4.0, gt=0, description="T outside the sweep")
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the soft term outside the sweep")
     temperatures: list[PositiveFloat] = Field([1, 2, 4, 8, 16], min_length=1, description="T of the sweep")
-    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
-        [0.1, 0.5, 0.9], min_length=1, description="alpha of the sweep"
-    )
+    alphas: list[Share] = Field([0.1, 0.5, 0.9], min_length=1, description="alpha of the sweep")
     sweep_labels: int = Field(10, ge=1, description="labelled images a class in the sweep")
     label_counts: list[PositiveInt] = Field(
         [2, 5, 10, 20, 50], min_length=1, description="labelled images a class; all is always there"
