@@ -162,8 +162,7 @@ def _pixel_threshold(
     """Return the threshold on maps by the levels of normal images, or those that the detector remembers."""
     rule, wanted, before = calibration.pixel_rule, calibration.pixel_value, detector.pixel_threshold
     if "level" not in scores:
-        levels = np.array(before.validation_scores)
-        return PixelThreshold.of(threshold_again(rule, wanted, before.threshold, levels), levels, min_area=min_area)
+        return before.again(rule, wanted)
     labels, levels = scores["label"].to_numpy(dtype=int), scores["level"].to_numpy(dtype=np.float64)
     threshold = threshold_by_rule(rule, wanted, labels, levels, groups)
     return PixelThreshold.of(threshold, levels[labels == 0], min_area=min_area)
@@ -187,10 +186,8 @@ def _groups_of(
 def _set_categories(detector: Predictor, calibration: CalibrationParameters) -> None:
     """Set each category's threshold by the same rule on the scores that it remembers, or say that it stays."""
     if calibration.images is None and calibration.rule != "value":
-        for name, kept in detector.by_category.items():
-            scores = np.array(kept.validation_scores)
-            again = threshold_again(calibration.rule, calibration.wanted, kept.threshold, scores)
-            detector.by_category[name] = Calibration.of(again, scores)
+        again = {name: kept.again(calibration.rule, calibration.wanted) for name, kept in detector.by_category.items()}
+        detector.by_category = again
     elif detector.by_category:
         logger.warning(
             "The categories %s keep their thresholds, and the new one is that of all together; a rule of normal images "
@@ -207,11 +204,7 @@ def _in_float32(
 ) -> Calibration | None:
     """Return the threshold by the same rule of a detector in bfloat16 where a machine does not multiply that."""
     if images is None:
-        if detector.in_float32 is None:
-            return None
-        kept = detector.in_float32
-        scores = np.array(kept.validation_scores)
-        return Calibration.of(threshold_again(calibration.rule, calibration.wanted, kept.threshold, scores), scores)
+        return detector.in_float32 and detector.in_float32.again(calibration.rule, calibration.wanted)
     twin = detector.float32_twin()
     if twin is None:
         return None

@@ -129,6 +129,11 @@ class Calibration(StrictModel):
         """Return that of a threshold and the normal scores `(N,)` behind it, in any order; `more` are other fields."""
         return cls(threshold=threshold, validation_scores=np.sort(scores.astype(np.float64)).tolist(), **more)
 
+    def again(self, rule: ThresholdRule, wanted: float | None) -> Self:
+        """Return the same with the threshold that a rule sets on the scores; raises `InputError` as the rules do."""
+        known = threshold_again(rule, wanted, self.threshold, np.array(self.validation_scores))
+        return self.model_copy(update={"threshold": known})
+
 
 def images_needed(quantile: float) -> int:
     """Return how many normal validation scores it takes for a rate of 1 - `quantile` to be promised at all."""
