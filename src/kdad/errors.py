@@ -1,4 +1,4 @@
-"""Errors that end a run with one message, each of a kind with an exit code; how messages quote them, and list names."""
+"""Errors that end a run with one message, each of a kind with an exit code; how messages and the log show names."""
 
 #: As `extra` of a record of the log: brackets are text and no colours, since names of files may hold them.
 PLAIN = {"markup": False}

@@ -20,6 +20,11 @@ from kdad.tracking.run import TrackedRun
 
 _FIRST = "image_auroc"
 _PREDICTOR = ("detectors.predictor", "Predictor")  # a detector, or a file that one was exported to
+#: Of a case: what it took, and files.
+_COSTS = ("train_seconds", "milliseconds_an_image")
+_FIGURES = ("heatmaps.png", "scores.csv")
+#: Of the parent, which its children have too: a child is found without knowing its parent.
+_INHERITED = ("pipeline", "environment", "command", "mlflow.user", "mlflow.source.name", "mlflow.source.type")
 
 
 class RunLogHook:
@@ -139,12 +144,6 @@ def _log_nodes(run: TrackedRun, seconds: float) -> None:
         writer.writerows(rows)
         run.text(table.getvalue(), "nodes.csv")
     run.metrics({"seconds_total": round(seconds, 3)})
-
-
-_COSTS = ("train_seconds", "milliseconds_an_image")
-_FIGURES = ("heatmaps.png", "scores.csv")
-#: Of the parent, which its children have too: a child is found without knowing its parent.
-_INHERITED = ("pipeline", "environment", "command", "mlflow.user", "mlflow.source.name", "mlflow.source.type")
 
 
 class VariantLogHook:
