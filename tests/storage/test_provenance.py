@@ -1,3 +1,4 @@
+import ast
 import os
 import subprocess
 import sys
@@ -143,16 +144,16 @@ def test_a_digest_is_of_all_modules_that_are_named(digest):
 
 
 def test_a_string_that_is_no_docstring_counts():
-    assert meaning_of("x = 'one'") != meaning_of("x = 'two'")
-    assert meaning_of("x = 1\n'one'") != meaning_of("x = 1\n'two'")
-    assert meaning_of("def f():\n    return 'one'") != meaning_of("def f():\n    return 'two'")
+    assert meaning_of(ast.parse("x = 'one'")) != meaning_of(ast.parse("x = 'two'"))
+    assert meaning_of(ast.parse("x = 1\n'one'")) != meaning_of(ast.parse("x = 1\n'two'"))
+    assert meaning_of(ast.parse("def f():\n    return 'one'")) != meaning_of(ast.parse("def f():\n    return 'two'"))
 
 
 @pytest.mark.parametrize("kind", ["", "def f():", "class A:", "class A:\n def f(self):"])
 def test_docstrings_are_taken_out_of_everything_that_has_one(kind):
     indent = " " * (kind.count("\n") + 1) if kind else ""
     sources = [f"{kind}\n{indent}'''{text}'''\n{indent}x = 1\n" for text in ("one", "another\n  over lines")]
-    assert meaning_of(sources[0]) == meaning_of(sources[1])
+    assert meaning_of(ast.parse(sources[0])) == meaning_of(ast.parse(sources[1]))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_docstrings_are_taken_out_of_everything_that_has_one(kind):
     ],
 )
 def test_imports_are_those_of_the_package_wherever_they_stand(source, expected):
-    assert imported_modules(source) == expected
+    assert imported_modules(ast.parse(source)) == expected
 
 
 def test_the_digest_of_a_real_module_reaches_what_its_numbers_depend_on():

@@ -39,22 +39,21 @@ def code_digest(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def meaning_of(source: str) -> str:
-    """Return what a module's source says, without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+def meaning_of(module: ast.Module) -> str:
+    """Return what a module says, without comments, layout, and docstrings, which are taken out of it."""
+    for node in ast.walk(module):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return ast.dump(module)
 
 
-def imported_modules(source: str) -> set[str]:
-    """Return the modules of this package that a source imports, by their full names."""
+def imported_modules(module: ast.Module) -> set[str]:
+    """Return the modules of this package that a module imports, by their full names."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -80,8 +79,8 @@ def _reachable(modules: tuple[str, ...]) -> set[str]:
 def _parsed(name: str) -> tuple[str, set[str]]:
     """Return what a module says, and which modules of this package it imports."""
     path = _path_of(name)
-    source = "" if path is None else path.read_text(encoding="utf-8")
-    return meaning_of(source), imported_modules(source)
+    module = ast.parse("" if path is None else path.read_text(encoding="utf-8"))
+    return meaning_of(module), imported_modules(module)
 
 
 @cache
